@@ -1,0 +1,71 @@
+"""gradflow: multi-layer perceptrons, trained fast, with every gradient in plain sight.
+
+    import gradflow as gf
+
+    network = gf.MLP([64, 128, 10])
+    trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam())
+    history = trainer.fit(x, y, epochs=20)
+"""
+
+from gradflow import data, flow
+from gradflow.errors import BackendError, DataError, DivergedError, FileFormatError, GradflowError
+from gradflow.layers import (
+    ELU,
+    Activation,
+    Dense,
+    Dropout,
+    Identity,
+    Layer,
+    LeakyReLU,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
+from gradflow.losses import BinaryCrossEntropy, HalfSquaredError, Loss, MeanSquaredError, SoftmaxCrossEntropy
+from gradflow.network import MLP, Sequential
+from gradflow.optimizers import SGD, Adam, AdamW, GradientDescent, Optimizer
+from gradflow.storage import load, save
+from gradflow.training import Callback, EarlyStopping, History, Trainer, check_gradients
+from gradflow.version import __version__
+
+__all__ = [
+    "ELU",
+    "MLP",
+    "SGD",
+    "Activation",
+    "Adam",
+    "AdamW",
+    "BackendError",
+    "BinaryCrossEntropy",
+    "Callback",
+    "DataError",
+    "Dense",
+    "DivergedError",
+    "Dropout",
+    "EarlyStopping",
+    "FileFormatError",
+    "GradflowError",
+    "GradientDescent",
+    "HalfSquaredError",
+    "History",
+    "Identity",
+    "Layer",
+    "LeakyReLU",
+    "Loss",
+    "MeanSquaredError",
+    "Optimizer",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "SoftmaxCrossEntropy",
+    "Tanh",
+    "Trainer",
+    "__version__",
+    "check_gradients",
+    "data",
+    "flow",
+    "load",
+    "save",
+]

@@ -1,0 +1,51 @@
+"""Where arrays live and how an op runs; choosing one of the backends.
+
+"reference" is plain NumPy and defines every op; "numpy" is the CPU engine, "cupy" the GPU engine.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+from gradflow.backends.reference import ReferenceBackend
+from gradflow.backends.availability import gpu_problem
+from gradflow.errors import BackendError, unknown_name
+
+__all__ = ["BACKENDS", "ReferenceBackend", "get_backend"]
+
+BACKENDS = ("auto", "cupy", "numpy", "reference")
+"""The names that `get_backend` takes."""
+
+
+def get_backend(name: str = "auto") -> ReferenceBackend:
+    """The backend of a name; "auto" takes "cupy" where a usable GPU is, else "numpy".
+
+    The environment variable GRADFLOW_BACKEND, where set, decides what "auto" means.
+
+    Raises:
+        DataError: for an unknown name.
+        BackendError: if the backend cannot be used here; the message names the cause and the remedy.
+    """
+    if name == "auto":
+        name = os.environ.get("GRADFLOW_BACKEND", "auto") or "auto"
+    if name not in BACKENDS:
+        raise unknown_name("backend", name, BACKENDS)
+    if name == "auto":
+        name = "numpy" if gpu_problem() else "cupy"
+    elif name == "cupy" and (problem := gpu_problem()):
+        raise BackendError(f"backend 'cupy' cannot be used: {problem}")
+    return _make(name)
+
+
+@cache
+def _make(name: str) -> ReferenceBackend:
+    if name == "cupy":
+        from gradflow.backends.cupy import CupyBackend
+
+        return CupyBackend()
+    if name == "numpy":
+        from gradflow.backends.numpy import NumpyBackend
+
+        return NumpyBackend()
+    return ReferenceBackend()

@@ -1,0 +1,52 @@
+"""Which backend can be used here, and if not, why not."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from functools import cache
+from typing import Any
+
+__all__ = ["diagnose", "gpu_problem"]
+
+_INSTALL = "pip install 'gradflow-mlp[cuda12]' (or [cuda13], to match the driver)"
+
+
+@cache
+def gpu_problem() -> str | None:
+    """Why the GPU cannot be used, with the remedy; None if it can."""
+    if importlib.util.find_spec("cupy") is None:
+        return f"CuPy is not installed; with an NVIDIA GPU: {_INSTALL}"
+    try:
+        cupy = importlib.import_module("cupy")
+    except Exception as error:  # a broken installation can raise anything
+        return f"CuPy is installed but cannot be imported: {error}"
+    return diagnose(cupy.cuda.runtime)
+
+
+def diagnose(runtime: Any) -> str | None:
+    """What keeps a CUDA runtime (``cupy.cuda.runtime``) from running kernels; None if nothing does."""
+    try:
+        driver = runtime.driverGetVersion()
+    except Exception:
+        driver = 0
+    if driver == 0:
+        return "no NVIDIA driver was found; install the driver for your GPU (nvidia-smi shows it once it works)"
+    needed = runtime.runtimeGetVersion()
+    if driver // 1000 < needed // 1000:
+        return (
+            f"the NVIDIA driver is too old: it supports CUDA {_version(driver)}, and this CuPy needs CUDA "
+            f"{needed // 1000}; update the driver, or install the CuPy that fits it: {_INSTALL}"
+        )
+    try:
+        count = runtime.getDeviceCount()
+    except Exception as error:
+        return f"the NVIDIA driver is there, but it finds no GPU that can be used: {error}"
+    if count == 0:
+        return "the NVIDIA driver is there, but it finds no GPU; CUDA_VISIBLE_DEVICES may hide it"
+    return None
+
+
+def _version(number: int) -> str:
+    """CUDA's 12040 as "12.4"."""
+    return f"{number // 1000}.{number % 1000 // 10}"

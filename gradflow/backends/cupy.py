@@ -1,0 +1,171 @@
+"""The GPU backend: arrays in device memory, kernels from ``kernels/``, products by cuBLAS, an own stream.
+
+Importing this module imports CuPy; `gradflow.backends.get_backend` checks first whether that can work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+import cupy
+import numpy as np
+
+from gradflow.backends.reference import BoundCall, ReferenceBackend
+from gradflow.backends.sources import Kernel, kernels, source_text
+from gradflow.errors import BackendError
+from gradflow.ops import Array, Op
+
+__all__ = ["CupyBackend"]
+
+_THREADS = 256
+
+# Kernels whose blocks share the work in a way of their own: from the sizes, (blocks, threads).
+_LAUNCHES: dict[str, Callable[[Mapping[str, int]], tuple[int, int]]] = {
+    "column_sum": lambda sizes: (-(-sizes["columns"] // 32), 1024),
+}
+
+
+class CupyBackend(ReferenceBackend):
+    """Arrays are CuPy's; every op but the matrix product is a kernel of the same name.
+
+    All work is put on one stream of the backend's own. It does not synchronise with the default stream, so arrays
+    that come from or go to a caller are ordered with the caller's current stream by events.
+    """
+
+    name = "cupy"
+
+    def __init__(self) -> None:
+        self._device = cupy.cuda.Device()
+        self.stream = cupy.cuda.Stream(non_blocking=True)
+        self._modules: dict[tuple[Any, np.dtype], Any] = {}
+        self._most_blocks = 16 * self._device.attributes["MultiProcessorCount"]
+
+    @property
+    def device(self) -> str:
+        return str(cupy.cuda.runtime.getDeviceProperties(self._device.id)["name"].decode())
+
+    # -- arrays ---------------------------------------------------------------------------------------------------
+
+    def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
+        with self.stream:
+            return cupy.empty(shape, dtype)
+
+    def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
+        array = self.empty(shape, dtype)
+        array.data.memset_async(0, array.nbytes, self.stream)
+        return array
+
+    def from_host(self, array: np.ndarray) -> Array:
+        target = self.empty(array.shape, array.dtype)
+        target.set(np.ascontiguousarray(array), stream=self.stream)
+        self.stream.synchronize()
+        return target
+
+    def to_host(self, array: Array) -> np.ndarray:
+        return np.asarray(array.get(stream=self.stream))
+
+    def copy(self, source: Array, target: Array) -> None:
+        target.data.copy_from_device_async(source.data, source.nbytes, self.stream)
+
+    def owns(self, array: object) -> bool:
+        return isinstance(array, cupy.ndarray)
+
+    def from_caller(self, array: Array) -> Array:
+        self.stream.wait_event(cupy.cuda.get_current_stream().record())
+        return array
+
+    def to_caller(self, array: Array) -> Array:
+        cupy.cuda.get_current_stream().wait_event(self.stream.record())
+        return array
+
+    def synchronize(self) -> None:
+        self.stream.synchronize()
+
+    # -- running ops ----------------------------------------------------------------------------------------------
+
+    def running(self) -> AbstractContextManager[Any]:
+        return self.stream  # type: ignore[no-any-return]
+
+    def bind(self, op: Op, arguments: dict[str, Any]) -> BoundCall:
+        self.check(op, arguments)
+        if op.name == "gemm":
+            return _bind_gemm(**arguments)
+        return self._bind_kernel(op.name, op.sizes(arguments), arguments)
+
+    def bind_all(self, calls: list[tuple[Op, dict[str, Any]]]) -> list[BoundCall]:
+        """Bind a program; a bias and the activation that follows it in the same array are one kernel."""
+        bound = []
+        waiting = list(reversed(calls))
+        while waiting:
+            op, arguments = waiting.pop()
+            if op.name == "add_bias" and waiting:
+                activation, activation_arguments = waiting[-1]
+                fused = f"bias_{activation.name}"
+                if fused in kernels("cuda") and activation_arguments["x"] is arguments["y"]:
+                    waiting.pop()
+                    self.check(op, arguments)
+                    self.check(activation, activation_arguments)
+                    merged = activation_arguments | {"x": arguments["x"], "bias": arguments["bias"]}
+                    bound.append(self._bind_kernel(fused, op.sizes(arguments), merged))
+                    continue
+            bound.append(self.bind(op, arguments))
+        return bound
+
+    def _bind_kernel(self, name: str, sizes: Mapping[str, int], arguments: Mapping[str, Any]) -> BoundCall:
+        if name not in kernels("cuda"):
+            raise BackendError(f"op {name!r} has no CUDA kernel: expected GF_KERNEL({name}, ...) in kernels/*.cu")
+        kernel = kernels("cuda")[name]
+        values = {**sizes, **arguments}
+        real = self._real_dtype(kernel, values)
+        packed = tuple(_pack(kernel, parameter, values[parameter.name], real) for parameter in kernel.parameters)
+        names = {parameter.name for parameter in kernel.parameters}
+        if "rows" in names:
+            work = 32 * sizes["rows"]
+        else:
+            work = sizes["n"] if "n" in names else 1
+        if work == 0 or ("columns" in names and sizes["columns"] == 0):
+            return lambda: None
+        blocks, threads = min(-(-work // _THREADS), self._most_blocks), _THREADS
+        if name in _LAUNCHES:
+            blocks, threads = _LAUNCHES[name](sizes)
+        return partial(self._function(kernel, real), (blocks,), (threads,), packed)
+
+    def _real_dtype(self, kernel: Kernel, values: Mapping[str, Any]) -> np.dtype:
+        for parameter in kernel.parameters:
+            if parameter.is_pointer and parameter.c_type == "real" and values[parameter.name] is not None:
+                return np.dtype(values[parameter.name].dtype)
+        return np.dtype(np.float32)
+
+    def _function(self, kernel: Kernel, real: np.dtype) -> Any:
+        """The compiled kernel: one module for each file and element type, compiled when first needed."""
+        key = (kernel.file, real)
+        if key not in self._modules:
+            module = cupy.RawModule(code=source_text(kernel.file, real), options=("--std=c++17",))
+            try:
+                module.compile()
+            except Exception as error:
+                raise BackendError(
+                    f"the CUDA kernels in {kernel.file.name} could not be compiled for {real.name}: {error}\n"
+                    "If NVRTC or the CUDA headers are missing, install them: pip install 'gradflow-mlp[cuda12]'"
+                ) from error
+            self._modules[key] = module
+        return self._modules[key].get_function(kernel.name)
+
+
+def _pack(kernel: Kernel, parameter: Any, value: Any, real: np.dtype) -> Any:
+    """An argument as the kernel takes it: the array itself, a null pointer, or a scalar of the right type."""
+    dtype = parameter.dtype(real)
+    if not parameter.is_pointer:
+        return dtype.type(value)
+    if value is None:
+        return np.uintp(0)
+    if value.dtype != dtype and not (parameter.c_type == "gf_word" and value.itemsize % 4 == 0):
+        raise BackendError(f"kernel {kernel.name!r}: argument {parameter.name!r} must be {dtype}, got {value.dtype}")
+    return value
+
+
+def _bind_gemm(a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False) -> BoundCall:
+    return partial(cupy.matmul, a.T if transpose_a else a, b.T if transpose_b else b, out=out)

@@ -1,0 +1,100 @@
+"""The reference backend: plain NumPy, which defines what every op computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from gradflow.errors import BackendError
+from gradflow.ops import Array, Op
+
+__all__ = ["BoundCall", "ReferenceBackend"]
+
+BoundCall = Callable[[], None]
+"""An op bound to its arrays: calling it runs the op."""
+
+
+class ReferenceBackend:
+    """Arrays are NumPy's, and an op is the function that defines it.
+
+    It is also the base of the other backends: these override where arrays live and how an op is bound.
+    """
+
+    name = "reference"
+
+    @property
+    def device(self) -> str:
+        """The name of the device that the ops run on."""
+        return "CPU"
+
+    # -- arrays ---------------------------------------------------------------------------------------------------
+
+    def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
+        """A new array with arbitrary contents."""
+        return np.empty(shape, dtype)
+
+    def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
+        """A new array of zeros."""
+        return np.zeros(shape, dtype)
+
+    def from_host(self, array: np.ndarray) -> Array:
+        """A NumPy array as a contiguous array of this backend; on the CPU it may be the same one."""
+        return np.ascontiguousarray(array)
+
+    def to_host(self, array: Array) -> np.ndarray:
+        """A copy of an array of this backend as a NumPy array, once all work on it is done."""
+        return np.array(array)
+
+    def copy(self, source: Array, target: Array) -> None:
+        """Copy an array of this backend into another of the same shape and dtype."""
+        np.copyto(target, source)
+
+    def owns(self, array: object) -> bool:
+        """Whether an array lies where this backend's arrays lie."""
+        return isinstance(array, np.ndarray)
+
+    def from_caller(self, array: Array) -> Array:
+        """An array that a caller made, safe to read here: on a GPU, after the work on the caller's stream."""
+        return array
+
+    def to_caller(self, array: Array) -> Array:
+        """An array made here, safe to read for the caller: on a GPU, after the work on this backend's stream."""
+        return array
+
+    def synchronize(self) -> None:
+        """Wait until all work is done."""
+
+    # -- running ops ----------------------------------------------------------------------------------------------
+
+    def running(self) -> AbstractContextManager[Any]:
+        """The context in which bound calls run. NaN and infinity are results here, not warnings."""
+        return np.errstate(all="ignore")
+
+    def bind(self, op: Op, arguments: dict[str, Any]) -> BoundCall:
+        """An op with its arguments by name, checked and prepared to be run many times."""
+        self.check(op, arguments)
+        return partial(op.reference, **arguments)
+
+    def bind_all(self, calls: list[tuple[Op, dict[str, Any]]]) -> list[BoundCall]:
+        """The calls of a program; a backend that has one kernel for several neighbours binds fewer."""
+        return [self.bind(op, arguments) for op, arguments in calls]
+
+    def check(self, op: Op, arguments: dict[str, Any]) -> None:
+        """Refuse arrays of another backend, and arrays that are not C-contiguous."""
+        for name, value in arguments.items():
+            if not hasattr(value, "flags"):
+                continue
+            if not self.owns(value):
+                raise BackendError(
+                    f"op {op.name!r} on the {self.name!r} backend: argument {name!r} is a "
+                    f"{type(value).__module__}.{type(value).__name__}; move it with backend.from_host(...)"
+                )
+            if not value.flags.c_contiguous:
+                raise BackendError(
+                    f"op {op.name!r}: argument {name!r} with shape {value.shape} is not C-contiguous; "
+                    "pass a contiguous copy (transposed products have their own arguments)"
+                )

@@ -1,0 +1,46 @@
+"""What gradflow raises: each message says what was expected, what came, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["BackendError", "DataError", "DivergedError", "FileFormatError", "GradflowError", "unknown_name"]
+
+
+class GradflowError(Exception):
+    """The base of every error that gradflow raises on purpose."""
+
+
+class BackendError(GradflowError):
+    """A backend cannot be used here, or was given arrays that are not its own."""
+
+
+class DataError(GradflowError, ValueError):
+    """Data, or another argument, that cannot be trained on or predicted from."""
+
+
+class DivergedError(GradflowError):
+    """The loss became NaN or infinite; the network keeps the best weights seen before.
+
+    Attributes:
+        epoch: the epoch of the step, counted from 1.
+        step: the step within that epoch, counted from 1.
+    """
+
+    def __init__(self, message: str, *, epoch: int, step: int) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+        self.step = step
+
+
+class FileFormatError(GradflowError):
+    """A file that is damaged, from a newer version, or not gradflow's."""
+
+
+def unknown_name(kind: str, name: object, valid: Iterable[str]) -> DataError:
+    """The error for a name that is not among the valid ones; it suggests the nearest."""
+    names = sorted(valid)
+    nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    suggestion = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    return DataError(f"unknown {kind} {name!r}.{suggestion} Valid names: {', '.join(names)}")

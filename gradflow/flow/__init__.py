@@ -1,0 +1,1 @@
+"""What the gradients do: gradient norms by layer, dead and saturated units."""

@@ -1,0 +1,75 @@
+"""Initial weights, by name. Biases begin at zero.
+
+A rule is a function ``(shape, random) -> numpy.ndarray`` for a weight of shape ``(n_in, n_out)``. Weights are made once,
+in float64 on the host, and then copied, so that they are the same on every backend.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+
+from gradflow.errors import DataError, unknown_name
+from gradflow.random import RandomNumbers
+
+__all__ = ["INITIALIZERS", "Initializer", "initial_weight"]
+
+Rule: TypeAlias = Callable[[tuple[int, int], RandomNumbers], np.ndarray]
+Initializer: TypeAlias = str | float | Rule
+"""The name of a rule, a number that fills the weight, or a rule."""
+
+
+def glorot_uniform(shape: tuple[int, int], random: RandomNumbers) -> np.ndarray:
+    """U(-a, a) with a = sqrt(6 / (n_in + n_out)): Glorot & Bengio (2010), equation 16."""
+    limit = math.sqrt(6 / sum(shape))
+    return random.uniform(-limit, limit, shape)
+
+
+def glorot_normal(shape: tuple[int, int], random: RandomNumbers) -> np.ndarray:
+    """N(0, 2 / (n_in + n_out)): Glorot & Bengio (2010), equation 12."""
+    return random.normal(math.sqrt(2 / sum(shape)), shape)
+
+
+def he_uniform(shape: tuple[int, int], random: RandomNumbers) -> np.ndarray:
+    """U(-a, a) with a = sqrt(6 / n_in): the variance of He et al. (2015), equation 10, drawn uniformly."""
+    limit = math.sqrt(6 / shape[0])
+    return random.uniform(-limit, limit, shape)
+
+
+def he_normal(shape: tuple[int, int], random: RandomNumbers) -> np.ndarray:
+    """N(0, 2 / n_in): He et al. (2015), equation 10."""
+    return random.normal(math.sqrt(2 / shape[0]), shape)
+
+
+def zeros(shape: tuple[int, int], random: RandomNumbers) -> np.ndarray:
+    """All zero: no symmetry is broken, so a hidden layer that begins so cannot learn different features."""
+    return np.zeros(shape)
+
+
+INITIALIZERS: dict[str, Rule] = {
+    rule.__name__: rule for rule in (glorot_uniform, glorot_normal, he_uniform, he_normal, zeros)
+}
+
+
+def initial_weight(initializer: Initializer, shape: tuple[int, int], random: RandomNumbers) -> np.ndarray:
+    """The initial weight of a shape, in float64.
+
+    Raises:
+        DataError: for an unknown name, or a rule that returns another shape or a value that is not finite.
+    """
+    if isinstance(initializer, bool) or not (isinstance(initializer, str | int | float) or callable(initializer)):
+        raise DataError(f"an initializer is a name, a number or a function (shape, random), got {initializer!r}")
+    if isinstance(initializer, int | float):
+        weight = np.full(shape, float(initializer))
+    elif isinstance(initializer, str):
+        if initializer not in INITIALIZERS:
+            raise unknown_name("initializer", initializer, INITIALIZERS)
+        weight = INITIALIZERS[initializer](shape, random)
+    else:
+        weight = np.asarray(initializer(shape, random), np.float64)
+    if weight.shape != shape or not np.isfinite(weight).all():
+        raise DataError(f"initializer {initializer!r} must give finite numbers of shape {shape}, got {weight.shape}")
+    return weight

@@ -1,0 +1,91 @@
+"""The dense layer: a matrix product and a bias."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradflow.arguments import positive_integer
+from gradflow.errors import DataError
+from gradflow.initializers import Initializer
+from gradflow.layers.base import Layer, ParameterSpec
+from gradflow.ops import Array, Executor, op
+
+__all__ = ["Dense", "add_bias", "column_sum", "gemm"]
+
+
+@op(writes=("out",))
+def gemm(a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False) -> None:
+    """out = op(a) op(b), where op transposes a matrix or leaves it"""
+    np.matmul(a.T if transpose_a else a, b.T if transpose_b else b, out=out)
+
+
+@op(writes=("y",), in_place=(("x", "y"),))
+def add_bias(x: Array, bias: Array, y: Array) -> None:
+    """y_ij = x_ij + bias_j"""
+    np.add(x, bias, out=y)
+
+
+@op(writes=("sums",))
+def column_sum(x: Array, sums: Array) -> None:
+    """sums_j = sum_i x_ij, kept in float64 until the end"""
+    sums[...] = x.sum(axis=0, dtype=np.float64)
+
+
+class Dense(Layer):
+    """y = x weight + bias, for x of shape (batch, n_in) and y of shape (batch, n_out).
+
+    Backwards, from d_y = dL/dy (Rumelhart, Hinton & Williams, 1986):
+
+        dL/dweight = xᵀ d_y          dL/dbias = Σ over the rows of d_y          dL/dx = d_y weightᵀ
+
+    Args:
+        n_in: the number of inputs.
+        n_out: the number of outputs.
+        bias: whether there is a bias, shape (n_out,); it begins at zero.
+        initializer: how the weight, shape (n_in, n_out), begins: a name from `gradflow.initializers`, a number, or a
+            function (shape, random). None takes the rule that suits the activation that follows: He's for the ReLU
+            family, else Glorot's.
+    """
+
+    recorded = True
+    backward_reads = ("x",)
+
+    weight: Array
+    d_weight: Array
+    bias: Array | None
+    d_bias: Array
+
+    def __init__(self, n_in: int, n_out: int, *, bias: bool = True, initializer: Initializer | None = None) -> None:
+        self.n_in = positive_integer("n_in", n_in)
+        self.n_out = positive_integer("n_out", n_out)
+        self.has_bias = bool(bias)
+        self.initializer = initializer
+        self.bias = None
+
+    def config(self) -> dict[str, Any]:
+        return {"n_in": self.n_in, "n_out": self.n_out, "bias": self.has_bias}
+
+    def output_width(self, n_in: int) -> int:
+        if n_in != self.n_in:
+            raise DataError(f"{self!r} takes {self.n_in} inputs, but the layer before it gives {n_in}")
+        return self.n_out
+
+    def parameters(self) -> dict[str, ParameterSpec]:
+        specs = {"weight": ParameterSpec((self.n_in, self.n_out), decayed=True, initializer=self.initializer)}
+        if self.has_bias:
+            specs["bias"] = ParameterSpec((self.n_out,), decayed=False, initializer="zeros")
+        return specs
+
+    def forward(self, ops: Executor, x: Array, y: Array) -> None:
+        ops(gemm, x, self.weight, y)
+        if self.bias is not None:
+            ops(add_bias, y, self.bias, y)
+
+    def backward(self, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
+        ops(gemm, x, d_y, self.d_weight, transpose_a=True)
+        if self.bias is not None:
+            ops(column_sum, d_y, self.d_bias)
+        if d_x is not None:
+            ops(gemm, d_y, self.weight, d_x, transpose_b=True)

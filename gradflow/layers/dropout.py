@@ -1,0 +1,64 @@
+"""Dropout (Srivastava et al., 2014), inverted: what is kept is scaled up in training, and prediction is untouched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradflow.arguments import fraction
+from gradflow.layers.base import Layer
+from gradflow.ops import EPOCH, STEP, Array, Executor, op
+from gradflow.random import DROPOUT_STREAM, philox
+
+__all__ = ["Dropout", "dropout"]
+
+
+@op(writes=("y",), in_place=(("x", "y"),))
+def dropout(x: Array, y: Array, clock: Array, threshold: int, scale: float, seed: int, stream: int) -> None:
+    """y_i = scale x_i where word i of Philox for (seed, stream, step, epoch) is at least threshold, else 0"""
+    step = int(clock[EPOCH]) << 32 | int(clock[STEP]) & 0xFFFFFFFF
+    words = philox(x.size, seed=seed, stream=stream, step=step).reshape(x.shape)
+    y[...] = np.where(words >= threshold, scale * x, 0)
+
+
+class Dropout(Layer):
+    """In training each element of x (batch, n) becomes 0 with probability ``rate``, else x / (1 - rate).
+
+    The derivative is the same map: dL/dx = dL/dy / (1 - rate) where kept, else 0. The mask is computed again in the
+    backward pass from (seed, layer, step) and never stored. At prediction the layer is left out.
+
+    Args:
+        rate: the probability of dropping an element, at least 0 and below 1.
+    """
+
+    recorded = True
+    elementwise = True
+    backward_reads = ()
+    training_only = True
+
+    def __init__(self, rate: float) -> None:
+        self.rate = fraction("rate", rate)
+
+    def config(self) -> dict[str, Any]:
+        return {"rate": self.rate}
+
+    def forward(self, ops: Executor, x: Array, y: Array) -> None:
+        self._apply(ops, x, y)
+
+    def backward(self, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
+        if d_x is not None:
+            self._apply(ops, d_y, d_x)
+
+    def _apply(self, ops: Executor, x: Array, y: Array) -> None:
+        assert self.attached is not None
+        ops(
+            dropout,
+            x,
+            y,
+            self.attached.clock,
+            threshold=min(round(self.rate * 2**32), 2**32 - 1),
+            scale=1 / (1 - self.rate),
+            seed=self.attached.seed,
+            stream=DROPOUT_STREAM + self.attached.index,
+        )

@@ -1,0 +1,82 @@
+"""What a loss is."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from gradflow.errors import DataError
+from gradflow.ops import POSITION, STEP, FIRST_BAD_STEP, Array, Executor
+
+__all__ = ["LOSSES", "Loss", "record_losses"]
+
+LOSSES: dict[str, type[Loss]] = {}
+"""Every loss class by its name."""
+
+
+class Loss:
+    """A loss, fused with the activation that belongs to it and with its gradient.
+
+    A subclass names itself, checks and converts targets, and calls the op that writes, for outputs (batch, n_out):
+
+    - ``d_outputs``: dL/doutputs of the mean loss over the batch;
+    - ``row_losses``: the loss of each row, at the row's place in the epoch;
+    - ``row_hits``, if `has_accuracy`: the share of the row that is predicted right, likewise.
+
+    The op also notes the first step whose loss is not finite on the clock.
+    """
+
+    name: ClassVar[str]
+    output_activation: ClassVar[str]
+    """The activation that turns outputs into predictions: "identity", "sigmoid" or "softmax"."""
+    has_accuracy: ClassVar[bool]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if hasattr(cls, "name"):
+            LOSSES[cls.name] = cls
+
+    def targets(self, y: Array, n_out: int, dtype: Any) -> Array:
+        """Targets checked and converted for outputs (batch, n_out): a NumPy or CuPy array, as it came.
+
+        Raises:
+            DataError: if shape, dtype or values do not fit.
+        """
+        raise NotImplementedError
+
+    def apply(
+        self,
+        ops: Executor,
+        outputs: Array,
+        targets: Array,
+        row_weight: Array | None,
+        d_outputs: Array,
+        row_losses: Array,
+        row_hits: Array,
+        clock: Array,
+    ) -> None:
+        """Call the loss's op."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+def record_losses(losses: Array, row_losses: Array, clock: Array) -> None:
+    """Put the losses of a batch at its place in the epoch, and note on the clock if one is not finite."""
+    position = clock[POSITION]
+    row_losses[position : position + len(losses)] = losses
+    if not (abs(losses) < float("inf")).all():
+        clock[FIRST_BAD_STEP] = min(clock[FIRST_BAD_STEP], clock[STEP])
+
+
+def dense_targets(y: Array, n_out: int, dtype: Any) -> Array:
+    """Numeric targets of shape (batch, n_out); (batch,) stands for (batch, 1) where there is one output."""
+    if y.ndim == 1 and n_out == 1:
+        y = y.reshape(-1, 1)
+    if y.ndim != 2 or y.shape[1] != n_out:
+        expected = f"(batch, {n_out})" + (" or (batch,)" if n_out == 1 else "")
+        raise DataError(f"targets must have shape {expected} for a network with {n_out} outputs, got {y.shape}")
+    converted = y.astype(dtype)
+    if not bool((abs(converted) < float("inf")).all()):
+        raise DataError(f"targets contain NaN, infinity, or numbers too large for {dtype}; remove or replace them")
+    return converted

@@ -1,0 +1,67 @@
+"""Binary cross-entropy on logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradflow.errors import DataError
+from gradflow.losses.base import Loss, dense_targets, record_losses
+from gradflow.ops import POSITION, Array, Executor, op
+
+__all__ = ["BinaryCrossEntropy", "binary_cross_entropy"]
+
+
+@op(writes=("d_logits", "row_losses", "row_hits", "clock"), in_place=(("logits", "d_logits"),))
+def binary_cross_entropy(
+    logits: Array,
+    targets: Array,
+    row_weight: Array | None,
+    d_logits: Array,
+    row_losses: Array,
+    row_hits: Array,
+    clock: Array,
+) -> None:
+    """Row loss w mean_j [log(1 + exp(z_j)) - t_j z_j];  dL/dz_j = w (sigmoid(z_j) - t_j) / (rows n_out)"""
+    weight = np.ones(len(logits), logits.dtype) if row_weight is None else row_weight
+    record_losses(weight * (np.logaddexp(0, logits) - targets * logits).mean(axis=1), row_losses, clock)
+    position = clock[POSITION]
+    row_hits[position : position + len(logits)] = ((logits > 0) == (targets > 0.5)).mean(axis=1)
+    probability = np.exp(-np.logaddexp(0, -logits))
+    d_logits[...] = weight[:, None] * (probability - targets) / logits.size
+
+
+class BinaryCrossEntropy(Loss):
+    """L = mean over rows and outputs of -t log(p) - (1 - t) log(1 - p), with p = sigmoid(logit).
+
+    dL/dlogit = (p - t) / (rows n_out). Targets in [0, 1], of shape (batch, n_out), or (batch,) for one output.
+    Accuracy is the share of outputs on the right side of p = ½.
+    """
+
+    name = "binary_cross_entropy"
+    output_activation = "sigmoid"
+    has_accuracy = True
+
+    def targets(self, y: Array, n_out: int, dtype: Any) -> Array:
+        targets = dense_targets(y, n_out, dtype)
+        low, high = float(targets.min()), float(targets.max())
+        if low < 0 or high > 1:
+            raise DataError(
+                f"binary_cross_entropy takes targets between 0 and 1, got values from {low:g} to {high:g}; "
+                "classes -1 and 1 become (y + 1) / 2, several classes go with softmax_cross_entropy"
+            )
+        return targets
+
+    def apply(
+        self,
+        ops: Executor,
+        outputs: Array,
+        targets: Array,
+        row_weight: Array | None,
+        d_outputs: Array,
+        row_losses: Array,
+        row_hits: Array,
+        clock: Array,
+    ) -> None:
+        ops(binary_cross_entropy, outputs, targets, row_weight, d_outputs, row_losses, row_hits, clock)

@@ -1,0 +1,73 @@
+"""Squared errors: the mean form and the half form, named apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradflow.losses.base import Loss, dense_targets, record_losses
+from gradflow.ops import Array, Executor, op
+
+__all__ = ["HalfSquaredError", "MeanSquaredError", "squared_error"]
+
+
+@op(writes=("d_outputs", "row_losses", "clock"), in_place=(("outputs", "d_outputs"),))
+def squared_error(
+    outputs: Array,
+    targets: Array,
+    row_weight: Array | None,
+    d_outputs: Array,
+    row_losses: Array,
+    clock: Array,
+    factor: float,
+) -> None:
+    """Row loss w factor Σ_j (y_j - t_j)²;  dL/dy_j = w 2 factor (y_j - t_j) / rows"""
+    error = outputs - targets
+    weight = np.ones(len(error), error.dtype) if row_weight is None else row_weight
+    record_losses(weight * factor * (error**2).sum(axis=1), row_losses, clock)
+    d_outputs[...] = weight[:, None] * (2 * factor / len(error)) * error
+
+
+class _SquaredError(Loss):
+    output_activation = "identity"
+    has_accuracy = False
+
+    def factor(self, n_out: int) -> float:
+        raise NotImplementedError
+
+    def targets(self, y: Array, n_out: int, dtype: Any) -> Array:
+        return dense_targets(y, n_out, dtype)
+
+    def apply(
+        self,
+        ops: Executor,
+        outputs: Array,
+        targets: Array,
+        row_weight: Array | None,
+        d_outputs: Array,
+        row_losses: Array,
+        row_hits: Array,
+        clock: Array,
+    ) -> None:
+        ops(
+            squared_error, outputs, targets, row_weight, d_outputs, row_losses, clock, self.factor(outputs.shape[1])
+        )
+
+
+class MeanSquaredError(_SquaredError):
+    """L = mean over rows and outputs of (y - t)²;  dL/dy = 2 (y - t) / (rows n_out). Targets (batch, n_out)."""
+
+    name = "mean_squared_error"
+
+    def factor(self, n_out: int) -> float:
+        return 1 / n_out
+
+
+class HalfSquaredError(_SquaredError):
+    """L = mean over rows of ½ Σ over outputs of (y - t)²;  dL/dy = (y - t) / rows. Targets (batch, n_out)."""
+
+    name = "half_squared_error"
+
+    def factor(self, n_out: int) -> float:
+        return 0.5

@@ -1,0 +1,367 @@
+"""Networks: an ordered stack of layers on one flat parameter vector and one flat gradient vector."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradflow.arguments import integer, positive_integer
+from gradflow.backends import get_backend
+from gradflow.backends.reference import ReferenceBackend
+from gradflow.data.validation import features
+from gradflow.errors import DataError, unknown_name
+from gradflow.initializers import Initializer, initial_weight
+from gradflow.layers import ACTIVATIONS, LAYERS, Dense, Dropout, Layer, ParameterSpec
+from gradflow.layers.base import Attachment
+from gradflow.ops import Array
+from gradflow.program import Program, Recorder
+from gradflow.random import WEIGHT_STREAM, RandomNumbers
+from gradflow.status import RunStatus
+
+__all__ = ["MLP", "ForwardBuffers", "Sequential"]
+
+_PREDICTION_ROWS = 4096
+_KEPT_PROGRAMS = 4
+
+
+@dataclass(frozen=True)
+class ForwardBuffers:
+    """The arrays of a forward pass: the input of each layer, and its output."""
+
+    inputs: list[Array]
+    outputs: list[Array]
+
+
+@dataclass(frozen=True)
+class _Inference:
+    program: Program
+    x: Array
+    y: Array
+
+
+class Sequential:
+    """A stack of layers: the output of each is the input of the next.
+
+    Attributes:
+        layers: the layers; ``layers[0].weight`` and so on are views into `parameters`.
+        parameters: the flat parameter vector on the device, shape (n_parameters,): all weights, then all biases.
+        gradients: the flat gradient vector, likewise: that of the last batch.
+        parameter_ranges: by name, where a parameter begins and ends in these vectors.
+        n_parameters, n_decayed: the number of all parameters, and of those that penalties reach.
+        n_in, n_out: the numbers of inputs and outputs.
+        status: the clock of training, on the device.
+
+    A trailing ``Sigmoid()`` or ``Softmax()`` names `output_activation` and is folded into the loss where that loss works
+    on logits; without one, the loss names it when training begins.
+
+    Args:
+        layers: the layers, the first and at least one of them a `Dense`.
+        dtype: "float32" or "float64", of parameters and of all that is computed.
+        seed: for initial weights, dropout and shuffles: an integer from 0 to 2**64 - 1.
+        backend: "auto", "numpy", "cupy" or "reference"; "auto" takes CuPy where a usable GPU is, else NumPy. The
+            environment variable GRADFLOW_BACKEND decides what "auto" means.
+
+    Raises:
+        DataError: for layers that do not fit together or arguments out of range.
+        BackendError: if the backend cannot be used here; the message says why.
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], *, dtype: str = "float32", seed: int = 0, backend: str = "auto"
+    ) -> None:
+        self.layers: list[Layer] = list(layers)
+        self.n_in, self.n_out = _check_stack(self.layers)
+        if str(np.dtype(dtype) if dtype in ("f4", "f8", np.float32, np.float64) else dtype) not in _DTYPES:
+            raise unknown_name("dtype", dtype, _DTYPES)
+        self.dtype = np.dtype(dtype)
+        self.seed = integer("seed", seed, least=0, most=2**64 - 1)
+        self.backend: ReferenceBackend = get_backend(backend)
+        self._activation_of_loss = "identity"
+        self._inference: OrderedDict[tuple[int, bool], _Inference] = OrderedDict()
+        self._build()
+
+    # -- parameters -----------------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        specs = list(self._specs())
+        # What penalties reach comes first, so that an optimizer needs one number to know it.
+        specs.sort(key=lambda entry: not entry[2].decayed)
+        sizes = [math.prod(spec.shape) for _, _, spec in specs]
+        self.n_parameters = sum(sizes)
+        self.n_decayed = sum(size for size, (_, _, spec) in zip(sizes, specs, strict=True) if spec.decayed)
+        self.parameters: Array = self.backend.zeros(self.n_parameters, self.dtype)
+        self.gradients: Array = self.backend.zeros(self.n_parameters, self.dtype)
+        self.status = RunStatus(self.backend)
+        self.parameter_ranges: dict[str, tuple[int, int]] = {}
+        self._views: dict[str, Array] = {}
+        views: list[dict[str, Array]] = [{} for _ in self.layers]
+        gradients: list[dict[str, Array]] = [{} for _ in self.layers]
+        start = 0
+        for size, (index, name, spec) in zip(sizes, specs, strict=True):
+            views[index][name] = self.parameters[start : start + size].reshape(spec.shape)
+            gradients[index][name] = self.gradients[start : start + size].reshape(spec.shape)
+            self.parameter_ranges[f"{index}.{name}"] = (start, start + size)
+            start += size
+        for index, layer in enumerate(self.layers):
+            layer.attach(Attachment(views[index], gradients[index], self.status.clock, self.seed, index))
+            self._views |= {f"{index}.{name}": view for name, view in views[index].items()}
+        self.set_weights({f"{index}.{name}": self._initial(index, spec) for index, name, spec in specs})
+
+    def _specs(self) -> Iterator[tuple[int, str, ParameterSpec]]:
+        for index, layer in enumerate(self.layers):
+            for name, spec in layer.parameters().items():
+                yield index, name, spec
+
+    def _initial(self, index: int, spec: ParameterSpec) -> np.ndarray:
+        initializer = spec.initializer
+        if initializer is None:
+            following = [layer for layer in self.layers[index + 1 :] if not layer.training_only]
+            initializer = following[0].preferred_initializer if following else Layer.preferred_initializer
+        return initial_weight(initializer, spec.shape, RandomNumbers(self.seed, WEIGHT_STREAM + index))
+
+    def get_weights(self) -> dict[str, np.ndarray]:
+        """A copy of every parameter by name, "0.weight" (n_in, n_out), "0.bias" (n_out,), and so on."""
+        return {name: self.backend.to_host(view) for name, view in self._views.items()}
+
+    def set_weights(self, weights: Mapping[str, Any]) -> None:
+        """Set every parameter, from arrays by the names of `get_weights`.
+
+        Raises:
+            DataError: if a name is missing or unknown, or a shape or a value does not fit; then nothing is changed.
+        """
+        if missing := sorted(self._views.keys() - weights.keys()):
+            raise DataError(f"weights are missing: {', '.join(missing)}")
+        if unknown := sorted(weights.keys() - self._views.keys()):
+            raise unknown_name("weight", unknown[0], self._views)
+        arrays = {}
+        for name, view in self._views.items():
+            value = weights[name]
+            array = np.asarray(value.get() if hasattr(value, "__cuda_array_interface__") else value)
+            if array.dtype.kind not in "fiu" or array.shape != view.shape:
+                raise DataError(f"weight {name!r} must hold numbers of shape {view.shape}, got {array.dtype} {array.shape}")
+            arrays[name] = array.astype(self.dtype)
+            if not np.isfinite(arrays[name]).all():
+                raise DataError(f"weight {name!r} holds values that are NaN, infinite or too large for {self.dtype}")
+        for name, view in self._views.items():
+            self.backend.copy(self.backend.from_host(arrays[name]), view)
+
+    def copy(self, *, dtype: str | None = None) -> Sequential:
+        """A network of its own with the same layers, weights, seed and backend, in the same dtype or another."""
+        layers = [LAYERS[type(layer).__name__](**layer.config()) for layer in self.layers]
+        twin = Sequential(
+            layers, dtype=dtype or self.dtype.name, seed=self.seed, backend=self.backend.name
+        )
+        twin.set_weights(self.get_weights())
+        twin.output_activation = self.output_activation
+        return twin
+
+    # -- passes over the layers -----------------------------------------------------------------------------------
+
+    @property
+    def output_activation(self) -> str:
+        """What turns logits into predictions: "identity", "sigmoid" or "softmax"."""
+        return self._trailing_activation or self._activation_of_loss
+
+    @output_activation.setter
+    def output_activation(self, name: str) -> None:
+        if name not in OUTPUT_ACTIVATIONS:
+            raise unknown_name("output activation", name, OUTPUT_ACTIVATIONS)
+        if self._trailing_activation not in (None, name):
+            raise DataError(f"the network ends in {self.layers[-1]!r}, so its output activation cannot be {name!r}")
+        self._activation_of_loss = name
+        self._inference.clear()
+
+    @property
+    def _trailing_activation(self) -> str | None:
+        name = type(self.layers[-1]).__name__.lower()
+        return name if name in ("sigmoid", "softmax") else None
+
+    @property
+    def logit_layers(self) -> list[Layer]:
+        """The layers up to the output activation."""
+        return self.layers[:-1] if self._trailing_activation else self.layers
+
+    def forward(self, recorder: Recorder, layers: Sequence[Layer], x: Array, *, keep: bool) -> ForwardBuffers:
+        """Record the forward pass of layers on a batch x (batch, n_in).
+
+        With ``keep`` every array stays that a backward pass reads; else elementwise layers always work in place.
+        """
+        inputs: list[Array] = []
+        outputs: list[Array] = []
+        for index, layer in enumerate(layers):
+            current = outputs[-1] if outputs else x
+            needed = keep and ("x" in layer.backward_reads or "y" in layers[index - 1].backward_reads)
+            if layer.elementwise and outputs and not needed:
+                y = current
+            else:
+                y = self.backend.empty((len(x), layer.output_width(current.shape[1])), self.dtype)
+            recorder.record(layer.forward, current, y, recorded=layer.recorded)
+            inputs.append(current)
+            outputs.append(y)
+        return ForwardBuffers(inputs, outputs)
+
+    def backward(self, recorder: Recorder, layers: Sequence[Layer], buffers: ForwardBuffers, d_output: Array) -> None:
+        """Record the backward pass from dL/doutput to the gradient of every parameter; d_output is overwritten."""
+        first = next(index for index, layer in enumerate(layers) if layer.parameters())
+        width = max(array.shape[1] for array in (*buffers.inputs, d_output))
+        spare = [self.backend.empty(len(d_output) * width, self.dtype) for _ in range(2 if len(layers) > 1 else 0)]
+        d_y = d_output
+        for index in reversed(range(first, len(layers))):
+            layer, x, y = layers[index], buffers.inputs[index], buffers.outputs[index]
+            if index == first:
+                d_x = None
+            elif layer.elementwise:
+                d_x = d_y
+            else:
+                spare.reverse()
+                d_x = spare[0][: x.size].reshape(x.shape)
+            recorder.record(layer.backward, x, y, d_y, d_x, recorded=layer.recorded)
+            if d_x is not None:
+                d_y = d_x
+
+    # -- prediction -----------------------------------------------------------------------------------------------
+
+    def predict(self, x: Any) -> Array:
+        """Predictions (batch, n_out) for x (batch, n_in): outputs behind the output activation.
+
+        NumPy in gives NumPy out, CuPy in gives CuPy out. Large inputs are worked off in blocks of rows.
+
+        Raises:
+            DataError: if shape, dtype or values do not fit.
+        """
+        return self._infer(x, activated=True)
+
+    def logits(self, x: Any) -> Array:
+        """Outputs (batch, n_out) for x (batch, n_in) in front of the output activation; as `predict` else."""
+        return self._infer(x, activated=False)
+
+    def predict_classes(self, x: Any) -> Array:
+        """The predicted class of each row, as int64: shape (batch,).
+
+        With several outputs it is the index of the largest; with sigmoid outputs whether p > ½, as 0 or 1, of shape
+        (batch,) for one output and (batch, n_out) for several.
+
+        Raises:
+            DataError: if the network has one output and is no classifier, or x does not fit.
+        """
+        if self.output_activation == "sigmoid":
+            classes = (self.logits(x) > 0).astype(np.int64)
+            return classes.reshape(-1) if self.n_out == 1 else classes
+        if self.n_out == 1:
+            raise DataError(
+                "a network with one output and no sigmoid predicts numbers, not classes; use predict(x), or train it "
+                "with loss 'binary_cross_entropy'"
+            )
+        return self.logits(x).argmax(axis=1).astype(np.int64)
+
+    def _infer(self, x: Any, *, activated: bool) -> Array:
+        array = features("x", x, self.n_in, self.dtype, self.backend)
+        on_device = hasattr(array, "__cuda_array_interface__")
+        output: Array = self.backend.empty((len(array), self.n_out), self.dtype) if on_device else None
+        if output is None:
+            output = np.empty((len(array), self.n_out), self.dtype)
+        for start in range(0, len(array), _PREDICTION_ROWS):
+            block = array[start : start + _PREDICTION_ROWS]
+            inference = self._inference_for(len(block), activated)
+            contiguous = block if on_device and block.flags.c_contiguous else self.backend.from_host(block)
+            self.backend.copy(contiguous, inference.x)
+            inference.program.run()
+            if on_device:
+                self.backend.copy(inference.y, output[start : start + len(block)])
+            else:
+                output[start : start + len(block)] = self.backend.to_host(inference.y)
+        return self.backend.to_caller(output) if on_device else output
+
+    def _inference_for(self, rows: int, activated: bool) -> _Inference:
+        key = (rows, activated)
+        if key not in self._inference:
+            layers = [layer for layer in self.logit_layers if not layer.training_only]
+            if activated and self.output_activation != "identity":
+                layers.append(ACTIVATIONS[self.output_activation]())
+            recorder = Recorder(self.backend)
+            x = self.backend.empty((rows, self.n_in), self.dtype)
+            y = self.forward(recorder, layers, x, keep=False).outputs[-1]
+            self._inference[key] = _Inference(recorder.program(), x, y)
+            if len(self._inference) > _KEPT_PROGRAMS:
+                self._inference.popitem(last=False)
+        self._inference.move_to_end(key)
+        return self._inference[key]
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}([{', '.join(map(repr, self.layers))}], dtype={self.dtype.name!r}, "
+            f"seed={self.seed}, backend={self.backend.name!r})"
+        )
+
+
+OUTPUT_ACTIVATIONS = ("identity", "sigmoid", "softmax")
+_DTYPES = ("float32", "float64")
+
+
+def _check_stack(layers: list[Layer]) -> tuple[int, int]:
+    """The numbers of inputs and outputs of a stack, once it is known to fit together."""
+    for layer in layers:
+        if not isinstance(layer, Layer):
+            raise DataError(f"a network is made of gradflow layers, got {layer!r} of type {type(layer).__name__}")
+    if len({id(layer) for layer in layers}) != len(layers):
+        raise DataError("the same layer object stands in the network twice; make one object for each place")
+    sized = [layer for layer in layers if layer.parameters()]
+    if not sized:
+        raise DataError("a network needs at least one layer with parameters, such as Dense(n_in, n_out)")
+    n_in = getattr(sized[0], "n_in", None)
+    if n_in is None:
+        raise DataError(f"the first layer with parameters must have an attribute n_in, {sized[0]!r} has none")
+    width = n_in
+    for layer in layers:
+        width = layer.output_width(width)
+    return n_in, width
+
+
+class MLP(Sequential):
+    """A multi-layer perceptron: dense layers with an activation between them and none behind the last.
+
+    Args:
+        sizes: the widths from the inputs to the outputs: ``[64, 128, 10]`` has one hidden layer of 128 units.
+        activation: the hidden activation: "relu", "leaky_relu", "elu", "sigmoid", "tanh", "softmax", "identity".
+        dropout: the rate of dropout behind each hidden activation; 0 has none.
+        bias: whether the dense layers have biases.
+        initializer: how weights begin (`Dense`); None takes the rule that suits the activation.
+        dtype: "float32" or "float64".
+        seed: for initial weights, dropout and shuffles.
+        backend: "auto", "numpy", "cupy" or "reference".
+
+    Raises:
+        DataError: for sizes, names or rates that are not valid.
+        BackendError: if the backend cannot be used here.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: str = "relu",
+        *,
+        dropout: float = 0.0,
+        bias: bool = True,
+        initializer: Initializer | None = None,
+        dtype: str = "float32",
+        seed: int = 0,
+        backend: str = "auto",
+    ) -> None:
+        if isinstance(sizes, str | int) or len(sizes) < 2:
+            raise DataError(f"sizes must list at least the numbers of inputs and outputs, such as [64, 10], got {sizes!r}")
+        if activation not in ACTIVATIONS:
+            raise unknown_name("activation", activation, ACTIVATIONS)
+        widths = [positive_integer(f"sizes[{index}]", size) for index, size in enumerate(sizes)]
+        layers: list[Layer] = []
+        for index, (n_in, n_out) in enumerate(zip(widths, widths[1:], strict=False)):
+            layers.append(Dense(n_in, n_out, bias=bias, initializer=initializer))
+            if index < len(widths) - 2:
+                layers.append(ACTIVATIONS[activation]())
+                if dropout:
+                    layers.append(Dropout(dropout))
+        super().__init__(layers, dtype=dtype, seed=seed, backend=backend)

@@ -1,0 +1,111 @@
+"""What an op is: a name, a signature, and the plain NumPy that defines its result.
+
+An op is a function on preallocated arrays that writes its outputs in place. The function decorated with
+[`op`][gradflow.ops.op] *is* the definition: short NumPy, formula in the docstring, in the file of the layer, loss or
+optimizer that it belongs to. The ``"reference"`` backend runs that function; other backends run what they have
+under the same name (a kernel in ``kernels/``, a NumPy form without temporaries) and are held to it by test.
+
+The code that uses ops calls them through an *executor*: ``ops(relu_forward, x, y)``. `Eager` runs each call at once;
+`gradflow.training.program.Recorder` keeps the calls for replay. Both run the same bound calls.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from gradflow.backends.reference import ReferenceBackend
+
+__all__ = ["CLOCK_ENTRIES", "OPS", "Array", "Eager", "Executor", "Op", "has_diverged", "op"]
+
+Array: TypeAlias = Any
+"""An array of a backend: `numpy.ndarray` or `cupy.ndarray`."""
+
+OPS: dict[str, Op] = {}
+"""Every op by name."""
+
+# The entries of the clock, the four integers on the device that recorded steps read (kernels/clock.h).
+STEP, EPOCH, POSITION, FIRST_BAD_STEP = range(4)
+CLOCK_ENTRIES = ("step", "epoch", "position", "first_bad_step")
+
+
+def has_diverged(clock: Array) -> bool:
+    """Whether this or an earlier step had a loss that was not finite: then nothing may be learned from it."""
+    return bool(clock[FIRST_BAD_STEP] <= clock[STEP])
+
+
+@dataclass(frozen=True)
+class Op:
+    """One op of the contract.
+
+    Attributes:
+        name: the name under which backends look for their own form of it.
+        reference: the NumPy function that defines it.
+        writes: the names of the arguments that it writes; all other arrays are read only.
+        in_place: pairs (input, output) of arguments that may be the same array.
+        sizes: from the arguments by name, the integers that a kernel takes besides them.
+    """
+
+    name: str
+    reference: Callable[..., None]
+    writes: tuple[str, ...]
+    in_place: tuple[tuple[str, str], ...]
+    sizes: Callable[[Mapping[str, Any]], dict[str, int]]
+    signature: inspect.Signature
+
+    def arguments(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The arguments of a call by name, in the order of the signature."""
+        return dict(self.signature.bind(*args, **kwargs).arguments)
+
+
+def shape_of_first(arguments: Mapping[str, Any]) -> dict[str, int]:
+    """The usual sizes: `n` elements, and for a matrix `rows` and `columns`, of the first array."""
+    first = next(iter(arguments.values()))
+    sizes = {"n": first.size}
+    if first.ndim == 2:
+        sizes["rows"], sizes["columns"] = first.shape
+    return sizes
+
+
+def op(
+    *,
+    writes: tuple[str, ...],
+    in_place: tuple[tuple[str, str], ...] = (),
+    sizes: Callable[[Mapping[str, Any]], dict[str, int]] = shape_of_first,
+) -> Callable[[Callable[..., None]], Op]:
+    """Make a function on NumPy arrays the definition of an op of the same name."""
+
+    def define(reference: Callable[..., None]) -> Op:
+        name = reference.__name__
+        if name in OPS:
+            raise ValueError(f"an op named {name!r} exists already, in {OPS[name].reference.__module__}")
+        OPS[name] = Op(name, reference, writes, in_place, sizes, inspect.signature(reference))
+        return OPS[name]
+
+    return define
+
+
+class Executor(Protocol):
+    """What layers, losses and optimizers call ops through."""
+
+    def __call__(self, op: Op, /, *args: Any, **kwargs: Any) -> None: ...
+
+
+class Eager:
+    """The executor that runs each call at once: for debugging and for layers that are not recorded."""
+
+    def __init__(self, backend: ReferenceBackend) -> None:
+        self.backend = backend
+
+    def __call__(self, op: Op, /, *args: Any, **kwargs: Any) -> None:
+        with self.backend.running():
+            self.backend.bind(op, op.arguments(*args, **kwargs))()
+
+
+@op(writes=("y",))
+def copy(x: Array, y: Array) -> None:
+    """y = x"""
+    y[...] = x

@@ -1,0 +1,30 @@
+"""The optimizers, one file for each family: a rule on the flat parameter vector, and clipping."""
+
+from __future__ import annotations
+
+from gradflow.errors import DataError, unknown_name
+from gradflow.optimizers.adam import Adam, AdamW
+from gradflow.optimizers.base import OPTIMIZERS, Optimizer
+from gradflow.optimizers.sgd import SGD, GradientDescent
+
+__all__ = ["OPTIMIZERS", "SGD", "Adam", "AdamW", "GradientDescent", "Optimizer", "get_optimizer"]
+
+
+def get_optimizer(optimizer: str | Optimizer, learning_rate: float | None = None) -> Optimizer:
+    """An optimizer from its name, or the optimizer itself.
+
+    Args:
+        optimizer: a name from `OPTIMIZERS`, or an optimizer.
+        learning_rate: for a name, its learning rate; None takes the class's `default_learning_rate`.
+
+    Raises:
+        DataError: for an unknown name (the nearest valid one is suggested) or anything else.
+    """
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    if not isinstance(optimizer, str):
+        raise DataError(f"an optimizer is a name or a gradflow Optimizer, got {optimizer!r}")
+    if optimizer not in OPTIMIZERS:
+        raise unknown_name("optimizer", optimizer, OPTIMIZERS)
+    cls = OPTIMIZERS[optimizer]
+    return cls(cls.default_learning_rate if learning_rate is None else learning_rate)

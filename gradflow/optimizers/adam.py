@@ -1,0 +1,131 @@
+"""Adam, and AdamW with decoupled weight decay."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gradflow.arguments import fraction, non_negative, positive
+from gradflow.ops import STEP, Array, Op, has_diverged, op
+from gradflow.optimizers.base import Optimizer, penalised
+
+__all__ = ["Adam", "AdamW", "adam", "adamw"]
+
+
+@op(writes=("parameters", "first_moment", "second_moment"))
+def adam(
+    parameters: Array,
+    gradients: Array,
+    first_moment: Array,
+    second_moment: Array,
+    hyper: Array,
+    gradient_scale: Array,
+    clock: Array,
+    n_decayed: int,
+) -> None:
+    """m = β₁ m + (1 - β₁) g;  v = β₂ v + (1 - β₂) g²;  w -= rate m / (1 - β₁ᵗ) / (√(v / (1 - β₂ᵗ)) + ε)"""
+    if has_diverged(clock):
+        return
+    rate, _, beta1, beta2, epsilon = map(float, hyper[:5])
+    g = penalised(parameters, gradients, hyper, gradient_scale, n_decayed)
+    first_moment[...] = beta1 * first_moment + (1 - beta1) * g
+    second_moment[...] = beta2 * second_moment + (1 - beta2) * g * g
+    mean = first_moment / (1 - beta1 ** int(clock[STEP]))
+    deviation = np.sqrt(second_moment) / math.sqrt(1 - beta2 ** int(clock[STEP]))
+    parameters -= rate * (mean / (deviation + epsilon))
+
+
+@op(writes=("parameters", "first_moment", "second_moment"))
+def adamw(
+    parameters: Array,
+    gradients: Array,
+    first_moment: Array,
+    second_moment: Array,
+    hyper: Array,
+    gradient_scale: Array,
+    clock: Array,
+    n_decayed: int,
+) -> None:
+    """w -= rate weight_decay w on the weights, then the step of Adam with g from before the decay"""
+    if has_diverged(clock):
+        return
+    decay = float(hyper[0]) * float(hyper[7]) * parameters[:n_decayed]
+    adam.reference(parameters, gradients, first_moment, second_moment, hyper, gradient_scale, clock, n_decayed)
+    parameters[:n_decayed] -= decay
+
+
+class Adam(Optimizer):
+    """Adam (Kingma & Ba, 2015, algorithm 1): steps of about the learning rate, whatever the gradient's scale.
+
+    m and v are running means of g and g², corrected for their start at zero; w -= learning_rate m̂ / (√v̂ + epsilon).
+    epsilon stands outside the root, after the correction, as in the paper's algorithm 1 and in PyTorch.
+
+    Args:
+        learning_rate: the step size, above 0.
+        beta1: the share of m that is kept, at least 0 and below 1.
+        beta2: the share of v that is kept, at least 0 and below 1.
+        epsilon: keeps the quotient finite, above 0.
+    """
+
+    name = "adam"
+    default_learning_rate = 1e-3
+    state = ("first_moment", "second_moment")
+
+    def __init__(
+        self, learning_rate: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
+    ) -> None:
+        super().__init__(learning_rate)
+        self.beta1 = fraction("beta1", beta1)
+        self.beta2 = fraction("beta2", beta2)
+        self.epsilon = positive("epsilon", epsilon)
+
+    @property
+    def op(self) -> Op:
+        return adam
+
+    def hyper(self) -> list[float]:
+        logarithms = [math.log(beta) if beta else -math.inf for beta in (self.beta1, self.beta2)]
+        return [self.beta1, self.beta2, self.epsilon, *logarithms]
+
+    def config(self) -> dict[str, Any]:
+        return super().config() | {"beta1": self.beta1, "beta2": self.beta2, "epsilon": self.epsilon}
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019, algorithm 2): w -= learning_rate weight_decay w first.
+
+    The decay does not pass through m and v, which sets it apart from an L2 penalty (``Trainer(..., l2=)``). It is
+    scaled by the learning rate, PyTorch's variant, and leaves biases alone.
+
+    Args:
+        learning_rate: the step size, above 0.
+        beta1: the share of m that is kept, at least 0 and below 1.
+        beta2: the share of v that is kept, at least 0 and below 1.
+        epsilon: keeps the quotient finite, above 0.
+        weight_decay: the decay per step in units of the learning rate, at least 0.
+    """
+
+    name = "adamw"
+
+    def __init__(
+        self,
+        learning_rate: float = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(learning_rate, beta1, beta2, epsilon)
+        self.weight_decay = non_negative("weight_decay", weight_decay)
+
+    @property
+    def op(self) -> Op:
+        return adamw
+
+    def hyper(self) -> list[float]:
+        return [*super().hyper(), self.weight_decay]
+
+    def config(self) -> dict[str, Any]:
+        return super().config() | {"weight_decay": self.weight_decay}

@@ -1,0 +1,84 @@
+"""What an optimizer is: a rule on the flat parameter vector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from gradflow.arguments import positive
+from gradflow.ops import Array, Executor, Op
+
+__all__ = ["OPTIMIZERS", "Optimizer", "penalised"]
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {}
+"""Every optimizer class by the name that the command line takes."""
+
+
+def penalised(parameters: Array, gradients: Array, hyper: Array, gradient_scale: Array, n_decayed: int) -> Array:
+    """The gradient that a rule sees: scale (dL/dw + l2 w), the penalty on the first n_decayed parameters only."""
+    g = gradients.copy()
+    g[:n_decayed] += float(hyper[1]) * parameters[:n_decayed]
+    return gradient_scale[0] * g
+
+
+class Optimizer:
+    """A rule that updates all parameters from all gradients in one op.
+
+    A subclass has a `name`, the names of its `state` vectors, its `op`, whose arguments are ``parameters, gradients,
+    <state vectors>, hyper, gradient_scale, clock, n_decayed``, and the `hyper` values behind learning rate and l2.
+
+    Args:
+        learning_rate: the step size, above 0.
+    """
+
+    name: ClassVar[str]
+    default_learning_rate: ClassVar[float] = 0.01
+    """What `get_optimizer` takes for a name alone."""
+    state: tuple[str, ...] = ()
+
+    def __init__(self, learning_rate: float) -> None:
+        self.learning_rate = positive("learning_rate", learning_rate)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if hasattr(cls, "name"):
+            OPTIMIZERS[cls.name] = cls
+
+    @property
+    def op(self) -> Op:
+        """The op that does the update."""
+        raise NotImplementedError
+
+    def hyper(self) -> list[float]:
+        """The entries of the device's hyper-parameter vector behind learning rate and l2."""
+        return []
+
+    def config(self) -> dict[str, Any]:
+        """The arguments that make this optimizer again."""
+        return {"learning_rate": self.learning_rate}
+
+    def step(
+        self,
+        ops: Executor,
+        parameters: Array,
+        gradients: Array,
+        state: Mapping[str, Array],
+        hyper: Array,
+        gradient_scale: Array,
+        clock: Array,
+        n_decayed: int,
+    ) -> None:
+        """Call the op once, on flat vectors of shape (n_parameters,)."""
+        ops(
+            self.op,
+            parameters,
+            gradients,
+            **state,
+            hyper=hyper,
+            gradient_scale=gradient_scale,
+            clock=clock,
+            n_decayed=n_decayed,
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.config().items())})"

@@ -1,0 +1,58 @@
+"""Clipping the gradient by its global norm (Pascanu, Mikolov & Bengio, 2013, algorithm 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gradflow.backends.reference import ReferenceBackend
+from gradflow.ops import Array, Executor, op
+from gradflow.optimizers.base import penalised
+from gradflow.reductions import chunk_length
+
+__all__ = ["GradientClipping", "chunk_squares", "clip_scale"]
+
+
+def _chunk_sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
+    return {"n": arguments["gradients"].size, "rows": arguments["partials"].size}
+
+
+@op(writes=("partials",), sizes=_chunk_sizes)
+def chunk_squares(
+    parameters: Array, gradients: Array, hyper: Array, partials: Array, n_decayed: int, chunk: int
+) -> None:
+    """partials_c = Σ g² over chunk c of the penalised gradient"""
+    ones = np.ones(1, gradients.dtype)
+    g = penalised(parameters, gradients, hyper, ones, n_decayed).astype(np.float64)
+    partials[...] = np.add.reduceat(g * g, np.arange(0, g.size, chunk))
+
+
+@op(writes=("gradient_scale",), sizes=lambda arguments: {"rows": 1, "columns": arguments["partials"].size})
+def clip_scale(partials: Array, gradient_scale: Array, clip_norm: float) -> None:
+    """gradient_scale = min(1, clip_norm / norm), norm = √(Σ partials)"""
+    norm = np.sqrt(partials.sum())
+    gradient_scale[0] = clip_norm / norm if norm > clip_norm else 1
+
+
+class GradientClipping:
+    """Scales the whole gradient, the l2 penalty included, by min(1, clip_norm / ‖gradient‖₂)."""
+
+    def __init__(self, backend: ReferenceBackend, n_parameters: int, clip_norm: float) -> None:
+        self._clip_norm = clip_norm
+        self._chunk = chunk_length(n_parameters)
+        self._partials = backend.empty(-(-n_parameters // self._chunk), np.float64)
+
+    def apply(
+        self,
+        ops: Executor,
+        parameters: Array,
+        gradients: Array,
+        hyper: Array,
+        gradient_scale: Array,
+        n_decayed: int,
+    ) -> None:
+        """Write the scale that the optimizer multiplies the gradient by."""
+        ops(chunk_squares, parameters, gradients, hyper, self._partials, n_decayed, self._chunk)
+        ops(clip_scale, self._partials, gradient_scale, self._clip_norm)

@@ -1,0 +1,100 @@
+"""Gradient descent, plain and with momentum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradflow.arguments import fraction
+from gradflow.errors import DataError
+from gradflow.ops import Array, Op, has_diverged, op
+from gradflow.optimizers.base import Optimizer, penalised
+
+__all__ = ["SGD", "GradientDescent", "gradient_descent", "momentum", "nesterov"]
+
+
+@op(writes=("parameters",))
+def gradient_descent(
+    parameters: Array, gradients: Array, hyper: Array, gradient_scale: Array, clock: Array, n_decayed: int
+) -> None:
+    """w -= rate g"""
+    if not has_diverged(clock):
+        parameters -= float(hyper[0]) * penalised(parameters, gradients, hyper, gradient_scale, n_decayed)
+
+
+@op(writes=("parameters", "velocity"))
+def momentum(
+    parameters: Array,
+    gradients: Array,
+    velocity: Array,
+    hyper: Array,
+    gradient_scale: Array,
+    clock: Array,
+    n_decayed: int,
+) -> None:
+    """v = momentum v + g;  w -= rate v"""
+    if not has_diverged(clock):
+        g = penalised(parameters, gradients, hyper, gradient_scale, n_decayed)
+        velocity[...] = float(hyper[2]) * velocity + g
+        parameters -= float(hyper[0]) * velocity
+
+
+@op(writes=("parameters", "velocity"))
+def nesterov(
+    parameters: Array,
+    gradients: Array,
+    velocity: Array,
+    hyper: Array,
+    gradient_scale: Array,
+    clock: Array,
+    n_decayed: int,
+) -> None:
+    """v = momentum v + g;  w -= rate (g + momentum v)"""
+    if not has_diverged(clock):
+        g = penalised(parameters, gradients, hyper, gradient_scale, n_decayed)
+        velocity[...] = float(hyper[2]) * velocity + g
+        parameters -= float(hyper[0]) * (g + float(hyper[2]) * velocity)
+
+
+class GradientDescent(Optimizer):
+    """w -= learning_rate dL/dw. With the whole data as one batch this is the method of Cauchy (1847)."""
+
+    name = "gradient_descent"
+
+    @property
+    def op(self) -> Op:
+        return gradient_descent
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum (Polyak, 1964) or Nesterov's (Sutskever et al., 2013).
+
+    v = momentum v + g, then w -= learning_rate v, or w -= learning_rate (g + momentum v) with ``nesterov``. PyTorch's
+    variant: the velocity begins at zero, and neither dampening nor the learning rate enters it.
+
+    Args:
+        learning_rate: the step size, above 0.
+        momentum: the share of the velocity that is kept, at least 0 and below 1.
+        nesterov: look ahead along the velocity; needs momentum above 0.
+    """
+
+    name = "sgd"
+
+    def __init__(self, learning_rate: float, momentum: float = 0.0, nesterov: bool = False) -> None:
+        super().__init__(learning_rate)
+        self.momentum = fraction("momentum", momentum)
+        self.nesterov = bool(nesterov)
+        if self.nesterov and self.momentum == 0:
+            raise DataError("nesterov=True needs momentum above 0, got momentum=0")
+        self.state = ("velocity",) if self.momentum else ()
+
+    @property
+    def op(self) -> Op:
+        if not self.momentum:
+            return gradient_descent
+        return nesterov if self.nesterov else momentum
+
+    def hyper(self) -> list[float]:
+        return [self.momentum]
+
+    def config(self) -> dict[str, Any]:
+        return super().config() | {"momentum": self.momentum, "nesterov": self.nesterov}

@@ -1,0 +1,64 @@
+"""Recorded programs: the calls of a step, bound to their arrays once and replayed as often as needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gradflow.backends.reference import BoundCall, ReferenceBackend
+from gradflow.ops import Eager, Executor, Op
+
+__all__ = ["Program", "Recorder"]
+
+
+class Program:
+    """Bound calls in their order. It owns every array that they touch."""
+
+    def __init__(self, backend: ReferenceBackend, calls: list[BoundCall]) -> None:
+        self._backend = backend
+        self._calls = calls
+
+    def run(self) -> None:
+        """Run the calls once."""
+        with self._backend.running():
+            for call in self._calls:
+                call()
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+
+class Recorder:
+    """The executor that keeps calls instead of running them."""
+
+    def __init__(self, backend: ReferenceBackend) -> None:
+        self.backend = backend
+        self._segments: list[list[tuple[Op, dict[str, Any]]] | BoundCall] = []
+
+    def __call__(self, op: Op, /, *args: Any, **kwargs: Any) -> None:
+        if not self._segments or callable(self._segments[-1]):
+            self._segments.append([])
+        segment = self._segments[-1]
+        assert isinstance(segment, list)
+        segment.append((op, op.arguments(*args, **kwargs)))
+
+    def record(self, method: Callable[..., None], *args: Any, recorded: bool) -> None:
+        """Record ``method(ops, *args)``: its ops if it consists of these, else the method itself as one call.
+
+        A method that computes by itself would run while recording and never again; so it is called at every step.
+        """
+        if recorded:
+            method(self, *args)
+        else:
+            eager: Executor = Eager(self.backend)
+            self._segments.append(lambda: method(eager, *args))
+
+    def program(self) -> Program:
+        """The calls so far, bound. Neighbours may be bound as one call, but not across a recorded method."""
+        bound: list[BoundCall] = []
+        for segment in self._segments:
+            if isinstance(segment, list):
+                bound.extend(self.backend.bind_all(segment))
+            else:
+                bound.append(segment)
+        return Program(self.backend, bound)

@@ -1,0 +1,68 @@
+"""Random numbers that are the same on every backend: Philox4x32-10, a counter-based generator.
+
+A word is a function of (seed, stream, step, index) and of nothing else, so there is no generator state to keep in
+order, and any part of a sequence can be made anywhere. Philox: Salmon, Moraes, Dror, Shaw (2011), "Parallel random
+numbers: as easy as 1, 2, 3", section 3.3.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradflow.ops import Array, op
+
+__all__ = ["DROPOUT_STREAM", "SHUFFLE_STREAM", "WEIGHT_STREAM", "RandomNumbers", "philox", "uniform"]
+
+# Streams keep the uses of one seed apart; the index of a layer is added to the first two.
+WEIGHT_STREAM, DROPOUT_STREAM, SHUFFLE_STREAM = 0x01000000, 0x02000000, 0x03000000
+
+_LOW_WORD = np.uint64(0xFFFFFFFF)
+
+
+def philox(n: int, *, seed: int, stream: int, step: int = 0) -> np.ndarray:
+    """The first n words of a stream, as uint32 with shape (n,); ``seed`` and ``step`` are 64-bit integers."""
+    counter = np.zeros((4, -(-n // 4)), np.uint64)
+    counter[0] = np.arange(counter.shape[1])
+    counter[1] = stream
+    counter[2] = step & 0xFFFFFFFF
+    counter[3] = step >> 32
+    key = [seed & 0xFFFFFFFF, seed >> 32]
+    for _ in range(10):
+        product0 = np.uint64(0xD2511F53) * counter[0]
+        product1 = np.uint64(0xCD9E8D57) * counter[2]
+        counter = np.stack(
+            [
+                (product1 >> np.uint64(32)) ^ counter[1] ^ np.uint64(key[0]),
+                product1 & _LOW_WORD,
+                (product0 >> np.uint64(32)) ^ counter[3] ^ np.uint64(key[1]),
+                product0 & _LOW_WORD,
+            ]
+        )
+        key = [(key[0] + 0x9E3779B9) & 0xFFFFFFFF, (key[1] + 0xBB67AE85) & 0xFFFFFFFF]
+    return counter.T.ravel()[:n].astype(np.uint32)
+
+
+@op(writes=("out",))
+def uniform(out: Array, low: float, high: float, seed: int, stream: int) -> None:
+    """out_i = low + (high - low) u_i, u_i = (word_i >> 8) 2^-24: exact and below 1 in float32 as in float64."""
+    fractions = (philox(out.size, seed=seed, stream=stream) >> 8).astype(out.dtype) * out.dtype.type(2.0**-24)
+    out[...] = (low + (high - low) * fractions).reshape(out.shape)
+
+
+class RandomNumbers:
+    """What an initializer draws from: one stream of one seed, in float64 on the host."""
+
+    def __init__(self, seed: int, stream: int) -> None:
+        self._seed, self._stream = seed, stream
+
+    def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> np.ndarray:
+        """Numbers drawn evenly from [low, high)."""
+        out = np.empty(shape)
+        uniform.reference(out, low, high, self._seed, self._stream)
+        return out
+
+    def normal(self, deviation: float, shape: tuple[int, ...]) -> np.ndarray:
+        """Normal numbers with mean 0, by the transform of Box & Muller (1958)."""
+        n = int(np.prod(shape))
+        radius, angle = self.uniform(0, 1, (2, n))
+        return (deviation * np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * angle)).reshape(shape)

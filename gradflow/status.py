@@ -1,0 +1,53 @@
+"""The state of a run that lives on the device: the clock and the sums of an epoch, read by the host in one copy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradflow.backends.reference import ReferenceBackend
+from gradflow.ops import CLOCK_ENTRIES, Array
+
+__all__ = ["RunStatus", "StatusReading"]
+
+_NEVER = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class StatusReading:
+    """What the host read: the entries of the clock (kernels/clock.h), None for no bad step, and the four sums."""
+
+    step: int
+    epoch: int
+    position: int
+    first_bad_step: int | None
+    sums: tuple[float, ...]
+
+
+class RunStatus:
+    """Eight 64-bit words on the device.
+
+    Attributes:
+        clock: int64 (4,): step, epoch, position, first_bad_step.
+        sums: float64 (4,): loss and hits over the training epoch, loss and hits over the validation data.
+    """
+
+    def __init__(self, backend: ReferenceBackend) -> None:
+        self._backend = backend
+        self._words = backend.zeros(2 * len(CLOCK_ENTRIES), np.int64)
+        self.clock: Array = self._words[: len(CLOCK_ENTRIES)]
+        self.sums: Array = self._words[len(CLOCK_ENTRIES) :].view(np.float64)
+        self.begin(epoch=0)
+
+    def begin(self, *, epoch: int) -> None:
+        """Set the clock to the first step of an epoch."""
+        clock = np.array([1, epoch, 0, _NEVER], np.int64)
+        self._backend.copy(self._backend.from_host(clock), self.clock)
+
+    def read(self) -> StatusReading:
+        """Wait for the device and read all of it."""
+        words = self._backend.to_host(self._words)
+        step, epoch, position, first_bad_step = (int(word) for word in words[: len(CLOCK_ENTRIES)])
+        sums = tuple(float(value) for value in words[len(CLOCK_ENTRIES) :].view(np.float64))
+        return StatusReading(step, epoch, position, None if first_bad_step == _NEVER else first_bad_step, sums)

@@ -1,0 +1,104 @@
+"""Saving networks and loading them: weights in safetensors, with the layers described in its header."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.numpy
+
+from gradflow.errors import DataError, FileFormatError, GradflowError
+from gradflow.files import write_atomically
+from gradflow.layers import LAYERS
+from gradflow.network import Sequential
+
+__all__ = ["FORMAT_VERSION", "describe", "load", "save"]
+
+FORMAT_VERSION = 1
+
+
+def describe(network: Sequential) -> dict[str, Any]:
+    """What is needed, besides the weights, to make a network again."""
+    return {
+        "layers": [{"type": type(layer).__name__, **layer.config()} for layer in network.layers],
+        "dtype": network.dtype.name,
+        "seed": network.seed,
+        "output_activation": network.output_activation,
+    }
+
+
+def save(network: Sequential, path: str | os.PathLike[str]) -> None:
+    """Write a network to one file: weights, layers, dtype, seed and output activation.
+
+    The file is written under a temporary name, synced and renamed, so that it is never half there.
+
+    Raises:
+        DataError: if a layer has settings that JSON cannot hold.
+        OSError: if the file cannot be written.
+    """
+    try:
+        header = {"format": "gradflow", "version": str(FORMAT_VERSION), "network": json.dumps(describe(network))}
+    except TypeError as error:
+        raise DataError(f"a layer's config() must hold numbers, strings and booleans only: {error}") from error
+    write_atomically(path, safetensors.numpy.save(network.get_weights(), metadata=header))
+
+
+def load(path: str | os.PathLike[str], backend: str = "auto") -> Sequential:
+    """Read a network that `save` wrote.
+
+    Layers of your own are found by their class name: import the module that defines them first.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        FileFormatError: if it is damaged, from a newer version, or not a gradflow model.
+        BackendError: if the backend cannot be used here.
+    """
+    content = Path(path).read_bytes()
+    try:
+        weights = safetensors.numpy.load(content)
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise FileFormatError(f"{path} is not a gradflow model, or it is damaged: {error}") from error
+    description = _description(path, content)
+    try:
+        layers = [_layer(path, dict(entry)) for entry in description["layers"]]
+        network = Sequential(layers, dtype=description["dtype"], seed=description["seed"], backend=backend)
+        network.set_weights(weights)
+        network.output_activation = description["output_activation"]
+    except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FileFormatError(f"{path}: the description of the network is damaged: {error}") from error
+    return network
+
+
+def _description(path: str | os.PathLike[str], content: bytes) -> dict[str, Any]:
+    header_size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + header_size]).get("__metadata__") or {}
+    if header.get("format") != "gradflow":
+        raise FileFormatError(f"{path} is a safetensors file, but no gradflow model: write one with gradflow.save(...)")
+    version = str(header.get("version"))
+    if not version.isdigit() or int(version) > FORMAT_VERSION:
+        raise FileFormatError(
+            f"{path} has format version {version}, and this gradflow reads versions up to {FORMAT_VERSION}; "
+            "update gradflow: pip install -U gradflow-mlp"
+        )
+    try:
+        description = json.loads(header["network"])
+    except (KeyError, ValueError) as error:
+        raise FileFormatError(f"{path}: the description of the network is damaged: {error}") from error
+    if not isinstance(description, dict):
+        raise FileFormatError(f"{path}: the description of the network is damaged: expected an object")
+    return description
+
+
+def _layer(path: str | os.PathLike[str], entry: dict[str, Any]) -> Any:
+    name = entry.pop("type")
+    if name not in LAYERS:
+        raise FileFormatError(
+            f"{path} holds a layer {name!r} that is not known; import the module that defines it before loading"
+        )
+    try:
+        return LAYERS[name](**entry)
+    except (GradflowError, TypeError) as error:
+        raise FileFormatError(f"{path}: layer {name!r} cannot be made from {entry}: {error}") from error

@@ -1,0 +1,9 @@
+"""Training: the program of a step, the loop over epochs, and what it leaves behind."""
+
+from gradflow.training.callbacks import Callback
+from gradflow.training.early_stopping import EarlyStopping
+from gradflow.training.gradient_check import check_gradients
+from gradflow.training.history import History
+from gradflow.training.trainer import Trainer
+
+__all__ = ["Callback", "EarlyStopping", "History", "Trainer", "check_gradients"]

@@ -1,0 +1,76 @@
+"""What happened in each epoch of a training run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from gradflow.errors import DataError
+from gradflow.files import write_atomically
+
+__all__ = ["History"]
+
+
+class History:
+    """Measured values by name: one list for each, with one value per epoch, averaged over rows.
+
+    ``history["loss"]`` is the data loss, without penalties, averaged while the epoch ran; ``history["val_loss"]`` is
+    that on the validation data at the end of the epoch. Classification adds "accuracy" and "val_accuracy".
+
+    Attributes:
+        seconds: the time of the whole run, in seconds.
+        stopped_by: why it ended: "epochs", "converged", "early stopping", "callback",
+            "interrupted" or "diverged".
+        best_epoch: with early stopping or after divergence, the epoch whose weights were restored, counted from 1; None
+            if none were, or those from before training.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[float]] = {}
+        self.seconds = 0.0
+        self.stopped_by = "epochs"
+        self.best_epoch: int | None = None
+
+    def append(self, values: dict[str, float]) -> None:
+        """Add an epoch."""
+        for name, value in values.items():
+            self._values.setdefault(name, []).append(value)
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs that were finished."""
+        return len(self._values.get("loss", ()))
+
+    def __getitem__(self, name: str) -> list[float]:
+        if name not in self._values:
+            raise DataError(f"the history has no {name!r}; it has {', '.join(self._values) or 'no finished epoch'}")
+        return self._values[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def last(self) -> dict[str, float]:
+        """The values of the last epoch by name; empty before the first has finished."""
+        return {name: values[-1] for name, values in self._values.items()}
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write a row per epoch: its number, counted from 1, and its values."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["epoch", *self._values])
+        for epoch, row in enumerate(zip(*self._values.values(), strict=True), start=1):
+            writer.writerow([epoch, *(repr(value) for value in row)])
+        write_atomically(path, text.getvalue().encode())
+
+    def __repr__(self) -> str:
+        last: Any = {name: round(value, 6) for name, value in self.last().items()}
+        return f"History({self.epochs} epochs in {self.seconds:.2f} s, stopped by {self.stopped_by}, last: {last})"

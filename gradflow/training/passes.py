@@ -1,0 +1,98 @@
+"""A pass: the programs that go once over a data set, batch by batch, and add up what they measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradflow.backends.reference import ReferenceBackend
+from gradflow.ops import Array, Executor
+from gradflow.program import Program, Recorder
+from gradflow.reductions import chunk_length, chunk_sums, total
+
+__all__ = ["DataPass", "DataSet", "RowResults"]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Inputs (rows, n_in) and targets on the device."""
+
+    x: Array
+    targets: Array
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class RowResults:
+    """What a loss writes for each row of an epoch: its loss, and whether it was predicted right."""
+
+    losses: Array
+    hits: Array
+
+    @classmethod
+    def empty(cls, backend: ReferenceBackend, rows: int, dtype: np.dtype) -> RowResults:
+        return cls(backend.empty(rows, dtype), backend.zeros(rows, dtype))
+
+
+class DataPass:
+    """One program for full batches, one for the smaller batch at the end, and one that sums the results.
+
+    Args:
+        backend: where it runs.
+        rows: how many rows a pass takes.
+        batch_size: the rows of a full batch, at most ``rows``.
+        record_batch: records the program of a batch with the given number of rows.
+        results: what the batches write.
+        sums: float64 (2,), where the sums of losses and hits go.
+    """
+
+    def __init__(
+        self,
+        backend: ReferenceBackend,
+        *,
+        rows: int,
+        batch_size: int,
+        record_batch: Callable[[Recorder, int], None],
+        results: RowResults,
+        sums: Array,
+    ) -> None:
+        self.full_batches, rest = divmod(rows, batch_size)
+        self._full = _recorded(backend, lambda recorder: record_batch(recorder, batch_size))
+        self._rest = _recorded(backend, lambda recorder: record_batch(recorder, rest)) if rest else None
+        chunk = chunk_length(rows)
+        partials = backend.empty(-(-rows // chunk), np.float64)
+
+        def record_sums(ops: Executor) -> None:
+            for place, of_rows in enumerate((results.losses, results.hits)):
+                ops(chunk_sums, of_rows, partials, chunk)
+                ops(total, partials, sums[place : place + 1])
+
+        self._sums = _recorded(backend, record_sums)
+
+    @property
+    def batches(self) -> int:
+        """The number of batches, the smaller one included."""
+        return self.full_batches + (self._rest is not None)
+
+    def run(self, is_interrupted: Callable[[], bool] = lambda: False) -> bool:
+        """Run all batches and the sums; False if it was interrupted between two batches."""
+        for _ in range(self.full_batches):
+            if is_interrupted():
+                return False
+            self._full.run()
+        if self._rest is not None:
+            if is_interrupted():
+                return False
+            self._rest.run()
+        self._sums.run()
+        return True
+
+
+def _recorded(backend: ReferenceBackend, record: Callable[[Recorder], None]) -> Program:
+    recorder = Recorder(backend)
+    record(recorder)
+    return recorder.program()

@@ -1,0 +1,74 @@
+"""Showing how training goes on: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from typing import TYPE_CHECKING, Any
+
+from gradflow.errors import DataError
+from gradflow.training.callbacks import Callback
+
+if TYPE_CHECKING:
+    from gradflow.training.history import History
+    from gradflow.training.trainer import Trainer
+
+__all__ = ["progress_callback"]
+
+
+def progress_callback(progress: bool | str) -> list[Callback]:
+    """The callback, if any, for the ``progress`` argument of `Trainer.fit`.
+
+    Raises:
+        DataError: for anything but True, False and "auto".
+    """
+    if not (isinstance(progress, bool) or progress == "auto"):
+        raise DataError(f'progress must be True, False or "auto", got {progress!r}')
+    on_terminal = sys.stderr.isatty()
+    if progress is False or (progress == "auto" and not on_terminal):
+        return []
+    if on_terminal and importlib.util.find_spec("rich") is not None:
+        return [_Bar()]
+    return [_Lines()]
+
+
+def describe(values: dict[str, float]) -> str:
+    """The values of an epoch in one line."""
+    return "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+
+
+class _Lines(Callback):
+    """About ten lines over the whole run, on standard error."""
+
+    def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
+        self._epochs = epochs
+        self._every = max(1, epochs // 10)
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, values: dict[str, float]) -> None:
+        if epoch == 1 or epoch % self._every == 0:
+            print(f"epoch {epoch}/{self._epochs}  {describe(values)}", file=sys.stderr, flush=True)
+
+
+class _Bar(Callback):
+    """A progress bar with the values of the last epoch, on standard error."""
+
+    def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._progress: Any = Progress(
+            TextColumn("epoch"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[values]}"),
+            console=Console(stderr=True),
+        )
+        self._task = self._progress.add_task("training", total=epochs, values="")
+        self._progress.start()
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, values: dict[str, float]) -> None:
+        self._progress.update(self._task, completed=epoch, values=describe(values))
+
+    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+        self._progress.stop()

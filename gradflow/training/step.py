@@ -1,0 +1,158 @@
+"""The programs of a training step and of an evaluation step, recorded once for each batch size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradflow.data.batches import advance, gather_batch, gather_shuffled_batch
+from gradflow.errors import DataError
+from gradflow.layers import Layer
+from gradflow.losses import Loss
+from gradflow.network import Sequential
+from gradflow.ops import Array, Executor
+from gradflow.optimizers import Optimizer
+from gradflow.optimizers.clipping import GradientClipping
+from gradflow.program import Recorder
+from gradflow.status import RunStatus
+from gradflow.training.passes import DataPass, DataSet, RowResults
+
+__all__ = ["Objective", "evaluation_pass", "layers_in_front_of", "training_pass"]
+
+_EVALUATION_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised: the loss of the outputs of these layers, with a penalty, by this optimizer."""
+
+    network: Sequential
+    layers: list[Layer]
+    loss: Loss
+    optimizer: Optimizer
+    l2: float
+    clip_norm: float | None
+
+
+def layers_in_front_of(loss: Loss, network: Sequential) -> list[Layer]:
+    """The layers whose output the loss takes: without a trailing activation that the loss folds in.
+
+    Raises:
+        DataError: if the trailing activation is not the loss's own.
+    """
+    if loss.output_activation == "identity":
+        return network.layers
+    if len(network.logit_layers) < len(network.layers) and network.output_activation != loss.output_activation:
+        raise DataError(
+            f"loss {loss.name!r} goes with {loss.output_activation} outputs, but the network ends in "
+            f"{network.layers[-1]!r}; leave that layer out, the loss brings its own"
+        )
+    return network.logit_layers
+
+
+def training_pass(objective: Objective, data: DataSet, *, rows: int, batch_size: int, shuffle: bool) -> DataPass:
+    """The pass of an epoch over ``rows`` rows of the data, with a fresh optimizer state."""
+    network, backend = objective.network, objective.network.backend
+    update = _Update(objective)
+    status = network.status
+    results = RowResults.empty(backend, rows, network.dtype)
+
+    def record_batch(recorder: Recorder, batch_rows: int) -> None:
+        batch = _next_batch(recorder, network, data, batch_rows, seed=network.seed if shuffle else None)
+        buffers = network.forward(recorder, objective.layers, batch.x, keep=True)
+        outputs = buffers.outputs[-1]
+        kept = "y" in objective.layers[-1].backward_reads
+        d_outputs = backend.empty(outputs.shape, network.dtype) if kept else outputs
+        objective.loss.apply(
+            recorder, outputs, batch.targets, None, d_outputs, results.losses, results.hits, status.clock
+        )
+        network.backward(recorder, objective.layers, buffers, d_outputs)
+        update.record(recorder)
+        recorder(advance, status.clock, batch_rows, rows)
+
+    return DataPass(
+        backend, rows=rows, batch_size=batch_size, record_batch=record_batch, results=results, sums=status.sums[:2]
+    )
+
+
+def evaluation_pass(objective: Objective, data: DataSet, status: RunStatus, sums: Array) -> DataPass:
+    """The pass that measures loss and hits over the data, in row order and without dropout.
+
+    Args:
+        objective: the network and the loss.
+        data: what to evaluate on.
+        status: whose clock counts the batches; not the network's own, which counts those of training.
+        sums: float64 (2,), where the sums go.
+    """
+    network, backend = objective.network, objective.network.backend
+    layers = [layer for layer in objective.layers if not layer.training_only]
+    results = RowResults.empty(backend, len(data), network.dtype)
+
+    def record_batch(recorder: Recorder, batch_rows: int) -> None:
+        batch = _next_batch(recorder, network, data, batch_rows, seed=None, clock=status.clock)
+        outputs = network.forward(recorder, layers, batch.x, keep=False).outputs[-1]
+        objective.loss.apply(
+            recorder, outputs, batch.targets, None, outputs, results.losses, results.hits, status.clock
+        )
+        recorder(advance, status.clock, batch_rows, len(data))
+
+    return DataPass(
+        backend,
+        rows=len(data),
+        batch_size=min(len(data), _EVALUATION_ROWS),
+        record_batch=record_batch,
+        results=results,
+        sums=sums,
+    )
+
+
+def _next_batch(
+    ops: Executor, network: Sequential, data: DataSet, rows: int, *, seed: int | None, clock: Array | None = None
+) -> DataSet:
+    """The arrays that hold the next batch, shuffled if there is a seed; the data itself where the batch is all of it."""
+    if rows == len(data):
+        return data
+    clock = network.status.clock if clock is None else clock
+    x = network.backend.empty((rows, *data.x.shape[1:]), data.x.dtype)
+    targets = network.backend.empty((rows, *data.targets.shape[1:]), data.targets.dtype)
+    if seed is None:
+        ops(gather_batch, data.x, data.targets, x, targets, clock)
+    else:
+        ops(gather_shuffled_batch, data.x, data.targets, x, targets, clock, seed)
+    return DataSet(x, targets)
+
+
+class _Update:
+    """The end of a step: clipping and the optimizer, on flat vectors that start anew with each fit."""
+
+    def __init__(self, objective: Objective) -> None:
+        network, backend = objective.network, objective.network.backend
+        self._network = network
+        self._optimizer = objective.optimizer
+        self._state = {
+            name: backend.zeros(network.n_parameters, network.dtype) for name in objective.optimizer.state
+        }
+        hyper = [objective.optimizer.learning_rate, objective.l2, *objective.optimizer.hyper()]
+        self._hyper = backend.from_host(np.array(hyper, np.float64))
+        self._gradient_scale = backend.from_host(np.ones(1, network.dtype))
+        self._clipping = None
+        if objective.clip_norm is not None:
+            self._clipping = GradientClipping(backend, network.n_parameters, objective.clip_norm)
+
+    def record(self, ops: Executor) -> None:
+        network = self._network
+        if self._clipping is not None:
+            self._clipping.apply(
+                ops, network.parameters, network.gradients, self._hyper, self._gradient_scale, network.n_decayed
+            )
+        self._optimizer.step(
+            ops,
+            network.parameters,
+            network.gradients,
+            self._state,
+            self._hyper,
+            self._gradient_scale,
+            network.status.clock,
+            network.n_decayed,
+        )

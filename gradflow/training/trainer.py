@@ -1,0 +1,298 @@
+"""The trainer: what users call to train a network, and the loop over epochs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gradflow.arguments import non_negative, positive, positive_integer
+from gradflow.data.validation import as_array, features
+from gradflow.errors import DataError, DivergedError
+from gradflow.losses import Loss, get_loss
+from gradflow.network import Sequential
+from gradflow.optimizers import Optimizer, get_optimizer
+from gradflow.status import RunStatus
+from gradflow.training.callbacks import Callback
+from gradflow.training.early_stopping import CONVERGENCE_EPOCHS, BestValue, EarlyStopping
+from gradflow.training.history import History
+from gradflow.training.interruption import Interruption
+from gradflow.training.passes import DataPass, DataSet
+from gradflow.training.progress import progress_callback
+from gradflow.training.run_folder import RunFolder
+from gradflow.training.step import Objective, evaluation_pass, layers_in_front_of, training_pass
+
+__all__ = ["Trainer"]
+
+
+class Trainer:
+    """Trains a network on a loss with an optimizer.
+
+    The objective is the loss plus l2 / 2 · Σ weight² (biases left out); what the history reports is the loss alone.
+
+    Args:
+        network: the network; it is trained in place.
+        loss: a loss or its name: "mean_squared_error", "half_squared_error", "binary_cross_entropy",
+            "softmax_cross_entropy". The cross-entropies take logits, and fold in a trailing Sigmoid() or Softmax().
+        optimizer: an optimizer, such as `gradflow.Adam()`, or its name for the default settings.
+        l2: the weight of the L2 penalty, at least 0. (Decoupled weight decay is `AdamW`'s own.)
+        clip_norm: scale the whole gradient, penalty included, by min(1, clip_norm / ‖gradient‖₂); None does not.
+
+    Raises:
+        DataError: for unknown names, numbers out of range, or a last layer that does not go with the loss.
+    """
+
+    def __init__(
+        self,
+        network: Sequential,
+        loss: str | Loss,
+        optimizer: str | Optimizer,
+        *,
+        l2: float = 0.0,
+        clip_norm: float | None = None,
+    ) -> None:
+        if not isinstance(network, Sequential):
+            raise DataError(f"network must be a gradflow network, got {type(network).__name__}")
+        self.network = network
+        self.loss = get_loss(loss)
+        self.optimizer = get_optimizer(optimizer)
+        self.l2 = non_negative("l2", l2)
+        self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
+        self._objective = Objective(
+            network, layers_in_front_of(self.loss, network), self.loss, self.optimizer, self.l2, self.clip_norm
+        )
+        self._stop_requested = False
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        epochs: int,
+        batch_size: int | None = 32,
+        validation_data: tuple[Any, Any] | None = None,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        early_stopping: EarlyStopping | None = None,
+        tolerance: float | None = None,
+        callbacks: Sequence[Callback] = (),
+        progress: bool | str = "auto",
+        output: str | os.PathLike[str] | None = None,
+    ) -> History:
+        """Train for up to ``epochs`` passes over the data.
+
+        Calling it again goes on from the present weights with a fresh optimizer state, and with new shuffles and dropout
+        masks. Ctrl-C ends the training after the step that runs, with all work so far kept; the history then says
+        ``stopped_by == "interrupted"``.
+
+        Args:
+            x: inputs, shape (rows, n_in).
+            y: targets, in the shape that the loss takes.
+            epochs: the most passes over the data, at least 1.
+            batch_size: rows per step; None, or more than there are, takes the whole data as one batch.
+            validation_data: ``(x, y)`` to measure "val_loss" and "val_accuracy" on after each epoch.
+            shuffle: a new order of the rows in each epoch; without it batches come in row order.
+            drop_last: leave out the rows behind the last full batch (others in each epoch, if shuffled).
+            early_stopping: stop on a value of the history, and restore the weights of its best epoch.
+            tolerance: stop once the loss has not fallen by more than this below its best for 10 epochs.
+            callbacks: objects whose methods are called as training goes on.
+            progress: True shows it, False does not; "auto" shows it on a terminal.
+            output: a folder for model.safetensors, config.json, history.csv and, with matplotlib, curves.png.
+
+        Raises:
+            DataError: for data or arguments that do not fit, before anything is changed.
+            DivergedError: once a loss was NaN or infinite; the network then holds its best weights.
+            OSError: if ``output`` cannot be written to, before training begins.
+        """
+        epochs = positive_integer("epochs", epochs)
+        data = self._data("", x, y)
+        validation = None
+        if validation_data is not None:
+            if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
+                raise DataError(f"validation_data must be a pair (x, y), got {type(validation_data).__name__}")
+            validation = self._data("validation ", *validation_data)
+        size = len(data) if batch_size is None else min(positive_integer("batch_size", batch_size), len(data))
+        rows = len(data) - len(data) % size if drop_last else len(data)
+        monitor = self._monitor(early_stopping, has_validation=validation is not None)
+        best = BestValue(monitor, early_stopping.min_delta if early_stopping else 0.0)
+        convergence = None if tolerance is None else BestValue("loss", non_negative("tolerance", tolerance))
+        for callback in callbacks:
+            if not isinstance(callback, Callback):
+                raise DataError(f"callbacks must be gradflow.Callback objects, got {callback!r}")
+        callbacks = [*callbacks, *progress_callback(progress)]
+        folder = None if output is None else RunFolder(Path(output))
+
+        loop = _Loop(self, epochs, rows, best, convergence, early_stopping, callbacks)
+        loop.run(data, validation, batch_size=size, shuffle=shuffle)
+        if folder is not None:
+            arguments = {
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "shuffle": shuffle,
+                "drop_last": drop_last,
+                "early_stopping": early_stopping and early_stopping.config(),
+                "tolerance": tolerance,
+            }
+            folder.write(self.network, self._config() | arguments, loop.history)
+        if loop.diverged is not None:
+            raise loop.diverged
+        return loop.history
+
+    def evaluate(self, x: Any, y: Any) -> dict[str, float]:
+        """The "loss" on x (rows, n_in) and y, without penalties, and for the cross-entropies the "accuracy".
+
+        Raises:
+            DataError: if shapes, dtypes or values do not fit.
+        """
+        data = self._data("", x, y)
+        status = RunStatus(self.network.backend)
+        evaluation_pass(self._objective, data, status, status.sums[:2]).run()
+        return self._means(status.read().sums[:2], len(data))
+
+    def stop(self) -> None:
+        """End the training after this epoch; for callbacks."""
+        self._stop_requested = True
+
+    def _data(self, kind: str, x: Any, y: Any) -> DataSet:
+        """Checked and converted data on the device."""
+        network = self.network
+        inputs = features(f"{kind}x", x, network.n_in, network.dtype, network.backend)
+        y = as_array(f"{kind}y", y, network.backend)
+        if y.ndim == 0 or len(y) != len(inputs):
+            rows = "no dimension" if y.ndim == 0 else f"{len(y)} rows"
+            raise DataError(f"{kind}x has {len(inputs)} rows, but {kind}y has {rows}; they must match")
+        targets = self.loss.targets(y, network.n_out, network.dtype)
+        on_device = [
+            array if network.backend.owns(array) and array.flags.c_contiguous else network.backend.from_host(array)
+            for array in (inputs, targets)
+        ]
+        return DataSet(*on_device)
+
+    def _monitor(self, early_stopping: EarlyStopping | None, *, has_validation: bool) -> str:
+        """The name of the value that says which weights are best."""
+        if early_stopping is None:
+            return "val_loss" if has_validation else "loss"
+        if not isinstance(early_stopping, EarlyStopping):
+            raise DataError(f"early_stopping must be a gradflow.EarlyStopping, got {early_stopping!r}")
+        names = ["loss", *(["accuracy"] if self.loss.has_accuracy else [])]
+        if has_validation:
+            names += [f"val_{name}" for name in names]
+        if early_stopping.monitor not in names:
+            hint = "" if has_validation else "; pass validation_data for values on data that is held out"
+            raise DataError(f"early stopping cannot watch {early_stopping.monitor!r}: there is {', '.join(names)}{hint}")
+        return early_stopping.monitor
+
+    def _means(self, sums: tuple[float, ...], rows: int, prefix: str = "") -> dict[str, float]:
+        values = {f"{prefix}loss": sums[0] / rows}
+        if self.loss.has_accuracy:
+            values[f"{prefix}accuracy"] = sums[1] / rows
+        return values
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "loss": self.loss.name,
+            "optimizer": {"name": self.optimizer.name, **self.optimizer.config()},
+            "l2": self.l2,
+            "clip_norm": self.clip_norm,
+        }
+
+
+class _Loop:
+    """One call of fit: the epochs, what they measured, and why they ended."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        epochs: int,
+        rows: int,
+        best: BestValue,
+        convergence: BestValue | None,
+        early_stopping: EarlyStopping | None,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        self.history = History()
+        self.diverged: DivergedError | None = None
+        self._trainer = trainer
+        self._epochs = epochs
+        self._rows = rows
+        self._best = best
+        self._convergence = convergence
+        self._early_stopping = early_stopping
+        self._callbacks = callbacks
+
+    def run(self, data: DataSet, validation: DataSet | None, *, batch_size: int, shuffle: bool) -> None:
+        """Train until there is a reason to stop; the network then holds the weights that are to be kept."""
+        trainer = self._trainer
+        network, backend, status = trainer.network, trainer.network.backend, trainer.network.status
+        objective = trainer._objective
+        if objective.layers is network.logit_layers or network.layers == network.logit_layers:
+            network.output_activation = trainer.loss.output_activation
+        training = training_pass(objective, data, rows=self._rows, batch_size=batch_size, shuffle=shuffle)
+        validating = None
+        if validation is not None:
+            validating = evaluation_pass(objective, validation, RunStatus(backend), status.sums[2:])
+        best_parameters = backend.empty(network.n_parameters, network.dtype)
+        backend.copy(network.parameters, best_parameters)
+        interrupted = status.read()
+        status.begin(epoch=interrupted.epoch + (interrupted.position > 0))
+        trainer._stop_requested = False
+        for callback in self._callbacks:
+            callback.on_fit_begin(trainer, self._epochs)
+
+        began = time.perf_counter()
+        with Interruption() as interruption:
+            for epoch in range(1, self._epochs + 1):
+                finished = training.run(lambda: interruption.requested)
+                if validating is not None and finished:
+                    validating.run()
+                reading = status.read()
+                if reading.first_bad_step is not None:
+                    self._record_divergence(epoch, reading.first_bad_step, training)
+                    break
+                if not finished:
+                    self.history.stopped_by = "interrupted"
+                    break
+                values = trainer._means(reading.sums[:2], self._rows)
+                if validation is not None:
+                    values |= trainer._means(reading.sums[2:], len(validation), "val_")
+                self.history.append(values)
+                self.history.seconds = time.perf_counter() - began
+                if self._best.is_improved_by(values):
+                    backend.copy(network.parameters, best_parameters)
+                for callback in self._callbacks:
+                    callback.on_epoch_end(trainer, epoch, dict(values))
+                if reason := self._reason_to_stop(values, interruption.requested):
+                    self.history.stopped_by = reason
+                    break
+        if self.diverged is not None or (self._early_stopping is not None and self._best.epoch):
+            backend.copy(best_parameters, network.parameters)
+            self.history.best_epoch = self._best.epoch or None
+        backend.synchronize()
+        self.history.seconds = time.perf_counter() - began
+        for callback in self._callbacks:
+            callback.on_fit_end(trainer, self.history)
+
+    def _reason_to_stop(self, values: dict[str, float], is_interrupted: bool) -> str | None:
+        if is_interrupted:
+            return "interrupted"
+        if self._early_stopping is not None and self._best.epochs_since >= self._early_stopping.patience:
+            return "early stopping"
+        if self._convergence is not None:
+            self._convergence.is_improved_by(values)
+            if self._convergence.epochs_since >= CONVERGENCE_EPOCHS:
+                return "converged"
+        return "callback" if self._trainer._stop_requested else None
+
+    def _record_divergence(self, epoch: int, bad_step: int, training: DataPass) -> None:
+        step = bad_step - (epoch - 1) * training.batches
+        kept = f"those of epoch {self._best.epoch}" if self._best.epoch else "those from before training"
+        self.diverged = DivergedError(
+            f"the loss became NaN or infinite in epoch {epoch}, at step {step} of {training.batches}; the network keeps "
+            f"its best weights, {kept}. Try a learning rate below {self._trainer.optimizer.learning_rate:g}, "
+            "inputs scaled to about unit size, or clip_norm=1.0",
+            epoch=epoch,
+            step=step,
+        )
+        self.history.stopped_by = "diverged"

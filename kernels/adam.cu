@@ -1,0 +1,64 @@
+#include "gradflow.h"
+#include "clock.h"
+#include "update.h"
+/* Adam (Kingma & Ba, 2015, algorithm 1) on the flat parameter vector w with gradient g, at step t:
+
+     m = beta1 m + (1 - beta1) g            m_hat = m / (1 - beta1^t)
+     v = beta2 v + (1 - beta2) g^2          v_hat = v / (1 - beta2^t)
+     w -= rate m_hat / (sqrt(v_hat) + epsilon)
+
+   epsilon stands outside the root and after the bias correction, as in the paper's algorithm 1 and PyTorch.
+   AdamW (Loshchilov & Hutter, 2019, algorithm 2) first decays the weights: w -= rate weight_decay w, in
+   PyTorch's variant, where the decay is scaled by the learning rate itself.
+   g is penalised (update.h), then scaled by gradient_scale (clip.cu).
+   hyper: learning rate, l2, beta1, beta2, epsilon, log(beta1), log(beta2), weight decay (AdamW only).
+   1 - beta^t is -expm1(t log(beta)), which keeps its digits in float32 where beta is close to 1. */
+
+typedef struct {
+  real rate, beta1, one_minus_beta1, beta2, one_minus_beta2, epsilon, correction1, root_correction2;
+} gf_adam_step;
+
+GF_FUNCTION gf_adam_step gf_make_adam_step(const double *hyper, gf_index step) {
+  gf_adam_step adam;
+  adam.rate = (real)hyper[GF_LEARNING_RATE];
+  adam.beta1 = (real)hyper[2];
+  adam.one_minus_beta1 = (real)(1 - hyper[2]);
+  adam.beta2 = (real)hyper[3];
+  adam.one_minus_beta2 = (real)(1 - hyper[3]);
+  adam.epsilon = (real)hyper[4];
+  adam.correction1 = -gf_expm1((real)(step * hyper[5]));
+  adam.root_correction2 = gf_sqrt(-gf_expm1((real)(step * hyper[6])));
+  return adam;
+}
+
+GF_FUNCTION real gf_adam_change(gf_adam_step adam, real g, real *first_moment, real *second_moment) {
+  const real m = *first_moment = adam.beta1 * *first_moment + adam.one_minus_beta1 * g;
+  const real v = *second_moment = adam.beta2 * *second_moment + adam.one_minus_beta2 * g * g;
+  return adam.rate * ((m / adam.correction1) / (gf_sqrt(v) / adam.root_correction2 + adam.epsilon));
+}
+
+GF_KERNEL(adam, real *parameters, const real *gradients, real *first_moment, real *second_moment,
+          const double *hyper, const real *gradient_scale, const gf_index *clock, gf_index n_decayed,
+          gf_index n) {
+  const gf_adam_step step = gf_make_adam_step(hyper, clock[GF_STEP]);
+  const real l2 = (real)hyper[GF_L2], scale = gradient_scale[0];
+  if (GF_DIVERGED(clock)) return;
+  GF_FOR(i, n) {
+    const real g = scale * gf_penalised(gradients[i], parameters[i], l2, i, n_decayed);
+    parameters[i] -= gf_adam_change(step, g, &first_moment[i], &second_moment[i]);
+  }
+}
+
+GF_KERNEL(adamw, real *parameters, const real *gradients, real *first_moment, real *second_moment,
+          const double *hyper, const real *gradient_scale, const gf_index *clock, gf_index n_decayed,
+          gf_index n) {
+  const gf_adam_step step = gf_make_adam_step(hyper, clock[GF_STEP]);
+  const real l2 = (real)hyper[GF_L2], scale = gradient_scale[0];
+  const real kept = (real)(1 - hyper[GF_LEARNING_RATE] * hyper[7]);
+  if (GF_DIVERGED(clock)) return;
+  GF_FOR(i, n) {
+    const real g = scale * gf_penalised(gradients[i], parameters[i], l2, i, n_decayed);
+    const real decayed = i < n_decayed ? kept * parameters[i] : parameters[i];
+    parameters[i] = decayed - gf_adam_change(step, g, &first_moment[i], &second_moment[i]);
+  }
+}

@@ -1,0 +1,6 @@
+#include "gradflow.h"
+/* y = x. */
+
+GF_KERNEL(copy, const real *x, real *y, gf_index n) {
+  GF_FOR(i, n) y[i] = x[i];
+}

@@ -1,0 +1,97 @@
+/* The words in which every kernel is written, for two compilers.
+
+   Under CUDA (NVRTC) a kernel is a __global__ function whose loops stride over the grid. Under a C
+   compiler it is a plain function over the items [begin, end), so that a caller can hand parts of the
+   range to threads. The loader puts two lines before this text:
+
+       typedef float real;                     the element type: float or double
+       #define GF_MATH(function) function##f   its math functions: expf or exp
+
+     GF_KERNEL(name, arguments...) { ... }   defines a kernel
+     GF_FOR(i, n)                            each of n items once
+     GF_ROWS(row, rows)                      each row once: by a warp on a GPU
+     GF_COLUMNS(j, columns)                  the columns of that row: shared out over the warp
+     gf_row_sum(v), gf_row_max(v)            combine what the lanes of a row found (C: one lane)
+     GF_ONCE_PER_ROW                         what one lane does for its row
+
+   A kernel holds exactly one GF_FOR or one GF_ROWS. Its argument names are those of the op it
+   implements; `n` is the number of elements of its first array, `rows` and `columns` its shape. */
+
+typedef double accumulator; /* what long sums are kept in */
+typedef long long gf_index;
+typedef unsigned int gf_word;            /* 32 bits */
+typedef unsigned long long gf_long_word; /* 64 bits */
+
+#define gf_exp GF_MATH(exp)
+#define gf_expm1 GF_MATH(expm1)
+#define gf_fabs GF_MATH(fabs)
+#define gf_log GF_MATH(log)
+#define gf_log1p GF_MATH(log1p)
+#define gf_sqrt GF_MATH(sqrt)
+#define gf_tanh GF_MATH(tanh)
+
+#ifdef __CUDACC__
+#define GF_FUNCTION static __device__ __forceinline__
+#else
+#include <math.h>
+#define GF_FUNCTION static inline
+#endif
+
+/* The larger value; a NaN wins from either side. */
+GF_FUNCTION real gf_max(real a, real b) { return a >= b || a != a ? a : b; }
+
+#ifdef __CUDACC__
+
+#define GF_KERNEL(name, ...) extern "C" __global__ void name(__VA_ARGS__)
+
+#define GF_THREAD ((gf_index)blockIdx.x * blockDim.x + threadIdx.x)
+#define GF_THREADS ((gf_index)gridDim.x * blockDim.x)
+#define GF_FOR(i, n) for (gf_index i = GF_THREAD; i < (n); i += GF_THREADS)
+#define GF_ROWS(row, rows) for (gf_index row = GF_THREAD / 32; row < (rows); row += GF_THREADS / 32)
+#define GF_COLUMNS(j, columns) for (gf_index j = threadIdx.x % 32; j < (columns); j += 32)
+#define GF_ONCE_PER_ROW if (threadIdx.x % 32 == 0)
+
+/* In a butterfly each lane adds the same pairs, so that all lanes end with the same bits. */
+GF_FUNCTION float gf_row_sum(float value) {
+  for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(0xffffffffu, value, lanes);
+  return value;
+}
+GF_FUNCTION double gf_row_sum(double value) {
+  for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(0xffffffffu, value, lanes);
+  return value;
+}
+GF_FUNCTION real gf_row_max(real value) {
+  for (int lanes = 16; lanes > 0; lanes /= 2)
+    value = gf_max(value, __shfl_xor_sync(0xffffffffu, value, lanes));
+  return value;
+}
+GF_FUNCTION gf_index gf_row_min_index(gf_index value) {
+  for (int lanes = 16; lanes > 0; lanes /= 2) {
+    const gf_index other = __shfl_xor_sync(0xffffffffu, value, lanes);
+    if (other < value) value = other;
+  }
+  return value;
+}
+
+#define gf_multiply_high(a, b) __umulhi(a, b)
+#define gf_atomic_min(address, value) atomicMin(address, value)
+
+#else
+
+#define GF_KERNEL(name, ...) void name(gf_index begin, gf_index end, __VA_ARGS__)
+
+/* Iterations are independent, also where an output stands in the place of an input. */
+#define GF_FOR(i, n) (void)(n); _Pragma("GCC ivdep") for (gf_index i = begin; i < end; i++)
+#define GF_ROWS(row, rows) (void)(rows); for (gf_index row = begin; row < end; row++)
+#define GF_COLUMNS(j, columns) _Pragma("GCC ivdep") for (gf_index j = 0; j < (columns); j++)
+#define GF_ONCE_PER_ROW
+
+#define gf_row_sum(value) (value)
+#define gf_row_max(value) (value)
+#define gf_row_min_index(value) (value)
+
+#define gf_multiply_high(a, b) ((gf_word)(((gf_long_word)(a) * (b)) >> 32))
+#define gf_atomic_min(address, value) \
+  do { if ((value) < *(address)) *(address) = (value); } while (0)
+
+#endif

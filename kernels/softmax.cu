@@ -1,0 +1,29 @@
+#include "gradflow.h"
+/* Softmax of each row: y_j = exp(x_j - m) / sum_k exp(x_k - m), with m = max_k x_k against overflow.
+   dL/dx_j = y_j (dL/dy_j - sum_k y_k dL/dy_k). */
+
+GF_KERNEL(softmax_forward, const real *x, real *y, gf_index rows, gf_index columns) {
+  GF_ROWS(row, rows) {
+    const real *in = x + row * columns;
+    real *out = y + row * columns;
+    real largest = in[0];
+    GF_COLUMNS(j, columns) largest = gf_max(largest, in[j]);
+    largest = gf_row_max(largest);
+    accumulator sum = 0;
+    GF_COLUMNS(j, columns) sum += gf_exp(in[j] - largest);
+    sum = gf_row_sum(sum);
+    GF_COLUMNS(j, columns) out[j] = (real)(gf_exp(in[j] - largest) / sum);
+  }
+}
+
+GF_KERNEL(softmax_backward, const real *y, const real *d_y, real *d_x, gf_index rows, gf_index columns) {
+  GF_ROWS(row, rows) {
+    accumulator dot = 0;
+    GF_COLUMNS(j, columns) dot += (accumulator)y[row * columns + j] * d_y[row * columns + j];
+    dot = gf_row_sum(dot);
+    GF_COLUMNS(j, columns) {
+      const gf_index i = row * columns + j;
+      d_x[i] = (real)(y[i] * (d_y[i] - dot));
+    }
+  }
+}

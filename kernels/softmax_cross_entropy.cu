@@ -1,0 +1,77 @@
+#include "gradflow.h"
+#include "clock.h"
+/* Softmax cross-entropy on logits z, fused with its gradient; L is the mean over the rows of
+
+     w (log sum_k exp(z_k) - sum_k t_k z_k),      dL/dz_j = w / rows (softmax(z)_j - t_j)
+
+   for targets t that are probabilities with sum 1, or one class label c, that is t_c = 1. w is the row's
+   weight, 1 where row_weight is null. row_hits is 1 where the first largest logit is that of the target.
+   d_logits may stand in the place of logits: what another lane may overwrite is read before a reduction. */
+
+GF_KERNEL(softmax_cross_entropy_labels, const real *logits, const int *targets, const real *row_weight,
+          real *d_logits, real *row_losses, real *row_hits, gf_index *clock, gf_index rows,
+          gf_index columns) {
+  GF_ROWS(row, rows) {
+    const real *z = logits + row * columns;
+    real *d_z = d_logits + row * columns;
+    const gf_index label = targets[row];
+    const real weight = row_weight ? row_weight[row] : 1;
+    const real target_logit = z[label];
+    real largest = z[0];
+    GF_COLUMNS(j, columns) largest = gf_max(largest, z[j]);
+    largest = gf_row_max(largest);
+    accumulator sum = 0;
+    gf_index first_largest = columns;
+    GF_COLUMNS(j, columns) {
+      sum += gf_exp(z[j] - largest);
+      if (z[j] == largest && j < first_largest) first_largest = j;
+    }
+    sum = gf_row_sum(sum);
+    first_largest = gf_row_min_index(first_largest);
+    GF_COLUMNS(j, columns) {
+      const accumulator probability = gf_exp(z[j] - largest) / sum;
+      d_z[j] = (real)((probability - (j == label)) * weight / rows);
+    }
+    GF_ONCE_PER_ROW {
+      gf_record_loss(weight * (gf_log((real)sum) + (largest - target_logit)), row, row_losses, clock);
+      row_hits[clock[GF_POSITION] + row] = first_largest == label;
+    }
+  }
+}
+
+GF_KERNEL(softmax_cross_entropy_probabilities, const real *logits, const real *targets,
+          const real *row_weight, real *d_logits, real *row_losses, real *row_hits, gf_index *clock,
+          gf_index rows, gf_index columns) {
+  GF_ROWS(row, rows) {
+    const real *z = logits + row * columns, *t = targets + row * columns;
+    real *d_z = d_logits + row * columns;
+    const real weight = row_weight ? row_weight[row] : 1;
+    real largest = z[0], largest_target = t[0];
+    GF_COLUMNS(j, columns) {
+      largest = gf_max(largest, z[j]);
+      largest_target = gf_max(largest_target, t[j]);
+    }
+    largest = gf_row_max(largest);
+    largest_target = gf_row_max(largest_target);
+    accumulator sum = 0, dot = 0;
+    gf_index first_largest = columns, label = columns;
+    GF_COLUMNS(j, columns) {
+      sum += gf_exp(z[j] - largest);
+      if (t[j] != 0) dot += (accumulator)t[j] * (z[j] - largest); /* 0 log 0 is 0 */
+      if (z[j] == largest && j < first_largest) first_largest = j;
+      if (t[j] == largest_target && j < label) label = j;
+    }
+    sum = gf_row_sum(sum);
+    dot = gf_row_sum(dot);
+    first_largest = gf_row_min_index(first_largest);
+    label = gf_row_min_index(label);
+    GF_COLUMNS(j, columns) {
+      const accumulator probability = gf_exp(z[j] - largest) / sum;
+      d_z[j] = (real)((probability - t[j]) * weight / rows);
+    }
+    GF_ONCE_PER_ROW {
+      gf_record_loss((real)(weight * (gf_log((real)sum) - dot)), row, row_losses, clock);
+      row_hits[clock[GF_POSITION] + row] = first_largest == label;
+    }
+  }
+}

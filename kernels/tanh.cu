@@ -1,0 +1,16 @@
+#include "gradflow.h"
+/* Hyperbolic tangent: y = tanh(x).  dL/dx = (1 - y^2) dL/dy, written (1 - y)(1 + y) against cancellation. */
+
+GF_KERNEL(tanh_forward, const real *x, real *y, gf_index n) {
+  GF_FOR(i, n) y[i] = gf_tanh(x[i]);
+}
+
+GF_KERNEL(bias_tanh_forward, const real *x, const real *bias, real *y, gf_index rows, gf_index columns) {
+  GF_ROWS(row, rows) {
+    GF_COLUMNS(j, columns) y[row * columns + j] = gf_tanh(x[row * columns + j] + bias[j]);
+  }
+}
+
+GF_KERNEL(tanh_backward, const real *y, const real *d_y, real *d_x, gf_index n) {
+  GF_FOR(i, n) d_x[i] = (1 - y[i]) * (1 + y[i]) * d_y[i];
+}

@@ -1,10 +1,10 @@
 """gradflow: multi-layer perceptrons, trained fast, with every gradient in plain sight.
 
-    import gradflow as gf
+import gradflow as gf
 
-    network = gf.MLP([64, 128, 10])
-    trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam())
-    history = trainer.fit(x, y, epochs=20)
+network = gf.MLP([64, 128, 10])
+trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam())
+history = trainer.fit(x, y, epochs=20)
 """
 
 from gradflow import data, flow

@@ -45,7 +45,7 @@ def integer(name: str, value: Any, *, least: int, most: int) -> int:
     """An integer between two bounds, these included."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise DataError(f"{name} must be an integer, got {value!r}")
-    if not least <= value <= most:
+    if not least <= int(value) <= most:
         raise DataError(f"{name} must be between {least} and {most}, got {value!r}")
     return int(value)
 

@@ -1,7 +1,7 @@
 """Initial weights, by name. Biases begin at zero.
 
-A rule is a function ``(shape, random) -> numpy.ndarray`` for a weight of shape ``(n_in, n_out)``. Weights are made once,
-in float64 on the host, and then copied, so that they are the same on every backend.
+A rule is a function ``(shape, random) -> numpy.ndarray`` for a weight of shape ``(n_in, n_out)``. Weights are made
+once, in float64 on the host, and then copied, so that they are the same on every backend.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from gradflow.random import RandomNumbers
 
 __all__ = ["INITIALIZERS", "Initializer", "initial_weight"]
 
-Rule: TypeAlias = Callable[[tuple[int, int], RandomNumbers], np.ndarray]
+Rule: TypeAlias = Callable[[tuple[int, ...], RandomNumbers], np.ndarray]
 Initializer: TypeAlias = str | float | Rule
 """The name of a rule, a number that fills the weight, or a rule."""
 
 
-def glorot_uniform(shape: tuple[int, int], random: RandomNumbers) -> np.ndarray:
+def glorot_uniform(shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
     """U(-a, a) with a = sqrt(6 / (n_in + n_out)): Glorot & Bengio (2010), equation 16."""
     limit = math.sqrt(6 / sum(shape))
     return random.uniform(-limit, limit, shape)
 
 
-def glorot_normal(shape: tuple[int, int], random: RandomNumbers) -> np.ndarray:
+def glorot_normal(shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
     """N(0, 2 / (n_in + n_out)): Glorot & Bengio (2010), equation 12."""
     return random.normal(math.sqrt(2 / sum(shape)), shape)
 
 
-def he_uniform(shape: tuple[int, int], random: RandomNumbers) -> np.ndarray:
+def he_uniform(shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
     """U(-a, a) with a = sqrt(6 / n_in): the variance of He et al. (2015), equation 10, drawn uniformly."""
     limit = math.sqrt(6 / shape[0])
     return random.uniform(-limit, limit, shape)
 
 
-def he_normal(shape: tuple[int, int], random: RandomNumbers) -> np.ndarray:
+def he_normal(shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
     """N(0, 2 / n_in): He et al. (2015), equation 10."""
     return random.normal(math.sqrt(2 / shape[0]), shape)
 
 
-def zeros(shape: tuple[int, int], random: RandomNumbers) -> np.ndarray:
+def zeros(shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
     """All zero: no symmetry is broken, so a hidden layer that begins so cannot learn different features."""
     return np.zeros(shape)
 
@@ -54,7 +54,7 @@ INITIALIZERS: dict[str, Rule] = {
 }
 
 
-def initial_weight(initializer: Initializer, shape: tuple[int, int], random: RandomNumbers) -> np.ndarray:
+def initial_weight(initializer: Initializer, shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
     """The initial weight of a shape, in float64.
 
     Raises:

@@ -6,6 +6,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,8 @@ class Sequential:
         n_in, n_out: the numbers of inputs and outputs.
         status: the clock of training, on the device.
 
-    A trailing ``Sigmoid()`` or ``Softmax()`` names `output_activation` and is folded into the loss where that loss works
-    on logits; without one, the loss names it when training begins.
+    A trailing ``Sigmoid()`` or ``Softmax()`` names `output_activation` and is folded into the loss where that loss
+    works on logits; without one, the loss names it when training begins.
 
     Args:
         layers: the layers, the first and at least one of them a `Dense`.
@@ -143,7 +144,9 @@ class Sequential:
             value = weights[name]
             array = np.asarray(value.get() if hasattr(value, "__cuda_array_interface__") else value)
             if array.dtype.kind not in "fiu" or array.shape != view.shape:
-                raise DataError(f"weight {name!r} must hold numbers of shape {view.shape}, got {array.dtype} {array.shape}")
+                raise DataError(
+                    f"weight {name!r} must hold numbers of shape {view.shape}, got {array.dtype} {array.shape}"
+                )
             arrays[name] = array.astype(self.dtype)
             if not np.isfinite(arrays[name]).all():
                 raise DataError(f"weight {name!r} holds values that are NaN, infinite or too large for {self.dtype}")
@@ -153,9 +156,7 @@ class Sequential:
     def copy(self, *, dtype: str | None = None) -> Sequential:
         """A network of its own with the same layers, weights, seed and backend, in the same dtype or another."""
         layers = [LAYERS[type(layer).__name__](**layer.config()) for layer in self.layers]
-        twin = Sequential(
-            layers, dtype=dtype or self.dtype.name, seed=self.seed, backend=self.backend.name
-        )
+        twin = Sequential(layers, dtype=dtype or self.dtype.name, seed=self.seed, backend=self.backend.name)
         twin.set_weights(self.get_weights())
         twin.output_activation = self.output_activation
         return twin
@@ -353,12 +354,14 @@ class MLP(Sequential):
         backend: str = "auto",
     ) -> None:
         if isinstance(sizes, str | int) or len(sizes) < 2:
-            raise DataError(f"sizes must list at least the numbers of inputs and outputs, such as [64, 10], got {sizes!r}")
+            raise DataError(
+                f"sizes must list at least the numbers of inputs and outputs, such as [64, 10], got {sizes!r}"
+            )
         if activation not in ACTIVATIONS:
             raise unknown_name("activation", activation, ACTIVATIONS)
         widths = [positive_integer(f"sizes[{index}]", size) for index, size in enumerate(sizes)]
         layers: list[Layer] = []
-        for index, (n_in, n_out) in enumerate(zip(widths, widths[1:], strict=False)):
+        for index, (n_in, n_out) in enumerate(pairwise(widths)):
             layers.append(Dense(n_in, n_out, bias=bias, initializer=initializer))
             if index < len(widths) - 2:
                 layers.append(ACTIVATIONS[activation]())

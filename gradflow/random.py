@@ -65,4 +65,5 @@ class RandomNumbers:
         """Normal numbers with mean 0, by the transform of Box & Muller (1958)."""
         n = int(np.prod(shape))
         radius, angle = self.uniform(0, 1, (2, n))
-        return (deviation * np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * angle)).reshape(shape)
+        numbers: np.ndarray = deviation * np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * angle)
+        return numbers.reshape(shape)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from functools import cache
 
-from gradflow.backends.reference import ReferenceBackend
 from gradflow.backends.availability import gpu_problem
+from gradflow.backends.reference import ReferenceBackend
 from gradflow.errors import BackendError, unknown_name
 
 __all__ = ["BACKENDS", "ReferenceBackend", "get_backend"]

@@ -122,10 +122,8 @@ class CupyBackend(ReferenceBackend):
         real = self._real_dtype(kernel, values)
         packed = tuple(_pack(kernel, parameter, values[parameter.name], real) for parameter in kernel.parameters)
         names = {parameter.name for parameter in kernel.parameters}
-        if "rows" in names:
-            work = 32 * sizes["rows"]
-        else:
-            work = sizes["n"] if "n" in names else 1
+        items = next((sizes[name] for name in ("rows", "n") if name in names), 1)
+        work = 32 * items if "rows" in names else items
         if work == 0 or ("columns" in names and sizes["columns"] == 0):
             return lambda: None
         blocks, threads = min(-(-work // _THREADS), self._most_blocks), _THREADS
@@ -136,7 +134,8 @@ class CupyBackend(ReferenceBackend):
     def _real_dtype(self, kernel: Kernel, values: Mapping[str, Any]) -> np.dtype:
         for parameter in kernel.parameters:
             if parameter.is_pointer and parameter.c_type == "real" and values[parameter.name] is not None:
-                return np.dtype(values[parameter.name].dtype)
+                dtype: np.dtype = values[parameter.name].dtype
+                return dtype
         return np.dtype(np.float32)
 
     def _function(self, kernel: Kernel, real: np.dtype) -> Any:

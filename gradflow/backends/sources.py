@@ -16,7 +16,7 @@ __all__ = ["Kernel", "Language", "Parameter", "kernel_folder", "kernels", "sourc
 
 Language = Literal["cuda", "c"]
 
-_DTYPES = {
+_DTYPES: dict[str, np.dtype] = {
     "accumulator": np.dtype(np.float64),
     "double": np.dtype(np.float64),
     "gf_index": np.dtype(np.int64),
@@ -36,7 +36,7 @@ class Parameter:
 
     def dtype(self, real: np.dtype) -> np.dtype:
         """The NumPy dtype of the value, or of what the pointer points to."""
-        return real if self.c_type == "real" else _DTYPES[self.c_type]
+        return np.dtype(real) if self.c_type == "real" else _DTYPES[self.c_type]
 
 
 @dataclass(frozen=True)

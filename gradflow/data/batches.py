@@ -30,7 +30,8 @@ def shuffled_rows(n: int, *, seed: int, epoch: int) -> np.ndarray:
     def hashed(half: np.ndarray, key: np.uint32) -> np.ndarray:
         half = (half ^ key) * np.uint32(0x85EBCA6B)
         half = (half ^ (half >> np.uint32(13))) * np.uint32(0xC2B2AE35)
-        return half ^ (half >> np.uint32(16))
+        mixed: np.ndarray = half ^ (half >> np.uint32(16))
+        return mixed
 
     def permuted(rows: np.ndarray) -> np.ndarray:
         low, high = (rows & low_mask).astype(np.uint32), (rows >> low_bits).astype(np.uint32)
@@ -47,7 +48,7 @@ def shuffled_rows(n: int, *, seed: int, epoch: int) -> np.ndarray:
 
 def _words(array: Array) -> int:
     """How many 32-bit words a row holds."""
-    return array.nbytes // len(array) // 4
+    return int(array.nbytes) // len(array) // 4
 
 
 def _sizes(arguments: Mapping[str, Any]) -> dict[str, int]:

@@ -17,7 +17,7 @@ def as_array(name: str, value: Any, backend: ReferenceBackend) -> Array:
     """Numbers or booleans as an array: the backend's own device array as it is, all else as a NumPy array.
 
     Raises:
-        DataError: for objects, strings, complex numbers, ragged lists, or an array on a device that is not the backend's.
+        DataError: for objects, strings, complex numbers, ragged lists, or an array on a GPU.
     """
     if value is None:
         raise DataError(f"{name} is missing: expected an array, got None")

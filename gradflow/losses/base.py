@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from gradflow.errors import DataError
-from gradflow.ops import POSITION, STEP, FIRST_BAD_STEP, Array, Executor
+from gradflow.ops import FIRST_BAD_STEP, POSITION, STEP, Array, Executor
 
 __all__ = ["LOSSES", "Loss", "record_losses"]
 

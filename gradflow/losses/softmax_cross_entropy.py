@@ -48,9 +48,7 @@ def softmax_cross_entropy_labels(
 ) -> None:
     """The same with t_c = 1 for the label c of the row and 0 elsewhere"""
     one_hot = np.eye(logits.shape[1], dtype=logits.dtype)[targets]
-    softmax_cross_entropy_probabilities.reference(
-        logits, one_hot, row_weight, d_logits, row_losses, row_hits, clock
-    )
+    softmax_cross_entropy_probabilities.reference(logits, one_hot, row_weight, d_logits, row_losses, row_hits, clock)
 
 
 class SoftmaxCrossEntropy(Loss):

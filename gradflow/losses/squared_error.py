@@ -50,9 +50,7 @@ class _SquaredError(Loss):
         row_hits: Array,
         clock: Array,
     ) -> None:
-        ops(
-            squared_error, outputs, targets, row_weight, d_outputs, row_losses, clock, self.factor(outputs.shape[1])
-        )
+        ops(squared_error, outputs, targets, row_weight, d_outputs, row_losses, clock, self.factor(outputs.shape[1]))
 
 
 class MeanSquaredError(_SquaredError):

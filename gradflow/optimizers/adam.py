@@ -94,7 +94,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019, algorithm 2): w -= learning_rate weight_decay w first.
+    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019, algorithm 2): w -= rate weight_decay w comes first.
 
     The decay does not pass through m and v, which sets it apart from an L2 penalty (``Trainer(..., l2=)``). It is
     scaled by the learning rate, PyTorch's variant, and leaves biases alone.

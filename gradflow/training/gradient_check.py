@@ -10,7 +10,6 @@ from gradflow.data.validation import as_array, features
 from gradflow.losses import Loss, get_loss
 from gradflow.network import Sequential
 from gradflow.program import Recorder
-from gradflow.status import RunStatus
 from gradflow.training.step import layers_in_front_of
 
 __all__ = ["check_gradients"]

@@ -110,7 +110,7 @@ def evaluation_pass(objective: Objective, data: DataSet, status: RunStatus, sums
 def _next_batch(
     ops: Executor, network: Sequential, data: DataSet, rows: int, *, seed: int | None, clock: Array | None = None
 ) -> DataSet:
-    """The arrays that hold the next batch, shuffled if there is a seed; the data itself where the batch is all of it."""
+    """The arrays of the next batch, shuffled if there is a seed; the data itself where the batch is all of it."""
     if rows == len(data):
         return data
     clock = network.status.clock if clock is None else clock
@@ -130,9 +130,7 @@ class _Update:
         network, backend = objective.network, objective.network.backend
         self._network = network
         self._optimizer = objective.optimizer
-        self._state = {
-            name: backend.zeros(network.n_parameters, network.dtype) for name in objective.optimizer.state
-        }
+        self._state = {name: backend.zeros(network.n_parameters, network.dtype) for name in objective.optimizer.state}
         hyper = [objective.optimizer.learning_rate, objective.l2, *objective.optimizer.hyper()]
         self._hyper = backend.from_host(np.array(hyper, np.float64))
         self._gradient_scale = backend.from_host(np.ones(1, network.dtype))

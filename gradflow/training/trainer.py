@@ -83,9 +83,9 @@ class Trainer:
     ) -> History:
         """Train for up to ``epochs`` passes over the data.
 
-        Calling it again goes on from the present weights with a fresh optimizer state, and with new shuffles and dropout
-        masks. Ctrl-C ends the training after the step that runs, with all work so far kept; the history then says
-        ``stopped_by == "interrupted"``.
+        Calling it again goes on from the present weights with a fresh optimizer state, and with new shuffles and
+        dropout masks. Ctrl-C ends the training after the step that runs, with all work so far kept; the history then
+        says ``stopped_by == "interrupted"``.
 
         Args:
             x: inputs, shape (rows, n_in).
@@ -181,7 +181,9 @@ class Trainer:
             names += [f"val_{name}" for name in names]
         if early_stopping.monitor not in names:
             hint = "" if has_validation else "; pass validation_data for values on data that is held out"
-            raise DataError(f"early stopping cannot watch {early_stopping.monitor!r}: there is {', '.join(names)}{hint}")
+            raise DataError(
+                f"early stopping cannot watch {early_stopping.monitor!r}: there is {', '.join(names)}{hint}"
+            )
         return early_stopping.monitor
 
     def _means(self, sums: tuple[float, ...], rows: int, prefix: str = "") -> dict[str, float]:
@@ -289,8 +291,8 @@ class _Loop:
         step = bad_step - (epoch - 1) * training.batches
         kept = f"those of epoch {self._best.epoch}" if self._best.epoch else "those from before training"
         self.diverged = DivergedError(
-            f"the loss became NaN or infinite in epoch {epoch}, at step {step} of {training.batches}; the network keeps "
-            f"its best weights, {kept}. Try a learning rate below {self._trainer.optimizer.learning_rate:g}, "
+            f"the loss became NaN or infinite in epoch {epoch}, at step {step} of {training.batches}; the network "
+            f"keeps its best weights, {kept}. Try a learning rate below {self._trainer.optimizer.learning_rate:g}, "
             "inputs scaled to about unit size, or clip_norm=1.0",
             epoch=epoch,
             step=step,

@@ -1,0 +1,66 @@
+"""What all tests share: the backends, and the rule for tests that need a GPU or PyTorch.
+
+Without a GPU (a real one, or the simulated one) tests marked `gpu` skip; without PyTorch those marked `peers` do. One
+line at the end says how many and why. With ``--require gpu`` or ``--require peers`` they fail instead.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import Counter
+
+import pytest
+
+from gradflow.backends import get_backend
+from gradflow.backends.availability import gpu_problem
+from gradflow.backends.reference import ReferenceBackend
+
+_MISSING = pytest.StashKey[dict[str, str]]()
+_COUNTS = pytest.StashKey[Counter[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--require", action="append", default=[], choices=["gpu", "peers"], help="fail where it is missing")
+    parser.addoption("--run-slow", action="store_true", help="run tests marked slow too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    missing = {}
+    if problem := gpu_problem():
+        missing["gpu"] = problem
+    if importlib.util.find_spec("torch") is None:
+        missing["peers"] = "PyTorch is not installed"
+    if not config.getoption("--run-slow"):
+        missing["slow"] = "run by make check-long"
+    for kind in config.getoption("--require"):
+        if kind in missing:
+            raise pytest.UsageError(f"--require {kind}: {missing[kind]}")
+    config.stash[_MISSING] = missing
+    config.stash[_COUNTS] = Counter()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for kind, reason in item.config.stash[_MISSING].items():
+        if item.get_closest_marker(kind):
+            item.config.stash[_COUNTS][kind] += 1
+            pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    counts, missing = config.stash[_COUNTS], config.stash[_MISSING]
+    if counts:
+        skipped = "; ".join(f"{count} marked {kind} ({missing[kind]})" for kind, count in sorted(counts.items()))
+        terminalreporter.write_line(f"not run here: {skipped}")
+
+
+@pytest.fixture(params=["reference", "numpy", pytest.param("cupy", marks=pytest.mark.gpu)])
+def backend_name(request: pytest.FixtureRequest) -> str:
+    """The name of each backend in turn."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def backend(backend_name: str) -> ReferenceBackend:
+    """Each backend in turn."""
+    return get_backend(backend_name)

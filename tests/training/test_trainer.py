@@ -1,0 +1,1 @@
+"""The loop: what it measures, and when and how it ends."""

@@ -165,7 +165,10 @@ class Sequential:
 
     @property
     def output_activation(self) -> str:
-        """What turns logits into predictions: "identity", "sigmoid" or "softmax"."""
+        """What turns logits into predictions: "identity", "sigmoid" or "softmax".
+
+        A trailing `Sigmoid` or `Softmax` layer names it, else the loss when training begins.
+        """
         return self._trailing_activation or self._activation_of_loss
 
     @output_activation.setter
@@ -176,6 +179,11 @@ class Sequential:
             raise DataError(f"the network ends in {self.layers[-1]!r}, so its output activation cannot be {name!r}")
         self._activation_of_loss = name
         self._inference.clear()
+
+    @property
+    def ends_in_activation(self) -> bool:
+        """Whether a trailing layer names the output activation."""
+        return self._trailing_activation is not None
 
     @property
     def _trailing_activation(self) -> str | None:
@@ -263,14 +271,12 @@ class Sequential:
     def _infer(self, x: Any, *, activated: bool) -> Array:
         array = features("x", x, self.n_in, self.dtype, self.backend)
         on_device = hasattr(array, "__cuda_array_interface__")
-        output: Array = self.backend.empty((len(array), self.n_out), self.dtype) if on_device else None
-        if output is None:
-            output = np.empty((len(array), self.n_out), self.dtype)
+        shape = (len(array), self.n_out)
+        output: Array = self.backend.empty(shape, self.dtype) if on_device else np.empty(shape, self.dtype)
         for start in range(0, len(array), _PREDICTION_ROWS):
             block = array[start : start + _PREDICTION_ROWS]
             inference = self._inference_for(len(block), activated)
-            contiguous = block if on_device and block.flags.c_contiguous else self.backend.from_host(block)
-            self.backend.copy(contiguous, inference.x)
+            self.backend.copy(self.backend.adopt(block), inference.x)
             inference.program.run()
             if on_device:
                 self.backend.copy(inference.y, output[start : start + len(block)])

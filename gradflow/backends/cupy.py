@@ -73,9 +73,12 @@ class CupyBackend(ReferenceBackend):
     def owns(self, array: object) -> bool:
         return isinstance(array, cupy.ndarray)
 
-    def from_caller(self, array: Array) -> Array:
+    def adopt(self, array: Array) -> Array:
+        if not self.owns(array):
+            return self.from_host(array)
+        contiguous = cupy.ascontiguousarray(array)
         self.stream.wait_event(cupy.cuda.get_current_stream().record())
-        return array
+        return contiguous
 
     def to_caller(self, array: Array) -> Array:
         cupy.cuda.get_current_stream().wait_event(self.stream.record())

@@ -57,9 +57,12 @@ class ReferenceBackend:
         """Whether an array lies where this backend's arrays lie."""
         return isinstance(array, np.ndarray)
 
-    def from_caller(self, array: Array) -> Array:
-        """An array that a caller made, safe to read here: on a GPU, after the work on the caller's stream."""
-        return array
+    def adopt(self, array: Array) -> Array:
+        """A host array, or a device array that a caller made, as a contiguous array that ops may read.
+
+        It may be the caller's own array. On a GPU it is read after the work on the caller's stream so far.
+        """
+        return self.from_host(array)
 
     def to_caller(self, array: Array) -> Array:
         """An array made here, safe to read for the caller: on a GPU, after the work on this backend's stream."""

@@ -27,7 +27,7 @@ def as_array(name: str, value: Any, backend: ReferenceBackend) -> Array:
                 f"{name} lies on a GPU, but the network's backend is {backend.name!r}; "
                 f"pass a NumPy array ({name}.get()), or make the network with backend='cupy'"
             )
-        array = backend.from_caller(value)
+        array = value
     else:
         try:
             array = np.asarray(value)

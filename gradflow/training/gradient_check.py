@@ -39,8 +39,8 @@ def check_gradients(network: Sequential, loss: str | Loss, x: Any, y: Any) -> di
     copy = network.copy(dtype="float64")
     backend, status = copy.backend, copy.status
     layers = layers_in_front_of(loss, copy)
-    inputs = backend.from_host(features("x", x, copy.n_in, copy.dtype, backend))
-    targets = backend.from_host(loss.targets(as_array("y", y, backend), copy.n_out, copy.dtype))
+    inputs = backend.adopt(features("x", x, copy.n_in, copy.dtype, backend))
+    targets = backend.adopt(loss.targets(as_array("y", y, backend), copy.n_out, copy.dtype))
     row_losses, row_hits = (backend.empty(len(inputs), copy.dtype) for _ in range(2))
 
     forward = Recorder(backend)

@@ -43,7 +43,7 @@ def layers_in_front_of(loss: Loss, network: Sequential) -> list[Layer]:
     """
     if loss.output_activation == "identity":
         return network.layers
-    if len(network.logit_layers) < len(network.layers) and network.output_activation != loss.output_activation:
+    if network.ends_in_activation and network.output_activation != loss.output_activation:
         raise DataError(
             f"loss {loss.name!r} goes with {loss.output_activation} outputs, but the network ends in "
             f"{network.layers[-1]!r}; leave that layer out, the loss brings its own"

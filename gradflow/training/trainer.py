@@ -164,11 +164,7 @@ class Trainer:
             rows = "no dimension" if y.ndim == 0 else f"{len(y)} rows"
             raise DataError(f"{kind}x has {len(inputs)} rows, but {kind}y has {rows}; they must match")
         targets = self.loss.targets(y, network.n_out, network.dtype)
-        on_device = [
-            array if network.backend.owns(array) and array.flags.c_contiguous else network.backend.from_host(array)
-            for array in (inputs, targets)
-        ]
-        return DataSet(*on_device)
+        return DataSet(network.backend.adopt(inputs), network.backend.adopt(targets))
 
     def _monitor(self, early_stopping: EarlyStopping | None, *, has_validation: bool) -> str:
         """The name of the value that says which weights are best."""
@@ -229,7 +225,7 @@ class _Loop:
         trainer = self._trainer
         network, backend, status = trainer.network, trainer.network.backend, trainer.network.status
         objective = trainer._objective
-        if objective.layers is network.logit_layers or network.layers == network.logit_layers:
+        if not network.ends_in_activation:
             network.output_activation = trainer.loss.output_activation
         training = training_pass(objective, data, rows=self._rows, batch_size=batch_size, shuffle=shuffle)
         validating = None

@@ -1,0 +1,43 @@
+"""One case for each kind of layer: how to make it, and inputs where its derivative exists.
+
+A new layer adds one line here; the tests beside this file do the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+import gradflow as gf
+
+WIDTH = 5
+
+
+def away_from_zero(x: np.ndarray) -> np.ndarray:
+    """The same numbers, at least 0.1 from the kink at zero."""
+    return np.sign(x) * (np.abs(x) + 0.1)
+
+
+@dataclass(frozen=True)
+class LayerCase:
+    """A layer between two dense ones, and how ordinary inputs are moved to where it can be differentiated."""
+
+    make: Callable[[], gf.Layer]
+    adjust: Callable[[np.ndarray], np.ndarray] = lambda x: x
+
+
+LAYER_CASES = {
+    "Dense": LayerCase(lambda: gf.Dense(WIDTH, WIDTH)),
+    "Dense without bias": LayerCase(lambda: gf.Dense(WIDTH, WIDTH, bias=False)),
+    "Dropout": LayerCase(lambda: gf.Dropout(0.4)),
+    "ELU": LayerCase(lambda: gf.ELU(1.0), away_from_zero),
+    "ELU with alpha": LayerCase(lambda: gf.ELU(0.7), away_from_zero),
+    "Identity": LayerCase(gf.Identity),
+    "LeakyReLU": LayerCase(lambda: gf.LeakyReLU(0.2), away_from_zero),
+    "ReLU": LayerCase(gf.ReLU, away_from_zero),
+    "Sigmoid": LayerCase(gf.Sigmoid),
+    "Softmax": LayerCase(gf.Softmax),
+    "Tanh": LayerCase(gf.Tanh),
+}

@@ -1,0 +1,181 @@
+"""Every optimizer: against PyTorch for 1 and 10 steps, at ordinary and absurd rates; by hand; and wrong arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+import gradflow as gf
+from gradflow.backends import get_backend
+from gradflow.ops import STEP, Eager
+from gradflow.optimizers import OPTIMIZERS, Optimizer, get_optimizer
+from gradflow.optimizers.clipping import GradientClipping
+from gradflow.status import RunStatus
+
+N, N_DECAYED = 37, 25
+
+# Each optimizer with every hyper-parameter off its default, and PyTorch's with the same.
+OPTIMIZER_CASES: dict[str, tuple[Any, Any]] = {
+    "gradient_descent": (lambda rate: gf.GradientDescent(rate), lambda torch, groups, rate: torch.SGD(groups, lr=rate)),
+    "sgd": (lambda rate: gf.SGD(rate), lambda torch, groups, rate: torch.SGD(groups, lr=rate)),
+    "sgd with momentum": (
+        lambda rate: gf.SGD(rate, momentum=0.7),
+        lambda torch, groups, rate: torch.SGD(groups, lr=rate, momentum=0.7),
+    ),
+    "sgd with nesterov": (
+        lambda rate: gf.SGD(rate, momentum=0.7, nesterov=True),
+        lambda torch, groups, rate: torch.SGD(groups, lr=rate, momentum=0.7, nesterov=True),
+    ),
+    "adam": (
+        lambda rate: gf.Adam(rate, beta1=0.8, beta2=0.95, epsilon=1e-3),
+        lambda torch, groups, rate: torch.Adam(groups, lr=rate, betas=(0.8, 0.95), eps=1e-3),
+    ),
+    "adam without memory": (
+        lambda rate: gf.Adam(rate, beta1=0.0, beta2=0.0, epsilon=1e-3),
+        lambda torch, groups, rate: torch.Adam(groups, lr=rate, betas=(0.0, 0.0), eps=1e-3),
+    ),
+    "adam by default": (
+        lambda rate: gf.Adam(rate),
+        lambda torch, groups, rate: torch.Adam(groups, lr=rate),
+    ),
+    "adamw": (
+        lambda rate: gf.AdamW(rate, beta1=0.8, beta2=0.95, epsilon=1e-3, weight_decay=0.3),
+        lambda torch, groups, rate: torch.AdamW(groups, lr=rate, betas=(0.8, 0.95), eps=1e-3),
+    ),
+}
+
+
+def test_every_optimizer_has_a_case() -> None:
+    assert {name.split()[0] for name in OPTIMIZER_CASES} == set(OPTIMIZERS)
+
+
+def updated(
+    optimizer: Optimizer,
+    parameters: np.ndarray,
+    gradients: np.ndarray,
+    backend_name: str,
+    *,
+    l2: float = 0.0,
+    clip_norm: float | None = None,
+) -> np.ndarray:
+    """The parameters after one step for each row of gradients; the first N_DECAYED are weights."""
+    backend = get_backend(backend_name)
+    ops, status, dtype = Eager(backend), RunStatus(backend), parameters.dtype
+    w = backend.from_host(parameters.copy())
+    state = {name: backend.zeros(N, dtype) for name in optimizer.state}
+    hyper = backend.from_host(np.array([optimizer.learning_rate, l2, *optimizer.hyper()]))
+    scale = backend.from_host(np.ones(1, dtype))
+    clipping = GradientClipping(backend, N, clip_norm) if clip_norm is not None else None
+    for step, g in enumerate(gradients, start=1):
+        clock = backend.to_host(status.clock)
+        clock[STEP] = step
+        backend.copy(backend.from_host(clock), status.clock)
+        g_on_device = backend.from_host(g.astype(dtype))
+        if clipping is not None:
+            clipping.apply(ops, w, g_on_device, hyper, scale, N_DECAYED)
+        optimizer.step(ops, w, g_on_device, state, hyper, scale, status.clock, N_DECAYED)
+    return backend.to_host(w)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("rate", [1e-8, 1e-2, 1.0, 1e4])
+@pytest.mark.parametrize("steps", [1, 10])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", OPTIMIZER_CASES)
+def test_matches_pytorch(name: str, dtype: str, steps: int, rate: float, backend_name: str) -> None:
+    import torch
+
+    make, make_torch = OPTIMIZER_CASES[name]
+    rng = np.random.default_rng(2)
+    parameters = rng.normal(size=N).astype(dtype)
+    gradients = rng.normal(size=(steps, N)).astype(dtype)
+    gradients[:, 0] = 0.0
+
+    weights, biases = (torch.tensor(part.copy()) for part in (parameters[:N_DECAYED], parameters[N_DECAYED:]))
+    groups = [{"params": [weights], "weight_decay": 0.3 if name == "adamw" else 0.0}, {"params": [biases]}]
+    groups[1]["weight_decay"] = 0.0
+    optimizer = make_torch(torch.optim, groups, rate)
+    for g in gradients:
+        weights.grad, biases.grad = (torch.tensor(part.copy()) for part in (g[:N_DECAYED], g[N_DECAYED:]))
+        optimizer.step()
+    expected = torch.cat([weights, biases]).numpy()
+
+    result = updated(make(rate), parameters, gradients, backend_name)
+    # Each step rounds a few times at the size of what it adds.
+    epsilon = np.finfo(dtype).eps
+    size = np.abs(expected).max() if name == "adamw" else max(1.0, rate)
+    assert_allclose(result, expected, rtol=16 * steps * epsilon, atol=16 * steps * epsilon * size)
+
+
+def test_gradient_descent_by_hand(backend_name: str) -> None:
+    parameters, gradient = np.arange(N) / 8, np.ones((1, N))
+    result = updated(gf.GradientDescent(0.25), parameters, gradient, backend_name, l2=0.5)
+    expected = parameters - 0.25
+    expected[:N_DECAYED] -= 0.25 * 0.5 * parameters[:N_DECAYED]
+    assert_allclose(result, expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize("name", OPTIMIZER_CASES)
+def test_l2_is_the_penalty_added_to_the_gradient(name: str, backend_name: str) -> None:
+    rng = np.random.default_rng(3)
+    parameters, gradient = rng.normal(size=N), rng.normal(size=(1, N))
+    penalty = np.where(np.arange(N) < N_DECAYED, 0.4 * parameters, 0)
+    make = OPTIMIZER_CASES[name][0]
+    result = updated(make(0.1), parameters, gradient, backend_name, l2=0.4)
+    expected = updated(make(0.1), parameters, gradient + penalty, "reference")
+    assert_allclose(result, expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("clip_norm", [0.5, 1e3])
+def test_clipping_scales_the_whole_penalised_gradient(clip_norm: float, backend_name: str) -> None:
+    rng = np.random.default_rng(4)
+    parameters, gradient = rng.normal(size=N), rng.normal(size=(1, N))
+    g = gradient[0] + np.where(np.arange(N) < N_DECAYED, 0.4 * parameters, 0)
+    expected = parameters - 0.1 * g * min(1, clip_norm / np.linalg.norm(g))
+    result = updated(gf.SGD(0.1), parameters, gradient, backend_name, l2=0.4, clip_norm=clip_norm)
+    assert_allclose(result, expected, rtol=1e-13)
+
+
+@pytest.mark.peers
+def test_clipping_matches_pytorch(backend_name: str) -> None:
+    import torch
+
+    rng = np.random.default_rng(5)
+    parameters, gradient = rng.normal(size=N), rng.normal(size=(1, N)) * 10
+    tensor = torch.tensor(parameters.copy())
+    tensor.grad = torch.tensor(gradient[0].copy())
+    torch.nn.utils.clip_grad_norm_([tensor], 1.5)
+    expected = parameters - 0.1 * tensor.grad.numpy()
+    result = updated(gf.SGD(0.1), parameters, gradient, backend_name, clip_norm=1.5)
+    assert_allclose(result, expected, rtol=1e-6)  # PyTorch adds 1e-6 to the norm
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: gf.SGD(-0.1), "learning_rate must be above 0, got -0.1"),
+        (lambda: gf.SGD(0), "learning_rate must be above 0, got 0"),
+        (lambda: gf.SGD(float("nan")), "learning_rate must be a finite number"),
+        (lambda: gf.SGD("fast"), "learning_rate must be a finite number above 0, got 'fast'"),
+        (lambda: gf.SGD(0.1, momentum=1.0), "momentum must be at least 0 and below 1"),
+        (lambda: gf.SGD(0.1, nesterov=True), "needs momentum above 0"),
+        (lambda: gf.Adam(beta1=1.0), "beta1 must be at least 0 and below 1"),
+        (lambda: gf.Adam(beta2=-0.1), "beta2 must be at least 0 and below 1"),
+        (lambda: gf.Adam(epsilon=0), "epsilon must be above 0"),
+        (lambda: gf.AdamW(weight_decay=-1), "weight_decay must be at least 0"),
+        (lambda: get_optimizer("adm"), "Did you mean 'adam'"),
+        (lambda: get_optimizer(3), "an optimizer is a name or a gradflow Optimizer"),
+    ],
+)
+def test_wrong_arguments_are_refused(make: Any, message: str) -> None:
+    with pytest.raises(gf.DataError, match=message):
+        make()
+
+
+def test_a_name_takes_the_default_or_the_given_rate() -> None:
+    assert get_optimizer("adam").learning_rate == 1e-3
+    assert get_optimizer("sgd").learning_rate == 0.01
+    assert get_optimizer("sgd", 0.5).learning_rate == 0.5

@@ -107,7 +107,8 @@ class CupyBackend(ReferenceBackend):
             if op.name == "add_bias" and waiting:
                 activation, activation_arguments = waiting[-1]
                 fused = f"bias_{activation.name}"
-                if fused in kernels("cuda") and activation_arguments["x"] is arguments["y"]:
+                in_place = activation_arguments.get("x") is activation_arguments.get("y") is arguments["y"]
+                if fused in kernels("cuda") and in_place:
                     waiting.pop()
                     self.check(op, arguments)
                     self.check(activation, activation_arguments)

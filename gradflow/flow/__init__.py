@@ -1,1 +1,14 @@
-"""What the gradients do: gradient norms by layer, dead and saturated units."""
+"""What the gradients do: their norms by parameter, dead and saturated units, and plots of these."""
+
+from gradflow.flow.gradients import gradient_norms
+from gradflow.flow.plots import plot_curves, plot_gradient_norms
+from gradflow.flow.units import dead_units, layer_outputs, saturated_units
+
+__all__ = [
+    "dead_units",
+    "gradient_norms",
+    "layer_outputs",
+    "plot_curves",
+    "plot_gradient_norms",
+    "saturated_units",
+]

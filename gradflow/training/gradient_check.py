@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.data.validation import as_array, features
 from gradflow.losses import Loss, get_loss
 from gradflow.network import Sequential
 from gradflow.program import Recorder
-from gradflow.training.step import layers_in_front_of
+from gradflow.training.step import checked_data, layers_in_front_of
 
 __all__ = ["check_gradients"]
 
@@ -39,14 +38,13 @@ def check_gradients(network: Sequential, loss: str | Loss, x: Any, y: Any) -> di
     copy = network.copy(dtype="float64")
     backend, status = copy.backend, copy.status
     layers = layers_in_front_of(loss, copy)
-    inputs = backend.adopt(features("x", x, copy.n_in, copy.dtype, backend))
-    targets = backend.adopt(loss.targets(as_array("y", y, backend), copy.n_out, copy.dtype))
-    row_losses, row_hits = (backend.empty(len(inputs), copy.dtype) for _ in range(2))
+    data = checked_data(copy, loss, x, y)
+    row_losses, row_hits = (backend.empty(len(data), copy.dtype) for _ in range(2))
 
     forward = Recorder(backend)
-    buffers = copy.forward(forward, layers, inputs, keep=True)
+    buffers = copy.forward(forward, layers, data.x, keep=True)
     d_outputs = backend.empty(buffers.outputs[-1].shape, copy.dtype)
-    loss.apply(forward, buffers.outputs[-1], targets, None, d_outputs, row_losses, row_hits, status.clock)
+    loss.apply(forward, buffers.outputs[-1], data.targets, None, d_outputs, row_losses, row_hits, status.clock)
     backward = Recorder(backend)
     copy.backward(backward, layers, buffers, d_outputs)
     measure = forward.program()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from gradflow.data.batches import advance, gather_batch, gather_shuffled_batch
+from gradflow.data.validation import as_array, features
 from gradflow.errors import DataError
 from gradflow.layers import Layer
 from gradflow.losses import Loss
@@ -18,7 +20,7 @@ from gradflow.program import Recorder
 from gradflow.status import RunStatus
 from gradflow.training.passes import DataPass, DataSet, RowResults
 
-__all__ = ["Objective", "evaluation_pass", "layers_in_front_of", "training_pass"]
+__all__ = ["Objective", "checked_data", "evaluation_pass", "layers_in_front_of", "training_pass"]
 
 _EVALUATION_ROWS = 4096
 
@@ -49,6 +51,21 @@ def layers_in_front_of(loss: Loss, network: Sequential) -> list[Layer]:
             f"{network.layers[-1]!r}; leave that layer out, the loss brings its own"
         )
     return network.logit_layers
+
+
+def checked_data(network: Sequential, loss: Loss, x: Any, y: Any, *, kind: str = "") -> DataSet:
+    """What a user passed as inputs and targets, checked, converted and on the device; ``kind`` names it in errors.
+
+    Raises:
+        DataError: if shapes, dtypes, values or numbers of rows do not fit.
+    """
+    inputs = features(f"{kind}x", x, network.n_in, network.dtype, network.backend)
+    y = as_array(f"{kind}y", y, network.backend)
+    if y.ndim == 0 or len(y) != len(inputs):
+        rows = "no dimension" if y.ndim == 0 else f"{len(y)} rows"
+        raise DataError(f"{kind}x has {len(inputs)} rows, but {kind}y has {rows}; they must match")
+    targets = loss.targets(y, network.n_out, network.dtype)
+    return DataSet(network.backend.adopt(inputs), network.backend.adopt(targets))
 
 
 def training_pass(objective: Objective, data: DataSet, *, rows: int, batch_size: int, shuffle: bool) -> DataPass:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from gradflow.arguments import non_negative, positive, positive_integer
-from gradflow.data.validation import as_array, features
 from gradflow.errors import DataError, DivergedError
 from gradflow.losses import Loss, get_loss
 from gradflow.network import Sequential
@@ -22,7 +21,7 @@ from gradflow.training.interruption import Interruption
 from gradflow.training.passes import DataPass, DataSet
 from gradflow.training.progress import progress_callback
 from gradflow.training.run_folder import RunFolder
-from gradflow.training.step import Objective, evaluation_pass, layers_in_front_of, training_pass
+from gradflow.training.step import Objective, checked_data, evaluation_pass, layers_in_front_of, training_pass
 
 __all__ = ["Trainer"]
 
@@ -107,12 +106,12 @@ class Trainer:
             OSError: if ``output`` cannot be written to, before training begins.
         """
         epochs = positive_integer("epochs", epochs)
-        data = self._data("", x, y)
+        data = checked_data(self.network, self.loss, x, y)
         validation = None
         if validation_data is not None:
             if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
                 raise DataError(f"validation_data must be a pair (x, y), got {type(validation_data).__name__}")
-            validation = self._data("validation ", *validation_data)
+            validation = checked_data(self.network, self.loss, *validation_data, kind="validation ")
         size = len(data) if batch_size is None else min(positive_integer("batch_size", batch_size), len(data))
         rows = len(data) - len(data) % size if drop_last else len(data)
         monitor = self._monitor(early_stopping, has_validation=validation is not None)
@@ -146,7 +145,7 @@ class Trainer:
         Raises:
             DataError: if shapes, dtypes or values do not fit.
         """
-        data = self._data("", x, y)
+        data = checked_data(self.network, self.loss, x, y)
         status = RunStatus(self.network.backend)
         evaluation_pass(self._objective, data, status, status.sums[:2]).run()
         return self._means(status.read().sums[:2], len(data))
@@ -154,17 +153,6 @@ class Trainer:
     def stop(self) -> None:
         """End the training after this epoch; for callbacks."""
         self._stop_requested = True
-
-    def _data(self, kind: str, x: Any, y: Any) -> DataSet:
-        """Checked and converted data on the device."""
-        network = self.network
-        inputs = features(f"{kind}x", x, network.n_in, network.dtype, network.backend)
-        y = as_array(f"{kind}y", y, network.backend)
-        if y.ndim == 0 or len(y) != len(inputs):
-            rows = "no dimension" if y.ndim == 0 else f"{len(y)} rows"
-            raise DataError(f"{kind}x has {len(inputs)} rows, but {kind}y has {rows}; they must match")
-        targets = self.loss.targets(y, network.n_out, network.dtype)
-        return DataSet(network.backend.adopt(inputs), network.backend.adopt(targets))
 
     def _monitor(self, early_stopping: EarlyStopping | None, *, has_validation: bool) -> str:
         """The name of the value that says which weights are best."""

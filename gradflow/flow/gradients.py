@@ -1,0 +1,52 @@
+"""How large the gradient of each parameter is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradflow.errors import DataError
+from gradflow.losses import Loss, get_loss
+from gradflow.network import Sequential
+from gradflow.program import Recorder
+from gradflow.training.step import checked_data, layers_in_front_of
+
+__all__ = ["gradient_norms"]
+
+
+def gradient_norms(network: Sequential, loss: str | Loss, x: Any, y: Any) -> dict[str, float]:
+    """The Euclidean norm of each parameter's gradient on a batch, by name: "0.weight", "0.bias", and so on.
+
+    It is the gradient of the mean loss over the batch as training sees it: without penalties and clipping, with one
+    dropout mask. A vanishing gradient shows as norms that shrink towards the first layer, an exploding one as norms
+    that grow; a NaN means that the loss is not finite on this batch.
+
+    Args:
+        network: the network; it is not changed.
+        loss: a loss or its name.
+        x: inputs, shape (batch, n_in).
+        y: targets, in the shape that the loss takes.
+
+    Raises:
+        DataError: if data do not fit, or the last layer does not go with the loss.
+    """
+    if not isinstance(network, Sequential):
+        raise DataError(f"network must be a gradflow network, got {type(network).__name__}")
+    loss = get_loss(loss)
+    copy = network.copy()
+    backend = copy.backend
+    layers = layers_in_front_of(loss, copy)
+    data = checked_data(copy, loss, x, y)
+
+    recorder = Recorder(backend)
+    buffers = copy.forward(recorder, layers, data.x, keep=True)
+    outputs = buffers.outputs[-1]
+    d_outputs = backend.empty(outputs.shape, copy.dtype)
+    row_losses, row_hits = (backend.empty(len(data), copy.dtype) for _ in range(2))
+    loss.apply(recorder, outputs, data.targets, None, d_outputs, row_losses, row_hits, copy.status.clock)
+    copy.backward(recorder, layers, buffers, d_outputs)
+    recorder.program().run()
+
+    gradients = backend.to_host(copy.gradients).astype(np.float64)
+    return {name: float(np.linalg.norm(gradients[slice(*ends)])) for name, ends in copy.parameter_ranges.items()}

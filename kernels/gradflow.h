@@ -31,7 +31,7 @@ typedef unsigned long long gf_long_word; /* 64 bits */
 #define gf_tanh GF_MATH(tanh)
 
 #ifdef __CUDACC__
-#define GF_FUNCTION static __device__ __forceinline__
+#define GF_FUNCTION __device__ __forceinline__
 #else
 #include <math.h>
 #define GF_FUNCTION static inline

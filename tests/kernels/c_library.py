@@ -1,0 +1,92 @@
+"""The kernels compiled by the C compiler, called over ranges of their items."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradflow.backends.sources import Kernel, kernels, source_text
+from gradflow.ops import Array
+
+COMPILER = shutil.which(os.environ.get("CC", "cc"))
+_FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared")
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="gradflow-kernels-")
+
+_SCALARS: dict[str, Any] = {
+    "float32": ctypes.c_float,
+    "float64": ctypes.c_double,
+    "int64": ctypes.c_longlong,
+    "uint32": ctypes.c_uint,
+    "uint64": ctypes.c_ulonglong,
+}
+
+# What the range of a kernel counts where it is neither `rows` nor `n`.
+_ITEMS = {
+    "advance": lambda sizes: 1,
+    "column_sum": lambda sizes: sizes["columns"],
+    "dropout": lambda sizes: -(-sizes["n"] // 4),
+    "uniform": lambda sizes: -(-sizes["n"] // 4),
+}
+
+
+def items(kernel: Kernel, sizes: Mapping[str, int]) -> int:
+    """How many items the whole range of a kernel has."""
+    if kernel.name in _ITEMS:
+        return _ITEMS[kernel.name](sizes)
+    by_rows = any(parameter.name == "rows" for parameter in kernel.parameters)
+    return sizes["rows"] if by_rows else sizes["n"]
+
+
+def real_dtype(kernel: Kernel, arguments: Mapping[str, Array]) -> np.dtype:
+    """The element type that a call is for: that of the first array that is declared `real`."""
+    reals = [p.name for p in kernel.parameters if p.is_pointer and p.c_type == "real"]
+    return next((arguments[name].dtype for name in reals if arguments[name] is not None), np.dtype(np.float32))
+
+
+@cache
+def compiled(file: Path, real: np.dtype) -> ctypes.CDLL:
+    """A kernel file as a shared library: compiled once for each element type, without a warning."""
+    assert COMPILER is not None
+    source = Path(_FOLDER.name) / f"{file.stem}_{real.name}.c"
+    library = source.with_suffix(".so")
+    source.write_text(source_text(file, real))
+    done = subprocess.run(
+        [COMPILER, *_FLAGS, str(source), "-o", str(library), "-lm"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{file.name} for {real.name}:\n{done.stderr}"
+    return ctypes.CDLL(str(library))
+
+
+def run_kernel(
+    name: str, sizes: Mapping[str, int], arguments: Mapping[str, Any], *, cuts: tuple[float, ...] = ()
+) -> None:
+    """Run a kernel on NumPy arrays over its whole range, in one call or cut at the given shares of the range."""
+    kernel = kernels("c")[name]
+    values = {**sizes, **arguments}
+    real = real_dtype(kernel, values)
+    function = getattr(compiled(kernel.file, real), name)
+    function.restype = None
+    packed = []
+    for parameter in kernel.parameters:
+        value, dtype = values[parameter.name], parameter.dtype(real)
+        if not parameter.is_pointer:
+            packed.append(_SCALARS[dtype.name](value))
+        elif value is None:
+            packed.append(ctypes.c_void_p())
+        else:
+            assert parameter.c_type == "gf_word" or value.dtype == dtype, (name, parameter.name, value.dtype)
+            packed.append(ctypes.c_void_p(value.ctypes.data))
+    end = items(kernel, sizes)
+    bounds = [0, *(int(share * end) for share in cuts), end]
+    for first, last in zip(bounds, bounds[1:], strict=False):
+        function(ctypes.c_longlong(first), ctypes.c_longlong(last), *packed)

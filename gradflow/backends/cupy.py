@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import cupy
+import cupy.cublas
 import numpy as np
 
 from gradflow.backends.reference import BoundCall, ReferenceBackend
@@ -171,4 +172,5 @@ def _pack(kernel: Kernel, parameter: Any, value: Any, real: np.dtype) -> Any:
 
 
 def _bind_gemm(a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False) -> BoundCall:
-    return partial(cupy.matmul, a.T if transpose_a else a, b.T if transpose_b else b, out=out)
+    # cupy.matmul would take a slow kernel of its own where a matrix has one row or one column.
+    return partial(cupy.cublas.gemm, "T" if transpose_a else "N", "T" if transpose_b else "N", a, b, out=out)

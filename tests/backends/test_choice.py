@@ -1,0 +1,80 @@
+"""Choosing a backend, and the words for why one cannot be used."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import gradflow as gf
+from gradflow import backends
+from gradflow.backends import availability, get_backend
+from gradflow.backends.availability import diagnose
+
+
+def runtime(*, driver: Any = 12080, needed: int = 12090, count: Any = 1) -> Any:
+    """A CUDA runtime that answers so; an exception is raised instead."""
+
+    def answer(value: Any) -> Any:
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    return SimpleNamespace(
+        driverGetVersion=lambda: answer(driver),
+        runtimeGetVersion=lambda: needed,
+        getDeviceCount=lambda: answer(count),
+    )
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"driver": 0}, "no NVIDIA driver was found"),
+        ({"driver": RuntimeError("libcuda.so.1: cannot open")}, "no NVIDIA driver was found"),
+        ({"driver": 11080}, "too old: it supports CUDA 11.8, and this CuPy needs CUDA 12; update the driver"),
+        ({"count": 0}, "finds no GPU; CUDA_VISIBLE_DEVICES may hide it"),
+        ({"count": RuntimeError("cudaErrorNoDevice")}, "finds no GPU that can be used: cudaErrorNoDevice"),
+    ],
+)
+def test_each_cause_has_its_own_words(kwargs: dict[str, Any], words: str) -> None:
+    assert words in str(diagnose(runtime(**kwargs)))
+
+
+def test_a_working_gpu_has_no_problem() -> None:
+    assert diagnose(runtime()) is None
+    assert diagnose(runtime(driver=13000)) is None
+
+
+def test_missing_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(availability.importlib.util, "find_spec", lambda name: None)
+    assert "CuPy is not installed; with an NVIDIA GPU: pip install" in str(availability.gpu_problem.__wrapped__())
+
+
+def test_auto_takes_numpy_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRADFLOW_BACKEND", raising=False)
+    monkeypatch.setattr(backends, "gpu_problem", lambda: "no GPU here")
+    assert get_backend("auto").name == "numpy"
+    with pytest.raises(gf.BackendError, match="backend 'cupy' cannot be used: no GPU here"):
+        get_backend("cupy")
+
+
+@pytest.mark.gpu
+def test_auto_takes_cupy_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRADFLOW_BACKEND", raising=False)
+    assert get_backend("auto").name == "cupy"
+
+
+def test_environment_decides_what_auto_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADFLOW_BACKEND", "reference")
+    assert get_backend("auto").name == "reference"
+    assert get_backend("numpy").name == "numpy"
+    monkeypatch.setenv("GRADFLOW_BACKEND", "nupmy")
+    with pytest.raises(gf.DataError, match=r"unknown backend 'nupmy'\. Did you mean 'numpy'"):
+        get_backend("auto")
+
+
+def test_unknown_backend_suggests_the_nearest() -> None:
+    with pytest.raises(gf.DataError, match="Did you mean 'cupy'"):
+        gf.MLP([2, 1], backend="cuppy")

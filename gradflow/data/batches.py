@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,12 @@ def shuffled_rows(n: int, *, seed: int, epoch: int) -> np.ndarray:
     return rows
 
 
+@lru_cache(maxsize=1)
+def _order(n: int, seed: int, epoch: int) -> np.ndarray:
+    """The same, kept for all batches of the epoch; to be read only."""
+    return shuffled_rows(n, seed=seed, epoch=epoch)
+
+
 def _words(array: Array) -> int:
     """How many 32-bit words a row holds."""
     return int(array.nbytes) // len(array) // 4
@@ -74,7 +81,7 @@ def gather_shuffled_batch(
 ) -> None:
     """Row r of the batch is row position + r of the data as shuffled for (seed, epoch), and likewise for the targets"""
     first = int(clock[POSITION])
-    rows = shuffled_rows(len(x), seed=seed, epoch=int(clock[EPOCH]))[first : first + len(batch_x)]
+    rows = _order(len(x), seed, int(clock[EPOCH]))[first : first + len(batch_x)]
     batch_x[...] = x[rows]
     batch_targets[...] = targets[rows]
 

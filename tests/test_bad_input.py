@@ -1,0 +1,179 @@
+"""Wrong input: each kind gets an error that says what was expected and what came, and nothing is changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradflow as gf
+
+X = np.random.default_rng(0).normal(size=(20, 4))
+LABELS = np.arange(20) % 3
+
+
+def bad(x: np.ndarray, row: int, column: int, value: float) -> np.ndarray:
+    x = x.copy()
+    x[row, column] = value
+    return x
+
+
+DATA_CASES: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
+    "too few features": (X[:, :3], LABELS, {}, "x must have 4 features, as the network's first layer, got 3"),
+    "flat x": (X[:, 0], LABELS, {}, r"x must have shape (batch, 4), got (20,); x.reshape(1, -1)"),
+    "images": (X.reshape(20, 2, 2), LABELS, {}, r"got (20, 2, 2); x.reshape(len(x), -1)"),
+    "objects": (X.astype(object), LABELS, {}, "x must hold numbers, got dtype object"),
+    "text": (X.astype(str), LABELS, {}, "x must hold numbers, got dtype <U"),
+    "complex numbers": (X.astype(complex), LABELS, {}, "x must hold numbers, got dtype complex128"),
+    "ragged lists": ([[1, 2, 3, 4], [1, 2]], LABELS[:2], {}, "x is not a rectangular array of numbers"),
+    "no x": (None, LABELS, {}, "x is missing: expected an array, got None"),
+    "no y": (X, None, {}, "y is missing: expected an array, got None"),
+    "NaN": (bad(X, 7, 2, np.nan), LABELS, {}, "1 values that are not finite, the first (NaN) in row 7, column 2"),
+    "infinity": (bad(X, 3, 1, -np.inf), LABELS, {}, "the first (infinity or a number too large for float32) in row 3"),
+    "too large for float32": (bad(X, 0, 0, 1e300), LABELS, {}, "too large for float32) in row 0, column 0"),
+    "zero rows": (X[:0], LABELS[:0], {}, "x has no rows; at least 1 is needed"),
+    "other length": (X, LABELS[:19], {}, "x has 20 rows, but y has 19 rows; they must match"),
+    "number for y": (X, 3, {}, "y has no dimension"),
+    "label too large": (X, LABELS + 1, {}, "class labels must be from 0 to 2 for a network with 3 outputs"),
+    "negative label": (X, LABELS - 1, {}, "got labels from -1 to 1"),
+    "labels that are no integers": (X, LABELS / 2, {}, "class labels must be integers from 0 to 2, got dtype float64"),
+    "labels as text": (X, LABELS.astype(str), {}, "y must hold numbers, got dtype <U"),
+    "epochs 0": (X, LABELS, {"epochs": 0}, "epochs must be at least 1, got 0"),
+    "half epochs": (X, LABELS, {"epochs": 1.5}, "epochs must be an integer, got 1.5"),
+    "batch size 0": (X, LABELS, {"batch_size": 0}, "batch_size must be at least 1, got 0"),
+    "negative batch size": (X, LABELS, {"batch_size": -3}, "batch_size must be at least 1, got -3"),
+    "batch size as text": (X, LABELS, {"batch_size": "32"}, "batch_size must be an integer, got '32'"),
+    "validation no pair": (X, LABELS, {"validation_data": X}, "validation_data must be a pair (x, y), got ndarray"),
+    "validation features": (X, LABELS, {"validation_data": (X[:, 1:], LABELS)}, "validation x must have 4 features"),
+    "validation NaN": (X, LABELS, {"validation_data": (X * np.nan, LABELS)}, "validation x holds 80 values that are"),
+    "negative tolerance": (X, LABELS, {"tolerance": -1.0}, "tolerance must be at least 0, got -1.0"),
+    "unknown monitor": (
+        X, LABELS, {"early_stopping": gf.EarlyStopping("val_loss")},
+        "early stopping cannot watch 'val_loss': there is loss, accuracy; pass validation_data",
+    ),
+    "early stopping as number": (X, LABELS, {"early_stopping": 5}, "must be a gradflow.EarlyStopping, got 5"),
+    "callback as function": (X, LABELS, {"callbacks": [print]}, "callbacks must be gradflow.Callback objects"),
+    "progress as text": (X, LABELS, {"progress": "yes"}, 'progress must be True, False or "auto", got \'yes\''),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DATA_CASES)
+def test_fit_refuses(case: str, backend_name: str) -> None:
+    x, y, arguments, message = DATA_CASES[case]
+    network = gf.MLP([4, 5, 3], backend=backend_name)
+    before = network.get_weights()
+    trainer = gf.Trainer(network, "softmax_cross_entropy", "adam")
+    with pytest.raises(gf.DataError, match=re.escape(message)):
+        trainer.fit(x, y, **{"epochs": 1, **arguments})
+    for name, weight in network.get_weights().items():
+        assert weight.tobytes() == before[name].tobytes()
+    assert network.output_activation == "identity"
+
+
+@pytest.mark.parametrize("case", [case for case, (_, _, arguments, _) in DATA_CASES.items() if not arguments])
+def test_evaluate_and_predict_refuse(case: str, backend_name: str) -> None:
+    x, y, _, message = DATA_CASES[case]
+    network = gf.MLP([4, 5, 3], backend=backend_name)
+    with pytest.raises(gf.DataError, match=re.escape(message)):
+        gf.Trainer(network, "softmax_cross_entropy", "adam").evaluate(x, y)
+    if x is not X:
+        for method in (network.predict, network.logits, network.predict_classes):
+            with pytest.raises(gf.DataError):
+                method(x)
+
+
+ARGUMENT_CASES: dict[str, tuple[Callable[[], Any], str]] = {
+    "unknown activation": (lambda: gf.MLP([4, 3, 2], "rellu"), "unknown activation 'rellu'. Did you mean 'relu'?"),
+    "one size": (lambda: gf.MLP([4]), "sizes must list at least the numbers of inputs and outputs"),
+    "a size for sizes": (lambda: gf.MLP(4), "sizes must list at least"),
+    "size 0": (lambda: gf.MLP([4, 0, 2]), "sizes[1] must be at least 1, got 0"),
+    "size as float": (lambda: gf.MLP([4, 2.0]), "sizes[1] must be an integer, got 2.0"),
+    "dropout 1": (lambda: gf.MLP([4, 3, 2], dropout=1.0), "rate must be at least 0 and below 1, got 1.0"),
+    "dropout negative": (lambda: gf.Dropout(-0.1), "rate must be at least 0 and below 1, got -0.1"),
+    "slope negative": (lambda: gf.LeakyReLU(-0.1), "slope must be at least 0, got -0.1"),
+    "alpha 0": (lambda: gf.ELU(0), "alpha must be above 0, got 0"),
+    "half precision": (lambda: gf.MLP([4, 2], dtype="float16"), "unknown dtype 'float16'"),
+    "seed negative": (lambda: gf.MLP([4, 2], seed=-1), "seed must be between 0 and 18446744073709551615, got -1"),
+    "seed as text": (lambda: gf.MLP([4, 2], seed="1"), "seed must be an integer, got '1'"),
+    "unknown initializer": (lambda: gf.MLP([4, 2], initializer="he_norm"), "Did you mean 'he_normal'?"),
+    "initializer as list": (lambda: gf.MLP([4, 2], initializer=[1]), "an initializer is a name, a number or a"),
+    "initializer of wrong shape": (
+        lambda: gf.MLP([4, 2], initializer=lambda shape, random: np.zeros(3)),
+        "must give finite numbers of shape (4, 2), got (3,)",
+    ),
+    "layers that do not fit": (
+        lambda: gf.Sequential([gf.Dense(4, 3), gf.ReLU(), gf.Dense(5, 2)]),
+        "takes 5 inputs, but the layer before it gives 3",
+    ),
+    "no layer": (lambda: gf.Sequential([]), "a network needs at least one layer with parameters"),
+    "no parameters": (lambda: gf.Sequential([gf.ReLU()]), "a network needs at least one layer with parameters"),
+    "class for layer": (lambda: gf.Sequential([gf.Dense(4, 3), gf.ReLU]), "a network is made of gradflow layers, got"),
+    "unknown loss": (lambda: gf.Trainer(gf.MLP([4, 2]), "crossentropy", "sgd"), "unknown loss 'crossentropy'"),
+    "loss as number": (lambda: gf.Trainer(gf.MLP([4, 2]), 3, "sgd"), "a loss is a name or a gradflow Loss, got 3"),
+    "unknown optimizer": (lambda: gf.Trainer(gf.MLP([4, 2]), "mean_squared_error", "adamm"), "Did you mean 'adam'?"),
+    "l2 negative": (
+        lambda: gf.Trainer(gf.MLP([4, 2]), "mean_squared_error", "sgd", l2=-1), "l2 must be at least 0, got -1",
+    ),
+    "clip norm 0": (
+        lambda: gf.Trainer(gf.MLP([4, 2]), "mean_squared_error", "sgd", clip_norm=0), "clip_norm must be above 0",
+    ),
+    "network as list": (lambda: gf.Trainer([4, 2], "mean_squared_error", "sgd"), "must be a gradflow network"),
+    "sigmoid before softmax loss": (
+        lambda: gf.Trainer(gf.Sequential([gf.Dense(4, 2), gf.Sigmoid()]), "softmax_cross_entropy", "sgd"),
+        "goes with softmax outputs, but the network ends in Sigmoid(); leave that layer out",
+    ),
+    "patience 0": (lambda: gf.EarlyStopping(patience=0), "patience must be at least 1, got 0"),
+    "min_delta negative": (lambda: gf.EarlyStopping(min_delta=-1), "min_delta must be at least 0, got -1"),
+    "monitor as number": (lambda: gf.EarlyStopping(3), "monitor must be the name of a value in the history, got 3"),
+    "missing weight": (
+        lambda: gf.MLP([4, 2]).set_weights({"0.weight": np.zeros((4, 2))}), "weights are missing: 0.bias",
+    ),
+    "unknown weight": (
+        lambda: gf.MLP([4, 2]).set_weights({"0.weight": 0, "0.bias": 0, "0.bais": 0}), "Did you mean '0.bias'?",
+    ),
+    "weight of wrong shape": (
+        lambda: gf.MLP([4, 2]).set_weights({"0.weight": np.zeros((2, 4)), "0.bias": np.zeros(2)}),
+        "weight '0.weight' must hold numbers of shape (4, 2), got float64 (2, 4)",
+    ),
+    "weight of NaN": (
+        lambda: gf.MLP([4, 2]).set_weights({"0.weight": np.full((4, 2), np.nan), "0.bias": np.zeros(2)}),
+        "weight '0.weight' holds values that are NaN, infinite or too large for float32",
+    ),
+    "unknown output activation": (
+        lambda: setattr(gf.MLP([4, 2]), "output_activation", "sofmax"), "Did you mean 'softmax'?",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ARGUMENT_CASES)
+def test_arguments_are_refused(case: str) -> None:
+    make, message = ARGUMENT_CASES[case]
+    with pytest.raises(gf.DataError, match=re.escape(message)):
+        make()
+
+
+def test_data_errors_are_value_errors() -> None:
+    assert issubclass(gf.DataError, ValueError)
+    for error in (gf.BackendError, gf.DataError, gf.DivergedError, gf.FileFormatError):
+        assert issubclass(error, gf.GradflowError)
+
+
+def test_a_layer_belongs_to_one_network() -> None:
+    layer = gf.Dense(4, 2)
+    gf.Sequential([layer])
+    with pytest.raises(gf.GradflowError, match="belongs to a network already"):
+        gf.Sequential([layer])
+    twice = gf.Dense(4, 4)
+    with pytest.raises(gf.DataError, match="stands in the network twice"):
+        gf.Sequential([twice, twice])
+
+
+def test_set_weights_changes_nothing_when_it_refuses(backend_name: str) -> None:
+    network = gf.MLP([4, 2], backend=backend_name)
+    before = network.backend.to_host(network.parameters).tobytes()
+    with pytest.raises(gf.DataError):
+        network.set_weights({"0.weight": np.ones((4, 2)), "0.bias": np.full(2, np.inf)})
+    assert network.backend.to_host(network.parameters).tobytes() == before

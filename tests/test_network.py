@@ -1,0 +1,227 @@
+"""Networks: the flat vectors and their views, initial weights, and prediction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+import gradflow as gf
+from gradflow.initializers import INITIALIZERS
+
+X = np.random.default_rng(0).normal(size=(9, 4))
+
+
+def test_layers_hold_views_into_one_vector(backend_name: str) -> None:
+    network = gf.MLP([4, 3, 2], backend=backend_name)
+    assert network.parameters.shape == network.gradients.shape == (network.n_parameters,) == (4 * 3 + 3 + 3 * 2 + 2,)
+    assert network.n_decayed == 4 * 3 + 3 * 2
+    assert network.layers[0].weight.shape == (4, 3)
+    assert network.layers[0].bias.shape == (3,)
+    network.backend.copy(network.backend.from_host(np.arange(23, dtype=np.float32)), network.parameters)
+    weights = network.get_weights()
+    assert list(weights) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    flat = np.concatenate([weights[name].ravel() for name in ("0.weight", "2.weight", "0.bias", "2.bias")])
+    assert_allclose(flat, np.arange(23))
+    for name, (start, stop) in network.parameter_ranges.items():
+        assert_allclose(weights[name].ravel(), np.arange(start, stop))
+
+
+def test_get_weights_is_a_copy(backend_name: str) -> None:
+    network = gf.MLP([4, 3], backend=backend_name)
+    network.get_weights()["0.weight"][...] = 7
+    assert (network.get_weights()["0.weight"] != 7).all()
+
+
+def test_mlp_is_the_stack_it_says() -> None:
+    network = gf.MLP([4, 5, 6, 2], "tanh", dropout=0.5, backend="numpy")
+    kinds = [type(layer).__name__ for layer in network.layers]
+    assert kinds == ["Dense", "Tanh", "Dropout", "Dense", "Tanh", "Dropout", "Dense"]
+    assert "Dense(n_in=4, n_out=5, bias=True)" in repr(network)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_initial_weights_are_the_same_bytes_on_every_backend(dtype: str, backend_name: str) -> None:
+    initializers = ["glorot_uniform", "glorot_normal", "he_uniform", "he_normal", 0.25]
+
+    def weights(name: str) -> dict[str, bytes]:
+        layers = [gf.Dense(7, 7, initializer=initializer) for initializer in initializers]
+        network = gf.Sequential(layers, dtype=dtype, seed=2**63 + 1, backend=name)
+        return {key: value.tobytes() for key, value in network.get_weights().items()}
+
+    assert weights(backend_name) == weights("reference")
+
+
+def test_layers_begin_differently() -> None:
+    weights = gf.MLP([5, 5, 5], backend="numpy").get_weights()
+    assert (weights["0.weight"] != weights["2.weight"]).all()
+    assert (weights["0.weight"] != gf.MLP([5, 5, 5], seed=1, backend="numpy").get_weights()["0.weight"]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "variance", "limit"),
+    [
+        ("glorot_uniform", 2 / 700, np.sqrt(6 / 700)),
+        ("glorot_normal", 2 / 700, np.inf),
+        ("he_uniform", 2 / 400, np.sqrt(6 / 400)),
+        ("he_normal", 2 / 400, np.inf),
+    ],
+)
+def test_initializers_have_the_variance_of_their_paper(name: str, variance: float, limit: float) -> None:
+    network = gf.Sequential([gf.Dense(400, 300, initializer=name)], backend="numpy")
+    weight = network.get_weights()["0.weight"]
+    # 120,000 draws: the standard errors are 0.3 % of the deviation for the mean, and below 0.5 % for the variance.
+    assert_allclose(weight.mean(), 0, atol=0.015 * np.sqrt(variance))
+    assert_allclose(weight.var(), variance, rtol=0.02)
+    assert np.abs(weight).max() <= limit * (1 + 1e-6)
+    assert np.abs(weight).max() > 1.7 * np.sqrt(variance)
+
+
+def test_every_initializer_is_tested() -> None:
+    assert set(INITIALIZERS) == {"glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "zeros"}
+    assert not gf.MLP([4, 3], initializer="zeros", backend="numpy").get_weights()["0.weight"].any()
+
+
+@pytest.mark.parametrize(
+    ("following", "expected"),
+    [(gf.ReLU, "he_normal"), (gf.LeakyReLU, "he_normal"), (gf.ELU, "he_normal"), (gf.Tanh, "glorot_uniform"),
+     (gf.Sigmoid, "glorot_uniform"), (gf.Softmax, "glorot_uniform"), (None, "glorot_uniform")],
+)  # fmt: skip
+def test_the_following_activation_chooses_the_initializer(following: Any, expected: str) -> None:
+    behind = [gf.Dropout(0.1), following()] if following else []
+    chosen = gf.Sequential([gf.Dense(4, 3), *behind], backend="numpy").get_weights()["0.weight"]
+    named = gf.Sequential([gf.Dense(4, 3, initializer=expected)], backend="numpy").get_weights()["0.weight"]
+    assert chosen.tobytes() == named.tobytes()
+
+
+def test_an_own_initializer() -> None:
+    network = gf.MLP([4, 3], initializer=lambda shape, random: random.uniform(2, 3, shape), backend="numpy")
+    weight = network.get_weights()["0.weight"]
+    assert ((weight >= 2) & (weight < 3)).all()
+
+
+def test_prediction_by_hand(backend_name: str) -> None:
+    network = gf.MLP([4, 3, 2], "tanh", dtype="float64", backend=backend_name)
+    w = network.get_weights()
+    expected = np.tanh(X @ w["0.weight"] + w["0.bias"]) @ w["2.weight"] + w["2.bias"]
+    assert_allclose(network.predict(X), expected, rtol=1e-12)
+    assert_allclose(network.logits(X), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [1, 4095, 4096, 4097, 10_000])
+def test_prediction_in_blocks_is_prediction(rows: int, backend_name: str) -> None:
+    network = gf.MLP([4, 3, 2], "tanh", dtype="float64", backend=backend_name)
+    x = np.random.default_rng(1).normal(size=(rows, 4))
+    w = network.get_weights()
+    expected = np.tanh(x @ w["0.weight"] + w["0.bias"]) @ w["2.weight"] + w["2.bias"]
+    assert_allclose(network.predict(x), expected, rtol=1e-11, atol=1e-13)
+
+
+def test_many_batch_sizes_keep_few_programs() -> None:
+    network = gf.MLP([4, 3], backend="numpy")
+    results = [network.predict(X[:rows]) for rows in (1, 2, 3, 4, 5, 6, 1)]
+    assert_allclose(results[-1], results[0])
+    assert len(network._inference) <= 4
+
+
+def test_output_activation_is_named_by_the_loss(backend_name: str) -> None:
+    network = gf.MLP([4, 3], backend=backend_name)
+    assert network.output_activation == "identity"
+    gf.Trainer(network, "softmax_cross_entropy", "sgd").fit(X, np.arange(9) % 3, epochs=1)
+    assert network.output_activation == "softmax"
+    assert_allclose(network.predict(X).sum(axis=1), 1, rtol=1e-6)
+    exponentials = np.exp(network.logits(X))
+    assert_allclose(network.predict(X), exponentials / exponentials.sum(axis=1, keepdims=True), rtol=1e-5)
+    gf.Trainer(network, "mean_squared_error", "sgd").fit(X, np.zeros((9, 3)), epochs=1)
+    assert network.output_activation == "identity"
+    assert network.predict(X).tobytes() == network.logits(X).tobytes()
+
+
+def test_a_trailing_activation_is_folded_into_its_loss(backend_name: str) -> None:
+    y = np.arange(9) % 3
+
+    def trained(*trailing: gf.Layer) -> gf.Sequential:
+        network = gf.Sequential([gf.Dense(4, 3), *trailing], dtype="float64", seed=1, backend=backend_name)
+        gf.Trainer(network, "softmax_cross_entropy", gf.SGD(0.1)).fit(X, y, epochs=3)
+        return network
+
+    plain, folded = trained(), trained(gf.Softmax())
+    assert folded.output_activation == plain.output_activation == "softmax"
+    assert folded.get_weights()["0.weight"].tobytes() == plain.get_weights()["0.weight"].tobytes()
+    assert folded.predict(X).tobytes() == plain.predict(X).tobytes()
+    assert folded.logits(X).tobytes() == plain.logits(X).tobytes()
+
+
+def test_a_trailing_sigmoid_stays_in_front_of_a_squared_error(backend_name: str) -> None:
+    network = gf.Sequential([gf.Dense(4, 2), gf.Sigmoid()], dtype="float64", backend=backend_name)
+    y = np.random.default_rng(3).random((9, 2))
+    assert max(gf.check_gradients(network, "mean_squared_error", X, y).values()) < 1e-6
+    history = gf.Trainer(network, "mean_squared_error", gf.SGD(2.0)).fit(X, y, epochs=50, batch_size=None)
+    assert history["loss"][-1] < 0.8 * history["loss"][0]
+    assert network.output_activation == "sigmoid"
+    assert_allclose(network.predict(X), 1 / (1 + np.exp(-network.logits(X))), rtol=1e-12)
+
+
+def test_classes(backend_name: str) -> None:
+    binary = gf.Sequential([gf.Dense(4, 1), gf.Sigmoid()], backend=backend_name)
+    assert_allclose(binary.predict_classes(X), binary.predict(X)[:, 0] > 0.5)
+    assert binary.predict_classes(X).shape == (9,)
+    several = gf.Sequential([gf.Dense(4, 3), gf.Sigmoid()], backend=backend_name)
+    assert_allclose(several.predict_classes(X), several.predict(X) > 0.5)
+    softmax = gf.Sequential([gf.Dense(4, 3), gf.Softmax()], backend=backend_name)
+    assert_allclose(softmax.predict_classes(X), softmax.predict(X).argmax(axis=1))
+    assert softmax.predict_classes(X).dtype == np.int64
+    with pytest.raises(gf.DataError, match="predicts numbers, not classes"):
+        gf.MLP([4, 1], backend=backend_name).predict_classes(X)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "int64", "uint8", "bool"])
+def test_inputs_of_any_number_type(dtype: str, backend_name: str) -> None:
+    network = gf.MLP([4, 3], backend=backend_name)
+    x = (np.abs(X) > 0.5).astype(dtype)
+    assert network.predict(x).tobytes() == network.predict(x.astype(np.float32)).tobytes()
+    assert network.predict(x).dtype == np.float32
+
+
+def test_lists_and_strided_arrays(backend_name: str) -> None:
+    network = gf.MLP([4, 3], backend=backend_name)
+    x = X.astype(np.float32)
+    expected = network.predict(x).tobytes()
+    assert network.predict(x.tolist()).tobytes() == expected
+    assert network.predict(np.asfortranarray(x)).tobytes() == expected
+    assert network.predict(np.repeat(x, 2, axis=0)[::2]).tobytes() == expected
+
+
+def test_copy_in_another_dtype() -> None:
+    network = gf.MLP([4, 3], "elu", dropout=0.2, seed=8, backend="numpy")
+    twin = network.copy(dtype="float64")
+    assert twin.dtype == np.float64
+    assert twin.seed == 8
+    for name, weight in network.get_weights().items():
+        assert_allclose(twin.get_weights()[name], weight, rtol=0)
+    twin.set_weights({name: 0 * weight for name, weight in network.get_weights().items()})
+    assert network.get_weights()["0.weight"].any()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=2, max_size=5),
+    activation=st.sampled_from(["relu", "leaky_relu", "elu", "sigmoid", "tanh", "softmax", "identity"]),
+    bias=st.booleans(),
+    dropout=st.sampled_from([0.0, 0.3]),
+    rows=st.integers(1, 5),
+    seed=st.integers(0, 2**64 - 1),
+)
+def test_gradients_of_any_network(
+    sizes: list[int], activation: str, bias: bool, dropout: float, rows: int, seed: int
+) -> None:
+    network = gf.MLP(sizes, activation, bias=bias, dropout=dropout, seed=seed, backend="numpy")
+    rng = np.random.default_rng(seed % 2**32)
+    x, y = rng.normal(size=(rows, sizes[0])), rng.normal(size=(rows, sizes[-1]))
+    # A value nearer to a kink than the step of the difference gives a wrong difference; smooth functions have none.
+    tolerance = 1e-5 if activation in ("sigmoid", "tanh", "softmax", "identity") else 1e-3
+    assert max(gf.check_gradients(network, "half_squared_error", x, y).values()) < tolerance

@@ -1,0 +1,191 @@
+"""Saving and loading: the same network, or an error; never half a file."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gradflow as gf
+from gradflow import files
+
+X = np.random.default_rng(0).normal(size=(9, 4))
+
+
+class Scale(gf.Layer):
+    """A user's layer with a parameter and a setting."""
+
+    def __init__(self, n: int, factor: float = 1.0) -> None:
+        self.n, self.factor = n, factor
+
+    def config(self) -> dict[str, Any]:
+        return {"n": self.n, "factor": self.factor}
+
+    def parameters(self) -> dict[str, Any]:
+        from gradflow.layers import ParameterSpec
+
+        return {"scale": ParameterSpec((self.n,), decayed=False, initializer=1.0)}
+
+    def forward(self, ops: Any, x: Any, y: Any) -> None:
+        y[...] = self.factor * x * self.scale
+
+    def backward(self, ops: Any, x: Any, y: Any, d_y: Any, d_x: Any) -> None:
+        self.d_scale[...] = (self.factor * x * d_y).sum(axis=0)
+        if d_x is not None:
+            d_x[...] = self.factor * self.scale * d_y
+
+
+def make_network(backend: str = "numpy") -> gf.Sequential:
+    layers = [
+        gf.Dense(4, 5), gf.LeakyReLU(0.3), gf.Dropout(0.25), Scale(5, 2.0), gf.Dense(5, 5, bias=False), gf.ELU(0.5),
+        gf.Identity(), gf.Tanh(), gf.ReLU(), gf.Sigmoid(), gf.Dense(5, 3), gf.Softmax(),
+    ]  # fmt: skip
+    return gf.Sequential(layers, seed=11, dtype="float64", backend=backend)
+
+
+def test_a_loaded_network_is_the_saved_one(backend_name: str, tmp_path: Path) -> None:
+    network = make_network(backend_name)
+    gf.save(network, tmp_path / "model.safetensors")
+    loaded = gf.load(tmp_path / "model.safetensors", backend=backend_name)
+    assert repr(loaded) == repr(network)
+    assert loaded.output_activation == "softmax"
+    assert loaded.predict(X).tobytes() == network.predict(X).tobytes()
+    for name, weight in network.get_weights().items():
+        assert loaded.get_weights()[name].tobytes() == weight.tobytes()
+
+
+def test_the_output_activation_of_the_loss_is_saved(tmp_path: Path) -> None:
+    network = gf.MLP([4, 1], backend="numpy")
+    gf.Trainer(network, "binary_cross_entropy", "sgd").fit(X, np.arange(9) % 2, epochs=1)
+    gf.save(network, tmp_path / "model")
+    loaded = gf.load(tmp_path / "model", backend="numpy")
+    assert loaded.output_activation == "sigmoid"
+    assert loaded.predict(X).tobytes() == network.predict(X).tobytes()
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none\.safetensors"):
+        gf.load(tmp_path / "none.safetensors")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("models") / "model.safetensors"
+    gf.save(make_network(), path)
+    return path.read_bytes()
+
+
+def load_bytes(content: bytes, folder: Path) -> gf.Sequential:
+    path = folder / "changed.safetensors"
+    path.write_bytes(content)
+    return gf.load(path, backend="numpy")
+
+
+def with_header(saved: bytes, change: Any) -> bytes:
+    """The file with a changed metadata entry."""
+    size = int.from_bytes(saved[:8], "little")
+    metadata = json.loads(saved[8 : 8 + size])["__metadata__"]
+    change(metadata)
+    return safetensors.numpy.save(safetensors.numpy.load(saved), metadata=metadata)
+
+
+def test_truncated_at_every_length(saved: bytes, tmp_path: Path) -> None:
+    lengths = [0, 1, 7, 8, 9, 100, *range(200, len(saved), 97), len(saved) - 1]
+    for length in lengths:
+        with pytest.raises(gf.FileFormatError, match="not a gradflow model, or it is damaged"):
+            load_bytes(saved[:length], tmp_path)
+
+
+def test_files_of_others(saved: bytes, tmp_path: Path) -> None:
+    others = safetensors.numpy.save({"weight": np.zeros(3)})
+    with pytest.raises(gf.FileFormatError, match="a safetensors file, but no gradflow model"):
+        load_bytes(others, tmp_path)
+    with pytest.raises(gf.FileFormatError, match="not a gradflow model"):
+        load_bytes(b"PK\x03\x04 a zip file", tmp_path)
+
+
+def describe_with(**changes: Any) -> Any:
+    def change(metadata: dict[str, str]) -> None:
+        metadata["network"] = json.dumps(json.loads(metadata["network"]) | changes)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda metadata: metadata.update(version="2"), "has format version 2, and this gradflow reads .* up to 1"),
+        (lambda metadata: metadata.update(version="new"), "has format version new"),
+        (lambda metadata: metadata.update(network="{"), "description of the network is damaged"),
+        (lambda metadata: metadata.update(network="[]"), "description of the network is damaged"),
+        (lambda metadata: metadata.pop("network"), "description of the network is damaged"),
+        (describe_with(layers=[{"type": "Convolution"}]), "a layer 'Convolution' that is not known"),
+        (describe_with(layers=[{"type": "Dense", "n_in": -4, "n_out": 2}]), "layer 'Dense' cannot be made from"),
+        (describe_with(layers=[{"type": "Dense", "width": 4}]), "layer 'Dense' cannot be made from"),
+        (describe_with(layers=[{"type": "Dense", "n_in": 4, "n_out": 2}]), "description .* damaged: .*unknown weight"),
+        (describe_with(layers=None), "description of the network is damaged"),
+        (describe_with(layers=[[]]), "description of the network is damaged"),
+        (describe_with(dtype="float8"), "damaged: unknown dtype"),
+        (describe_with(seed="x"), "damaged: seed must be an integer"),
+        (describe_with(output_activation="relu"), "damaged: unknown output activation"),
+        (describe_with(output_activation=None), "damaged: unknown output activation"),
+    ],
+)
+def test_damaged_descriptions(saved: bytes, change: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(gf.FileFormatError, match=message):
+        load_bytes(with_header(saved, change), tmp_path)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_flipped_bytes_are_refused_or_harmless(data: st.DataObject, saved: bytes, tmp_path_factory: Any) -> None:
+    position = data.draw(st.integers(0, len(saved) - 1))
+    value = data.draw(st.integers(0, 255))
+    changed = saved[:position] + bytes([value]) + saved[position + 1 :]
+    try:
+        network = load_bytes(changed, tmp_path_factory.getbasetemp())
+    except gf.FileFormatError:
+        return
+    assert np.isfinite(network.backend.to_host(network.parameters)).all()
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.safetensors"
+    gf.save(make_network(), path)
+    before = path.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        gf.save(gf.MLP([4, 2], backend="numpy"), path)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        gf.save(make_network(), tmp_path / "nowhere" / "model.safetensors")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+def test_files_have_the_usual_mode(tmp_path: Path) -> None:
+    (tmp_path / "usual").write_text("")
+    files.write_atomically(tmp_path / "ours", b"")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_settings_that_json_cannot_hold(tmp_path: Path) -> None:
+    network = gf.Sequential([gf.Dense(4, 5), Scale(5, np.ones(3))], backend="numpy")  # type: ignore[arg-type]
+    with pytest.raises(gf.DataError, match="numbers, strings and booleans only"):
+        gf.save(network, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []

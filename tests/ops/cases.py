@@ -1,0 +1,596 @@
+"""One case for each op: how its arguments are made, and how close every backend must come to the definition.
+
+A new op needs one entry in `CASES`. The tests in this folder then run it on every backend with every kind of shape
+and of values; `Case.without` leaves out a kind that the op cannot take, and says why.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gradflow.ops import POSITION, STEP, Array
+
+SHAPES: dict[str, tuple[int, int]] = {
+    "empty": (0, 5),
+    "one": (1, 1),
+    "odd": (7, 13),
+    "misaligned": (7, 13),  # every array begins one element behind an aligned address
+    "large": (1000, 67),
+}
+"""The kinds of shape, as rows and columns, of which every layer has at least one; a flat vector has the product."""
+
+VALUES = ("ordinary", "nan", "inf", "denormal", "extreme")
+"""The kinds of values of real arrays. "extreme" is from the smallest to the largest normal numbers."""
+
+NEVER = np.iinfo(np.int64).max
+SENTINEL = 777.0
+
+
+class Draw:
+    """Where a case takes its arrays from: one dtype, one kind of shape, one kind of values, one sequence of numbers.
+
+    Attributes:
+        rows, columns, n: the shape, and the number of elements of a flat vector.
+    """
+
+    def __init__(self, dtype: str, shape: str, values: str, seed: int = 0) -> None:
+        self.dtype = np.dtype(dtype)
+        self.values = values
+        self.rows, self.columns = SHAPES[shape]
+        self.n = self.rows * self.columns
+        self.random = np.random.default_rng([seed, list(SHAPES).index(shape), VALUES.index(values)])
+
+    def reals(self, *shape: int, room: float = 1, power: int = 1) -> Array:
+        """Numbers of either sign of the kind asked for.
+
+        Args:
+            shape: the shape.
+            room: the largest are this much below the largest number of the dtype: for ops that add so many of them.
+            power: and this root of it is taken: for ops that multiply so many of them.
+        """
+        limits = np.finfo(self.dtype)
+        ordinary = self.random.standard_normal(shape)
+        if self.values == "denormal":
+            return (ordinary * 1000 * float(limits.smallest_subnormal)).astype(self.dtype)
+        if self.values == "extreme":
+            low, high = (math.log(float(limit)) / power for limit in (limits.smallest_normal, limits.max))
+            magnitudes = np.exp(self.random.uniform(low, high - math.log(room) - 1e-6, shape))
+            return (np.sign(ordinary) * magnitudes).astype(self.dtype)
+        array = ordinary.astype(self.dtype)
+        chosen = self.random.random(shape) < 0.1
+        chosen.reshape(-1)[:1] = True
+        if self.values == "nan":
+            array[chosen] = np.nan
+        if self.values == "inf":
+            array[chosen] = np.sign(array[chosen]) * np.inf
+        return array
+
+    def between(self, low: float, high: float, *shape: int) -> Array:
+        """Numbers in [low, high], both ends among them; with NaN among them where that is the kind of values."""
+        array = self.random.uniform(low, high, shape).astype(self.dtype)
+        flat = array.reshape(-1)
+        flat[:2] = [low, high][: flat.size]
+        if self.values == "nan":
+            flat[2::7] = np.nan
+        return array
+
+    def blank(self, *shape: int, dtype: Any = None) -> Array:
+        """An array that is written, filled with a number that shows what was not."""
+        return np.full(shape, SENTINEL, dtype or self.dtype)
+
+    def like(self, array: Array) -> Array:
+        """The same as `blank`, with the shape of another array."""
+        return self.blank(*array.shape)
+
+
+def clock(*, step: int = 5, epoch: int = 3, position: int = 0, first_bad_step: int = NEVER) -> Array:
+    return np.array([step, epoch, position, first_bad_step], np.int64)
+
+
+@dataclass(frozen=True)
+class Case:
+    """How one op is tested.
+
+    Attributes:
+        make: the arguments by name, from a `Draw` and the settings of a variant.
+        ulps: how far a result may be off, in units in the last place of `magnitude`.
+        why: where these come from.
+        variants: the settings that `make` is called with in turn.
+        magnitude: from the arguments before the call and the expected results after it, for each written array what
+            its ulps are counted of: the size of the terms where terms cancel. Left out: the result itself.
+        without: the kinds of shapes and values that the op cannot take, with the reason.
+        flushes: True where a result below the smallest normal number may come out as zero.
+    """
+
+    make: Callable[..., dict[str, Any]]
+    ulps: float
+    why: str
+    variants: tuple[dict[str, Any], ...] = ({},)
+    magnitude: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Array]] | None = None
+    without: dict[str, str] = field(default_factory=dict)
+    flushes: bool = False
+
+
+EXACT = "one rounding, or none"
+PRODUCTS = "a few roundings in a row"
+LIBRARY = "exp, expm1 and tanh of two libraries, up to 4 ulp each in NumPy's vectorised float32"
+NO_ROWS = "a batch has at least one row: empty data are refused at the boundary"
+
+# -- activations ------------------------------------------------------------------------------------------------------
+
+
+def _forward(draw: Draw, **settings: float) -> dict[str, Any]:
+    x = 3 * draw.reals(draw.rows, draw.columns, room=4)
+    if x.size > 4:
+        x.reshape(-1)[1:4] = 0, -0.0, 1
+    return {"x": x, "y": draw.like(x), **settings}
+
+
+def _sigmoid(draw: Draw) -> dict[str, Any]:
+    arguments = _forward(draw)
+    if draw.values == "ordinary" and arguments["x"].size > 20:
+        # Both sides of where exp(-x) overflows, and where the result leaves the normal numbers.
+        arguments["x"].reshape(-1)[4:14] = [-1000, -750, -745, -709, -700, -104, -90, -88.5, -80, 1000]
+    return arguments
+
+
+def _backward(low: float, high: float) -> Callable[..., dict[str, Any]]:
+    """Arguments for a derivative in terms of an output that lies between two bounds."""
+
+    def make(draw: Draw, **settings: float) -> dict[str, Any]:
+        y = draw.between(low, high, draw.rows, draw.columns)
+        y.reshape(-1)[3::11] = max(low, 0)
+        d_y = draw.reals(draw.rows, draw.columns, room=4)
+        return {"y": y, "d_y": d_y, "d_x": draw.like(y), **settings}
+
+    return make
+
+
+def _softmax_backward(draw: Draw) -> dict[str, Any]:
+    exponentials = np.exp(draw.random.standard_normal((draw.rows, draw.columns)))
+    y = (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(draw.dtype)
+    d_y = draw.reals(draw.rows, draw.columns, room=4)
+    return {"y": y, "d_y": d_y, "d_x": draw.like(y)}
+
+
+def _softmax_backward_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    y, d_y = (before[name].astype(np.float64) for name in ("y", "d_y"))
+    return {"d_x": y * (abs(d_y) + (y * abs(d_y)).sum(axis=1, keepdims=True))}
+
+
+# -- the dense layer, copies and sums ---------------------------------------------------------------------------------
+
+
+def _gemm(draw: Draw, *, transpose_a: bool, transpose_b: bool) -> dict[str, Any]:
+    rows, columns, inner = draw.rows, draw.columns, 9
+    a = draw.reals(*((inner, rows) if transpose_a else (rows, inner)), room=4 * inner, power=2)
+    b = draw.reals(*((columns, inner) if transpose_b else (inner, columns)), power=2)
+    return {
+        "a": a,
+        "b": b,
+        "out": draw.blank(rows, columns),
+        "transpose_a": transpose_a,
+        "transpose_b": transpose_b,
+    }
+
+
+def _gemm_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    a = before["a"].T if before["transpose_a"] else before["a"]
+    b = before["b"].T if before["transpose_b"] else before["b"]
+    return {"out": abs(a).astype(np.float64) @ abs(b).astype(np.float64)}
+
+
+def _add_bias(draw: Draw) -> dict[str, Any]:
+    x = draw.reals(draw.rows, draw.columns, room=4)
+    return {"x": x, "bias": draw.reals(draw.columns, room=4), "y": draw.like(x)}
+
+
+def _column_sum(draw: Draw) -> dict[str, Any]:
+    return {"x": draw.reals(draw.rows, draw.columns, room=4 * draw.rows + 1), "sums": draw.blank(draw.columns)}
+
+
+def _copy(draw: Draw) -> dict[str, Any]:
+    x = draw.reals(draw.rows, draw.columns)
+    return {"x": x, "y": draw.like(x)}
+
+
+def _chunks(draw: Draw, chunk: int) -> Array:
+    return draw.blank(-(-draw.n // chunk), dtype=np.float64)
+
+
+def _chunk_sums(draw: Draw, *, chunk: int) -> dict[str, Any]:
+    return {"x": draw.reals(draw.n, room=4 * draw.n + 1), "partials": _chunks(draw, chunk), "chunk": chunk}
+
+
+def _chunk_sums_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    return {"partials": _by_chunk(abs(before["x"].astype(np.float64)), before)}
+
+
+def _by_chunk(terms: Array, arguments: Mapping[str, Any]) -> Array:
+    return np.add.reduceat(terms, np.arange(0, terms.size, arguments["chunk"]))
+
+
+def _total(draw: Draw) -> dict[str, Any]:
+    partials = draw.reals(draw.n, room=4 * draw.n + 1).astype(np.float64)
+    return {"partials": partials, "result": draw.blank(1, dtype=np.float64)}
+
+
+# -- losses -----------------------------------------------------------------------------------------------------------
+
+# Behind the batch stand rows of the epoch that belong to other batches.
+LOSS_VARIANTS = (
+    {},
+    {"is_weighted": True, "position": 4},
+    {"is_weighted": True, "first_bad_step": 2},
+)
+
+
+def _of_epoch(
+    draw: Draw, *, is_weighted: bool = False, position: int = 0, first_bad_step: int = NEVER
+) -> dict[str, Array | None]:
+    """What all losses take besides outputs and targets."""
+    weight = draw.random.uniform(0, 2, draw.rows).astype(draw.dtype) if is_weighted else None
+    if weight is not None:
+        weight[1::5] = 0
+    return {
+        "row_weight": weight,
+        "row_losses": draw.blank(draw.rows + position + 3),
+        "row_hits": draw.blank(draw.rows + position + 3),
+        "clock": clock(position=position, first_bad_step=first_bad_step),
+    }
+
+
+def _squared_error(draw: Draw, *, factor: float, **settings: Any) -> dict[str, Any]:
+    rows, columns = draw.rows, draw.columns
+    room = 64 * (1 + factor) * max(columns, 1)
+    of_epoch = _of_epoch(draw, **settings)
+    del of_epoch["row_hits"]
+    outputs = draw.reals(rows, columns, room=room, power=2)
+    targets = draw.random.standard_normal((rows, columns)).astype(draw.dtype)
+    if draw.values in ("denormal", "extreme"):
+        targets = draw.reals(rows, columns, room=room, power=2)
+    return {"outputs": outputs, "targets": targets, "d_outputs": draw.like(outputs), **of_epoch, "factor": factor}
+
+
+def _binary_cross_entropy(draw: Draw, **settings: Any) -> dict[str, Any]:
+    logits = 4 * draw.reals(draw.rows, draw.columns, room=64 * max(draw.columns, 1))
+    targets = draw.random.uniform(0, 1, logits.shape).astype(draw.dtype)
+    targets.reshape(-1)[0::3] = 0
+    targets.reshape(-1)[1::3] = 1
+    targets.reshape(-1)[5::9] = 0.5
+    if draw.values == "ordinary" and logits.size > 20:
+        logits.reshape(-1)[4:10] = 0, 30, -30, 100, -100, -1000
+    return {"logits": logits, "targets": targets, "d_logits": draw.like(logits), **_of_epoch(draw, **settings)}
+
+
+def _weights(before: Mapping[str, Any]) -> Array:
+    weight = before["row_weight"]
+    return np.ones(len(before["targets"])) if weight is None else weight.astype(np.float64)
+
+
+def _at_rows(before: Mapping[str, Any], after: Mapping[str, Any], of_rows: Array) -> Array:
+    """Magnitudes of the rows of a batch as magnitudes of the whole epoch's array."""
+    position = int(before["clock"][POSITION])
+    magnitude = abs(after["row_losses"].astype(np.float64))
+    magnitude[position : position + len(of_rows)] = of_rows
+    return magnitude
+
+
+def _binary_cross_entropy_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    z, t, weight = before["logits"].astype(np.float64), before["targets"].astype(np.float64), _weights(before)
+    log_probability = np.logaddexp(0, -z)
+    of_rows = weight * (np.maximum(z, 0) + abs(t * z) + np.logaddexp(0, -abs(z))).mean(axis=1)
+    d_logits = weight[:, None] * (np.exp(-log_probability) * (1 + log_probability) + t) / max(z.size, 1)
+    return {"row_losses": _at_rows(before, after, of_rows), "d_logits": d_logits}
+
+
+def _logits(draw: Draw) -> Array:
+    logits = 4 * draw.reals(draw.rows, draw.columns, room=64)
+    if draw.rows > 4 and draw.columns > 3:
+        logits[1, 1] = logits[1, 3] = logits[1].max() + 1  # a tie at the top: the first one counts
+        logits[2] = 0
+    return logits
+
+
+def _softmax_labels(draw: Draw, **settings: Any) -> dict[str, Any]:
+    logits = _logits(draw)
+    labels = draw.random.integers(0, max(draw.columns, 1), draw.rows).astype(np.int32)
+    labels[:3] = [0, draw.columns - 1, draw.columns - 1][: draw.rows]
+    if draw.rows > 5:
+        labels[1], labels[3:5] = 1, np.nan_to_num(logits[3:5]).argmax(axis=1)
+    return {"logits": logits, "targets": labels, "d_logits": draw.like(logits), **_of_epoch(draw, **settings)}
+
+
+def _softmax_probabilities(draw: Draw, **settings: Any) -> dict[str, Any]:
+    logits = _logits(draw)
+    targets = draw.random.exponential(size=logits.shape)
+    targets[:, ::4] = 0
+    targets[::3] = np.eye(max(draw.columns, 1))[draw.random.integers(0, max(draw.columns, 1), len(targets[::3]))]
+    if draw.rows > 5 and draw.columns > 3:
+        targets[1], targets[1, 1:4:2] = 0, 1  # a tie here too
+        targets[4, np.nan_to_num(logits[4]).argmax()] += targets[4].sum() + 1
+    with np.errstate(invalid="ignore"):  # a single column may hold nothing but zeros
+        targets = np.nan_to_num(targets / targets.sum(axis=1, keepdims=True), nan=1).astype(draw.dtype)
+    return {"logits": logits, "targets": targets, "d_logits": draw.like(logits), **_of_epoch(draw, **settings)}
+
+
+def _softmax_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    z, t, weight = before["logits"].astype(np.float64), before["targets"], _weights(before)
+    if t.ndim == 1:
+        t = np.eye(z.shape[1])[t]
+    shifted = z - z.max(axis=1, keepdims=True)
+    sums = np.exp(shifted).sum(axis=1, keepdims=True)
+    log_probability = shifted - np.log(sums)
+    of_rows = weight * (1 + np.log(sums[:, 0]) + np.where(t == 0, 0, abs(t * shifted)).sum(axis=1))
+    probability = np.exp(log_probability) * np.where(np.isinf(log_probability), 0, 1 + abs(log_probability))
+    return {
+        "row_losses": _at_rows(before, after, of_rows),
+        "d_logits": weight[:, None] * (probability + t) / max(len(z), 1),
+    }
+
+
+# -- optimizers -------------------------------------------------------------------------------------------------------
+
+_DECAYED = ({"decayed": 0.0}, {"decayed": 0.3, "step": 10}, {"decayed": 1.0, "step": 10**6})
+OPTIMIZER_VARIANTS = (*_DECAYED, {"decayed": 0.3, "first_bad_step": 5}, {"decayed": 0.3, "first_bad_step": 4})
+
+
+def _optimizer(*state: str, hyper: tuple[float, ...] = ()) -> Callable[..., dict[str, Any]]:
+    def make(draw: Draw, *, decayed: float, step: int = 5, first_bad_step: int = NEVER) -> dict[str, Any]:
+        vectors = {name: draw.reals(draw.n, room=64, power=2) for name in ("parameters", "gradients", *state)}
+        if "second_moment" in state:
+            vectors["second_moment"] = np.square(vectors["second_moment"])
+        return {
+            **vectors,
+            "hyper": np.array([0.03, 0.2, *hyper]),
+            "gradient_scale": np.full(1, 0.7, draw.dtype),
+            "clock": clock(step=step, first_bad_step=first_bad_step),
+            "n_decayed": round(decayed * draw.n),
+        }
+
+    return make
+
+
+def _penalised_terms(before: Mapping[str, Any], scale: float | None = None) -> Array:
+    w, g = abs(before["parameters"].astype(np.float64)), abs(before["gradients"].astype(np.float64))
+    is_decayed = np.arange(w.size) < before["n_decayed"]
+    return (float(before["gradient_scale"][0]) if scale is None else scale) * (
+        g + np.where(is_decayed, float(before["hyper"][1]) * w, 0)
+    )
+
+
+def _gradient_descent_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    return {"parameters": abs(before["parameters"]) + float(before["hyper"][0]) * _penalised_terms(before)}
+
+
+def _momentum_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    rate, kept, g = float(before["hyper"][0]), float(before["hyper"][2]), _penalised_terms(before)
+    velocity = kept * abs(before["velocity"]) + g
+    return {"velocity": velocity, "parameters": abs(before["parameters"]) + rate * (g + velocity)}
+
+
+def _adam_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    rate, _, beta1, beta2, epsilon = before["hyper"][:5]
+    g, step = _penalised_terms(before), int(before["clock"][STEP])
+    first = beta1 * abs(before["first_moment"]) + (1 - beta1) * g
+    second = beta2 * before["second_moment"].astype(np.float64) + (1 - beta2) * g * g
+    root = np.sqrt(after["second_moment"].astype(np.float64)) / np.sqrt(1 - beta2**step)
+    change = rate * first / (1 - beta1**step) / (root + epsilon)
+    sharpness = np.nan_to_num(second / after["second_moment"].astype(np.float64), nan=1)
+    return {
+        "first_moment": first,
+        "second_moment": second,
+        "parameters": abs(before["parameters"]) + change * sharpness,
+    }
+
+
+def _adam(decay: float | None = None) -> Callable[..., dict[str, Any]]:
+    beta1, beta2 = 0.8, 0.95
+    hyper = (beta1, beta2, 1e-3, math.log(beta1), math.log(beta2))
+    return _optimizer("first_moment", "second_moment", hyper=hyper if decay is None else (*hyper, decay))
+
+
+def _chunk_squares(draw: Draw, *, chunk: int, decayed: float) -> dict[str, Any]:
+    arguments = _optimizer()(draw, decayed=decayed)
+    names = ("parameters", "gradients", "hyper", "n_decayed")
+    return {**{name: arguments[name] for name in names}, "partials": _chunks(draw, chunk), "chunk": chunk}
+
+
+def _chunk_squares_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    # The penalised gradient is rounded to its dtype before it is squared in float64.
+    eps_ratio = float(np.finfo(before["gradients"].dtype).eps / np.finfo(np.float64).eps)
+    return {"partials": eps_ratio * _by_chunk(_penalised_terms(before, 1.0) ** 2, before)}
+
+
+def _clip_scale(draw: Draw, *, share: float) -> dict[str, Any]:
+    n = min(draw.n, 4096)  # there are no more chunks
+    partials = abs(draw.reals(n, room=4 * n + 1)).astype(np.float64)
+    norm = math.sqrt(partials[np.isfinite(partials)].sum())
+    return {"partials": partials, "gradient_scale": draw.blank(1), "clip_norm": share * norm + 1e-300}
+
+
+# -- random numbers and batches ---------------------------------------------------------------------------------------
+
+SEED = 0x9E3779B97F4A7C15
+
+
+def _dropout(draw: Draw, *, step: int, epoch: int, rate: float) -> dict[str, Any]:
+    x = draw.reals(draw.rows, draw.columns, room=8)
+    return {
+        "x": x,
+        "y": draw.like(x),
+        "clock": clock(step=step, epoch=epoch),
+        "threshold": round(rate * 2**32),
+        "scale": 1 / (1 - rate),
+        "seed": SEED,
+        "stream": 0x02000003,
+    }
+
+
+def _uniform(draw: Draw) -> dict[str, Any]:
+    return {"out": draw.blank(draw.rows, draw.columns), "low": -1.5, "high": 2.25, "seed": SEED, "stream": 0x01000002}
+
+
+def _gather(draw: Draw, *, labels: bool, position: int, **settings: int) -> dict[str, Any]:
+    data_rows = draw.rows + 5
+    x = draw.reals(data_rows, draw.columns)
+    targets = np.arange(data_rows, dtype=np.int32) if labels else draw.reals(data_rows, 3)
+    return {
+        "x": x,
+        "targets": targets,
+        "batch_x": draw.blank(draw.rows, draw.columns),
+        "batch_targets": draw.blank(draw.rows, *targets.shape[1:], dtype=targets.dtype),
+        "clock": clock(position=position),
+        **settings,
+    }
+
+
+def _advance(draw: Draw, *, batch_size: int, position: int) -> dict[str, Any]:
+    return {"clock": clock(step=2**40, position=position), "batch_size": batch_size, "epoch_rows": 100}
+
+
+GATHERS = ({"labels": True, "position": 0}, {"labels": False, "position": 5})
+CHUNKS = ({"chunk": 1024}, {"chunk": 16})
+NO_VALUES = {kind: "its results do not come from real values" for kind in VALUES[1:]}
+NO_SHAPES = {kind: "the clock has one shape" for kind in SHAPES if kind not in ("one", "misaligned")}
+LOSS_SUMS = "float32 sums of a row in NumPy, in pairs, against float64 sums in the kernel: about 1 ulp per 8 columns"
+
+CASES: dict[str, Case] = {
+    "copy": Case(_copy, 0, EXACT),
+    "relu_forward": Case(_forward, 0, EXACT),
+    "relu_backward": Case(_backward(-2, 2), 0, EXACT),
+    "leaky_relu_forward": Case(_forward, 0, EXACT, variants=({"slope": 0.3}, {"slope": 0.0})),
+    "leaky_relu_backward": Case(_backward(-2, 2), 0, EXACT, variants=({"slope": 0.3}, {"slope": 0.0})),
+    "elu_forward": Case(_forward, 6, LIBRARY, variants=({"alpha": 1.7}, {"alpha": 0.25})),
+    "elu_backward": Case(_backward(-0.25, 3), 2, PRODUCTS, variants=({"alpha": 0.25}, {"alpha": 1.7})),
+    "sigmoid_forward": Case(_sigmoid, 8, LIBRARY, flushes=True),
+    "sigmoid_backward": Case(_backward(0, 1), 2, PRODUCTS),
+    "tanh_forward": Case(_forward, 6, LIBRARY),
+    "tanh_backward": Case(_backward(-1, 1), 2, PRODUCTS),
+    "softmax_forward": Case(_forward, 16, f"{LIBRARY}; {LOSS_SUMS}", flushes=True),
+    "softmax_backward": Case(_softmax_backward, 12, LOSS_SUMS, magnitude=_softmax_backward_terms),
+    "gemm": Case(
+        _gemm,
+        9,
+        "sums of 9 products, in any order",
+        variants=tuple({"transpose_a": a, "transpose_b": b} for a in (False, True) for b in (False, True)),
+        magnitude=_gemm_terms,
+    ),
+    "add_bias": Case(_add_bias, 0, EXACT),
+    "column_sum": Case(
+        _column_sum,
+        32,
+        "float64 sums in any order; a last rounding to the dtype",
+        magnitude=lambda before, after: {"sums": abs(before["x"].astype(np.float64)).sum(axis=0)},
+    ),
+    "chunk_sums": Case(_chunk_sums, 32, "float64 sums in any order", variants=CHUNKS, magnitude=_chunk_sums_terms),
+    "total": Case(
+        _total,
+        32,
+        "float64 sums in any order",
+        magnitude=lambda before, after: {"result": abs(before["partials"]).sum(keepdims=True)},
+    ),
+    "squared_error": Case(
+        _squared_error,
+        12,
+        LOSS_SUMS,
+        variants=tuple(
+            {"factor": factor, **variant} for factor, variant in zip((0.5, 0.125, 0.5), LOSS_VARIANTS, strict=True)
+        ),
+        without={"empty": NO_ROWS},
+    ),
+    "binary_cross_entropy": Case(
+        _binary_cross_entropy,
+        16,
+        f"log1p, logaddexp: {LIBRARY}; {LOSS_SUMS}",
+        variants=LOSS_VARIANTS,
+        magnitude=_binary_cross_entropy_terms,
+        without={"empty": NO_ROWS},
+        flushes=True,
+    ),
+    "softmax_cross_entropy_labels": Case(
+        _softmax_labels,
+        20,
+        f"exp, log: {LIBRARY}; {LOSS_SUMS}",
+        variants=LOSS_VARIANTS,
+        magnitude=_softmax_terms,
+        without={"empty": NO_ROWS},
+        flushes=True,
+    ),
+    "softmax_cross_entropy_probabilities": Case(
+        _softmax_probabilities,
+        20,
+        f"exp, log: {LIBRARY}; {LOSS_SUMS}",
+        variants=LOSS_VARIANTS,
+        magnitude=_softmax_terms,
+        without={"empty": NO_ROWS},
+        flushes=True,
+    ),
+    "gradient_descent": Case(_optimizer(), 3, PRODUCTS, variants=OPTIMIZER_VARIANTS, magnitude=_gradient_descent_terms),
+    "momentum": Case(
+        _optimizer("velocity", hyper=(0.6,)), 4, PRODUCTS, variants=OPTIMIZER_VARIANTS, magnitude=_momentum_terms
+    ),
+    "nesterov": Case(
+        _optimizer("velocity", hyper=(0.6,)), 4, PRODUCTS, variants=OPTIMIZER_VARIANTS, magnitude=_momentum_terms
+    ),
+    "adam": Case(
+        _adam(),
+        12,
+        f"{PRODUCTS}; 1 - beta^t cancels in the definition, by up to 5 ulp in float64",
+        variants=(*OPTIMIZER_VARIANTS, {"decayed": 0.3, "step": 1}),
+        magnitude=_adam_terms,
+    ),
+    "adamw": Case(
+        _adam(decay=0.4),
+        12,
+        f"{PRODUCTS}; 1 - beta^t cancels in the definition, by up to 5 ulp in float64",
+        variants=(*OPTIMIZER_VARIANTS, {"decayed": 0.3, "step": 1}),
+        magnitude=_adam_terms,
+    ),
+    "chunk_squares": Case(
+        _chunk_squares,
+        32,
+        "the roundings of g + l2 w, then float64 sums in any order",
+        variants=tuple({"decayed": share, **chunk} for share in (0.0, 0.3, 1.0) for chunk in CHUNKS),
+        magnitude=_chunk_squares_terms,
+    ),
+    "clip_scale": Case(
+        _clip_scale, 8, "float64 sums of up to 4096 terms in any order", variants=({"share": 0.25}, {"share": 1.5})
+    ),
+    "dropout": Case(
+        _dropout,
+        0,
+        "the words are integers; one product",
+        variants=(
+            {"step": 1, "epoch": 0, "rate": 0.25},
+            {"step": 7, "epoch": 5, "rate": 0.5},
+            {"step": 2**32 + 9, "epoch": 2**31 + 1, "rate": 0.75},
+            {"step": 7, "epoch": 5, "rate": 0.0},
+        ),
+    ),
+    "uniform": Case(
+        _uniform,
+        1,
+        "low + (high - low) u may be one operation or two",
+        magnitude=lambda before, after: {"out": np.full(after["out"].shape, 2.25 + 2 * 1.5)},
+        without=NO_VALUES,
+    ),
+    "gather_batch": Case(_gather, 0, EXACT, variants=GATHERS),
+    "gather_shuffled_batch": Case(_gather, 0, EXACT, variants=tuple({**variant, "seed": SEED} for variant in GATHERS)),
+    "advance": Case(
+        _advance,
+        0,
+        "integers",
+        variants=(
+            {"batch_size": 32, "position": 0},
+            {"batch_size": 4, "position": 96},
+            {"batch_size": 32, "position": 96},
+        ),
+        without={**NO_VALUES, **NO_SHAPES},
+    ),
+}

@@ -1,0 +1,89 @@
+"""What is held to the definitions: the backends, and the kernels as the C compiler sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradflow.backends import get_backend
+from gradflow.backends.reference import ReferenceBackend
+from gradflow.backends.sources import kernels
+from gradflow.ops import OPS, Array, Op
+from tests.kernels.c_library import COMPILER, run_kernel
+
+_GUARD_BYTES = 64
+_GUARD = 0x5A
+
+
+class GuardedArray:
+    """An array inside a larger buffer whose ends show a write outside the array.
+
+    It begins 64 bytes behind the buffer, or one element where it is to be misaligned.
+    """
+
+    def __init__(self, backend: ReferenceBackend, array: np.ndarray, *, misaligned: bool) -> None:
+        self._backend = backend
+        self._first = array.itemsize if misaligned else _GUARD_BYTES
+        self._size = array.nbytes
+        buffer = np.full(self._first + self._size + _GUARD_BYTES, _GUARD, np.uint8)
+        buffer[self._first : self._first + self._size] = np.frombuffer(array.tobytes(), np.uint8)
+        self._buffer = backend.from_host(buffer)
+        inside = self._buffer[self._first : self._first + self._size]
+        self.array: Array = inside.view(array.dtype).reshape(array.shape)
+
+    def read(self) -> np.ndarray:
+        """The array's contents, once it is sure that nothing was written beside it."""
+        buffer = self._backend.to_host(self._buffer)
+        outside = np.concatenate([buffer[: self._first], buffer[self._first + self._size :]])
+        np.testing.assert_array_equal(outside, _GUARD, "written outside the array")
+        inside = np.frombuffer(buffer[self._first : self._first + self._size].tobytes(), self.array.dtype)
+        return inside.reshape(self.array.shape)
+
+
+class BackendTarget:
+    """A backend."""
+
+    def __init__(self, name: str) -> None:
+        self.backend = get_backend(name)
+
+    def run(self, op: Op, arguments: dict[str, Any]) -> None:
+        with self.backend.running():
+            self.backend.bind(op, arguments)()
+
+    def run_fused(self, activation: Op, arguments: dict[str, Any], config: Mapping[str, float]) -> None:
+        in_place = {"x": arguments["y"], "y": arguments["y"], **config}
+        calls = self.backend.bind_all([(OPS["add_bias"], arguments), (activation, in_place)])
+        assert len(calls) == 1
+        with self.backend.running():
+            calls[0]()
+
+
+class CTarget:
+    """The kernels compiled by the C compiler, each run over its range in three parts."""
+
+    def __init__(self) -> None:
+        if COMPILER is None:
+            pytest.skip("there is no C compiler")
+        self.backend = get_backend("reference")
+
+    def run(self, op: Op, arguments: dict[str, Any]) -> None:
+        run_kernel(op.name, op.sizes(arguments), arguments, cuts=(0.3, 0.6))
+
+    def run_fused(self, activation: Op, arguments: dict[str, Any], config: Mapping[str, float]) -> None:
+        sizes = OPS["add_bias"].sizes(arguments)
+        run_kernel(f"bias_{activation.name}", sizes, {**arguments, **config}, cuts=(0.5,))
+
+
+TARGETS = ("numpy", "c", pytest.param("cupy", marks=pytest.mark.gpu))
+
+
+def make_target(name: str) -> BackendTarget | CTarget:
+    return CTarget() if name == "c" else BackendTarget(name)
+
+
+def supports(target: str, op: str) -> bool:
+    """Matrix products are the BLAS's: the C compiler has no kernel for them."""
+    return target != "c" or op in kernels("c")

@@ -1,0 +1,137 @@
+"""Every op on every backend, and every kernel under the C compiler, held to the op's definition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradflow.backends import get_backend
+from gradflow.backends.sources import kernels
+from gradflow.ops import OPS, Op
+from tests.ops.cases import CASES, SHAPES, VALUES, Case, Draw
+from tests.ops.targets import TARGETS, BackendTarget, CTarget, GuardedArray, make_target, supports
+
+# Every kind of shape with ordinary values, and every kind of values in one shape.
+KINDS = [*((shape, "ordinary") for shape in SHAPES), *(("odd", values) for values in VALUES[1:])]
+
+FUSED = {
+    "relu_forward": {},
+    "leaky_relu_forward": {"slope": 0.3},
+    "elu_forward": {"alpha": 1.7},
+    "sigmoid_forward": {},
+    "tanh_forward": {},
+}
+
+
+@pytest.fixture(scope="module")
+def target(request: pytest.FixtureRequest) -> BackendTarget | CTarget:
+    return make_target(request.param)
+
+
+def combinations() -> Iterator[Any]:
+    for name in TARGETS:
+        target, marks = (name, ()) if isinstance(name, str) else (name.values[0], name.marks)
+        for op, case in CASES.items():
+            for shape, values in KINDS:
+                if supports(target, op) and not case.without.keys() & {shape, values}:
+                    yield pytest.param(target, op, shape, values, marks=marks, id=f"{target}-{op}-{shape}-{values}")
+
+
+def arrays_of(arguments: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {name: value for name, value in arguments.items() if isinstance(value, np.ndarray)}
+
+
+def definition(op: Op, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments after the definition has run on copies of them."""
+    copies = arguments | {name: array.copy() for name, array in arrays_of(arguments).items()}
+    with get_backend("reference").running():
+        op.reference(**copies)
+    return copies
+
+
+def result(
+    target: BackendTarget | CTarget, op: Op, arguments: dict[str, Any], shape: str, same: tuple[str, str] | None = None
+) -> dict[str, np.ndarray]:
+    """All arrays after the target has run, where the two arguments named by ``same`` are one array."""
+    guarded = {
+        name: GuardedArray(target.backend, array, misaligned=shape == "misaligned")
+        for name, array in arrays_of(arguments).items()
+    }
+    if same is not None:
+        guarded[same[1]] = guarded[same[0]]
+    target.run(op, arguments | {name: place.array for name, place in guarded.items()})
+    return {name: place.read() for name, place in guarded.items()}
+
+
+def assert_close(case: Case, name: str, actual: np.ndarray, before: dict[str, Any], after: dict[str, Any]) -> None:
+    expected = after[name]
+    assert actual.dtype == expected.dtype
+    assert actual.shape == expected.shape
+    if expected.dtype.kind != "f" or case.ulps == 0:
+        np.testing.assert_array_equal(actual, expected, name)
+        return
+    with np.errstate(all="ignore"):
+        magnitudes = case.magnitude(before, after) if case.magnitude else {}
+        smallest, largest = np.finfo(expected.dtype).smallest_normal, np.finfo(expected.dtype).max
+        magnitude = np.nan_to_num(abs(np.asarray(magnitudes.get(name, expected), np.float64)), nan=0, posinf=largest)
+        allowed = case.ulps * np.spacing(np.clip(magnitude, smallest, largest).astype(expected.dtype)).astype(float)
+        allowed += smallest if case.flushes else 0
+        # An error of 1 in what is compared is the whole of what is allowed.
+        off = (actual.astype(np.float64) - expected) / allowed
+        is_number = np.isfinite(expected) & np.isfinite(actual)
+    np.testing.assert_array_equal(actual[~is_number], expected[~is_number], name)
+    np.testing.assert_allclose(off[is_number], 0, rtol=0, atol=1, err_msg=f"{name}, in units of {case.ulps} ulp")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("target", "op", "shape", "values"), list(combinations()), indirect=["target"])
+def test_definition(target: BackendTarget | CTarget, op: str, shape: str, values: str, dtype: str) -> None:
+    case = CASES[op]
+    for variant in case.variants:
+        before = case.make(Draw(dtype, shape, values), **variant)
+        after = definition(OPS[op], before)
+        actual = result(target, OPS[op], before, shape)
+        for name, array in arrays_of(before).items():
+            if name in OPS[op].writes:
+                assert_close(case, name, actual[name], before, after)
+            else:
+                np.testing.assert_array_equal(actual[name], array, f"{name} is not among the op's writes")
+        for pair in OPS[op].in_place:
+            in_place = result(target, OPS[op], before, shape, same=pair)
+            for name in OPS[op].writes:
+                np.testing.assert_array_equal(in_place[name], actual[name], f"{name} with {pair} one array")
+
+
+def fused_combinations() -> Iterator[Any]:
+    for name in TARGETS[1:]:
+        target, marks = (name, ()) if isinstance(name, str) else (name.values[0], name.marks)
+        for activation in FUSED:
+            for shape, values in KINDS:
+                yield pytest.param(
+                    target, activation, shape, values, marks=marks, id=f"{target}-{activation}-{shape}-{values}"
+                )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("target", "activation", "shape", "values"), list(fused_combinations()), indirect=["target"])
+def test_bias_and_activation_in_one_kernel(
+    target: BackendTarget | CTarget, activation: str, shape: str, values: str, dtype: str
+) -> None:
+    before = CASES["add_bias"].make(Draw(dtype, shape, values))
+    in_between = definition(OPS["add_bias"], before)["y"]
+    after = definition(OPS[activation], {"x": in_between, "y": before["y"], **FUSED[activation]})
+    guarded = {
+        name: GuardedArray(target.backend, array, misaligned=shape == "misaligned") for name, array in before.items()
+    }
+    guarded["y"] = guarded["x"]  # as the recorder calls it: a dense layer adds its bias in place
+    arrays = {name: place.array for name, place in guarded.items()}
+    target.run_fused(OPS[activation], arrays, FUSED[activation])
+    assert_close(CASES[activation], "y", guarded["y"].read(), before, after)
+
+
+def test_every_fused_kernel_is_tested() -> None:
+    fused = {f"bias_{activation}" for activation in FUSED}
+    assert fused == set(kernels("cuda")) - set(OPS) == set(kernels("c")) - set(OPS)

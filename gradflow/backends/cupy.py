@@ -129,11 +129,11 @@ class CupyBackend(ReferenceBackend):
         names = {parameter.name for parameter in kernel.parameters}
         items = next((sizes[name] for name in ("rows", "n") if name in names), 1)
         work = 32 * items if "rows" in names else items
-        if work == 0 or ("columns" in names and sizes["columns"] == 0):
-            return lambda: None
         blocks, threads = min(-(-work // _THREADS), self._most_blocks), _THREADS
         if name in _LAUNCHES:
             blocks, threads = _LAUNCHES[name](sizes)
+        if blocks == 0:
+            return lambda: None
         return partial(self._function(kernel, real), (blocks,), (threads,), packed)
 
     def _real_dtype(self, kernel: Kernel, values: Mapping[str, Any]) -> np.dtype:

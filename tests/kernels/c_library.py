@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -88,5 +89,5 @@ def run_kernel(
             packed.append(ctypes.c_void_p(value.ctypes.data))
     end = items(kernel, sizes)
     bounds = [0, *(int(share * end) for share in cuts), end]
-    for first, last in zip(bounds, bounds[1:], strict=False):
+    for first, last in pairwise(bounds):
         function(ctypes.c_longlong(first), ctypes.c_longlong(last), *packed)

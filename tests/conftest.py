@@ -1,7 +1,8 @@
-"""What all tests share: the backends, and the rule for tests that need a GPU or PyTorch.
+"""What all tests share: the backends, and the rule for tests that need a GPU, CUDA's compiler or PyTorch.
 
-Without a GPU (a real one, or the simulated one) tests marked `gpu` skip; without PyTorch those marked `peers` do. One
-line at the end says how many and why. With ``--require gpu`` or ``--require peers`` they fail instead.
+Without a GPU (a real one, or the simulated one) tests marked `gpu` skip; without the wheel of CUDA's compiler those
+marked `nvrtc` do, and without PyTorch those marked `peers`. One line at the end says how many and why. With
+``--require gpu`` (or nvrtc, or peers) they fail instead.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ import pytest
 from gradflow.backends import get_backend
 from gradflow.backends.availability import gpu_problem
 from gradflow.backends.reference import ReferenceBackend
+from tests.kernels.nvrtc import WHEEL, library_path
 
 _MISSING = pytest.StashKey[dict[str, str]]()
 _COUNTS = pytest.StashKey[Counter[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--require", action="append", default=[], choices=["gpu", "peers"], help="fail where it is missing")
+    parser.addoption(
+        "--require", action="append", default=[], choices=["gpu", "nvrtc", "peers"], help="fail where it is missing"
+    )
     parser.addoption("--run-slow", action="store_true", help="run tests marked slow too")
 
 
@@ -30,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
         missing["gpu"] = problem
     if importlib.util.find_spec("torch") is None:
         missing["peers"] = "PyTorch is not installed"
+    if library_path() is None:
+        missing["nvrtc"] = f"{WHEEL} is not installed"
     if not config.getoption("--run-slow"):
         missing["slow"] = "run by make check-long"
     for kind in config.getoption("--require"):

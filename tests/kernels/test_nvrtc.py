@@ -1,0 +1,39 @@
+"""Every CUDA file compiles with CUDA's own compiler, without a warning, for every architecture that is supported."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gradflow.backends.sources import kernel_folder, source_text
+from tests.kernels.nvrtc import compile_cuda
+
+pytestmark = pytest.mark.nvrtc
+
+FILES = sorted(path.name for path in kernel_folder().glob("*.cu"))
+ARCHITECTURES = (75, 80, 90, 100, 120)
+
+
+def compile_for(source: str, architecture: int) -> tuple[bool, str]:
+    return compile_cuda(source, (f"--gpu-architecture=compute_{architecture}", "--std=c++17"))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_compiles_without_a_warning(name: str) -> None:
+    path = Path(kernel_folder() / name)
+    for dtype, architecture in product((np.float32, np.float64), ARCHITECTURES):
+        compiled, log = compile_for(source_text(path, np.dtype(dtype)), architecture)
+        assert compiled, f"compute_{architecture}, {np.dtype(dtype).name}:\n{log}"
+        assert log.strip() == "", f"compute_{architecture}, {np.dtype(dtype).name}:\n{log}"
+
+
+def test_errors_and_warnings_are_seen() -> None:
+    compiled, log = compile_for('extern "C" __global__ void broken() { missing(); }', 75)
+    assert not compiled
+    assert "missing" in log
+    compiled, log = compile_for('extern "C" __global__ void idle() { int unused; }', 75)
+    assert compiled
+    assert "unused" in log

@@ -1,0 +1,108 @@
+"""Finding, reading and parsing the kernel sources."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gradflow.backends import sources
+from gradflow.backends.sources import Parameter, kernel_folder, kernels, source_text
+from gradflow.errors import BackendError
+
+FOLDER = kernel_folder()
+
+
+@pytest.mark.parametrize("path", sorted({*FOLDER.glob("*.cu"), *FOLDER.glob("*.c")}), ids=lambda path: path.name)
+def test_headers_are_put_in_once(path: Path) -> None:
+    included = re.findall(r'#include "(\w+\.h)"', path.read_text())
+    assert "gradflow.h" in included
+    text = source_text(path, np.dtype(np.float32))
+    assert '#include "' not in text
+    for header in FOLDER.glob("*.h"):
+        first_line = header.read_text().splitlines()[0]
+        assert text.count(first_line) == included.count(header.name)
+
+
+def test_a_header_included_twice_is_put_in_at_the_first_place(tmp_path: Path) -> None:
+    (tmp_path / "a.h").write_text('#include "b.h"\nfrom a\n')
+    (tmp_path / "b.h").write_text("from b\n")
+    (tmp_path / "kernel.cu").write_text('#include "a.h"\n#include "b.h"\nfrom kernel\n')
+    text = source_text(tmp_path / "kernel.cu", np.dtype(np.float64))
+    assert text.splitlines()[2:] == ["from b", "from a", "from kernel"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "c_type", "function"), [("float32", "float", "function##f"), ("float64", "double", "function")]
+)
+def test_element_type_stands_before_the_source(dtype: str, c_type: str, function: str) -> None:
+    lines = source_text(FOLDER / "copy.cu", np.dtype(dtype)).splitlines()
+    assert lines[:2] == [f"typedef {c_type} real;", f"#define GF_MATH(function) {function}"]
+
+
+def package_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretend that the package lies in the folder."""
+    (folder / "gradflow" / "backends").mkdir(parents=True)
+    monkeypatch.setattr(sources, "__file__", str(folder / "gradflow" / "backends" / "sources.py"))
+
+
+def put_header(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "gradflow.h").touch()
+    return folder
+
+
+def test_folder_inside_the_installed_package_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package_at(tmp_path, monkeypatch)
+    (tmp_path / "pyproject.toml").touch()
+    put_header(tmp_path / "kernels")
+    installed = put_header(tmp_path / "gradflow" / "kernels")
+    assert kernel_folder.__wrapped__() == installed
+
+
+def test_folder_beside_the_package_counts_in_a_source_tree_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package_at(tmp_path, monkeypatch)
+    beside = put_header(tmp_path / "kernels")
+    with pytest.raises(BackendError, match=r"kernel sources are missing: expected them in .*reinstall"):
+        kernel_folder.__wrapped__()
+    (tmp_path / "pyproject.toml").touch()
+    assert kernel_folder.__wrapped__() == beside
+
+
+def test_parameters_are_parsed() -> None:
+    parameters = {parameter.name: parameter for parameter in kernels("cuda")["dropout"].parameters}
+    assert list(parameters) == ["x", "y", "clock", "threshold", "scale", "seed", "stream", "n"]
+    assert parameters["x"] == Parameter("x", "real", is_pointer=True)
+    assert parameters["clock"].dtype(np.dtype(np.float32)) == np.int64
+    assert parameters["threshold"] == Parameter("threshold", "gf_word", is_pointer=False)
+    assert parameters["seed"].dtype(np.dtype(np.float32)) == np.uint64
+    for real in (np.dtype(np.float32), np.dtype(np.float64)):
+        assert parameters["x"].dtype(real) == parameters["scale"].dtype(real) == real
+
+
+def test_every_kernel_is_found() -> None:
+    for language, endings in (("cuda", ("*.cu",)), ("c", ("*.cu", "*.c"))):
+        written = {
+            name
+            for ending in endings
+            for path in FOLDER.glob(ending)
+            for name in re.findall(r"^GF_KERNEL\((\w+)", path.read_text(), re.MULTILINE)
+        }
+        assert written == kernels(language).keys()
+
+
+def test_a_c_file_takes_the_place_of_its_cuda_twin() -> None:
+    assert kernels("cuda")["column_sum"].file.name == "column_sum.cu"
+    assert kernels("c")["column_sum"].file.name == "column_sum.c"
+    for name, kernel in kernels("c").items():
+        if not kernel.file.with_suffix(".c").is_file():
+            assert kernel == kernels("cuda")[name]
+
+
+def test_readme_names_every_file_and_no_other() -> None:
+    named = set(re.findall(r"`(\w+\.(?:cu|c|h))`", (FOLDER / "README.md").read_text()))
+    assert named == {path.name for path in FOLDER.iterdir() if path.suffix in (".cu", ".c", ".h")}

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import integer, positive_integer
+from gradflow.arguments import fraction, integer, positive_integer
 from gradflow.backends import get_backend
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.data.validation import features
@@ -371,6 +371,6 @@ class MLP(Sequential):
             layers.append(Dense(n_in, n_out, bias=bias, initializer=initializer))
             if index < len(widths) - 2:
                 layers.append(ACTIVATIONS[activation]())
-                if dropout:
+                if fraction("dropout", dropout):
                     layers.append(Dropout(dropout))
         super().__init__(layers, dtype=dtype, seed=seed, backend=backend)

@@ -1,1 +1,26 @@
-"""The command line."""
+"""The command line: ``gradflow``, or ``python -m gradflow``."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0; 2 wrong usage or input; 3 training diverged; 130 interrupted.
+
+    Args:
+        arguments: the words behind the command's name; None takes those of the process.
+    """
+    if missing := [name for name in ("typer", "rich") if importlib.util.find_spec(name) is None]:
+        print(
+            f"error: the gradflow command needs {' and '.join(missing)}; install: pip install 'gradflow-mlp[cli]'",
+            file=sys.stderr,
+        )
+        return 2
+    from gradflow.cli.application import run
+
+    return run(sys.argv[1:] if arguments is None else arguments)

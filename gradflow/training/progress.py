@@ -33,8 +33,13 @@ def progress_callback(progress: bool | str) -> list[Callback]:
 
 
 def describe(values: dict[str, float]) -> str:
-    """The values of an epoch in one line."""
-    return "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+    """The values of an epoch in one line, short enough for a bar beside it: "loss 0.3983 (val 0.2100)"."""
+    words = []
+    for name, value in values.items():
+        if not name.startswith("val_"):
+            validation = f" (val {values[f'val_{name}']:.4f})" if f"val_{name}" in values else ""
+            words.append(f"{name} {value:.4f}{validation}")
+    return "  ".join(words)
 
 
 class _Lines(Callback):
@@ -54,13 +59,12 @@ class _Bar(Callback):
 
     def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self._progress: Any = Progress(
             TextColumn("epoch"),
             MofNCompleteColumn(),
-            BarColumn(),
-            TimeElapsedColumn(),
+            BarColumn(bar_width=8),
             TextColumn("{task.fields[values]}"),
             console=Console(stderr=True),
         )

@@ -1,0 +1,70 @@
+"""The command ``gradflow``: its subcommands, and what each error means for the exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from gradflow.cli import info, train
+from gradflow.errors import DivergedError, GradflowError
+from gradflow.version import __version__
+
+__all__ = ["run"]
+
+WRONG_INPUT = 2
+DIVERGED = 3
+
+_HELP = """Train multi-layer perceptrons, on the CPU with NumPy or on a GPU with CuPy.
+
+[bold]New here?[/] Train a network on images of handwritten digits:
+
+[cyan]gradflow train digits[/]
+
+and see what this computer has to train on:
+
+[cyan]gradflow info[/]
+"""
+
+application = typer.Typer(
+    help=_HELP, rich_markup_mode="rich", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
+)
+application.add_typer(train.application, name="train")
+application.command("info")(info.info)
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        print(f"gradflow {__version__}")
+        raise typer.Exit
+
+
+@application.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command; an error of gradflow's is one line on standard error."""
+    try:
+        application(list(arguments), prog_name="gradflow")
+    except SystemExit as exit_request:
+        return exit_request.code if isinstance(exit_request.code, int) else 0
+    except DivergedError as error:
+        return _fail(error, DIVERGED)
+    except GradflowError as error:
+        return _fail(error, WRONG_INPUT)
+    except MemoryError as error:
+        return _fail(f"not enough memory: {error}", WRONG_INPUT)
+    return 0
+
+
+def _fail(error: object, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return code

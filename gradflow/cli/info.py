@@ -1,0 +1,115 @@
+"""``gradflow info``: what gradflow runs on here, and why."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gradflow.backends import get_backend
+from gradflow.backends.availability import gpu_problem
+from gradflow.backends.sources import kernel_folder
+from gradflow.errors import GradflowError
+from gradflow.version import __version__
+
+__all__ = ["info"]
+
+
+def info(as_json: Annotated[bool, typer.Option("--json", help="As JSON, for other programs.")] = False) -> None:
+    """Show versions, the backend that is chosen and why, and the GPU."""
+    facts = _facts()
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    table = Table(show_header=False)
+    for name, value in _rows(facts):
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def _facts() -> dict[str, Any]:
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    backend, reason = _choice()
+    return {
+        "gradflow": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "numpy": np.__version__,
+        "blas": {"name": blas.get("name"), "version": blas.get("version")},
+        "cupy": _cupy_version(),
+        "backend": backend,
+        "reason": reason,
+        "gpus": [] if gpu_problem() else _gpus(),
+        "kernels": str(kernel_folder()),
+    }
+
+
+def _choice() -> tuple[str | None, str]:
+    """The backend that "auto" stands for, or None if that cannot be used, and why it is this one."""
+    wish = os.environ.get("GRADFLOW_BACKEND") or "auto"
+    try:
+        name = get_backend().name
+    except GradflowError as error:
+        return None, f"GRADFLOW_BACKEND={wish}: {error}"
+    if wish != "auto":
+        return name, f"GRADFLOW_BACKEND={wish} asks for it"
+    problem = gpu_problem()
+    return name, f"not cupy: {problem}" if problem else "not numpy: there is a GPU that can be used"
+
+
+def _cupy_version() -> str | None:
+    """The version of CuPy, whether or not it can be imported; its wheels have the CUDA version in their names."""
+    for name in ("cupy-cuda12x", "cupy-cuda13x", "cupy"):
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def _gpus() -> list[dict[str, Any]]:
+    from cupy.cuda import runtime
+
+    driver = runtime.driverGetVersion()
+    found = []
+    for device in range(runtime.getDeviceCount()):
+        properties = runtime.getDeviceProperties(device)
+        found.append(
+            {
+                "name": properties["name"].decode(),
+                "memory_bytes": properties["totalGlobalMem"],
+                "compute_capability": f"{properties['major']}.{properties['minor']}",
+                "driver_cuda_version": f"{driver // 1000}.{driver % 1000 // 10}",
+            }
+        )
+    return found
+
+
+def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    blas = facts["blas"]
+    rows = [
+        ("gradflow", facts["gradflow"]),
+        ("Python", f"{facts['python']} on {facts['platform']}"),
+        ("processors", str(facts["processors"])),
+        ("NumPy", f"{facts['numpy']}, with {blas['name']} {blas['version']}"),
+        ("CuPy", facts["cupy"] or "not installed"),
+        ("backend", facts["backend"] or "none"),
+        ("why", facts["reason"]),
+    ]
+    rows += [
+        (
+            "GPU",
+            f"{gpu['name']}, {gpu['memory_bytes'] / 2**30:.1f} GiB, compute capability {gpu['compute_capability']}, "
+            f"driver for CUDA up to {gpu['driver_cuda_version']}",
+        )
+        for gpu in facts["gpus"]
+    ]
+    return [*rows, ("kernels", facts["kernels"])]

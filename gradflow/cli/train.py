@@ -1,0 +1,186 @@
+"""``gradflow train``: trains a network, shows how it goes, and leaves a run folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gradflow.arguments import positive_integer
+from gradflow.backends import BACKENDS
+from gradflow.data import load_digits
+from gradflow.errors import DataError, DivergedError
+from gradflow.layers import ACTIVATIONS
+from gradflow.losses import LOSSES, get_loss
+from gradflow.network import MLP
+from gradflow.optimizers import OPTIMIZERS, get_optimizer
+from gradflow.training import EarlyStopping, History, Trainer
+
+__all__ = ["application"]
+
+INTERRUPTED = 130
+
+application = typer.Typer(help="Train a network.", no_args_is_help=True, rich_markup_mode="rich")
+
+_DIGITS_HELP = """Train on 1,438 images of handwritten digits, and test on 359 held-out ones.
+
+Each image has 8 x 8 pixels. The defaults reach about 98 % of the held-out images within seconds.
+
+Examples:
+
+[cyan]gradflow train digits[/]
+
+[cyan]gradflow train digits --layers 32 --activation sigmoid[/]
+
+[cyan]gradflow train digits --optimizer sgd --learning-rate 0.1 --batch-size 64[/]
+
+[cyan]gradflow train digits --epochs 200 --early-stopping 20 --output runs/patient[/]
+"""
+
+
+def _names(names: dict[str, type]) -> str:
+    return ", ".join(sorted(names))
+
+
+@application.callback()
+def _group() -> None:
+    pass
+
+
+@application.command(help=_DIGITS_HELP)
+def digits(
+    layers: Annotated[
+        str, typer.Option(help="Widths of the hidden layers, with commas between; 'none' for no hidden layer.")
+    ] = "128,64",
+    activation: Annotated[str, typer.Option(help=f"Behind each hidden layer: {_names(ACTIVATIONS)}.")] = "relu",
+    loss: Annotated[str, typer.Option(help=f"What is minimised: {_names(LOSSES)}.")] = "softmax_cross_entropy",
+    optimizer: Annotated[str, typer.Option(help=f"How: {_names(OPTIMIZERS)}.")] = "adam",
+    learning_rate: Annotated[
+        float | None, typer.Option(help="The size of a step.", show_default="0.001 for adam and adamw, else 0.01")
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 50,
+    batch_size: Annotated[str, typer.Option(help="Images per step; 'all' takes all of them in each step.")] = "32",
+    dropout: Annotated[float, typer.Option(help="Share of hidden units left out at random in each step.")] = 0.2,
+    l2: Annotated[float, typer.Option("--l2", help="Weight of the penalty on large weights.")] = 0.0,
+    clip_norm: Annotated[
+        float | None, typer.Option(help="Shorten the gradient to at most this length.", show_default="no limit")
+    ] = None,
+    early_stopping: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PATIENCE",
+            help="Stop after so many epochs in which the loss on the held-out images has not improved, and go back to "
+            "the best epoch. (These then choose the epoch, so their accuracy flatters a little.)",
+            show_default="off",
+        ),
+    ] = None,
+    backend: Annotated[str, typer.Option(help=f"What computes: {', '.join(BACKENDS)}.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Precision: float32 or float64.")] = "float32",
+    seed: Annotated[int, typer.Option(help="Start of all random numbers: the same seed gives the same run.")] = 0,
+    output: Annotated[
+        Path, typer.Option(help="Folder for the model, settings and curves; a former run there is replaced.")
+    ] = Path("runs/digits"),
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show the summary only, not the progress.")] = False,
+) -> None:
+    data = load_digits()
+    y_train, y_test = (_targets(labels, loss) for labels in (data.y_train, data.y_test))
+    network = MLP(
+        [data.x_train.shape[1], *_widths(layers), 10],
+        activation,
+        dropout=dropout,
+        dtype=dtype,
+        seed=seed,
+        backend=backend,
+    )
+    trainer = Trainer(network, loss, get_optimizer(optimizer, learning_rate), l2=l2, clip_norm=clip_norm)
+    try:
+        history = trainer.fit(
+            data.x_train,
+            y_train,
+            epochs=epochs,
+            batch_size=_rows_per_step(batch_size),
+            validation_data=(data.x_test, y_test),
+            early_stopping=None if early_stopping is None else EarlyStopping(patience=early_stopping),
+            progress=not quiet,
+            output=output,
+        )
+    except DivergedError:
+        print(f"the run up to there is in {output}", file=sys.stderr)
+        raise
+    except OSError as error:
+        raise DataError(f"cannot write to {output}: {error.strerror}; choose a folder with --output") from error
+    train = _result(trainer, data.x_train, y_train, data.y_train)
+    held_out = _result(trainer, data.x_test, y_test, data.y_test)
+    console = Console()
+    console.print(_summary(trainer, history, len(data.x_train), train, held_out))
+    console.print(f"run folder: {output}", markup=False, highlight=False, soft_wrap=True)
+    if history.stopped_by == "interrupted":
+        print("interrupted: the work so far is saved in the run folder", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED)
+
+
+def _widths(layers: str) -> list[int]:
+    """The hidden widths in a text such as "128,64"."""
+    if layers.strip() == "none":
+        return []
+    try:
+        return [positive_integer("each width", int(word)) for word in layers.split(",")]
+    except ValueError:
+        raise DataError(
+            f"--layers takes whole numbers above 0 with commas between them, such as 128,64, or none; got {layers!r}"
+        ) from None
+
+
+def _rows_per_step(batch_size: str) -> int | None:
+    """The batch size in a text: a number, or None for "all"."""
+    if batch_size == "all":
+        return None
+    try:
+        number = int(batch_size)
+    except ValueError:
+        raise DataError(f"--batch-size takes a whole number of images, or all; got {batch_size!r}") from None
+    return positive_integer("batch_size", number)
+
+
+def _targets(labels: np.ndarray, loss: str) -> np.ndarray:
+    """The labels as the loss takes them: as they are, or one output per class, 1 for the right one."""
+    if get_loss(loss).name == "softmax_cross_entropy":
+        return labels
+    one_hot: np.ndarray = np.eye(10, dtype=np.float32)[labels]
+    return one_hot
+
+
+def _result(trainer: Trainer, x: np.ndarray, y: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Loss and accuracy: the share of images whose largest output is that of the right digit, whatever the loss."""
+    hits = trainer.network.logits(x).argmax(axis=1) == labels
+    return trainer.evaluate(x, y)["loss"], float(np.mean(hits))
+
+
+def _summary(
+    trainer: Trainer, history: History, images: int, train: tuple[float, float], held_out: tuple[float, float]
+) -> Table:
+    network = trainer.network
+    epochs = f"{history.epochs}, stopped by {history.stopped_by}" if history.stopped_by != "epochs" else history.epochs
+    if history.best_epoch is not None:
+        epochs = f"{epochs}; weights of epoch {history.best_epoch}"
+    speed = history.epochs * images / history.seconds
+    table = Table(show_header=False)
+    for name, value in (
+        ("device", network.backend.device),
+        ("backend", network.backend.name),
+        ("parameters", f"{network.n_parameters:,}"),
+        ("epochs", str(epochs)),
+        ("seconds", f"{history.seconds:.1f}"),
+        ("samples/s", f"{speed:,.0f}"),
+        ("training loss", f"{train[0]:.4f}"),
+        ("training accuracy", f"{train[1]:.4f}"),
+        ("held-out loss", f"{held_out[0]:.4f}"),
+        ("held-out accuracy", f"{held_out[1]:.4f}"),
+    ):
+        table.add_row(name, value)
+    return table

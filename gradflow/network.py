@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -66,64 +66,82 @@ class Sequential:
         seed: for initial weights, dropout and shuffles: an integer from 0 to 2**64 - 1.
         backend: "auto", "numpy", "cupy" or "reference"; "auto" takes CuPy where a usable GPU is, else NumPy. The
             environment variable GRADFLOW_BACKEND decides what "auto" means.
+        weights: every parameter by name, as from `get_weights`, instead of random initial weights.
 
     Raises:
-        DataError: for layers that do not fit together or arguments out of range.
+        DataError: for layers or weights that do not fit together, or arguments out of range.
         BackendError: if the backend cannot be used here; the message says why.
     """
 
     def __init__(
-        self, layers: Sequence[Layer], *, dtype: str = "float32", seed: int = 0, backend: str = "auto"
+        self,
+        layers: Sequence[Layer],
+        *,
+        dtype: str = "float32",
+        seed: int = 0,
+        backend: str = "auto",
+        weights: Mapping[str, Any] | None = None,
     ) -> None:
         self.layers: list[Layer] = list(layers)
         self.n_in, self.n_out = _check_stack(self.layers)
-        if str(np.dtype(dtype) if dtype in ("f4", "f8", np.float32, np.float64) else dtype) not in _DTYPES:
+        if dtype not in _DTYPES:
             raise unknown_name("dtype", dtype, _DTYPES)
         self.dtype = np.dtype(dtype)
         self.seed = integer("seed", seed, least=0, most=2**64 - 1)
         self.backend: ReferenceBackend = get_backend(backend)
         self._activation_of_loss = "identity"
         self._inference: OrderedDict[tuple[int, bool], _Inference] = OrderedDict()
-        self._build()
+        specs = {
+            f"{index}.{name}": spec
+            for index, layer in enumerate(self.layers)
+            for name, spec in layer.parameters().items()
+        }
+        if weights is not None:
+            _check_weights(weights, {name: spec.shape for name, spec in specs.items()})
+        self._allocate(specs)
+        self.set_weights(self._initial_weights(specs) if weights is None else weights)
 
     # -- parameters -----------------------------------------------------------------------------------------------
 
-    def _build(self) -> None:
-        specs = list(self._specs())
+    def _allocate(self, specs: Mapping[str, ParameterSpec]) -> None:
+        """Make the flat vectors, and give each layer its views."""
         # What penalties reach comes first, so that an optimizer needs one number to know it.
-        specs.sort(key=lambda entry: not entry[2].decayed)
-        sizes = [math.prod(spec.shape) for _, _, spec in specs]
-        self.n_parameters = sum(sizes)
-        self.n_decayed = sum(size for size, (_, _, spec) in zip(sizes, specs, strict=True) if spec.decayed)
+        order = sorted(specs, key=lambda name: not specs[name].decayed)
+        sizes = {name: math.prod(specs[name].shape) for name in order}
+        self.n_parameters = sum(sizes.values())
+        self.n_decayed = sum(size for name, size in sizes.items() if specs[name].decayed)
         self.parameters: Array = self.backend.zeros(self.n_parameters, self.dtype)
         self.gradients: Array = self.backend.zeros(self.n_parameters, self.dtype)
         self.status = RunStatus(self.backend)
-        self.parameter_ranges: dict[str, tuple[int, int]] = {}
-        self._views: dict[str, Array] = {}
-        views: list[dict[str, Array]] = [{} for _ in self.layers]
-        gradients: list[dict[str, Array]] = [{} for _ in self.layers]
-        start = 0
-        for size, (index, name, spec) in zip(sizes, specs, strict=True):
-            views[index][name] = self.parameters[start : start + size].reshape(spec.shape)
-            gradients[index][name] = self.gradients[start : start + size].reshape(spec.shape)
-            self.parameter_ranges[f"{index}.{name}"] = (start, start + size)
-            start += size
-        for index, layer in enumerate(self.layers):
-            layer.attach(Attachment(views[index], gradients[index], self.status.clock, self.seed, index))
-            self._views |= {f"{index}.{name}": view for name, view in views[index].items()}
-        self.set_weights({f"{index}.{name}": self._initial(index, spec) for index, name, spec in specs})
+        ends = itertools.accumulate(sizes.values())
+        self.parameter_ranges = {name: (end - sizes[name], end) for name, end in zip(order, ends, strict=True)}
 
-    def _specs(self) -> Iterator[tuple[int, str, ParameterSpec]]:
-        for index, layer in enumerate(self.layers):
-            for name, spec in layer.parameters().items():
-                yield index, name, spec
+        def views(flat: Array) -> dict[str, Array]:
+            return {name: flat[slice(*self.parameter_ranges[name])].reshape(specs[name].shape) for name in specs}
 
-    def _initial(self, index: int, spec: ParameterSpec) -> np.ndarray:
-        initializer = spec.initializer
-        if initializer is None:
-            following = [layer for layer in self.layers[index + 1 :] if not layer.training_only]
-            initializer = following[0].preferred_initializer if following else Layer.preferred_initializer
-        return initial_weight(initializer, spec.shape, RandomNumbers(self.seed, WEIGHT_STREAM + index))
+        self._views, gradients = views(self.parameters), views(self.gradients)
+        for index, layer in enumerate(self.layers):
+            names = {name: f"{index}.{name}" for name in layer.parameters()}
+            layer.attach(
+                Attachment(
+                    parameters={name: self._views[full] for name, full in names.items()},
+                    gradients={name: gradients[full] for name, full in names.items()},
+                    clock=self.status.clock,
+                    seed=self.seed,
+                    index=index,
+                )
+            )
+
+    def _initial_weights(self, specs: Mapping[str, ParameterSpec]) -> dict[str, np.ndarray]:
+        weights = {}
+        for name, spec in specs.items():
+            index = int(name.split(".")[0])
+            initializer = spec.initializer
+            if initializer is None:
+                following = [layer for layer in self.layers[index + 1 :] if not layer.training_only]
+                initializer = (following[0] if following else Layer).preferred_initializer
+            weights[name] = initial_weight(initializer, spec.shape, RandomNumbers(self.seed, WEIGHT_STREAM + index))
+        return weights
 
     def get_weights(self) -> dict[str, np.ndarray]:
         """A copy of every parameter by name, "0.weight" (n_in, n_out), "0.bias" (n_out,), and so on."""
@@ -135,18 +153,8 @@ class Sequential:
         Raises:
             DataError: if a name is missing or unknown, or a shape or a value does not fit; then nothing is changed.
         """
-        if missing := sorted(self._views.keys() - weights.keys()):
-            raise DataError(f"weights are missing: {', '.join(missing)}")
-        if unknown := sorted(weights.keys() - self._views.keys()):
-            raise unknown_name("weight", unknown[0], self._views)
         arrays = {}
-        for name, view in self._views.items():
-            value = weights[name]
-            array = np.asarray(value.get() if hasattr(value, "__cuda_array_interface__") else value)
-            if array.dtype.kind not in "fiu" or array.shape != view.shape:
-                raise DataError(
-                    f"weight {name!r} must hold numbers of shape {view.shape}, got {array.dtype} {array.shape}"
-                )
+        for name, array in _check_weights(weights, {name: view.shape for name, view in self._views.items()}).items():
             arrays[name] = array.astype(self.dtype)
             if not np.isfinite(arrays[name]).all():
                 raise DataError(f"weight {name!r} holds values that are NaN, infinite or too large for {self.dtype}")
@@ -156,8 +164,13 @@ class Sequential:
     def copy(self, *, dtype: str | None = None) -> Sequential:
         """A network of its own with the same layers, weights, seed and backend, in the same dtype or another."""
         layers = [LAYERS[type(layer).__name__](**layer.config()) for layer in self.layers]
-        twin = Sequential(layers, dtype=dtype or self.dtype.name, seed=self.seed, backend=self.backend.name)
-        twin.set_weights(self.get_weights())
+        twin = Sequential(
+            layers,
+            dtype=dtype or self.dtype.name,
+            seed=self.seed,
+            backend=self.backend.name,
+            weights=self.get_weights(),
+        )
         twin.output_activation = self.output_activation
         return twin
 
@@ -329,6 +342,22 @@ def _check_stack(layers: list[Layer]) -> tuple[int, int]:
     return n_in, width
 
 
+def _check_weights(weights: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Weights as NumPy arrays, once names and shapes are known to be the expected ones."""
+    if missing := sorted(shapes.keys() - weights.keys()):
+        raise DataError(f"weights are missing: {', '.join(missing)}")
+    if unknown := sorted(weights.keys() - shapes.keys()):
+        raise unknown_name("weight", unknown[0], shapes)
+    arrays = {}
+    for name, shape in shapes.items():
+        value = weights[name]
+        array = np.asarray(value.get() if hasattr(value, "__cuda_array_interface__") else value)
+        if array.dtype.kind not in "fiu" or array.shape != shape:
+            raise DataError(f"weight {name!r} must hold numbers of shape {shape}, got {array.dtype} {array.shape}")
+        arrays[name] = array
+    return arrays
+
+
 class MLP(Sequential):
     """A multi-layer perceptron: dense layers with an activation between them and none behind the last.
 
@@ -366,11 +395,12 @@ class MLP(Sequential):
         if activation not in ACTIVATIONS:
             raise unknown_name("activation", activation, ACTIVATIONS)
         widths = [positive_integer(f"sizes[{index}]", size) for index, size in enumerate(sizes)]
+        rate = fraction("dropout", dropout)
         layers: list[Layer] = []
-        for index, (n_in, n_out) in enumerate(pairwise(widths)):
+        for index, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
             layers.append(Dense(n_in, n_out, bias=bias, initializer=initializer))
             if index < len(widths) - 2:
                 layers.append(ACTIVATIONS[activation]())
-                if fraction("dropout", dropout):
-                    layers.append(Dropout(dropout))
+                if rate:
+                    layers.append(Dropout(rate))
         super().__init__(layers, dtype=dtype, seed=seed, backend=backend)

@@ -7,16 +7,19 @@ numbers: as easy as 1, 2, 3", section 3.3.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from gradflow.ops import Array, op
 
-__all__ = ["DROPOUT_STREAM", "SHUFFLE_STREAM", "WEIGHT_STREAM", "RandomNumbers", "philox", "uniform"]
+__all__ = ["DROPOUT_STREAM", "SHUFFLE_STREAM", "WEIGHT_STREAM", "RandomNumbers", "philox", "shuffled_rows", "uniform"]
 
 # Streams keep the uses of one seed apart; the index of a layer is added to the first two.
 WEIGHT_STREAM, DROPOUT_STREAM, SHUFFLE_STREAM = 0x01000000, 0x02000000, 0x03000000
 
 _LOW_WORD = np.uint64(0xFFFFFFFF)
+_SHUFFLE_ROUNDS = 8
 
 
 def philox(n: int, *, seed: int, stream: int, step: int = 0) -> np.ndarray:
@@ -40,6 +43,39 @@ def philox(n: int, *, seed: int, stream: int, step: int = 0) -> np.ndarray:
         )
         key = [(key[0] + 0x9E3779B9) & 0xFFFFFFFF, (key[1] + 0xBB67AE85) & 0xFFFFFFFF]
     return counter.T.ravel()[:n].astype(np.uint32)
+
+
+@lru_cache(maxsize=1)
+def shuffled_rows(n: int, *, seed: int, epoch: int) -> np.ndarray:
+    """The rows 0 .. n-1 in the order of one epoch, shape (n,), read only. It is kept for all batches of the epoch.
+
+    A Feistel network keyed by Philox permutes the smallest power of two that holds n, and what falls outside is sent
+    through again until it falls inside: Mitchell, Stokes, Frank & Holmes (2021), "Bandwidth-optimal random shuffling
+    for GPUs", section 3. kernels/shuffle.h names the variant.
+    """
+    keys = philox(_SHUFFLE_ROUNDS, seed=seed, stream=SHUFFLE_STREAM, step=epoch)
+    bits = max(n - 1, 0).bit_length()
+    low_bits = (bits + 1) // 2
+    low_mask, high_mask = np.uint32(2**low_bits - 1), np.uint32(2 ** (bits - low_bits) - 1)
+
+    def hashed(half: np.ndarray, key: np.uint32) -> np.ndarray:
+        half = (half ^ key) * np.uint32(0x85EBCA6B)
+        half = (half ^ (half >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+        mixed: np.ndarray = half ^ (half >> np.uint32(16))
+        return mixed
+
+    def permuted(rows: np.ndarray) -> np.ndarray:
+        low, high = (rows & low_mask).astype(np.uint32), (rows >> low_bits).astype(np.uint32)
+        for high_key, low_key in keys.reshape(-1, 2):
+            high = high ^ (hashed(low, high_key) & high_mask)
+            low = low ^ (hashed(high, low_key) & low_mask)
+        return high.astype(np.int64) << low_bits | low
+
+    rows = permuted(np.arange(n, dtype=np.int64))
+    while (outside := rows >= n).any():
+        rows[outside] = permuted(rows[outside])
+    rows.flags.writeable = False
+    return rows
 
 
 @op(writes=("out",))

@@ -1,0 +1,61 @@
+"""Every code block of the docs runs and prints what the page shows; every link leads somewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import PAGES, PICTURES, ROOT, Block, anchors, blocks, links, run
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+
+
+@pages
+def test_blocks_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    for block, printed in run(page, tmp_path):
+        assert printed == block.shown, f"{page.name}, line {block.line}"
+    drawn = {picture.name for picture in tmp_path.glob("*.png")}
+    shown = {Path(link).name for link in links(page) if link.endswith(".png")}
+    assert drawn == shown
+
+
+@pages
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in links(page):
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name} links to {link}"
+        assert target.is_relative_to(ROOT), f"{page.name} links out of the repository, to {link}"
+        if anchor:
+            assert anchor in anchors(target), f"{page.name} links to {link}, which has {sorted(anchors(target))}"
+
+
+def test_the_index_links_to_every_page() -> None:
+    index = ROOT / "docs" / "README.md"
+    linked = {(index.parent / link.partition("#")[0]).resolve() for link in links(index)}
+    assert {page for page in PAGES if page.parent == index.parent} - linked <= {index}
+
+
+def test_pictures_are_small_and_in_use() -> None:
+    shown = {Path(link).name for page in PAGES for link in links(page) if link.endswith(".png")}
+    assert {picture.name for picture in PICTURES.iterdir()} == shown
+    assert max(picture.stat().st_size for picture in PICTURES.iterdir()) < 60_000
+
+
+def test_blocks_are_found_with_their_output(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Page\n```python\nprint(1)\n```\n\n```text\n1\n```\n\nThen\n```python\nx = 2\n```\nand\n```text\n3\n```\n"
+    )
+    assert blocks(page) == [Block("print(1)\n", 3, "1\n"), Block("x = 2\n", 12, "")]
+    assert [printed for _, printed in run(page, tmp_path)] == ["1\n", ""]
+
+
+def test_a_page_that_prints_something_else_is_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```python\nx = 1\n```\n```python\nprint(x + 1)\n```\n```text\n3\n```\n")
+    assert [(block.shown, printed) for block, printed in run(page, tmp_path)] == [("", ""), ("3\n", "2\n")]

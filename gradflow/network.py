@@ -134,13 +134,13 @@ class Sequential:
 
     def _initial_weights(self, specs: Mapping[str, ParameterSpec]) -> dict[str, np.ndarray]:
         weights = {}
-        for name, spec in specs.items():
-            index = int(name.split(".")[0])
+        for number, (name, spec) in enumerate(specs.items()):
             initializer = spec.initializer
             if initializer is None:
-                following = [layer for layer in self.layers[index + 1 :] if not layer.training_only]
-                initializer = (following[0] if following else Layer).preferred_initializer
-            weights[name] = initial_weight(initializer, spec.shape, RandomNumbers(self.seed, WEIGHT_STREAM + index))
+                behind = self.layers[int(name.split(".")[0]) + 1 :]
+                following = next((layer for layer in behind if not layer.training_only), Layer)
+                initializer = following.preferred_initializer
+            weights[name] = initial_weight(initializer, spec.shape, RandomNumbers(self.seed, WEIGHT_STREAM + number))
         return weights
 
     def get_weights(self) -> dict[str, np.ndarray]:

@@ -15,7 +15,8 @@ from gradflow.ops import Array, op
 
 __all__ = ["DROPOUT_STREAM", "SHUFFLE_STREAM", "WEIGHT_STREAM", "RandomNumbers", "philox", "shuffled_rows", "uniform"]
 
-# Streams keep the uses of one seed apart; the index of a layer is added to the first two.
+# Streams keep the uses of one seed apart. The number of the parameter is added to the first, and the index of the
+# layer to the second.
 WEIGHT_STREAM, DROPOUT_STREAM, SHUFFLE_STREAM = 0x01000000, 0x02000000, 0x03000000
 
 _LOW_WORD = np.uint64(0xFFFFFFFF)

@@ -64,8 +64,9 @@ def load(path: str | os.PathLike[str], backend: str = "auto") -> Sequential:
     description = _description(path, content)
     try:
         layers = [_layer(path, dict(entry)) for entry in description["layers"]]
-        network = Sequential(layers, dtype=description["dtype"], seed=description["seed"], backend=backend)
-        network.set_weights(weights)
+        network = Sequential(
+            layers, dtype=description["dtype"], seed=description["seed"], backend=backend, weights=weights
+        )
         network.output_activation = description["output_activation"]
     except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(f"{path}: the description of the network is damaged: {error}") from error

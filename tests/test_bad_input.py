@@ -91,7 +91,7 @@ ARGUMENT_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "a size for sizes": (lambda: gf.MLP(4), "sizes must list at least"),
     "size 0": (lambda: gf.MLP([4, 0, 2]), "sizes[1] must be at least 1, got 0"),
     "size as float": (lambda: gf.MLP([4, 2.0]), "sizes[1] must be an integer, got 2.0"),
-    "dropout 1": (lambda: gf.MLP([4, 3, 2], dropout=1.0), "rate must be at least 0 and below 1, got 1.0"),
+    "dropout 1": (lambda: gf.MLP([4, 3, 2], dropout=1.0), "dropout must be at least 0 and below 1, got 1.0"),
     "dropout negative": (lambda: gf.Dropout(-0.1), "rate must be at least 0 and below 1, got -0.1"),
     "slope negative": (lambda: gf.LeakyReLU(-0.1), "slope must be at least 0, got -0.1"),
     "alpha 0": (lambda: gf.ELU(0), "alpha must be above 0, got 0"),

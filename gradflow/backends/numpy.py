@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from gradflow.backends.reference import BoundCall, ReferenceBackend
-from gradflow.ops import FIRST_BAD_STEP, POSITION, STEP, Array, Op, has_diverged
+from gradflow.ops import EPOCH, FIRST_BAD_STEP, POSITION, STEP, Array, Op, has_diverged
+from gradflow.random import shuffled_rows
 
 __all__ = ["IMPLEMENTATIONS", "NumpyBackend"]
 
@@ -42,6 +43,15 @@ def _implements(name: str) -> Callable[[Callable[..., BoundCall]], Callable[...,
         return bind
 
     return register
+
+
+# -- dense layers ----------------------------------------------------------------------------------------------------
+
+
+@_implements("column_sum")
+def _column_sum(x: Array, sums: Array) -> BoundCall:
+    # As a product with a row of ones it is the BLAS's work, which casts and copies nothing.
+    return partial(np.dot, np.ones(len(x), x.dtype), x, out=sums)
 
 
 # -- activations ------------------------------------------------------------------------------------------------------
@@ -186,7 +196,7 @@ def _softmax_backward(y: Array, d_y: Array, d_x: Array) -> BoundCall:
 def _record(losses: Array, row_losses: Array, clock: Array) -> None:
     position = clock[POSITION]
     row_losses[position : position + len(losses)] = losses
-    if not math.isfinite(losses.sum(dtype=np.float64)):
+    if not np.isfinite(losses).all():
         clock[FIRST_BAD_STEP] = min(clock[FIRST_BAD_STEP], clock[STEP])
 
 
@@ -289,6 +299,105 @@ def _softmax_cross_entropy_labels(
         np.divide(d_logits, len(logits), out=d_logits)
         _apply_row_weight(row_weight, losses, d_logits)
         _record(losses, row_losses, clock)
+
+    return run
+
+
+@_implements("softmax_cross_entropy_probabilities")
+def _softmax_cross_entropy_probabilities(
+    logits: Array,
+    targets: Array,
+    row_weight: Array | None,
+    d_logits: Array,
+    row_losses: Array,
+    row_hits: Array,
+    clock: Array,
+) -> BoundCall:
+    products, is_absent = np.empty_like(logits), np.empty(logits.shape, np.bool_)
+    of_row, losses = np.empty((len(logits), 1), logits.dtype), np.empty(len(logits), logits.dtype)
+    predicted, labels = np.empty(len(logits), np.intp), np.empty(len(logits), np.intp)
+    hits = np.empty(len(logits), np.bool_)
+
+    def run() -> None:
+        np.argmax(logits, axis=1, out=predicted)
+        np.argmax(targets, axis=1, out=labels)
+        np.equal(predicted, labels, out=hits)
+        np.max(logits, axis=1, keepdims=True, out=of_row)
+        np.logical_and(hits, np.equal(of_row[:, 0], of_row[:, 0]), out=hits)
+        row_hits[clock[POSITION] : clock[POSITION] + len(logits)] = hits
+        np.subtract(logits, of_row, out=d_logits)
+        np.multiply(targets, d_logits, out=products)
+        np.equal(targets, 0, out=is_absent)
+        np.putmask(products, is_absent, 0)
+        np.exp(d_logits, out=d_logits)
+        np.sum(d_logits, axis=1, keepdims=True, out=of_row)
+        np.divide(d_logits, of_row, out=d_logits)
+        np.log(of_row[:, 0], out=losses)
+        np.sum(products, axis=1, keepdims=True, out=of_row)
+        np.subtract(losses, of_row[:, 0], out=losses)
+        np.subtract(d_logits, targets, out=d_logits)
+        np.divide(d_logits, len(logits), out=d_logits)
+        _apply_row_weight(row_weight, losses, d_logits)
+        _record(losses, row_losses, clock)
+
+    return run
+
+
+# -- random numbers and batches ---------------------------------------------------------------------------------------
+
+
+@_implements("dropout")
+def _dropout(x: Array, y: Array, clock: Array, threshold: int, scale: float, seed: int, stream: int) -> BoundCall:
+    words_of = _bind_philox(x.size, seed, stream)
+    is_dropped = np.empty(x.shape, np.bool_)
+
+    def run() -> None:
+        step = int(clock[EPOCH]) << 32 | int(clock[STEP]) & 0xFFFFFFFF
+        np.less(words_of(step).reshape(x.shape), threshold, out=is_dropped)
+        np.multiply(x, scale, out=y)
+        np.putmask(y, is_dropped, 0)
+
+    return run
+
+
+def _bind_philox(n: int, seed: int, stream: int) -> Callable[[int], Array]:
+    """From a step the first n words of `gradflow.random.philox`, in an array of its own."""
+    blocks = -(-n // 4)
+    words = np.empty((blocks, 4), np.uint32)
+    block, counter = np.arange(blocks, dtype=np.uint64), np.empty((4, blocks), np.uint64)
+    high = np.empty(blocks, np.uint64)
+    low_word, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    keys = [((seed + i * 0x9E3779B9) & 0xFFFFFFFF, ((seed >> 32) + i * 0xBB67AE85) & 0xFFFFFFFF) for i in range(10)]
+
+    def run(step: int) -> Array:
+        for row, value in zip(counter, (block, stream, step & 0xFFFFFFFF, step >> 32), strict=True):
+            row[:] = value
+        word0, word1, word2, word3 = counter
+        for key0, key1 in keys:
+            np.multiply(word0, np.uint64(0xD2511F53), out=word0)
+            np.multiply(word2, np.uint64(0xCD9E8D57), out=word2)
+            for product, word, key in ((word2, word1, key0), (word0, word3, key1)):
+                np.bitwise_xor(word, np.uint64(key), out=word)
+                np.bitwise_xor(word, np.right_shift(product, half, out=high), out=word)
+                np.bitwise_and(product, low_word, out=product)
+            word0, word1, word2, word3 = word1, word2, word3, word0
+        for lane, word in enumerate((word0, word1, word2, word3)):
+            words[:, lane] = word
+        return words.reshape(-1)[:n]
+
+    return run
+
+
+@_implements("gather_shuffled_batch")
+def _gather_shuffled_batch(
+    x: Array, targets: Array, batch_x: Array, batch_targets: Array, clock: Array, seed: int
+) -> BoundCall:
+    def run() -> None:
+        first = int(clock[POSITION])
+        rows = shuffled_rows(len(x), seed=seed, epoch=int(clock[EPOCH]))[first : first + len(batch_x)]
+        # Any mode but "raise" writes straight into the batch; the rows are in range.
+        np.take(x, rows, axis=0, out=batch_x, mode="clip")
+        np.take(targets, rows, axis=0, out=batch_targets, mode="clip")
 
     return run
 

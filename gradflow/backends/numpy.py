@@ -370,9 +370,8 @@ def _bind_philox(n: int, seed: int, stream: int) -> Callable[[int], Array]:
     keys = [((seed + i * 0x9E3779B9) & 0xFFFFFFFF, ((seed >> 32) + i * 0xBB67AE85) & 0xFFFFFFFF) for i in range(10)]
 
     def run(step: int) -> Array:
-        for row, value in zip(counter, (block, stream, step & 0xFFFFFFFF, step >> 32), strict=True):
-            row[:] = value
         word0, word1, word2, word3 = counter
+        word0[:], word1[:], word2[:], word3[:] = block, stream, step & 0xFFFFFFFF, step >> 32
         for key0, key1 in keys:
             np.multiply(word0, np.uint64(0xD2511F53), out=word0)
             np.multiply(word2, np.uint64(0xCD9E8D57), out=word2)

@@ -1,0 +1,64 @@
+# Everything here works with Python 3.11 or later and make; the environment in .venv is made on first use.
+# `make PYTHON=python3.12 test` takes another Python, `make VENV=folder ...` another environment.
+
+PYTHON ?= python3
+VENV ?= .venv
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+comma := ,
+bin = $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types bench check-long clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo        train on handwritten digits, and show how it went"
+	@echo "make test        run the tests that need no GPU and no PyTorch"
+	@echo "make lint        check style and format"
+	@echo "make types       check types"
+	@echo "make bench       measure the time of training steps"
+	@echo "make check-long  mutation, fuzzing, sanitizers and slow tests (Linux, gcc; an hour)"
+	@echo "make clean       remove what these commands made, but not your runs"
+
+demo: $(VENV)/installed-cli-plot
+	$(bin)/gradflow train digits --output runs/digits
+
+test: $(VENV)/installed-test
+	$(bin)/python -m pytest $(PYTEST_OPTIONS)
+
+lint: $(VENV)/installed-dev
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+
+types: $(VENV)/installed-dev
+	$(bin)/mypy
+
+bench: $(VENV)/installed-bench
+	$(bin)/python benchmarks/import_time.py
+	$(bin)/python benchmarks/steps.py
+
+check-long: .venv-ci/complete
+	.ci/check-long
+
+clean:
+	rm -rf .venv .venv-ci build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+
+# An environment with gradflow, editable, and the extras named behind "installed-", with hyphens between them.
+$(VENV)/installed-%: pyproject.toml .ci/requirements.txt | $(VENV)/bin/python
+	@echo "installing gradflow with the extras $(subst -,$(comma) ,$*) into $(VENV)"
+	@$(bin)/python -m pip install --quiet --editable '.[$(subst -,$(comma),$*)]' --constraint .ci/requirements.txt
+	@touch $@
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "gradflow needs Python 3.11 or later, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing)."; \
+	    echo "Name another one: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	    echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+
+# The environment of .ci/run and check-long: all that the tests can use without a GPU.
+.venv-ci/complete: pyproject.toml .ci/requirements.txt
+	@$(MAKE) --no-print-directory VENV=.venv-ci .venv-ci/installed-dev
+	@.venv-ci/bin/python -m pip install --quiet --requirement .ci/requirements.txt
+	@touch $@

@@ -13,9 +13,11 @@
      GF_COLUMNS(j, columns)                  the columns of that row: shared out over the warp
      gf_row_sum(v), gf_row_max(v)            combine what the lanes of a row found (C: one lane)
      GF_ONCE_PER_ROW                         what one lane does for its row
+     GF_BLOCKS(first, n, width)              the first of every `width` of n items (C only)
 
-   A kernel holds exactly one GF_FOR or one GF_ROWS. Its argument names are those of the op it
-   implements; `n` is the number of elements of its first array, `rows` and `columns` its shape. */
+   A kernel holds exactly one GF_FOR, GF_ROWS or GF_BLOCKS, whose second argument is the size of its range.
+   Its argument names are those of the op it implements; `n` is the number of elements of its first array,
+   `rows` and `columns` its shape. */
 
 typedef double accumulator; /* what long sums are kept in */
 typedef long long gf_index;
@@ -78,12 +80,16 @@ GF_FUNCTION gf_index gf_row_min_index(gf_index value) {
 
 #else
 
-#define GF_KERNEL(name, ...) void name(gf_index begin, gf_index end, __VA_ARGS__)
+#ifndef GF_LINKAGE
+#define GF_LINKAGE
+#endif
+#define GF_KERNEL(name, ...) GF_LINKAGE void name(gf_index begin, gf_index end, __VA_ARGS__)
 
 /* Iterations are independent, also where an output stands in the place of an input. */
 #define GF_FOR(i, n) (void)(n); _Pragma("GCC ivdep") for (gf_index i = begin; i < end; i++)
 #define GF_ROWS(row, rows) (void)(rows); for (gf_index row = begin; row < end; row++)
 #define GF_COLUMNS(j, columns) _Pragma("GCC ivdep") for (gf_index j = 0; j < (columns); j++)
+#define GF_BLOCKS(first, n, width) (void)(n); for (gf_index first = begin; first < end; first += width)
 #define GF_ONCE_PER_ROW
 
 #define gf_row_sum(value) (value)

@@ -6,6 +6,7 @@ arrays; each function takes the arguments of its op and returns the bound call.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from gradflow.backends.native import NativeCall, NativeLibrary
 from gradflow.backends.reference import BoundCall, ReferenceBackend
 from gradflow.ops import EPOCH, FIRST_BAD_STEP, POSITION, STEP, Array, Op, has_diverged
 from gradflow.random import shuffled_rows
@@ -26,12 +28,37 @@ _BLOCK = 16384  # elements of a flat vector that are worked off together: five s
 
 
 class NumpyBackend(ReferenceBackend):
-    """Arrays are NumPy's; ops write into preallocated arrays and make no copies."""
+    """Arrays are NumPy's; ops write into preallocated arrays and make no copies.
+
+    Args:
+        native: the compiled kernels; None runs every op in NumPy.
+    """
 
     name = "numpy"
 
+    def __init__(self, native: NativeLibrary | None) -> None:
+        self.native = native
+
     def bind(self, op: Op, arguments: dict[str, Any]) -> BoundCall:
+        bound = self._bind(op, arguments)
+        return bound if self.native is None or not isinstance(bound, NativeCall) else self.native.program([bound])
+
+    def bind_all(self, calls: list[tuple[Op, dict[str, Any]]]) -> list[BoundCall]:
+        """Bind a program; neighbours that are all compiled become one call into C."""
+        bound = [self._bind(op, arguments) for op, arguments in calls]
+        programs: list[BoundCall] = []
+        for is_native, group in itertools.groupby(bound, key=lambda call: isinstance(call, NativeCall)):
+            if is_native and self.native is not None:
+                programs.append(self.native.program(list(group)))  # type: ignore[arg-type]
+            else:
+                programs.extend(group)  # type: ignore[arg-type]
+        return programs
+
+    def _bind(self, op: Op, arguments: dict[str, Any]) -> BoundCall | NativeCall:
         self.check(op, arguments)
+        native = None if self.native is None else self.native.bind(op, arguments)
+        if native is not None:
+            return native
         if op.name in IMPLEMENTATIONS:
             return IMPLEMENTATIONS[op.name](**arguments)
         return partial(op.reference, **arguments)

@@ -20,7 +20,7 @@ __all__ = ["DROPOUT_STREAM", "SHUFFLE_STREAM", "WEIGHT_STREAM", "RandomNumbers",
 WEIGHT_STREAM, DROPOUT_STREAM, SHUFFLE_STREAM = 0x01000000, 0x02000000, 0x03000000
 
 _LOW_WORD = np.uint64(0xFFFFFFFF)
-_SHUFFLE_ROUNDS = 8
+_SHUFFLE_ROUNDS = 24
 
 
 def philox(n: int, *, seed: int, stream: int, step: int = 0) -> np.ndarray:
@@ -30,6 +30,11 @@ def philox(n: int, *, seed: int, stream: int, step: int = 0) -> np.ndarray:
     counter[1] = stream
     counter[2] = step & 0xFFFFFFFF
     counter[3] = step >> 32
+    return _philox_rounds(counter, seed).T.ravel()[:n].astype(np.uint32)
+
+
+def _philox_rounds(counter: np.ndarray, seed: int) -> np.ndarray:
+    """Four words for each column of counters (4, blocks), each a 32-bit number in a uint64."""
     key = [seed & 0xFFFFFFFF, seed >> 32]
     for _ in range(10):
         product0 = np.uint64(0xD2511F53) * counter[0]
@@ -43,7 +48,7 @@ def philox(n: int, *, seed: int, stream: int, step: int = 0) -> np.ndarray:
             ]
         )
         key = [(key[0] + 0x9E3779B9) & 0xFFFFFFFF, (key[1] + 0xBB67AE85) & 0xFFFFFFFF]
-    return counter.T.ravel()[:n].astype(np.uint32)
+    return counter
 
 
 @lru_cache(maxsize=1)

@@ -1,30 +1,34 @@
 """What all tests share: the backends, and the rule for tests that need a GPU, CUDA's compiler or PyTorch.
 
 Without a GPU (a real one, or the simulated one) tests marked `gpu` skip; without the wheel of CUDA's compiler those
-marked `nvrtc` do, and without PyTorch those marked `peers`. One line at the end says how many and why. With
-``--require gpu`` (or nvrtc, or peers) they fail instead.
+marked `nvrtc` do, without PyTorch those marked `peers`, and without the tool that builds packages those marked
+`packaging`. One line at the end says how many and why. With ``--require gpu`` (or one of the others) they fail instead.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from collections import Counter
 
 import pytest
+from hypothesis import settings
 
 from gradflow.backends import get_backend
 from gradflow.backends.availability import gpu_problem
 from gradflow.backends.reference import ReferenceBackend
 from tests.kernels.nvrtc import WHEEL, library_path
 
+_KINDS = ("gpu", "nvrtc", "packaging", "peers")
+
+settings.register_profile("long", max_examples=2000, deadline=None)
+
 _MISSING = pytest.StashKey[dict[str, str]]()
 _COUNTS = pytest.StashKey[Counter[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--require", action="append", default=[], choices=["gpu", "nvrtc", "peers"], help="fail where it is missing"
-    )
+    parser.addoption("--require", action="append", default=[], choices=_KINDS, help="fail where it is missing")
     parser.addoption("--run-slow", action="store_true", help="run tests marked slow too")
 
 
@@ -36,6 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
         missing["peers"] = "PyTorch is not installed"
     if library_path() is None:
         missing["nvrtc"] = f"{WHEEL} is not installed"
+    if not any(importlib.metadata.distributions(name="build")):
+        missing["packaging"] = "build is not installed"
     if not config.getoption("--run-slow"):
         missing["slow"] = "run by make check-long"
     for kind in config.getoption("--require"):

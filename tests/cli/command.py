@@ -1,0 +1,27 @@
+"""The command as a user runs it: in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+__all__ = ["environment", "gradflow"]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """The environment of this process without gradflow's own variables, and with changes."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("GRADFLOW")} | changes
+
+
+def gradflow(*arguments: str | Path, folder: Path | None = None, **changes: str) -> subprocess.CompletedProcess[str]:
+    """What ``gradflow`` with these arguments prints and returns; ``changes`` are environment variables."""
+    return subprocess.run(
+        [sys.executable, "-m", "gradflow", *map(str, arguments)],
+        cwd=folder,
+        env=environment(**changes),
+        capture_output=True,
+        text=True,
+        check=False,
+    )

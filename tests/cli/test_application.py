@@ -1,0 +1,64 @@
+"""The command as a whole: help, version, wrong usage."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from importlib.machinery import ModuleSpec
+
+import pytest
+
+import gradflow as gf
+from gradflow.cli import main
+from tests.cli.command import gradflow
+
+
+def test_version() -> None:
+    done = gradflow("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"gradflow {gf.__version__}\n", "")
+
+
+def test_help_names_the_first_command_to_try() -> None:
+    done = gradflow("--help")
+    assert done.returncode == 0
+    assert "gradflow train digits" in done.stdout
+    assert "gradflow info" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [(), ("train",)])
+def test_no_command_shows_the_help(arguments: tuple[str, ...]) -> None:
+    done = gradflow(*arguments)
+    assert done.returncode == 2
+    assert "Usage: gradflow" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("trian",), ("train", "letters"), ("info", "--yaml"), ("train", "digits", "--epochs", "many")]
+)
+def test_wrong_usage_ends_with_2_and_no_traceback(arguments: tuple[str, ...]) -> None:
+    done = gradflow(*arguments)
+    assert done.returncode == 2
+    assert arguments[-1] in done.stderr or "--epochs" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_its_extra_the_command_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find = importlib.util.find_spec
+
+    def find_all_but_rich(name: str, package: str | None = None) -> ModuleSpec | None:
+        return None if name == "rich" else find(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_all_but_rich)
+    assert main(["info"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "error: the gradflow command needs rich; install: pip install 'gradflow-mlp[cli]'\n"
+
+
+def test_the_entry_point_needs_no_extra_to_be_imported() -> None:
+    code = "import sys, gradflow.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"typer", "rich"} & set(done.stdout.split())

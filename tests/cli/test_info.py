@@ -1,0 +1,77 @@
+"""``gradflow info``."""
+
+from __future__ import annotations
+
+import json
+import platform
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradflow as gf
+from gradflow.backends.availability import gpu_problem
+from gradflow.backends.sources import kernel_folder
+from tests.cli.command import gradflow
+
+
+def _facts(**changes: str) -> dict[str, Any]:
+    done = gradflow("info", "--json", **changes)
+    assert (done.returncode, done.stderr) == (0, "")
+    facts: dict[str, Any] = json.loads(done.stdout)
+    return facts
+
+
+def test_json_has_versions_and_places() -> None:
+    facts = _facts()
+    assert facts["gradflow"] == gf.__version__
+    assert facts["python"] == platform.python_version()
+    assert facts["numpy"] == np.__version__
+    assert facts["blas"]["name"] == np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
+    assert facts["kernels"] == str(kernel_folder())
+
+
+@pytest.mark.skipif(gpu_problem() is None, reason="there is a GPU")
+def test_without_a_gpu_it_says_why_not() -> None:
+    facts = _facts()
+    assert facts["backend"] == "numpy"
+    assert facts["reason"] == f"not cupy: {gpu_problem()}"
+    assert facts["gpus"] == []
+
+
+@pytest.mark.gpu
+def test_with_a_gpu_it_is_chosen_and_named() -> None:
+    import cupy
+
+    facts = _facts()
+    assert facts["backend"] == "cupy"
+    assert facts["cupy"] == cupy.__version__
+    assert "a GPU" in facts["reason"]
+    properties = cupy.cuda.runtime.getDeviceProperties(0)
+    gpu = facts["gpus"][0]
+    assert gpu["name"] == properties["name"].decode()
+    assert gpu["memory_bytes"] == properties["totalGlobalMem"]
+    assert gpu["compute_capability"].replace(".", "") == cupy.cuda.Device(0).compute_capability
+    assert len(facts["gpus"]) == cupy.cuda.runtime.getDeviceCount()
+    assert gpu["name"] in gradflow("info", COLUMNS="200").stdout
+
+
+def test_the_environment_variable_is_named_as_the_reason() -> None:
+    facts = _facts(GRADFLOW_BACKEND="reference")
+    assert facts["backend"] == "reference"
+    assert "GRADFLOW_BACKEND=reference" in facts["reason"]
+
+
+def test_an_unusable_choice_is_shown_and_does_not_end_the_command() -> None:
+    facts = _facts(GRADFLOW_BACKEND="cuda")
+    assert facts["backend"] is None
+    assert "GRADFLOW_BACKEND=cuda" in facts["reason"]
+    assert "Did you mean 'cupy'?" in facts["reason"]
+
+
+def test_table_shows_the_same_facts() -> None:
+    facts, table = _facts(), gradflow("info", COLUMNS="300").stdout
+    for value in (facts["gradflow"], facts["python"], facts["numpy"], facts["blas"]["version"], facts["backend"]):
+        assert value in table
+    assert facts["reason"] in table
+    assert facts["kernels"] in table

@@ -1,0 +1,224 @@
+"""``gradflow train digits``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gradflow as gf
+from gradflow.losses import LOSSES
+from tests.cli.command import environment, gradflow
+
+_QUICK = ("train", "digits", "--layers", "16", "--dropout", "0", "--backend", "numpy")
+
+
+def _table(printed: str) -> dict[str, str]:
+    """The rows of the summary by name."""
+    cells = [line.strip("│ ").split("│") for line in printed.splitlines() if line.startswith("│")]
+    return {name.strip(): value.strip() for name, value in cells}
+
+
+def test_the_default_recipe_reaches_97_percent_of_the_held_out_digits(tmp_path: Path) -> None:
+    done = gradflow("train", "digits", "--backend", "numpy", "--quiet", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert float(_table(done.stdout)["held-out accuracy"]) >= 0.97
+    assert "run folder: runs/digits" in done.stdout
+    assert (tmp_path / "runs" / "digits" / "model.safetensors").is_file()
+
+
+@pytest.mark.gpu
+def test_digits_are_learnt_on_the_gpu(tmp_path: Path) -> None:
+    # Fewer steps than the default recipe, for the simulator's sake: its own held-out accuracy is 0.975 on the CPU.
+    options = ("--dropout", "0", "--epochs", "12", "--batch-size", "64", "--learning-rate", "0.005")
+    done = gradflow("train", "digits", "--backend", "cupy", *options, "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    table = _table(done.stdout)
+    assert table["backend"] == "cupy"
+    assert float(table["held-out accuracy"]) >= 0.97
+
+
+def test_summary_agrees_with_the_run_folder(tmp_path: Path) -> None:
+    done = gradflow(*_QUICK, "--epochs", "3", "--output", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= {"model.safetensors", "config.json", "history.csv"}
+    table = _table(done.stdout)
+    assert (table["device"], table["backend"], table["epochs"]) == ("CPU", "numpy", "3")
+    assert table["parameters"] == f"{64 * 16 + 16 + 16 * 10 + 10:,}"
+
+    network, digits = gf.load(tmp_path / "run" / "model.safetensors"), gf.data.load_digits()
+    for name, x, labels in (
+        ("training", digits.x_train, digits.y_train),
+        ("held-out", digits.x_test, digits.y_test),
+    ):
+        p = network.predict(x).astype(np.float64)
+        # The table has four decimals.
+        np.testing.assert_allclose(
+            float(table[f"{name} loss"]), -np.log(p[np.arange(len(p)), labels]).mean(), rtol=0, atol=6e-5
+        )
+        np.testing.assert_allclose(
+            float(table[f"{name} accuracy"]), (p.argmax(axis=1) == labels).mean(), rtol=0, atol=6e-5
+        )
+    with (tmp_path / "run" / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    np.testing.assert_allclose(float(table["held-out loss"]), float(rows[-1]["val_loss"]), rtol=0, atol=6e-5)
+
+
+def test_progress_goes_to_standard_error_unless_quiet(tmp_path: Path) -> None:
+    shown = gradflow(*_QUICK, "--epochs", "2", "--output", tmp_path)
+    assert [line.split("  ")[0] for line in shown.stderr.splitlines()] == ["epoch 1/2", "epoch 2/2"]
+    assert "loss" in shown.stderr
+    assert "accuracy" in shown.stderr
+    quiet = gradflow(*_QUICK, "--epochs", "2", "--output", tmp_path, "--quiet")
+    assert quiet.stderr == ""
+    assert quiet.stdout.splitlines()[-1] == shown.stdout.splitlines()[-1] == f"run folder: {tmp_path}"
+
+
+def test_every_option_reaches_the_run(tmp_path: Path) -> None:
+    options = {
+        "--layers": "12, 8",
+        "--activation": "tanh",
+        "--loss": "half_squared_error",
+        "--optimizer": "sgd",
+        "--learning-rate": "0.05",
+        "--epochs": "4",
+        "--batch-size": "100",
+        "--dropout": "0.25",
+        "--l2": "0.001",
+        "--clip-norm": "0.5",
+        "--early-stopping": "3",
+        "--backend": "reference",
+        "--dtype": "float64",
+        "--seed": "7",
+        "--output": str(tmp_path),
+    }
+    done = gradflow("train", "digits", *(word for option in options.items() for word in option))
+    assert done.returncode == 0, done.stderr
+    config = json.loads((tmp_path / "config.json").read_text())
+    layers = config["network"]["layers"]
+    assert [layer["type"] for layer in layers] == ["Dense", "Tanh", "Dropout", "Dense", "Tanh", "Dropout", "Dense"]
+    assert [layer["n_out"] for layer in layers if layer["type"] == "Dense"] == [12, 8, 10]
+    assert layers[2]["rate"] == 0.25
+    assert (config["network"]["dtype"], config["network"]["seed"]) == ("float64", 7)
+    assert (config["loss"], config["optimizer"]["name"]) == ("half_squared_error", "sgd")
+    assert config["optimizer"]["learning_rate"] == 0.05
+    assert (config["epochs"], config["batch_size"]) == (4, 100)
+    assert (config["l2"], config["clip_norm"]) == (0.001, 0.5)
+    assert config["early_stopping"]["patience"] == 3
+    assert config["early_stopping"]["monitor"] == "val_loss"
+    assert config["backend"] == "reference"
+
+
+def test_the_whole_data_as_one_batch_and_no_hidden_layer(tmp_path: Path) -> None:
+    done = gradflow(*_QUICK, "--layers", "none", "--batch-size", "all", "--epochs", "2", "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert _table(done.stdout)["parameters"] == "650"
+    assert json.loads((tmp_path / "config.json").read_text())["batch_size"] is None
+
+
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+def test_digits_are_learnt_with_every_loss(loss: str, tmp_path: Path) -> None:
+    options = ("--layers", "32", "--epochs", "8", "--learning-rate", "0.005", "--loss", loss)
+    done = gradflow(*_QUICK, *options, "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert float(_table(done.stdout)["held-out accuracy"]) > 0.9
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(tmp_path: Path) -> None:
+    models = []
+    for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
+        assert gradflow(*_QUICK, "--epochs", "1", "--seed", seed, "--output", tmp_path / name).returncode == 0
+        models.append(gf.load(tmp_path / name / "model.safetensors", backend="numpy").get_weights())
+    first, again, other = models
+    for name, weight in first.items():
+        assert weight.tobytes() == again[name].tobytes()
+    assert first["0.weight"].tobytes() != other["0.weight"].tobytes()
+
+
+def test_early_stopping_names_the_epoch_that_was_kept(tmp_path: Path) -> None:
+    options = ("--epochs", "60", "--early-stopping", "1", "--learning-rate", "0.05")
+    done = gradflow(*_QUICK, *options, "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "config.json").read_text())["result"]
+    assert result["epochs"] < 60
+    assert _table(done.stdout)["epochs"] == (
+        f"{result['epochs']}, stopped by early stopping; weights of epoch {result['best_epoch']}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--activation", "rellu"), "unknown activation 'rellu'. Did you mean 'relu'?"),
+        (("--loss", "softmax_crossentropy"), "Did you mean 'softmax_cross_entropy'?"),
+        (("--optimizer", "adma"), "Did you mean 'adam'?"),
+        (("--backend", "nunpy"), "Did you mean 'numpy'?"),
+        (("--dtype", "float16"), "Valid names: float32, float64"),
+        (("--learning-rate", "-0.1"), "learning_rate must be above 0, got -0.1"),
+        (("--learning-rate", "nan"), "learning_rate must be a finite number above 0, got nan"),
+        (("--layers", "abc"), "--layers takes whole numbers above 0 with commas between them"),
+        (("--layers", "64,0"), "got '64,0'"),
+        (("--layers", ""), "got ''"),
+        (("--batch-size", "0"), "batch_size must be at least 1, got 0"),
+        (("--batch-size", "some"), "--batch-size takes a whole number of images, or all; got 'some'"),
+        (("--epochs", "0"), "epochs must be at least 1, got 0"),
+        (("--dropout", "1"), "dropout must be at least 0 and below 1, got 1.0"),
+        (("--l2", "-1"), "l2 must be at least 0, got -1.0"),
+        (("--clip-norm", "0"), "clip_norm must be above 0, got 0.0"),
+        (("--early-stopping", "0"), "patience must be at least 1, got 0"),
+        (("--seed", "-1"), "seed must be between 0 and"),
+        (("--layers", "10000000,10000000"), "not enough memory"),
+    ],
+)
+def test_wrong_input_is_one_line_and_leaves_nothing(options: tuple[str, ...], expected: str, tmp_path: Path) -> None:
+    done = gradflow("train", "digits", "--backend", "numpy", *options, folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert expected in done.stderr
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_cannot_be_written_is_found_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    done = gradflow(*_QUICK, "--output", tmp_path / "file" / "run")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: cannot write to {tmp_path / 'file' / 'run'}: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_divergence_ends_with_3_and_leaves_the_best_weights(tmp_path: Path) -> None:
+    options = ("--activation", "identity", "--optimizer", "sgd", "--learning-rate", "1e9", "--output", tmp_path)
+    done = gradflow(*_QUICK, *options)
+    assert done.returncode == 3
+    assert "the loss became NaN or infinite in epoch 1" in done.stderr
+    assert str(tmp_path) in done.stderr
+    assert "Traceback" not in done.stderr
+    weights = gf.load(tmp_path / "model.safetensors", backend="numpy").get_weights()
+    assert all(np.isfinite(weight).all() for weight in weights.values())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_an_interrupted_run_is_saved_and_ends_with_130(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "gradflow", *_QUICK, "--epochs", "100000", "--output", str(tmp_path)]
+    with subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("epoch 1/100000")
+        process.send_signal(signal.SIGINT)
+        printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: the work so far is saved" in errors
+    assert _table(printed)["epochs"].endswith("stopped by interrupted")
+    assert gf.load(tmp_path / "model.safetensors", backend="numpy").n_in == 64
+    assert json.loads((tmp_path / "config.json").read_text())["result"]["stopped_by"] == "interrupted"

@@ -1,0 +1,136 @@
+"""The wheel and the sdist: what is in them, and that an installed gradflow works away from its repository."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.packaging
+
+_REPOSITORY = Path(__file__).parents[2]
+_KERNELS = {path.name for path in (_REPOSITORY / "kernels").iterdir() if path.suffix in (".cu", ".c", ".h")}
+
+
+def _run(*command: str | Path, folder: Path) -> str:
+    """The output of a command in a folder, away from the settings that could show it the repository."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "GRADFLOW"))}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Distributions:
+    """The two files, and the names in them; those of the sdist without its top folder."""
+
+    wheel: Path
+    wheel_names: set[str]
+    sdist_names: set[str]
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
+    folder = tmp_path_factory.mktemp("distributions")
+    _run(sys.executable, "-m", "build", "--outdir", folder, _REPOSITORY, folder=folder)
+    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    with zipfile.ZipFile(wheel) as archive:
+        wheel_names = set(archive.namelist())
+    with tarfile.open(sdist) as archive:
+        sdist_names = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
+    return Distributions(wheel, wheel_names, sdist_names)
+
+
+@pytest.fixture(scope="module")
+def installed(distributions: Distributions, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a fresh environment with the wheel and what it requires, and nothing else."""
+    folder = tmp_path_factory.mktemp("environment")
+    _run(sys.executable, "-m", "venv", folder, folder=folder)
+    _run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", distributions.wheel, folder=folder)
+    return folder
+
+
+def _python(installed: Path, code: str) -> str:
+    return _run(installed / "bin" / "python", "-c", code, folder=installed)
+
+
+def test_wheel_holds_one_top_level_package(distributions: Distributions) -> None:
+    tops = {name.partition("/")[0] for name in distributions.wheel_names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"gradflow"}
+    assert len(tops) == 2
+
+
+def test_wheel_holds_every_module_kernel_and_data_file(distributions: Distributions) -> None:
+    package = _REPOSITORY / "gradflow"
+    modules = {path.relative_to(_REPOSITORY).as_posix() for path in package.rglob("*.py")}
+    kernels = {f"gradflow/kernels/{name}" for name in _KERNELS}
+    data = {"gradflow/py.typed", "gradflow/data/digits.npz", "gradflow/data/digits.md"}
+    assert modules | kernels | data <= distributions.wheel_names
+    assert any(name.endswith("/licenses/LICENSE") for name in distributions.wheel_names)
+
+
+def test_wheel_holds_no_tests(distributions: Distributions) -> None:
+    assert not {name for name in distributions.wheel_names if "test" in Path(name).name}
+
+
+def test_sdist_holds_all_that_it_takes_to_build_and_test(distributions: Distributions) -> None:
+    files = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile", "gradflow/py.typed"}
+    files |= {"gradflow/data/digits.npz", "tests/conftest.py", "tests/packaging/test_distributions.py"}
+    files |= {f"kernels/{name}" for name in _KERNELS}
+    assert files <= distributions.sdist_names
+
+
+def test_distributions_are_light(distributions: Distributions) -> None:
+    assert distributions.wheel.stat().st_size < 500_000
+
+
+def test_kernels_load_where_there_is_no_repository(installed: Path) -> None:
+    code = """
+import json, numpy
+from gradflow.backends.sources import kernel_folder, kernels, source_text
+files = {kernel.file for language in ("cuda", "c") for kernel in kernels(language).values()}
+texts = [source_text(file, numpy.dtype(real)) for file in files for real in ("float32", "float64")]
+print(json.dumps([str(kernel_folder()), sorted(file.name for file in files), min(map(len, texts))]))
+"""
+    folder, files, shortest = json.loads(_python(installed, code))
+    assert Path(folder).is_relative_to(installed)
+    assert set(files) == {name for name in _KERNELS if not name.endswith(".h")}
+    assert shortest > 200
+
+
+def test_installed_network_learns(installed: Path) -> None:
+    code = """
+import gradflow as gf
+digits = gf.data.load_digits()
+trainer = gf.Trainer(gf.MLP([64, 32, 10], backend="numpy"), "softmax_cross_entropy", "adam")
+trainer.fit(digits.x_train, digits.y_train, epochs=5)
+print(trainer.evaluate(digits.x_test, digits.y_test)["accuracy"])
+"""
+    assert float(_python(installed, code)) > 0.8
+
+
+def test_import_stays_light(installed: Path) -> None:
+    """Seen from where all of these are installed too, an import may not bring one in."""
+    code = "import sys, gradflow; print(*sorted(sys.modules))"
+    heavy = {"cupy", "matplotlib", "rich", "typer"}
+    assert not heavy & set(_python(installed, code).split())
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not heavy & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("command", [("bin/gradflow",), ("bin/python", "-m", "gradflow")])
+def test_command_without_its_extra_says_what_to_install(installed: Path, command: tuple[str, ...]) -> None:
+    program = str(installed / command[0])
+    done = subprocess.run([program, *command[1:], "info"], cwd=installed, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: the gradflow command needs typer and rich; install: pip install 'gradflow-mlp[cli]'\n"
+    )
+    assert done.stdout == ""

@@ -24,19 +24,23 @@ typedef long long gf_index;
 typedef unsigned int gf_word;            /* 32 bits */
 typedef unsigned long long gf_long_word; /* 64 bits */
 
-#define gf_exp GF_MATH(exp)
-#define gf_expm1 GF_MATH(expm1)
 #define gf_fabs GF_MATH(fabs)
 #define gf_log GF_MATH(log)
 #define gf_log1p GF_MATH(log1p)
 #define gf_sqrt GF_MATH(sqrt)
-#define gf_tanh GF_MATH(tanh)
 
 #ifdef __CUDACC__
 #define GF_FUNCTION __device__ __forceinline__
+#define gf_exp GF_MATH(exp)
+#define gf_expm1 GF_MATH(expm1)
+#define gf_tanh GF_MATH(tanh)
 #else
 #include <math.h>
 #define GF_FUNCTION static inline
+#include "vector_math.h"
+#define gf_exp(x) _Generic((real)0, float: gf_exp_float, double: exp)(x)
+#define gf_expm1(x) _Generic((real)0, float: gf_expm1_float, double: expm1)(x)
+#define gf_tanh(x) _Generic((real)0, float: gf_tanh_float, double: tanh)(x)
 #endif
 
 /* The larger value; a NaN wins from either side. */

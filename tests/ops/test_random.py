@@ -81,7 +81,7 @@ GF_KERNEL(words, gf_word *out, gf_word block, gf_word stream, gf_long_word step,
 
 @pytest.fixture
 def philox_kernel(tmp_path: Path) -> Path:
-    for header in ("gradflow.h", "philox.h"):
+    for header in ("gradflow.h", "vector_math.h", "philox.h"):
         shutil.copy(kernel_folder() / header, tmp_path)
     (tmp_path / "words.cu").write_text(PHILOX_KERNEL)
     return tmp_path / "words.cu"
@@ -114,7 +114,7 @@ def test_philox_on_the_gpu_gives_the_published_words(
     import cupy
 
     words = cupy.zeros(4, cupy.uint32)
-    module = cupy.RawModule(code=source_text(philox_kernel, np.dtype(np.float32)), options=("--std=c++17",))
+    module = cupy.RawModule(code=source_text(philox_kernel, "float32"), options=("--std=c++17",))
     step, seed = np.uint64(counter[3] << 32 | counter[2]), np.uint64(key[1] << 32 | key[0])
     arguments = (words, np.uint32(counter[0]), np.uint32(counter[1]), step, seed)
     module.get_function("words")((1,), (32,), arguments)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from gradflow.backends import get_backend
@@ -30,7 +31,7 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="As JSON, for othe
         return
     table = Table(show_header=False)
     for name, value in _rows(facts):
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     Console().print(table)
 
 

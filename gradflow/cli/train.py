@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from gradflow.arguments import positive_integer
@@ -182,5 +183,5 @@ def _summary(
         ("held-out loss", f"{held_out[0]:.4f}"),
         ("held-out accuracy", f"{held_out[1]:.4f}"),
     ):
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     return table

@@ -75,3 +75,8 @@ def test_table_shows_the_same_facts() -> None:
         assert value in table
     assert facts["reason"] in table
     assert facts["kernels"] in table
+
+
+def test_table_shows_brackets_as_they_are() -> None:
+    """The names of extras stand in brackets, which rich would take for its markup."""
+    assert "GRADFLOW_BACKEND=[bold]" in gradflow("info", COLUMNS="300", GRADFLOW_BACKEND="[bold]").stdout

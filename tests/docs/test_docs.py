@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 
+import gradflow as gf
+from gradflow.layers import LAYERS
 from tests.docs.pages import PAGES, PICTURES, ROOT, Block, anchors, blocks, links, run
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -59,3 +65,20 @@ def test_a_page_that_prints_something_else_is_noticed(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("```python\nx = 1\n```\n```python\nprint(x + 1)\n```\n```text\n3\n```\n")
     assert [(block.shown, printed) for block, printed in run(page, tmp_path)] == [("", ""), ("3\n", "2\n")]
+
+
+@pytest.mark.gpu
+def test_layers_in_plain_numpy_run_on_a_gpu_as_the_page_says() -> None:
+    with patch.dict(LAYERS):
+        namespace: dict[str, Any] = {"__name__": "__main__"}
+        for block in blocks(ROOT / "docs" / "extending.md"):
+            if block.source.startswith(("import", "from")) and "(gf.Layer)" in block.source:
+                exec(block.source, namespace)
+        x, y = np.random.default_rng(0).normal(size=(8, 4)), np.zeros((8, 2))
+        predictions = []
+        for backend in ("cupy", "reference"):
+            layers = [gf.Dense(4, 3), namespace["SiLU"](beta=1.5), namespace["Gain"](3), gf.Dense(3, 2)]
+            network = gf.Sequential(layers, dtype="float64", backend=backend)
+            assert max(gf.check_gradients(network, "mean_squared_error", x, y).values()) < 1e-5
+            predictions.append(network.predict(x))
+        assert_allclose(*predictions, rtol=1e-12)  # float64: some ulps, and exp differs by one or two

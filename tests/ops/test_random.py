@@ -224,7 +224,7 @@ def test_all_permutations_of_a_few_rows_are_equally_likely(n: int) -> None:
     assert chi_square(observed) < chi_square_limit(len(permutations) - 1)
 
 
-@pytest.mark.parametrize("n", [6, 16, 17, 33, 64])
+@pytest.mark.parametrize("n", [6, 17, 33])
 def test_every_row_comes_at_every_place_and_after_every_other_equally_often(n: int) -> None:
     trials = 60 * n
     orders = np.array([shuffled_rows(n, seed=17, epoch=epoch) for epoch in range(trials)])

@@ -1,0 +1,132 @@
+"""Mutation run: puts each fault of `mutants` into a copy of the tree, and sees whether a test notices.
+
+    python -m tests.mutation [--processes 2] [file ...]
+
+Every kernel, every definition in the layers, losses and optimizers, and the NumPy backend's own forms are taken in turn;
+the exit status is 1 if a fault stays unnoticed that `EQUIVALENT` does not explain. It needs a C compiler and no GPU;
+column_sum.cu is CUDA's alone and is left to the GPU tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+# Imported here, so that the forked processes need not do it again; gradflow itself is what they import anew.
+import hypothesis  # noqa: F401
+import numpy as np  # noqa: F401
+import numpy.testing
+import pytest  # noqa: F401
+
+from tests.mutation.equivalent import EQUIVALENT
+from tests.mutation.mutants import Mutant, mutants_of_c, mutants_of_python
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_COPIED = ("gradflow", "kernels", "tests", "pyproject.toml")
+_LONGEST = 300  # seconds; a fault that loops for ever is noticed
+
+
+def files() -> Iterator[Path]:
+    """The files that hold formulas, relative to the root."""
+    for ending in ("*.cu", "*.c", "*.h"):
+        for path in sorted((ROOT / "kernels").glob(ending)):
+            # gradflow.h holds the words of the two compilers and no formula.
+            if path.name not in ("column_sum.cu", "gradflow.h"):
+                yield path.relative_to(ROOT)
+    for folder in ("layers", "losses", "optimizers"):
+        for path in sorted((ROOT / "gradflow" / folder).glob("*.py")):
+            yield path.relative_to(ROOT)
+    for name in ("reductions.py", "random.py", "ops.py", "data/batches.py", "backends/numpy.py"):
+        yield Path("gradflow", name)
+
+
+def mutants_of(file: Path, text: str) -> list[Mutant]:
+    return list(mutants_of_python(file, text) if file.suffix == ".py" else mutants_of_c(file, text))
+
+
+def copy_of_tree(folder: Path) -> Path:
+    folder.mkdir()
+    for name in _COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, folder)
+    # A fault must be noticed by its numbers, not because a variable is left unused.
+    harness = folder / "tests" / "kernels" / "c_library.py"
+    harness.write_text(harness.read_text().replace('"-Werror", ', ""))
+    return folder
+
+
+def fork_check(tree: Path, file: Path) -> int:
+    """Start a process that checks the tree; its exit status is 0 if no test noticed anything."""
+    if process := os.fork():
+        return process
+    signal.alarm(_LONGEST)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    os.chdir(tree)
+    sys.path[0] = str(tree)
+    sys.dont_write_bytecode = True
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("gradflow", "tests")]:
+        del sys.modules[name]
+    try:
+        from tests.mutation.check import notices
+
+        os._exit(notices(str(file)))
+    finally:
+        os._exit(1)
+
+
+def run(work: list[Mutant], texts: dict[Path, str], processes: int) -> list[str]:
+    """Check all mutants of the files, so many at a time; the descriptions of those that nothing noticed."""
+    survivors = []
+    with tempfile.TemporaryDirectory(prefix="gradflow-mutation-") as folder:
+        free = [copy_of_tree(Path(folder) / str(index)) for index in range(processes)]
+        sound = fork_check(free[0], Path("kernels/relu.cu"))
+        assert os.waitpid(sound, 0)[1] == 0, "the tests fail without a fault: run pytest first"
+        running: dict[int, tuple[Mutant, Path]] = {}
+        waiting = list(reversed(work))
+        while waiting or running:
+            if waiting and free:
+                mutant, tree = waiting.pop(), free.pop()
+                (tree / mutant.file).write_text(mutant.apply(texts[mutant.file]))
+                running[fork_check(tree, mutant.file)] = mutant, tree
+                continue
+            process, status = os.wait()
+            mutant, tree = running.pop(process)
+            (tree / mutant.file).write_text(texts[mutant.file])
+            free.append(tree)
+            if status == 0:
+                survivors.append(mutant.describe(texts[mutant.file]))
+                print(f"unnoticed: {survivors[-1]}", flush=True)
+    return survivors
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description="Mutation run over all formulas.")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("files", nargs="*", type=Path, help="only these, relative to the root")
+    arguments = parser.parse_args()
+    began = time.monotonic()
+    texts = {file: (ROOT / file).read_text() for file in arguments.files or files()}
+    mutants = [mutant for file, text in texts.items() for mutant in mutants_of(file, text)]
+    work = [mutant for mutant in mutants if mutant.describe(texts[mutant.file]) not in EQUIVALENT]
+    survivors = run(work, texts, arguments.processes)
+    print(
+        f"{len(mutants)} faults, {len(mutants) - len(work)} of them without effect, {len(survivors)} unnoticed; "
+        f"{(time.monotonic() - began) / 60:.1f} minutes"
+    )
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gradflow.backends.blas import Blas, numpy_blas
-from gradflow.backends.reference import BoundCall
 from gradflow.backends.sources import Kernel, kernels
 from gradflow.ops import Op
 
-__all__ = ["NativeCall", "NativeLibrary", "native_library"]
+__all__ = ["NativeCall", "NativeLibrary", "NativeProgram", "native_library"]
 
 _INSTRUCTIONS = ("avx512", "avx2", "baseline")
 _NO_TRANSPOSE, _TRANSPOSE = 111, 112
@@ -37,12 +36,28 @@ class _Call(ctypes.Structure):
 
 
 class NativeCall:
-    """A function of the library with its arguments; it keeps the arrays that these point into."""
+    """A function of the library bound to its arguments; it keeps the arrays that these point into."""
 
-    def __init__(self, function: int, values: Sequence[_Value], owners: Sequence[Any]) -> None:
-        self.function = function
-        self.values = (_Value * len(values))(*values)
+    def __init__(self, library: ctypes.CDLL, function: int, values: Sequence[_Value], owners: Sequence[Any]) -> None:
+        self._library = library
+        self._values = (_Value * len(values))(*values)
         self._owners = tuple(owners)
+        self.call = _Call(function, self._values)
+
+    def __call__(self) -> None:
+        self._library.gf_run(ctypes.byref(self.call), 1)
+
+
+class NativeProgram:
+    """Several bound functions, run by one call into C."""
+
+    def __init__(self, library: ctypes.CDLL, calls: Sequence[NativeCall]) -> None:
+        self._library = library
+        self._owners = tuple(calls)
+        self._calls = (_Call * len(calls))(*(bound.call for bound in calls))
+
+    def __call__(self) -> None:
+        self._library.gf_run(self._calls, len(self._calls))
 
 
 class NativeLibrary:
@@ -58,7 +73,7 @@ class NativeLibrary:
         self.path = path
         self._library = ctypes.CDLL(str(path))
         self._library.gf_find.restype = ctypes.c_void_p
-        self._library.gf_run.argtypes = [ctypes.c_void_p, ctypes.c_longlong]
+        self._library.gf_run.argtypes = [ctypes.POINTER(_Call), ctypes.c_longlong]
         self._library.gf_run.restype = None
         supported = [name for name in _INSTRUCTIONS if self._library.gf_supports(name.encode())]
         self.instructions = instructions or next(name for name in supported if self._find("copy", "float32", name))
@@ -73,7 +88,7 @@ class NativeLibrary:
         for dtype in blas.addresses:
             a, b = np.arange(12, dtype=dtype).reshape(4, 3), np.arange(8, dtype=dtype).reshape(4, 2)
             out = np.zeros((3, 2), dtype)
-            self.run([self._gemm(blas, a, b, out, transpose_a=True)])
+            self._gemm(blas, a, b, out, transpose_a=True)()
             if not np.array_equal(out, a.T @ b):
                 return False
         return True
@@ -102,7 +117,7 @@ class NativeLibrary:
                 packed.append(_Value(number=value))
             else:
                 packed.append(_Value(integer=ctypes.c_longlong(value).value))
-        return NativeCall(function, packed, list(values.values()))
+        return NativeCall(self._library, function, packed, list(values.values()))
 
     def _gemm(
         self, blas: Blas, a: Any, b: Any, out: Any, transpose_a: bool = False, transpose_b: bool = False
@@ -117,17 +132,12 @@ class NativeLibrary:
             *(_Value(integer=size) for size in (m, n, k)),
             *(_Value(pointer=array.ctypes.data) for array in (a, b, out)),
         ]
-        return NativeCall(ctypes.cast(function, ctypes.c_void_p).value or 0, packed, [a, b, out])
+        address = ctypes.cast(function, ctypes.c_void_p).value or 0
+        return NativeCall(self._library, address, packed, [a, b, out])
 
-    def program(self, calls: Sequence[NativeCall]) -> BoundCall:
+    def program(self, calls: Sequence[NativeCall]) -> NativeProgram:
         """Several calls as one."""
-        array = (_Call * len(calls))(*(_Call(call.function, call.values) for call in calls))
-        array.owners = list(calls)  # type: ignore[attr-defined]
-        return partial(self._library.gf_run, array, len(calls))
-
-    def run(self, calls: Sequence[NativeCall]) -> None:
-        """Run some calls now."""
-        self.program(calls)()
+        return NativeProgram(self._library, calls)
 
 
 def _real_dtype(kernel: Kernel, values: Mapping[str, Any]) -> str:

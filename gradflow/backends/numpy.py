@@ -6,7 +6,6 @@ arrays; each function takes the arguments of its op and returns the bound call.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -40,28 +39,27 @@ class NumpyBackend(ReferenceBackend):
         self.native = native
 
     def bind(self, op: Op, arguments: dict[str, Any]) -> BoundCall:
-        bound = self._bind(op, arguments)
-        return bound if self.native is None or not isinstance(bound, NativeCall) else self.native.program([bound])
-
-    def bind_all(self, calls: list[tuple[Op, dict[str, Any]]]) -> list[BoundCall]:
-        """Bind a program; neighbours that are all compiled become one call into C."""
-        bound = [self._bind(op, arguments) for op, arguments in calls]
-        programs: list[BoundCall] = []
-        for is_native, group in itertools.groupby(bound, key=lambda call: isinstance(call, NativeCall)):
-            if is_native and self.native is not None:
-                programs.append(self.native.program(list(group)))  # type: ignore[arg-type]
-            else:
-                programs.extend(group)  # type: ignore[arg-type]
-        return programs
-
-    def _bind(self, op: Op, arguments: dict[str, Any]) -> BoundCall | NativeCall:
         self.check(op, arguments)
-        native = None if self.native is None else self.native.bind(op, arguments)
-        if native is not None:
-            return native
+        if self.native is not None and (call := self.native.bind(op, arguments)) is not None:
+            return call
         if op.name in IMPLEMENTATIONS:
             return IMPLEMENTATIONS[op.name](**arguments)
         return partial(op.reference, **arguments)
+
+    def bind_all(self, calls: list[tuple[Op, dict[str, Any]]]) -> list[BoundCall]:
+        """Bind a program; neighbours that are all compiled become one call into C."""
+        programs: list[BoundCall] = []
+        waiting: list[NativeCall] = []
+        for call in [*(self.bind(op, arguments) for op, arguments in calls), None]:
+            if isinstance(call, NativeCall):
+                waiting.append(call)
+                continue
+            if self.native is not None and waiting:
+                programs.append(self.native.program(waiting))
+                waiting = []
+            if call is not None:
+                programs.append(call)
+        return programs
 
 
 def _implements(name: str) -> Callable[[Callable[..., BoundCall]], Callable[..., BoundCall]]:

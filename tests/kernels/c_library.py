@@ -89,5 +89,6 @@ def run_kernel(
             packed.append(ctypes.c_void_p(value.ctypes.data))
     end = items(kernel, sizes)
     bounds = [0, *(int(share * end) for share in cuts), end]
-    for first, last in pairwise(bounds):
+    # The last part first: what one part writes into another shows.
+    for first, last in reversed(list(pairwise(bounds))):
         function(ctypes.c_longlong(first), ctypes.c_longlong(last), *packed)

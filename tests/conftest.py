@@ -21,7 +21,9 @@ from tests.kernels.nvrtc import WHEEL, library_path
 
 _KINDS = ("gpu", "nvrtc", "packaging", "peers")
 
+settings.register_profile("quick", deadline=None, derandomize=True)
 settings.register_profile("long", max_examples=2000, deadline=None)
+settings.load_profile("quick")
 
 _MISSING = pytest.StashKey[dict[str, str]]()
 _COUNTS = pytest.StashKey[Counter[str]]()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -207,7 +207,6 @@ def test_copy_in_another_dtype() -> None:
     assert network.get_weights()["0.weight"].any()
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
 @given(
     sizes=st.lists(st.integers(1, 9), min_size=2, max_size=5),
     activation=st.sampled_from(["relu", "leaky_relu", "elu", "sigmoid", "tanh", "softmax", "identity"]),

@@ -89,7 +89,7 @@ def test_softmax_and_layers_without_activation_have_no_dead_units(backend_name: 
 
 def test_saturated_units_by_hand(backend_name: str) -> None:
     sigmoid = four_units(gf.Sigmoid(), [0.0, -4.5, 2.5, -9.0], backend_name)
-    # sigmoid(x) > 0.95 from x = ln 19 = 2.944 on. Rows: 1, -3.5, 3.5, -8 and 2, -2.5, 4.5, -7; three of them are nearer to 0.
+    # sigmoid(x) > 0.95 from x = ln 19 = 2.944 on. Rows: 1, -3.5, 3.5, -8 and 2, -2.5, 4.5, -7; three are below.
     assert gf.flow.saturated_units(sigmoid, X) == {"1.Sigmoid": 5 / 8}
     tanh = four_units(gf.Tanh(), [0.0, -3.0, 3.0, -1.5], backend_name)
     # tanh(x) > 0.95 from x = 1.832 on. Rows: 1, -2, 4, -0.5 and 2, -1, 5, 0.5.

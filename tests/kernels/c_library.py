@@ -19,7 +19,7 @@ from gradflow.backends.sources import Kernel, kernels, source_text
 from gradflow.ops import Array
 
 COMPILER = shutil.which(os.environ.get("CC", "cc"))
-_FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared")
+_FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", *os.environ.get("CFLAGS", "").split())
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="gradflow-kernels-")
 
@@ -89,5 +89,6 @@ def run_kernel(
             packed.append(ctypes.c_void_p(value.ctypes.data))
     end = items(kernel, sizes)
     bounds = [0, *(int(share * end) for share in cuts), end]
-    for first, last in pairwise(bounds):
+    # The last part first: what one part writes into another shows.
+    for first, last in reversed(list(pairwise(bounds))):
         function(ctypes.c_longlong(first), ctypes.c_longlong(last), *packed)

@@ -2,9 +2,9 @@
 
     python -m tests.mutation [--processes 2] [file ...]
 
-Every kernel, every definition in the layers, losses and optimizers, and the NumPy backend's own forms are taken in turn;
-the exit status is 1 if a fault stays unnoticed that `EQUIVALENT` does not explain. It needs a C compiler and no GPU;
-column_sum.cu is CUDA's alone and is left to the GPU tests.
+Every kernel, every definition in the layers, losses and optimizers, and the NumPy backend's own forms are taken in
+turn; the exit status is 1 if a fault stays unnoticed that `EQUIVALENT` does not explain. It needs a C compiler and no
+GPU; column_sum.cu is CUDA's alone and is left to the GPU tests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 # Imported here, so that the forked processes need not do it again; gradflow itself is what they import anew.
 import hypothesis  # noqa: F401
 import numpy as np  # noqa: F401
-import numpy.testing
+import numpy.testing  # noqa: F401
 import pytest  # noqa: F401
 
 from tests.mutation.equivalent import EQUIVALENT
@@ -59,9 +59,10 @@ def copy_of_tree(folder: Path) -> Path:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, folder)
-    # A fault must be noticed by its numbers, not because a variable is left unused.
+    # A fault must be noticed by its numbers, not because a variable is left unused; a place outside an array traps.
     harness = folder / "tests" / "kernels" / "c_library.py"
-    harness.write_text(harness.read_text().replace('"-Werror", ', ""))
+    flags = '"-fsanitize=bounds", "-fsanitize-undefined-trap-on-error"'
+    harness.write_text(harness.read_text().replace('"-Werror"', flags))
     return folder
 
 

@@ -1,7 +1,7 @@
 """Small faults put into formulas, one at a time: made from the source itself, in C and in Python.
 
-A fault swaps an operator for its opposite, drops one of its two operands, turns a comparison, decides a condition, drops
-a function around its argument, changes a number, or deletes a call.
+A fault swaps an operator for its opposite, drops one of its two operands, turns a comparison, decides a condition,
+drops a function around its argument, changes a number, or deletes a call.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ class Case:
         magnitude: from the arguments before the call and the expected results after it, for each written array what
             its ulps are counted of: the size of the terms where terms cancel. Left out: the result itself.
         without: the kinds of shapes and values that the op cannot take, with the reason.
-        flushes: True where a result below the smallest normal number may come out as zero.
+        flushes: True where a result below the smallest normal number may come out as zero: exp(-x) is infinite there.
     """
 
     make: Callable[..., dict[str, Any]]
@@ -294,6 +294,9 @@ def _logits(draw: Draw) -> Array:
     if draw.rows > 4 and draw.columns > 3:
         logits[1, 1] = logits[1, 3] = logits[1].max() + 1  # a tie at the top: the first one counts
         logits[2] = 0
+    if draw.values == "inf" and draw.rows > 5 and draw.columns > 4:
+        logits[5] = np.arange(draw.columns)
+        logits[5, 4] = -np.inf  # where probabilities have a 0: 0 log 0 is 0
     return logits
 
 
@@ -472,7 +475,7 @@ CASES: dict[str, Case] = {
     "sigmoid_backward": Case(_backward(0, 1), 2, PRODUCTS),
     "tanh_forward": Case(_forward, 6, LIBRARY),
     "tanh_backward": Case(_backward(-1, 1), 2, PRODUCTS),
-    "softmax_forward": Case(_forward, 16, f"{LIBRARY}; {LOSS_SUMS}", flushes=True),
+    "softmax_forward": Case(_forward, 16, f"{LIBRARY}; {LOSS_SUMS}"),
     "softmax_backward": Case(_softmax_backward, 12, LOSS_SUMS, magnitude=_softmax_backward_terms),
     "gemm": Case(
         _gemm,
@@ -507,30 +510,27 @@ CASES: dict[str, Case] = {
     ),
     "binary_cross_entropy": Case(
         _binary_cross_entropy,
-        16,
+        10,
         f"log1p, logaddexp: {LIBRARY}; {LOSS_SUMS}",
         variants=LOSS_VARIANTS,
         magnitude=_binary_cross_entropy_terms,
         without={"empty": NO_ROWS},
-        flushes=True,
     ),
     "softmax_cross_entropy_labels": Case(
         _softmax_labels,
-        20,
+        14,
         f"exp, log: {LIBRARY}; {LOSS_SUMS}",
         variants=LOSS_VARIANTS,
         magnitude=_softmax_terms,
         without={"empty": NO_ROWS},
-        flushes=True,
     ),
     "softmax_cross_entropy_probabilities": Case(
         _softmax_probabilities,
-        20,
+        14,
         f"exp, log: {LIBRARY}; {LOSS_SUMS}",
         variants=LOSS_VARIANTS,
         magnitude=_softmax_terms,
         without={"empty": NO_ROWS},
-        flushes=True,
     ),
     "gradient_descent": Case(_optimizer(), 3, PRODUCTS, variants=OPTIMIZER_VARIANTS, magnitude=_gradient_descent_terms),
     "momentum": Case(
@@ -541,14 +541,14 @@ CASES: dict[str, Case] = {
     ),
     "adam": Case(
         _adam(),
-        12,
+        8,
         f"{PRODUCTS}; 1 - beta^t cancels in the definition, by up to 5 ulp in float64",
         variants=(*OPTIMIZER_VARIANTS, {"decayed": 0.3, "step": 1}),
         magnitude=_adam_terms,
     ),
     "adamw": Case(
         _adam(decay=0.4),
-        12,
+        8,
         f"{PRODUCTS}; 1 - beta^t cancels in the definition, by up to 5 ulp in float64",
         variants=(*OPTIMIZER_VARIANTS, {"decayed": 0.3, "step": 1}),
         magnitude=_adam_terms,
@@ -561,7 +561,7 @@ CASES: dict[str, Case] = {
         magnitude=_chunk_squares_terms,
     ),
     "clip_scale": Case(
-        _clip_scale, 8, "float64 sums of up to 4096 terms in any order", variants=({"share": 0.25}, {"share": 1.5})
+        _clip_scale, 16, "float64 sums of up to 4096 terms in any order", variants=({"share": 0.25}, {"share": 1.5})
     ),
     "dropout": Case(
         _dropout,

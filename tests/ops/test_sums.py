@@ -11,7 +11,7 @@ from tests.ops.targets import TARGETS, BackendTarget, CTarget, make_target
 
 # A block takes 32 columns and 32 lanes of rows on a GPU, and the C form 64 columns.
 ROWS = (1, 2, 31, 32, 33, 65)
-COLUMNS = (1, 2, 31, 32, 33, 63, 64, 65, 129)
+COLUMNS = (1, 2, 31, 32, 33, 63, 64, 65, 129, 400)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ __all__ = ["DROPOUT_STREAM", "SHUFFLE_STREAM", "WEIGHT_STREAM", "RandomNumbers",
 WEIGHT_STREAM, DROPOUT_STREAM, SHUFFLE_STREAM = 0x01000000, 0x02000000, 0x03000000
 
 _LOW_WORD = np.uint64(0xFFFFFFFF)
-_SHUFFLE_ROUNDS = 24
 
 
 def philox(n: int, *, seed: int, stream: int, step: int = 0) -> np.ndarray:
@@ -59,8 +58,8 @@ def shuffled_rows(n: int, *, seed: int, epoch: int) -> np.ndarray:
     through again until it falls inside: Mitchell, Stokes, Frank & Holmes (2021), "Bandwidth-optimal random shuffling
     for GPUs", section 3. kernels/shuffle.h names the variant.
     """
-    keys = philox(_SHUFFLE_ROUNDS, seed=seed, stream=SHUFFLE_STREAM, step=epoch)
     bits = max(n - 1, 0).bit_length()
+    keys = philox(24 if bits <= 10 else 8, seed=seed, stream=SHUFFLE_STREAM, step=epoch)
     low_bits = (bits + 1) // 2
     low_mask, high_mask = np.uint32(2**low_bits - 1), np.uint32(2 ** (bits - low_bits) - 1)
 

@@ -15,7 +15,7 @@
    1 - beta^t is -expm1(t log(beta)), which keeps its digits in float32 where beta is close to 1. */
 
 typedef struct {
-  real rate, beta1, one_minus_beta1, beta2, one_minus_beta2, epsilon, correction1, root_correction2;
+  real rate, beta1, one_minus_beta1, beta2, one_minus_beta2, epsilon, inverse_correction1, inverse_root_correction2;
 } gf_adam_step;
 
 GF_FUNCTION gf_adam_step gf_make_adam_step(const double *hyper, gf_index step) {
@@ -26,15 +26,16 @@ GF_FUNCTION gf_adam_step gf_make_adam_step(const double *hyper, gf_index step) {
   adam.beta2 = (real)hyper[3];
   adam.one_minus_beta2 = (real)(1 - hyper[3]);
   adam.epsilon = (real)hyper[4];
-  adam.correction1 = -gf_expm1((real)(step * hyper[5]));
-  adam.root_correction2 = gf_sqrt(-gf_expm1((real)(step * hyper[6])));
+  adam.inverse_correction1 = 1 / -gf_expm1((real)(step * hyper[5]));
+  adam.inverse_root_correction2 = 1 / gf_sqrt(-gf_expm1((real)(step * hyper[6])));
   return adam;
 }
 
 GF_FUNCTION real gf_adam_change(gf_adam_step adam, real g, real *first_moment, real *second_moment) {
   const real m = *first_moment = adam.beta1 * *first_moment + adam.one_minus_beta1 * g;
   const real v = *second_moment = adam.beta2 * *second_moment + adam.one_minus_beta2 * g * g;
-  return adam.rate * ((m / adam.correction1) / (gf_sqrt(v) / adam.root_correction2 + adam.epsilon));
+  const real deviation = gf_sqrt(v) * adam.inverse_root_correction2;
+  return adam.rate * (m * adam.inverse_correction1 / (deviation + adam.epsilon));
 }
 
 GF_KERNEL(adam, real *parameters, const real *gradients, real *first_moment, real *second_moment,

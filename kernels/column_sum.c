@@ -5,7 +5,7 @@
    for 64 columns at a time, so that memory is read along the rows. */
 
 GF_KERNEL(column_sum, const real *x, real *sums, gf_index rows, gf_index columns) {
-  for (gf_index first = begin; first < end; first += 64) {
+  GF_BLOCKS(first, columns, 64) {
     const gf_index width = end - first < 64 ? end - first : 64;
     accumulator sum[64] = {0};
     for (gf_index row = 0; row < rows; row++) {

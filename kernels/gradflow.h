@@ -13,28 +13,34 @@
      GF_COLUMNS(j, columns)                  the columns of that row: shared out over the warp
      gf_row_sum(v), gf_row_max(v)            combine what the lanes of a row found (C: one lane)
      GF_ONCE_PER_ROW                         what one lane does for its row
+     GF_BLOCKS(first, n, width)              the first of every `width` of n items (C only)
 
-   A kernel holds exactly one GF_FOR or one GF_ROWS. Its argument names are those of the op it
-   implements; `n` is the number of elements of its first array, `rows` and `columns` its shape. */
+   A kernel holds exactly one GF_FOR, GF_ROWS or GF_BLOCKS, whose second argument is the size of its range.
+   Its argument names are those of the op it implements; `n` is the number of elements of its first array,
+   `rows` and `columns` its shape. */
 
 typedef double accumulator; /* what long sums are kept in */
 typedef long long gf_index;
 typedef unsigned int gf_word;            /* 32 bits */
 typedef unsigned long long gf_long_word; /* 64 bits */
 
-#define gf_exp GF_MATH(exp)
-#define gf_expm1 GF_MATH(expm1)
 #define gf_fabs GF_MATH(fabs)
 #define gf_log GF_MATH(log)
 #define gf_log1p GF_MATH(log1p)
 #define gf_sqrt GF_MATH(sqrt)
-#define gf_tanh GF_MATH(tanh)
 
 #ifdef __CUDACC__
 #define GF_FUNCTION __device__ __forceinline__
+#define gf_exp GF_MATH(exp)
+#define gf_expm1 GF_MATH(expm1)
+#define gf_tanh GF_MATH(tanh)
 #else
 #include <math.h>
 #define GF_FUNCTION static inline
+#include "vector_math.h"
+#define gf_exp(x) _Generic((real)0, float: gf_exp_float, double: exp)(x)
+#define gf_expm1(x) _Generic((real)0, float: gf_expm1_float, double: expm1)(x)
+#define gf_tanh(x) _Generic((real)0, float: gf_tanh_float, double: tanh)(x)
 #endif
 
 /* The larger value; a NaN wins from either side. */
@@ -78,12 +84,16 @@ GF_FUNCTION gf_index gf_row_min_index(gf_index value) {
 
 #else
 
-#define GF_KERNEL(name, ...) void name(gf_index begin, gf_index end, __VA_ARGS__)
+#ifndef GF_LINKAGE
+#define GF_LINKAGE
+#endif
+#define GF_KERNEL(name, ...) GF_LINKAGE void name(gf_index begin, gf_index end, __VA_ARGS__)
 
 /* Iterations are independent, also where an output stands in the place of an input. */
 #define GF_FOR(i, n) (void)(n); _Pragma("GCC ivdep") for (gf_index i = begin; i < end; i++)
 #define GF_ROWS(row, rows) (void)(rows); for (gf_index row = begin; row < end; row++)
 #define GF_COLUMNS(j, columns) _Pragma("GCC ivdep") for (gf_index j = 0; j < (columns); j++)
+#define GF_BLOCKS(first, n, width) (void)(n); for (gf_index first = begin; first < end; first += width)
 #define GF_ONCE_PER_ROW
 
 #define gf_row_sum(value) (value)

@@ -45,7 +45,8 @@ def _make(name: str) -> ReferenceBackend:
 
         return CupyBackend()
     if name == "numpy":
+        from gradflow.backends.native import native_library
         from gradflow.backends.numpy import NumpyBackend
 
-        return NumpyBackend()
+        return NumpyBackend(native_library())
     return ReferenceBackend()

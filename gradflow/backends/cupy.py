@@ -147,7 +147,7 @@ class CupyBackend(ReferenceBackend):
         """The compiled kernel: one module for each file and element type, compiled when first needed."""
         key = (kernel.file, real)
         if key not in self._modules:
-            module = cupy.RawModule(code=source_text(kernel.file, real), options=("--std=c++17",))
+            module = cupy.RawModule(code=source_text(kernel.file, real.name), options=("--std=c++17",))
             try:
                 module.compile()
             except Exception as error:
@@ -161,7 +161,7 @@ class CupyBackend(ReferenceBackend):
 
 def _pack(kernel: Kernel, parameter: Any, value: Any, real: np.dtype) -> Any:
     """An argument as the kernel takes it: the array itself, a null pointer, or a scalar of the right type."""
-    dtype = parameter.dtype(real)
+    dtype = parameter.dtype(real.name)
     if not parameter.is_pointer:
         return dtype.type(value)
     if value is None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gradflow.backends.native import NativeCall, NativeLibrary
 from gradflow.backends.reference import BoundCall, ReferenceBackend
 from gradflow.ops import EPOCH, FIRST_BAD_STEP, POSITION, STEP, Array, Op, has_diverged
 from gradflow.random import shuffled_rows
@@ -26,15 +27,39 @@ _BLOCK = 16384  # elements of a flat vector that are worked off together: five s
 
 
 class NumpyBackend(ReferenceBackend):
-    """Arrays are NumPy's; ops write into preallocated arrays and make no copies."""
+    """Arrays are NumPy's; ops write into preallocated arrays and make no copies.
+
+    Args:
+        native: the compiled kernels; None runs every op in NumPy.
+    """
 
     name = "numpy"
 
+    def __init__(self, native: NativeLibrary | None) -> None:
+        self.native = native
+
     def bind(self, op: Op, arguments: dict[str, Any]) -> BoundCall:
         self.check(op, arguments)
+        if self.native is not None and (call := self.native.bind(op, arguments)) is not None:
+            return call
         if op.name in IMPLEMENTATIONS:
             return IMPLEMENTATIONS[op.name](**arguments)
         return partial(op.reference, **arguments)
+
+    def bind_all(self, calls: list[tuple[Op, dict[str, Any]]]) -> list[BoundCall]:
+        """Bind a program; neighbours that are all compiled become one call into C."""
+        programs: list[BoundCall] = []
+        waiting: list[NativeCall] = []
+        for call in [*(self.bind(op, arguments) for op, arguments in calls), None]:
+            if isinstance(call, NativeCall):
+                waiting.append(call)
+                continue
+            if self.native is not None and waiting:
+                programs.append(self.native.program(waiting))
+                waiting = []
+            if call is not None:
+                programs.append(call)
+        return programs
 
 
 def _implements(name: str) -> Callable[[Callable[..., BoundCall]], Callable[..., BoundCall]]:

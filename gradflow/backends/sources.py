@@ -1,4 +1,7 @@
-"""Finding and reading the kernels in ``kernels/``: one source for CUDA's compiler and for C's."""
+"""Finding and reading the kernels in ``kernels/``: one source for CUDA's compiler and for C's.
+
+The build of the C kernels reads this file by itself, so it imports nothing but the standard library.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,19 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from gradflow.errors import BackendError
-
-__all__ = ["Kernel", "Language", "Parameter", "kernel_folder", "kernels", "source_text"]
+__all__ = ["Kernel", "Language", "Parameter", "c_library_text", "kernel_folder", "kernels", "source_text"]
 
 Language = Literal["cuda", "c"]
 
-_DTYPES: dict[str, np.dtype] = {
-    "accumulator": np.dtype(np.float64),
-    "double": np.dtype(np.float64),
-    "gf_index": np.dtype(np.int64),
-    "gf_word": np.dtype(np.uint32),
-    "gf_long_word": np.dtype(np.uint64),
-    "int": np.dtype(np.int32),
+_DTYPES = {
+    "accumulator": "float64",
+    "double": "float64",
+    "gf_index": "int64",
+    "gf_word": "uint32",
+    "gf_long_word": "uint64",
+    "int": "int32",
 }
+_REALS = {"float32": ("float", "function##f"), "float64": ("double", "function")}
 
 
 @dataclass(frozen=True)
@@ -34,30 +34,37 @@ class Parameter:
     c_type: str
     is_pointer: bool
 
-    def dtype(self, real: np.dtype) -> np.dtype:
-        """The NumPy dtype of the value, or of what the pointer points to."""
-        return np.dtype(real) if self.c_type == "real" else _DTYPES[self.c_type]
+    def dtype(self, real: str) -> str:
+        """The name of the NumPy dtype of the value, or of what the pointer points to."""
+        return real if self.c_type == "real" else _DTYPES[self.c_type]
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel: the op it implements, the file it stands in, and its arguments."""
+    """A kernel: the op it implements, the file it stands in, its arguments, and the size of its range in C."""
 
     name: str
     file: Path
     parameters: tuple[Parameter, ...]
+    items: str
 
 
 @cache
 def kernel_folder() -> Path:
-    """The folder of the kernel sources: inside the installed package, or beside it in a source tree."""
+    """The folder of the kernel sources: inside the installed package, or beside it in a source tree.
+
+    Raises:
+        FileNotFoundError: if it is in neither place.
+    """
     package = Path(__file__).resolve().parent.parent
     installed, beside = package / "kernels", package.parent / "kernels"
     if (installed / "gradflow.h").is_file():
         return installed
     if (package.parent / "pyproject.toml").is_file() and (beside / "gradflow.h").is_file():
         return beside
-    raise BackendError(f"gradflow's kernel sources are missing: expected them in {installed}; reinstall gradflow-mlp")
+    raise FileNotFoundError(
+        f"gradflow's kernel sources are missing: expected them in {installed}; reinstall gradflow-mlp"
+    )
 
 
 @cache
@@ -68,33 +75,78 @@ def kernels(language: Language) -> dict[str, Kernel]:
         files |= {path.stem: path for path in sorted(kernel_folder().glob("*.c"))}
     found = {}
     for path in files.values():
-        for name, parameters in re.findall(r"GF_KERNEL\((\w+),\s*([^)]*)\)", path.read_text()):
-            found[name] = Kernel(name, path, tuple(map(_parse_parameter, parameters.split(","))))
+        for name, parameters, body in re.findall(
+            r"^GF_KERNEL\((\w+),\s*([^)]*)\) \{(.*?)^\}", path.read_text(), flags=re.MULTILINE | re.DOTALL
+        ):
+            found[name] = Kernel(name, path, tuple(map(_parse_parameter, parameters.split(","))), _range_size(body))
     return found
 
 
 def _parse_parameter(declaration: str) -> Parameter:
-    c_type, name = re.fullmatch(r"\s*(?:const\s+)?(\w+)\s*(\*?\s*\w+)\s*", declaration).groups()  # type: ignore[union-attr]
-    return Parameter(name.lstrip("* "), c_type, name.startswith("*"))
+    match = re.fullmatch(r"\s*(?:const\s+)?(\w+)\s*(\*?)\s*(\w+)\s*", declaration)
+    assert match is not None, declaration
+    c_type, star, name = match.groups()
+    return Parameter(name, c_type, bool(star))
+
+
+def _range_size(body: str) -> str:
+    """The second argument of the kernel's GF_FOR, GF_ROWS or GF_BLOCKS; for a CUDA form of its own, none."""
+    match = re.search(r"GF_(?:FOR|ROWS|BLOCKS)\(\w+, ((?:[^(),]|\([^()]*\))+)", body)
+    return match[1] if match else ""
+
+
+def _with_headers(path: Path, included: set[str]) -> str:
+    """A file with gradflow's headers put in as text, each once."""
+
+    def include(match: re.Match[str]) -> str:
+        header = match[1]
+        if header in included:
+            return ""
+        included.add(header)
+        return _with_headers(path.parent / header, included)
+
+    return re.sub(r'^#include "(\w+\.h)"\n', include, path.read_text(), flags=re.MULTILINE)
+
+
+def _element_type(real: str) -> str:
+    c_type, function = _REALS[real]
+    return f"typedef {c_type} real;\n#define GF_MATH(function) {function}\n"
 
 
 @cache
-def source_text(file: Path, real: np.dtype) -> str:
-    """A kernel file for one element type, with gradflow's headers put in as text.
+def source_text(file: Path, real: str) -> str:
+    """A kernel file for one element type, "float32" or "float64", with gradflow's headers put in as text.
 
     CuPy's kernel cache hashes the source and the options, not what an include path finds.
     """
+    return _element_type(real) + _with_headers(file, set())
+
+
+def c_library_text(real: str, table: str) -> str:
+    """All kernels for the C compiler and one element type, as one source.
+
+    It defines ``const gf_entry table[]``, which ends with a null entry: the name of each kernel, and a function that
+    takes its arguments as an array of gf_value (backends/native.h) and runs the kernel over its whole range.
+    """
     included: set[str] = set()
+    library = kernels("c")
+    parts = [_element_type(real), "#define GF_LINKAGE static\n"]
+    parts += [_with_headers(file, included) for file in dict.fromkeys(kernel.file for kernel in library.values())]
+    parts += ['#include "native.h"\n']
+    parts += [_caller(kernel) for kernel in library.values()]
+    entries = "".join(f'  {{"{name}", call_{name}}},\n' for name in library)
+    parts += [f"const gf_entry {table}[] = {{\n{entries}  {{0, 0}},\n}};\n"]
+    return "\n".join(parts)
 
-    def read(path: Path) -> str:
-        def include(match: re.Match[str]) -> str:
-            header = match[1]
-            if header in included:
-                return ""
-            included.add(header)
-            return read(path.parent / header)
 
-        return re.sub(r'^#include "(\w+\.h)"\n', include, path.read_text(), flags=re.MULTILINE)
-
-    c_type, function = {"float32": ("float", "function##f"), "float64": ("double", "function")}[np.dtype(real).name]
-    return f"typedef {c_type} real;\n#define GF_MATH(function) {function}\n{read(file)}"
+def _caller(kernel: Kernel) -> str:
+    lines = [f"static void call_{kernel.name}(const gf_value *values) {{"]
+    for place, parameter in enumerate(kernel.parameters):
+        if parameter.is_pointer:
+            lines.append(f"  {parameter.c_type} *{parameter.name} = values[{place}].pointer;")
+        else:
+            field = "number" if parameter.dtype("float64") == "float64" else "integer"
+            value = f"({parameter.c_type})values[{place}].{field}"
+            lines.append(f"  const {parameter.c_type} {parameter.name} = {value};")
+    names = ", ".join(parameter.name for parameter in kernel.parameters)
+    return "\n".join([*lines, f"  {kernel.name}(0, {kernel.items}, {names});", "}\n"])

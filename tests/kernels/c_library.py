@@ -60,7 +60,7 @@ def compiled(file: Path, real: np.dtype) -> ctypes.CDLL:
     assert COMPILER is not None
     source = Path(_FOLDER.name) / f"{file.stem}_{real.name}.c"
     library = source.with_suffix(".so")
-    source.write_text(source_text(file, real))
+    source.write_text(source_text(file, real.name))
     done = subprocess.run(
         [COMPILER, *_FLAGS, str(source), "-o", str(library), "-lm"], capture_output=True, text=True, check=False
     )
@@ -79,7 +79,7 @@ def run_kernel(
     function.restype = None
     packed = []
     for parameter in kernel.parameters:
-        value, dtype = values[parameter.name], parameter.dtype(real)
+        value, dtype = values[parameter.name], np.dtype(parameter.dtype(real.name))
         if not parameter.is_pointer:
             packed.append(_SCALARS[dtype.name](value))
         elif value is None:

@@ -25,7 +25,7 @@ def compile_for(source: str, architecture: int) -> tuple[bool, str]:
 def test_compiles_without_a_warning(name: str) -> None:
     path = Path(kernel_folder() / name)
     for dtype, architecture in product((np.float32, np.float64), ARCHITECTURES):
-        compiled, log = compile_for(source_text(path, np.dtype(dtype)), architecture)
+        compiled, log = compile_for(source_text(path, dtype), architecture)
         assert compiled, f"compute_{architecture}, {np.dtype(dtype).name}:\n{log}"
         assert log.strip() == "", f"compute_{architecture}, {np.dtype(dtype).name}:\n{log}"
 

@@ -81,7 +81,7 @@ GF_KERNEL(words, gf_word *out, gf_word block, gf_word stream, gf_long_word step,
 
 @pytest.fixture
 def philox_kernel(tmp_path: Path) -> Path:
-    for header in ("gradflow.h", "philox.h"):
+    for header in ("gradflow.h", "vector_math.h", "philox.h"):
         shutil.copy(kernel_folder() / header, tmp_path)
     (tmp_path / "words.cu").write_text(PHILOX_KERNEL)
     return tmp_path / "words.cu"
@@ -114,7 +114,7 @@ def test_philox_on_the_gpu_gives_the_published_words(
     import cupy
 
     words = cupy.zeros(4, cupy.uint32)
-    module = cupy.RawModule(code=source_text(philox_kernel, np.dtype(np.float32)), options=("--std=c++17",))
+    module = cupy.RawModule(code=source_text(philox_kernel, "float32"), options=("--std=c++17",))
     step, seed = np.uint64(counter[3] << 32 | counter[2]), np.uint64(key[1] << 32 | key[0])
     arguments = (words, np.uint32(counter[0]), np.uint32(counter[1]), step, seed)
     module.get_function("words")((1,), (32,), arguments)
@@ -235,3 +235,19 @@ def test_every_row_comes_at_every_place_and_after_every_other_equally_often(n: i
     np.add.at(pairs, (orders[:, :-1].ravel(), orders[:, 1:].ravel()), 1)
     off_diagonal = pairs[~np.eye(n, dtype=bool)]
     assert chi_square(off_diagonal) < chi_square_limit(n * (n - 1) - 1)
+
+
+def test_the_fewer_rounds_of_large_data_shuffle_as_well() -> None:
+    n, trials, parts = 1100, 2000, 20
+    orders = np.array([shuffled_rows(n, seed=18, epoch=epoch) for epoch in range(trials)])
+    part_of = np.arange(n) * parts // n
+    for place in (0, 1, 549, 1098):
+        here, behind = part_of[orders[:, place]], part_of[orders[:, place + 1]]
+        assert chi_square(np.bincount(here, minlength=parts)) < chi_square_limit(parts - 1)
+        # A row cannot follow itself: pairs within a part are rarer by one in n / parts.
+        pairs = np.bincount(here * parts + behind, minlength=parts**2).astype(float)
+        expected = np.full((parts, parts), trials * (n / parts) / (n - 1) / parts)
+        expected[np.diag_indices(parts)] *= 1 - parts / n
+        assert ((pairs - expected.ravel()) ** 2 / expected.ravel()).sum() < chi_square_limit(parts**2 - 1)
+    steps = np.diff(orders[:, :50], axis=1) % n
+    assert chi_square(np.bincount(steps.ravel(), minlength=n)[1:]) < chi_square_limit(n - 2)

@@ -96,7 +96,7 @@ def test_kernels_load_where_there_is_no_repository(installed: Path) -> None:
 import json, numpy
 from gradflow.backends.sources import kernel_folder, kernels, source_text
 files = {kernel.file for language in ("cuda", "c") for kernel in kernels(language).values()}
-texts = [source_text(file, numpy.dtype(real)) for file in files for real in ("float32", "float64")]
+texts = [source_text(file, real) for file in files for real in ("float32", "float64")]
 print(json.dumps([str(kernel_folder()), sorted(file.name for file in files), min(map(len, texts))]))
 """
     folder, files, shortest = json.loads(_python(installed, code))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -13,36 +14,43 @@ from tests.ops.cases import CASES
 from tests.ops.targets import make_target
 from tests.ops.test_parity import FUSED, KINDS, test_bias_and_activation_in_one_kernel, test_definition
 
-_TESTS = (
-    "tests/ops/test_sums.py",
-    "tests/ops/test_random.py",
-    "tests/kernels/test_ranges.py",
-    "tests/layers",
-    "tests/losses",
-    "tests/optimizers",
-)
+_TESTS_OF_KERNELS = ("tests/ops/test_sums.py", "tests/ops/test_random.py", "tests/kernels/test_ranges.py")
+_TESTS_OF_DEFINITIONS = ("tests/layers", "tests/losses", "tests/optimizers", *_TESTS_OF_KERNELS)
 
 
 def notices(file: str) -> bool:
     """Whether a test fails: first the ops of the file against their counterparts, then the other tests of ops."""
     path = Path(file)
     ops = ops_of(path)
+    _limit_processor_time(60)
     try:
         compare("numpy" if path.name == "numpy.py" else "c", ops)
         if path.suffix == ".py":
             compare("numpy", ops)
     except Exception:
         return True
-    arguments = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not gpu", *_TESTS]
-    return pytest.main(arguments) not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+    _limit_processor_time(300)
+    tests = _TESTS_OF_DEFINITIONS if path.suffix == ".py" else _TESTS_OF_KERNELS
+    return pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not gpu", *tests]) != pytest.ExitCode.OK
+
+
+def _limit_processor_time(seconds: int) -> None:
+    """A fault that loops for ever is noticed."""
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
 
 
 def ops_of(file: Path) -> list[str]:
     """The ops that a file defines or implements; for what several share, all that share it."""
     if file.suffix != ".py":
-        including = {file.name} | {
-            path.name for path in kernel_folder().glob("*.c*") if f'"{file.name}"' in path.read_text()
-        }
+        including: set[str] = set()
+        found = {file.name}
+        while found:
+            including |= found
+            found = {
+                path.name
+                for path in kernel_folder().iterdir()
+                if any(f'#include "{name}"' in path.read_text() for name in found)
+            } - including
         names = [name for name, kernel in kernels("c").items() if kernel.file.name in including]
         return sorted({name if name in OPS else name.removeprefix("bias_") for name in names})
     if file.name == "numpy.py":

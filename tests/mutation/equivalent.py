@@ -2,4 +2,29 @@
 
 from __future__ import annotations
 
-EQUIVALENT: dict[str, str] = {}
+_ZERO = "the other branch gives 0 at 0 too"
+_SAME = "both branches give the same where the two sides are equal"
+_ORDER = "a row's columns are walked in order, so that a later one is never the first"
+
+EQUIVALENT: dict[str, str] = {
+    "kernels/clip.cu: const gf_index first = row * chunk, length = n - first < chunk ? n - first : chunk;  ->  "
+    "const gf_index first = row * chunk, length = n - first <= chunk ? n - first : chunk;": _SAME,
+    "kernels/clip.cu: GF_ONCE_PER_ROW gradient_scale[row] = norm > clip_norm ? (real)(clip_norm / norm) : 1;  ->  "
+    "GF_ONCE_PER_ROW gradient_scale[row] = norm >= clip_norm ? (real)(clip_norm / norm) : 1;": _SAME,
+    "kernels/sum.cu: const gf_index first = row * chunk, length = n - first < chunk ? n - first : chunk;  ->  "
+    "const gf_index first = row * chunk, length = n - first <= chunk ? n - first : chunk;": _SAME,
+    "kernels/elu.cu: GF_FUNCTION real elu(real x, real alpha) { return x <= 0 ? alpha * gf_expm1(x) : x; }  ->  "
+    "GF_FUNCTION real elu(real x, real alpha) { return x < 0 ? alpha * gf_expm1(x) : x; }": _ZERO,
+    "kernels/leaky_relu.cu: GF_FUNCTION real leaky_relu(real x, real slope) { return x <= 0 ? slope * x : x; }  ->  "
+    "GF_FUNCTION real leaky_relu(real x, real slope) { return x < 0 ? slope * x : x; }": _ZERO,
+    "kernels/relu.cu: GF_FUNCTION real relu(real x) { return x <= 0 ? 0 : x; }  ->  "
+    "GF_FUNCTION real relu(real x) { return x < 0 ? 0 : x; }": _ZERO,
+    "kernels/softmax_cross_entropy.cu: if (z[j] == largest && j < first_largest) first_largest = j;  ->  "
+    "if (z[j] == largest && j <= first_largest) first_largest = j;": _ORDER,
+    "kernels/softmax_cross_entropy.cu: if (t[j] == largest_target && j < label) label = j;  ->  "
+    "if (t[j] == largest_target && j <= label) label = j;": _ORDER,
+    "kernels/column_sum.c: const gf_index width = end - first < 64 ? end - first : 64;  ->  "
+    "const gf_index width = end - first <= 64 ? end - first : 64;": _SAME,
+    "kernels/shuffle.h: gf_word bits = 0;  ->  "
+    "gf_word bits = 1;": "one row stays where it is, however often it is sent through",
+}

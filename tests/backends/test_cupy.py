@@ -203,7 +203,7 @@ def test_out_of_memory_leaves_the_network_usable(simgpu: Any) -> None:
     try:
         # The second is what comes where CuPy's pool is turned off.
         kinds = (cupy.cuda.memory.OutOfMemoryError, cupy.cuda.runtime.CUDARuntimeError)
-        with pytest.raises(kinds, match="(?i)out of memory"):
+        with pytest.raises(kinds, match=r"(?i)out of memory"):
             trainer.fit(np.tile(X, (2000, 1)), np.tile(LABELS, 2000), epochs=1)
     finally:
         simgpu.clear()

@@ -14,6 +14,7 @@ import cupy
 import cupy.cublas
 import numpy as np
 
+from gradflow.backends.fusion import fuse_bias_and_activation
 from gradflow.backends.reference import BoundCall, ReferenceBackend
 from gradflow.backends.sources import Kernel, kernels, source_text
 from gradflow.errors import BackendError
@@ -100,24 +101,7 @@ class CupyBackend(ReferenceBackend):
         return self._bind_kernel(op.name, op.sizes(arguments), arguments)
 
     def bind_all(self, calls: list[tuple[Op, dict[str, Any]]]) -> list[BoundCall]:
-        """Bind a program; a bias and the activation that follows it in the same array are one kernel."""
-        bound = []
-        waiting = list(reversed(calls))
-        while waiting:
-            op, arguments = waiting.pop()
-            if op.name == "add_bias" and waiting:
-                activation, activation_arguments = waiting[-1]
-                fused = f"bias_{activation.name}"
-                in_place = activation_arguments.get("x") is activation_arguments.get("y") is arguments["y"]
-                if fused in kernels("cuda") and in_place:
-                    waiting.pop()
-                    self.check(op, arguments)
-                    self.check(activation, activation_arguments)
-                    merged = activation_arguments | {"x": arguments["x"], "bias": arguments["bias"]}
-                    bound.append(self._bind_kernel(fused, op.sizes(arguments), merged))
-                    continue
-            bound.append(self.bind(op, arguments))
-        return bound
+        return super().bind_all(fuse_bias_and_activation(calls, kernels("cuda")))
 
     def _bind_kernel(self, name: str, sizes: Mapping[str, int], arguments: Mapping[str, Any]) -> BoundCall:
         if name not in kernels("cuda"):

@@ -6,6 +6,7 @@ A program of such ops is one call into C, which releases Python's lock while it 
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -17,9 +18,9 @@ from gradflow.backends.blas import Blas, numpy_blas
 from gradflow.backends.sources import Kernel, kernels
 from gradflow.ops import Op
 
-__all__ = ["NativeCall", "NativeLibrary", "NativeProgram", "native_library"]
+__all__ = ["INSTRUCTIONS", "NativeCall", "NativeLibrary", "NativeProgram", "native_library"]
 
-_INSTRUCTIONS = ("avx512", "avx2", "baseline")
+INSTRUCTIONS = ("avx512", "avx2", "baseline")
 _NO_TRANSPOSE, _TRANSPOSE = 111, 112
 
 
@@ -65,7 +66,8 @@ class NativeLibrary:
 
     Attributes:
         path: its file.
-        instructions: the instruction set whose kernels are used: "baseline", "avx2" or "avx512".
+        supported: the instruction sets that were built and that this processor has, the fastest first.
+        instructions: the one whose kernels are used: "baseline", "avx2" or "avx512".
         blas: the BLAS for matrix products; None leaves these to NumPy.
     """
 
@@ -75,8 +77,12 @@ class NativeLibrary:
         self._library.gf_find.restype = ctypes.c_void_p
         self._library.gf_run.argtypes = [ctypes.POINTER(_Call), ctypes.c_longlong]
         self._library.gf_run.restype = None
-        supported = [name for name in _INSTRUCTIONS if self._library.gf_supports(name.encode())]
-        self.instructions = instructions or next(name for name in supported if self._find("copy", "float32", name))
+        self.supported = [
+            name
+            for name in INSTRUCTIONS
+            if self._library.gf_supports(name.encode()) and self._find("copy", "float32", name)
+        ]
+        self.instructions = instructions or self.supported[0]
         self.blas = blas if blas is not None and self._multiplies(blas) else None
 
     def _find(self, name: str, real: str, instructions: str) -> int | None:
@@ -147,7 +153,12 @@ def _real_dtype(kernel: Kernel, values: Mapping[str, Any]) -> str:
 
 @cache
 def native_library() -> NativeLibrary | None:
-    """The library of compiled kernels that was built with the package; None if there is none."""
+    """The library of compiled kernels that was built with the package; None if there is none.
+
+    The environment variable GRADFLOW_NATIVE=0 leaves it out.
+    """
+    if os.environ.get("GRADFLOW_NATIVE") == "0":
+        return None
     for path in sorted(Path(__file__).parent.glob("_native*.so")) + sorted(Path(__file__).parent.glob("_native*.pyd")):
         try:
             return NativeLibrary(path, numpy_blas())

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from gradflow.backends.fusion import fuse_bias_and_activation
 from gradflow.backends.native import NativeCall, NativeLibrary
 from gradflow.backends.reference import BoundCall, ReferenceBackend
+from gradflow.backends.sources import kernels
 from gradflow.ops import EPOCH, FIRST_BAD_STEP, POSITION, STEP, Array, Op, has_diverged
 from gradflow.random import shuffled_rows
 
@@ -48,13 +50,16 @@ class NumpyBackend(ReferenceBackend):
 
     def bind_all(self, calls: list[tuple[Op, dict[str, Any]]]) -> list[BoundCall]:
         """Bind a program; neighbours that are all compiled become one call into C."""
+        if self.native is None:
+            return super().bind_all(calls)
+        calls = fuse_bias_and_activation(calls, kernels("c"))
         programs: list[BoundCall] = []
         waiting: list[NativeCall] = []
         for call in [*(self.bind(op, arguments) for op, arguments in calls), None]:
             if isinstance(call, NativeCall):
                 waiting.append(call)
                 continue
-            if self.native is not None and waiting:
+            if waiting:
                 programs.append(self.native.program(waiting))
                 waiting = []
             if call is not None:

@@ -16,6 +16,9 @@ CONVERGENCE_EPOCHS = 10
 class EarlyStopping:
     """Stop once a value has not become better for ``patience`` epochs, and restore the weights of the best epoch.
 
+    These are the weights at its end for a value on validation data, and those that it began with for a training value,
+    which is measured while the epoch runs.
+
     Values whose name ends in "accuracy" are better when larger, all others when smaller.
 
     Args:

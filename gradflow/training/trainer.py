@@ -219,7 +219,7 @@ class _Loop:
         validating = None
         if validation is not None:
             validating = evaluation_pass(objective, validation, RunStatus(backend), status.sums[2:])
-        best_parameters = backend.empty(network.n_parameters, network.dtype)
+        best_parameters, first_parameters = (backend.empty(network.n_parameters, network.dtype) for _ in range(2))
         backend.copy(network.parameters, best_parameters)
         interrupted = status.read()
         status.begin(epoch=interrupted.epoch + (interrupted.position > 0))
@@ -230,6 +230,7 @@ class _Loop:
         began = time.perf_counter()
         with Interruption() as interruption:
             for epoch in range(1, self._epochs + 1):
+                backend.copy(network.parameters, first_parameters)
                 finished = training.run(lambda: interruption.requested)
                 if validating is not None and finished:
                     validating.run()
@@ -246,7 +247,10 @@ class _Loop:
                 self.history.append(values)
                 self.history.seconds = time.perf_counter() - began
                 if self._best.is_improved_by(values):
-                    backend.copy(network.parameters, best_parameters)
+                    # A validation value belongs to the weights after the epoch; a training value was measured while
+                    # they changed, and the only ones that are sure to be as good are those from before.
+                    measured = network.parameters if self._best.name.startswith("val_") else first_parameters
+                    backend.copy(measured, best_parameters)
                 for callback in self._callbacks:
                     callback.on_epoch_end(trainer, epoch, dict(values))
                 if reason := self._reason_to_stop(values, interruption.requested):

@@ -51,6 +51,6 @@ def test_steps_allocate_no_arrays(activation: str, loss: str, optimizer: Any) ->
     gf.Trainer(network, loss, optimizer, l2=1e-4).fit(
         X, targets, epochs=3, batch_size=512, callbacks=[allocations], progress=False
     )
-    # A hidden array takes at least 512 x 80 x 4 = 164 kB. The order of 2048 rows is made once per epoch, in about 85 kB;
-    # NumPy's own buffer, for ufuncs that broadcast, has 8192 elements: 33 kB.
+    # A hidden array takes at least 512 x 80 x 4 = 164 kB. In plain NumPy the order of 2048 rows is made once per epoch,
+    # in about 85 kB, and ufuncs that broadcast have a buffer of 8192 elements, 33 kB.
     assert max(allocations.peaks[1:]) < 120_000

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from gradflow.backends import get_backend
+from gradflow.backends.native import INSTRUCTIONS, NativeLibrary, native_library
+from gradflow.backends.numpy import NumpyBackend
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.backends.sources import kernels
 from gradflow.ops import OPS, Array, Op
@@ -46,8 +48,8 @@ class GuardedArray:
 class BackendTarget:
     """A backend."""
 
-    def __init__(self, name: str) -> None:
-        self.backend = get_backend(name)
+    def __init__(self, backend: ReferenceBackend) -> None:
+        self.backend = backend
 
     def run(self, op: Op, arguments: dict[str, Any]) -> None:
         with self.backend.running():
@@ -77,11 +79,30 @@ class CTarget:
         run_kernel(f"bias_{activation.name}", sizes, {**arguments, **config}, cuts=(0.5,))
 
 
-TARGETS = ("numpy", "c", pytest.param("cupy", marks=pytest.mark.gpu))
+COMPILED_TARGETS = tuple(f"compiled for {instructions}" for instructions in INSTRUCTIONS)
+TARGETS = ("numpy", "c", *COMPILED_TARGETS, pytest.param("cupy", marks=pytest.mark.gpu))
+FUSING_TARGETS = TARGETS[1:]
 
 
 def make_target(name: str) -> BackendTarget | CTarget:
-    return CTarget() if name == "c" else BackendTarget(name)
+    """A target by its name: the numpy backend without compiled kernels, or with those for an instruction set, ..."""
+    if name == "c":
+        return CTarget()
+    if name == "numpy":
+        return BackendTarget(NumpyBackend(None))
+    if name in COMPILED_TARGETS:
+        return BackendTarget(NumpyBackend(compiled_for(name.removeprefix("compiled for "))))
+    return BackendTarget(get_backend(name))
+
+
+def compiled_for(instructions: str) -> NativeLibrary:
+    """The compiled kernels for an instruction set; the test skips where they were not built or cannot run."""
+    library = native_library()
+    if library is None:
+        pytest.skip("the C kernels were not built")
+    if instructions not in library.supported:
+        pytest.skip(f"this processor cannot run the kernels for {instructions}")
+    return NativeLibrary(library.path, library.blas, instructions)
 
 
 def supports(target: str, op: str) -> bool:

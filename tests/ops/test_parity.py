@@ -12,7 +12,7 @@ from gradflow.backends import get_backend
 from gradflow.backends.sources import kernels
 from gradflow.ops import OPS, Op
 from tests.ops.cases import CASES, SHAPES, VALUES, Case, Draw
-from tests.ops.targets import TARGETS, BackendTarget, CTarget, GuardedArray, make_target, supports
+from tests.ops.targets import FUSING_TARGETS, TARGETS, BackendTarget, CTarget, GuardedArray, make_target, supports
 
 # Every kind of shape with ordinary values, and every kind of values in one shape.
 KINDS = [*((shape, "ordinary") for shape in SHAPES), *(("odd", values) for values in VALUES[1:])]
@@ -106,7 +106,7 @@ def test_definition(target: BackendTarget | CTarget, op: str, shape: str, values
 
 
 def fused_combinations() -> Iterator[Any]:
-    for name in TARGETS[1:]:
+    for name in FUSING_TARGETS:
         target, marks = (name, ()) if isinstance(name, str) else (name.values[0], name.marks)
         for activation in FUSED:
             for shape, values in KINDS:

@@ -158,6 +158,16 @@ def test_early_stopping_can_watch_accuracy(backend_name: str) -> None:
     assert history.best_epoch == int(np.argmax(history["accuracy"])) + 1
 
 
+def test_the_best_weights_by_training_loss_have_that_loss(backend_name: str) -> None:
+    network = gf.MLP([4, 3], dtype="float64", backend=backend_name)
+    trainer = gf.Trainer(network, "softmax_cross_entropy", gf.SGD(60.0))
+    history = trainer.fit(X, LABELS, epochs=60, batch_size=None, early_stopping=gf.EarlyStopping("loss", patience=5))
+    assert history.stopped_by == "early stopping"
+    assert history.best_epoch is not None
+    assert_allclose(trainer.evaluate(X, LABELS)["loss"], min(history["loss"]), rtol=1e-12)
+    assert history["loss"][history.best_epoch - 1] == min(history["loss"])
+
+
 def test_stops_once_converged(backend_name: str) -> None:
     network = gf.Sequential([gf.Dense(4, 2)], dtype="float64", backend=backend_name)
     history = gf.Trainer(network, "mean_squared_error", gf.GradientDescent(0.2)).fit(

@@ -1,0 +1,45 @@
+"""Neighbouring calls of a program that one kernel can do."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Container
+from typing import Any
+
+from gradflow.ops import Array, Op, shape_of_first
+
+__all__ = ["fuse_bias_and_activation"]
+
+Call = tuple[Op, dict[str, Any]]
+
+
+def fuse_bias_and_activation(calls: list[Call], kernels: Container[str]) -> list[Call]:
+    """The calls, where a bias and the activation that follows it in the same array are one op, ``bias_<activation>``.
+
+    Args:
+        calls: ops with their arguments by name, in the order of the program.
+        kernels: the names of the kernels that there are.
+    """
+    fused: list[Call] = []
+    for call in calls:
+        joined = _joined(fused[-1], call, kernels) if fused else None
+        if joined is None:
+            fused.append(call)
+        else:
+            fused[-1] = joined
+    return fused
+
+
+def _joined(first: Call, second: Call, kernels: Container[str]) -> Call | None:
+    (add_bias, of_bias), (activation, of_activation) = first, second
+    name = f"bias_{activation.name}"
+    in_place = of_activation.get("x") is of_activation.get("y") is of_bias.get("y")
+    if add_bias.name != "add_bias" or name not in kernels or not in_place:
+        return None
+
+    def reference(x: Array, bias: Array, y: Array, **config: float) -> None:
+        add_bias.reference(x, bias, y)
+        activation.reference(y, y, **config)
+
+    op = Op(name, reference, ("y",), (("x", "y"),), shape_of_first, inspect.signature(reference))
+    return op, of_activation | {"x": of_bias["x"], "bias": of_bias["bias"]}

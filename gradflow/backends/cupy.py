@@ -145,7 +145,7 @@ class CupyBackend(ReferenceBackend):
 
 def _pack(kernel: Kernel, parameter: Any, value: Any, real: np.dtype) -> Any:
     """An argument as the kernel takes it: the array itself, a null pointer, or a scalar of the right type."""
-    dtype = parameter.dtype(real.name)
+    dtype = np.dtype(parameter.dtype(real.name))
     if not parameter.is_pointer:
         return dtype.type(value)
     if value is None:

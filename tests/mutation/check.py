@@ -31,7 +31,8 @@ def notices(file: str) -> bool:
         return True
     _limit_processor_time(300)
     tests = _TESTS_OF_DEFINITIONS if path.suffix == ".py" else _TESTS_OF_KERNELS
-    return pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", "not gpu", *tests]) != pytest.ExitCode.OK
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not gpu", "--assert=plain"]
+    return pytest.main([*options, *tests]) != pytest.ExitCode.OK
 
 
 def _limit_processor_time(seconds: int) -> None:

@@ -40,7 +40,8 @@ def save(network: Sequential, path: str | os.PathLike[str]) -> None:
         OSError: if the file cannot be written.
     """
     try:
-        header = {"format": "gradflow", "version": str(FORMAT_VERSION), "network": json.dumps(describe(network))}
+        # One entry, since safetensors writes several in an order that differs between equal files.
+        header = {"gradflow": json.dumps({"version": FORMAT_VERSION, "network": describe(network)})}
     except TypeError as error:
         raise DataError(f"a layer's config() must hold numbers, strings and booleans only: {error}") from error
     write_atomically(path, safetensors.numpy.save(network.get_weights(), metadata=header))
@@ -76,18 +77,18 @@ def load(path: str | os.PathLike[str], backend: str = "auto") -> Sequential:
 def _description(path: str | os.PathLike[str], content: bytes) -> dict[str, Any]:
     header_size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + header_size]).get("__metadata__") or {}
-    if header.get("format") != "gradflow":
+    if "gradflow" not in header:
         raise FileFormatError(f"{path} is a safetensors file, but no gradflow model: write one with gradflow.save(...)")
-    version = str(header.get("version"))
-    if not version.isdigit() or int(version) > FORMAT_VERSION:
+    try:
+        model = json.loads(header["gradflow"])
+        version, description = model["version"], model["network"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileFormatError(f"{path}: the description of the network is damaged: {error}") from error
+    if not isinstance(version, int) or version > FORMAT_VERSION:
         raise FileFormatError(
             f"{path} has format version {version}, and this gradflow reads versions up to {FORMAT_VERSION}; "
             "update gradflow: pip install -U gradflow-mlp"
         )
-    try:
-        description = json.loads(header["network"])
-    except (KeyError, ValueError) as error:
-        raise FileFormatError(f"{path}: the description of the network is damaged: {error}") from error
     if not isinstance(description, dict):
         raise FileFormatError(f"{path}: the description of the network is damaged: expected an object")
     return description

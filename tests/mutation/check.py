@@ -22,14 +22,14 @@ def notices(file: str) -> bool:
     """Whether a test fails: first the ops of the file against their counterparts, then the other tests of ops."""
     path = Path(file)
     ops = ops_of(path)
-    _limit_processor_time(60)
+    _limit_processor_time(20)
     try:
         compare("numpy" if path.name == "numpy.py" else "c", ops)
         if path.suffix == ".py":
             compare("numpy", ops)
     except Exception:
         return True
-    _limit_processor_time(300)
+    _limit_processor_time(200)
     tests = _TESTS_OF_DEFINITIONS if path.suffix == ".py" else _TESTS_OF_KERNELS
     options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not gpu", "--assert=plain"]
     return pytest.main([*options, *tests]) != pytest.ExitCode.OK

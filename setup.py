@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import platform
 import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CCompilerError, CompileError
 
 BACKENDS = Path("gradflow") / "backends"
-_FLAGS = ["-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fvisibility=hidden"]
-_INSTRUCTIONS = {"baseline": []}
-if platform.machine().lower() in ("x86_64", "amd64"):
-    _INSTRUCTIONS["avx2"] = ["-mavx2", "-mfma", "-mprefer-vector-width=256"]
-    _INSTRUCTIONS["avx512"] = ["-march=skylake-avx512", "-mprefer-vector-width=512"]
 
 
 def _sources_module():
@@ -36,28 +31,51 @@ class BuildKernels(build_ext):
     """Compiles every kernel once for each element type and instruction set, and links them with native.c."""
 
     def build_extension(self, ext: Extension) -> None:
+        try:
+            self._build_library(Path(self.get_ext_fullpath(ext.name)))
+        except CCompilerError as error:
+            raise CompileError(
+                f"{error}. gradflow's C kernels need GCC or Clang; without them gradflow works, but slower, on NumPy "
+                "alone. To have them, install a compiler, and gradflow again"
+            ) from error
+
+    def _build_library(self, target: Path) -> None:
+        if self.compiler.compiler_type == "msvc":
+            raise CompileError("Microsoft's compiler does not compile them")
+        sources = _sources_module()
         generated = Path(self.build_temp) / "kernels"
         generated.mkdir(parents=True, exist_ok=True)
-        text_of = _sources_module().c_library_text
         tables, objects = [], []
-
-        def compiled(source: str, flags: list[str]) -> list[str]:
-            return self.compiler.compile(
-                [source], output_dir=self.build_temp, include_dirs=[str(BACKENDS)], extra_postargs=[*_FLAGS, *flags]
-            )
-
-        for real in ("float32", "float64"):
-            for instructions, flags in _INSTRUCTIONS.items():
+        for instructions, flags in sources.INSTRUCTION_FLAGS.items():
+            if not self._accepts(generated, flags):
+                continue
+            for real in ("float32", "float64"):
                 table = f"gf_{real}_{instructions}"
                 source = generated / f"{table}.c"
-                source.write_text(text_of(real, table))
-                objects += compiled(str(source), flags)
+                source.write_text(sources.c_library_text(real, table))
+                objects += self._compiled(source, [*sources.C_FLAGS, *flags])
                 tables.append(table)
         listed = " ".join(f"X({table})" for table in tables)
-        objects += compiled(str(BACKENDS / "native.c"), [f"-DGF_TABLES={listed}"])
-        target = Path(self.get_ext_fullpath(ext.name))
+        objects += self._compiled(BACKENDS / "native.c", [*sources.C_FLAGS, f"-DGF_TABLES={listed}"])
         target.parent.mkdir(parents=True, exist_ok=True)
         self.compiler.link_shared_object(objects, str(target), libraries=["m"])
+
+    def _accepts(self, folder: Path, flags: tuple[str, ...]) -> bool:
+        """Whether the compiler knows an instruction set: not that of other processors, nor one newer than itself."""
+        empty = folder / "empty.c"
+        empty.write_text("")
+        try:
+            self._compiled(empty, list(flags))
+        except CompileError:
+            if not flags:
+                raise
+            return False
+        return True
+
+    def _compiled(self, source: Path, flags: list[str]) -> list[str]:
+        return self.compiler.compile(
+            [str(source)], output_dir=self.build_temp, include_dirs=[str(BACKENDS)], extra_postargs=flags
+        )
 
 
 setup(

@@ -11,7 +11,7 @@ typedef union {
 } gf_float_bits;
 
 GF_FUNCTION float gf_power_of_two(int exponent) {
-  const gf_float_bits power = {.bits = (exponent + 127) << 23};
+  const gf_float_bits power = {.bits = (int)((unsigned)(exponent + 127) << 23)}; /* what a NaN brings may not fit */
   return power.number;
 }
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from gradflow.backends.blas import Blas, numpy_blas
-from gradflow.backends.sources import Kernel, kernels
+from gradflow.backends.sources import INSTRUCTION_FLAGS, Kernel, kernels
 from gradflow.ops import Op
 
 __all__ = ["INSTRUCTIONS", "NativeCall", "NativeLibrary", "NativeProgram", "native_library"]
 
-INSTRUCTIONS = ("avx512", "avx2", "baseline")
+INSTRUCTIONS = tuple(INSTRUCTION_FLAGS)
 _NO_TRANSPOSE, _TRANSPOSE = 111, 112
 
 

@@ -11,7 +11,28 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Kernel", "Language", "Parameter", "c_library_text", "kernel_folder", "kernels", "source_text"]
+__all__ = [
+    "C_FLAGS",
+    "INSTRUCTION_FLAGS",
+    "Kernel",
+    "Language",
+    "Parameter",
+    "c_library_text",
+    "kernel_folder",
+    "kernels",
+    "source_text",
+]
+
+# No -ffast-math: it drops NaN, and linked with it a library would set flush-to-zero for the whole process.
+C_FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fvisibility=hidden")
+"""How GCC and Clang compile the kernels of the CPU backend."""
+
+INSTRUCTION_FLAGS = {
+    "avx512": ("-march=skylake-avx512", "-mprefer-vector-width=512"),
+    "avx2": ("-mavx2", "-mfma", "-mprefer-vector-width=256"),
+    "baseline": (),
+}
+"""What is added for each set of instructions, the fastest first; "baseline" is what every processor has."""
 
 Language = Literal["cuda", "c"]
 

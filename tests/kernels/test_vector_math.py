@@ -1,0 +1,110 @@
+"""kernels/vector_math.h, compiled as setup.py compiles it: within the stated ulps, from the denormals to infinity."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal, assert_array_less
+
+from gradflow.backends.sources import C_FLAGS, INSTRUCTION_FLAGS, kernel_folder
+from tests.kernels.c_library import COMPILER
+from tests.ops.targets import compiled_for
+
+# What the header states, and what defines each function.
+FUNCTIONS: dict[str, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {
+    "exp": (2, np.exp),
+    "expm1": (3, np.expm1),
+    "tanh": (3, np.tanh),
+}
+EDGES = np.array(
+    [0.0, 1e-45, 1e-38, 1.17549435e-38, 0.34657359, 0.34657362, 0.5, 0.625, 1, 87.33654, 88.72283, 88.72284, 89, 103.97208]
+    + [103.97209, 104, 3.4e38],
+    np.float32,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=list(INSTRUCTION_FLAGS))
+def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """The functions over arrays, for one instruction set."""
+    if COMPILER is None:
+        pytest.skip("there is no C compiler")
+    compiled_for(request.param)  # skips where this processor cannot run them
+    loops = "".join(
+        f"void {name}_of(const float *x, float *y, long long n)"
+        f" {{ for (long long i = 0; i < n; i++) y[i] = gf_{name}_float(x[i]); }}\n"
+        for name in FUNCTIONS
+    ).replace("void", '__attribute__((visibility("default"))) void')
+    header = (kernel_folder() / "vector_math.h").read_text()
+    folder = tmp_path_factory.mktemp("vector_math")
+    source, target = folder / "vector_math.c", folder / "vector_math.so"
+    source.write_text(f"#include <math.h>\n#define GF_FUNCTION static inline\n{header}\n{loops}")
+    flags = [*C_FLAGS, *INSTRUCTION_FLAGS[request.param], "-fPIC", "-shared"]
+    subprocess.run([COMPILER, *flags, str(source), "-o", str(target), "-lm"], check=True)
+    return ctypes.CDLL(str(target))
+
+
+def computed(library: ctypes.CDLL, name: str, x: np.ndarray) -> np.ndarray:
+    y = np.empty_like(x)
+    getattr(library, f"{name}_of")(
+        ctypes.c_void_p(x.ctypes.data), ctypes.c_void_p(y.ctypes.data), ctypes.c_longlong(x.size)
+    )
+    return y
+
+
+def assert_within_stated_ulps(library: ctypes.CDLL, name: str, x: np.ndarray) -> None:
+    ulps, function = FUNCTIONS[name]
+    y = computed(library, name, x)
+    with np.errstate(all="ignore"):
+        exact = function(x.astype(np.float64))
+        expected = exact.astype(np.float32)
+        is_finite = np.isfinite(expected)
+        assert_array_equal(y[~is_finite], expected[~is_finite], name)
+        errors = abs(y[is_finite] - exact[is_finite]) / np.spacing(abs(expected[is_finite]))
+    # A NaN among the errors fails too.
+    assert_array_less(errors, ulps, f"{name}, in ulp")
+
+
+def floats(bits: np.ndarray) -> np.ndarray:
+    return bits.astype(np.uint32).view(np.float32)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_four_million_floats_of_every_exponent(library: ctypes.CDLL, name: str) -> None:
+    # The stride is odd and not near a power of two, so that mantissas of all kinds occur; infinities are among the bits.
+    x = floats(np.arange(0, 2**32, 1021, dtype=np.uint64))
+    assert_within_stated_ulps(library, name, x[~np.isnan(x)])
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_neighbours_of_every_edge(library: ctypes.CDLL, name: str) -> None:
+    bits = (EDGES.view(np.uint32).astype(np.int64)[:, None] + np.arange(-50, 51)).reshape(-1)
+    magnitudes = floats(bits[bits >= 0])
+    x = np.concatenate([magnitudes, -magnitudes, np.array([np.inf, -np.inf], np.float32)])
+    assert_within_stated_ulps(library, name, x)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_nan_stays_nan(library: ctypes.CDLL, name: str) -> None:
+    x = floats(np.array([0x7FC00000, 0xFFC00000, 0x7F800001, 0xFFFFFFFF, 0x7FBFFFFF] * 7))
+    assert np.isnan(x).all()
+    assert_array_equal(computed(library, name, x), np.nan)
+
+
+def blocks_of_all_floats() -> Iterator[np.ndarray]:
+    """Every float from 2^-30 to 128 and its negative; smaller and larger ones are covered by the test with a stride."""
+    first, last = (int(np.float32(value).view(np.uint32)) for value in (2**-30, 128))
+    for sign in (0, 1 << 31):
+        for begin in range(first, last, 1 << 22):
+            yield floats(np.arange(begin, min(begin + (1 << 22), last), dtype=np.uint64) + sign)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_all_floats_where_something_happens(library: ctypes.CDLL, name: str) -> None:
+    for x in blocks_of_all_floats():
+        assert_within_stated_ulps(library, name, x)

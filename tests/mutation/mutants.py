@@ -171,7 +171,8 @@ def mutants_of_c(file: Path, text: str) -> Iterator[Mutant]:
             inner = ("*", "/") if token.text in ("+", "-") else ()
             first, last = source.operand_before(index, inner), source.operand_behind(index, inner)
             yield replaced(index, last, "")
-            yield replaced(first, index, {"-": "-", "/": "1 /"}.get(token.text, ""))
+            if (tokens[first].text, token.text) != ("1", "/"):
+                yield replaced(first, index, {"-": "-", "/": "1 /"}.get(token.text, ""))
         if token.text == "-" and not is_binary:
             yield replaced(index, index, "")
         if token.text == "?":
@@ -230,7 +231,8 @@ def mutants_of_python(file: Path, text: str) -> Iterator[Mutant]:
             if isinstance(node, ast.BinOp) and type(node.op) in _SIGNS:
                 left, right, sign = piece(node.left), piece(node.right), _SIGNS[type(node.op)]
                 yield Mutant(file, *span(node), left)
-                yield Mutant(file, *span(node), {"-": "-", "/": "1 / "}.get(sign, "") + right)
+                if (left, sign) != ("(1)", "/"):
+                    yield Mutant(file, *span(node), {"-": "-", "/": "1 / "}.get(sign, "") + right)
                 for opposite in _OPPOSITES[sign]:
                     yield Mutant(file, *span(node), f"{left} {opposite} {right}")
             elif isinstance(node, ast.Compare) and type(node.ops[0]) in _SIGNS:

@@ -1,0 +1,33 @@
+"""In front of the first layer with parameters nobody reads dL/dx: it is not computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradflow as gf
+from gradflow.ops import Op
+from tests.layers.cases import LAYER_CASES, WIDTH
+
+
+class Calls:
+    """An executor that notes which ops are called, and for which outputs."""
+
+    def __init__(self) -> None:
+        self.written: list[Any] = []
+
+    def __call__(self, op: Op, /, *args: Any, **kwargs: Any) -> None:
+        arguments = op.arguments(*args, **kwargs)
+        self.written += [arguments[name] for name in op.writes]
+
+
+@pytest.mark.parametrize("name", LAYER_CASES)
+def test_without_d_x_only_gradients_of_parameters_are_written(name: str) -> None:
+    layer = LAYER_CASES[name].make()
+    gf.Sequential([gf.Dense(WIDTH, WIDTH), layer, gf.Dense(WIDTH, 1)], backend="numpy")
+    array, calls = np.zeros((3, WIDTH), np.float32), Calls()
+    layer.backward(calls, array, array, array, None)
+    gradients = [getattr(layer, f"d_{parameter}") for parameter in layer.parameters()]
+    assert [id(written) for written in calls.written] == [id(gradient) for gradient in gradients]

@@ -1,0 +1,67 @@
+"""Who is measured: each trains the same network on the same batches from the same weights.
+
+A contestant's module is imported only in the process that runs it, so that no library's threads disturb another's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import shutil
+from typing import Protocol
+
+from benchmarks.networks import Network
+
+__all__ = ["CONTESTANTS", "GEMMS", "PEERS", "Contestant", "contestant", "problem_with"]
+
+
+class Contestant(Protocol):
+    """A network with an optimizer in one library, ready to be trained."""
+
+    def train(self) -> None:
+        """Go once over all batches of `Network.data` in their order, and finish all work."""
+
+    def losses(self, steps: int) -> list[float]:
+        """The mean loss of each of so many single steps over the first batches, from the initial weights on.
+
+        It is called on a fresh contestant.
+        """
+
+    def predict_one(self) -> None:
+        """Compute the logits for one row, from a NumPy array to a NumPy array."""
+
+
+_MODULES = {  # name: module, class, the package that it needs
+    "gradflow": ("with_gradflow", "Gradflow", "numpy"),
+    "PyTorch": ("with_torch", "EagerTorch", "torch"),
+    "PyTorch, compiled": ("with_torch", "CompiledTorch", "torch"),
+    "JAX": ("with_jax", "Jax", "jax"),
+    "scikit-learn": ("with_sklearn", "Sklearn", "sklearn"),
+    "GEMMs, gradflow's BLAS": ("gemms", "GradflowGemms", "numpy"),
+    "GEMMs, NumPy": ("gemms", "NumpyGemms", "numpy"),
+}
+CONTESTANTS = tuple(_MODULES)
+"""The names of all of them."""
+GEMMS = tuple(name for name in CONTESTANTS if name.startswith("GEMMs"))
+"""Those that only form the matrix products of a step: what no implementation on the same BLAS can beat."""
+PEERS = tuple(name for name in CONTESTANTS if name not in (*GEMMS, "gradflow"))
+"""The other libraries."""
+
+
+def problem_with(name: str) -> str | None:
+    """Why a contestant cannot be measured here; None if it can."""
+    package = _MODULES[name][2]
+    if importlib.util.find_spec(package) is None:
+        return f"{package} is not installed; the extra peers brings it"
+    if name == "PyTorch, compiled" and shutil.which("g++") is None and shutil.which("clang++") is None:
+        return "torch.compile needs a C++ compiler, and there is none"
+    return None
+
+
+def contestant(name: str, network: Network, optimizer: str) -> Contestant:
+    """A fresh contestant; imports its library."""
+    module, class_name, _ = _MODULES[name]
+    made: Contestant = getattr(importlib.import_module(f"benchmarks.contestants.{module}"), class_name)(
+        network, optimizer
+    )
+    return made

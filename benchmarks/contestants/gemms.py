@@ -1,0 +1,76 @@
+"""The matrix products of a training step and nothing else: the time that no step on the same BLAS can beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from benchmarks.networks import Network
+from gradflow.backends import get_backend
+from gradflow.layers.dense import gemm
+from gradflow.program import Program, Recorder
+
+__all__ = ["GradflowGemms", "NumpyGemms"]
+
+
+class _Gemms:
+    """What both have: the operands of the products (a, b, out, transposed a, transposed b) of a step."""
+
+    def __init__(self, network: Network, optimizer: str) -> None:
+        random = np.random.default_rng(2)
+
+        def matrix(rows: int, columns: int) -> np.ndarray:
+            return random.standard_normal((rows, columns), dtype=np.float32)
+
+        self._steps = network.steps
+        outputs = [matrix(network.batch_size, width) for width in network.sizes]
+        weights = [matrix(n_in, n_out) for n_in, n_out in network.layers]
+        d_weights = [np.empty_like(weight) for weight in weights]
+        d_outputs = [matrix(network.batch_size, width) for width in network.sizes]
+        layers = range(len(weights))
+        forward = [(outputs[i], weights[i], np.empty_like(outputs[i + 1]), False, False) for i in layers]
+        backward = []
+        for i in reversed(layers):
+            backward.append((outputs[i], d_outputs[i + 1], d_weights[i], True, False))
+            if i > 0:
+                backward.append((d_outputs[i + 1], weights[i], np.empty_like(d_outputs[i]), False, True))
+        self._products = [*forward, *backward]
+
+    def losses(self, steps: int) -> list[float]:
+        return []
+
+    def predict_one(self) -> None:
+        pass
+
+
+class NumpyGemms(_Gemms):
+    """By numpy.dot with ``out``."""
+
+    def __init__(self, network: Network, optimizer: str) -> None:
+        super().__init__(network, optimizer)
+        self._calls: list[Callable[[], object]] = [
+            partial(np.dot, a.T if transpose_a else a, b.T if transpose_b else b, out=out)
+            for a, b, out, transpose_a, transpose_b in self._products
+        ]
+
+    def train(self) -> None:
+        for _ in range(self._steps):
+            for call in self._calls:
+                call()
+
+
+class GradflowGemms(_Gemms):
+    """By the BLAS that gradflow uses, called as gradflow calls it: a recorded program of nothing but products."""
+
+    def __init__(self, network: Network, optimizer: str) -> None:
+        super().__init__(network, optimizer)
+        recorder = Recorder(get_backend("numpy"))
+        for product in self._products:
+            recorder(gemm, *product)
+        self._program: Program = recorder.program()
+
+    def train(self) -> None:
+        for _ in range(self._steps):
+            self._program.run()

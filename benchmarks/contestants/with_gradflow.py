@@ -1,0 +1,58 @@
+"""gradflow: the training pass as `Trainer.fit` runs it, on the CPU backend."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import gradflow as gf
+from benchmarks.networks import LEARNING_RATES, Network
+from gradflow.losses import get_loss
+from gradflow.training.step import Objective, checked_data, training_pass
+
+__all__ = ["Gradflow", "gradflow_network"]
+
+
+def gradflow_network(network: Network) -> gf.Sequential:
+    """The network with its initial parameters."""
+    made = gf.MLP(list(network.sizes), backend="numpy")
+    dense = [index for index, layer in enumerate(made.layers) if isinstance(layer, gf.Dense)]
+    weights = {}
+    for index, (weight, bias) in zip(dense, network.initial_parameters(), strict=True):
+        weights[f"{index}.weight"], weights[f"{index}.bias"] = weight, bias
+    made.set_weights(weights)
+    return made
+
+
+class Gradflow:
+    """The whole pass is timed: taking each batch from the data, the step, and the sum of the losses at the end."""
+
+    def __init__(self, network: Network, optimizer: str) -> None:
+        self._batches = network.batches()
+        self._batch_size = network.batch_size
+        self._network = gradflow_network(network)
+        rate = LEARNING_RATES[optimizer]
+        rule = gf.Adam(rate) if optimizer == "adam" else gf.SGD(rate)
+        loss = get_loss("softmax_cross_entropy")
+        self._objective = Objective(self._network, self._network.layers, loss, rule, l2=0.0, clip_norm=None)
+        data = checked_data(self._network, loss, *network.data())
+        self._pass = training_pass(self._objective, data, rows=len(data), batch_size=network.batch_size, shuffle=False)
+        self._row = self._batches[0][0][:1]
+
+    def train(self) -> None:
+        self._pass.run()
+
+    def losses(self, steps: int) -> list[float]:
+        # A pass over one batch, whose arrays get the values of the next batch before each run.
+        x, labels = self._batches[0]
+        data = checked_data(self._network, self._objective.loss, x.copy(), labels.copy())
+        one = training_pass(self._objective, data, rows=len(x), batch_size=len(x), shuffle=False)
+        measured = []
+        for x, labels in self._batches[:steps]:
+            np.copyto(data.x, x)
+            np.copyto(data.targets, labels, casting="same_kind")
+            one.run()
+            measured.append(self._network.status.read().sums[0] / self._batch_size)
+        return measured
+
+    def predict_one(self) -> None:
+        self._network.logits(self._row)

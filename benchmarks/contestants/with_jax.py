@@ -1,0 +1,80 @@
+"""JAX: one jitted step whose parameters and optimizer state are donated, so that it may update them in place."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.networks import LEARNING_RATES, Network
+
+__all__ = ["Jax"]
+
+_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
+
+
+def _logits(parameters: Any, x: jax.Array) -> jax.Array:
+    for weight, bias in parameters[:-1]:
+        x = jax.nn.relu(x @ weight + bias)
+    weight, bias = parameters[-1]
+    return x @ weight + bias
+
+
+def _mean_loss(parameters: Any, x: jax.Array, labels: jax.Array) -> jax.Array:
+    log_probabilities = jax.nn.log_softmax(_logits(parameters, x))
+    return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=1).mean()
+
+
+@partial(jax.jit, donate_argnums=(0, 1))
+def _sgd(parameters: Any, state: Any, x: jax.Array, labels: jax.Array) -> tuple[Any, Any, jax.Array]:
+    loss, gradients = jax.value_and_grad(_mean_loss)(parameters, x, labels)
+    return jax.tree.map(lambda w, g: w - LEARNING_RATES["sgd"] * g, parameters, gradients), state, loss
+
+
+@partial(jax.jit, donate_argnums=(0, 1))
+def _adam(parameters: Any, state: Any, x: jax.Array, labels: jax.Array) -> tuple[Any, Any, jax.Array]:
+    loss, gradients = jax.value_and_grad(_mean_loss)(parameters, x, labels)
+    step, m, v = state
+    step = step + 1
+    m = jax.tree.map(lambda old, g: _BETA1 * old + (1 - _BETA1) * g, m, gradients)
+    v = jax.tree.map(lambda old, g: _BETA2 * old + (1 - _BETA2) * g * g, v, gradients)
+
+    def updated(w: jax.Array, m: jax.Array, v: jax.Array) -> jax.Array:
+        root = jnp.sqrt(v / (1 - _BETA2**step)) + _EPSILON
+        return w - LEARNING_RATES["adam"] * (m / (1 - _BETA1**step)) / root
+
+    return jax.tree.map(updated, parameters, m, v), (step, m, v), loss
+
+
+_predict = jax.jit(_logits)
+
+
+class Jax:
+    """Batches lie on the device; one call of a jitted function for each step."""
+
+    def __init__(self, network: Network, optimizer: str) -> None:
+        self._batches = [(jnp.asarray(x), jnp.asarray(labels)) for x, labels in network.batches()]
+        # Copies: arrays that JAX shares with NumPy cannot be donated.
+        self._parameters = jax.tree.map(partial(jnp.array, copy=True), network.initial_parameters())
+        zeros = [jax.tree.map(jnp.zeros_like, self._parameters) for _ in range(2)]
+        self._state: Any = (jnp.zeros((), jnp.float32), *zeros) if optimizer == "adam" else ()
+        self._step = {"adam": _adam, "sgd": _sgd}[optimizer]
+        self._row = network.data()[0][:1]
+
+    def train(self) -> None:
+        for x, labels in self._batches:
+            self._parameters, self._state, _ = self._step(self._parameters, self._state, x, labels)
+        jax.block_until_ready(self._parameters)
+
+    def losses(self, steps: int) -> list[float]:
+        measured = []
+        for x, labels in self._batches[:steps]:
+            self._parameters, self._state, loss = self._step(self._parameters, self._state, x, labels)
+            measured.append(float(loss))
+        return measured
+
+    def predict_one(self) -> None:
+        np.asarray(_predict(self._parameters, self._row))

@@ -1,0 +1,50 @@
+"""scikit-learn: MLPClassifier with our initial weights, one epoch for each call of partial_fit.
+
+Its Adam divides by √v + ε before the correction of v and not behind it, which changes nothing that float32 shows here.
+With two classes it has one sigmoid output instead of two softmax outputs: for network T the first loss is the same, the
+later ones are not, and the time is that of a slightly smaller network.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.neural_network import MLPClassifier
+
+from benchmarks.networks import LEARNING_RATES, Network
+
+__all__ = ["Sklearn"]
+
+
+class Sklearn:
+    """Validation of the data is part of partial_fit, and spread over the steps of an epoch."""
+
+    def __init__(self, network: Network, optimizer: str) -> None:
+        self._x, self._labels = network.data()
+        self._batches = network.batches()
+        self._model = MLPClassifier(
+            hidden_layer_sizes=network.sizes[1:-1],
+            solver=optimizer,
+            alpha=0.0,
+            batch_size=network.batch_size,
+            learning_rate_init=LEARNING_RATES[optimizer],
+            momentum=0.0,
+            nesterovs_momentum=False,
+            shuffle=False,
+        )
+        # The first call makes its arrays; then they get our values, and the optimizer begins anew.
+        self._model.partial_fit(*self._batches[0], classes=np.arange(network.sizes[-1]))
+        for layer, (weight, bias) in enumerate(network.initial_parameters()):
+            if network.sizes[-1] == 2 and layer == len(network.layers) - 1:
+                weight, bias = weight[:, 1:] - weight[:, :1], bias[1:] - bias[:1]
+            self._model.coefs_[layer][...] = weight
+            self._model.intercepts_[layer][...] = bias
+        del self._model._optimizer
+
+    def train(self) -> None:
+        self._model.partial_fit(self._x, self._labels)
+
+    def losses(self, steps: int) -> list[float]:
+        return [float(self._model.partial_fit(x, labels).loss_) for x, labels in self._batches[:steps]]
+
+    def predict_one(self) -> None:
+        self._model.predict_proba(self._x[:1])

@@ -1,0 +1,59 @@
+"""PyTorch: eager with fused optimizers, and with the forward pass and the loss compiled (and with them backward)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+
+from benchmarks.networks import LEARNING_RATES, Network
+
+__all__ = ["CompiledTorch", "EagerTorch"]
+
+
+class EagerTorch:
+    """Batches are views of one tensor, so that taking one costs next to nothing."""
+
+    compiled: ClassVar[bool] = False
+
+    def __init__(self, network: Network, optimizer: str) -> None:
+        self._batches = [(torch.from_numpy(x), torch.from_numpy(labels)) for x, labels in network.batches()]
+        modules: list[torch.nn.Module] = []
+        for weight, bias in network.initial_parameters():
+            dense = torch.nn.Linear(*weight.shape)
+            with torch.no_grad():
+                dense.weight.copy_(torch.from_numpy(weight.T))
+                dense.bias.copy_(torch.from_numpy(bias))
+            modules += [dense, torch.nn.ReLU()]
+        self._model = torch.nn.Sequential(*modules[:-1])
+        rule = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer]
+        self._optimizer = rule(self._model.parameters(), lr=LEARNING_RATES[optimizer], fused=True)
+        self._loss = torch.compile(self._mean_loss) if self.compiled else self._mean_loss
+        self._row = network.data()[0][:1]
+
+    def _mean_loss(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(self._model(x), labels)
+
+    def _step(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = self._loss(x, labels)
+        loss.backward()
+        self._optimizer.step()
+        return loss
+
+    def train(self) -> None:
+        for x, labels in self._batches:
+            self._step(x, labels)
+
+    def losses(self, steps: int) -> list[float]:
+        return [self._step(x, labels).item() for x, labels in self._batches[:steps]]
+
+    def predict_one(self) -> None:
+        with torch.inference_mode():
+            self._model(torch.from_numpy(self._row)).numpy()
+
+
+class CompiledTorch(EagerTorch):
+    """The same with torch.compile."""
+
+    compiled = True

@@ -1,0 +1,59 @@
+"""The machine that a result comes from."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_info
+
+from gradflow.backends.native import native_library
+from gradflow.version import __version__
+
+__all__ = ["machine"]
+
+_PACKAGES = ("numpy", "torch", "jax", "jaxlib", "scikit-learn", "mkl")
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, BLAS, threads and versions, and the day."""
+    native = native_library()
+    blas = next((pool for pool in threadpool_info() if pool["user_api"] == "blas"), {})
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "processor": _processor(),
+        "cores": _cores(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "gradflow": __version__,
+        "kernels": "none" if native is None else native.instructions,
+        "blas": {name: blas.get(name) for name in ("internal_api", "version", "architecture", "num_threads")},
+        "versions": {"numpy": np.__version__} | {name: version for name in _PACKAGES if (version := _version(name))},
+    }
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

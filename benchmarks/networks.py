@@ -1,0 +1,92 @@
+"""The networks that are measured, and the data and initial weights that every contestant gets."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+__all__ = ["LEARNING_RATES", "NETWORKS", "Network"]
+
+LEARNING_RATES = {"sgd": 0.01, "adam": 0.001}
+"""The optimizers that are measured: gradient descent without momentum, and Adam with the usual settings."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A multi-layer perceptron with ReLU between its layers, softmax cross-entropy behind them, all in float32.
+
+    Attributes:
+        name: one letter.
+        sizes: the widths from the inputs to the outputs.
+        batch_size: the rows of a batch.
+        steps: the batches in the data: as many steps are timed together.
+    """
+
+    name: str
+    sizes: tuple[int, ...]
+    batch_size: int
+    steps: int
+
+    def __str__(self) -> str:
+        return f"{self.name} {'-'.join(map(str, self.sizes))} ({self.batch_size})"
+
+    @property
+    def layers(self) -> list[tuple[int, int]]:
+        """The numbers of inputs and outputs of each layer."""
+        return list(itertools.pairwise(self.sizes))
+
+    @property
+    def n_parameters(self) -> int:
+        """The number of weights and biases."""
+        return sum(n_in * n_out + n_out for n_in, n_out in self.layers)
+
+    @property
+    def gemm_flops(self) -> int:
+        """The floating-point operations of the matrix products of a step: the first layer needs no dL/dx."""
+        products = [n_in * n_out for n_in, n_out in self.layers]
+        return 2 * self.batch_size * (3 * sum(products) - products[0])
+
+    def least_bytes(self, optimizer: str) -> int:
+        """Parameters, gradients, optimizer state, and the activations of a batch, inputs included: what training must
+        hold."""
+        vectors = {"sgd": 2, "adam": 4}[optimizer]
+        return 4 * (vectors * self.n_parameters + self.batch_size * sum(self.sizes))
+
+    @cache  # noqa: B019 (networks live as long as the process)
+    def data(self) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs (steps · batch_size, n_in) and labels for all batches; the same arrays at every call."""
+        random = np.random.default_rng(0)
+        x = random.standard_normal((self.steps * self.batch_size, self.sizes[0]), dtype=np.float32)
+        return x, random.integers(self.sizes[-1], size=len(x))
+
+    def batches(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The data batch by batch, as views."""
+        x, labels = self.data()
+        rows = [slice(step * self.batch_size, (step + 1) * self.batch_size) for step in range(self.steps)]
+        return [(x[batch], labels[batch]) for batch in rows]
+
+    def initial_parameters(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each layer the weight (n_in, n_out), drawn with the variance 2 / n_in, and the bias (n_out,), zero."""
+        random = np.random.default_rng(1)
+        return [
+            (
+                random.standard_normal((n_in, n_out), dtype=np.float32) * np.float32((2 / n_in) ** 0.5),
+                np.zeros(n_out, np.float32),
+            )
+            for n_in, n_out in self.layers
+        ]
+
+
+NETWORKS = {
+    network.name: network
+    for network in (
+        Network("T", (16, 64, 64, 2), batch_size=256, steps=100),
+        Network("S", (64, 128, 64, 10), batch_size=32, steps=200),
+        Network("M", (784, 512, 256, 10), batch_size=128, steps=20),
+        Network("L", (1024, 2048, 2048, 1000), batch_size=512, steps=2),
+    )
+}
+"""By name: a tiny, a small, a medium and a large one."""

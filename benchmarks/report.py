@@ -1,0 +1,220 @@
+"""Tables and a chart of results/peers.json, and the README's table: python -m benchmarks.report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contestants import CONTESTANTS, GEMMS, PEERS
+from benchmarks.networks import NETWORKS
+from benchmarks.rounds import Spread, ratios, spread
+
+__all__ = ["README", "RESULTS", "markdown", "readme_table", "with_table", "write_report"]
+
+RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parent.parent / "README.md"
+_BEGIN, _END = "<!-- begin: python -m benchmarks.report -->", "<!-- end -->"
+
+
+def write_report(result: dict[str, Any], folder: Path) -> None:
+    """Write peers.md and peers.png."""
+    (folder / "peers.md").write_text(markdown(result))
+    _draw(result, folder / "peers.png")
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """All that was measured, as tables."""
+    parts = [
+        "# gradflow and its peers",
+        _machine_line(result),
+        "## Microseconds per training step",
+        f"Medians of {result['rounds']} rounds, and in brackets the quartiles.",
+        _table(*_step_rows(result)),
+        "## Ratios within each round",
+        "The time of each divided by that of gradflow: above 1 gradflow is faster. In the columns of the GEMMs, the "
+        "time of gradflow divided by theirs: 1 would be the limit.",
+        _table(*_ratio_rows(result)),
+        "## Losses",
+        "The largest relative difference from gradflow's losses over the first steps, float32 throughout.",
+        _table(*_loss_rows(result)),
+        "## Memory",
+        "What training must hold is parameters, gradients, optimizer state and activations. The arrays of gradflow "
+        "are exact (tracemalloc); the growth of a process includes what libraries allocate for themselves.",
+        _table(*_memory_rows(result)),
+        *_other_lines(result),
+    ]
+    if result["left_out"]:
+        parts.append("Left out: " + "; ".join(f"{name}: {why}" for name, why in result["left_out"].items()) + ".")
+    return "\n\n".join(parts) + "\n"
+
+
+def readme_table(result: dict[str, Any]) -> str:
+    """The short table of the README: Adam, medians, and how much faster gradflow is than the best peer."""
+    peers = [name for name in PEERS if name not in result["left_out"]]
+    header = ["network (batch)", "matrix products alone", "gradflow", *peers, "best peer / gradflow"]
+    rows = []
+    for entry in result["steps"]:
+        if entry["optimizer"] != "adam":
+            continue
+        seconds = entry["seconds_per_step"]
+        rows.append(
+            [
+                str(NETWORKS[entry["network"]]),
+                *(_microseconds(spread(seconds[name]).median) for name in (GEMMS[0], "gradflow", *peers)),
+                f"{_against_best_peer(seconds, peers).median:.2f}",
+            ]
+        )
+    return f"Microseconds per training step with Adam. {_machine_line(result)}\n\n{_table(header, rows)}"
+
+
+def with_table(readme: str, table: str) -> str:
+    """The README's text with the table between its two markers.
+
+    Raises:
+        ValueError: if a marker is missing.
+    """
+    before, begin, rest = readme.partition(_BEGIN)
+    _, end, behind = rest.partition(_END)
+    if not begin or not end:
+        raise ValueError(f"the README must contain the lines {_BEGIN} and {_END}, in this order")
+    return f"{before}{begin}\n{table}\n{end}{behind}"
+
+
+def _against_best_peer(seconds: dict[str, list[float]], peers: list[str]) -> Spread:
+    """How many times longer the peer with the least median takes than gradflow."""
+    best = min(peers, key=lambda name: spread(seconds[name]).median)
+    return spread(ratios(seconds[best], seconds["gradflow"]))
+
+
+def _machine_line(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    blas, versions = machine["blas"], machine["versions"]
+    named = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}, {named}; "
+        f"NumPy's BLAS: {blas['internal_api']} {blas['version']} ({blas['architecture']}, {blas['num_threads']} "
+        f"threads); gradflow {machine['gradflow']} with {machine['kernels']} kernels; {machine['date']}."
+    )
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _measured(result: dict[str, Any]) -> list[str]:
+    return [name for name in CONTESTANTS if name in result["steps"][0]["seconds_per_step"]]
+
+
+def _label(entry: dict[str, Any]) -> str:
+    return f"{NETWORKS[entry['network']]}, {entry['optimizer']}"
+
+
+def _microseconds(seconds: float) -> str:
+    microseconds = 1e6 * seconds
+    return f"{microseconds:,.0f}" if microseconds >= 100 else f"{microseconds:.1f}"
+
+
+def _in_brackets(values: Spread, text: Any) -> str:
+    return f"{text(values.median)} [{text(values.low)}, {text(values.high)}]"
+
+
+def _step_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    names = _measured(result)
+    rows = [
+        [_label(entry), *(_in_brackets(spread(entry["seconds_per_step"][name]), _microseconds) for name in names)]
+        for entry in result["steps"]
+    ]
+    return ["network (batch), optimizer", *names], rows
+
+
+def _ratio_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    names = [name for name in _measured(result) if name != "gradflow"]
+    rows = []
+    for entry in result["steps"]:
+        seconds = entry["seconds_per_step"]
+        pairs = [("gradflow", name) if name in GEMMS else (name, "gradflow") for name in names]
+        compared = [spread(ratios(seconds[above], seconds[below])) for above, below in pairs]
+        rows.append([_label(entry), *(_in_brackets(values, "{:.2f}".format) for values in compared)])
+    header = [f"gradflow / {name}" if name in GEMMS else f"{name} / gradflow" for name in names]
+    return ["network (batch), optimizer", *header], rows
+
+
+def _loss_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    names = [name for name in result["steps"][0]["loss_differences"] if name != "gradflow"]
+    rows = [[_label(entry), *(f"{entry['loss_differences'][name]:.0e}" for name in names)] for entry in result["steps"]]
+    return ["network (batch), optimizer", *names], rows
+
+
+def _memory_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for entry in result["memory"]:
+        least = entry["least_bytes"]
+        growths = [entry["process_bytes"].get(name) for name in ("gradflow", "PyTorch")]
+        rows.append(
+            [
+                _label(entry),
+                _megabytes(least),
+                f"{_megabytes(entry['allocated_bytes'])} ({entry['allocated_bytes'] / least:.2f}x)",
+                *("-" if growth is None else f"{_megabytes(growth)} ({growth / least:.2f}x)" for growth in growths),
+            ]
+        )
+    return ["MB", "must be held", "arrays of gradflow", "process with gradflow", "process with PyTorch"], rows
+
+
+def _megabytes(n_bytes: float) -> str:
+    return f"{n_bytes / 1e6:,.2f}"
+
+
+def _other_lines(result: dict[str, Any]) -> list[str]:
+    prediction = {name: spread(seconds) for name, seconds in result["prediction"].items()}
+    first = spread(result["first_step_seconds"])
+    lines = [
+        "## Prediction and start-up",
+        "One row through network S, from a NumPy array to a NumPy array, in microseconds: "
+        + ", ".join(f"{name} {_in_brackets(values, _microseconds)}" for name, values in prediction.items())
+        + ".",
+        f"From `import gradflow` to the end of the first step of S, NumPy being imported: "
+        f"{_in_brackets(first, '{:.3f}'.format)} s.",
+    ]
+    if memory := result["prediction_memory"]:
+        lines.append(
+            f"`predict` on {memory['rows']:,} rows of S ({_megabytes(memory['input_bytes'])} MB): the process grows by "
+            f"{_megabytes(memory['beyond_bytes'])} MB beyond the outputs ({_megabytes(memory['output_bytes'])} MB)."
+        )
+    return lines
+
+
+def _draw(result: dict[str, Any], path: Path) -> None:
+    """Bars of the medians for each network and optimizer, with the quartiles."""
+    from matplotlib.figure import Figure
+
+    names = _measured(result)
+    columns = sorted({entry["optimizer"] for entry in result["steps"]})
+    rows = [name for name in NETWORKS if any(entry["network"] == name for entry in result["steps"])]
+    figure = Figure(figsize=(6 * len(columns), 2.6 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), len(columns), squeeze=False)
+    for entry in result["steps"]:
+        ax = axes[rows.index(entry["network"])][columns.index(entry["optimizer"])]
+        spreads = [spread(entry["seconds_per_step"][name]) for name in names]
+        medians = [1e6 * values.median for values in spreads]
+        below = [1e6 * (values.median - values.low) for values in spreads]
+        above = [1e6 * (values.high - values.median) for values in spreads]
+        colours = ["tab:green" if name == "gradflow" else "silver" if name in GEMMS else "tab:blue" for name in names]
+        ax.barh(names, medians, xerr=(below, above), color=colours)
+        ax.set_xscale("log")
+        ax.invert_yaxis()
+        ax.set_title(_label(entry), fontsize="medium")
+        ax.set_xlabel("µs per step, logarithmic")
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    result = json.loads((RESULTS / "peers.json").read_text())
+    write_report(result, RESULTS)
+    README.write_text(with_table(README.read_text(), readme_table(result)))
+
+
+if __name__ == "__main__":
+    main()

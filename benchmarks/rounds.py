@@ -1,0 +1,57 @@
+"""Timing several things in turn, and what is said about the times: medians, spreads, and ratios within each round."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Spread", "ratios", "rounds_in_turn", "spread"]
+
+_PAUSE = 0.02  # seconds: idle threads of the run before stop spinning
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of some values, and the quartiles around it."""
+
+    median: float
+    low: float
+    high: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Median and quartiles; a single value is all three.
+
+    Raises:
+        ValueError: if there are no values.
+    """
+    if not values:
+        raise ValueError("a spread needs at least one value, got none")
+    if len(values) == 1:
+        return Spread(values[0], values[0], values[0])
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return Spread(median, low, high)
+
+
+def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
+    """The ratio in each round. What slowed the whole machine in a round falls out of it."""
+    return [a / b for a, b in zip(numerators, denominators, strict=True)]
+
+
+def rounds_in_turn(measurements: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """What each measurement gave in each round: A, B, C, then B, C, A and so on, so that none is always behind another.
+
+    Args:
+        measurements: by name, functions that do something and return the seconds that it took.
+        rounds: how often each of them runs.
+    """
+    measured: dict[str, list[float]] = {name: [] for name in measurements}
+    order = list(measurements)
+    for _ in range(rounds):
+        for name in order:
+            time.sleep(_PAUSE)
+            measured[name].append(measurements[name]())
+        order.append(order.pop(0))
+    return measured

@@ -1,0 +1,112 @@
+"""A contestant in a process of its own, that waits without using the processor until it is asked to run.
+
+Libraries in one process share it badly: the threads of one spin while another works, and each sets the process's
+thread counts.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+import traceback
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any
+
+from benchmarks.contestants import contestant
+from benchmarks.networks import Network
+
+__all__ = ["Worker", "WorkerError"]
+
+_PREDICTIONS = 200
+
+
+class WorkerError(Exception):
+    """A contestant failed; the message is its traceback."""
+
+
+class Worker:
+    """The other end of the process.
+
+    Args:
+        name: one of `benchmarks.contestants.CONTESTANTS`.
+        network: what it trains.
+        optimizer: "sgd" or "adam".
+
+    Raises:
+        WorkerError: if the contestant cannot be made.
+    """
+
+    def __init__(self, name: str, network: Network, optimizer: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, other_end = context.Pipe()
+        self._process = context.Process(target=_serve, args=(other_end, name, network, optimizer), daemon=True)
+        self._process.start()
+        other_end.close()
+        self._answer()
+
+    def losses(self, steps: int) -> list[float]:
+        """The loss of each of the first steps; to be called first."""
+        measured: list[float] = self._ask("losses", steps)
+        return measured
+
+    def seconds_per_step(self) -> float:
+        """The time of a step, over one pass through the data behind an untimed one."""
+        seconds: float = self._ask("seconds_per_step")
+        return seconds
+
+    def seconds_per_prediction(self) -> float:
+        """The time to predict one row, over many calls behind an untimed one."""
+        seconds: float = self._ask("seconds_per_prediction")
+        return seconds
+
+    def _ask(self, *request: Any) -> Any:
+        self._connection.send(request)
+        return self._answer()
+
+    def _answer(self) -> Any:
+        try:
+            succeeded, answer = self._connection.recv()
+        except EOFError:
+            self._process.join()
+            raise WorkerError(f"the process ended with {self._process.exitcode} before it answered") from None
+        if not succeeded:
+            raise WorkerError(answer)
+        return answer
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+        self._process.join()
+
+
+def _serve(connection: Connection, name: str, network: Network, optimizer: str) -> None:
+    try:
+        contest = contestant(name, network, optimizer)
+        connection.send((True, None))
+        while True:
+            request, *arguments = connection.recv()
+            if request == "losses":
+                answer: Any = contest.losses(*arguments)
+            elif request == "seconds_per_step":
+                answer = _seconds(contest.train, 1) / network.steps
+            else:
+                answer = _seconds(contest.predict_one, _PREDICTIONS)
+            connection.send((True, answer))
+    except EOFError:
+        return
+    except Exception:
+        connection.send((False, traceback.format_exc()))
+
+
+def _seconds(run: Any, times: int) -> float:
+    """The mean time of a call, after one that is not timed."""
+    run()
+    began = time.perf_counter()
+    for _ in range(times):
+        run()
+    return (time.perf_counter() - began) / times

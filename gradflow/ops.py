@@ -14,7 +14,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from gradflow.errors import DataError
 
 if TYPE_CHECKING:
     from gradflow.backends.reference import ReferenceBackend
@@ -44,6 +47,8 @@ class Op:
     Attributes:
         name: the name under which backends look for their own form of it.
         reference: the NumPy function that defines it.
+        shapes: from the arguments by name, the shapes of the arrays, such as ``"x, y: rows columns; bias: columns"``.
+            Equal names mean equal sizes; ``*rest`` stands for any dimensions that are left.
         writes: the names of the arguments that it writes; all other arrays are read only.
         in_place: pairs (input, output) of arguments that may be the same array.
         sizes: from the arguments by name, the integers that a kernel takes besides them.
@@ -51,6 +56,7 @@ class Op:
 
     name: str
     reference: Callable[..., None]
+    shapes: Callable[[Mapping[str, Any]], str]
     writes: tuple[str, ...]
     in_place: tuple[tuple[str, str], ...]
     sizes: Callable[[Mapping[str, Any]], dict[str, int]]
@@ -59,6 +65,41 @@ class Op:
     def arguments(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The arguments of a call by name, in the order of the signature."""
         return dict(self.signature.bind(*args, **kwargs).arguments)
+
+    def check_shapes(self, arguments: Mapping[str, Any]) -> None:
+        """Refuse arrays whose shapes do not fit together: kernels would read and write outside of them.
+
+        Raises:
+            DataError: naming the argument, the shape expected and the shape that came.
+        """
+        sizes: dict[str, tuple[int, ...]] = {}
+        for name, dimensions in _parsed(self.shapes(arguments)).items():
+            array = arguments.get(name)
+            if array is None:
+                continue
+            has_rest = dimensions[-1].startswith("*")
+            fixed = len(dimensions) - has_rest
+            parts = [(size,) for size in array.shape[:fixed]] + ([tuple(array.shape[fixed:])] if has_rest else [])
+            known = [
+                (int(dimension),) if dimension.isdigit() else sizes.setdefault(dimension, part)
+                for dimension, part in zip(dimensions, parts, strict=False)
+            ]
+            if len(parts) != len(dimensions) or (not has_rest and array.ndim != fixed) or parts != known:
+                expected = sum(known, ()) if len(known) == len(dimensions) else "another number of dimensions"
+                raise DataError(
+                    f"op {self.name!r}: argument {name!r} of shape ({', '.join(dimensions)}) must be {expected} beside "
+                    f"the other arguments, got {tuple(array.shape)}"
+                )
+
+
+@cache
+def _parsed(shapes: str) -> dict[str, tuple[str, ...]]:
+    """The dimensions by argument of a description such as "x, y: rows columns; bias: columns"."""
+    dimensions: dict[str, tuple[str, ...]] = {}
+    for part in shapes.split(";"):
+        names, _, description = part.partition(":")
+        dimensions |= {name.strip(): tuple(description.split()) for name in names.split(",")}
+    return dimensions
 
 
 def shape_of_first(arguments: Mapping[str, Any]) -> dict[str, int]:
@@ -72,6 +113,7 @@ def shape_of_first(arguments: Mapping[str, Any]) -> dict[str, int]:
 
 def op(
     *,
+    shapes: str | Callable[[Mapping[str, Any]], str],
     writes: tuple[str, ...],
     in_place: tuple[tuple[str, str], ...] = (),
     sizes: Callable[[Mapping[str, Any]], dict[str, int]] = shape_of_first,
@@ -82,7 +124,8 @@ def op(
         name = reference.__name__
         if name in OPS:
             raise ValueError(f"an op named {name!r} exists already, in {OPS[name].reference.__module__}")
-        OPS[name] = Op(name, reference, writes, in_place, sizes, inspect.signature(reference))
+        shapes_of = shapes if callable(shapes) else lambda arguments: shapes
+        OPS[name] = Op(name, reference, shapes_of, writes, in_place, sizes, inspect.signature(reference))
         return OPS[name]
 
     return define
@@ -105,7 +148,7 @@ class Eager:
             self.backend.bind(op, op.arguments(*args, **kwargs))()
 
 
-@op(writes=("y",))
+@op(shapes="x, y: *shape", writes=("y",))
 def copy(x: Array, y: Array) -> None:
     """y = x"""
     y[...] = x

@@ -83,7 +83,7 @@ def shuffled_rows(n: int, *, seed: int, epoch: int) -> np.ndarray:
     return rows
 
 
-@op(writes=("out",))
+@op(shapes="out: *shape", writes=("out",))
 def uniform(out: Array, low: float, high: float, seed: int, stream: int) -> None:
     """out_i = low + (high - low) u_i, u_i = (word_i >> 8) 2^-24: exact and below 1 in float32 as in float64."""
     fractions = (philox(out.size, seed=seed, stream=stream) >> 8).astype(out.dtype) * out.dtype.type(2.0**-24)

@@ -21,13 +21,17 @@ def _sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
     return {"n": arguments["x"].size, "rows": arguments["partials"].size}
 
 
-@op(writes=("partials",), sizes=_sizes)
+@op(shapes="x: n; partials: chunks", writes=("partials",), sizes=_sizes)
 def chunk_sums(x: Array, partials: Array, chunk: int) -> None:
     """partials_c = Σ x over chunk c, in float64"""
     partials[...] = np.add.reduceat(x.astype(np.float64), np.arange(0, x.size, chunk))
 
 
-@op(writes=("result",), sizes=lambda arguments: {"rows": 1, "columns": arguments["partials"].size})
+@op(
+    shapes="partials: chunks; result: 1",
+    writes=("result",),
+    sizes=lambda arguments: {"rows": 1, "columns": arguments["partials"].size},
+)
 def total(partials: Array, result: Array) -> None:
     """result = Σ partials"""
     result[0] = partials.sum()

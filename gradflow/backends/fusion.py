@@ -41,5 +41,6 @@ def _joined(first: Call, second: Call, kernels: Container[str]) -> Call | None:
         add_bias.reference(x, bias, y)
         activation.reference(y, y, **config)
 
-    op = Op(name, reference, ("y",), (("x", "y"),), shape_of_first, inspect.signature(reference))
+    signature = inspect.signature(reference)
+    op = Op(name, reference, add_bias.shapes, add_bias.writes, add_bias.in_place, shape_of_first, signature)
     return op, of_activation | {"x": of_bias["x"], "bias": of_bias["bias"]}

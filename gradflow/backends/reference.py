@@ -87,7 +87,7 @@ class ReferenceBackend:
         return [self.bind(op, arguments) for op, arguments in calls]
 
     def check(self, op: Op, arguments: dict[str, Any]) -> None:
-        """Refuse arrays of another backend, and arrays that are not C-contiguous."""
+        """Refuse arrays of another backend, arrays that are not C-contiguous, and shapes that do not fit together."""
         for name, value in arguments.items():
             if not hasattr(value, "flags"):
                 continue
@@ -101,3 +101,4 @@ class ReferenceBackend:
                     f"op {op.name!r}: argument {name!r} with shape {value.shape} is not C-contiguous; "
                     "pass a contiguous copy (transposed products have their own arguments)"
                 )
+        op.check_shapes(arguments)

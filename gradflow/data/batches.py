@@ -25,7 +25,11 @@ def _sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-@op(writes=("batch_x", "batch_targets"), sizes=_sizes)
+@op(
+    shapes="x: data_rows *row; targets: data_rows *target; batch_x: rows *row; batch_targets: rows *target; clock: 4",
+    writes=("batch_x", "batch_targets"),
+    sizes=_sizes,
+)
 def gather_batch(x: Array, targets: Array, batch_x: Array, batch_targets: Array, clock: Array) -> None:
     """Row r of the batch is row position + r of the data, and likewise for the targets"""
     first = int(clock[POSITION])
@@ -33,7 +37,11 @@ def gather_batch(x: Array, targets: Array, batch_x: Array, batch_targets: Array,
     batch_targets[...] = targets[first : first + len(batch_x)]
 
 
-@op(writes=("batch_x", "batch_targets"), sizes=_sizes)
+@op(
+    shapes="x: data_rows *row; targets: data_rows *target; batch_x: rows *row; batch_targets: rows *target; clock: 4",
+    writes=("batch_x", "batch_targets"),
+    sizes=_sizes,
+)
 def gather_shuffled_batch(
     x: Array, targets: Array, batch_x: Array, batch_targets: Array, clock: Array, seed: int
 ) -> None:
@@ -44,7 +52,7 @@ def gather_shuffled_batch(
     batch_targets[...] = targets[rows]
 
 
-@op(writes=("clock",), sizes=lambda arguments: {})
+@op(shapes="clock: 4", writes=("clock",), sizes=lambda arguments: {})
 def advance(clock: Array, batch_size: int, epoch_rows: int) -> None:
     """step += 1, position += batch_size; behind the last row of the epoch: position = 0, epoch += 1"""
     step, epoch, position, _ = clock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,19 +16,25 @@ from gradflow.ops import Array, Executor, op
 __all__ = ["Dense", "add_bias", "column_sum", "gemm"]
 
 
-@op(writes=("out",))
+def _gemm_shapes(arguments: Mapping[str, Any]) -> str:
+    a = "k m" if arguments.get("transpose_a") else "m k"
+    b = "n k" if arguments.get("transpose_b") else "k n"
+    return f"a: {a}; b: {b}; out: m n"
+
+
+@op(shapes=_gemm_shapes, writes=("out",))
 def gemm(a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False) -> None:
     """out = op(a) op(b), where op transposes a matrix or leaves it"""
     np.matmul(a.T if transpose_a else a, b.T if transpose_b else b, out=out)
 
 
-@op(writes=("y",), in_place=(("x", "y"),))
+@op(shapes="x, y: rows columns; bias: columns", writes=("y",), in_place=(("x", "y"),))
 def add_bias(x: Array, bias: Array, y: Array) -> None:
     """y_ij = x_ij + bias_j"""
     np.add(x, bias, out=y)
 
 
-@op(writes=("sums",))
+@op(shapes="x: rows columns; sums: columns", writes=("sums",))
 def column_sum(x: Array, sums: Array) -> None:
     """sums_j = sum_i x_ij, kept in float64 until the end"""
     sums[...] = x.sum(axis=0, dtype=np.float64)

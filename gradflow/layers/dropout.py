@@ -14,7 +14,7 @@ from gradflow.random import DROPOUT_STREAM, philox
 __all__ = ["Dropout", "dropout"]
 
 
-@op(writes=("y",), in_place=(("x", "y"),))
+@op(shapes="x, y: *shape; clock: 4", writes=("y",), in_place=(("x", "y"),))
 def dropout(x: Array, y: Array, clock: Array, threshold: int, scale: float, seed: int, stream: int) -> None:
     """y_i = scale x_i where word i of Philox for (seed, stream, step, epoch) is at least threshold, else 0"""
     step = int(clock[EPOCH]) << 32 | int(clock[STEP]) & 0xFFFFFFFF

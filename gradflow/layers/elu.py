@@ -13,13 +13,13 @@ from gradflow.ops import Array, op
 __all__ = ["ELU", "elu_backward", "elu_forward"]
 
 
-@op(writes=("y",), in_place=(("x", "y"),))
+@op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),))
 def elu_forward(x: Array, y: Array, alpha: float) -> None:
     """y = x where x > 0, else alpha (exp(x) - 1): equation 15 of the paper"""
     y[...] = np.where(x <= 0, alpha * np.expm1(x), x)
 
 
-@op(writes=("d_x",), in_place=(("d_y", "d_x"),))
+@op(shapes="y, d_y, d_x: *shape", writes=("d_x",), in_place=(("d_y", "d_x"),))
 def elu_backward(y: Array, d_y: Array, d_x: Array, alpha: float) -> None:
     """dL/dx = dL/dy where y > 0, else (y + alpha) dL/dy, since alpha exp(x) = y + alpha"""
     d_x[...] = np.where(y <= 0, (y + alpha) * d_y, d_y)

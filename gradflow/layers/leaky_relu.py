@@ -13,13 +13,13 @@ from gradflow.ops import Array, op
 __all__ = ["LeakyReLU", "leaky_relu_backward", "leaky_relu_forward"]
 
 
-@op(writes=("y",), in_place=(("x", "y"),))
+@op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),))
 def leaky_relu_forward(x: Array, y: Array, slope: float) -> None:
     """y = x where x > 0, else slope x"""
     y[...] = np.where(x <= 0, slope * x, x)
 
 
-@op(writes=("d_x",), in_place=(("d_y", "d_x"),))
+@op(shapes="y, d_y, d_x: *shape", writes=("d_x",), in_place=(("d_y", "d_x"),))
 def leaky_relu_backward(y: Array, d_y: Array, d_x: Array, slope: float) -> None:
     """dL/dx = dL/dy where y > 0, else slope dL/dy; y has the sign of x since slope >= 0"""
     d_x[...] = np.where(y <= 0, slope * d_y, d_y)

@@ -10,13 +10,13 @@ from gradflow.ops import Array, op
 __all__ = ["ReLU", "relu_backward", "relu_forward"]
 
 
-@op(writes=("y",), in_place=(("x", "y"),))
+@op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),))
 def relu_forward(x: Array, y: Array) -> None:
     """y = max(x, 0)"""
     np.maximum(x, 0, out=y)
 
 
-@op(writes=("d_x",), in_place=(("d_y", "d_x"),))
+@op(shapes="y, d_y, d_x: *shape", writes=("d_x",), in_place=(("d_y", "d_x"),))
 def relu_backward(y: Array, d_y: Array, d_x: Array) -> None:
     """dL/dx = dL/dy where y > 0, else 0; the derivative at 0 is taken as 0"""
     d_x[...] = np.where(y <= 0, 0, d_y)

@@ -10,14 +10,14 @@ from gradflow.ops import Array, op
 __all__ = ["Sigmoid", "sigmoid_backward", "sigmoid_forward"]
 
 
-@op(writes=("y",), in_place=(("x", "y"),))
+@op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),))
 def sigmoid_forward(x: Array, y: Array) -> None:
     """y = 1 / (1 + exp(-x)), written exp(x) / (1 + exp(x)) for negative x against overflow"""
     small = np.exp(-np.abs(x))
     y[...] = np.where(x >= 0, 1, small) / (1 + small)
 
 
-@op(writes=("d_x",), in_place=(("d_y", "d_x"),))
+@op(shapes="y, d_y, d_x: *shape", writes=("d_x",), in_place=(("d_y", "d_x"),))
 def sigmoid_backward(y: Array, d_y: Array, d_x: Array) -> None:
     """dL/dx = y (1 - y) dL/dy"""
     d_x[...] = y * (1 - y) * d_y

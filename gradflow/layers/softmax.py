@@ -10,14 +10,14 @@ from gradflow.ops import Array, op
 __all__ = ["Softmax", "softmax_backward", "softmax_forward"]
 
 
-@op(writes=("y",), in_place=(("x", "y"),))
+@op(shapes="x, y: rows columns", writes=("y",), in_place=(("x", "y"),))
 def softmax_forward(x: Array, y: Array) -> None:
     """y_j = exp(x_j - m) / sum_k exp(x_k - m) in each row, m = max_k x_k against overflow"""
     exponentials = np.exp(x - x.max(axis=1, keepdims=True))
     y[...] = exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-@op(writes=("d_x",), in_place=(("d_y", "d_x"),))
+@op(shapes="y, d_y, d_x: rows columns", writes=("d_x",), in_place=(("d_y", "d_x"),))
 def softmax_backward(y: Array, d_y: Array, d_x: Array) -> None:
     """dL/dx_j = y_j (dL/dy_j - sum_k y_k dL/dy_k) in each row"""
     d_x[...] = y * (d_y - (y * d_y).sum(axis=1, keepdims=True))

@@ -10,13 +10,13 @@ from gradflow.ops import Array, op
 __all__ = ["Tanh", "tanh_backward", "tanh_forward"]
 
 
-@op(writes=("y",), in_place=(("x", "y"),))
+@op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),))
 def tanh_forward(x: Array, y: Array) -> None:
     """y = tanh(x)"""
     np.tanh(x, out=y)
 
 
-@op(writes=("d_x",), in_place=(("d_y", "d_x"),))
+@op(shapes="y, d_y, d_x: *shape", writes=("d_x",), in_place=(("d_y", "d_x"),))
 def tanh_backward(y: Array, d_y: Array, d_x: Array) -> None:
     """dL/dx = (1 - y^2) dL/dy, written (1 - y)(1 + y) against cancellation near y = 1"""
     d_x[...] = (1 - y) * (1 + y) * d_y

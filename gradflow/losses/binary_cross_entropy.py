@@ -13,7 +13,11 @@ from gradflow.ops import POSITION, Array, Executor, op
 __all__ = ["BinaryCrossEntropy", "binary_cross_entropy"]
 
 
-@op(writes=("d_logits", "row_losses", "row_hits", "clock"), in_place=(("logits", "d_logits"),))
+@op(
+    shapes="logits, targets, d_logits: rows columns; row_weight: rows; row_losses, row_hits: epoch_rows; clock: 4",
+    writes=("d_logits", "row_losses", "row_hits", "clock"),
+    in_place=(("logits", "d_logits"),),
+)
 def binary_cross_entropy(
     logits: Array,
     targets: Array,

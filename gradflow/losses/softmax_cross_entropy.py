@@ -13,7 +13,11 @@ from gradflow.ops import POSITION, Array, Executor, op
 __all__ = ["SoftmaxCrossEntropy", "softmax_cross_entropy_labels", "softmax_cross_entropy_probabilities"]
 
 
-@op(writes=("d_logits", "row_losses", "row_hits", "clock"), in_place=(("logits", "d_logits"),))
+@op(
+    shapes="logits, targets, d_logits: rows columns; row_weight: rows; row_losses, row_hits: epoch_rows; clock: 4",
+    writes=("d_logits", "row_losses", "row_hits", "clock"),
+    in_place=(("logits", "d_logits"),),
+)
 def softmax_cross_entropy_probabilities(
     logits: Array,
     targets: Array,
@@ -36,7 +40,11 @@ def softmax_cross_entropy_probabilities(
     d_logits[...] = weight[:, None] * (np.exp(log_probability) - targets) / len(logits)
 
 
-@op(writes=("d_logits", "row_losses", "row_hits", "clock"), in_place=(("logits", "d_logits"),))
+@op(
+    shapes="logits, d_logits: rows columns; targets, row_weight: rows; row_losses, row_hits: epoch_rows; clock: 4",
+    writes=("d_logits", "row_losses", "row_hits", "clock"),
+    in_place=(("logits", "d_logits"),),
+)
 def softmax_cross_entropy_labels(
     logits: Array,
     targets: Array,

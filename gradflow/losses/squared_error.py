@@ -12,7 +12,11 @@ from gradflow.ops import Array, Executor, op
 __all__ = ["HalfSquaredError", "MeanSquaredError", "squared_error"]
 
 
-@op(writes=("d_outputs", "row_losses", "clock"), in_place=(("outputs", "d_outputs"),))
+@op(
+    shapes="outputs, targets, d_outputs: rows columns; row_weight: rows; row_losses: epoch_rows; clock: 4",
+    writes=("d_outputs", "row_losses", "clock"),
+    in_place=(("outputs", "d_outputs"),),
+)
 def squared_error(
     outputs: Array,
     targets: Array,

@@ -14,7 +14,10 @@ from gradflow.optimizers.base import Optimizer, penalised
 __all__ = ["Adam", "AdamW", "adam", "adamw"]
 
 
-@op(writes=("parameters", "first_moment", "second_moment"))
+@op(
+    shapes="parameters, gradients, first_moment, second_moment: n; hyper: *any; gradient_scale: 1; clock: 4",
+    writes=("parameters", "first_moment", "second_moment"),
+)
 def adam(
     parameters: Array,
     gradients: Array,
@@ -37,7 +40,10 @@ def adam(
     parameters -= rate * (mean / (deviation + epsilon))
 
 
-@op(writes=("parameters", "first_moment", "second_moment"))
+@op(
+    shapes="parameters, gradients, first_moment, second_moment: n; hyper: *any; gradient_scale: 1; clock: 4",
+    writes=("parameters", "first_moment", "second_moment"),
+)
 def adamw(
     parameters: Array,
     gradients: Array,

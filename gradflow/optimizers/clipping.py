@@ -19,7 +19,7 @@ def _chunk_sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
     return {"n": arguments["gradients"].size, "rows": arguments["partials"].size}
 
 
-@op(writes=("partials",), sizes=_chunk_sizes)
+@op(shapes="parameters, gradients: n; hyper: *any; partials: chunks", writes=("partials",), sizes=_chunk_sizes)
 def chunk_squares(
     parameters: Array, gradients: Array, hyper: Array, partials: Array, n_decayed: int, chunk: int
 ) -> None:
@@ -29,7 +29,11 @@ def chunk_squares(
     partials[...] = np.add.reduceat(g * g, np.arange(0, g.size, chunk))
 
 
-@op(writes=("gradient_scale",), sizes=lambda arguments: {"rows": 1, "columns": arguments["partials"].size})
+@op(
+    shapes="partials: chunks; gradient_scale: 1",
+    writes=("gradient_scale",),
+    sizes=lambda arguments: {"rows": 1, "columns": arguments["partials"].size},
+)
 def clip_scale(partials: Array, gradient_scale: Array, clip_norm: float) -> None:
     """gradient_scale = min(1, clip_norm / norm), norm = √(Σ partials)"""
     norm = np.sqrt(partials.sum())

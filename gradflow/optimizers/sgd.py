@@ -12,7 +12,7 @@ from gradflow.optimizers.base import Optimizer, penalised
 __all__ = ["SGD", "GradientDescent", "gradient_descent", "momentum", "nesterov"]
 
 
-@op(writes=("parameters",))
+@op(shapes="parameters, gradients: n; hyper: *any; gradient_scale: 1; clock: 4", writes=("parameters",))
 def gradient_descent(
     parameters: Array, gradients: Array, hyper: Array, gradient_scale: Array, clock: Array, n_decayed: int
 ) -> None:
@@ -21,7 +21,10 @@ def gradient_descent(
         parameters -= float(hyper[0]) * penalised(parameters, gradients, hyper, gradient_scale, n_decayed)
 
 
-@op(writes=("parameters", "velocity"))
+@op(
+    shapes="parameters, gradients, velocity: n; hyper: *any; gradient_scale: 1; clock: 4",
+    writes=("parameters", "velocity"),
+)
 def momentum(
     parameters: Array,
     gradients: Array,
@@ -38,7 +41,10 @@ def momentum(
         parameters -= float(hyper[0]) * velocity
 
 
-@op(writes=("parameters", "velocity"))
+@op(
+    shapes="parameters, gradients, velocity: n; hyper: *any; gradient_scale: 1; clock: 4",
+    writes=("parameters", "velocity"),
+)
 def nesterov(
     parameters: Array,
     gradients: Array,

@@ -17,7 +17,7 @@ from gradflow.backends.reference import ReferenceBackend
 from gradflow.data.validation import features
 from gradflow.errors import DataError, unknown_name
 from gradflow.initializers import Initializer, initial_weight
-from gradflow.layers import ACTIVATIONS, LAYERS, Dense, Dropout, Layer, ParameterSpec
+from gradflow.layers import ACTIVATIONS, Dense, Dropout, Layer, ParameterSpec
 from gradflow.layers.base import Attachment
 from gradflow.ops import Array
 from gradflow.program import Program, Recorder
@@ -61,7 +61,7 @@ class Sequential:
     works on logits; without one, the loss names it when training begins.
 
     Args:
-        layers: the layers, the first and at least one of them a `Dense`.
+        layers: the layers, at least one of them with parameters, such as a `Dense`.
         dtype: "float32" or "float64", of parameters and of all that is computed.
         seed: for initial weights, dropout and shuffles: an integer from 0 to 2**64 - 1.
         backend: "auto", "numpy", "cupy" or "reference"; "auto" takes CuPy where a usable GPU is, else NumPy. The
@@ -163,7 +163,7 @@ class Sequential:
 
     def copy(self, *, dtype: str | None = None) -> Sequential:
         """A network of its own with the same layers, weights, seed and backend, in the same dtype or another."""
-        layers = [LAYERS[type(layer).__name__](**layer.config()) for layer in self.layers]
+        layers = [type(layer)(**layer.config()) for layer in self.layers]
         twin = Sequential(
             layers,
             dtype=dtype or self.dtype.name,

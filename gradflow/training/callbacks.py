@@ -24,4 +24,4 @@ class Callback:
         """After each epoch, counted from 1, with its values by name."""
 
     def on_fit_end(self, trainer: Trainer, history: History) -> None:
-        """After the last epoch, also when training diverged or was interrupted."""
+        """After the last epoch, also when training diverged, was interrupted, or raised an error."""

@@ -226,43 +226,44 @@ class _Loop:
         trainer._stop_requested = False
         for callback in self._callbacks:
             callback.on_fit_begin(trainer, self._epochs)
-
         began = time.perf_counter()
-        with Interruption() as interruption:
-            for epoch in range(1, self._epochs + 1):
-                backend.copy(network.parameters, first_parameters)
-                finished = training.run(lambda: interruption.requested)
-                if validating is not None and finished:
-                    validating.run()
-                reading = status.read()
-                if reading.first_bad_step is not None:
-                    self._record_divergence(epoch, reading.first_bad_step, training)
-                    break
-                if not finished:
-                    self.history.stopped_by = "interrupted"
-                    break
-                values = trainer._means(reading.sums[:2], self._rows)
-                if validation is not None:
-                    values |= trainer._means(reading.sums[2:], len(validation), "val_")
-                self.history.append(values)
-                self.history.seconds = time.perf_counter() - began
-                if self._best.is_improved_by(values):
-                    # A validation value belongs to the weights after the epoch; a training value was measured while
-                    # they changed, and the only ones that are sure to be as good are those from before.
-                    measured = network.parameters if self._best.name.startswith("val_") else first_parameters
-                    backend.copy(measured, best_parameters)
-                for callback in self._callbacks:
-                    callback.on_epoch_end(trainer, epoch, dict(values))
-                if reason := self._reason_to_stop(values, interruption.requested):
-                    self.history.stopped_by = reason
-                    break
-        if self.diverged is not None or (self._early_stopping is not None and self._best.epoch):
-            backend.copy(best_parameters, network.parameters)
-            self.history.best_epoch = self._best.epoch or None
-        backend.synchronize()
-        self.history.seconds = time.perf_counter() - began
-        for callback in self._callbacks:
-            callback.on_fit_end(trainer, self.history)
+        try:
+            with Interruption() as interruption:
+                for epoch in range(1, self._epochs + 1):
+                    backend.copy(network.parameters, first_parameters)
+                    finished = training.run(lambda: interruption.requested)
+                    if validating is not None and finished:
+                        validating.run()
+                    reading = status.read()
+                    if reading.first_bad_step is not None:
+                        self._record_divergence(epoch, reading.first_bad_step, training)
+                        break
+                    if not finished:
+                        self.history.stopped_by = "interrupted"
+                        break
+                    values = trainer._means(reading.sums[:2], self._rows)
+                    if validation is not None:
+                        values |= trainer._means(reading.sums[2:], len(validation), "val_")
+                    self.history.append(values)
+                    self.history.seconds = time.perf_counter() - began
+                    if self._best.is_improved_by(values):
+                        # A validation value belongs to the weights after the epoch. A training value was measured
+                        # while they changed: the only ones sure to be as good are those from before the epoch.
+                        measured = network.parameters if self._best.name.startswith("val_") else first_parameters
+                        backend.copy(measured, best_parameters)
+                    for callback in self._callbacks:
+                        callback.on_epoch_end(trainer, epoch, dict(values))
+                    if reason := self._reason_to_stop(values, interruption.requested):
+                        self.history.stopped_by = reason
+                        break
+            if self.diverged is not None or (self._early_stopping is not None and self._best.epoch):
+                backend.copy(best_parameters, network.parameters)
+                self.history.best_epoch = self._best.epoch or None
+            backend.synchronize()
+            self.history.seconds = time.perf_counter() - began
+        finally:
+            for callback in self._callbacks:
+                callback.on_fit_end(trainer, self.history)
 
     def _reason_to_stop(self, values: dict[str, float], is_interrupted: bool) -> str | None:
         if is_interrupted:

@@ -244,9 +244,11 @@ def test_a_second_ctrl_c_raises() -> None:
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
 
-    network = gf.MLP([4, 8, 2], backend="numpy")
+    network, recording = gf.MLP([4, 8, 2], backend="numpy"), Recording()
+    trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam())
     with pytest.raises(KeyboardInterrupt):
-        gf.Trainer(network, "softmax_cross_entropy", gf.Adam()).fit(X, LABELS, epochs=9, callbacks=[Impatient()])
+        trainer.fit(X, LABELS, epochs=9, callbacks=[Impatient(), recording])
+    assert recording.ended
 
 
 def test_callbacks_see_each_epoch_and_can_stop(backend_name: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gradflow.cli import info, train
+from gradflow.cli import bench, info, train
 from gradflow.errors import DivergedError, GradflowError
 from gradflow.version import __version__
 
@@ -33,6 +33,7 @@ application = typer.Typer(
 )
 application.add_typer(train.application, name="train")
 application.command("info")(info.info)
+application.command("bench")(bench.bench)
 
 
 def _print_version(is_wanted: bool) -> None:

@@ -1,0 +1,124 @@
+"""Every op on the CPU, by kernels, dtype and size: python -m pytest benchmarks/test_ops.py.
+
+Beside the time, each result says how many bytes a second the op moves, and products how many operations they do, and
+what share that is of a plain copy or of NumPy's own product on this machine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from gradflow.backends.native import native_library
+from gradflow.backends.numpy import NumpyBackend
+from gradflow.layers.dense import gemm
+from gradflow.ops import OPS, Op
+from tests.ops.cases import CASES, Draw
+
+_COLUMNS = 256
+_ROWS = (32, 4096, 32768)  # 32 kB, 4 MB and 32 MB in float32
+_WIDTHS = (64, 256, 1024)
+
+pytestmark = pytest.mark.benchmark(max_time=0.1, min_rounds=3, calibration_precision=10)
+
+
+class _LargeDraw(Draw):
+    """Ordinary values in an array of given size."""
+
+    def __init__(self, dtype: str, rows: int) -> None:
+        super().__init__(dtype, "large", "ordinary")
+        self.rows, self.columns, self.n = rows, _COLUMNS, rows * _COLUMNS
+
+
+@pytest.fixture(params=["compiled", "NumPy"])
+def backend(request: pytest.FixtureRequest) -> NumpyBackend:
+    """The CPU backend with compiled kernels and without."""
+    if request.param == "NumPy":
+        return NumpyBackend(None)
+    native = native_library()
+    if native is None:
+        pytest.skip("gradflow was installed without compiled kernels")
+    return NumpyBackend(native)
+
+
+@pytest.mark.parametrize("rows", _ROWS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", sorted(OPS.keys() - {"gemm"}))
+def test_op(benchmark: BenchmarkFixture, backend: NumpyBackend, name: str, dtype: str, rows: int) -> None:
+    case = CASES[name]
+    arguments = case.make(_LargeDraw(dtype, rows), **case.variants[0])
+    with backend.running():
+        benchmark(backend.bind(OPS[name], arguments))
+    if benchmark.stats is None:
+        return  # --benchmark-disable ran it once, to see it work
+    n_bytes = _bytes_moved(OPS[name], arguments)
+    rate = n_bytes / benchmark.stats["median"]
+    benchmark.extra_info |= {
+        "bytes": n_bytes,
+        "GB/s": round(rate / 1e9, 3),
+        "share of a copy": round(rate / _copy_rate(n_bytes), 3),
+    }
+
+
+@pytest.mark.parametrize("transposed", ["none", "a", "b"])
+@pytest.mark.parametrize("width", _WIDTHS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_product(benchmark: BenchmarkFixture, backend: NumpyBackend, dtype: str, width: int, transposed: str) -> None:
+    a, b = _square_matrices(dtype, width)
+    product = {"a": a, "b": b, "out": np.empty_like(a)}
+    with backend.running():
+        benchmark(backend.bind(gemm, product | {f"transpose_{transposed}": True} if transposed != "none" else product))
+    if benchmark.stats is None:
+        return
+    rate = 2 * width**3 / benchmark.stats["median"]
+    benchmark.extra_info |= {
+        "GFLOP/s": round(rate / 1e9, 2),
+        "share of NumPy's product": round(rate / _product_rate(dtype, width), 3),
+    }
+
+
+def _bytes_moved(op: Op, arguments: dict[str, Any]) -> int:
+    """Each array once, and twice what an optimizer both reads and writes: the least that the op can do with."""
+    sizes = {name: value.nbytes for name, value in arguments.items() if isinstance(value, np.ndarray)}
+    updated = op.writes if "parameters" in op.writes else ()
+    return sum(sizes.values()) + sum(sizes[name] for name in updated)
+
+
+@cache
+def _copy_rate(n_bytes: int) -> float:
+    """The bytes a second that a copy reads and writes together, between arrays of half as many bytes."""
+    source = np.ones(max(1, n_bytes // 2), np.uint8)
+    return n_bytes / _seconds(partial(np.copyto, np.zeros_like(source), source))
+
+
+@cache
+def _product_rate(dtype: str, width: int) -> float:
+    a, b = _square_matrices(dtype, width)
+    return 2 * width**3 / _seconds(partial(np.matmul, a, b, out=np.empty_like(a)))
+
+
+@cache
+def _square_matrices(dtype: str, width: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    return random.random((width, width)).astype(dtype), random.random((width, width)).astype(dtype)
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    """The median time of a call over several runs, each of at least a millisecond where a call takes less."""
+    run()
+    began = time.perf_counter()
+    run()
+    calls = max(1, int(1e-3 / (time.perf_counter() - began)))
+    measured = []
+    for _ in range(9):
+        began = time.perf_counter()
+        for _ in range(calls):
+            run()
+        measured.append((time.perf_counter() - began) / calls)
+    return float(np.median(measured))

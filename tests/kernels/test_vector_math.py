@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,11 +20,10 @@ FUNCTIONS: dict[str, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {
     "expm1": (3, np.expm1),
     "tanh": (3, np.tanh),
 }
+# Where a branch or a clamp lies, where results become denormal, 0 or infinite, and the ends of the range.
 EDGES = np.array(
-    [0.0, 1e-45, 1e-38, 1.17549435e-38, 0.34657359, 0.34657362, 0.5, 0.625, 1, 87.33654, 88.72283, 88.72284, 89, 103.97208]
-    + [103.97209, 104, 3.4e38],
-    np.float32,
-)  # fmt: skip
+    [0, 1e-45, 1.17549435e-38, 0.34657359, 0.5, 0.625, 1, 87.33654, 88.72283, 89, 103.97208, 104, 3.4e38], np.float32
+)
 
 
 @pytest.fixture(scope="module", params=list(INSTRUCTION_FLAGS))
@@ -75,7 +73,7 @@ def floats(bits: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_four_million_floats_of_every_exponent(library: ctypes.CDLL, name: str) -> None:
-    # The stride is odd and not near a power of two, so that mantissas of all kinds occur; infinities are among the bits.
+    # The stride is odd and not near a power of two, so that mantissas of all kinds occur.
     x = floats(np.arange(0, 2**32, 1021, dtype=np.uint64))
     assert_within_stated_ulps(library, name, x[~np.isnan(x)])
 

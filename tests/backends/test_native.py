@@ -1,0 +1,305 @@
+"""The compiled kernels: all of a step runs in them, in one call, and the process around them is left as it was."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import gradflow as gf
+from gradflow.backends import get_backend, native
+from gradflow.backends.native import NativeLibrary, NativeProgram, native_library
+from gradflow.backends.numpy import NumpyBackend
+from gradflow.layers import ACTIVATIONS
+from gradflow.losses import LOSSES
+from gradflow.ops import OPS
+from gradflow.optimizers import OPTIMIZERS
+from gradflow.program import Program, Recorder
+from gradflow.training import passes
+from tests.cli.command import environment
+from tests.ops.cases import CASES, Draw
+
+FILES = sorted(Path(native.__file__).parent.glob("_native*.so"))
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(200, 12)).astype(np.float32)
+LABELS = RNG.integers(0, 5, 200)
+ONE_HOT = np.eye(5, dtype=np.float32)[LABELS]
+
+
+@pytest.fixture
+def library() -> NativeLibrary:
+    if not FILES:
+        pytest.skip("the C kernels were not built")
+    found = native_library()
+    assert found is not None, f"{FILES[0]} does not load"
+    return found
+
+
+@pytest.fixture
+def programs(library: NativeLibrary, monkeypatch: pytest.MonkeyPatch) -> list[Program]:
+    """Every program that is recorded."""
+    recorded: list[Program] = []
+
+    class Collector(Recorder):
+        def program(self) -> Program:
+            recorded.append(super().program())
+            return recorded[-1]
+
+    monkeypatch.setattr(passes, "Recorder", Collector)
+    return recorded
+
+
+def trained(loss: str = "softmax_cross_entropy", optimizer: Any = "adam", seed: int = 3, **settings: Any) -> bytes:
+    """The parameters after some steps."""
+    y = LABELS if loss == "softmax_cross_entropy" else ONE_HOT
+    network = gf.MLP([12, 20, 16, 5], dropout=0.1, seed=seed, backend="numpy")
+    gf.Trainer(network, loss, optimizer, **settings).fit(X, y, epochs=3, batch_size=32, progress=False)
+    return np.array(network.parameters).tobytes()
+
+
+def python(code: str, **changes: str) -> str:
+    """What Python prints that runs some code in a fresh process."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=environment(**changes),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# -- one call into C --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("op", OPS)
+def test_every_op_is_bound_to_a_kernel_or_the_blas(library: NativeLibrary, op: str, dtype: str) -> None:
+    if op == "gemm" and library.blas is None:
+        pytest.skip("no BLAS was found that C can call")
+    for variant in CASES[op].variants:
+        assert library.bind(OPS[op], CASES[op].make(Draw(dtype, "odd", "ordinary"), **variant)) is not None
+
+
+def assert_each_is_one_native_call(programs: list[Program], library: NativeLibrary) -> None:
+    if library.blas is None:
+        pytest.skip("no BLAS was found that C can call")
+    assert programs
+    for program in programs:
+        assert [type(call) for call in program._calls] == [NativeProgram]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_step_is_one_native_call(library: NativeLibrary, programs: list[Program], loss: str, optimizer: str) -> None:
+    trained(loss, optimizer, l2=1e-3, clip_norm=1.0)
+    # A full batch, a smaller one, and the sums of the epoch.
+    assert len(programs) == 3
+    assert_each_is_one_native_call(programs, library)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_it_is_with_every_activation(
+    library: NativeLibrary, programs: list[Program], activation: str, dtype: str
+) -> None:
+    network = gf.MLP([12, 20, 5], activation, dtype=dtype, backend="numpy")
+    gf.Trainer(network, "softmax_cross_entropy", "sgd").fit(
+        X, ONE_HOT, epochs=1, batch_size=32, shuffle=False, validation_data=(X, ONE_HOT), progress=False
+    )
+    assert len(programs) == 5
+    assert_each_is_one_native_call(programs, library)
+
+
+# -- what a step leaves behind ----------------------------------------------------------------------------------------
+
+
+def test_a_thousand_steps_allocate_no_arrays_and_keep_nothing(library: NativeLibrary, programs: list[Program]) -> None:
+    network = gf.MLP([12, 20, 16, 5], dropout=0.1, backend="numpy")
+    # As many rows as make whole batches: then the step alone goes round and round the data.
+    gf.Trainer(network, "softmax_cross_entropy", "adam").fit(
+        X[:192], LABELS[:192], epochs=1, batch_size=64, progress=False
+    )
+    step = programs[0]
+    for _ in range(10):
+        step.run()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        step.run()
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        for _ in range(1000):
+            step.run()
+        after, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Counting itself may keep an integer or two. The smallest array of a batch is 64 x 5 x 4 bytes.
+    assert after - before < 100
+    assert peak - before < 1280
+
+
+FLOATING_POINT = """
+import ctypes, json, threading
+import numpy as np
+
+libm = ctypes.CDLL("libm.so.6")
+
+def state():
+    "Rounding, masks, flush-to-zero and denormals-are-zero, without the flags that every inexact result sets."
+    environment = ctypes.create_string_buffer(64)
+    libm.fegetenv(environment)
+    return int.from_bytes(environment.raw[28:32], "little") & ~0x3F
+
+states = [state()]
+import gradflow as gf
+from gradflow.backends.native import native_library
+loaded = native_library() is not None
+x = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32)
+trainer = gf.Trainer(gf.MLP([5, 8, 3], "tanh", backend="numpy"), "softmax_cross_entropy", "adam")
+trainer.fit(x, np.arange(64) % 3, epochs=2, progress=False)
+states.append(state())
+thread = threading.Thread(target=lambda: states.append(state()))
+thread.start()
+thread.join()
+print(json.dumps([loaded, states, float(np.float32(1e-40) * np.float32(1))]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the floating-point environment of glibc")
+def test_the_floating_point_state_of_the_process_is_untouched(library: NativeLibrary) -> None:
+    loaded, states, denormal = json.loads(python(FLOATING_POINT))
+    assert loaded
+    assert len(set(states)) == 1
+    assert denormal == float(np.float32(1e-40)) > 0
+
+
+def test_nan_and_infinity_are_kept(library: NativeLibrary) -> None:
+    backend = NumpyBackend(library)
+    x = np.array([[np.nan, np.inf, -np.inf, 1.0]], np.float32)
+    for name in ("relu_forward", "tanh_forward", "sigmoid_forward", "copy"):
+        y = np.empty_like(x)
+        backend.bind(OPS[name], {"x": x, "y": y})()
+        expected = np.empty_like(x)
+        with get_backend("reference").running():
+            OPS[name].reference(x, expected)
+        assert_array_equal(np.isnan(y), [[True, False, False, False]], name)
+        assert_allclose(y, expected, rtol=4 * np.finfo(np.float32).eps, err_msg=name)
+
+
+# -- instruction sets -------------------------------------------------------------------------------------------------
+
+
+def test_instruction_sets_agree(library: NativeLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gradients(instructions: str) -> np.ndarray:
+        network = gf.MLP([12, 20, 16, 5], "tanh", backend="numpy", seed=1)
+        network.backend = NumpyBackend(NativeLibrary(library.path, library.blas, instructions))
+        trainer = gf.Trainer(network, "softmax_cross_entropy", gf.GradientDescent(0.1))
+        trainer.fit(X, LABELS, epochs=1, batch_size=None, progress=False)
+        return np.array(network.gradients)
+
+    fastest, *others = (gradients(instructions) for instructions in library.supported)
+    # The products are the same BLAS's. The rounding of two tanh (3 ulp each) and of the sums goes through two layers:
+    # 32 ulp of the largest gradient bounds it with room to spare, and a wrong lane would be off by its whole size.
+    allowed = 32 * np.spacing(abs(fastest).max())
+    for other in others:
+        assert_allclose(other, fastest, rtol=0, atol=allowed)
+
+
+# -- threads and processes --------------------------------------------------------------------------------------------
+
+
+def test_python_runs_while_a_native_call_does(library: NativeLibrary) -> None:
+    if library.blas is None:
+        pytest.skip("no BLAS was found that C can call")
+    a = np.ones((700, 700))
+    product = library.bind(OPS["gemm"], {"a": a, "b": a, "out": np.empty_like(a)})
+    assert product is not None
+    began = time.perf_counter()
+    product()
+    repeats = 1 + int(0.3 / (time.perf_counter() - began))
+    thread = threading.Thread(target=library.program([product] * repeats))
+    began = time.perf_counter()
+    thread.start()
+    # Were Python's lock held, the first wait after the start would last until the call is over.
+    waits = 0
+    while thread.is_alive():
+        time.sleep(0.001)
+        waits += 1
+    assert time.perf_counter() - began > 0.05, "too short to tell"
+    assert waits >= 5
+
+
+def test_several_threads_train_to_the_bits_of_serial_runs(library: NativeLibrary) -> None:
+    serial = [trained(seed=seed) for seed in range(4)]
+    parallel: dict[int, bytes] = {}
+    threads = [
+        threading.Thread(target=lambda seed=seed: parallel.update({seed: trained(seed=seed)})) for seed in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert [parallel[seed] for seed in range(4)] == serial
+    assert len(set(serial)) == 4
+
+
+FORK = """
+import multiprocessing, os, sys, warnings
+import numpy as np
+import gradflow as gf
+# Newer Pythons warn of any fork beside threads, and the BLAS has some.
+warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+x = np.random.default_rng(0).normal(size=(600, 256)).astype(np.float32)
+
+def trained(_):
+    network = gf.MLP([256, 512, 10], backend="numpy")  # wide enough for the threads of the BLAS
+    gf.Trainer(network, "softmax_cross_entropy", "adam").fit(
+        x, np.arange(600) % 10, epochs=1, batch_size=200, progress=False
+    )
+    return np.array(network.parameters).tobytes()
+
+before = trained(0)
+child = os.fork()
+if child == 0:
+    os._exit(0 if trained(0) == before else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    assert set(pool.map(trained, range(4))) == {before}
+assert trained(0) == before
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_trains_to_the_same_bits(library: NativeLibrary) -> None:
+    python(FORK)
+
+
+# -- without ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_environment_variable_leaves_the_kernels_out() -> None:
+    code = """
+import numpy as np, gradflow as gf
+from gradflow.backends.native import native_library
+digits = gf.data.load_digits()
+trainer = gf.Trainer(gf.MLP([64, 32, 10], backend="numpy"), "softmax_cross_entropy", gf.Adam(0.01))
+trainer.fit(digits.x_train, digits.y_train, epochs=3, progress=False)
+print(native_library() is None, trainer.evaluate(digits.x_test, digits.y_test)["accuracy"] > 0.8)
+"""
+    assert python(code, GRADFLOW_NATIVE="0").split() == ["True", "True"]

@@ -15,7 +15,7 @@ from tests.ops.targets import make_target
 from tests.ops.test_parity import FUSED, KINDS, test_bias_and_activation_in_one_kernel, test_definition
 
 _TESTS_OF_KERNELS = ("tests/ops/test_sums.py", "tests/ops/test_random.py", "tests/kernels/test_ranges.py")
-_TESTS_OF_DEFINITIONS = ("tests/layers", "tests/losses", "tests/optimizers", *_TESTS_OF_KERNELS)
+_SLOW_STATISTICS = "not equally_likely and not equally_often and not fewer_rounds"
 
 
 def notices(file: str) -> bool:
@@ -30,9 +30,11 @@ def notices(file: str) -> bool:
     except Exception:
         return True
     _limit_processor_time(200)
-    tests = _TESTS_OF_DEFINITIONS if path.suffix == ".py" else _TESTS_OF_KERNELS
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not gpu", "--assert=plain"]
-    return pytest.main([*options, *tests]) != pytest.ExitCode.OK
+    # A layer, loss or optimizer has its tests in the folder of the same name.
+    own = Path("tests", path.parent.name)
+    tests = [str(own)] if path.parent.parent.name == "gradflow" and path.parent.name != "data" else []
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not gpu and not peers", "--assert=plain"]
+    return pytest.main([*options, "-k", _SLOW_STATISTICS, *tests, *_TESTS_OF_KERNELS]) != pytest.ExitCode.OK
 
 
 def _limit_processor_time(seconds: int) -> None:

@@ -1,0 +1,78 @@
+"""Building where there is no C compiler: gradflow then runs on NumPy, unless the kernels are required."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import environment
+
+pytestmark = pytest.mark.packaging
+
+_REPOSITORY = Path(__file__).parents[2]
+_SOURCES = ("gradflow", "kernels", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of what a build reads, without what former builds left."""
+    copy = tmp_path / "tree"
+    copy.mkdir()
+    for name in _SOURCES:
+        if (_REPOSITORY / name).is_dir():
+            shutil.copytree(_REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "_native*"))
+        else:
+            shutil.copy(_REPOSITORY / name, copy / name)
+    return copy
+
+
+def _build_without_compiler(tree: Path, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Build a wheel with a PATH on which nothing stands."""
+    nowhere = tree.parent / "nowhere"
+    return subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", tree.parent, tree],
+        env=environment(CC=str(nowhere / "cc"), PATH=str(nowhere), **changes),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_without_a_compiler_gradflow_runs_on_numpy(tree: Path) -> None:
+    done = _build_without_compiler(tree)
+    assert done.returncode == 0, done.stderr
+    assert "gradflow's C kernels need GCC or Clang; without them gradflow works" in done.stdout + done.stderr
+    (wheel,) = tree.parent.glob("*.whl")
+    installed = tree.parent / "installed"
+    with zipfile.ZipFile(wheel) as archive:
+        assert not [name for name in archive.namelist() if "/_native" in name]
+        archive.extractall(installed)
+    code = """
+import gradflow as gf
+from gradflow.backends.native import native_library
+digits = gf.data.load_digits()
+trainer = gf.Trainer(gf.MLP([64, 32, 10], backend="numpy"), "softmax_cross_entropy", gf.Adam(0.01))
+trainer.fit(digits.x_train, digits.y_train, epochs=3, progress=False)
+print(gf.__file__, native_library() is None, trainer.evaluate(digits.x_test, digits.y_test)["accuracy"] > 0.8)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=installed,
+        env=environment(PYTHONPATH=str(installed)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout.split() == [str(installed / "gradflow" / "__init__.py"), "True", "True"], ran.stderr
+
+
+def test_where_the_kernels_are_required_it_is_an_error(tree: Path) -> None:
+    done = _build_without_compiler(tree, GRADFLOW_REQUIRE_NATIVE="1")
+    assert done.returncode != 0
+    assert "gradflow's C kernels need GCC or Clang" in done.stdout + done.stderr
+    assert not list(tree.parent.glob("*.whl"))

@@ -9,7 +9,7 @@ comma := ,
 bin = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench check-long clean
+.PHONY: help demo test lint types bench wheel check-long clean
 .DELETE_ON_ERROR:
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make lint        check style and format"
 	@echo "make types       check types"
 	@echo "make bench       measure the time of training steps"
+	@echo "make wheel       build the sdist and the wheel with the C kernels, into dist (Linux)"
 	@echo "make check-long  mutation, fuzzing, sanitizers and slow tests (Linux, gcc; an hour)"
 	@echo "make clean       remove what these commands made, but not your runs"
 
@@ -37,6 +38,13 @@ types: $(VENV)/installed-dev
 bench: $(VENV)/installed-bench
 	$(bin)/python benchmarks/import_time.py
 	$(bin)/python benchmarks/steps.py
+
+# The build fails without the kernels, and the last line where the library needs more than a manylinux system has.
+wheel: $(VENV)/installed-dev
+	rm -rf dist
+	GRADFLOW_REQUIRE_NATIVE=1 $(bin)/python -m build
+	$(bin)/auditwheel show dist/*.whl
+	@$(bin)/auditwheel show --json dist/*.whl | grep --quiet '"overall_tag": "manylinux_'
 
 check-long: .venv-ci/complete
 	.ci/check-long

@@ -74,7 +74,7 @@ class BuildKernels(build_ext):
 
     def _compiled(self, source: Path, flags: list[str]) -> list[str]:
         return self.compiler.compile(
-            [str(source)], output_dir=self.build_temp, include_dirs=[str(BACKENDS)], extra_postargs=flags
+            [str(source)], output_dir=self.build_temp, include_dirs=[str(BACKENDS)], extra_postargs=["-g0", *flags]
         )
 
 
@@ -83,6 +83,7 @@ setup(
         Extension(
             "gradflow.backends._native",
             [str(BACKENDS / "native.c")],
+            depends=[str(BACKENDS / "native.h")],
             optional=os.environ.get("GRADFLOW_REQUIRE_NATIVE") != "1",
         )
     ],

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernels.c_library import COMPILER
+
 pytestmark = pytest.mark.packaging
 
 _REPOSITORY = Path(__file__).parents[2]
@@ -103,6 +105,15 @@ print(json.dumps([str(kernel_folder()), sorted(file.name for file in files), min
     assert Path(folder).is_relative_to(installed)
     assert set(files) == {name for name in _KERNELS if not name.endswith(".h")}
     assert shortest > 200
+
+
+@pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
+def test_compiled_kernels_are_in_the_wheel_and_load(installed: Path) -> None:
+    code = """
+from gradflow.backends.native import native_library
+print(native_library().path)
+"""
+    assert Path(_python(installed, code).strip()).is_relative_to(installed)
 
 
 def test_installed_network_learns(installed: Path) -> None:

@@ -1,50 +1,192 @@
-"""The matrix products of the BLAS that NumPy has loaded, as functions that C can call."""
+"""The BLAS that makes the matrix products, as functions that C can call, and the number of its threads.
+
+MKL where the distribution ``mkl`` is installed (the extra ``gradflow-mlp[mkl]``), else the one that NumPy has loaded.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Blas", "numpy_blas"]
+from gradflow.errors import BackendError
 
-# What OpenBLAS is called in NumPy's wheels, with 64-bit integers, and elsewhere, with 32-bit or 64-bit ones.
-_SYMBOLS = (("scipy_cblas_{}gemm64_", 64), ("cblas_{}gemm64_", 64), ("scipy_cblas_{}gemm", 32), ("cblas_{}gemm", 32))
+__all__ = ["Blas", "candidates", "installed_mkl", "numpy_blas", "using_threads"]
+
+# The names of a product and the width of its integers: only the name tells it. MKL's with 64 bits stand before its
+# plain ones, whose width MKL_INTERFACE_LAYER changes.
+_PRODUCTS = (
+    ("scipy_cblas_{}gemm64_", 64),
+    ("cblas_{}gemm64_", 64),
+    ("cblas_{}gemm_64", 64),
+    ("scipy_cblas_{}gemm", 32),
+    ("cblas_{}gemm", 32),
+)
+# What reads the number of threads, and what sets it.
+_THREADS = (
+    ("scipy_openblas_get_num_threads64_", "scipy_openblas_set_num_threads64_"),
+    ("openblas_get_num_threads64_", "openblas_set_num_threads64_"),
+    ("scipy_openblas_get_num_threads", "scipy_openblas_set_num_threads"),
+    ("openblas_get_num_threads", "openblas_set_num_threads"),
+    ("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"),
+)
+_VERSIONS = (
+    "scipy_openblas_get_config64_",
+    "openblas_get_config64_",
+    "scipy_openblas_get_config",
+    "openblas_get_config",
+)
+_REPRODUCIBLE_ON_THIS_PROCESSOR = 2  # MKL_CBWR_AUTO
 
 
 @dataclass(frozen=True)
 class Blas:
-    """A BLAS.
+    """A BLAS that is loaded.
 
     Attributes:
-        library: the file it was found in.
+        path: the file of the library.
         bits: the width of its integers.
         addresses: of cblas_sgemm and cblas_dgemm, by "float32" and "float64".
     """
 
-    library: Path
+    path: Path
     bits: int
     addresses: dict[str, int]
+
+    @property
+    def description(self) -> str:
+        """Its name and, where it tells, its version: "OpenBLAS 0.3.31"."""
+        library = ctypes.CDLL(str(self.path))
+        for name in _VERSIONS:
+            if hasattr(library, name):
+                config = getattr(library, name)
+                config.restype = ctypes.c_char_p
+                return " ".join(config().decode().split()[:2])
+        if hasattr(library, "MKL_Get_Version_String"):
+            text = ctypes.create_string_buffer(200)
+            library.MKL_Get_Version_String(text, 200)
+            version = re.search(rb"Version (\S+?)-", text.value)
+            return f"MKL {version[1].decode()}" if version else "MKL"
+        return self.path.name
+
+    @property
+    def threads(self) -> int | None:
+        """How many threads it uses at most; None if it does not tell."""
+        library = ctypes.CDLL(str(self.path))
+        for name, _ in _THREADS:
+            if hasattr(library, name):
+                return int(getattr(library, name)())
+        return None
+
+    def set_threads(self, threads: int) -> None:
+        """Let it use that many threads, in the whole process.
+
+        Raises:
+            BackendError: if it has no function for that which is known here.
+        """
+        library = ctypes.CDLL(str(self.path))
+        for _, name in _THREADS:
+            if hasattr(library, name):
+                getattr(library, name)(ctypes.c_int(threads))
+                return
+        raise BackendError(
+            f"threads={threads}: {self.path.name} has no function known to gradflow that sets its threads; leave "
+            "threads out, and set them by the library's own environment variable before Python starts"
+        )
+
+
+@contextmanager
+def using_threads(blas: Blas | None, threads: int | None) -> Iterator[None]:
+    """A context in which the BLAS uses that many threads, in the whole process; None leaves it as it is.
+
+    Raises:
+        BackendError: if the number cannot be set.
+    """
+    if threads is None:
+        yield
+        return
+    if blas is None:
+        raise BackendError(
+            f"threads={threads}: this backend has no BLAS on the CPU whose threads gradflow can set; leave threads out"
+        )
+    former = blas.threads
+    blas.set_threads(threads)
+    try:
+        yield
+    finally:
+        if former is not None:
+            blas.set_threads(former)
+
+
+def candidates() -> Iterator[Blas]:
+    """Every BLAS that is at hand, the preferred one first."""
+    for blas in (installed_mkl(), numpy_blas()):
+        if blas is not None:
+            yield blas
+
+
+@cache
+def installed_mkl() -> Blas | None:
+    """MKL from the distribution ``mkl``; None where that is not installed.
+
+    Its threads are Intel's OpenMP's, which is its default and works in forked processes (GNU's hangs there).
+    """
+    import importlib.metadata  # takes longer than the rest of this module, and only training needs it
+
+    try:
+        files = importlib.metadata.files("mkl") or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    for file in files:
+        if re.fullmatch(r"(lib)?mkl_rt(\.so|\.dylib|\.dll|\.\d+)+", file.name):
+            path = Path(str(file.locate())).resolve()
+            if (blas := _loaded(path)) is not None:
+                # As NumPy's arrays are aligned to 16 bytes only, the order of its sums would depend on where they lie.
+                ctypes.CDLL(str(path)).MKL_CBWR_Set(_REPRODUCIBLE_ON_THIS_PROCESSOR)
+                return blas
+    return None
 
 
 @cache
 def numpy_blas() -> Blas | None:
-    """The BLAS inside NumPy's wheel; None where NumPy came with another one."""
+    """The BLAS that NumPy uses: in its wheel, or else one that the process has loaded with it; None if unknown."""
     folder = Path(np.__file__).parent
-    candidates = [*folder.parent.glob("numpy.libs/*openblas*"), *folder.glob(".dylibs/*openblas*")]
-    for library in candidates:
-        try:
-            loaded = ctypes.CDLL(str(library))
-        except OSError:
-            continue
-        for symbol, bits in _SYMBOLS:
-            if hasattr(loaded, symbol.format("s")) and hasattr(loaded, symbol.format("d")):
-                addresses = {
-                    dtype: ctypes.cast(getattr(loaded, symbol.format(letter)), ctypes.c_void_p).value or 0
-                    for dtype, letter in (("float32", "s"), ("float64", "d"))
-                }
-                return Blas(library, bits, addresses)
+    bundled = [*folder.parent.glob("numpy.libs/*openblas*"), *folder.glob(".dylibs/*openblas*")]
+    for path in [*bundled, *_loaded_files()]:
+        if (blas := _loaded(path)) is not None:
+            return blas
+    return None
+
+
+def _loaded_files() -> list[Path]:
+    """The files of this process that are named like a BLAS, where the system lists them (Linux)."""
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return []
+    paths = dict.fromkeys(Path(line.split(maxsplit=5)[5]) for line in lines if line.endswith(".so") or ".so." in line)
+    return [path for path in paths if re.match(r"lib(openblas|mkl_rt|cblas|blas|blis)", path.name)]
+
+
+def _loaded(path: Path) -> Blas | None:
+    """The BLAS in a file; None if it cannot be loaded, or has no products whose integers are known."""
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError:
+        return None
+    for name, bits in _PRODUCTS:
+        if hasattr(library, name.format("s")) and hasattr(library, name.format("d")):
+            if bits == 32 and "64" in path.name.partition(".")[0]:
+                return None  # some builds with 64-bit integers keep the plain names
+            addresses = {
+                dtype: ctypes.cast(getattr(library, name.format(letter)), ctypes.c_void_p).value or 0
+                for dtype, letter in (("float32", "s"), ("float64", "d"))
+            }
+            return Blas(path, bits, addresses)
     return None

@@ -49,6 +49,10 @@ class CupyBackend(ReferenceBackend):
     def device(self) -> str:
         return str(cupy.cuda.runtime.getDeviceProperties(self._device.id)["name"].decode())
 
+    @property
+    def blas(self) -> None:
+        return None
+
     # -- arrays ---------------------------------------------------------------------------------------------------
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Array:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.backends.blas import Blas, numpy_blas
+from gradflow.backends.blas import Blas, candidates
 from gradflow.backends.sources import INSTRUCTION_FLAGS, Kernel, kernels
 from gradflow.ops import Op
 
@@ -161,7 +161,9 @@ def native_library() -> NativeLibrary | None:
         return None
     for path in sorted(Path(__file__).parent.glob("_native*.so")) + sorted(Path(__file__).parent.glob("_native*.pyd")):
         try:
-            return NativeLibrary(path, numpy_blas())
+            library = NativeLibrary(path, None)
         except OSError:
             continue
+        with_blas = (NativeLibrary(path, blas) for blas in candidates())
+        return next((tried for tried in with_blas if tried.blas is not None), library)
     return None

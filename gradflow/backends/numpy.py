@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gradflow.backends.blas import Blas, numpy_blas
 from gradflow.backends.fusion import fuse_bias_and_activation
 from gradflow.backends.native import NativeCall, NativeLibrary
 from gradflow.backends.reference import BoundCall, ReferenceBackend
@@ -39,6 +40,10 @@ class NumpyBackend(ReferenceBackend):
 
     def __init__(self, native: NativeLibrary | None) -> None:
         self.native = native
+
+    @property
+    def blas(self) -> Blas | None:
+        return numpy_blas() if self.native is None or self.native.blas is None else self.native.blas
 
     def bind(self, op: Op, arguments: dict[str, Any]) -> BoundCall:
         self.check(op, arguments)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gradflow.backends.blas import Blas, numpy_blas
 from gradflow.errors import BackendError
 from gradflow.ops import Array, Op
 
@@ -30,6 +31,11 @@ class ReferenceBackend:
     def device(self) -> str:
         """The name of the device that the ops run on."""
         return "CPU"
+
+    @property
+    def blas(self) -> Blas | None:
+        """What makes the matrix products on the CPU; None if it is unknown, or on a GPU."""
+        return numpy_blas()
 
     # -- arrays ---------------------------------------------------------------------------------------------------
 

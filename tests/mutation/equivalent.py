@@ -27,4 +27,8 @@ EQUIVALENT: dict[str, str] = {
     "const gf_index width = end - first <= 64 ? end - first : 64;": _SAME,
     "kernels/shuffle.h: gf_word bits = 0;  ->  "
     "gf_word bits = 1;": "one row stays where it is, however often it is sent through",
+    "gradflow/optimizers/clipping.py: ones = np.ones(1, gradients.dtype)  ->  "
+    "ones = np.ones(2, gradients.dtype)": "only the first one is read",
+    "gradflow/optimizers/clipping.py: gradient_scale[0] = clip_norm / norm if norm > clip_norm else 1  ->  "
+    "gradient_scale[0] = clip_norm / norm if ((norm) >= (clip_norm)) else 1": _SAME,
 }

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_info
 
 from gradflow.backends.native import native_library
 from gradflow.version import __version__
@@ -22,6 +21,8 @@ _PACKAGES = ("numpy", "torch", "jax", "jaxlib", "scikit-learn", "mkl")
 
 def machine() -> dict[str, Any]:
     """Processor, cores, BLAS, threads and versions, and the day."""
+    from threadpoolctl import threadpool_info  # here, so that tests of the reports need no extra
+
     native = native_library()
     blas = next((pool for pool in threadpool_info() if pool["user_api"] == "blas"), {})
     return {

@@ -10,7 +10,7 @@ from benchmarks.contestants import CONTESTANTS, GEMMS, PEERS
 from benchmarks.networks import NETWORKS
 from benchmarks.rounds import Spread, ratios, spread
 
-__all__ = ["README", "RESULTS", "markdown", "readme_table", "with_table", "write_report"]
+__all__ = ["README", "RESULTS", "markdown", "readme_table", "table", "with_table", "write_report"]
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
@@ -30,18 +30,18 @@ def markdown(result: dict[str, Any]) -> str:
         _machine_line(result),
         "## Microseconds per training step",
         f"Medians of {result['rounds']} rounds, and in brackets the quartiles.",
-        _table(*_step_rows(result)),
+        table(*_step_rows(result)),
         "## Ratios within each round",
         "The time of each divided by that of gradflow: above 1 gradflow is faster. In the columns of the GEMMs, the "
         "time of gradflow divided by theirs: 1 would be the limit.",
-        _table(*_ratio_rows(result)),
+        table(*_ratio_rows(result)),
         "## Losses",
         "The largest relative difference from gradflow's losses over the first steps, float32 throughout.",
-        _table(*_loss_rows(result)),
+        table(*_loss_rows(result)),
         "## Memory",
         "What training must hold is parameters, gradients, optimizer state and activations. The arrays of gradflow "
         "are exact (tracemalloc); the growth of a process includes what libraries allocate for themselves.",
-        _table(*_memory_rows(result)),
+        table(*_memory_rows(result)),
         *_other_lines(result),
     ]
     if result["left_out"]:
@@ -65,11 +65,11 @@ def readme_table(result: dict[str, Any]) -> str:
                 f"{_against_best_peer(seconds, peers).median:.2f}",
             ]
         )
-    return f"Microseconds per training step with Adam. {_machine_line(result)}\n\n{_table(header, rows)}"
+    return f"Microseconds per training step with Adam. {_machine_line(result)}\n\n{table(header, rows)}"
 
 
-def with_table(readme: str, table: str) -> str:
-    """The README's text with the table between its two markers.
+def with_table(readme: str, text: str) -> str:
+    """The README with a text between its two markers.
 
     Raises:
         ValueError: if a marker is missing.
@@ -78,7 +78,7 @@ def with_table(readme: str, table: str) -> str:
     _, end, behind = rest.partition(_END)
     if not begin or not end:
         raise ValueError(f"the README must contain the lines {_BEGIN} and {_END}, in this order")
-    return f"{before}{begin}\n{table}\n{end}{behind}"
+    return f"{before}{begin}\n{text}\n{end}{behind}"
 
 
 def _against_best_peer(seconds: dict[str, list[float]], peers: list[str]) -> Spread:
@@ -98,7 +98,8 @@ def _machine_line(result: dict[str, Any]) -> str:
     )
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table whose columns but the first are aligned to the right."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

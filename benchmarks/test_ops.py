@@ -6,15 +6,13 @@ what share that is of a plain copy or of NumPy's own product on this machine.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from benchmarks.limits import copy_rate, product_rate, square_matrices
 from gradflow.backends.native import native_library
 from gradflow.backends.numpy import NumpyBackend
 from gradflow.layers.dense import gemm
@@ -62,7 +60,7 @@ def test_op(benchmark: BenchmarkFixture, backend: NumpyBackend, name: str, dtype
     benchmark.extra_info |= {
         "bytes": n_bytes,
         "GB/s": round(rate / 1e9, 3),
-        "share of a copy": round(rate / _copy_rate(n_bytes), 3),
+        "share of a copy": round(rate / copy_rate(n_bytes), 3),
     }
 
 
@@ -70,7 +68,7 @@ def test_op(benchmark: BenchmarkFixture, backend: NumpyBackend, name: str, dtype
 @pytest.mark.parametrize("width", _WIDTHS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_product(benchmark: BenchmarkFixture, backend: NumpyBackend, dtype: str, width: int, transposed: str) -> None:
-    a, b = _square_matrices(dtype, width)
+    a, b = square_matrices(dtype, width)
     product = {"a": a, "b": b, "out": np.empty_like(a)}
     with backend.running():
         benchmark(backend.bind(gemm, product | {f"transpose_{transposed}": True} if transposed != "none" else product))
@@ -79,7 +77,7 @@ def test_product(benchmark: BenchmarkFixture, backend: NumpyBackend, dtype: str,
     rate = 2 * width**3 / benchmark.stats["median"]
     benchmark.extra_info |= {
         "GFLOP/s": round(rate / 1e9, 2),
-        "share of NumPy's product": round(rate / _product_rate(dtype, width), 3),
+        "share of NumPy's product": round(rate / product_rate(dtype, width), 3),
     }
 
 
@@ -88,37 +86,3 @@ def _bytes_moved(op: Op, arguments: dict[str, Any]) -> int:
     sizes = {name: value.nbytes for name, value in arguments.items() if isinstance(value, np.ndarray)}
     updated = op.writes if "parameters" in op.writes else ()
     return sum(sizes.values()) + sum(sizes[name] for name in updated)
-
-
-@cache
-def _copy_rate(n_bytes: int) -> float:
-    """The bytes a second that a copy reads and writes together, between arrays of half as many bytes."""
-    source = np.ones(max(1, n_bytes // 2), np.uint8)
-    return n_bytes / _seconds(partial(np.copyto, np.zeros_like(source), source))
-
-
-@cache
-def _product_rate(dtype: str, width: int) -> float:
-    a, b = _square_matrices(dtype, width)
-    return 2 * width**3 / _seconds(partial(np.matmul, a, b, out=np.empty_like(a)))
-
-
-@cache
-def _square_matrices(dtype: str, width: int) -> tuple[np.ndarray, np.ndarray]:
-    random = np.random.default_rng(0)
-    return random.random((width, width)).astype(dtype), random.random((width, width)).astype(dtype)
-
-
-def _seconds(run: Callable[[], object]) -> float:
-    """The median time of a call over several runs, each of at least a millisecond where a call takes less."""
-    run()
-    began = time.perf_counter()
-    run()
-    calls = max(1, int(1e-3 / (time.perf_counter() - began)))
-    measured = []
-    for _ in range(9):
-        began = time.perf_counter()
-        for _ in range(calls):
-            run()
-        measured.append((time.perf_counter() - began) / calls)
-    return float(np.median(measured))

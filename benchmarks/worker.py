@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from benchmarks.contestants import contestant
 from benchmarks.networks import Network
 
-__all__ = ["Worker", "WorkerError"]
+__all__ = ["Worker", "WorkerError", "seconds_of"]
 
 _PREDICTIONS = 200
 
@@ -93,9 +94,9 @@ def _serve(connection: Connection, name: str, network: Network, optimizer: str) 
             if request == "losses":
                 answer: Any = contest.losses(*arguments)
             elif request == "seconds_per_step":
-                answer = _seconds(contest.train, 1) / network.steps
+                answer = seconds_of(contest.train, 1) / network.steps
             else:
-                answer = _seconds(contest.predict_one, _PREDICTIONS)
+                answer = seconds_of(contest.predict_one, _PREDICTIONS)
             connection.send((True, answer))
     except EOFError:
         return
@@ -103,7 +104,7 @@ def _serve(connection: Connection, name: str, network: Network, optimizer: str) 
         connection.send((False, traceback.format_exc()))
 
 
-def _seconds(run: Any, times: int) -> float:
+def seconds_of(run: Callable[[], object], times: int) -> float:
     """The mean time of a call, after one that is not timed."""
     run()
     began = time.perf_counter()

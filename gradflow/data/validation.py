@@ -57,9 +57,11 @@ def features(name: str, value: Any, n_in: int, dtype: np.dtype, backend: Referen
         raise DataError(f"{name} must have {n_in} features, as the network's first layer, got {array.shape[1]}")
     if len(array) == 0:
         raise DataError(f"{name} has no rows; at least 1 is needed")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         converted = array.astype(dtype, copy=False)
-    if not bool((abs(converted) < float("inf")).all()):
+        # Both ends are NaN if any value is; and they take no memory, where a comparison takes as much as the data.
+        low, high = float(converted.min()), float(converted.max())
+    if not (low > -float("inf") and high < float("inf")):
         raise DataError(_where_not_finite(name, converted))
     return converted
 

@@ -1,0 +1,108 @@
+"""The README's table is what the results say, and the tables hold the medians."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.networks import NETWORKS
+from benchmarks.peers import check_losses
+from benchmarks.report import README, RESULTS, markdown, readme_table, with_table, write_report
+
+
+def _result() -> dict[str, Any]:
+    """What `benchmarks.peers` measures, with made-up times."""
+    seconds = {
+        "gradflow": [50e-6, 40e-6, 60e-6],
+        "PyTorch": [700e-6, 600e-6, 900e-6],
+        "JAX": [100e-6, 120e-6, 90e-6],
+        "GEMMs, gradflow's BLAS": [40e-6, 40e-6, 40e-6],
+    }
+    peers = {"gradflow": 0.0, "PyTorch": 1e-7, "JAX": 2e-7}
+    steps = {"network": "S", "loss_differences": peers, "seconds_per_step": seconds}
+    memory = {
+        "network": "S",
+        "optimizer": "adam",
+        "least_bytes": 1_000_000,
+        "allocated_bytes": 1_150_000,
+        "process_bytes": {"gradflow": 1_500_000, "PyTorch": None},
+    }
+    return {
+        "machine": {
+            "date": "2026-01-31",
+            "processor": "Processor X",
+            "cores": 2,
+            "system": "Linux x86_64",
+            "python": "3.11",
+            "gradflow": "0.1",
+            "kernels": "avx2",
+            "blas": {"internal_api": "openblas", "version": "0.3", "architecture": "Zen", "num_threads": 2},
+            "versions": {"numpy": "2.4"},
+        },
+        "rounds": 3,
+        "left_out": {"scikit-learn": "not installed", "PyTorch, compiled": "no compiler"},
+        "steps": [steps | {"optimizer": "sgd"}, steps | {"optimizer": "adam"}],
+        "prediction": {"gradflow": [5e-6], "PyTorch": [20e-6]},
+        "memory": [memory],
+        "prediction_memory": {"rows": 1000, "input_bytes": 10**6, "output_bytes": 10**5, "beyond_bytes": 10**4},
+        "first_step_seconds": [0.1, 0.2, 0.15],
+    }
+
+
+def test_the_readme_holds_the_table_of_the_committed_results() -> None:
+    result = json.loads((RESULTS / "peers.json").read_text())
+    assert with_table(README.read_text(), readme_table(result)) == README.read_text()
+    assert markdown(result) == (RESULTS / "peers.md").read_text()
+
+
+def test_the_readmes_table_compares_with_the_best_peer() -> None:
+    text = readme_table(_result())
+    assert "Processor X, 2 cores" in text
+    lines = text.splitlines()
+    # JAX has the least median; the ratios to it are 2, 3 and 1.5.
+    assert lines[-1] == "| S 64-128-64-10 (32) | 40.0 | 50.0 | 700 | 100 | 2.00 |"
+    assert lines[-3] == (
+        "| network (batch) | matrix products alone | gradflow | PyTorch | JAX | best peer / gradflow |"
+    )
+
+
+def test_all_tables() -> None:
+    text = markdown(_result())
+    assert (
+        "| S 64-128-64-10 (32), sgd | 50.0 [45.0, 55.0] | 700 [650, 800] | 100 [95.0, 110] | 40.0 [40.0, 40.0] |"
+        in text
+    )
+    assert "| S 64-128-64-10 (32), sgd | 15.00 [14.50, 15.00] | 2.00 [1.75, 2.50] | 1.25 [1.12, 1.38] |" in text
+    assert "| S 64-128-64-10 (32), adam | 1.00 | 1.15 (1.15x) | 1.50 (1.50x) | - |" in text
+    assert "0.150 [0.125, 0.175] s" in text
+    assert "Left out: scikit-learn: not installed; PyTorch, compiled: no compiler." in text
+
+
+def test_a_readme_without_the_markers_is_refused() -> None:
+    with pytest.raises(ValueError, match="must contain the lines"):
+        with_table("# gradflow\n", "table")
+
+
+def test_the_report_is_written(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    write_report(_result(), tmp_path)
+    assert (tmp_path / "peers.md").read_text() == markdown(_result())
+    assert (tmp_path / "peers.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_other_mathematics_are_found_before_anything_is_timed() -> None:
+    ours = [2.0, 1.5, 1.25]
+    near = [2.0, 1.5, 1.25 * (1 + 5e-5)]
+    differences = check_losses({"gradflow": ours, "JAX": near}, NETWORKS["S"])
+    assert differences["gradflow"] == 0
+    assert 4e-5 < differences["JAX"] < 6e-5
+    for wrong in ([2.0, 1.5, 1.2502], [2.0, float("nan"), 1.25]):
+        with pytest.raises(SystemExit, match="JAX does not train network S"):
+            check_losses({"gradflow": ours, "JAX": wrong}, NETWORKS["S"])
+    # scikit-learn's other output layer: only the first loss of T counts.
+    assert check_losses({"gradflow": ours, "scikit-learn": [2.0, 9.0, 9.0]}, NETWORKS["T"])["scikit-learn"] == 0
+    with pytest.raises(SystemExit, match="scikit-learn does not train network S"):
+        check_losses({"gradflow": ours, "scikit-learn": [2.0, 9.0, 9.0]}, NETWORKS["S"])

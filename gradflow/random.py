@@ -59,7 +59,7 @@ def shuffled_rows(n: int, *, seed: int, epoch: int) -> np.ndarray:
     for GPUs", section 3. kernels/shuffle.h names the variant.
     """
     bits = max(n - 1, 0).bit_length()
-    keys = philox(24 if bits <= 10 else 8, seed=seed, stream=SHUFFLE_STREAM, step=epoch)
+    keys = philox(24 if bits <= 7 else 8, seed=seed, stream=SHUFFLE_STREAM, step=epoch)
     low_bits = (bits + 1) // 2
     low_mask, high_mask = np.uint32(2**low_bits - 1), np.uint32(2 ** (bits - low_bits) - 1)
 

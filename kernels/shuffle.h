@@ -6,7 +6,7 @@
    Variant: the two halves of an odd number of bits differ by one and take turns, so nothing is swapped;
    the round function is a 32-bit multiplicative hash (the finaliser of MurmurHash3, Appleby 2011, cut to
    two multiplications); the keys of the rounds are words of Philox for (seed, epoch). 24 rounds, as in the
-   paper, for up to 1024 rows: with 8, some orders of five rows come twice as often as others. From 33 rows on
+   paper, for up to 128 rows: with 8, some orders of five rows come twice as often as others. From 33 rows on
    statistics of places, pairs and neighbours no longer tell 8 rounds from chance, so that larger data have 8. */
 
 #define GF_SHUFFLE_STREAM 0x03000000u
@@ -22,7 +22,7 @@ GF_FUNCTION gf_shuffle gf_make_shuffle(gf_index n, gf_long_word seed, gf_index e
   gf_shuffle shuffle;
   gf_word bits = 0;
   while (((gf_index)1 << bits) < n) bits++;
-  shuffle.rounds = bits <= 10 ? GF_SHUFFLE_MOST_ROUNDS : 8;
+  shuffle.rounds = bits <= 7 ? GF_SHUFFLE_MOST_ROUNDS : 8;
   for (gf_word block = 0; block < GF_SHUFFLE_MOST_ROUNDS / 4; block++) {
     const gf_words words = gf_philox(block, GF_SHUFFLE_STREAM, (gf_long_word)epoch, seed);
     for (int i = 0; i < 4; i++) shuffle.key[4 * block + i] = words.word[i];

@@ -10,9 +10,12 @@ GF_KERNEL(softmax_forward, const real *x, real *y, gf_index rows, gf_index colum
     GF_COLUMNS(j, columns) largest = gf_max(largest, in[j]);
     largest = gf_row_max(largest);
     accumulator sum = 0;
-    GF_COLUMNS(j, columns) sum += gf_exp(in[j] - largest);
+    GF_COLUMNS(j, columns) {
+      out[j] = gf_exp(in[j] - largest);
+      sum += out[j];
+    }
     sum = gf_row_sum(sum);
-    GF_COLUMNS(j, columns) out[j] = (real)(gf_exp(in[j] - largest) / sum);
+    GF_COLUMNS(j, columns) out[j] = (real)(out[j] / sum);
   }
 }
 

@@ -23,15 +23,14 @@ GF_KERNEL(softmax_cross_entropy_labels, const real *logits, const int *targets, 
     accumulator sum = 0;
     gf_index first_largest = columns;
     GF_COLUMNS(j, columns) {
-      sum += gf_exp(z[j] - largest);
       if (z[j] == largest && j < first_largest) first_largest = j;
+      d_z[j] = gf_exp(z[j] - largest);
+      sum += d_z[j];
     }
     sum = gf_row_sum(sum);
     first_largest = gf_row_min_index(first_largest);
-    GF_COLUMNS(j, columns) {
-      const accumulator probability = gf_exp(z[j] - largest) / sum;
-      d_z[j] = (real)((probability - (j == label)) * weight / rows);
-    }
+    const accumulator scale = (accumulator)weight / rows;
+    GF_COLUMNS(j, columns) d_z[j] = (real)((d_z[j] / sum - (j == label)) * scale);
     GF_ONCE_PER_ROW {
       gf_record_loss(weight * (gf_log((real)sum) + (largest - target_logit)), row, row_losses, clock);
       row_hits[clock[GF_POSITION] + row] = first_largest == label;
@@ -56,19 +55,18 @@ GF_KERNEL(softmax_cross_entropy_probabilities, const real *logits, const real *t
     accumulator sum = 0, dot = 0;
     gf_index first_largest = columns, label = columns;
     GF_COLUMNS(j, columns) {
-      sum += gf_exp(z[j] - largest);
       if (t[j] != 0) dot += (accumulator)t[j] * (z[j] - largest); /* 0 log 0 is 0 */
       if (z[j] == largest && j < first_largest) first_largest = j;
       if (t[j] == largest_target && j < label) label = j;
+      d_z[j] = gf_exp(z[j] - largest);
+      sum += d_z[j];
     }
     sum = gf_row_sum(sum);
     dot = gf_row_sum(dot);
     first_largest = gf_row_min_index(first_largest);
     label = gf_row_min_index(label);
-    GF_COLUMNS(j, columns) {
-      const accumulator probability = gf_exp(z[j] - largest) / sum;
-      d_z[j] = (real)((probability - t[j]) * weight / rows);
-    }
+    const accumulator scale = (accumulator)weight / rows;
+    GF_COLUMNS(j, columns) d_z[j] = (real)((d_z[j] / sum - t[j]) * scale);
     GF_ONCE_PER_ROW {
       gf_record_loss((real)(weight * (gf_log((real)sum) - dot)), row, row_losses, clock);
       row_hits[clock[GF_POSITION] + row] = first_largest == label;

@@ -171,7 +171,7 @@ def _loaded_files() -> list[Path]:
     except OSError:
         return []
     paths = dict.fromkeys(Path(line.split(maxsplit=5)[5]) for line in lines if line.endswith(".so") or ".so." in line)
-    return [path for path in paths if re.match(r"lib(openblas|mkl_rt|cblas|blas|blis)", path.name)]
+    return [path for path in paths if re.match(r"lib(scipy_openblas|openblas|mkl_rt|cblas|blas|blis)", path.name)]
 
 
 def _loaded(path: Path) -> Blas | None:

@@ -80,6 +80,10 @@ def digits(
             show_default="off",
         ),
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="Threads of the CPU's matrix products, at most.", show_default="what the library chooses"),
+    ] = None,
     backend: Annotated[str, typer.Option(help=f"What computes: {', '.join(BACKENDS)}.")] = "auto",
     dtype: Annotated[str, typer.Option(help="Precision: float32 or float64.")] = "float32",
     seed: Annotated[int, typer.Option(help="Start of all random numbers: the same seed gives the same run.")] = 0,
@@ -98,7 +102,9 @@ def digits(
         seed=seed,
         backend=backend,
     )
-    trainer = Trainer(network, loss, get_optimizer(optimizer, learning_rate), l2=l2, clip_norm=clip_norm)
+    trainer = Trainer(
+        network, loss, get_optimizer(optimizer, learning_rate), l2=l2, clip_norm=clip_norm, threads=threads
+    )
     try:
         history = trainer.fit(
             data.x_train,

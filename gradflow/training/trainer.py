@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gradflow.arguments import non_negative, positive, positive_integer
+from gradflow.backends.blas import using_threads
 from gradflow.errors import DataError, DivergedError
 from gradflow.losses import Loss, get_loss
 from gradflow.network import Sequential
@@ -38,6 +39,8 @@ class Trainer:
         optimizer: an optimizer, such as `gradflow.Adam()`, or its name for the default settings.
         l2: the weight of the L2 penalty, at least 0. (Decoupled weight decay is `AdamW`'s own.)
         clip_norm: scale the whole gradient, penalty included, by min(1, clip_norm / ‖gradient‖₂); None does not.
+        threads: how many threads the BLAS may use while `fit` runs, in the whole process; what it used before is
+            restored. None leaves it alone. gradflow's own kernels run on the thread that calls `fit`.
 
     Raises:
         DataError: for unknown names, numbers out of range, or a last layer that does not go with the loss.
@@ -51,6 +54,7 @@ class Trainer:
         *,
         l2: float = 0.0,
         clip_norm: float | None = None,
+        threads: int | None = None,
     ) -> None:
         if not isinstance(network, Sequential):
             raise DataError(f"network must be a gradflow network, got {type(network).__name__}")
@@ -59,6 +63,7 @@ class Trainer:
         self.optimizer = get_optimizer(optimizer)
         self.l2 = non_negative("l2", l2)
         self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
+        self.threads = None if threads is None else positive_integer("threads", threads)
         self._objective = Objective(
             network, layers_in_front_of(self.loss, network), self.loss, self.optimizer, self.l2, self.clip_norm
         )
@@ -102,6 +107,7 @@ class Trainer:
 
         Raises:
             DataError: for data or arguments that do not fit, before anything is changed.
+            BackendError: if ``threads`` was given and the backend's BLAS cannot be told.
             DivergedError: once a loss was NaN or infinite; the network then holds its best weights.
             OSError: if ``output`` cannot be written to, before training begins.
         """
@@ -124,7 +130,8 @@ class Trainer:
         folder = None if output is None else RunFolder(Path(output))
 
         loop = _Loop(self, epochs, rows, best, convergence, early_stopping, callbacks)
-        loop.run(data, validation, batch_size=size, shuffle=shuffle)
+        with using_threads(self.network.backend.blas, self.threads):
+            loop.run(data, validation, batch_size=size, shuffle=shuffle)
         if folder is not None:
             arguments = {
                 "epochs": epochs,
@@ -182,6 +189,7 @@ class Trainer:
             "optimizer": {"name": self.optimizer.name, **self.optimizer.config()},
             "l2": self.l2,
             "clip_norm": self.clip_norm,
+            "threads": self.threads,
         }
 
 

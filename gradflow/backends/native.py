@@ -18,7 +18,7 @@ from gradflow.backends.blas import Blas, candidates
 from gradflow.backends.sources import INSTRUCTION_FLAGS, Kernel, kernels
 from gradflow.ops import Op
 
-__all__ = ["INSTRUCTIONS", "NativeCall", "NativeLibrary", "NativeProgram", "native_library"]
+__all__ = ["INSTRUCTIONS", "NativeCall", "NativeLibrary", "NativeProgram", "native_library", "native_problem"]
 
 INSTRUCTIONS = tuple(INSTRUCTION_FLAGS)
 _NO_TRANSPOSE, _TRANSPOSE = 111, 112
@@ -159,7 +159,7 @@ def native_library() -> NativeLibrary | None:
     """
     if os.environ.get("GRADFLOW_NATIVE") == "0":
         return None
-    for path in sorted(Path(__file__).parent.glob("_native*.so")) + sorted(Path(__file__).parent.glob("_native*.pyd")):
+    for path in _library_files():
         try:
             library = NativeLibrary(path, None)
         except OSError:
@@ -167,3 +167,19 @@ def native_library() -> NativeLibrary | None:
         with_blas = (NativeLibrary(path, blas) for blas in candidates())
         return next((tried for tried in with_blas if tried.blas is not None), library)
     return None
+
+
+def _library_files() -> list[Path]:
+    return [path for path in sorted(Path(__file__).parent.glob("_native*")) if path.suffix in (".so", ".pyd")]
+
+
+def native_problem() -> str | None:
+    """Why the compiled kernels are not used, with the remedy; None if they are."""
+    if native_library() is not None:
+        return None
+    if os.environ.get("GRADFLOW_NATIVE") == "0":
+        return "GRADFLOW_NATIVE=0 leaves the compiled kernels out; unset it"
+    again = "pip install --force-reinstall --no-deps --no-binary gradflow-mlp gradflow-mlp"
+    if not _library_files():
+        return f"the compiled kernels were not built; install a C compiler (GCC or Clang), then: {again}"
+    return f"{_library_files()[0]} cannot be loaded; build it for this system: {again}"

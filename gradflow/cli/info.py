@@ -16,6 +16,8 @@ from rich.table import Table
 
 from gradflow.backends import get_backend
 from gradflow.backends.availability import gpu_problem
+from gradflow.backends.blas import installed_mkl
+from gradflow.backends.native import native_library, native_problem
 from gradflow.backends.sources import kernel_folder
 from gradflow.errors import GradflowError
 from gradflow.version import __version__
@@ -30,6 +32,8 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="As JSON, for othe
         print(json.dumps(facts, indent=2))
         return
     table = Table(show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in _rows(facts):
         table.add_row(name, escape(value))
     Console().print(table)
@@ -48,6 +52,7 @@ def _facts() -> dict[str, Any]:
         "cupy": _cupy_version(),
         "backend": backend,
         "reason": reason,
+        "cpu": _cpu(),
         "gpus": [] if gpu_problem() else _gpus(),
         "kernels": str(kernel_folder()),
     }
@@ -64,6 +69,36 @@ def _choice() -> tuple[str | None, str]:
         return name, f"GRADFLOW_BACKEND={wish} asks for it"
     problem = gpu_problem()
     return name, f"not cupy: {problem}" if problem else "not numpy: there is a GPU that can be used"
+
+
+def _cpu() -> dict[str, Any]:
+    """What the backend "numpy" runs on."""
+    library, blas = native_library(), get_backend("numpy").blas
+    return {
+        "kernels": "NumPy" if library is None else "compiled",
+        "instructions": None if library is None else library.instructions,
+        "library": None if library is None else str(library.path),
+        "blas": None
+        if blas is None
+        else {
+            "name": blas.description,
+            "path": str(blas.path),
+            "integer_bits": blas.bits,
+            "threads": blas.threads,
+            "called_by": "NumPy" if library is None or library.blas is None else "compiled kernels",
+        },
+        "faster": _remedies(),
+    }
+
+
+def _remedies() -> list[str]:
+    """What would make training on this CPU faster."""
+    remedies = []
+    if problem := native_problem():
+        remedies.append(problem)
+    elif installed_mkl() is None and platform.machine() in ("x86_64", "AMD64"):
+        remedies.append("with wide layers on an Intel processor: pip install 'gradflow-mlp[mkl]'")
+    return remedies
 
 
 def _cupy_version() -> str | None:
@@ -105,6 +140,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("backend", facts["backend"] or "none"),
         ("why", facts["reason"]),
     ]
+    rows += _cpu_rows(facts["cpu"])
     rows += [
         (
             "GPU",
@@ -114,3 +150,14 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         for gpu in facts["gpus"]
     ]
     return [*rows, ("kernels", facts["kernels"])]
+
+
+def _cpu_rows(cpu: dict[str, Any]) -> list[tuple[str, str]]:
+    kernels, blas = "plain NumPy", "NumPy's, unknown to gradflow: programs call np.matmul"
+    if cpu["kernels"] == "compiled":
+        kernels = f"compiled, for {cpu['instructions']}: {cpu['library']}"
+    if cpu["blas"] is not None:
+        blas = "{name}, {integer_bits}-bit integers, {threads} threads, called by {called_by}: {path}".format(
+            **cpu["blas"]
+        )
+    return [("CPU kernels", kernels), ("CPU products", blas), *(("faster", remedy) for remedy in cpu["faster"])]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import platform
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import gradflow as gf
+from gradflow.backends import native
 from gradflow.backends.availability import gpu_problem
+from gradflow.backends.blas import installed_mkl
+from gradflow.backends.native import native_library, native_problem
 from gradflow.backends.sources import kernel_folder
 from tests.cli.command import gradflow
 
@@ -54,6 +58,53 @@ def test_with_a_gpu_it_is_chosen_and_named() -> None:
     assert gpu["compute_capability"].replace(".", "") == cupy.cuda.Device(0).compute_capability
     assert len(facts["gpus"]) == cupy.cuda.runtime.getDeviceCount()
     assert gpu["name"] in gradflow("info", COLUMNS="200").stdout
+
+
+def test_cpu_path_is_named() -> None:
+    cpu, library = _facts()["cpu"], native_library()
+    if library is None:
+        pytest.skip("the C kernels were not built")
+    assert cpu["kernels"] == "compiled"
+    assert cpu["instructions"] == library.instructions
+    assert cpu["library"] == str(library.path)
+    table = gradflow("info", COLUMNS="300").stdout
+    assert f"compiled, for {library.instructions}: {library.path}" in table
+    if library.blas is None:
+        assert "np.matmul" in table
+        return
+    blas = cpu["blas"]
+    assert (blas["name"], blas["path"]) == (library.blas.description, str(library.blas.path))
+    assert (blas["integer_bits"], blas["called_by"]) == (library.blas.bits, "compiled kernels")
+    assert f"{blas['name']}, {blas['integer_bits']}-bit integers, {blas['threads']} threads" in table
+
+
+def test_without_the_kernels_it_says_why_and_what_to_do() -> None:
+    cpu = _facts(GRADFLOW_NATIVE="0")["cpu"]
+    assert (cpu["kernels"], cpu["instructions"], cpu["library"]) == ("NumPy", None, None)
+    assert cpu["blas"] is None or cpu["blas"]["called_by"] == "NumPy"
+    assert cpu["faster"] == ["GRADFLOW_NATIVE=0 leaves the compiled kernels out; unset it"]
+    assert cpu["faster"][0] in gradflow("info", COLUMNS="300", GRADFLOW_NATIVE="0").stdout
+
+
+@pytest.mark.parametrize(("files", "says"), [([], "were not built; install a C compiler"), ([b""], "cannot be loaded")])
+def test_each_problem_with_the_kernels_has_its_remedy(
+    files: list[bytes], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content in files:
+        (tmp_path / "_native.so").write_bytes(content)
+    monkeypatch.delenv("GRADFLOW_NATIVE", raising=False)
+    monkeypatch.setattr(native, "__file__", str(tmp_path / "native.py"))
+    monkeypatch.setattr(native, "native_library", native_library.__wrapped__)
+    problem = native.native_problem()
+    assert problem is not None
+    assert says in problem
+    assert "pip install" in problem
+
+
+@pytest.mark.skipif(native_problem() is not None, reason="the C kernels were not built")
+def test_mkl_is_named_where_it_is_missing() -> None:
+    is_missing = installed_mkl() is None and platform.machine() in ("x86_64", "AMD64")
+    assert any("gradflow-mlp[mkl]" in remedy for remedy in _facts()["cpu"]["faster"]) == is_missing
 
 
 def test_the_environment_variable_is_named_as_the_reason() -> None:

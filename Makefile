@@ -17,7 +17,7 @@ help:
 	@echo "make test        run the tests that need no GPU and no PyTorch"
 	@echo "make lint        check style and format"
 	@echo "make types       check types"
-	@echo "make bench       measure the time of training steps"
+	@echo "make bench       measure training steps, and how they scale (benchmarks/README.md has more)"
 	@echo "make wheel       build the sdist and the wheel with the C kernels, into dist (Linux)"
 	@echo "make check-long  mutation, fuzzing, sanitizers and slow tests (Linux, gcc; an hour)"
 	@echo "make clean       remove what these commands made, but not your runs"
@@ -37,7 +37,8 @@ types: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-bench
 	$(bin)/python benchmarks/import_time.py
-	$(bin)/python benchmarks/steps.py
+	$(bin)/python -m pytest benchmarks/test_steps.py -k "adam and not adamw and float32"
+	$(bin)/python -m benchmarks.scaling --quick --output build/benchmarks
 
 # The build fails without the kernels, and the last line where the library needs more than a manylinux system has.
 wheel: $(VENV)/installed-dev

@@ -68,6 +68,10 @@ class Network:
         rows = [slice(step * self.batch_size, (step + 1) * self.batch_size) for step in range(self.steps)]
         return [(x[batch], labels[batch]) for batch in rows]
 
+    def first_batches(self, steps: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The batches of so many steps, from the first on and again from there after the last."""
+        return list(itertools.islice(itertools.cycle(self.batches()), steps))
+
     def initial_parameters(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each layer the weight (n_in, n_out), drawn with the variance 2 / n_in, and the bias (n_out,), zero."""
         random = np.random.default_rng(1)

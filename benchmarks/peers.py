@@ -112,8 +112,7 @@ def _measure_steps(names: list[str], network: Network, optimizer: str, rounds: i
     print(f"network {network}, {optimizer}, microseconds per step:", flush=True)
     with contextlib.ExitStack() as stack:
         workers = {name: stack.enter_context(Worker(name, network, optimizer)) for name in names}
-        steps = min(LOSS_STEPS, network.steps)
-        losses = {name: worker.losses(steps) for name, worker in workers.items() if name not in GEMMS}
+        losses = {name: worker.losses(LOSS_STEPS) for name, worker in workers.items() if name not in GEMMS}
         differences = check_losses(losses, network)
         seconds = rounds_in_turn({name: worker.seconds_per_step for name, worker in workers.items()}, rounds)
     for name, of_name in seconds.items():

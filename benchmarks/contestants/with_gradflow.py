@@ -27,8 +27,7 @@ class Gradflow:
     """The whole pass is timed: taking each batch from the data, the step, and the sum of the losses at the end."""
 
     def __init__(self, network: Network, optimizer: str) -> None:
-        self._batches = network.batches()
-        self._batch_size = network.batch_size
+        self._described = network
         self._network = gradflow_network(network)
         rate = LEARNING_RATES[optimizer]
         rule = gf.Adam(rate) if optimizer == "adam" else gf.SGD(rate)
@@ -36,22 +35,23 @@ class Gradflow:
         self._objective = Objective(self._network, self._network.layers, loss, rule, l2=0.0, clip_norm=None)
         data = checked_data(self._network, loss, *network.data())
         self._pass = training_pass(self._objective, data, rows=len(data), batch_size=network.batch_size, shuffle=False)
-        self._row = self._batches[0][0][:1]
+        self._row = network.data()[0][:1]
 
     def train(self) -> None:
         self._pass.run()
 
     def losses(self, steps: int) -> list[float]:
         # A pass over one batch, whose arrays get the values of the next batch before each run.
-        x, labels = self._batches[0]
+        batches = self._described.first_batches(steps)
+        x, labels = batches[0]
         data = checked_data(self._network, self._objective.loss, x.copy(), labels.copy())
         one = training_pass(self._objective, data, rows=len(x), batch_size=len(x), shuffle=False)
         measured = []
-        for x, labels in self._batches[:steps]:
+        for x, labels in batches:
             np.copyto(data.x, x)
             np.copyto(data.targets, labels, casting="same_kind")
             one.run()
-            measured.append(self._network.status.read().sums[0] / self._batch_size)
+            measured.append(self._network.status.read().sums[0] / len(x))
         return measured
 
     def predict_one(self) -> None:

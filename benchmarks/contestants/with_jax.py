@@ -57,6 +57,7 @@ class Jax:
 
     def __init__(self, network: Network, optimizer: str) -> None:
         self._batches = [(jnp.asarray(x), jnp.asarray(labels)) for x, labels in network.batches()]
+        self._described = network
         # Copies: arrays that JAX shares with NumPy cannot be donated.
         self._parameters = jax.tree.map(partial(jnp.array, copy=True), network.initial_parameters())
         zeros = [jax.tree.map(jnp.zeros_like, self._parameters) for _ in range(2)]
@@ -71,7 +72,7 @@ class Jax:
 
     def losses(self, steps: int) -> list[float]:
         measured = []
-        for x, labels in self._batches[:steps]:
+        for x, labels in self._described.first_batches(steps):
             self._parameters, self._state, loss = self._step(self._parameters, self._state, x, labels)
             measured.append(float(loss))
         return measured

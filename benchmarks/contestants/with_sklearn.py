@@ -1,6 +1,7 @@
 """scikit-learn: MLPClassifier with our initial weights, one epoch for each call of partial_fit.
 
-Its Adam divides by √v + ε before the correction of v and not behind it, which changes nothing that float32 shows here.
+Its Adam divides by √v + ε before the correction of v and not behind it. So it gets an ε that amounts to 1e-8 in the
+first step; later, when it amounts to less, it matters less.
 With two classes it has one sigmoid output instead of two softmax outputs: for network T the first loss is the same, the
 later ones are not, and the time is that of a slightly smaller network.
 """
@@ -20,19 +21,20 @@ class Sklearn:
 
     def __init__(self, network: Network, optimizer: str) -> None:
         self._x, self._labels = network.data()
-        self._batches = network.batches()
+        self._described = network
         self._model = MLPClassifier(
             hidden_layer_sizes=network.sizes[1:-1],
             solver=optimizer,
             alpha=0.0,
             batch_size=network.batch_size,
             learning_rate_init=LEARNING_RATES[optimizer],
+            epsilon=1e-8 * (1 - 0.999) ** 0.5,
             momentum=0.0,
             nesterovs_momentum=False,
             shuffle=False,
         )
         # The first call makes its arrays; then they get our values, and the optimizer begins anew.
-        self._model.partial_fit(*self._batches[0], classes=np.arange(network.sizes[-1]))
+        self._model.partial_fit(*network.batches()[0], classes=np.arange(network.sizes[-1]))
         for layer, (weight, bias) in enumerate(network.initial_parameters()):
             if network.sizes[-1] == 2 and layer == len(network.layers) - 1:
                 weight, bias = weight[:, 1:] - weight[:, :1], bias[1:] - bias[:1]
@@ -44,7 +46,7 @@ class Sklearn:
         self._model.partial_fit(self._x, self._labels)
 
     def losses(self, steps: int) -> list[float]:
-        return [float(self._model.partial_fit(x, labels).loss_) for x, labels in self._batches[:steps]]
+        return [float(self._model.partial_fit(x, labels).loss_) for x, labels in self._described.first_batches(steps)]
 
     def predict_one(self) -> None:
         self._model.predict_proba(self._x[:1])

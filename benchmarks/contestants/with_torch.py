@@ -18,6 +18,7 @@ class EagerTorch:
 
     def __init__(self, network: Network, optimizer: str) -> None:
         self._batches = [(torch.from_numpy(x), torch.from_numpy(labels)) for x, labels in network.batches()]
+        self._described = network
         modules: list[torch.nn.Module] = []
         for weight, bias in network.initial_parameters():
             dense = torch.nn.Linear(*weight.shape)
@@ -46,7 +47,8 @@ class EagerTorch:
             self._step(x, labels)
 
     def losses(self, steps: int) -> list[float]:
-        return [self._step(x, labels).item() for x, labels in self._batches[:steps]]
+        batches = self._described.first_batches(steps)
+        return [self._step(torch.from_numpy(x), torch.from_numpy(labels)).item() for x, labels in batches]
 
     def predict_one(self) -> None:
         with torch.inference_mode():

@@ -102,8 +102,11 @@ class NativeLibrary:
     def bind(self, op: Op, arguments: Mapping[str, Any]) -> NativeCall | None:
         """An op bound to its kernel or the BLAS; None where there is neither."""
         if op.name == "gemm":
-            empty = any(arguments[name].size == 0 for name in ("a", "b", "out"))
-            return None if self.blas is None or empty else self._gemm(self.blas, **arguments)
+            matrices = [arguments[name] for name in ("a", "b", "out")]
+            dtypes = {matrix.dtype.name for matrix in matrices}
+            if self.blas is None or len(dtypes) > 1 or not dtypes <= self.blas.addresses.keys():
+                return None
+            return self._gemm(self.blas, **arguments) if all(matrix.size for matrix in matrices) else None
         kernel = kernels("c").get(op.name)
         if kernel is None:
             return None
@@ -116,7 +119,8 @@ class NativeLibrary:
         for parameter in kernel.parameters:
             value, dtype = values[parameter.name], parameter.dtype(real)
             if parameter.is_pointer:
-                if value is not None and value.dtype != dtype and parameter.c_type != "gf_word":
+                holds_words = parameter.c_type == "gf_word" and value.itemsize % 4 == 0
+                if value is not None and value.dtype != dtype and not holds_words:
                     return None
                 packed.append(_Value(pointer=None if value is None else value.ctypes.data))
             elif dtype in ("float32", "float64"):

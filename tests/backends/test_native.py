@@ -303,3 +303,10 @@ trainer.fit(digits.x_train, digits.y_train, epochs=3, progress=False)
 print(native_library() is None, trainer.evaluate(digits.x_test, digits.y_test)["accuracy"] > 0.8)
 """
     assert python(code, GRADFLOW_NATIVE="0").split() == ["True", "True"]
+
+
+@pytest.mark.parametrize("wrong", ["a", "b", "out"])
+def test_products_of_mixed_types_are_left_to_numpy(wrong: str, library: NativeLibrary) -> None:
+    arrays = {"a": np.ones((3, 4), np.float32), "b": np.ones((4, 2), np.float32), "out": np.zeros((3, 2), np.float32)}
+    arrays[wrong] = arrays[wrong].astype(np.float64)
+    assert library.bind(OPS["gemm"], arrays) is None

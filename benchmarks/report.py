@@ -51,7 +51,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 def readme_table(result: dict[str, Any]) -> str:
     """The short table of the README: Adam, medians, and how much faster gradflow is than the best peer."""
-    peers = [name for name in PEERS if name not in result["left_out"]]
+    peers = [name for name in PEERS if name in _measured(result)]
     header = ["network (batch)", "matrix products alone", "gradflow", *peers, "best peer / gradflow"]
     rows = []
     for entry in result["steps"]:

@@ -31,4 +31,13 @@ EQUIVALENT: dict[str, str] = {
     "ones = np.ones(2, gradients.dtype)": "only the first one is read",
     "gradflow/optimizers/clipping.py: gradient_scale[0] = clip_norm / norm if norm > clip_norm else 1  ->  "
     "gradient_scale[0] = clip_norm / norm if ((norm) >= (clip_norm)) else 1": _SAME,
+    "gradflow/layers/elu.py: y[...] = np.where(x <= 0, alpha * np.expm1(x), x)  ->  "
+    "y[...] = np.where(((x) < (0)), alpha * np.expm1(x), x)": _ZERO,
+    "gradflow/layers/identity.py: if y is not x:  ->  if True:": "copies an array onto itself",
+    "gradflow/layers/leaky_relu.py: y[...] = np.where(x <= 0, slope * x, x)  ->  "
+    "y[...] = np.where(((x) < (0)), slope * x, x)": _ZERO,
+    "gradflow/layers/sigmoid.py: y[...] = np.where(x >= 0, 1, small) / (1 + small)  ->  "
+    "y[...] = np.where(((x) > (0)), 1, small) / (1 + small)": _SAME,
+    "gradflow/backends/numpy.py: if d_x is not d_y:  ->  if True:": "copies an array onto itself",
+    "gradflow/backends/numpy.py: if y is not x:  ->  if True:": "copies an array onto itself",
 }

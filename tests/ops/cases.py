@@ -589,6 +589,7 @@ CASES: dict[str, Case] = {
         "integers",
         variants=(
             {"batch_size": 32, "position": 0},
+            {"batch_size": 4, "position": 32},
             {"batch_size": 4, "position": 96},
             {"batch_size": 32, "position": 96},
         ),

@@ -20,7 +20,7 @@ _PACKAGES = ("numpy", "torch", "jax", "jaxlib", "scikit-learn", "mkl")
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, BLAS, threads and versions, and the day."""
+    """Processor, cores, BLAS, threads and versions, the day, and how busy it is with other work."""
     from threadpoolctl import threadpool_info  # here, so that tests of the reports need no extra
 
     native = native_library()
@@ -29,6 +29,7 @@ def machine() -> dict[str, Any]:
         "date": datetime.now(UTC).date().isoformat(),
         "processor": _processor(),
         "cores": _cores(),
+        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "gradflow": __version__,

@@ -14,6 +14,7 @@ __all__ = ["README", "RESULTS", "markdown", "readme_table", "table", "with_table
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
+_BUSY_SHARE = 0.5
 _BEGIN, _END = "<!-- begin: python -m benchmarks.report -->", "<!-- end -->"
 
 
@@ -94,7 +95,18 @@ def _machine_line(result: dict[str, Any]) -> str:
     return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}, {named}; "
         f"NumPy's BLAS: {blas['internal_api']} {blas['version']} ({blas['architecture']}, {blas['num_threads']} "
-        f"threads); gradflow {machine['gradflow']} with {machine['kernels']} kernels; {machine['date']}."
+        f"threads); gradflow {machine['gradflow']} with {machine['kernels']} kernels; {machine['date']}.{_busy(machine)}"
+    )
+
+
+def _busy(machine: dict[str, Any]) -> str:
+    """A warning, if other programs kept a good part of the processor busy."""
+    load, cores = machine["load_average"], machine["cores"]
+    if load is None or load < _BUSY_SHARE * cores:
+        return ""
+    return (
+        f" **The machine was busy with other work when this began (load average {load:.1f} on {cores} cores): a library "
+        "that waits for a second thread loses most, and the ratios are not to be trusted.**"
     )
 
 

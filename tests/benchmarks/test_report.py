@@ -35,6 +35,7 @@ def _result() -> dict[str, Any]:
             "date": "2026-01-31",
             "processor": "Processor X",
             "cores": 2,
+            "load_average": 0.9,
             "system": "Linux x86_64",
             "python": "3.11",
             "gradflow": "0.1",
@@ -67,6 +68,14 @@ def test_the_readmes_table_compares_with_the_best_peer() -> None:
     assert lines[-3] == (
         "| network (batch) | matrix products alone | gradflow | PyTorch | JAX | best peer / gradflow |"
     )
+
+
+@pytest.mark.parametrize(("load", "is_busy"), [(None, False), (0.99, False), (1.0, True), (5.0, True)])
+def test_a_busy_machine_is_told(load: float | None, is_busy: bool) -> None:
+    result = _result()
+    result["machine"]["load_average"] = load
+    assert ("was busy with other work" in readme_table(result)) == is_busy
+    assert ("was busy with other work" in markdown(result)) == is_busy
 
 
 def test_all_tables() -> None:

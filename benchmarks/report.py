@@ -95,7 +95,8 @@ def _machine_line(result: dict[str, Any]) -> str:
     return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}, {named}; "
         f"NumPy's BLAS: {blas['internal_api']} {blas['version']} ({blas['architecture']}, {blas['num_threads']} "
-        f"threads); gradflow {machine['gradflow']} with {machine['kernels']} kernels; {machine['date']}.{_busy(machine)}"
+        f"threads); gradflow {machine['gradflow']} with {machine['kernels']} kernels; {machine['date']}."
+        f"{_busy(machine)}"
     )
 
 
@@ -105,8 +106,8 @@ def _busy(machine: dict[str, Any]) -> str:
     if load is None or load < _BUSY_SHARE * cores:
         return ""
     return (
-        f" **The machine was busy with other work when this began (load average {load:.1f} on {cores} cores): a library "
-        "that waits for a second thread loses most, and the ratios are not to be trusted.**"
+        f" **The machine was busy with other work when this began (load average {load:.1f} on {cores} cores): a "
+        "library that waits for a second thread loses most, and the ratios are not to be trusted.**"
     )
 
 

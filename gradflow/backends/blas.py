@@ -53,11 +53,14 @@ class Blas:
         path: the file of the library.
         bits: the width of its integers.
         addresses: of cblas_sgemm and cblas_dgemm, by "float32" and "float64".
+        set_own_threads: the address of ``int set(int)``, which sets the threads for products of the calling thread
+            and returns what they were; None where there is no such function.
     """
 
     path: Path
     bits: int
     addresses: dict[str, int]
+    set_own_threads: int | None = None
 
     @property
     def description(self) -> str:
@@ -185,8 +188,12 @@ def _loaded(path: Path) -> Blas | None:
             if bits == 32 and "64" in path.name.partition(".")[0]:
                 return None  # some builds with 64-bit integers keep the plain names
             addresses = {
-                dtype: ctypes.cast(getattr(library, name.format(letter)), ctypes.c_void_p).value or 0
+                dtype: _address(library, name.format(letter)) or 0
                 for dtype, letter in (("float32", "s"), ("float64", "d"))
             }
-            return Blas(path, bits, addresses)
+            return Blas(path, bits, addresses, _address(library, "MKL_Set_Num_Threads_Local"))
     return None
+
+
+def _address(library: ctypes.CDLL, name: str) -> int | None:
+    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value if hasattr(library, name) else None

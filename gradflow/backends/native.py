@@ -22,6 +22,9 @@ __all__ = ["INSTRUCTIONS", "NativeCall", "NativeLibrary", "NativeProgram", "nati
 
 INSTRUCTIONS = tuple(INSTRUCTION_FLAGS)
 _NO_TRANSPOSE, _TRANSPOSE = 111, 112
+# Multiplications up to which MKL's product gets one thread: it takes about 60 µs, and MKL would wake several for less.
+# OpenBLAS draws this line itself.
+_SMALL_PRODUCT = 1 << 21
 
 
 class _Value(ctypes.Union):
@@ -141,6 +144,7 @@ class NativeLibrary:
             _Value(integer=_TRANSPOSE if transpose_b else _NO_TRANSPOSE),
             *(_Value(integer=size) for size in (m, n, k)),
             *(_Value(pointer=array.ctypes.data) for array in (a, b, out)),
+            _Value(pointer=blas.set_own_threads if m * n * k <= _SMALL_PRODUCT else None),
         ]
         address = ctypes.cast(function, ctypes.c_void_p).value or 0
         return NativeCall(self._library, address, packed, [a, b, out])

@@ -37,7 +37,7 @@ def markdown(result: dict[str, Any]) -> str:
         "time of gradflow divided by theirs: 1 would be the limit.",
         table(*_ratio_rows(result)),
         "## Losses",
-        "The largest relative difference from gradflow's losses over ten steps, float32 throughout.",
+        "The largest difference from gradflow's losses over ten steps, as a share of the first loss, in float32.",
         table(*_loss_rows(result)),
         "## Memory",
         "What training must hold is parameters, gradients, optimizer state and activations. The arrays of gradflow "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from gradflow.errors import DataError
+from gradflow.errors import DataError, GradflowError
 from gradflow.ops import FIRST_BAD_STEP, POSITION, STEP, Array, Executor
 
 __all__ = ["LOSSES", "Loss", "record_losses"]
@@ -41,7 +41,7 @@ class Loss:
         Raises:
             DataError: if shape, dtype or values do not fit.
         """
-        raise NotImplementedError
+        raise GradflowError(f"loss {type(self).__name__} does not define targets(y, n_out, dtype)")
 
     def apply(
         self,
@@ -55,7 +55,7 @@ class Loss:
         clock: Array,
     ) -> None:
         """Call the loss's op."""
-        raise NotImplementedError
+        raise GradflowError(f"loss {type(self).__name__} does not define apply(ops, outputs, targets, ...)")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gradflow.errors import GradflowError
 from gradflow.losses.base import Loss, dense_targets, record_losses
 from gradflow.ops import Array, Executor, op
 
@@ -38,7 +39,7 @@ class _SquaredError(Loss):
     has_accuracy = False
 
     def factor(self, n_out: int) -> float:
-        raise NotImplementedError
+        raise GradflowError(f"loss {type(self).__name__} does not define factor(n_out)")
 
     def targets(self, y: Array, n_out: int, dtype: Any) -> Array:
         return dense_targets(y, n_out, dtype)

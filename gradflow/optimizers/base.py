@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from gradflow.arguments import positive
+from gradflow.errors import GradflowError
 from gradflow.ops import Array, Executor, Op
 
 __all__ = ["OPTIMIZERS", "Optimizer", "penalised"]
@@ -47,7 +48,7 @@ class Optimizer:
     @property
     def op(self) -> Op:
         """The op that does the update."""
-        raise NotImplementedError
+        raise GradflowError(f"optimizer {type(self).__name__} does not define its op")
 
     def hyper(self) -> list[float]:
         """The entries of the device's hyper-parameter vector behind learning rate and l2."""

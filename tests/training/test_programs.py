@@ -128,6 +128,23 @@ def test_a_layer_without_methods_says_what_is_missing(backend_name: str) -> None
         network.predict(X)
 
 
+def test_a_loss_or_optimizer_without_methods_says_what_is_missing() -> None:
+    class UnfinishedLoss(gf.Loss):
+        """A loss without methods."""
+
+        output_activation = "identity"
+        has_accuracy = False
+
+    class UnfinishedOptimizer(gf.Optimizer):
+        """An optimizer without an op."""
+
+    network = gf.MLP([6, 3], backend="numpy")
+    with pytest.raises(gf.GradflowError, match=r"UnfinishedLoss does not define targets"):
+        gf.Trainer(network, UnfinishedLoss(), "sgd").fit(X, Y, epochs=1)
+    with pytest.raises(gf.GradflowError, match="UnfinishedOptimizer does not define its op"):
+        gf.Trainer(network, "softmax_cross_entropy", UnfinishedOptimizer(0.1)).fit(X, Y, epochs=1)
+
+
 def test_batch_size_one_and_single_row(backend_name: str) -> None:
     network = make_network(backend_name)
     history = gf.Trainer(network, "softmax_cross_entropy", gf.SGD(0.01)).fit(X[:5], Y[:5], epochs=2, batch_size=1)

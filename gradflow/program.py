@@ -15,14 +15,12 @@ class Program:
     """Bound calls in their order. It owns every array that they touch."""
 
     def __init__(self, backend: ReferenceBackend, calls: list[BoundCall]) -> None:
-        self._backend = backend
         self._calls = calls
+        self._replay = backend.replay(calls)
 
-    def run(self) -> None:
-        """Run the calls once."""
-        with self._backend.running():
-            for call in self._calls:
-                call()
+    def run(self, times: int = 1) -> None:
+        """Run all calls in turn, once or as often as asked."""
+        self._replay(times)
 
     def __len__(self) -> int:
         return len(self._calls)

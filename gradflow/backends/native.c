@@ -74,6 +74,8 @@ GF_GEMM(gf_gemm_float32_32, float, int)
 GF_GEMM(gf_gemm_float64_64, double, long long)
 GF_GEMM(gf_gemm_float64_32, double, int)
 
-GF_EXPORT void gf_run(const gf_call *calls, long long count) {
-  for (long long i = 0; i < count; i++) calls[i].function(calls[i].values);
+/* Runs a program, the calls in turn, that many times. */
+GF_EXPORT void gf_run(const gf_call *calls, long long count, long long times) {
+  for (long long time = 0; time < times; time++)
+    for (long long i = 0; i < count; i++) calls[i].function(calls[i].values);
 }

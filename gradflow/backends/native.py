@@ -49,19 +49,19 @@ class NativeCall:
         self.call = _Call(function, self._values)
 
     def __call__(self) -> None:
-        self._library.gf_run(ctypes.byref(self.call), 1)
+        self._library.gf_run(ctypes.byref(self.call), 1, 1)
 
 
 class NativeProgram:
-    """Several bound functions, run by one call into C."""
+    """Several bound functions in turn, run by one call into C as often as asked."""
 
     def __init__(self, library: ctypes.CDLL, calls: Sequence[NativeCall]) -> None:
         self._library = library
         self._owners = tuple(calls)
         self._calls = (_Call * len(calls))(*(bound.call for bound in calls))
 
-    def __call__(self) -> None:
-        self._library.gf_run(self._calls, len(self._calls))
+    def __call__(self, times: int = 1) -> None:
+        self._library.gf_run(self._calls, len(self._calls), times)
 
 
 class NativeLibrary:
@@ -78,7 +78,7 @@ class NativeLibrary:
         self.path = path
         self._library = ctypes.CDLL(str(path))
         self._library.gf_find.restype = ctypes.c_void_p
-        self._library.gf_run.argtypes = [ctypes.POINTER(_Call), ctypes.c_longlong]
+        self._library.gf_run.argtypes = [ctypes.POINTER(_Call), ctypes.c_longlong, ctypes.c_longlong]
         self._library.gf_run.restype = None
         self.supported = [
             name

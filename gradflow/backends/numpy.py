@@ -15,8 +15,8 @@ import numpy as np
 
 from gradflow.backends.blas import Blas, numpy_blas
 from gradflow.backends.fusion import fuse_bias_and_activation
-from gradflow.backends.native import NativeCall, NativeLibrary
-from gradflow.backends.reference import BoundCall, ReferenceBackend
+from gradflow.backends.native import NativeCall, NativeLibrary, NativeProgram
+from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
 from gradflow.backends.sources import kernels
 from gradflow.ops import EPOCH, FIRST_BAD_STEP, POSITION, STEP, Array, Op, has_diverged
 from gradflow.random import shuffled_rows
@@ -70,6 +70,12 @@ class NumpyBackend(ReferenceBackend):
             if call is not None:
                 programs.append(call)
         return programs
+
+    def replay(self, calls: list[BoundCall]) -> Replay:
+        """A program that is one call into C stays there for all its runs."""
+        if len(calls) == 1 and isinstance(calls[0], NativeProgram):
+            return calls[0]
+        return super().replay(calls)
 
 
 def _implements(name: str) -> Callable[[Callable[..., BoundCall]], Callable[..., BoundCall]]:

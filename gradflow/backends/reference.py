@@ -13,10 +13,13 @@ from gradflow.backends.blas import Blas, numpy_blas
 from gradflow.errors import BackendError
 from gradflow.ops import Array, Op
 
-__all__ = ["BoundCall", "ReferenceBackend"]
+__all__ = ["BoundCall", "ReferenceBackend", "Replay"]
 
 BoundCall = Callable[[], None]
 """An op bound to its arrays: calling it runs the op."""
+
+Replay = Callable[[int], None]
+"""A program that is ready to run: called with a number, it runs that many times."""
 
 
 class ReferenceBackend:
@@ -91,6 +94,17 @@ class ReferenceBackend:
     def bind_all(self, calls: list[tuple[Op, dict[str, Any]]]) -> list[BoundCall]:
         """The calls of a program; a backend that has one kernel for several neighbours binds fewer."""
         return [self.bind(op, arguments) for op, arguments in calls]
+
+    def replay(self, calls: list[BoundCall]) -> Replay:
+        """What runs the bound calls of a program, in turn, as often as asked."""
+
+        def run(times: int) -> None:
+            with self.running():
+                for _ in range(times):
+                    for call in calls:
+                        call()
+
+        return run
 
     def check(self, op: Op, arguments: dict[str, Any]) -> None:
         """Refuse arrays of another backend, arrays that are not C-contiguous, and shapes that do not fit together."""

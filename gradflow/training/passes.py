@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from gradflow.program import Program, Recorder
 from gradflow.reductions import chunk_length, chunk_sums, total
 
 __all__ = ["DataPass", "DataSet", "RowResults"]
+
+_SECONDS_BETWEEN_LOOKS = 0.02
+"""How long batches may run before the next look whether the user wants to stop."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +84,17 @@ class DataPass:
 
     def run(self, is_interrupted: Callable[[], bool] = lambda: False) -> bool:
         """Run all batches and the sums; False if it was interrupted between two batches."""
-        for _ in range(self.full_batches):
+        done, together = 0, 1
+        while done < self.full_batches:
             if is_interrupted():
                 return False
-            self._full.run()
+            together = min(together, self.full_batches - done)
+            began = time.perf_counter()
+            self._full.run(together)
+            done += together
+            # Each return to Python costs a small network a good part of a step.
+            seconds_of_one = (time.perf_counter() - began) / together
+            together = max(1, min(2 * together, int(_SECONDS_BETWEEN_LOOKS / max(seconds_of_one, 1e-9))))
         if self._rest is not None:
             if is_interrupted():
                 return False

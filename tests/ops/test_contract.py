@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gradflow.backends import ReferenceBackend, get_backend
-from gradflow.backends.numpy import IMPLEMENTATIONS, NumpyBackend
+from gradflow.backends.numpy import NumpyBackend
+from gradflow.backends.numpy_forms import IMPLEMENTATIONS
 from gradflow.backends.sources import Language, kernels
 from gradflow.errors import DataError
 from gradflow.ops import OPS

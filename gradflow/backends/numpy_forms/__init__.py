@@ -1,0 +1,10 @@
+"""Forms of the ops in NumPy without temporary arrays, one file for each family.
+
+Ops whose definition makes no temporary arrays run as they are. The others have a form here that writes into scratch
+arrays, made once, when the op is bound.
+"""
+
+from gradflow.backends.numpy_forms import activations, batches, dense, dropout, losses, optimizers
+from gradflow.backends.numpy_forms.registry import IMPLEMENTATIONS
+
+__all__ = ["IMPLEMENTATIONS", "activations", "batches", "dense", "dropout", "losses", "optimizers"]

@@ -1,0 +1,140 @@
+"""Optimizers, on parts of the flat vectors that fit into the cache."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+
+from gradflow.backends.numpy_forms.registry import IMPLEMENTATIONS, implements
+from gradflow.backends.reference import BoundCall
+from gradflow.ops import STEP, Array, has_diverged
+
+_BLOCK = 16384  # elements of a flat vector that are worked off together: five such arrays fit into the L2 cache
+
+
+def _blocks(n_decayed: int, *vectors: Array) -> Iterator[tuple[slice, bool, list[Array]]]:
+    """Parts of flat vectors small enough for the cache, each wholly decayed or wholly not."""
+    for begin, end in ((0, n_decayed), (n_decayed, vectors[0].size)):
+        for start in range(begin, end, _BLOCK):
+            part = slice(start, min(start + _BLOCK, end))
+            yield part, begin == 0 and n_decayed > 0, [vector[part] for vector in vectors]
+
+
+def _penalise(w: Array, g: Array, is_decayed: bool, hyper: Array, gradient_scale: Array, out: Array) -> None:
+    """out = scale (g + l2 w), with the penalty for weights only."""
+    l2, scale = float(hyper[1]), gradient_scale[0]
+    if is_decayed and l2:
+        np.multiply(w, l2, out=out)
+        np.add(out, g, out=out)
+        np.multiply(out, scale, out=out)
+    else:
+        np.multiply(g, scale, out=out)
+
+
+@implements("gradient_descent")
+def _gradient_descent(
+    parameters: Array, gradients: Array, hyper: Array, gradient_scale: Array, clock: Array, n_decayed: int
+) -> BoundCall:
+    scratch = np.empty(min(_BLOCK, parameters.size), parameters.dtype)
+    blocks = list(_blocks(n_decayed, parameters, gradients))
+
+    def run() -> None:
+        if has_diverged(clock):
+            return
+        rate = float(hyper[0])
+        for _, is_decayed, (w, g) in blocks:
+            change = scratch[: w.size]
+            _penalise(w, g, is_decayed, hyper, gradient_scale, change)
+            np.multiply(change, rate, out=change)
+            np.subtract(w, change, out=w)
+
+    return run
+
+
+def _bind_momentum(
+    parameters: Array,
+    gradients: Array,
+    velocity: Array,
+    hyper: Array,
+    gradient_scale: Array,
+    clock: Array,
+    n_decayed: int,
+    *,
+    looks_ahead: bool,
+) -> BoundCall:
+    scratch = np.empty((2, min(_BLOCK, parameters.size)), parameters.dtype)
+    blocks = list(_blocks(n_decayed, parameters, gradients, velocity))
+
+    def run() -> None:
+        if has_diverged(clock):
+            return
+        rate, kept = float(hyper[0]), float(hyper[2])
+        for _, is_decayed, (w, g, v) in blocks:
+            penalised, change = scratch[0, : w.size], scratch[1, : w.size]
+            _penalise(w, g, is_decayed, hyper, gradient_scale, penalised)
+            np.multiply(v, kept, out=v)
+            np.add(v, penalised, out=v)
+            if looks_ahead:
+                np.multiply(v, kept, out=change)
+                np.add(change, penalised, out=change)
+                np.multiply(change, rate, out=change)
+            else:
+                np.multiply(v, rate, out=change)
+            np.subtract(w, change, out=w)
+
+    return run
+
+
+IMPLEMENTATIONS["momentum"] = partial(_bind_momentum, looks_ahead=False)
+IMPLEMENTATIONS["nesterov"] = partial(_bind_momentum, looks_ahead=True)
+
+
+def _bind_adam(
+    parameters: Array,
+    gradients: Array,
+    first_moment: Array,
+    second_moment: Array,
+    hyper: Array,
+    gradient_scale: Array,
+    clock: Array,
+    n_decayed: int,
+    *,
+    decay_of: Callable[[Array], float],
+) -> BoundCall:
+    scratch = np.empty((2, min(_BLOCK, parameters.size)), parameters.dtype)
+    blocks = list(_blocks(n_decayed, parameters, gradients, first_moment, second_moment))
+
+    def run() -> None:
+        if has_diverged(clock):
+            return
+        rate, _, beta1, beta2, epsilon = map(float, hyper[:5])
+        step, kept = int(clock[STEP]), 1 - decay_of(hyper)
+        correction1, root_correction2 = 1 - beta1**step, math.sqrt(1 - beta2**step)
+        for _, is_decayed, (w, g, m, v) in blocks:
+            penalised, work = scratch[0, : w.size], scratch[1, : w.size]
+            _penalise(w, g, is_decayed, hyper, gradient_scale, penalised)
+            np.multiply(m, beta1, out=m)
+            np.multiply(penalised, 1 - beta1, out=work)
+            np.add(m, work, out=m)
+            np.multiply(v, beta2, out=v)
+            np.multiply(penalised, 1 - beta2, out=work)
+            np.multiply(work, penalised, out=work)
+            np.add(v, work, out=v)
+            np.sqrt(v, out=work)
+            np.divide(work, root_correction2, out=work)
+            np.add(work, epsilon, out=work)
+            np.divide(m, correction1, out=penalised)
+            np.divide(penalised, work, out=work)
+            np.multiply(work, rate, out=work)
+            if is_decayed and kept != 1:
+                np.multiply(w, kept, out=w)
+            np.subtract(w, work, out=w)
+
+    return run
+
+
+IMPLEMENTATIONS["adam"] = partial(_bind_adam, decay_of=lambda hyper: 0.0)
+IMPLEMENTATIONS["adamw"] = partial(_bind_adam, decay_of=lambda hyper: float(hyper[0]) * float(hyper[7]))

@@ -12,22 +12,12 @@ from gradflow.backends.reference import ReferenceBackend
 from gradflow.ops import Array, Executor
 from gradflow.program import Program, Recorder
 from gradflow.reductions import chunk_length, chunk_sums, total
+from gradflow.training.data_set import Batches
 
-__all__ = ["DataPass", "DataSet", "RowResults"]
+__all__ = ["DataPass", "RowResults"]
 
 _SECONDS_BETWEEN_LOOKS = 0.02
 """How long batches may run before the next look whether the user wants to stop."""
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """Inputs (rows, n_in) and targets on the device."""
-
-    x: Array
-    targets: Array
-
-    def __len__(self) -> int:
-        return len(self.x)
 
 
 @dataclass(frozen=True)
@@ -47,6 +37,7 @@ class DataPass:
 
     Args:
         backend: where it runs.
+        batches: what the programs take their batches from.
         rows: how many rows a pass takes.
         batch_size: the rows of a full batch, at most ``rows``.
         record_batch: records the program of a batch with the given number of rows.
@@ -57,6 +48,7 @@ class DataPass:
     def __init__(
         self,
         backend: ReferenceBackend,
+        batches: Batches,
         *,
         rows: int,
         batch_size: int,
@@ -64,6 +56,7 @@ class DataPass:
         results: RowResults,
         sums: Array,
     ) -> None:
+        self._batches = batches
         self.full_batches, rest = divmod(rows, batch_size)
         self._full = _recorded(backend, lambda recorder: record_batch(recorder, batch_size))
         self._rest = _recorded(backend, lambda recorder: record_batch(recorder, rest)) if rest else None
@@ -84,6 +77,12 @@ class DataPass:
 
     def run(self, is_interrupted: Callable[[], bool] = lambda: False) -> bool:
         """Run all batches and the sums; False if it was interrupted between two batches."""
+        try:
+            return self._run(is_interrupted)
+        finally:
+            self._batches.close()
+
+    def _run(self, is_interrupted: Callable[[], bool]) -> bool:
         done, together = 0, 1
         while done < self.full_batches:
             if is_interrupted():

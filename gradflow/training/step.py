@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.data.batches import advance, gather_batch, gather_shuffled_batch
+from gradflow.data.batches import advance
 from gradflow.data.validation import as_array, features
 from gradflow.errors import DataError
 from gradflow.layers import Layer
@@ -18,7 +18,8 @@ from gradflow.optimizers import Optimizer
 from gradflow.optimizers.clipping import GradientClipping
 from gradflow.program import Recorder
 from gradflow.status import RunStatus
-from gradflow.training.passes import DataPass, DataSet, RowResults
+from gradflow.training.data_set import DataSet, PassData
+from gradflow.training.passes import DataPass, RowResults
 
 __all__ = ["Objective", "checked_data", "evaluation_pass", "layers_in_front_of", "training_pass"]
 
@@ -68,15 +69,17 @@ def checked_data(network: Sequential, loss: Loss, x: Any, y: Any, *, kind: str =
     return DataSet(network.backend.adopt(inputs), network.backend.adopt(targets))
 
 
-def training_pass(objective: Objective, data: DataSet, *, rows: int, batch_size: int, shuffle: bool) -> DataPass:
+def training_pass(objective: Objective, data: PassData, *, rows: int, batch_size: int, shuffle: bool) -> DataPass:
     """The pass of an epoch over ``rows`` rows of the data, with a fresh optimizer state."""
     network, backend = objective.network, objective.network.backend
     update = _Update(objective)
     status = network.status
     results = RowResults.empty(backend, rows, network.dtype)
+    seed = network.seed if shuffle else None
+    batches = data.batches(backend, status, rows=rows, batch_size=batch_size, seed=seed)
 
     def record_batch(recorder: Recorder, batch_rows: int) -> None:
-        batch = _next_batch(recorder, network, data, batch_rows, seed=network.seed if shuffle else None)
+        batch = batches.next(recorder, batch_rows)
         buffers = network.forward(recorder, objective.layers, batch.x, keep=True)
         outputs = buffers.outputs[-1]
         kept = "y" in objective.layers[-1].backward_reads
@@ -89,11 +92,17 @@ def training_pass(objective: Objective, data: DataSet, *, rows: int, batch_size:
         recorder(advance, status.clock, batch_rows, rows)
 
     return DataPass(
-        backend, rows=rows, batch_size=batch_size, record_batch=record_batch, results=results, sums=status.sums[:2]
+        backend,
+        batches,
+        rows=rows,
+        batch_size=batch_size,
+        record_batch=record_batch,
+        results=results,
+        sums=status.sums[:2],
     )
 
 
-def evaluation_pass(objective: Objective, data: DataSet, status: RunStatus, sums: Array) -> DataPass:
+def evaluation_pass(objective: Objective, data: PassData, status: RunStatus, sums: Array) -> DataPass:
     """The pass that measures loss and hits over the data, in row order and without dropout.
 
     Args:
@@ -105,9 +114,11 @@ def evaluation_pass(objective: Objective, data: DataSet, status: RunStatus, sums
     network, backend = objective.network, objective.network.backend
     layers = [layer for layer in objective.layers if not layer.training_only]
     results = RowResults.empty(backend, len(data), network.dtype)
+    batch_size = min(len(data), _EVALUATION_ROWS)
+    batches = data.batches(backend, status, rows=len(data), batch_size=batch_size, seed=None)
 
     def record_batch(recorder: Recorder, batch_rows: int) -> None:
-        batch = _next_batch(recorder, network, data, batch_rows, seed=None, clock=status.clock)
+        batch = batches.next(recorder, batch_rows)
         outputs = network.forward(recorder, layers, batch.x, keep=False).outputs[-1]
         objective.loss.apply(
             recorder, outputs, batch.targets, None, outputs, results.losses, results.hits, status.clock
@@ -116,28 +127,13 @@ def evaluation_pass(objective: Objective, data: DataSet, status: RunStatus, sums
 
     return DataPass(
         backend,
+        batches,
         rows=len(data),
-        batch_size=min(len(data), _EVALUATION_ROWS),
+        batch_size=batch_size,
         record_batch=record_batch,
         results=results,
         sums=sums,
     )
-
-
-def _next_batch(
-    ops: Executor, network: Sequential, data: DataSet, rows: int, *, seed: int | None, clock: Array | None = None
-) -> DataSet:
-    """The arrays of the next batch, shuffled if there is a seed; the data itself where the batch is all of it."""
-    if rows == len(data):
-        return data
-    clock = network.status.clock if clock is None else clock
-    x = network.backend.empty((rows, *data.x.shape[1:]), data.x.dtype)
-    targets = network.backend.empty((rows, *data.targets.shape[1:]), data.targets.dtype)
-    if seed is None:
-        ops(gather_batch, data.x, data.targets, x, targets, clock)
-    else:
-        ops(gather_shuffled_batch, data.x, data.targets, x, targets, clock, seed)
-    return DataSet(x, targets)
 
 
 class _Update:

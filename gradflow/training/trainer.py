@@ -16,10 +16,11 @@ from gradflow.network import Sequential
 from gradflow.optimizers import Optimizer, get_optimizer
 from gradflow.status import RunStatus
 from gradflow.training.callbacks import Callback
+from gradflow.training.data_set import PassData
 from gradflow.training.early_stopping import CONVERGENCE_EPOCHS, BestValue, EarlyStopping
 from gradflow.training.history import History
 from gradflow.training.interruption import Interruption
-from gradflow.training.passes import DataPass, DataSet
+from gradflow.training.passes import DataPass
 from gradflow.training.progress import progress_callback
 from gradflow.training.run_folder import RunFolder
 from gradflow.training.step import Objective, checked_data, evaluation_pass, layers_in_front_of, training_pass
@@ -216,7 +217,7 @@ class _Loop:
         self._early_stopping = early_stopping
         self._callbacks = callbacks
 
-    def run(self, data: DataSet, validation: DataSet | None, *, batch_size: int, shuffle: bool) -> None:
+    def run(self, data: PassData, validation: PassData | None, *, batch_size: int, shuffle: bool) -> None:
         """Train until there is a reason to stop; the network then holds the weights that are to be kept."""
         trainer = self._trainer
         network, backend, status = trainer.network, trainer.network.backend, trainer.network.status

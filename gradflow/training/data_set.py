@@ -1,0 +1,83 @@
+"""The data of a pass where it lies on the device as a whole: a step gathers its batch from there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from gradflow.backends.reference import ReferenceBackend
+from gradflow.data.batches import gather_batch, gather_shuffled_batch
+from gradflow.ops import Array
+from gradflow.program import Recorder
+from gradflow.status import RunStatus
+
+__all__ = ["Batches", "DataSet", "PassData"]
+
+
+class Batches(Protocol):
+    """The batches of one pass after another."""
+
+    def next(self, recorder: Recorder, rows: int) -> DataSet:
+        """Record what brings the next batch of so many rows, and return the arrays in which it then lies."""
+
+    def close(self) -> None:
+        """End what a pass has begun; the next batch is then the first of a pass."""
+
+
+class PassData(Protocol):
+    """What a pass goes over, wherever it lies."""
+
+    def __len__(self) -> int: ...
+
+    def batches(
+        self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None
+    ) -> Batches:
+        """The batches of passes whose place is on the clock.
+
+        Args:
+            backend: where the batches go.
+            status: whose clock says which epoch it is, and where in it the next batch begins.
+            rows: how many rows make a pass.
+            batch_size: the most rows of a batch.
+            seed: of the shuffles; None leaves the rows in their order.
+        """
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Inputs (rows, n_in) and targets on the device: all of the data, or a batch of them."""
+
+    x: Array
+    targets: Array
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batches(
+        self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None
+    ) -> Batches:
+        """The batches that a recorded step gathers by itself."""
+        return _GatheredBatches(self, backend, status.clock, seed)
+
+
+@dataclass(frozen=True)
+class _GatheredBatches:
+    data: DataSet
+    backend: ReferenceBackend
+    clock: Array
+    seed: int | None
+
+    def next(self, recorder: Recorder, rows: int) -> DataSet:
+        data = self.data
+        if rows == len(data):
+            return data
+        x = self.backend.empty((rows, *data.x.shape[1:]), data.x.dtype)
+        targets = self.backend.empty((rows, *data.targets.shape[1:]), data.targets.dtype)
+        if self.seed is None:
+            recorder(gather_batch, data.x, data.targets, x, targets, self.clock)
+        else:
+            recorder(gather_shuffled_batch, data.x, data.targets, x, targets, self.clock, self.seed)
+        return DataSet(x, targets)
+
+    def close(self) -> None:
+        pass

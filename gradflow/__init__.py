@@ -8,7 +8,7 @@ history = trainer.fit(x, y, epochs=20)
 """
 
 from gradflow import data, flow
-from gradflow.errors import BackendError, DataError, DivergedError, FileFormatError, GradflowError
+from gradflow.errors import BackendError, DataError, DivergedError, FileFormatError, GradflowError, SlowPathWarning
 from gradflow.layers import (
     ELU,
     Activation,
@@ -58,6 +58,7 @@ __all__ = [
     "ReLU",
     "Sequential",
     "Sigmoid",
+    "SlowPathWarning",
     "Softmax",
     "SoftmaxCrossEntropy",
     "Tanh",

@@ -5,7 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["BackendError", "DataError", "DivergedError", "FileFormatError", "GradflowError", "unknown_name"]
+__all__ = [
+    "BackendError",
+    "DataError",
+    "DivergedError",
+    "FileFormatError",
+    "GradflowError",
+    "SlowPathWarning",
+    "unknown_name",
+]
 
 
 class GradflowError(Exception):
@@ -36,6 +44,10 @@ class DivergedError(GradflowError):
 
 class FileFormatError(GradflowError):
     """A file that is damaged, from a newer version, or not gradflow's."""
+
+
+class SlowPathWarning(UserWarning):
+    """A faster way of computing cannot be used here: the results are right, but come more slowly."""
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> DataError:

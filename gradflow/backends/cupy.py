@@ -1,4 +1,4 @@
-"""The GPU backend: arrays in device memory, kernels from ``kernels/``, products by cuBLAS, an own stream.
+"""The GPU backend: arrays in device memory, kernels from ``kernels/``, products by cuBLASLt, an own stream.
 
 Importing this module imports CuPy; `gradflow.backends.get_backend` checks first whether that can work.
 """
@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import cupy
 import cupy.cublas
 import numpy as np
 
+from gradflow.backends.cublaslt import CublasLt
 from gradflow.backends.fusion import fuse_bias_and_activation
 from gradflow.backends.reference import BoundCall, ReferenceBackend
+from gradflow.backends.retreat import FastPath
 from gradflow.backends.sources import Kernel, kernels, source_text
 from gradflow.errors import BackendError
 from gradflow.ops import Array, Op
@@ -44,6 +46,12 @@ class CupyBackend(ReferenceBackend):
         self.stream = cupy.cuda.Stream(non_blocking=True)
         self._modules: dict[tuple[Any, np.dtype], Any] = {}
         self._most_blocks = 16 * self._device.attributes["MultiProcessorCount"]
+        self._fast_products = FastPath(
+            "cuBLASLt",
+            "matrix products are cuBLAS's, whose steps cannot be captured in a CUDA graph and take more launches; "
+            "install nvmath-python: pip install 'gradflow-mlp[cuda12]'",
+            self.stream.is_capturing,
+        )
 
     @property
     def device(self) -> str:
@@ -101,11 +109,33 @@ class CupyBackend(ReferenceBackend):
     def bind(self, op: Op, arguments: dict[str, Any]) -> BoundCall:
         self.check(op, arguments)
         if op.name == "gemm":
-            return _bind_gemm(**arguments)
+            return self._bind_product(**arguments)
         return self._bind_kernel(op.name, op.sizes(arguments), arguments)
 
     def bind_all(self, calls: list[tuple[Op, dict[str, Any]]]) -> list[BoundCall]:
         return super().bind_all(fuse_bias_and_activation(calls, kernels("cuda")))
+
+    @cached_property
+    def _cublaslt(self) -> CublasLt | None:
+        """cuBLASLt, begun with when the first product is bound; None where that fails."""
+        is_hopper_or_later = int(self._device.compute_capability) >= 90
+        try:
+            return CublasLt(self.stream, self.empty((32 if is_hopper_or_later else 4) << 20, np.uint8))
+        except Exception as error:  # a broken installation can raise anything
+            self._fast_products.give_up(error)
+            return None
+
+    @property
+    def unsupported_products(self) -> dict[str, str]:
+        """The products so far that cuBLASLt had no plan for, so that cuBLAS makes them, with its reason."""
+        return {} if self._cublaslt is None else self._cublaslt.unsupported
+
+    def _bind_product(self, a: Array, b: Array, out: Array, **transposed: bool) -> BoundCall:
+        def plain() -> BoundCall:
+            return _bind_plain_product(a, b, out, **transposed)
+
+        product = None if self._cublaslt is None else self._cublaslt.product(a, b, out, **transposed)
+        return plain() if product is None else self._fast_products.or_else(product, plain)
 
     def _bind_kernel(self, name: str, sizes: Mapping[str, int], arguments: Mapping[str, Any]) -> BoundCall:
         if name not in kernels("cuda"):
@@ -159,6 +189,8 @@ def _pack(kernel: Kernel, parameter: Any, value: Any, real: np.dtype) -> Any:
     return value
 
 
-def _bind_gemm(a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False) -> BoundCall:
+def _bind_plain_product(
+    a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False
+) -> BoundCall:
     # cupy.matmul would take a slow kernel of its own where a matrix has one row or one column.
     return partial(cupy.cublas.gemm, "T" if transpose_a else "N", "T" if transpose_b else "N", a, b, out=out)

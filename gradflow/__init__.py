@@ -8,7 +8,15 @@ history = trainer.fit(x, y, epochs=20)
 """
 
 from gradflow import data, flow
-from gradflow.errors import BackendError, DataError, DivergedError, FileFormatError, GradflowError, SlowPathWarning
+from gradflow.errors import (
+    BackendError,
+    DataError,
+    DeviceLostError,
+    DivergedError,
+    FileFormatError,
+    GradflowError,
+    SlowPathWarning,
+)
 from gradflow.layers import (
     ELU,
     Activation,
@@ -41,6 +49,7 @@ __all__ = [
     "Callback",
     "DataError",
     "Dense",
+    "DeviceLostError",
     "DivergedError",
     "Dropout",
     "EarlyStopping",

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 __all__ = [
     "BackendError",
     "DataError",
+    "DeviceLostError",
     "DivergedError",
     "FileFormatError",
     "GradflowError",
@@ -22,6 +23,10 @@ class GradflowError(Exception):
 
 class BackendError(GradflowError):
     """A backend cannot be used here, or was given arrays that are not its own."""
+
+
+class DeviceLostError(BackendError):
+    """The GPU stopped at an error that loses all that this process had on it: the process must be restarted."""
 
 
 class DataError(GradflowError, ValueError):

@@ -12,11 +12,17 @@ __all__ = ["Program", "Recorder"]
 
 
 class Program:
-    """Bound calls in their order. It owns every array that they touch."""
+    """Bound calls in their order. It owns every array that they touch.
 
-    def __init__(self, backend: ReferenceBackend, calls: list[BoundCall]) -> None:
+    Args:
+        backend: where they run.
+        calls: the calls.
+        steps_per_launch: how many runs a GPU takes as one launch.
+    """
+
+    def __init__(self, backend: ReferenceBackend, calls: list[BoundCall], steps_per_launch: int = 1) -> None:
         self._calls = calls
-        self._replay = backend.replay(calls)
+        self._replay = backend.replay(calls, steps_per_launch)
 
     def run(self, times: int = 1) -> None:
         """Run all calls in turn, once or as often as asked."""
@@ -51,7 +57,7 @@ class Recorder:
             eager: Executor = Eager(self.backend)
             self._segments.append(lambda: method(eager, *args))
 
-    def program(self) -> Program:
+    def program(self, steps_per_launch: int = 1) -> Program:
         """The calls so far, bound. Neighbours may be bound as one call, but not across a recorded method."""
         bound: list[BoundCall] = []
         for segment in self._segments:
@@ -59,4 +65,4 @@ class Recorder:
                 bound.extend(self.backend.bind_all(segment))
             else:
                 bound.append(segment)
-        return Program(self.backend, bound)
+        return Program(self.backend, bound, steps_per_launch)

@@ -15,8 +15,9 @@ import cupy.cublas
 import numpy as np
 
 from gradflow.backends.cublaslt import CublasLt
+from gradflow.backends.cuda_graph import CudaGraphs, DeviceCall
 from gradflow.backends.fusion import fuse_bias_and_activation
-from gradflow.backends.reference import BoundCall, ReferenceBackend
+from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
 from gradflow.backends.retreat import FastPath
 from gradflow.backends.sources import Kernel, kernels, source_text
 from gradflow.errors import BackendError
@@ -45,6 +46,7 @@ class CupyBackend(ReferenceBackend):
         self._device = cupy.cuda.Device()
         self.stream = cupy.cuda.Stream(non_blocking=True)
         self._modules: dict[tuple[Any, np.dtype], Any] = {}
+        self._graphs = CudaGraphs(self.stream)
         self._most_blocks = 16 * self._device.attributes["MultiProcessorCount"]
         self._fast_products = FastPath(
             "cuBLASLt",
@@ -110,7 +112,10 @@ class CupyBackend(ReferenceBackend):
         self.check(op, arguments)
         if op.name == "gemm":
             return self._bind_product(**arguments)
-        return self._bind_kernel(op.name, op.sizes(arguments), arguments)
+        return DeviceCall(self._bind_kernel(op.name, op.sizes(arguments), arguments))
+
+    def replay(self, calls: list[BoundCall], steps_per_launch: int = 1) -> Replay:
+        return self._graphs.replay(calls, steps_per_launch)
 
     def bind_all(self, calls: list[tuple[Op, dict[str, Any]]]) -> list[BoundCall]:
         return super().bind_all(fuse_bias_and_activation(calls, kernels("cuda")))
@@ -135,7 +140,9 @@ class CupyBackend(ReferenceBackend):
             return _bind_plain_product(a, b, out, **transposed)
 
         product = None if self._cublaslt is None else self._cublaslt.product(a, b, out, **transposed)
-        return plain() if product is None else self._fast_products.or_else(product, plain)
+        if product is None or not self._fast_products.is_open:
+            return plain()  # No DeviceCall: CuPy refuses to have its products captured (its issue 6290).
+        return DeviceCall(self._fast_products.or_else(product, plain))
 
     def _bind_kernel(self, name: str, sizes: Mapping[str, int], arguments: Mapping[str, Any]) -> BoundCall:
         if name not in kernels("cuda"):
@@ -174,7 +181,9 @@ class CupyBackend(ReferenceBackend):
                     "If NVRTC or the CUDA headers are missing, install them: pip install 'gradflow-mlp[cuda12]'"
                 ) from error
             self._modules[key] = module
-        return self._modules[key].get_function(kernel.name)
+        function = self._modules[key].get_function(kernel.name)
+        _ = function.attributes  # This loads it; in a capture a driver may refuse to.
+        return function
 
 
 def _pack(kernel: Kernel, parameter: Any, value: Any, real: np.dtype) -> Any:

@@ -62,7 +62,7 @@ class NumpyBackend(ReferenceBackend):
                 programs.append(call)
         return programs
 
-    def replay(self, calls: list[BoundCall]) -> Replay:
+    def replay(self, calls: list[BoundCall], steps_per_launch: int = 1) -> Replay:
         """A program that is one call into C stays there for all its runs."""
         if len(calls) == 1 and isinstance(calls[0], NativeProgram):
             return calls[0]

@@ -95,8 +95,13 @@ class ReferenceBackend:
         """The calls of a program; a backend that has one kernel for several neighbours binds fewer."""
         return [self.bind(op, arguments) for op, arguments in calls]
 
-    def replay(self, calls: list[BoundCall]) -> Replay:
-        """What runs the bound calls of a program, in turn, as often as asked."""
+    def replay(self, calls: list[BoundCall], steps_per_launch: int = 1) -> Replay:
+        """What runs the bound calls of a program, in turn, as often as asked.
+
+        Args:
+            calls: what `bind_all` gave, and calls that compute on the host.
+            steps_per_launch: how many runs of all calls a GPU may take as one launch; nothing on a CPU.
+        """
 
         def run(times: int) -> None:
             with self.running():

@@ -20,7 +20,7 @@ class FastPath:
         must_raise: tells that a failure is not its own, but belongs to somebody who has to learn of it.
     """
 
-    def __init__(self, name: str, cost: str, must_raise: Callable[[], bool]) -> None:
+    def __init__(self, name: str, cost: str, must_raise: Callable[[], bool] = lambda: False) -> None:
         self._name = name
         self._cost = cost
         self._must_raise = must_raise

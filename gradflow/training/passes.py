@@ -43,6 +43,7 @@ class DataPass:
         record_batch: records the program of a batch with the given number of rows.
         results: what the batches write.
         sums: float64 (2,), where the sums of losses and hits go.
+        steps_per_launch: how many full batches a GPU takes as one launch.
     """
 
     def __init__(
@@ -55,10 +56,14 @@ class DataPass:
         record_batch: Callable[[Recorder, int], None],
         results: RowResults,
         sums: Array,
+        steps_per_launch: int = 1,
     ) -> None:
         self._batches = batches
         self.full_batches, rest = divmod(rows, batch_size)
-        self._full = _recorded(backend, lambda recorder: record_batch(recorder, batch_size))
+        self._steps_per_launch = min(steps_per_launch, self.full_batches)
+        self._full = _recorded(
+            backend, lambda recorder: record_batch(recorder, batch_size), steps_per_launch=self._steps_per_launch
+        )
         self._rest = _recorded(backend, lambda recorder: record_batch(recorder, rest)) if rest else None
         chunk = chunk_length(rows)
         partials = backend.empty(-(-rows // chunk), np.float64)
@@ -83,17 +88,17 @@ class DataPass:
             self._batches.close()
 
     def _run(self, is_interrupted: Callable[[], bool]) -> bool:
-        done, together = 0, 1
+        done, launches = 0, 1
         while done < self.full_batches:
             if is_interrupted():
                 return False
-            together = min(together, self.full_batches - done)
+            together = min(launches * self._steps_per_launch, self.full_batches - done)
             began = time.perf_counter()
             self._full.run(together)
             done += together
             # Each return to Python costs a small network a good part of a step.
-            seconds_of_one = (time.perf_counter() - began) / together
-            together = max(1, min(2 * together, int(_SECONDS_BETWEEN_LOOKS / max(seconds_of_one, 1e-9))))
+            seconds_of_one = (time.perf_counter() - began) / launches
+            launches = max(1, min(2 * launches, int(_SECONDS_BETWEEN_LOOKS / max(seconds_of_one, 1e-9))))
         if self._rest is not None:
             if is_interrupted():
                 return False
@@ -102,7 +107,7 @@ class DataPass:
         return True
 
 
-def _recorded(backend: ReferenceBackend, record: Callable[[Recorder], None]) -> Program:
+def _recorded(backend: ReferenceBackend, record: Callable[[Recorder], None], *, steps_per_launch: int = 1) -> Program:
     recorder = Recorder(backend)
     record(recorder)
-    return recorder.program()
+    return recorder.program(steps_per_launch)

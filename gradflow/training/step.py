@@ -69,7 +69,9 @@ def checked_data(network: Sequential, loss: Loss, x: Any, y: Any, *, kind: str =
     return DataSet(network.backend.adopt(inputs), network.backend.adopt(targets))
 
 
-def training_pass(objective: Objective, data: PassData, *, rows: int, batch_size: int, shuffle: bool) -> DataPass:
+def training_pass(
+    objective: Objective, data: PassData, *, rows: int, batch_size: int, shuffle: bool, steps_per_launch: int = 1
+) -> DataPass:
     """The pass of an epoch over ``rows`` rows of the data, with a fresh optimizer state."""
     network, backend = objective.network, objective.network.backend
     update = _Update(objective)
@@ -99,6 +101,7 @@ def training_pass(objective: Objective, data: PassData, *, rows: int, batch_size
         record_batch=record_batch,
         results=results,
         sums=status.sums[:2],
+        steps_per_launch=steps_per_launch,
     )
 
 

@@ -42,6 +42,8 @@ class Trainer:
         clip_norm: scale the whole gradient, penalty included, by min(1, clip_norm / ‖gradient‖₂); None does not.
         threads: how many threads the BLAS may use while `fit` runs, in the whole process; what it used before is
             restored. None leaves it alone. gradflow's own kernels run on the thread that calls `fit`.
+        steps_per_launch: how many steps a GPU takes as one launch, at least 1. More save time with small networks, and
+            Ctrl-C waits for all of them. Results are the same bits; the CPU backends take no notice of it.
 
     Raises:
         DataError: for unknown names, numbers out of range, or a last layer that does not go with the loss.
@@ -56,6 +58,7 @@ class Trainer:
         l2: float = 0.0,
         clip_norm: float | None = None,
         threads: int | None = None,
+        steps_per_launch: int = 1,
     ) -> None:
         if not isinstance(network, Sequential):
             raise DataError(f"network must be a gradflow network, got {type(network).__name__}")
@@ -65,6 +68,7 @@ class Trainer:
         self.l2 = non_negative("l2", l2)
         self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
         self.threads = None if threads is None else positive_integer("threads", threads)
+        self.steps_per_launch = positive_integer("steps_per_launch", steps_per_launch)
         self._objective = Objective(
             network, layers_in_front_of(self.loss, network), self.loss, self.optimizer, self.l2, self.clip_norm
         )
@@ -191,6 +195,7 @@ class Trainer:
             "l2": self.l2,
             "clip_norm": self.clip_norm,
             "threads": self.threads,
+            "steps_per_launch": self.steps_per_launch,
         }
 
 
@@ -224,7 +229,14 @@ class _Loop:
         objective = trainer._objective
         if not network.ends_in_activation:
             network.output_activation = trainer.loss.output_activation
-        training = training_pass(objective, data, rows=self._rows, batch_size=batch_size, shuffle=shuffle)
+        training = training_pass(
+            objective,
+            data,
+            rows=self._rows,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            steps_per_launch=trainer.steps_per_launch,
+        )
         validating = None
         if validation is not None:
             validating = evaluation_pass(objective, validation, RunStatus(backend), status.sums[2:])

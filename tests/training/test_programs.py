@@ -41,7 +41,7 @@ class EagerRecorder(Recorder):
     def __call__(self, op: Op, /, *args: Any, **kwargs: Any) -> None:
         self.calls.append((op, op.arguments(*args, **kwargs)))
 
-    def program(self) -> Program:
+    def program(self, steps_per_launch: int = 1) -> Program:
         return EagerProgram(self.backend, self.calls)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,24 +18,17 @@ from gradflow.data.validation import features
 from gradflow.errors import DataError, unknown_name
 from gradflow.initializers import Initializer, initial_weight
 from gradflow.layers import ACTIVATIONS, Dense, Dropout, Layer, ParameterSpec
-from gradflow.layers.base import Attachment
+from gradflow.layers.base import Attachment, BufferSpec
+from gradflow.layers.stack import attach, buffers_of, check_stack, parameters_of, record_inference
 from gradflow.ops import Array
 from gradflow.program import Program, Recorder
 from gradflow.random import WEIGHT_STREAM, RandomNumbers
 from gradflow.status import RunStatus
 
-__all__ = ["MLP", "ForwardBuffers", "Sequential"]
+__all__ = ["MLP", "Sequential"]
 
 _PREDICTION_ROWS = 4096
 _KEPT_PROGRAMS = 4
-
-
-@dataclass(frozen=True)
-class ForwardBuffers:
-    """The arrays of a forward pass: the input of each layer, and its output."""
-
-    inputs: list[Array]
-    outputs: list[Array]
 
 
 @dataclass(frozen=True)
@@ -52,6 +45,7 @@ class Sequential:
         layers: the layers; ``layers[0].weight`` and so on are views into `parameters`.
         parameters: the flat parameter vector on the device, shape (n_parameters,): all weights, then all biases.
         gradients: the flat gradient vector, likewise: that of the last batch.
+        state: the parameters, then all buffers, such as running means, in one vector: all that training changes.
         parameter_ranges: by name, where a parameter begins and ends in these vectors.
         n_parameters, n_decayed: the number of all parameters, and of those that penalties reach.
         n_in, n_out: the numbers of inputs and outputs.
@@ -66,7 +60,7 @@ class Sequential:
         seed: for initial weights, dropout and shuffles: an integer from 0 to 2**64 - 1.
         backend: "auto", "numpy", "cupy" or "reference"; "auto" takes CuPy where a usable GPU is, else NumPy. The
             environment variable GRADFLOW_BACKEND decides what "auto" means.
-        weights: every parameter by name, as from `get_weights`, instead of random initial weights.
+        weights: every parameter and buffer by name, as from `get_weights`, instead of random initial weights.
 
     Raises:
         DataError: for layers or weights that do not fit together, or arguments out of range.
@@ -83,7 +77,7 @@ class Sequential:
         weights: Mapping[str, Any] | None = None,
     ) -> None:
         self.layers: list[Layer] = list(layers)
-        self.n_in, self.n_out = _check_stack(self.layers)
+        self.n_in, self.n_out = check_stack(self.layers)
         if dtype not in _DTYPES:
             raise unknown_name("dtype", dtype, _DTYPES)
         self.dtype = np.dtype(dtype)
@@ -91,79 +85,78 @@ class Sequential:
         self.backend: ReferenceBackend = get_backend(backend)
         self._activation_of_loss = "identity"
         self._inference: OrderedDict[tuple[int, bool], _Inference] = OrderedDict()
-        specs = {
-            f"{index}.{name}": spec
-            for index, layer in enumerate(self.layers)
-            for name, spec in layer.parameters().items()
-        }
+        parameters, buffers = parameters_of(self.layers), buffers_of(self.layers)
+        self._specs: dict[str, ParameterSpec | BufferSpec] = {**parameters, **buffers}
         if weights is not None:
-            _check_weights(weights, {name: spec.shape for name, spec in specs.items()})
-        self._allocate(specs)
-        self.set_weights(self._initial_weights(specs) if weights is None else weights)
+            _check_weights(weights, self._specs)
+        self._allocate(parameters, buffers)
+        self.set_weights(self._initial_weights(parameters, buffers) if weights is None else weights)
 
-    # -- parameters -----------------------------------------------------------------------------------------------
+    # -- parameters and buffers -----------------------------------------------------------------------------------
 
-    def _allocate(self, specs: Mapping[str, ParameterSpec]) -> None:
+    def _allocate(self, parameters: Mapping[str, ParameterSpec], buffers: Mapping[str, BufferSpec]) -> None:
         """Make the flat vectors, and give each layer its views."""
         # What penalties reach comes first, so that an optimizer needs one number to know it.
-        order = sorted(specs, key=lambda name: not specs[name].decayed)
-        sizes = {name: math.prod(specs[name].shape) for name in order}
-        self.n_parameters = sum(sizes.values())
-        self.n_decayed = sum(size for name, size in sizes.items() if specs[name].decayed)
-        self.parameters: Array = self.backend.zeros(self.n_parameters, self.dtype)
+        order = [*sorted(parameters, key=lambda name: not parameters[name].decayed), *buffers]
+        sizes = {name: math.prod(self._specs[name].shape) for name in order}
+        self.n_parameters = sum(sizes[name] for name in parameters)
+        self.n_decayed = sum(sizes[name] for name, spec in parameters.items() if spec.decayed)
+        self.state: Array = self.backend.zeros(sum(sizes.values()), self.dtype)
+        self.parameters: Array = self.state[: self.n_parameters]
         self.gradients: Array = self.backend.zeros(self.n_parameters, self.dtype)
         self.status = RunStatus(self.backend)
         ends = itertools.accumulate(sizes.values())
-        self.parameter_ranges = {name: (end - sizes[name], end) for name, end in zip(order, ends, strict=True)}
+        ranges = {name: (end - sizes[name], end) for name, end in zip(order, ends, strict=True)}
+        self.parameter_ranges = {name: ranges[name] for name in order if name in parameters}
 
-        def views(flat: Array) -> dict[str, Array]:
-            return {name: flat[slice(*self.parameter_ranges[name])].reshape(specs[name].shape) for name in specs}
+        def views(flat: Array, names: Iterable[str]) -> dict[str, Array]:
+            return {name: flat[slice(*ranges[name])].reshape(self._specs[name].shape) for name in names}
 
-        self._views, gradients = views(self.parameters), views(self.gradients)
-        for index, layer in enumerate(self.layers):
-            names = {name: f"{index}.{name}" for name in layer.parameters()}
-            layer.attach(
-                Attachment(
-                    parameters={name: self._views[full] for name, full in names.items()},
-                    gradients={name: gradients[full] for name, full in names.items()},
-                    clock=self.status.clock,
-                    seed=self.seed,
-                    index=index,
-                )
-            )
+        self._views = views(self.state, self._specs)
+        attachment = Attachment(
+            parameters={name: self._views[name] for name in parameters},
+            gradients=views(self.gradients, parameters),
+            buffers={name: self._views[name] for name in buffers},
+            clock=self.status.clock,
+            seed=self.seed,
+            index=0,
+        )
+        attach(self.layers, attachment)
 
-    def _initial_weights(self, specs: Mapping[str, ParameterSpec]) -> dict[str, np.ndarray]:
-        weights = {}
-        for number, (name, spec) in enumerate(specs.items()):
-            initializer = spec.initializer
-            if initializer is None:
-                behind = self.layers[int(name.split(".")[0]) + 1 :]
-                following = next((layer for layer in behind if not layer.training_only), Layer)
-                initializer = following.preferred_initializer
-            weights[name] = initial_weight(initializer, spec.shape, RandomNumbers(self.seed, WEIGHT_STREAM + number))
+    def _initial_weights(
+        self, parameters: Mapping[str, ParameterSpec], buffers: Mapping[str, BufferSpec]
+    ) -> dict[str, np.ndarray]:
+        weights = {name: np.full(spec.shape, spec.initial) for name, spec in buffers.items()}
+        for number, (name, spec) in enumerate(parameters.items()):
+            assert spec.initializer is not None
+            random = RandomNumbers(self.seed, WEIGHT_STREAM + number)
+            weights[name] = initial_weight(spec.initializer, spec.shape, random)
         return weights
 
     def get_weights(self) -> dict[str, np.ndarray]:
-        """A copy of every parameter by name, "0.weight" (n_in, n_out), "0.bias" (n_out,), and so on."""
+        """A copy of every parameter and buffer by name: "0.weight" (n_in, n_out), "0.bias" (n_out,), and so on."""
         return {name: self.backend.to_host(view) for name, view in self._views.items()}
 
     def set_weights(self, weights: Mapping[str, Any]) -> None:
-        """Set every parameter, from arrays by the names of `get_weights`.
+        """Set every parameter and buffer, from arrays by the names of `get_weights`.
 
         Raises:
             DataError: if a name is missing or unknown, or a shape or a value does not fit; then nothing is changed.
         """
         arrays = {}
-        for name, array in _check_weights(weights, {name: view.shape for name, view in self._views.items()}).items():
+        for name, array in _check_weights(weights, self._specs).items():
             arrays[name] = array.astype(self.dtype)
             if not np.isfinite(arrays[name]).all():
                 raise DataError(f"weight {name!r} holds values that are NaN, infinite or too large for {self.dtype}")
+            spec = self._specs[name]
+            if isinstance(spec, BufferSpec) and (array < spec.least).any():
+                raise DataError(f"weight {name!r} must be at least {spec.least:g}, got {array.min():g}")
         for name, view in self._views.items():
             self.backend.copy(self.backend.from_host(arrays[name]), view)
 
     def copy(self, *, dtype: str | None = None) -> Sequential:
         """A network of its own with the same layers, weights, seed and backend, in the same dtype or another."""
-        layers = [type(layer)(**layer.config()) for layer in self.layers]
+        layers = [type(layer).from_config(layer.config()) for layer in self.layers]
         twin = Sequential(
             layers,
             dtype=dtype or self.dtype.name,
@@ -174,7 +167,7 @@ class Sequential:
         twin.output_activation = self.output_activation
         return twin
 
-    # -- passes over the layers -----------------------------------------------------------------------------------
+    # -- outputs -----------------------------------------------------------------------------------------------
 
     @property
     def output_activation(self) -> str:
@@ -207,44 +200,6 @@ class Sequential:
     def logit_layers(self) -> list[Layer]:
         """The layers up to the output activation."""
         return self.layers[:-1] if self._trailing_activation else self.layers
-
-    def forward(self, recorder: Recorder, layers: Sequence[Layer], x: Array, *, keep: bool) -> ForwardBuffers:
-        """Record the forward pass of layers on a batch x (batch, n_in).
-
-        With ``keep`` every array stays that a backward pass reads; else elementwise layers always work in place.
-        """
-        inputs: list[Array] = []
-        outputs: list[Array] = []
-        for index, layer in enumerate(layers):
-            current = outputs[-1] if outputs else x
-            needed = keep and ("x" in layer.backward_reads or "y" in layers[index - 1].backward_reads)
-            if layer.elementwise and outputs and not needed:
-                y = current
-            else:
-                y = self.backend.empty((len(x), layer.output_width(current.shape[1])), self.dtype)
-            recorder.record(layer.forward, current, y, recorded=layer.recorded)
-            inputs.append(current)
-            outputs.append(y)
-        return ForwardBuffers(inputs, outputs)
-
-    def backward(self, recorder: Recorder, layers: Sequence[Layer], buffers: ForwardBuffers, d_output: Array) -> None:
-        """Record the backward pass from dL/doutput to the gradient of every parameter; d_output is overwritten."""
-        first = next(index for index, layer in enumerate(layers) if layer.parameters())
-        width = max(array.shape[1] for array in (*buffers.inputs, d_output))
-        spare = [self.backend.empty(len(d_output) * width, self.dtype) for _ in range(2 if len(layers) > 1 else 0)]
-        d_y = d_output
-        for index in reversed(range(first, len(layers))):
-            layer, x, y = layers[index], buffers.inputs[index], buffers.outputs[index]
-            if index == first:
-                d_x = None
-            elif layer.elementwise:
-                d_x = d_y
-            else:
-                spare.reverse()
-                d_x = spare[0][: x.size].reshape(x.shape)
-            recorder.record(layer.backward, x, y, d_y, d_x, recorded=layer.recorded)
-            if d_x is not None:
-                d_y = d_x
 
     # -- prediction -----------------------------------------------------------------------------------------------
 
@@ -300,12 +255,12 @@ class Sequential:
     def _inference_for(self, rows: int, activated: bool) -> _Inference:
         key = (rows, activated)
         if key not in self._inference:
-            layers = [layer for layer in self.logit_layers if not layer.training_only]
+            layers = list(self.logit_layers)
             if activated and self.output_activation != "identity":
                 layers.append(ACTIVATIONS[self.output_activation]())
             recorder = Recorder(self.backend)
             x = self.backend.empty((rows, self.n_in), self.dtype)
-            y = self.forward(recorder, layers, x, keep=False).outputs[-1]
+            y = record_inference(recorder, layers, x)
             self._inference[key] = _Inference(recorder.program(), x, y)
             if len(self._inference) > _KEPT_PROGRAMS:
                 self._inference.popitem(last=False)
@@ -323,34 +278,17 @@ OUTPUT_ACTIVATIONS = ("identity", "sigmoid", "softmax")
 _DTYPES = ("float32", "float64")
 
 
-def _check_stack(layers: list[Layer]) -> tuple[int, int]:
-    """The numbers of inputs and outputs of a stack, once it is known to fit together."""
-    for layer in layers:
-        if not isinstance(layer, Layer):
-            raise DataError(f"a network is made of gradflow layers, got {layer!r} of type {type(layer).__name__}")
-    if len({id(layer) for layer in layers}) != len(layers):
-        raise DataError("the same layer object stands in the network twice; make one object for each place")
-    sized = [layer for layer in layers if layer.parameters()]
-    if not sized:
-        raise DataError("a network needs at least one layer with parameters, such as Dense(n_in, n_out)")
-    n_in = getattr(sized[0], "n_in", None)
-    if n_in is None:
-        raise DataError(f"the first layer with parameters must have an attribute n_in, {sized[0]!r} has none")
-    width = n_in
-    for layer in layers:
-        width = layer.output_width(width)
-    return n_in, width
-
-
-def _check_weights(weights: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+def _check_weights(
+    weights: Mapping[str, Any], specs: Mapping[str, ParameterSpec | BufferSpec]
+) -> dict[str, np.ndarray]:
     """Weights as NumPy arrays, once names and shapes are known to be the expected ones."""
-    if missing := sorted(shapes.keys() - weights.keys()):
+    if missing := sorted(specs.keys() - weights.keys()):
         raise DataError(f"weights are missing: {', '.join(missing)}")
-    if unknown := sorted(weights.keys() - shapes.keys()):
-        raise unknown_name("weight", unknown[0], shapes)
+    if unknown := sorted(weights.keys() - specs.keys()):
+        raise unknown_name("weight", unknown[0], specs)
     arrays = {}
-    for name, shape in shapes.items():
-        value = weights[name]
+    for name, spec in specs.items():
+        value, shape = weights[name], spec.shape
         array = np.asarray(value.get() if hasattr(value, "__cuda_array_interface__") else value)
         if array.dtype.kind not in "fiu" or array.shape != shape:
             raise DataError(f"weight {name!r} must hold numbers of shape {shape}, got {array.dtype} {array.shape}")

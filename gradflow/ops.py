@@ -132,9 +132,16 @@ def op(
 
 
 class Executor(Protocol):
-    """What layers, losses and optimizers call ops through."""
+    """What layers, losses and optimizers call ops through.
+
+    A layer that holds layers calls their methods with ``record(method, *args, recorded=layer.recorded)``.
+    """
+
+    backend: ReferenceBackend
 
     def __call__(self, op: Op, /, *args: Any, **kwargs: Any) -> None: ...
+
+    def record(self, method: Callable[..., None], *args: Any, recorded: bool) -> None: ...
 
 
 class Eager:
@@ -146,6 +153,10 @@ class Eager:
     def __call__(self, op: Op, /, *args: Any, **kwargs: Any) -> None:
         with self.backend.running():
             self.backend.bind(op, op.arguments(*args, **kwargs))()
+
+    def record(self, method: Callable[..., None], *args: Any, recorded: bool) -> None:
+        """Run a layer's method at once: there is no program to keep it in."""
+        method(self, *args)
 
 
 @op(shapes="x, y: *shape", writes=("y",))

@@ -10,9 +10,9 @@ from typing import Any
 import safetensors
 import safetensors.numpy
 
-from gradflow.errors import DataError, FileFormatError, GradflowError
+from gradflow.errors import DataError, FileFormatError
 from gradflow.files import write_atomically
-from gradflow.layers import LAYERS
+from gradflow.layers.base import Layer, describe_layer, layer_from_description
 from gradflow.network import Sequential
 
 __all__ = ["FORMAT_VERSION", "describe", "load", "save"]
@@ -23,7 +23,7 @@ FORMAT_VERSION = 1
 def describe(network: Sequential) -> dict[str, Any]:
     """What is needed, besides the weights, to make a network again."""
     return {
-        "layers": [{"type": type(layer).__name__, **layer.config()} for layer in network.layers],
+        "layers": [describe_layer(layer) for layer in network.layers],
         "dtype": network.dtype.name,
         "seed": network.seed,
         "output_activation": network.output_activation,
@@ -31,7 +31,7 @@ def describe(network: Sequential) -> dict[str, Any]:
 
 
 def save(network: Sequential, path: str | os.PathLike[str]) -> None:
-    """Write a network to one file: weights, layers, dtype, seed and output activation.
+    """Write a network to one file: weights and buffers, layers, dtype, seed and output activation.
 
     The file is written under a temporary name, synced and renamed, so that it is never half there.
 
@@ -64,7 +64,7 @@ def load(path: str | os.PathLike[str], backend: str = "auto") -> Sequential:
         raise FileFormatError(f"{path} is not a gradflow model, or it is damaged: {error}") from error
     description = _description(path, content)
     try:
-        layers = [_layer(path, dict(entry)) for entry in description["layers"]]
+        layers = _layers(path, description["layers"])
         network = Sequential(
             layers, dtype=description["dtype"], seed=description["seed"], backend=backend, weights=weights
         )
@@ -94,13 +94,8 @@ def _description(path: str | os.PathLike[str], content: bytes) -> dict[str, Any]
     return description
 
 
-def _layer(path: str | os.PathLike[str], entry: dict[str, Any]) -> Any:
-    name = entry.pop("type")
-    if name not in LAYERS:
-        raise FileFormatError(
-            f"{path} holds a layer {name!r} that is not known; import the module that defines it before loading"
-        )
+def _layers(path: str | os.PathLike[str], descriptions: list[dict[str, Any]]) -> list[Layer]:
     try:
-        return LAYERS[name](**entry)
-    except (GradflowError, TypeError) as error:
-        raise FileFormatError(f"{path}: layer {name!r} cannot be made from {entry}: {error}") from error
+        return list(map(layer_from_description, descriptions))
+    except DataError as error:
+        raise FileFormatError(f"{path}: {error}") from error

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.errors import DataError
+from gradflow.layers.stack import record_backward, record_forward
 from gradflow.losses import Loss, get_loss
 from gradflow.network import Sequential
 from gradflow.program import Recorder
@@ -40,12 +41,12 @@ def gradient_norms(network: Sequential, loss: str | Loss, x: Any, y: Any) -> dic
     data = checked_data(copy, loss, x, y)
 
     recorder = Recorder(backend)
-    buffers = copy.forward(recorder, layers, data.x, keep=True)
-    outputs = buffers.outputs[-1]
+    arrays = record_forward(recorder, layers, data.x)
+    outputs = arrays.outputs[-1]
     d_outputs = backend.empty(outputs.shape, copy.dtype)
     row_losses, row_hits = (backend.empty(len(data), copy.dtype) for _ in range(2))
     loss.apply(recorder, outputs, data.targets, None, d_outputs, row_losses, row_hits, copy.status.clock)
-    copy.backward(recorder, layers, buffers, d_outputs)
+    record_backward(recorder, layers, arrays, d_outputs)
     recorder.program().run()
 
     gradients = backend.to_host(copy.gradients).astype(np.float64)

@@ -110,7 +110,7 @@ def _forward(network: Sequential, x: Any) -> list[_Step]:
         if layer.training_only:
             continue
         y = backend.empty((len(current), layer.output_width(current.shape[1])), network.dtype)
-        recorder.record(layer.forward, current, y, recorded=layer.recorded)
+        recorder.record(layer.infer, current, y, recorded=layer.recorded)
         steps.append(_Step(f"{index}.{type(layer).__name__}", layer, current, y))
         current = y
     recorder.program().run()

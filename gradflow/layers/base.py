@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from gradflow.errors import GradflowError
+from gradflow.errors import DataError, GradflowError
 from gradflow.initializers import Initializer
 from gradflow.ops import Array, Executor, Op
 
-__all__ = ["LAYERS", "Activation", "Attachment", "Layer", "ParameterSpec"]
+__all__ = [
+    "LAYERS",
+    "Activation",
+    "Attachment",
+    "BufferSpec",
+    "Layer",
+    "ParameterSpec",
+    "describe_layer",
+    "layer_from_description",
+]
 
 LAYERS: dict[str, type[Layer]] = {}
 """Every layer class by name, the user's own included: how a saved network finds its layers again."""
@@ -31,22 +42,57 @@ class ParameterSpec:
 
 
 @dataclass(frozen=True)
+class BufferSpec:
+    """A buffer that a layer asks its network for: what it keeps between steps and no optimizer trains.
+
+    Attributes:
+        shape: its shape.
+        initial: the number that fills it at first.
+        least: the smallest value that it may hold.
+    """
+
+    shape: tuple[int, ...]
+    initial: float
+    least: float = -math.inf
+
+
+@dataclass(frozen=True)
 class Attachment:
     """What a network gives to a layer when it takes it in.
 
     Attributes:
         parameters: views into the network's flat parameter vector, by name.
         gradients: views of the same shapes into its flat gradient vector.
+        buffers: views into its flat vector of buffers, by name.
         clock: the clock of the training run (kernels/clock.h).
         seed: the network's seed.
-        index: the layer's place in the network.
+        index: the layer's place in the network; a layer that holds layers takes as many places as these.
     """
 
     parameters: dict[str, Array]
     gradients: dict[str, Array]
+    buffers: dict[str, Array]
     clock: Array
     seed: int
     index: int
+
+    def part(self, prefix: str, index: int) -> Attachment:
+        """What is meant for the layer at this place: the arrays whose names begin with the prefix, without it."""
+
+        def inside(arrays: dict[str, Array]) -> dict[str, Array]:
+            return {
+                name.removeprefix(f"{prefix}."): array
+                for name, array in arrays.items()
+                if name.startswith(f"{prefix}.")
+            }
+
+        return replace(
+            self,
+            parameters=inside(self.parameters),
+            gradients=inside(self.gradients),
+            buffers=inside(self.buffers),
+            index=index,
+        )
 
 
 class Layer:
@@ -65,9 +111,13 @@ class Layer:
     """Which of x and y `backward` reads: these are kept until then."""
     training_only: ClassVar[bool] = False
     """True where the layer is left out at prediction."""
-    preferred_initializer: ClassVar[str] = "glorot_uniform"
-    """How the weights in front of this layer begin unless the user names another rule."""
+    preferred_initializer: ClassVar[str | None] = "glorot_uniform"
+    """How the weights in front of this layer begin unless the user names another rule; None leaves it to the next."""
 
+    places: int = 1
+    """How many places in the network it takes: as many as the layers that it holds, if it holds any."""
+    least_batch_size: int = 1
+    """The fewest rows that a training batch may have, a smaller last one apart."""
     attached: Attachment | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -78,6 +128,11 @@ class Layer:
         """The arguments that make this layer again: numbers, strings and booleans."""
         return {}
 
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Layer:
+        """A new layer from what `config` gave."""
+        return cls(**config)
+
     def output_width(self, n_in: int) -> int:
         """The width of y for an x of shape (batch, n_in)."""
         return n_in
@@ -85,6 +140,11 @@ class Layer:
     def parameters(self) -> dict[str, ParameterSpec]:
         """The parameters that the layer needs, by name. Parameter ``weight`` becomes ``self.weight``, and its gradient
         ``self.d_weight``, once a network has taken the layer in."""
+        return {}
+
+    def buffers(self) -> dict[str, BufferSpec]:
+        """What the layer keeps between steps besides parameters, by name. Buffer ``running_mean`` becomes
+        ``self.running_mean``; it is saved and copied with the weights."""
         return {}
 
     def attach(self, attachment: Attachment) -> None:
@@ -97,15 +157,22 @@ class Layer:
         for name, view in attachment.parameters.items():
             setattr(self, name, view)
             setattr(self, f"d_{name}", attachment.gradients[name])
+        for name, view in attachment.buffers.items():
+            setattr(self, name, view)
 
     def forward(self, ops: Executor, x: Array, y: Array) -> None:
-        """Write the output y (batch, n_out) for the input x (batch, n_in)."""
+        """Write the output y (batch, n_out) for the input x (batch, n_in), in training."""
         raise GradflowError(f"layer {type(self).__name__} does not define forward(ops, x, y)")
+
+    def infer(self, ops: Executor, x: Array, y: Array) -> None:
+        """The same at prediction, where that differs."""
+        self.forward(ops, x, y)
 
     def backward(self, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
         """From dL/dy in d_y write dL/dx into d_x, unless that is None, and the gradients of the parameters.
 
-        d_y may be overwritten; for an elementwise layer d_x is the same array.
+        d_y may be overwritten; for an elementwise layer d_x is the same array. It is called, or recorded, after
+        `forward` for the same batch: arrays that forward made and keeps in ``self`` are still those of this batch.
         """
         raise GradflowError(f"layer {type(self).__name__} does not define backward(ops, x, y, d_y, d_x)")
 
@@ -131,3 +198,26 @@ class Activation(Layer):
     def backward(self, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
         if d_x is not None:
             ops(self.backward_op, y, d_y, d_x, **self.config())
+
+
+def describe_layer(layer: Layer) -> dict[str, Any]:
+    """What makes the layer again: its class as "type", and its config."""
+    return {"type": type(layer).__name__, **layer.config()}
+
+
+def layer_from_description(description: Mapping[str, Any]) -> Layer:
+    """A new layer from what `describe_layer` gave.
+
+    Raises:
+        DataError: if no class of that name is known, or its arguments do not fit.
+    """
+    config = dict(description)
+    name = config.pop("type")
+    if name not in LAYERS:
+        raise DataError(
+            f"it holds a layer {name!r} that is not known; import the module that defines it before loading"
+        )
+    try:
+        return LAYERS[name].from_config(config)
+    except (GradflowError, TypeError) as error:
+        raise DataError(f"layer {name!r} cannot be made from {config}: {error}") from error

@@ -36,6 +36,7 @@ class Dropout(Layer):
     elementwise = True
     backward_reads = ()
     training_only = True
+    preferred_initializer = None
 
     def __init__(self, rate: float) -> None:
         self.rate = fraction("rate", rate)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gradflow.layers.stack import record_backward, record_forward
 from gradflow.losses import Loss, get_loss
 from gradflow.network import Sequential
 from gradflow.program import Recorder
@@ -42,11 +43,11 @@ def check_gradients(network: Sequential, loss: str | Loss, x: Any, y: Any) -> di
     row_losses, row_hits = (backend.empty(len(data), copy.dtype) for _ in range(2))
 
     forward = Recorder(backend)
-    buffers = copy.forward(forward, layers, data.x, keep=True)
-    d_outputs = backend.empty(buffers.outputs[-1].shape, copy.dtype)
-    loss.apply(forward, buffers.outputs[-1], data.targets, None, d_outputs, row_losses, row_hits, status.clock)
+    arrays = record_forward(forward, layers, data.x)
+    d_outputs = backend.empty(arrays.outputs[-1].shape, copy.dtype)
+    loss.apply(forward, arrays.outputs[-1], data.targets, None, d_outputs, row_losses, row_hits, status.clock)
     backward = Recorder(backend)
-    copy.backward(backward, layers, buffers, d_outputs)
+    record_backward(backward, layers, arrays, d_outputs)
     measure = forward.program()
 
     def loss_with(parameters: np.ndarray) -> float:

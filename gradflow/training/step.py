@@ -11,6 +11,7 @@ from gradflow.data.batches import advance
 from gradflow.data.validation import as_array, features
 from gradflow.errors import DataError
 from gradflow.layers import Layer
+from gradflow.layers.stack import record_backward, record_forward, record_inference
 from gradflow.losses import Loss
 from gradflow.network import Sequential
 from gradflow.ops import Array, Executor
@@ -21,7 +22,7 @@ from gradflow.status import RunStatus
 from gradflow.training.data_set import DataSet, PassData
 from gradflow.training.passes import DataPass, RowResults
 
-__all__ = ["Objective", "checked_data", "evaluation_pass", "layers_in_front_of", "training_pass"]
+__all__ = ["Objective", "check_batch_size", "checked_data", "evaluation_pass", "layers_in_front_of", "training_pass"]
 
 _EVALUATION_ROWS = 4096
 
@@ -69,6 +70,20 @@ def checked_data(network: Sequential, loss: Loss, x: Any, y: Any, *, kind: str =
     return DataSet(network.backend.adopt(inputs), network.backend.adopt(targets))
 
 
+def check_batch_size(network: Sequential, rows: int) -> None:
+    """Refuse batches with fewer rows than a layer needs in training.
+
+    Raises:
+        DataError: naming the layer.
+    """
+    for index, layer in enumerate(network.layers):
+        if rows < layer.least_batch_size:
+            raise DataError(
+                f"layer {index}, {layer!r}, needs batches of at least {layer.least_batch_size} rows in training, got "
+                f"{rows}; pass a larger batch_size, and as many rows of data"
+            )
+
+
 def training_pass(
     objective: Objective, data: PassData, *, rows: int, batch_size: int, shuffle: bool, steps_per_launch: int = 1
 ) -> DataPass:
@@ -82,14 +97,14 @@ def training_pass(
 
     def record_batch(recorder: Recorder, batch_rows: int) -> None:
         batch = batches.next(recorder, batch_rows)
-        buffers = network.forward(recorder, objective.layers, batch.x, keep=True)
-        outputs = buffers.outputs[-1]
+        arrays = record_forward(recorder, objective.layers, batch.x)
+        outputs = arrays.outputs[-1]
         kept = "y" in objective.layers[-1].backward_reads
         d_outputs = backend.empty(outputs.shape, network.dtype) if kept else outputs
         objective.loss.apply(
             recorder, outputs, batch.targets, None, d_outputs, results.losses, results.hits, status.clock
         )
-        network.backward(recorder, objective.layers, buffers, d_outputs)
+        record_backward(recorder, objective.layers, arrays, d_outputs)
         update.record(recorder)
         recorder(advance, status.clock, batch_rows, rows)
 
@@ -115,14 +130,13 @@ def evaluation_pass(objective: Objective, data: PassData, status: RunStatus, sum
         sums: float64 (2,), where the sums go.
     """
     network, backend = objective.network, objective.network.backend
-    layers = [layer for layer in objective.layers if not layer.training_only]
     results = RowResults.empty(backend, len(data), network.dtype)
     batch_size = min(len(data), _EVALUATION_ROWS)
     batches = data.batches(backend, status, rows=len(data), batch_size=batch_size, seed=None)
 
     def record_batch(recorder: Recorder, batch_rows: int) -> None:
         batch = batches.next(recorder, batch_rows)
-        outputs = network.forward(recorder, layers, batch.x, keep=False).outputs[-1]
+        outputs = record_inference(recorder, objective.layers, batch.x)
         objective.loss.apply(
             recorder, outputs, batch.targets, None, outputs, results.losses, results.hits, status.clock
         )

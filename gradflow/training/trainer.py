@@ -23,7 +23,14 @@ from gradflow.training.interruption import Interruption
 from gradflow.training.passes import DataPass
 from gradflow.training.progress import progress_callback
 from gradflow.training.run_folder import RunFolder
-from gradflow.training.step import Objective, checked_data, evaluation_pass, layers_in_front_of, training_pass
+from gradflow.training.step import (
+    Objective,
+    check_batch_size,
+    checked_data,
+    evaluation_pass,
+    layers_in_front_of,
+    training_pass,
+)
 
 __all__ = ["Trainer"]
 
@@ -124,6 +131,7 @@ class Trainer:
                 raise DataError(f"validation_data must be a pair (x, y), got {type(validation_data).__name__}")
             validation = checked_data(self.network, self.loss, *validation_data, kind="validation ")
         size = len(data) if batch_size is None else min(positive_integer("batch_size", batch_size), len(data))
+        check_batch_size(self.network, size)
         rows = len(data) - len(data) % size if drop_last else len(data)
         monitor = self._monitor(early_stopping, has_validation=validation is not None)
         best = BestValue(monitor, early_stopping.min_delta if early_stopping else 0.0)
@@ -240,8 +248,8 @@ class _Loop:
         validating = None
         if validation is not None:
             validating = evaluation_pass(objective, validation, RunStatus(backend), status.sums[2:])
-        best_parameters, first_parameters = (backend.empty(network.n_parameters, network.dtype) for _ in range(2))
-        backend.copy(network.parameters, best_parameters)
+        best_state, first_state = (backend.empty(network.state.shape, network.dtype) for _ in range(2))
+        backend.copy(network.state, best_state)
         interrupted = status.read()
         status.begin(epoch=interrupted.epoch + (interrupted.position > 0))
         trainer._stop_requested = False
@@ -251,7 +259,7 @@ class _Loop:
         try:
             with Interruption() as interruption:
                 for epoch in range(1, self._epochs + 1):
-                    backend.copy(network.parameters, first_parameters)
+                    backend.copy(network.state, first_state)
                     finished = training.run(lambda: interruption.requested)
                     if validating is not None and finished:
                         validating.run()
@@ -270,15 +278,15 @@ class _Loop:
                     if self._best.is_improved_by(values):
                         # A validation value belongs to the weights after the epoch. A training value was measured
                         # while they changed: the only ones sure to be as good are those from before the epoch.
-                        measured = network.parameters if self._best.name.startswith("val_") else first_parameters
-                        backend.copy(measured, best_parameters)
+                        measured = network.state if self._best.name.startswith("val_") else first_state
+                        backend.copy(measured, best_state)
                     for callback in self._callbacks:
                         callback.on_epoch_end(trainer, epoch, dict(values))
                     if reason := self._reason_to_stop(values, interruption.requested):
                         self.history.stopped_by = reason
                         break
             if self.diverged is not None or (self._early_stopping is not None and self._best.epoch):
-                backend.copy(best_parameters, network.parameters)
+                backend.copy(best_state, network.state)
                 self.history.best_epoch = self._best.epoch or None
             backend.synchronize()
             self.history.seconds = time.perf_counter() - began

@@ -1,0 +1,140 @@
+"""Stacks of layers: what networks share with the layers that hold layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gradflow.errors import DataError
+from gradflow.layers.base import Attachment, BufferSpec, Layer, ParameterSpec
+from gradflow.ops import Array, Executor
+
+__all__ = [
+    "ForwardArrays",
+    "attach",
+    "buffers_of",
+    "check_stack",
+    "parameters_of",
+    "record_backward",
+    "record_forward",
+    "record_inference",
+]
+
+
+@dataclass(frozen=True)
+class ForwardArrays:
+    """The arrays of a forward pass in training: the input of each layer, and its output."""
+
+    inputs: list[Array]
+    outputs: list[Array]
+
+
+def check_stack(layers: Sequence[Layer]) -> tuple[int, int]:
+    """The numbers of inputs and outputs of a stack, once it is known to fit together.
+
+    Raises:
+        DataError: if something is no layer, stands in it twice, or does not take what the layer before it gives; or if
+            no layer has parameters.
+    """
+    for layer in layers:
+        if not isinstance(layer, Layer):
+            raise DataError(f"a network is made of gradflow layers, got {layer!r} of type {type(layer).__name__}")
+    if len({id(layer) for layer in layers}) != len(layers):
+        raise DataError("the same layer object stands in the network twice; make one object for each place")
+    sized = [layer for layer in layers if layer.parameters()]
+    if not sized:
+        raise DataError("a network needs at least one layer with parameters, such as Dense(n_in, n_out)")
+    n_in: int | None = getattr(sized[0], "n_in", None)
+    if n_in is None:
+        raise DataError(f"the first layer with parameters must have an attribute n_in, {sized[0]!r} has none")
+    width = n_in
+    for layer in layers:
+        expected = getattr(layer, "n_in", width)
+        if expected != width:
+            raise DataError(f"{layer!r} takes {expected} inputs, but the layer before it gives {width}")
+        width = layer.output_width(width)
+    return n_in, width
+
+
+def parameters_of(layers: Sequence[Layer]) -> dict[str, ParameterSpec]:
+    """The parameters of a stack by name, such as "0.weight"; where a layer names no initializer, with the one that the
+    layers behind it prefer."""
+    specs = {}
+    for index, layer in enumerate(layers):
+        preferred = [behind.preferred_initializer for behind in layers[index + 1 :]]
+        following = next((name for name in preferred if name is not None), "glorot_uniform")
+        for name, spec in layer.parameters().items():
+            initializer = following if spec.initializer is None else spec.initializer
+            specs[f"{index}.{name}"] = ParameterSpec(spec.shape, spec.decayed, initializer)
+    return specs
+
+
+def buffers_of(layers: Sequence[Layer]) -> dict[str, BufferSpec]:
+    """The buffers of a stack by name, such as "1.running_mean"."""
+    return {f"{index}.{name}": spec for index, layer in enumerate(layers) for name, spec in layer.buffers().items()}
+
+
+def attach(layers: Sequence[Layer], attachment: Attachment) -> None:
+    """Give each layer of a stack its part of what the stack was given."""
+    place = attachment.index
+    for index, layer in enumerate(layers):
+        layer.attach(attachment.part(str(index), place))
+        place += layer.places
+
+
+def record_forward(ops: Executor, layers: Sequence[Layer], x: Array) -> ForwardArrays:
+    """Record the forward pass in training on a batch x (batch, n_in). Every array stays that a backward pass reads;
+    where none does, elementwise layers work in place, but never on x."""
+    inputs: list[Array] = []
+    outputs: list[Array] = []
+    for index, layer in enumerate(layers):
+        current = outputs[-1] if outputs else x
+        is_kept = "x" in layer.backward_reads or "y" in layers[index - 1].backward_reads
+        y = current if layer.elementwise and outputs and not is_kept else _output(ops, layer, current)
+        ops.record(layer.forward, current, y, recorded=layer.recorded)
+        inputs.append(current)
+        outputs.append(y)
+    return ForwardArrays(inputs, outputs)
+
+
+def record_inference(ops: Executor, layers: Sequence[Layer], x: Array) -> Array:
+    """Record the pass of prediction, and return its output (batch, n_out); it is x itself where no layer has a part in
+    it."""
+    current = x
+    for layer in layers:
+        if not layer.training_only:
+            y = current if layer.elementwise and current is not x else _output(ops, layer, current)
+            ops.record(layer.infer, current, y, recorded=layer.recorded)
+            current = y
+    return current
+
+
+def _output(ops: Executor, layer: Layer, x: Array) -> Array:
+    return ops.backend.empty((len(x), layer.output_width(x.shape[1])), x.dtype)
+
+
+def record_backward(
+    ops: Executor, layers: Sequence[Layer], arrays: ForwardArrays, d_output: Array, *, needs_d_input: bool = False
+) -> Array | None:
+    """Record the backward pass from dL/doutput to the gradient of every parameter; d_output is overwritten.
+
+    Returns:
+        dL/dinput if it is needed, else None: then the pass ends at the first layer with parameters.
+    """
+    first = 0 if needs_d_input else next(index for index, layer in enumerate(layers) if layer.parameters())
+    width = max(array.shape[1] for array in (*arrays.inputs, d_output))
+    spare = [ops.backend.empty(len(d_output) * width, d_output.dtype) for _ in range(2)]
+    d_y = d_output
+    for index in reversed(range(first, len(layers))):
+        layer, x, y = layers[index], arrays.inputs[index], arrays.outputs[index]
+        if index == first and not needs_d_input:
+            d_x = None
+        elif layer.elementwise:
+            d_x = d_y
+        else:
+            spare.reverse()
+            d_x = spare[0][: x.size].reshape(x.shape)
+        ops.record(layer.backward, x, y, d_y, d_x, recorded=layer.recorded)
+        if d_x is not None:
+            d_y = d_x
+    return d_y if needs_d_input else None

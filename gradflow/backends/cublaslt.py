@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from cupy.cuda import get_current_stream
 
 from gradflow.ops import Array
 
@@ -54,17 +55,16 @@ class Product:
         self._owners = owners
 
     def __call__(self) -> None:
-        self._library.matmul(*self._arguments)
+        self._library.matmul(*self._arguments, get_current_stream().ptr)
 
     def __del__(self) -> None:
         self._library.matmul_desc_destroy(self._description)
 
 
 class CublasLt:
-    """The products of one device, on one stream.
+    """The products of one device; they run on the current stream, one at a time.
 
     Args:
-        stream: the CUDA stream that they run on.
         workspace: device memory (bytes,) that all of them share, aligned to 256 bytes.
 
     Attributes:
@@ -75,10 +75,9 @@ class CublasLt:
         Exception: whatever it raises where cuBLASLt itself cannot be loaded or begun with.
     """
 
-    def __init__(self, stream: Any, workspace: Array) -> None:
+    def __init__(self, workspace: Array) -> None:
         self._library = importlib.import_module("nvmath.bindings.cublasLt")
         self._handle: int = self._library.create()
-        self._stream = stream
         self._workspace = workspace
         self._scalars = {name: np.array([1, 0], name) for name in _TYPES}
         self._plans: dict[tuple[Any, ...], _Plan | None] = {}
@@ -104,7 +103,7 @@ class CublasLt:
             *(self._handle, description),
             *(one, b_pointer, b_layout, a_pointer, a_layout),
             *(one + out.itemsize, out_pointer, out_layout, out_pointer, out_layout),
-            *(plan.algorithm.ctypes.data, self._workspace.data.ptr, plan.workspace_bytes, self._stream.ptr),
+            *(plan.algorithm.ctypes.data, self._workspace.data.ptr, plan.workspace_bytes),
         )
         return Product(self._library, description, arguments, (self, a, b, out))
 

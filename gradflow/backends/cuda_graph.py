@@ -46,7 +46,7 @@ class CudaGraphs:
     Capturing runs nothing: a kernel is loaded and a product planned when it is bound, so that no warm-up is needed.
 
     Args:
-        stream: the stream that the calls are captured from and the graphs launched on; not the default one.
+        stream: the stream that the graphs are launched on.
     """
 
     def __init__(self, stream: cupy.cuda.Stream) -> None:
@@ -82,17 +82,28 @@ class CudaGraphs:
 
     def _capture(self, calls: list[BoundCall]) -> _Captured | None:
         try:
-            with self._stream:
-                # Relaxed: other threads, and Python where it frees an array of another stream, go on as usual.
-                self._stream.begin_capture(cupy.cuda.runtime.streamCaptureModeRelaxed)
-                for call in calls:
-                    call()
-                graph = self._stream.end_capture()
-                graph.upload(self._stream)
-        except (RuntimeError, MemoryError) as error:
-            with contextlib.suppress(RuntimeError):
-                self._stream.end_capture()
+            graph = _graph(calls)
+            graph.upload(self._stream)
+        except Exception as error:  # a broken installation can raise anything
             self._stream.synchronize()  # An error that lost the context comes back here; nothing can go on then.
             self._path.give_up(error)
             return None
         return _Captured(graph, calls, self._stream)
+
+
+def _graph(calls: list[BoundCall]) -> cupy.cuda.Graph:
+    """What the calls put on a stream, as a graph.
+
+    The stream is a new one, for a capture would take in what other threads put on the same stream meanwhile.
+    """
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        # Relaxed: other threads, and Python where it frees an array meanwhile, may go on as usual.
+        stream.begin_capture(cupy.cuda.runtime.streamCaptureModeRelaxed)
+        try:
+            for call in calls:
+                call()
+        except BaseException:
+            with contextlib.suppress(RuntimeError):
+                stream.end_capture()
+            raise
+        return stream.end_capture()

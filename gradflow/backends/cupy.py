@@ -52,7 +52,7 @@ class CupyBackend(ReferenceBackend):
             "cuBLASLt",
             "matrix products are cuBLAS's, whose steps cannot be captured in a CUDA graph and take more launches; "
             "install nvmath-python: pip install 'gradflow-mlp[cuda12]'",
-            self.stream.is_capturing,
+            lambda: bool(cupy.cuda.get_current_stream().is_capturing()),
         )
 
     @property
@@ -125,7 +125,7 @@ class CupyBackend(ReferenceBackend):
         """cuBLASLt, begun with when the first product is bound; None where that fails."""
         is_hopper_or_later = int(self._device.compute_capability) >= 90
         try:
-            return CublasLt(self.stream, self.empty((32 if is_hopper_or_later else 4) << 20, np.uint8))
+            return CublasLt(self.empty((32 if is_hopper_or_later else 4) << 20, np.uint8))
         except Exception as error:  # a broken installation can raise anything
             self._fast_products.give_up(error)
             return None

@@ -14,7 +14,7 @@ import numpy as np
 from gradflow.arguments import fraction, integer, positive_integer
 from gradflow.backends import get_backend
 from gradflow.backends.reference import ReferenceBackend
-from gradflow.data.validation import features
+from gradflow.data.validation import as_array, feature_matrix, finite
 from gradflow.errors import DataError, unknown_name
 from gradflow.initializers import Initializer, initial_weight
 from gradflow.layers import ACTIVATIONS, Dense, Dropout, Layer, ParameterSpec
@@ -237,12 +237,13 @@ class Sequential:
         return self.logits(x).argmax(axis=1).astype(np.int64)
 
     def _infer(self, x: Any, *, activated: bool) -> Array:
-        array = features("x", x, self.n_in, self.dtype, self.backend)
+        array = feature_matrix("x", as_array("x", x, self.backend), self.n_in)
         on_device = hasattr(array, "__cuda_array_interface__")
         shape = (len(array), self.n_out)
         output: Array = self.backend.empty(shape, self.dtype) if on_device else np.empty(shape, self.dtype)
         for start in range(0, len(array), _PREDICTION_ROWS):
-            block = array[start : start + _PREDICTION_ROWS]
+            rows = range(start, min(start + _PREDICTION_ROWS, len(array)))
+            block = finite("x", array[rows.start : rows.stop], self.dtype, rows)
             inference = self._inference_for(len(block), activated)
             self.backend.copy(self.backend.adopt(block), inference.x)
             inference.program.run()

@@ -13,7 +13,16 @@ import numpy as np
 
 from gradflow.ops import Array, op
 
-__all__ = ["DROPOUT_STREAM", "SHUFFLE_STREAM", "WEIGHT_STREAM", "RandomNumbers", "philox", "shuffled_rows", "uniform"]
+__all__ = [
+    "DROPOUT_STREAM",
+    "SHUFFLE_STREAM",
+    "WEIGHT_STREAM",
+    "RandomNumbers",
+    "philox",
+    "shuffle",
+    "shuffled_rows",
+    "uniform",
+]
 
 # Streams keep the uses of one seed apart. The number of the parameter is added to the first, and the index of the
 # layer to the second.
@@ -52,7 +61,14 @@ def _philox_rounds(counter: np.ndarray, seed: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def shuffled_rows(n: int, *, seed: int, epoch: int) -> np.ndarray:
-    """The rows 0 .. n-1 in the order of one epoch, shape (n,), read only. It is kept for all batches of the epoch.
+    """The rows 0 .. n-1 in the order of one epoch, shape (n,), read only. It is kept for all batches of the epoch."""
+    rows = shuffle(np.arange(n, dtype=np.int64), n, seed=seed, epoch=epoch)
+    rows.flags.writeable = False
+    return rows
+
+
+def shuffle(places: np.ndarray, n: int, *, seed: int, epoch: int) -> np.ndarray:
+    """Which of the rows 0 .. n-1 stand at these places of the order of one epoch, as int64 of the same shape (places,).
 
     A Feistel network keyed by Philox permutes the smallest power of two that holds n, and what falls outside is sent
     through again until it falls inside: Mitchell, Stokes, Frank & Holmes (2021), "Bandwidth-optimal random shuffling
@@ -76,10 +92,9 @@ def shuffled_rows(n: int, *, seed: int, epoch: int) -> np.ndarray:
             low = low ^ (hashed(high, low_key) & low_mask)
         return high.astype(np.int64) << low_bits | low
 
-    rows = permuted(np.arange(n, dtype=np.int64))
+    rows = permuted(places)
     while (outside := rows >= n).any():
         rows[outside] = permuted(rows[outside])
-    rows.flags.writeable = False
     return rows
 
 

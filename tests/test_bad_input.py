@@ -31,7 +31,7 @@ DATA_CASES: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "ragged lists": ([[1, 2, 3, 4], [1, 2]], LABELS[:2], {}, "x is not a rectangular array of numbers"),
     "no x": (None, LABELS, {}, "x is missing: expected an array, got None"),
     "no y": (X, None, {}, "y is missing: expected an array, got None"),
-    "NaN": (bad(X, 7, 2, np.nan), LABELS, {}, "1 values that are not finite, the first (NaN) in row 7, column 2"),
+    "NaN": (bad(X, 7, 2, np.nan), LABELS, {}, "values that are not finite, the first (NaN) in row 7, column 2"),
     "infinity": (bad(X, 3, 1, -np.inf), LABELS, {}, "the first (infinity or a number too large for float32) in row 3"),
     "too large for float32": (bad(X, 0, 0, 1e300), LABELS, {}, "too large for float32) in row 0, column 0"),
     "zero rows": (X[:0], LABELS[:0], {}, "x has no rows; at least 1 is needed"),
@@ -48,7 +48,7 @@ DATA_CASES: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "batch size as text": (X, LABELS, {"batch_size": "32"}, "batch_size must be an integer, got '32'"),
     "validation no pair": (X, LABELS, {"validation_data": X}, "validation_data must be a pair (x, y), got ndarray"),
     "validation features": (X, LABELS, {"validation_data": (X[:, 1:], LABELS)}, "validation x must have 4 features"),
-    "validation NaN": (X, LABELS, {"validation_data": (X * np.nan, LABELS)}, "validation x holds 80 values that are"),
+    "validation NaN": (X, LABELS, {"validation_data": (X * np.nan, LABELS)}, "validation x holds values that are"),
     "negative tolerance": (X, LABELS, {"tolerance": -1.0}, "tolerance must be at least 0, got -1.0"),
     "unknown monitor": (
         X, LABELS, {"early_stopping": gf.EarlyStopping("val_loss")},

@@ -17,6 +17,7 @@ import numpy as np
 from gradflow.backends.cublaslt import CublasLt
 from gradflow.backends.cuda_graph import CudaGraphs, DeviceCall
 from gradflow.backends.fusion import fuse_bias_and_activation
+from gradflow.backends.pinned import PinnedStaging
 from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
 from gradflow.backends.retreat import FastPath
 from gradflow.backends.sources import Kernel, kernels, source_text
@@ -99,6 +100,9 @@ class CupyBackend(ReferenceBackend):
     def to_caller(self, array: Array) -> Array:
         cupy.cuda.get_current_stream().wait_event(self.stream.record())
         return array
+
+    def staging(self, n_bytes: int) -> PinnedStaging:
+        return PinnedStaging(n_bytes, self.stream)
 
     def synchronize(self) -> None:
         self.stream.synchronize()

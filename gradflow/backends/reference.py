@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.backends.blas import Blas, numpy_blas
+from gradflow.backends.staging import Staging
 from gradflow.errors import BackendError
 from gradflow.ops import Array, Op
 
@@ -76,6 +77,10 @@ class ReferenceBackend:
     def to_caller(self, array: Array) -> Array:
         """An array made here, safe to read for the caller: on a GPU, after the work on this backend's stream."""
         return array
+
+    def staging(self, n_bytes: int) -> Staging:
+        """Buffers through which batches that the host makes reach the ops, ``n_bytes`` each."""
+        return Staging(n_bytes)
 
     def synchronize(self) -> None:
         """Wait until all work is done."""

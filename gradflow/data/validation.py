@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from gradflow.backends.reference import ReferenceBackend
 from gradflow.errors import DataError
 from gradflow.ops import Array
 
-__all__ = ["as_array", "features"]
+__all__ = ["as_array", "feature_matrix", "features", "finite", "host_array"]
 
 
 def as_array(name: str, value: Any, backend: ReferenceBackend) -> Array:
@@ -19,20 +20,36 @@ def as_array(name: str, value: Any, backend: ReferenceBackend) -> Array:
     Raises:
         DataError: for objects, strings, complex numbers, ragged lists, or an array on a GPU.
     """
+    if not hasattr(value, "__cuda_array_interface__"):
+        return host_array(name, value)
+    if not backend.owns(value):
+        raise DataError(
+            f"{name} lies on a GPU, but the network's backend is {backend.name!r}; "
+            f"pass a NumPy array ({name}.get()), or make the network with backend='cupy'"
+        )
+    return _of_numbers(name, value)
+
+
+def host_array(name: str, value: Any) -> np.ndarray:
+    """Numbers or booleans in the host's memory as a NumPy array, which is not copied where it need not be.
+
+    Raises:
+        DataError: for objects, strings, complex numbers, ragged lists, or an array on a GPU.
+    """
     if value is None:
         raise DataError(f"{name} is missing: expected an array, got None")
     if hasattr(value, "__cuda_array_interface__"):
-        if not backend.owns(value):
-            raise DataError(
-                f"{name} lies on a GPU, but the network's backend is {backend.name!r}; "
-                f"pass a NumPy array ({name}.get()), or make the network with backend='cupy'"
-            )
-        array = value
-    else:
-        try:
-            array = np.asarray(value)
-        except ValueError as error:
-            raise DataError(f"{name} is not a rectangular array of numbers: {error}") from error
+        raise DataError(f"{name} lies on a GPU, but is to be read on the host; pass a NumPy array ({name}.get())")
+    try:
+        has_dlpack_only = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
+        array = np.from_dlpack(value) if has_dlpack_only else np.asarray(value)
+    except (ValueError, BufferError, RuntimeError) as error:
+        raise DataError(f"{name} is not a rectangular array of numbers: {error}") from error
+    numbers: np.ndarray = _of_numbers(name, array)
+    return numbers
+
+
+def _of_numbers(name: str, array: Array) -> Array:
     if array.dtype.kind not in "fiub":
         raise DataError(
             f"{name} must hold numbers, got dtype {array.dtype}; convert with {name}.astype('float32') "
@@ -47,7 +64,16 @@ def features(name: str, value: Any, n_in: int, dtype: np.dtype, backend: Referen
     Raises:
         DataError: if shape, dtype or values do not fit.
     """
-    array = as_array(name, value, backend)
+    array = feature_matrix(name, as_array(name, value, backend), n_in)
+    return finite(name, array, dtype, range(len(array)))
+
+
+def feature_matrix(name: str, array: Array, n_in: int) -> Array:
+    """The array, once it is known to have the shape (batch, n_in), batch at least 1.
+
+    Raises:
+        DataError: if it has not.
+    """
     if array.ndim != 2:
         hint = f"{name}.reshape(len({name}), -1)" if array.ndim > 2 or n_in == 1 else f"{name}.reshape(1, -1)"
         raise DataError(
@@ -57,21 +83,25 @@ def features(name: str, value: Any, n_in: int, dtype: np.dtype, backend: Referen
         raise DataError(f"{name} must have {n_in} features, as the network's first layer, got {array.shape[1]}")
     if len(array) == 0:
         raise DataError(f"{name} has no rows; at least 1 is needed")
+    return array
+
+
+def finite(name: str, array: Array, dtype: np.dtype, rows: Sequence[int] | np.ndarray) -> Array:
+    """A matrix in another dtype, with all numbers finite there; ``rows`` are the numbers of its rows for errors.
+
+    Raises:
+        DataError: that names the first number that is not finite.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         converted = array.astype(dtype, copy=False)
         # Both ends are NaN if any value is; and they take no memory, where a comparison takes as much as the data.
         low, high = float(converted.min()), float(converted.max())
-    if not (low > -float("inf") and high < float("inf")):
-        raise DataError(_where_not_finite(name, converted))
-    return converted
-
-
-def _where_not_finite(name: str, array: Array) -> str:
-    bad = ~(abs(array) < float("inf"))
-    row, column = (int(index[0]) for index in bad.nonzero())
-    value = float(array[row, column])
-    kind = "NaN" if value != value else f"infinity or a number too large for {array.dtype}"
-    return (
-        f"{name} holds {int(bad.sum())} values that are not finite, the first ({kind}) in row {row}, column {column}; "
+    if low > -float("inf") and high < float("inf"):
+        return converted
+    place, column = (int(index[0]) for index in (~(abs(converted) < float("inf"))).nonzero())
+    value = float(converted[place, column])
+    kind = "NaN" if value != value else f"infinity or a number too large for {dtype}"
+    raise DataError(
+        f"{name} holds values that are not finite, the first ({kind}) in row {rows[place]}, column {column}; "
         "remove these rows or fill them in"
     )

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from gradflow.data.arrays import Arrays, is_memory_mapped
 from gradflow.data.batches import advance
-from gradflow.data.validation import as_array, features
+from gradflow.data.sources import Block, Converted, Source
+from gradflow.data.validation import as_array, feature_matrix, features, finite
 from gradflow.errors import DataError
 from gradflow.layers import Layer
 from gradflow.layers.stack import record_backward, record_forward, record_inference
@@ -21,8 +23,17 @@ from gradflow.program import Recorder
 from gradflow.status import RunStatus
 from gradflow.training.data_set import DataSet, PassData
 from gradflow.training.passes import DataPass, RowResults
+from gradflow.training.streaming import StreamedData
 
-__all__ = ["Objective", "check_batch_size", "checked_data", "evaluation_pass", "layers_in_front_of", "training_pass"]
+__all__ = [
+    "Objective",
+    "check_batch_size",
+    "checked_data",
+    "evaluation_pass",
+    "layers_in_front_of",
+    "pass_data",
+    "training_pass",
+]
 
 _EVALUATION_ROWS = 4096
 
@@ -82,6 +93,28 @@ def check_batch_size(network: Sequential, rows: int) -> None:
                 f"layer {index}, {layer!r}, needs batches of at least {layer.least_batch_size} rows in training, got "
                 f"{rows}; pass a larger batch_size, and as many rows of data"
             )
+
+
+def pass_data(network: Sequential, loss: Loss, x: Any, y: Any, *, kind: str = "") -> PassData:
+    """What a user passed to train or to evaluate on: on the device, or as a source that stays where it is.
+
+    Raises:
+        DataError: if shapes, dtypes, values or numbers of rows do not fit.
+    """
+    if isinstance(x, Source):
+        if y is not None:
+            raise DataError(f"{kind}x is a source, which brings its targets along; leave {kind}y out")
+        source = x
+    elif is_memory_mapped(x) or is_memory_mapped(y):
+        source = Arrays(x, y)
+    else:
+        return checked_data(network, loss, x, y, kind=kind)
+
+    def converted(block: Block) -> Converted:
+        inputs = finite(f"{kind}x", feature_matrix(f"{kind}x", block.x, network.n_in), network.dtype, block.rows)
+        return inputs, loss.targets(block.y, network.n_out, network.dtype)
+
+    return StreamedData(source, converted)
 
 
 def training_pass(

@@ -10,6 +10,7 @@ from typing import Any
 
 from gradflow.arguments import non_negative, positive, positive_integer
 from gradflow.backends.blas import using_threads
+from gradflow.data.sources import Source
 from gradflow.errors import DataError, DivergedError
 from gradflow.losses import Loss, get_loss
 from gradflow.network import Sequential
@@ -26,9 +27,9 @@ from gradflow.training.run_folder import RunFolder
 from gradflow.training.step import (
     Objective,
     check_batch_size,
-    checked_data,
     evaluation_pass,
     layers_in_front_of,
+    pass_data,
     training_pass,
 )
 
@@ -84,11 +85,11 @@ class Trainer:
     def fit(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         *,
         epochs: int,
         batch_size: int | None = 32,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Any, Any] | Source | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
         early_stopping: EarlyStopping | None = None,
@@ -104,11 +105,12 @@ class Trainer:
         says ``stopped_by == "interrupted"``.
 
         Args:
-            x: inputs, shape (rows, n_in).
-            y: targets, in the shape that the loss takes.
+            x: inputs, shape (rows, n_in); or a source, such as `gradflow.data.Arrays`, which is read batch by batch.
+                Memory-mapped arrays (``np.load(path, mmap_mode="r")``) are such a source too.
+            y: targets, in the shape that the loss takes; None beside a source, which brings them along.
             epochs: the most passes over the data, at least 1.
             batch_size: rows per step; None, or more than there are, takes the whole data as one batch.
-            validation_data: ``(x, y)`` to measure "val_loss" and "val_accuracy" on after each epoch.
+            validation_data: ``(x, y)``, or a source, to measure "val_loss" and "val_accuracy" on after each epoch.
             shuffle: a new order of the rows in each epoch; without it batches come in row order.
             drop_last: leave out the rows behind the last full batch (others in each epoch, if shuffled).
             early_stopping: stop on a value of the history, and restore the weights of its best epoch.
@@ -124,12 +126,14 @@ class Trainer:
             OSError: if ``output`` cannot be written to, before training begins.
         """
         epochs = positive_integer("epochs", epochs)
-        data = checked_data(self.network, self.loss, x, y)
+        data = pass_data(self.network, self.loss, x, y)
         validation = None
         if validation_data is not None:
+            if isinstance(validation_data, Source):
+                validation_data = (validation_data, None)
             if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
                 raise DataError(f"validation_data must be a pair (x, y), got {type(validation_data).__name__}")
-            validation = checked_data(self.network, self.loss, *validation_data, kind="validation ")
+            validation = pass_data(self.network, self.loss, *validation_data, kind="validation ")
         size = len(data) if batch_size is None else min(positive_integer("batch_size", batch_size), len(data))
         check_batch_size(self.network, size)
         rows = len(data) - len(data) % size if drop_last else len(data)
@@ -159,13 +163,15 @@ class Trainer:
             raise loop.diverged
         return loop.history
 
-    def evaluate(self, x: Any, y: Any) -> dict[str, float]:
+    def evaluate(self, x: Any, y: Any = None) -> dict[str, float]:
         """The "loss" on x (rows, n_in) and y, without penalties, and for the cross-entropies the "accuracy".
+
+        As in `fit`, x may be a source that brings its targets along.
 
         Raises:
             DataError: if shapes, dtypes or values do not fit.
         """
-        data = checked_data(self.network, self.loss, x, y)
+        data = pass_data(self.network, self.loss, x, y)
         status = RunStatus(self.network.backend)
         evaluation_pass(self._objective, data, status, status.sums[:2]).run()
         return self._means(status.read().sums[:2], len(data))

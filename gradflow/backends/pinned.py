@@ -1,0 +1,54 @@
+"""Staging on a GPU: page-locked buffers and a copy stream, so that copies run beside the steps.
+
+CUDA C++ Programming Guide, "Asynchronous Concurrent Execution": a copy from page-locked memory on one stream overlaps
+kernels on another.
+"""
+
+from __future__ import annotations
+
+import cupy
+import numpy as np
+
+from gradflow.backends.staging import Staging
+from gradflow.errors import BackendError
+
+__all__ = ["PinnedStaging"]
+
+
+class PinnedStaging(Staging):
+    """A batch goes from a pinned buffer into a landing place on the copy stream, while a step reads the former batch.
+
+    In front of the next step it is moved on, within the device. So the host waits for nothing here: streams wait for
+    events, and only who fills a pinned buffer again waits until it has been read.
+    """
+
+    def __init__(self, n_bytes: int, stream: cupy.cuda.Stream) -> None:
+        try:
+            memory = [cupy.cuda.alloc_pinned_memory(n_bytes) for _ in range(2)]
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            raise BackendError(
+                f"{2 * n_bytes:,} bytes of page-locked memory for two batches cannot be had: {error}; "
+                "a smaller batch_size needs less"
+            ) from error
+        first, second = (np.frombuffer(each, np.uint8, n_bytes) for each in memory)
+        self.host = first, second
+        self._stream = stream
+        self._copies = cupy.cuda.Stream(non_blocking=True)
+        with stream:
+            self.device = cupy.empty(n_bytes, np.uint8)
+            self._landing = cupy.empty(n_bytes, np.uint8)
+        self._brought = [cupy.cuda.Event(block=True, disable_timing=True) for _ in range(2)]
+        self._moved_on = cupy.cuda.Event(disable_timing=True)
+        self._moved_on.record(stream)
+
+    def bring(self, index: int) -> None:
+        pinned, landing = self.host[index], self._landing
+        self._copies.wait_event(self._moved_on)
+        landing.data.copy_from_host_async(pinned.ctypes.data, pinned.nbytes, self._copies)
+        self._brought[index].record(self._copies)
+        self._stream.wait_event(self._brought[index])
+        self.device.data.copy_from_device_async(landing.data, landing.nbytes, self._stream)
+        self._moved_on.record(self._stream)
+
+    def wait_until_brought(self, index: int) -> None:
+        self._brought[index].synchronize()

@@ -1,0 +1,79 @@
+"""Arrays that stay in the host's memory, or in the ``.npy`` file that they are mapped from."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+
+from gradflow.data.sources import Block, Conversion, Converted, Source
+from gradflow.data.validation import host_array
+from gradflow.errors import DataError
+from gradflow.random import shuffle
+
+__all__ = ["Arrays", "is_memory_mapped"]
+
+_BLOCK_BYTES = 2**22
+_PLACES = 16384
+"""How many places of a shuffle are worked out together: one batch alone would cost a hundred NumPy calls."""
+
+
+class Arrays(Source):
+    """Inputs and targets that are not copied as a whole, neither to the device nor in memory.
+
+    Batches are the same, bit for bit, as those of the same arrays on the device. `Trainer.fit` makes this source by
+    itself for memory-mapped arrays (``np.load(path, mmap_mode="r")``), and for arrays that do not fit on the device.
+
+    Args:
+        x: inputs, shape (rows, n_in): a NumPy array, or what has ``__array__`` or DLPack and lies in the host's memory.
+        y: targets, in the shape that the loss takes, likewise.
+
+    Raises:
+        DataError: if these are no such arrays, or the numbers of rows differ.
+    """
+
+    def __init__(self, x: Any, y: Any) -> None:
+        self.x, self.y = host_array("x", x), host_array("y", y)
+        if self.x.ndim == 0 or self.y.ndim == 0 or len(self.x) != len(self.y):
+            shapes = f"x has shape {self.x.shape} and y {self.y.shape}"
+            raise DataError(f"x and y must have the same number of rows, but {shapes}")
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def first_block(self) -> Block:
+        return self._block(0, min(1, len(self)))
+
+    def check(self, convert: Conversion) -> None:
+        """Go once through all rows, some megabytes at a time."""
+        rows = max(1, _BLOCK_BYTES * len(self) // max(self.x.nbytes + self.y.nbytes, 1))
+        for start in range(0, max(len(self), 1), rows):
+            convert(self._block(start, min(start + rows, len(self))))
+
+    def batches(
+        self, convert: Conversion, *, rows: int, batch_size: int, first: int, seed: int | None, epoch: int
+    ) -> Generator[Converted, None, None]:
+        if seed is None:
+            for start in range(first, rows, batch_size):
+                yield convert(self._block(start, min(start + batch_size, rows)))
+            return
+        together = max(1, _PLACES // batch_size) * batch_size
+        for begin in range(first, rows, together):
+            order = shuffle(np.arange(begin, min(begin + together, rows)), len(self), seed=seed, epoch=epoch)
+            for start in range(0, len(order), batch_size):
+                chosen = order[start : start + batch_size]
+                yield convert(Block(self.x[chosen], self.y[chosen], chosen))
+
+    def _block(self, start: int, stop: int) -> Block:
+        return Block(self.x[start:stop], self.y[start:stop], range(start, stop))
+
+
+def is_memory_mapped(value: object) -> bool:
+    """Whether an array lies in a file: one that ``np.load(path, mmap_mode="r")`` gave, or a view of it."""
+    while isinstance(value, np.ndarray):
+        if isinstance(value, np.memmap):
+            return True
+        value = value.base
+    return isinstance(value, mmap.mmap)

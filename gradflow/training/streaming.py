@@ -1,0 +1,110 @@
+"""Data that stay on the host: the batch of the next step is made and brought over while the present step runs."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from itertools import cycle
+
+import numpy as np
+
+from gradflow.backends.reference import ReferenceBackend
+from gradflow.data.read_ahead import ReadAhead
+from gradflow.data.sources import Conversion, Source
+from gradflow.ops import Array, Executor
+from gradflow.program import Recorder
+from gradflow.status import RunStatus
+from gradflow.training.data_set import Batches, DataSet
+
+__all__ = ["StreamedData"]
+
+_ALIGNMENT = 256
+"""In bytes; what matrix products on a GPU like best."""
+
+
+class StreamedData:
+    """The rows of a source as the data of a pass.
+
+    Args:
+        source: where they come from.
+        convert: what each of them goes through.
+
+    Raises:
+        DataError: if the source knows already that they do not fit.
+    """
+
+    def __init__(self, source: Source, convert: Conversion) -> None:
+        source.check(convert)
+        self._source = source
+        self._convert = convert
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def batches(
+        self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None
+    ) -> Batches:
+        """The batches that a thread makes, one ahead of the step."""
+        # As where the data lie on the device: a batch of all rows has them in their order.
+        seed = None if batch_size == len(self) else seed
+        return _StagedBatches(self._source, self._convert, backend, status, rows, batch_size, seed)
+
+
+class _StagedBatches:
+    """A staged batch is one run of bytes, the targets behind the inputs, so that it takes one copy."""
+
+    def __init__(
+        self,
+        source: Source,
+        convert: Conversion,
+        backend: ReferenceBackend,
+        status: RunStatus,
+        rows: int,
+        batch_size: int,
+        seed: int | None,
+    ) -> None:
+        self._source, self._convert, self._status = source, convert, status
+        self._rows, self._batch_size, self._seed = rows, batch_size, seed
+        x, targets = convert(source.first_block())
+        self._shapes = [((batch_size, *array.shape[1:]), array.dtype) for array in (x, targets)]
+        sizes = [int(np.prod(shape)) * dtype.itemsize for shape, dtype in self._shapes]
+        self._starts = [0, -(-sizes[0] // _ALIGNMENT) * _ALIGNMENT]
+        self._staging = backend.staging(self._starts[1] + sizes[1])
+        self._ahead: ReadAhead[int] | None = None
+
+    def next(self, recorder: Recorder, rows: int) -> DataSet:
+        recorder.record(self._bring_next, recorded=False)
+        x, targets = self._arrays(self._staging.device)
+        return DataSet(x[:rows], targets[:rows])
+
+    def close(self) -> None:
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
+
+    def _bring_next(self, ops: Executor) -> None:
+        if self._ahead is None:
+            clock = self._status.read()
+            self._ahead = ReadAhead(self._fill(clock.epoch, clock.position))
+        self._staging.bring(next(self._ahead))
+
+    def _fill(self, epoch: int, first: int) -> Generator[int, None, None]:
+        """Fill the host buffers in turn; each index means that this buffer is full."""
+        batches = self._source.batches(
+            self._convert, rows=self._rows, batch_size=self._batch_size, first=first, seed=self._seed, epoch=epoch
+        )
+        try:
+            for index, batch in zip(cycle((0, 1)), batches, strict=False):
+                self._staging.wait_until_brought(index)
+                for target, array in zip(self._arrays(self._staging.host[index]), batch, strict=True):
+                    np.copyto(target[: len(array)], array)
+                yield index
+        finally:
+            batches.close()
+
+    def _arrays(self, staged: Array) -> tuple[Array, Array]:
+        """The inputs and the targets in a buffer, with the rows of a full batch."""
+        x, targets = (
+            staged[start : start + int(np.prod(shape)) * dtype.itemsize].view(dtype).reshape(shape)
+            for start, (shape, dtype) in zip(self._starts, self._shapes, strict=True)
+        )
+        return x, targets

@@ -1,0 +1,185 @@
+"""Data that stay on the host give the bits of data on the device, and no step waits for the host."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradflow as gf
+from gradflow.data.read_ahead import ReadAhead
+from gradflow.random import shuffle, shuffled_rows
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(150, 6))
+LABELS = RNG.integers(0, 3, 150)
+VALUES = RNG.normal(size=(150, 3))
+READER = "gradflow-read-ahead"
+
+
+def trained(network: gf.Sequential, *data: Any, loss: str, **kwargs: Any) -> tuple[bytes, dict[str, list[float]]]:
+    """The parameters after three epochs, and what was measured."""
+    history = gf.Trainer(network, loss, gf.Adam(0.01)).fit(*data, epochs=3, **kwargs)
+    assert not [thread for thread in threading.enumerate() if thread.name == READER]
+    return network.backend.to_host(network.parameters).tobytes(), {name: history[name] for name in history}
+
+
+def network_on(backend_name: str, seed: int = 5) -> gf.Sequential:
+    return gf.MLP([6, 16, 3], dropout=0.2, seed=seed, backend=backend_name)
+
+
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "mean_squared_error"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"batch_size": 16},
+        {"batch_size": 16, "shuffle": False},
+        {"batch_size": 16, "drop_last": True},
+        {"batch_size": 50},
+        {"batch_size": 1},
+        {"batch_size": None},
+    ],
+    ids=str,
+)
+def test_batches_are_those_of_data_on_the_device(arguments: dict[str, Any], loss: str, backend_name: str) -> None:
+    y = LABELS if loss == "softmax_cross_entropy" else VALUES
+    resident = trained(network_on(backend_name), X, y, loss=loss, validation_data=(X[:70], y[:70]), **arguments)
+    streamed = trained(
+        network_on(backend_name),
+        gf.data.Arrays(X, y),
+        loss=loss,
+        validation_data=gf.data.Arrays(X[:70], y[:70]),
+        **arguments,
+    )
+    assert streamed == resident
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16"])
+def test_memory_mapped_files_are_read_in_place(dtype: str, backend_name: str, tmp_path: Path) -> None:
+    x = (10 * X).astype(dtype)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", LABELS)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    labels = np.load(tmp_path / "y.npy", mmap_mode="r")
+    network = network_on(backend_name)
+    expected = trained(network, x, LABELS, loss="softmax_cross_entropy")
+    assert trained(network_on(backend_name), mapped, labels, loss="softmax_cross_entropy") == expected
+    np.testing.assert_array_equal(network.predict(mapped), network.predict(x))
+    trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam())
+    assert trainer.evaluate(mapped[::-1], labels[::-1]) == trainer.evaluate(x[::-1], LABELS[::-1])
+
+
+def test_places_of_a_shuffle_are_found_without_the_others() -> None:
+    for n in (1, 5, 128, 129, 70_000):
+        places = np.arange(n // 3, n, 2)
+        expected = shuffled_rows(n, seed=9, epoch=4)[places]
+        np.testing.assert_array_equal(shuffle(places, n, seed=9, epoch=4), expected)
+
+
+def test_bad_rows_are_named_before_training(backend_name: str, tmp_path: Path) -> None:
+    x = np.zeros((300_000, 6), np.float32)
+    x[280_123, 4] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    network = network_on(backend_name)
+    before = network.get_weights()["0.weight"]
+    trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam())
+    for data in (gf.data.Arrays(x, np.zeros(len(x), int)), np.load(tmp_path / "x.npy", mmap_mode="r")):
+        y = None if isinstance(data, gf.data.Source) else np.zeros(len(x), int)
+        with pytest.raises(gf.DataError, match=r"x holds .* \(NaN\) in row 280123, column 4"):
+            trainer.fit(data, y, epochs=1)
+    with pytest.raises(gf.DataError, match="class labels must be from 0 to 2"):
+        trainer.fit(gf.data.Arrays(X, LABELS + 1), epochs=1)
+    with pytest.raises(gf.DataError, match="leave validation y out"):
+        trainer.fit(X, LABELS, epochs=1, validation_data=(gf.data.Arrays(X, LABELS), LABELS))
+    with pytest.raises(gf.DataError, match="must have the same number of rows"):
+        gf.data.Arrays(X, LABELS[:-1])
+    np.testing.assert_array_equal(network.get_weights()["0.weight"], before)
+
+
+class Stop(gf.Callback):
+    """Raises in the first epoch."""
+
+    def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
+        raise RuntimeError("stop")
+
+
+def test_an_error_ends_the_reader(backend_name: str) -> None:
+    class Broken(gf.data.Arrays):
+        """Fails in the middle of an epoch."""
+
+        def batches(self, *args: Any, **kwargs: Any) -> Iterator[Any]:  # type: ignore[override]
+            for number, batch in enumerate(super().batches(*args, **kwargs)):
+                if number == 4:
+                    raise gf.DataError("the disk is gone")
+                yield batch
+
+    with pytest.raises(gf.DataError, match="the disk is gone"):
+        trained(network_on(backend_name), Broken(X, LABELS), loss="softmax_cross_entropy", batch_size=16)
+    with pytest.raises(RuntimeError, match="stop"):
+        trained(network_on(backend_name), gf.data.Arrays(X, LABELS), loss="softmax_cross_entropy", callbacks=[Stop()])
+    assert not [thread for thread in threading.enumerate() if thread.name == READER]
+
+
+def test_reading_ahead_makes_one_item_more_than_was_taken() -> None:
+    made: list[int] = []
+    closed = threading.Event()
+    second = threading.Event()
+
+    def items() -> Iterator[int]:
+        try:
+            for number in range(10):
+                made.append(number)
+                if number == 1:
+                    second.set()
+                yield number
+        finally:
+            closed.set()
+
+    ahead = ReadAhead(items())  # type: ignore[arg-type]
+    assert next(ahead) == 0
+    assert second.wait(10)
+    ahead.close()
+    assert closed.wait(10)
+    assert made == [0, 1]
+    assert list(ReadAhead(number for number in range(5))) == list(range(5))
+
+
+@pytest.mark.gpu
+def test_a_step_costs_one_copy_and_waits_for_nothing() -> None:
+    simgpu = pytest.importorskip("simgpu")
+
+    class Counts(gf.Callback):
+        """The simulator's counts at the end of each epoch."""
+
+        def __init__(self) -> None:
+            self.epochs: list[dict[str, int]] = []
+
+        def on_fit_begin(self, trainer: gf.Trainer, epochs: int) -> None:
+            simgpu.reset()
+
+        def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
+            stats = simgpu.stats()
+            names = ("h2d", "d2h", "d2d", "mallocs", "host_allocs", "syncs")
+            self.epochs.append({n: stats[n]["count"] if isinstance(stats[n], dict) else stats[n] for n in names})
+            self.epochs[-1]["h2d_bytes"] = stats["h2d"]["bytes"]
+            simgpu.reset()
+
+    counts = Counts()
+    data = gf.data.Arrays(X, LABELS)
+    gf.Trainer(network_on("cupy"), "softmax_cross_entropy", gf.Adam()).fit(
+        data, epochs=3, batch_size=16, callbacks=[counts], progress=False
+    )
+    steps = 10
+    for epoch in counts.epochs[1:]:
+        assert epoch["h2d"] == steps
+        # Six features of four bytes, padded, and a label of four.
+        assert epoch["h2d_bytes"] == steps * (512 + 64)
+        # The clock at the beginning of the epoch, and the sums at its end.
+        assert epoch["d2h"] == 2
+        assert epoch["mallocs"] == epoch["host_allocs"] == 0
+        # The reader's: one for each buffer that it fills again.
+        assert epoch["syncs"] <= steps + 2

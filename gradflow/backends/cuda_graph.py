@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import cupy
 
+from gradflow.backends.cuda_errors import explained
 from gradflow.backends.reference import BoundCall, Replay
 from gradflow.backends.retreat import FastPath
 
@@ -63,7 +64,7 @@ class CudaGraphs:
 
         def run(times: int) -> None:
             launches, rest = divmod(times, steps_per_launch)
-            with self._stream:
+            with explained(), self._stream:
                 for parts, count in ((several, launches), (one, rest)):
                     for _ in range(count):
                         for part in parts:

@@ -5,8 +5,8 @@ Importing this module imports CuPy; `gradflow.backends.get_backend` checks first
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any
 
@@ -15,6 +15,7 @@ import cupy.cublas
 import numpy as np
 
 from gradflow.backends.cublaslt import CublasLt
+from gradflow.backends.cuda_errors import explained
 from gradflow.backends.cuda_graph import CudaGraphs, DeviceCall
 from gradflow.backends.fusion import fuse_bias_and_activation
 from gradflow.backends.pinned import PinnedStaging
@@ -66,30 +67,36 @@ class CupyBackend(ReferenceBackend):
 
     # -- arrays ---------------------------------------------------------------------------------------------------
 
+    @explained()
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
         with self.stream:
             return cupy.empty(shape, dtype)
 
+    @explained()
     def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
         array = self.empty(shape, dtype)
         array.data.memset_async(0, array.nbytes, self.stream)
         return array
 
+    @explained()
     def from_host(self, array: np.ndarray) -> Array:
         target = self.empty(array.shape, array.dtype)
         target.set(np.ascontiguousarray(array), stream=self.stream)
         self.stream.synchronize()
         return target
 
+    @explained()
     def to_host(self, array: Array) -> np.ndarray:
         return np.asarray(array.get(stream=self.stream))
 
+    @explained()
     def copy(self, source: Array, target: Array) -> None:
         target.data.copy_from_device_async(source.data, source.nbytes, self.stream)
 
     def owns(self, array: object) -> bool:
         return isinstance(array, cupy.ndarray)
 
+    @explained()
     def adopt(self, array: Array) -> Array:
         if not self.owns(array):
             return self.from_host(array)
@@ -97,27 +104,34 @@ class CupyBackend(ReferenceBackend):
         self.stream.wait_event(cupy.cuda.get_current_stream().record())
         return contiguous
 
+    @explained()
     def to_caller(self, array: Array) -> Array:
         cupy.cuda.get_current_stream().wait_event(self.stream.record())
         return array
 
+    @explained()
     def staging(self, n_bytes: int) -> PinnedStaging:
         return PinnedStaging(n_bytes, self.stream)
 
+    @explained()
     def synchronize(self) -> None:
         self.stream.synchronize()
 
     # -- running ops ----------------------------------------------------------------------------------------------
 
-    def running(self) -> AbstractContextManager[Any]:
-        return self.stream  # type: ignore[no-any-return]
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        with explained(), self.stream:
+            yield
 
+    @explained()
     def bind(self, op: Op, arguments: dict[str, Any]) -> BoundCall:
         self.check(op, arguments)
         if op.name == "gemm":
             return self._bind_product(**arguments)
         return DeviceCall(self._bind_kernel(op.name, op.sizes(arguments), arguments))
 
+    @explained()
     def replay(self, calls: list[BoundCall], steps_per_launch: int = 1) -> Replay:
         return self._graphs.replay(calls, steps_per_launch)
 

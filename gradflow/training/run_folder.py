@@ -34,9 +34,14 @@ class RunFolder:
         write_atomically(probe, b"")
         probe.unlink()
 
+    @property
+    def model(self) -> Path:
+        """Where the weights go."""
+        return self.path / "model.safetensors"
+
     def write(self, network: Sequential, config: dict[str, Any], history: History) -> None:
         """Write all files, each whole or not at all."""
-        save(network, self.path / "model.safetensors")
+        save(network, self.model)
         full = {
             "network": describe(network),
             **config,

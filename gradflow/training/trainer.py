@@ -11,7 +11,7 @@ from typing import Any
 from gradflow.arguments import non_negative, positive, positive_integer
 from gradflow.backends.blas import using_threads
 from gradflow.data.sources import Source
-from gradflow.errors import DataError, DivergedError
+from gradflow.errors import DataError, DeviceLostError, DivergedError
 from gradflow.losses import Loss, get_loss
 from gradflow.network import Sequential
 from gradflow.optimizers import Optimizer, get_optimizer
@@ -121,7 +121,8 @@ class Trainer:
 
         Raises:
             DataError: for data or arguments that do not fit, before anything is changed.
-            BackendError: if ``threads`` was given and the backend's BLAS cannot be told.
+            BackendError: if ``threads`` was given and the backend's BLAS cannot be told, or GPU memory ran out.
+            DeviceLostError: if the GPU stopped at an error after which the process must be restarted.
             DivergedError: once a loss was NaN or infinite; the network then holds its best weights.
             OSError: if ``output`` cannot be written to, before training begins.
         """
@@ -147,8 +148,14 @@ class Trainer:
         folder = None if output is None else RunFolder(Path(output))
 
         loop = _Loop(self, epochs, rows, best, convergence, early_stopping, callbacks)
-        with using_threads(self.network.backend.blas, self.threads):
-            loop.run(data, validation, batch_size=size, shuffle=shuffle)
+        try:
+            with using_threads(self.network.backend.blas, self.threads):
+                loop.run(data, validation, batch_size=size, shuffle=shuffle)
+        except DeviceLostError as error:
+            saved = "No weights were saved"
+            if folder is not None and folder.model.exists():
+                saved = f"The last saved weights are in {folder.model}"
+            raise DeviceLostError(f"{error}. {saved}") from error
         if folder is not None:
             arguments = {
                 "epochs": epochs,

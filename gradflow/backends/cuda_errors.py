@@ -1,0 +1,67 @@
+"""CUDA's errors as errors of gradflow: which of them the process survives, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import cupy
+
+from gradflow.errors import BackendError, DeviceLostError, GradflowError
+
+__all__ = ["explained", "free_memory"]
+
+_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """The context, or decorator, that raises for memory that ran out, and for a device that is lost, what says so.
+
+    Raises:
+        BackendError: where device memory ran out; the device and what lies on it can be used as before.
+        DeviceLostError: after an error that CUDA cannot go on from.
+    """
+    try:
+        yield
+    except GradflowError:
+        raise
+    except Exception as error:
+        if cause := _lasting_error():
+            raise DeviceLostError(
+                f"the GPU stopped with an error that CUDA cannot go on from ({cause}): the CUDA context is lost, and "
+                "with it all that this process had on the GPU. Restart the process"
+            ) from error
+        if _is_out_of_memory(error):
+            raise BackendError(
+                f"GPU memory ran out, with {free_memory():,} bytes free: {str(error).rstrip('.')}. The GPU and what "
+                "lies on it can be used as before. Pass a smaller batch_size or less data, delete other arrays there, "
+                "or end other processes that use it"
+            ) from error
+        raise
+
+
+def free_memory() -> int:
+    """How many bytes new arrays may take: what is free on the device, and in CuPy's pool, up to the pool's limit."""
+    pool = cupy.get_default_memory_pool()
+    free = int(cupy.cuda.runtime.memGetInfo()[0]) + int(pool.free_bytes())
+    limit = int(pool.get_limit())
+    return min(free, limit - int(pool.used_bytes())) if limit else free
+
+
+def _lasting_error() -> Exception | None:
+    """The error that every call to CUDA gives once the context is lost; None while it can be used."""
+    error: Exception | None = None
+    for _ in range(2):  # An error of earlier work comes once, and one that lost the context comes again.
+        try:
+            cupy.cuda.runtime.deviceSynchronize()
+            return None
+        except cupy.cuda.runtime.CUDARuntimeError as found:
+            error = found
+    return error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    kinds = (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError)
+    is_of_cuda = isinstance(error, kinds) and error.status == _OUT_OF_MEMORY
+    return is_of_cuda or isinstance(error, cupy.cuda.memory.OutOfMemoryError)

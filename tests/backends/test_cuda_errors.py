@@ -1,0 +1,111 @@
+"""What goes wrong on a GPU: memory runs out, or the device is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradflow as gf
+from gradflow import backends
+
+pytestmark = pytest.mark.gpu
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(100, 6)).astype(np.float32)
+LABELS = RNG.integers(0, 3, 100)
+
+
+@pytest.fixture(autouse=True)
+def simgpu() -> Iterator[Any]:
+    """The simulator's failures on demand; a backend that saw them is not used by other tests."""
+    module = pytest.importorskip("simgpu")
+    backends._make.cache_clear()
+    yield module
+    module.clear()
+    backends._make.cache_clear()
+
+
+def fit(network: gf.Sequential, **kwargs: Any) -> gf.History:
+    trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam(), clip_norm=1.0)
+    return trainer.fit(X, LABELS, epochs=2, batch_size=16, validation_data=(X, LABELS), **kwargs)
+
+
+def weights(network: gf.Sequential) -> bytes:
+    return b"".join(weight.tobytes() for weight in network.get_weights().values())
+
+
+def used_bytes() -> int:
+    import cupy
+
+    gc.collect()
+    return int(cupy.get_default_memory_pool().used_bytes())
+
+
+def test_out_of_memory_leaves_the_network_usable(simgpu: Any) -> None:
+    import cupy
+
+    network = gf.MLP([6, 8, 3], backend="cupy")
+    expected = network.predict(X)
+    trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam())
+    cupy.get_default_memory_pool().free_all_blocks()
+    simgpu.fail(malloc=-1)
+    with pytest.raises(gf.BackendError, match=r"GPU memory ran out, with [\d,]+ bytes free: .*smaller batch_size"):
+        trainer.fit(np.tile(X, (2000, 1)), np.tile(LABELS, 2000), epochs=1)
+    simgpu.clear()
+    assert network.predict(X).tobytes() == expected.tobytes()
+    assert trainer.fit(X, LABELS, epochs=1).epochs == 1
+
+
+def test_every_allocation_of_a_fit_may_fail(simgpu: Any) -> None:
+    import cupy
+
+    finished = gf.MLP([6, 8, 3], dropout=0.1, backend="cupy")
+    fit(finished)
+    network = gf.MLP([6, 8, 3], dropout=0.1, backend="cupy")
+    before, used = weights(network), used_bytes()
+    for number in range(1, 200):
+        cupy.get_default_memory_pool().free_all_blocks()
+        simgpu.fail(malloc=-number)
+        with contextlib.suppress(gf.BackendError):
+            fit(network)
+            break
+        assert simgpu.failures()
+        simgpu.clear()
+        assert weights(network) == before
+        assert used_bytes() == used
+    assert number > 1
+    assert weights(network) == weights(finished)
+
+
+@pytest.mark.parametrize("saves", [True, False])
+def test_a_lost_device_says_what_is_left(simgpu: Any, saves: bool, tmp_path: Path) -> None:
+    output = {"output": tmp_path / "run"} if saves else {}
+    network = gf.MLP([6, 8, 3], backend="cupy")
+    fit(network, **output)
+    saved = r"The last saved weights are in .*run/model\.safetensors" if saves else "No weights were saved"
+    simgpu.fail(launch=20)
+    with pytest.raises(gf.DeviceLostError, match=rf"the CUDA context is lost.* Restart the process\. {saved}$"):
+        fit(network, **output)
+    with pytest.raises(gf.DeviceLostError, match="the CUDA context is lost"):
+        network.get_weights()
+    with pytest.raises(gf.DeviceLostError, match="the CUDA context is lost"):
+        network.predict(X)
+    simgpu.clear()
+
+
+def test_an_error_of_a_users_own_layer_stays_what_it_is() -> None:
+    class Broken(gf.Layer):
+        """A layer with a mistake in it."""
+
+        def forward(self, ops: Any, x: Any, y: Any) -> None:
+            y[...] = x[:, :1000, 0]
+
+    network = gf.Sequential([gf.Dense(6, 3), Broken()], backend="cupy")
+    with pytest.raises(IndexError):
+        network.predict(X)

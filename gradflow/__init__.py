@@ -19,15 +19,20 @@ from gradflow.errors import (
 )
 from gradflow.layers import (
     ELU,
+    GELU,
+    SELU,
     Activation,
     Dense,
     Dropout,
     Identity,
     Layer,
     LeakyReLU,
+    Mish,
     ReLU,
     Sigmoid,
+    SiLU,
     Softmax,
+    Softplus,
     Tanh,
 )
 from gradflow.losses import BinaryCrossEntropy, HalfSquaredError, Loss, MeanSquaredError, SoftmaxCrossEntropy
@@ -39,7 +44,9 @@ from gradflow.version import __version__
 
 __all__ = [
     "ELU",
+    "GELU",
     "MLP",
+    "SELU",
     "SGD",
     "Activation",
     "Adam",
@@ -63,13 +70,16 @@ __all__ = [
     "LeakyReLU",
     "Loss",
     "MeanSquaredError",
+    "Mish",
     "Optimizer",
     "ReLU",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "SlowPathWarning",
     "Softmax",
     "SoftmaxCrossEntropy",
+    "Softplus",
     "Tanh",
     "Trainer",
     "__version__",

@@ -44,13 +44,37 @@ def he_normal(shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
     return random.normal(math.sqrt(2 / shape[0]), shape)
 
 
+def lecun_uniform(shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
+    """U(-a, a) with a = sqrt(3 / n_in): the variance of LeCun et al. (1998), equation 16, drawn uniformly."""
+    limit = math.sqrt(3 / shape[0])
+    return random.uniform(-limit, limit, shape)
+
+
+def lecun_normal(shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
+    """N(0, 1 / n_in): LeCun et al. (1998), "Efficient BackProp", equation 16."""
+    return random.normal(math.sqrt(1 / shape[0]), shape)
+
+
+def orthogonal(shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
+    """Columns (rows, where these are fewer) that are orthonormal, all such weights alike: Saxe et al. (2014).
+
+    It is Q of the QR decomposition of a normal matrix, with the signs for which R has a positive diagonal, without
+    which it is not uniformly distributed (Mezzadri, 2007). LAPACK's last bits may differ from computer to computer.
+    """
+    tall = random.normal(1.0, (max(shape), min(shape)))
+    q, r = np.linalg.qr(tall)
+    q *= np.where(np.diagonal(r) < 0, -1, 1)
+    return q if shape[0] >= shape[1] else q.T
+
+
 def zeros(shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
     """All zero: no symmetry is broken, so a hidden layer that begins so cannot learn different features."""
     return np.zeros(shape)
 
 
 INITIALIZERS: dict[str, Rule] = {
-    rule.__name__: rule for rule in (glorot_uniform, glorot_normal, he_uniform, he_normal, zeros)
+    rule.__name__: rule
+    for rule in (glorot_uniform, glorot_normal, he_uniform, he_normal, lecun_uniform, lecun_normal, orthogonal, zeros)
 }
 
 

@@ -302,7 +302,8 @@ class MLP(Sequential):
 
     Args:
         sizes: the widths from the inputs to the outputs: ``[64, 128, 10]`` has one hidden layer of 128 units.
-        activation: the hidden activation: "relu", "leaky_relu", "elu", "sigmoid", "tanh", "softmax", "identity".
+        activation: the hidden activation: "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus",
+            "sigmoid", "tanh", "softmax", "identity".
         dropout: the rate of dropout behind each hidden activation; 0 has none.
         bias: whether the dense layers have biases.
         initializer: how weights begin (`Dense`); None takes the rule that suits the activation.

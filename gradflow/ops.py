@@ -22,7 +22,7 @@ from gradflow.errors import DataError
 if TYPE_CHECKING:
     from gradflow.backends.reference import ReferenceBackend
 
-__all__ = ["CLOCK_ENTRIES", "OPS", "Array", "Eager", "Executor", "Op", "has_diverged", "op"]
+__all__ = ["CLOCK_ENTRIES", "OPS", "SATURATED", "Array", "Eager", "Executor", "Op", "has_diverged", "op"]
 
 Array: TypeAlias = Any
 """An array of a backend: `numpy.ndarray` or `cupy.ndarray`."""
@@ -33,6 +33,9 @@ OPS: dict[str, Op] = {}
 # The entries of the clock, the four integers on the device that recorded steps read (kernels/clock.h).
 STEP, EPOCH, POSITION, FIRST_BAD_STEP = range(4)
 CLOCK_ENTRIES = ("step", "epoch", "position", "first_bad_step")
+
+SATURATED = 1e3
+"""So far from 0 exp(-|x|) is 0 in any dtype. Products with it keep to this side of infinity: 0 times that is NaN."""
 
 
 def has_diverged(clock: Array) -> bool:

@@ -26,13 +26,13 @@ typedef unsigned long long gf_long_word; /* 64 bits */
 
 #define gf_fabs GF_MATH(fabs)
 #define gf_log GF_MATH(log)
-#define gf_log1p GF_MATH(log1p)
 #define gf_sqrt GF_MATH(sqrt)
 
 #ifdef __CUDACC__
 #define GF_FUNCTION __device__ __forceinline__
 #define gf_exp GF_MATH(exp)
 #define gf_expm1 GF_MATH(expm1)
+#define gf_log1p GF_MATH(log1p)
 #define gf_tanh GF_MATH(tanh)
 #else
 #include <math.h>
@@ -40,11 +40,18 @@ typedef unsigned long long gf_long_word; /* 64 bits */
 #include "vector_math.h"
 #define gf_exp(x) _Generic((real)0, float: gf_exp_float, double: exp)(x)
 #define gf_expm1(x) _Generic((real)0, float: gf_expm1_float, double: expm1)(x)
+#define gf_log1p(x) _Generic((real)0, float: gf_log1p_float, double: log1p)(x)
 #define gf_tanh(x) _Generic((real)0, float: gf_tanh_float, double: tanh)(x)
 #endif
 
 /* The larger value; a NaN wins from either side. */
 GF_FUNCTION real gf_max(real a, real b) { return a >= b || a != a ? a : b; }
+
+/* x, but at most limit away from 0; a NaN stays one. */
+GF_FUNCTION real gf_clamp(real x, real limit) { return x > limit ? limit : x < -limit ? -limit : x; }
+
+/* So far from 0 exp(-|x|) is 0 in any type. Products with it keep to this side of infinity: 0 times that is NaN. */
+#define GF_SATURATED ((real)1000)
 
 #ifdef __CUDACC__
 

@@ -1,8 +1,8 @@
-/* exp, expm1 and tanh in float32 for the C compiler: straight-line code, which it can vectorise where a call of the
+/* exp, expm1, log1p and tanh in float32 for the C compiler: straight-line code, which it can vectorise where a call of the
    library would stop it. CUDA has its own.
 
    The polynomials are minimax fits, relative error below 0.08 of half an ulp each; with the rounding of each step
-   the results are within 2 ulp for exp, 3 ulp for expm1 and 3 ulp for tanh (tests/kernels/test_vector_math.py).
+   the results are within 2 ulp for exp and log1p, 3 ulp for expm1 and tanh (tests/kernels/test_vector_math.py).
    NaN stays NaN, overflow gives infinity, underflow goes through the denormals to 0. */
 
 typedef union {
@@ -42,4 +42,20 @@ GF_FUNCTION float gf_tanh_float(float x) {
   const float p = -0.333332807f + u * (0.133314416f + u * (-0.0537397154f + u * (0.0206390861f - u * 0.00570498686f)));
   const float near_zero = x + x * u * p, elsewhere = 1.0f - 2.0f / (gf_exp_float(2.0f * size) + 1.0f);
   return size < 0.625f ? near_zero : x < 0.0f ? -elsewhere : elsewhere;
+}
+
+/* 1 + x = 2^n (1 + f) with f from sqrt(1/2) - 1 to sqrt(2) - 1, and log(1 + f) = f - f^2 / 2 + f^3 P(f). What the
+   sum 1 + x has rounded away is added in the end, divided by the sum. */
+GF_FUNCTION float gf_log1p_float(float x) {
+  const gf_float_bits sum = {.number = 1.0f + x};
+  const float lost = x > 1.0f ? 1.0f - (sum.number - x) : x - (sum.number - 1.0f);
+  const int exponent = (int)((unsigned)sum.bits - 0x3f3504f3u) >> 23; /* of sum / sqrt(1/2), rounded down */
+  const gf_float_bits significand = {.bits = (int)((unsigned)sum.bits - ((unsigned)exponent << 23))};
+  const float f = significand.number - 1.0f, n = (float)exponent;
+  const float p = 0.333333311f + f * (-0.249999966f + f * (0.200007305f + f * (-0.16667851f + f * (0.142485513f +
+                  f * (-0.124240377f + f * (0.116890711f + f * (-0.114945466f + f * 0.069807020f)))))));
+  const float small = n * 2.12194442e-4f; /* log 2 in two parts, as in exp, with the second negative */
+  const float of_sum = n * 0.693359375f + (f + (f * f * (f * p - 0.5f) + (lost / sum.number - small)));
+  const float above = x <= 3.4028235e38f ? of_sum : x, elsewhere = x == -1.0f ? -1.0f / 0.0f : 0.0f / 0.0f;
+  return x > -1.0f ? above : elsewhere;
 }

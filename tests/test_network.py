@@ -46,7 +46,7 @@ def test_mlp_is_the_stack_it_says() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_initial_weights_are_the_same_bytes_on_every_backend(dtype: str, backend_name: str) -> None:
-    initializers = ["glorot_uniform", "glorot_normal", "he_uniform", "he_normal", 0.25]
+    initializers = [*INITIALIZERS, 0.25]
 
     def weights(name: str) -> dict[str, bytes]:
         layers = [gf.Dense(7, 7, initializer=initializer) for initializer in initializers]
@@ -69,6 +69,8 @@ def test_layers_begin_differently() -> None:
         ("glorot_normal", 2 / 700, np.inf),
         ("he_uniform", 2 / 400, np.sqrt(6 / 400)),
         ("he_normal", 2 / 400, np.inf),
+        ("lecun_uniform", 1 / 400, np.sqrt(3 / 400)),
+        ("lecun_normal", 1 / 400, np.inf),
     ],
 )
 def test_initializers_have_the_variance_of_their_paper(name: str, variance: float, limit: float) -> None:
@@ -82,13 +84,42 @@ def test_initializers_have_the_variance_of_their_paper(name: str, variance: floa
 
 
 def test_every_initializer_is_tested() -> None:
-    assert set(INITIALIZERS) == {"glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "zeros"}
+    families = {f"{author}_{kind}" for author in ("glorot", "he", "lecun") for kind in ("uniform", "normal")}
+    assert set(INITIALIZERS) == families | {"orthogonal", "zeros"}
     assert not gf.MLP([4, 3], initializer="zeros", backend="numpy").get_weights()["0.weight"].any()
+
+
+@pytest.mark.parametrize("shape", [(30, 20), (20, 30), (25, 25), (1, 7)])
+def test_orthogonal_weights_keep_lengths(shape: tuple[int, int]) -> None:
+    network = gf.Sequential([gf.Dense(*shape, initializer="orthogonal")], dtype="float64", backend="numpy")
+    weight = network.get_weights()["0.weight"]
+    narrow = weight if shape[0] >= shape[1] else weight.T
+    assert_allclose(narrow.T @ narrow, np.eye(min(shape)), atol=1e-14)
+
+
+def test_orthogonal_weights_are_uniformly_distributed() -> None:
+    # The trace of a uniformly distributed orthogonal matrix has mean 0 and variance 1; without the signs of R its
+    # diagonal leans to one side.
+    traces = [
+        np.trace(gf.Sequential([gf.Dense(3, 3, initializer="orthogonal")], seed=seed).get_weights()["0.weight"])
+        for seed in range(1000)
+    ]
+    assert_allclose(np.mean(traces), 0, atol=0.12)
+    assert_allclose(np.var(traces), 1, atol=0.2)
+
+
+def test_selu_keeps_mean_and_variance_through_twenty_layers() -> None:
+    stack = [layer for _ in range(20) for layer in (gf.Dense(300, 300), gf.SELU())]
+    y = gf.Sequential(stack, backend="numpy").predict(np.random.default_rng(1).normal(size=(500, 300)))
+    assert_allclose(y.mean(), 0, atol=0.1)
+    assert_allclose(y.var(), 1, atol=0.2)
 
 
 @pytest.mark.parametrize(
     ("following", "expected"),
-    [(gf.ReLU, "he_normal"), (gf.LeakyReLU, "he_normal"), (gf.ELU, "he_normal"), (gf.Tanh, "glorot_uniform"),
+    [(gf.ReLU, "he_normal"), (gf.LeakyReLU, "he_normal"), (gf.ELU, "he_normal"), (gf.GELU, "he_normal"),
+     (gf.SiLU, "he_normal"), (gf.Mish, "he_normal"), (gf.Softplus, "he_normal"), (gf.SELU, "lecun_normal"),
+     (gf.Tanh, "glorot_uniform"),
      (gf.Sigmoid, "glorot_uniform"), (gf.Softmax, "glorot_uniform"), (None, "glorot_uniform")],
 )  # fmt: skip
 def test_the_following_activation_chooses_the_initializer(following: Any, expected: str) -> None:

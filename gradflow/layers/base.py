@@ -181,23 +181,28 @@ class Layer:
 
 
 class Activation(Layer):
-    """A function of each element (of each row, for softmax), with a derivative in terms of its output.
+    """A function of each element (of each row, for softmax), with a derivative in terms of its output or its input.
 
-    A subclass names its two ops: ``forward_op(x, y, **config)`` and ``backward_op(y, d_y, d_x, **config)``.
+    A subclass names its two ops: ``forward_op(x, y, **settings)`` and ``backward_op(y, d_y, d_x, **settings)``. Where
+    the derivative needs the input, it sets ``backward_reads = ("x",)`` and the second is ``backward_op(x, d_y, d_x)``.
     """
 
     recorded = True
     elementwise = True
     backward_reads = ("y",)
-    forward_op: ClassVar[Op]
-    backward_op: ClassVar[Op]
+    forward_op: Op
+    backward_op: Op
+
+    def settings(self) -> dict[str, Any]:
+        """The numbers that the ops take besides their arrays: all of `config`, unless a subclass says otherwise."""
+        return self.config()
 
     def forward(self, ops: Executor, x: Array, y: Array) -> None:
-        ops(self.forward_op, x, y, **self.config())
+        ops(self.forward_op, x, y, **self.settings())
 
     def backward(self, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
         if d_x is not None:
-            ops(self.backward_op, y, d_y, d_x, **self.config())
+            ops(self.backward_op, x if "x" in self.backward_reads else y, d_y, d_x, **self.settings())
 
 
 def describe_layer(layer: Layer) -> dict[str, Any]:

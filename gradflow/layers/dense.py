@@ -52,7 +52,7 @@ class Dense(Layer):
         bias: whether there is a bias, shape (n_out,); it begins at zero.
         initializer: how the weight, shape (n_in, n_out), begins: a name from `gradflow.initializers`, a number, or a
             function (shape, random). None takes the rule that suits the activation that follows: He's for the ReLU
-            family, else Glorot's.
+            family and its smooth relatives, LeCun's for SELU, else Glorot's.
     """
 
     recorded = True

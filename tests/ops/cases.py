@@ -119,6 +119,7 @@ class Case:
 EXACT = "one rounding, or none"
 PRODUCTS = "a few roundings in a row"
 LIBRARY = "exp, expm1 and tanh of two libraries, up to 4 ulp each in NumPy's vectorised float32"
+NORMAL = "two exponentials, up to 4 ulp each in NumPy's float32, and a polynomial whose terms are 6 times their sum"
 NO_ROWS = "a batch has at least one row: empty data are refused at the boundary"
 
 # -- activations ------------------------------------------------------------------------------------------------------
@@ -149,6 +150,62 @@ def _backward(low: float, high: float) -> Callable[..., dict[str, Any]]:
         return {"y": y, "d_y": d_y, "d_x": draw.like(y), **settings}
 
     return make
+
+
+def _smooth_forward(draw: Draw) -> dict[str, Any]:
+    arguments = _forward(draw)
+    if draw.values == "ordinary" and arguments["x"].size > 30:
+        # Both sides of every limit: of exp(-|x|), of exp(-x² / 2), and of where x is held back before a product.
+        edges = [40, 39, 38, 37, 15, 14.2, 13.2, 12.9, 5, 3, 0.01, 1e-5, 1.3, 0.75, 89, 104, 700, 709, 745, 999, 1001]
+        arguments["x"].reshape(-1)[4:25] = -np.array(edges)
+    return arguments
+
+
+def _smooth_backward(draw: Draw) -> dict[str, Any]:
+    x = _smooth_forward(draw)["x"]
+    return {"x": x, "d_y": draw.reals(draw.rows, draw.columns, room=8), "d_x": draw.like(x)}
+
+
+def _times_d_y(slope: Callable[[Array], Array]) -> Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Array]]:
+    """Magnitudes of a derivative whose two terms cancel somewhere: from x, the sum of their sizes."""
+
+    def magnitude(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+        z = np.clip(before["x"].astype(np.float64), -1e3, 1e3)
+        return {"d_x": slope(z) * abs(before["d_y"].astype(np.float64))}
+
+    return magnitude
+
+
+def _logistic(v: Array) -> Array:
+    return np.exp(-np.logaddexp(0, -v))
+
+
+def _bell(z: Array) -> Array:
+    return np.exp(-z * z / 2)
+
+
+def _gelu_tanh_v(z: Array) -> Array:
+    return math.sqrt(8 / math.pi) * (z + 0.044715 * z**3)
+
+
+def _of_tail(v: Callable[[Array], Array]) -> Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Array]]:
+    """Magnitudes of a result that is proportional to exp(v(x)) where v is far below 0: it has v's rounding too."""
+
+    def magnitude(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+        z = np.clip(before["x"].astype(np.float64), -1e3, 1e3)
+        return {"y": abs(after["y"].astype(np.float64)) * (1 + np.maximum(-v(z), 0))}
+
+    return magnitude
+
+
+def _gelu_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    # In float64 the definition rounds x / √2, which erfc multiplies by x²; float32 is defined in float64.
+    z = np.clip(before["x"].astype(np.float64), -1e3, 1e3)
+    return {"y": abs(after["y"].astype(np.float64)) * (1 + z * z if before["x"].dtype == np.float64 else 1)}
+
+
+def _gelu_slope(z: Array) -> Array:
+    return (1 + z * z) * np.where(z < 0, (1 + abs(z)) * _bell(z), 1)
 
 
 def _softmax_backward(draw: Draw) -> dict[str, Any]:
@@ -471,6 +528,28 @@ CASES: dict[str, Case] = {
     "leaky_relu_backward": Case(_backward(-2, 2), 0, EXACT, variants=({"slope": 0.3}, {"slope": 0.0})),
     "elu_forward": Case(_forward, 6, LIBRARY, variants=({"alpha": 1.7}, {"alpha": 0.25})),
     "elu_backward": Case(_backward(-0.25, 3), 2, PRODUCTS, variants=({"alpha": 0.25}, {"alpha": 1.7})),
+    "selu_forward": Case(_forward, 6, LIBRARY),
+    "selu_backward": Case(_backward(-1.758, 3), 2, PRODUCTS),
+    "gelu_forward": Case(_smooth_forward, 11, NORMAL, magnitude=_gelu_terms, flushes=True),
+    "gelu_backward": Case(_smooth_backward, 11, NORMAL, magnitude=_times_d_y(_gelu_slope), flushes=True),
+    "gelu_tanh_forward": Case(_smooth_forward, 8, LIBRARY, magnitude=_of_tail(_gelu_tanh_v), flushes=True),
+    "gelu_tanh_backward": Case(
+        _smooth_backward,
+        8,
+        LIBRARY,
+        magnitude=_times_d_y(lambda z: (1 + abs(_gelu_tanh_v(z))) ** 2 * _logistic(_gelu_tanh_v(z))),
+        flushes=True,
+    ),
+    "silu_forward": Case(_smooth_forward, 8, LIBRARY, flushes=True),
+    "silu_backward": Case(
+        _smooth_backward, 8, LIBRARY, magnitude=_times_d_y(lambda z: (1 + abs(z)) * _logistic(z)), flushes=True
+    ),
+    "softplus_forward": Case(_smooth_forward, 8, LIBRARY),
+    "softplus_backward": Case(_backward(0, 30), 8, LIBRARY),
+    "mish_forward": Case(_smooth_forward, 12, LIBRARY, flushes=True),
+    "mish_backward": Case(
+        _smooth_backward, 12, LIBRARY, magnitude=_times_d_y(lambda z: (1 + abs(z)) * _logistic(z)), flushes=True
+    ),
     "sigmoid_forward": Case(_sigmoid, 8, LIBRARY, flushes=True),
     "sigmoid_backward": Case(_backward(0, 1), 2, PRODUCTS),
     "tanh_forward": Case(_forward, 6, LIBRARY),

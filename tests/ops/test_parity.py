@@ -23,6 +23,12 @@ FUSED = {
     "elu_forward": {"alpha": 1.7},
     "sigmoid_forward": {},
     "tanh_forward": {},
+    "selu_forward": {},
+    "gelu_forward": {},
+    "gelu_tanh_forward": {},
+    "silu_forward": {},
+    "softplus_forward": {},
+    "mish_forward": {},
 }
 
 
@@ -129,7 +135,8 @@ def test_bias_and_activation_in_one_kernel(
     guarded["y"] = guarded["x"]  # as the recorder calls it: a dense layer adds its bias in place
     arrays = {name: place.array for name, place in guarded.items()}
     target.run_fused(OPS[activation], arrays, FUSED[activation])
-    assert_close(CASES[activation], "y", guarded["y"].read(), before, after)
+    of_activation = before | {"x": in_between}
+    assert_close(CASES[activation], "y", guarded["y"].read(), of_activation, after)
 
 
 def test_every_fused_kernel_is_tested() -> None:

@@ -4,7 +4,16 @@ Ops whose definition makes no temporary arrays run as they are. The others have 
 arrays, made once, when the op is bound.
 """
 
-from gradflow.backends.numpy_forms import activations, batches, dense, dropout, losses, optimizers
+from gradflow.backends.numpy_forms import activations, batches, dense, dropout, losses, optimizers, smooth
 from gradflow.backends.numpy_forms.registry import IMPLEMENTATIONS
 
-__all__ = ["IMPLEMENTATIONS", "activations", "batches", "dense", "dropout", "losses", "optimizers"]
+__all__ = [
+    "IMPLEMENTATIONS",
+    "activations",
+    "batches",
+    "dense",
+    "dropout",
+    "losses",
+    "optimizers",
+    "smooth",
+]

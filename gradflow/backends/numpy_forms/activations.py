@@ -8,6 +8,8 @@ from gradflow.backends.numpy_forms.registry import implements
 from gradflow.backends.reference import BoundCall
 from gradflow.ops import Array
 
+_SELU_SCALE, _SELU_DEPTH = 1.0507009873554804934, 1.7580993408473768599
+
 
 @implements("relu_backward")
 def _relu_backward(y: Array, d_y: Array, d_x: Array) -> BoundCall:
@@ -75,6 +77,35 @@ def _elu_backward(y: Array, d_y: Array, d_x: Array, alpha: float) -> BoundCall:
         if d_x is not d_y:
             np.copyto(d_x, d_y)
         np.multiply(d_x, slope, out=d_x, where=off)
+
+    return run
+
+
+@implements("selu_forward")
+def _selu_forward(x: Array, y: Array) -> BoundCall:
+    negative = np.empty_like(x)
+    off = np.empty(x.shape, np.bool_)
+
+    def run() -> None:
+        np.less_equal(x, 0, out=off)
+        np.expm1(x, out=negative, where=off)
+        np.multiply(negative, _SELU_DEPTH, out=negative)
+        np.multiply(x, _SELU_SCALE, out=y)
+        np.copyto(y, negative, where=off)
+
+    return run
+
+
+@implements("selu_backward")
+def _selu_backward(y: Array, d_y: Array, d_x: Array) -> BoundCall:
+    slope = np.empty_like(y)
+    off = np.empty(y.shape, np.bool_)
+
+    def run() -> None:
+        np.less_equal(y, 0, out=off)
+        np.copyto(slope, _SELU_SCALE)
+        np.add(y, _SELU_DEPTH, out=slope, where=off)
+        np.multiply(d_y, slope, out=d_x)
 
     return run
 

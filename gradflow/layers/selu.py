@@ -1,0 +1,36 @@
+"""The scaled exponential linear unit (Klambauer, Unterthiner, Mayr & Hochreiter, 2017)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradflow.layers.base import Activation
+from gradflow.ops import Array, op
+
+__all__ = ["SELU", "selu_backward", "selu_forward"]
+
+_SCALE = 1.0507009873554804934
+_DEPTH = 1.7580993408473768599  # scale alpha, with alpha = 1.6732632423543772848
+
+
+@op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),))
+def selu_forward(x: Array, y: Array) -> None:
+    """y = scale x where x > 0, else scale alpha (exp(x) - 1): equation 2 of the paper"""
+    y[...] = np.where(x <= 0, _DEPTH * np.expm1(x), _SCALE * x)
+
+
+@op(shapes="y, d_y, d_x: *shape", writes=("d_x",), in_place=(("d_y", "d_x"),))
+def selu_backward(y: Array, d_y: Array, d_x: Array) -> None:
+    """dL/dx = scale dL/dy where y > 0, else (y + scale alpha) dL/dy, since scale alpha exp(x) = y + scale alpha"""
+    d_x[...] = np.where(y <= 0, y + _DEPTH, _SCALE) * d_y
+
+
+class SELU(Activation):
+    """y = scale x where x > 0, else scale alpha (exp(x) - 1), for x of shape (batch, n).
+
+    scale = 1.0507 and alpha = 1.6733 are such that outputs of mean 0 and variance 1 stay so from layer to layer, if the
+    weights begin as N(0, 1 / n_in), which is what `Dense` takes in front of it ("lecun_normal").
+    """
+
+    forward_op, backward_op = selu_forward, selu_backward
+    preferred_initializer = "lecun_normal"

@@ -1,0 +1,97 @@
+"""Every activation: against PyTorch, and what it does at both ends of the number line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import gradflow as gf
+from gradflow.backends import get_backend
+from gradflow.layers import ACTIVATIONS, Activation
+from gradflow.ops import Eager
+
+# Each activation, PyTorch's, and where known the limits of y and dy/dx at minus and plus infinity.
+INF = np.inf
+CASES: dict[str, tuple[Callable[[], Activation], Callable[[Any], Any], tuple[float, float], tuple[float, float]]] = {
+    "elu": (gf.ELU, lambda f: f.elu, (-1, INF), (0, 1)),
+    "gelu": (gf.GELU, lambda f: f.gelu, (0, INF), (0, 1)),
+    "gelu by tanh": (
+        lambda: gf.GELU(approximate="tanh"), lambda f: lambda x: f.gelu(x, approximate="tanh"), (0, INF), (0, 1),
+    ),
+    "leaky_relu": (gf.LeakyReLU, lambda f: f.leaky_relu, (-INF, INF), (0.01, 1)),
+    "mish": (gf.Mish, lambda f: f.mish, (0, INF), (0, 1)),
+    "relu": (gf.ReLU, lambda f: f.relu, (0, INF), (0, 1)),
+    "selu": (gf.SELU, lambda f: f.selu, (-1.0507009873554805 * 1.6732632423543772, INF), (0, 1.0507009873554805)),
+    "sigmoid": (gf.Sigmoid, lambda f: f.sigmoid, (0, 1), (0, 0)),
+    "silu": (gf.SiLU, lambda f: f.silu, (0, INF), (0, 1)),
+    "softplus": (gf.Softplus, lambda f: lambda x: f.softplus(x, threshold=80), (0, INF), (0, 1)),
+    "tanh": (gf.Tanh, lambda f: f.tanh, (-1, 1), (0, 0)),
+}  # fmt: skip
+
+
+def test_every_elementwise_activation_has_a_case() -> None:
+    assert {name.split()[0] for name in CASES} == ACTIVATIONS.keys() - {"identity", "softmax"}
+
+
+def applied(layer: Activation, x: np.ndarray, backend_name: str) -> tuple[np.ndarray, np.ndarray]:
+    """y and dy/dx."""
+    backend = get_backend(backend_name)
+    x_there, ones = backend.from_host(x), backend.from_host(np.ones_like(x))
+    y, d_x = (backend.empty(x.shape, x.dtype) for _ in range(2))
+    ops = Eager(backend)
+    layer.forward(ops, x_there, y)
+    layer.backward(ops, x_there, y, ones, d_x)
+    return backend.to_host(y), backend.to_host(d_x)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 10.0, 1e4])
+@pytest.mark.parametrize("name", CASES)
+def test_value_and_derivative_match_pytorch(name: str, scale: float, dtype: str, backend_name: str) -> None:
+    import torch
+
+    make, torch_function, _, _ = CASES[name]
+    x = (np.random.default_rng(3).normal(size=(20, 50)) * scale).astype(dtype)
+    tensor = torch.tensor(x, requires_grad=True)
+    expected = torch_function(torch.nn.functional)(tensor)
+    expected.sum().backward()
+    y, d_x = applied(make(), x, backend_name)
+    # PyTorch's own forms lose the relative accuracy of small results: its 1 + tanh(v / 2) is rounded at the size of 1
+    # and multiplied by x dv/dx, up to 100 there.
+    epsilon = np.finfo(dtype).eps
+    assert_allclose(y, expected.detach().numpy(), rtol=8 * epsilon, atol=8 * epsilon)
+    assert_allclose(
+        d_x, tensor.grad.numpy(), rtol=16 * epsilon, atol=100 * epsilon if "by tanh" in name else 16 * epsilon
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", CASES)
+def test_infinity_gives_the_limit_and_nan_stays_nan(name: str, dtype: str, backend_name: str) -> None:
+    make, _, limits, slopes = CASES[name]
+    largest = np.finfo(dtype).max
+    x = np.array([[-INF, -largest, INF, largest / 2, np.nan]], dtype)
+    with np.errstate(all="ignore"):
+        y, d_x = applied(make(), x, backend_name)
+    assert_allclose(y[0, [0, 2]], np.array(limits, dtype), rtol=2 * np.finfo(dtype).eps)
+    assert_allclose(d_x[0, :4], np.repeat(np.array(slopes, dtype), 2), rtol=2 * np.finfo(dtype).eps)
+    finite = y[0, [1, 3]][np.isfinite(limits)]
+    assert_array_equal(finite, y[0, [0, 2]][np.isfinite(limits)])
+    assert np.isnan(y[0, 4])
+
+
+def test_gelu_refuses_an_unknown_form() -> None:
+    with pytest.raises(gf.DataError, match=r"unknown approximation of GELU 'tan'\. Did you mean 'tanh'"):
+        gf.GELU(approximate="tan")
+
+
+def test_gelu_is_copied_and_saved_with_its_form(tmp_path: Any) -> None:
+    network = gf.Sequential([gf.Dense(3, 4), gf.GELU(approximate="tanh"), gf.Dense(4, 2)], backend="numpy")
+    gf.save(network, tmp_path / "gelu.safetensors")
+    for twin in (network.copy(), gf.load(tmp_path / "gelu.safetensors", backend="numpy")):
+        assert repr(twin.layers[1]) == "GELU(approximate='tanh')"

@@ -57,3 +57,11 @@ def positive_integer(name: str, value: Any) -> int:
     if value < 1:
         raise DataError(f"{name} must be at least 1, got {value!r}")
     return int(value)
+
+
+def positive_share(name: str, value: Any) -> float:
+    """A number above 0, at most 1."""
+    number = _number(name, value, "number above 0, at most 1")
+    if not 0 < number <= 1:
+        raise DataError(f"{name} must be above 0 and at most 1, got {value!r}")
+    return number

@@ -14,8 +14,16 @@
      gf_row_sum(v), gf_row_max(v)            combine what the lanes of a row found (C: one lane)
      GF_ONCE_PER_ROW                         what one lane does for its row
      GF_BLOCKS(first, n, width)              the first of every `width` of n items (C only)
+     GF_STRIPES(first, columns)              each stripe of neighbouring columns once: by a block on a GPU;
+                                             `first` is the first column of those that a thread takes care of
+     GF_STRIPE                               how many columns these are at most (CUDA: one)
+     GF_STRIPE_ROWS(row, rows)               the rows: shared out over the warps of the block
+     GF_STRIPE_COLUMNS(j, first, columns)    the thread's columns, first + j
+     gf_stripe_sum(sums)                     add up what the warps found, into the sums of each (C: one warp)
+     GF_ONCE_PER_STRIPE                      what one warp does for the stripe
 
-   A kernel holds exactly one GF_FOR, GF_ROWS or GF_BLOCKS, whose second argument is the size of its range.
+   A kernel holds exactly one GF_FOR, GF_ROWS, GF_BLOCKS or GF_STRIPES, whose second argument is the size of
+   its range.
    Its argument names are those of the op it implements; `n` is the number of elements of its first array,
    `rows` and `columns` its shape. */
 
@@ -55,7 +63,8 @@ GF_FUNCTION real gf_clamp(real x, real limit) { return x > limit ? limit : x < -
 
 #ifdef __CUDACC__
 
-#define GF_KERNEL(name, ...) extern "C" __global__ void name(__VA_ARGS__)
+/* Blocks have up to 1024 threads, and the registers must do for these. */
+#define GF_KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(1024) name(__VA_ARGS__)
 
 #define GF_THREAD ((gf_index)blockIdx.x * blockDim.x + threadIdx.x)
 #define GF_THREADS ((gf_index)gridDim.x * blockDim.x)
@@ -86,6 +95,30 @@ GF_FUNCTION gf_index gf_row_min_index(gf_index value) {
   return value;
 }
 
+/* A block takes 32 columns, one for each lane, so that a warp reads neighbouring ones, and each of its 32 warps
+   every 32nd row. */
+#define GF_STRIPE 1
+#define GF_STRIPES(first, columns)                                                                  \
+  for (gf_index first = blockIdx.x * (gf_index)32 + threadIdx.x % 32;                               \
+       first - threadIdx.x % 32 < (columns); first += gridDim.x * (gf_index)32)
+#define GF_STRIPE_ROWS(row, rows) for (gf_index row = threadIdx.x / 32; row < (rows); row += 32)
+#define GF_STRIPE_COLUMNS(j, first, columns) for (gf_index j = 0; j < ((first) < (columns)); j++)
+#define GF_ONCE_PER_STRIPE if (threadIdx.x < 32)
+
+/* The warps' sums of each column, added in a fixed order by one warp and handed back to all. */
+GF_FUNCTION void gf_stripe_sum(accumulator *sums) {
+  __shared__ accumulator partials[32][33];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  partials[warp][lane] = *sums;
+  __syncthreads();
+  const accumulator sum = gf_row_sum(partials[lane][warp]); /* of column `warp` */
+  __syncthreads();
+  if (lane == 0) partials[0][warp] = sum;
+  __syncthreads();
+  *sums = partials[0][lane];
+  __syncthreads();
+}
+
 #define gf_multiply_high(a, b) __umulhi(a, b)
 #define gf_atomic_min(address, value) atomicMin(address, value)
 
@@ -102,7 +135,15 @@ GF_FUNCTION gf_index gf_row_min_index(gf_index value) {
 #define GF_COLUMNS(j, columns) _Pragma("GCC ivdep") for (gf_index j = 0; j < (columns); j++)
 #define GF_BLOCKS(first, n, width) (void)(n); for (gf_index first = begin; first < end; first += width)
 #define GF_ONCE_PER_ROW
+#define GF_STRIPE 64
+#define GF_STRIPES(first, columns) \
+  (void)(columns); for (gf_index first = begin; first < end; first += GF_STRIPE)
+#define GF_STRIPE_ROWS(row, rows) for (gf_index row = 0; row < (rows); row++)
+#define GF_STRIPE_COLUMNS(j, first, columns) \
+  _Pragma("GCC ivdep") for (gf_index j = 0; j < (end - first < GF_STRIPE ? end - first : GF_STRIPE); j++)
+#define GF_ONCE_PER_STRIPE
 
+#define gf_stripe_sum(sums) (void)(sums)
 #define gf_row_sum(value) (value)
 #define gf_row_max(value) (value)
 #define gf_row_min_index(value) (value)

@@ -173,6 +173,8 @@ class CupyBackend(ReferenceBackend):
         items = next((sizes[name] for name in ("rows", "n") if name in names), 1)
         work = 32 * items if "rows" in names else items
         blocks, threads = min(-(-work // _THREADS), self._most_blocks), _THREADS
+        if kernel.loop == "STRIPES":
+            blocks, threads = -(-sizes["columns"] // 32), 1024
         if name in _LAUNCHES:
             blocks, threads = _LAUNCHES[name](sizes)
         if blocks == 0:

@@ -62,11 +62,13 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel: the op it implements, the file it stands in, its arguments, and the size of its range in C."""
+    """A kernel: the op it implements, the file it stands in, its arguments, the word of its loop, such as "ROWS", and
+    the size of its range in C."""
 
     name: str
     file: Path
     parameters: tuple[Parameter, ...]
+    loop: str
     items: str
 
 
@@ -99,7 +101,7 @@ def kernels(language: Language) -> dict[str, Kernel]:
         for name, parameters, body in re.findall(
             r"^GF_KERNEL\((\w+),\s*([^)]*)\) \{(.*?)^\}", path.read_text(), flags=re.MULTILINE | re.DOTALL
         ):
-            found[name] = Kernel(name, path, tuple(map(_parse_parameter, parameters.split(","))), _range_size(body))
+            found[name] = Kernel(name, path, tuple(map(_parse_parameter, parameters.split(","))), *_loop(body))
     return found
 
 
@@ -110,10 +112,10 @@ def _parse_parameter(declaration: str) -> Parameter:
     return Parameter(name, c_type, bool(star))
 
 
-def _range_size(body: str) -> str:
-    """The second argument of the kernel's GF_FOR, GF_ROWS or GF_BLOCKS; for a CUDA form of its own, none."""
-    match = re.search(r"GF_(?:FOR|ROWS|BLOCKS)\(\w+, ((?:[^(),]|\([^()]*\))+)", body)
-    return match[1] if match else ""
+def _loop(body: str) -> tuple[str, str]:
+    """The word of the kernel's GF_FOR, GF_ROWS, ..., and its second argument; for a CUDA form of its own, nothing."""
+    match = re.search(r"GF_(FOR|ROWS|BLOCKS|STRIPES)\(\w+, ((?:[^(),]|\([^()]*\))+)", body)
+    return (match[1], match[2]) if match else ("", "")
 
 
 def _with_headers(path: Path, included: set[str]) -> str:

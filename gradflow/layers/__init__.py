@@ -1,6 +1,7 @@
 """The layers, one small file for each kind: parameters, forward, backward and their formulas on one screen."""
 
-from gradflow.layers.base import LAYERS, Activation, Layer, ParameterSpec
+from gradflow.layers.base import LAYERS, Activation, BufferSpec, Layer, ParameterSpec
+from gradflow.layers.batch_norm import BatchNorm
 from gradflow.layers.dense import Dense
 from gradflow.layers.dropout import Dropout
 from gradflow.layers.elu import ELU
@@ -23,6 +24,8 @@ __all__ = [
     "LAYERS",
     "SELU",
     "Activation",
+    "BatchNorm",
+    "BufferSpec",
     "Dense",
     "Dropout",
     "Identity",

@@ -42,6 +42,8 @@ _ITEMS = {
 
 def items(kernel: Kernel, sizes: Mapping[str, int]) -> int:
     """How many items the whole range of a kernel has."""
+    if kernel.loop == "STRIPES":
+        return sizes["columns"]
     if kernel.name in _ITEMS:
         return _ITEMS[kernel.name](sizes)
     by_rows = any(parameter.name == "rows" for parameter in kernel.parameters)

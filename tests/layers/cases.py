@@ -29,6 +29,7 @@ class LayerCase:
 
 
 LAYER_CASES = {
+    "BatchNorm": LayerCase(lambda: gf.BatchNorm(WIDTH, momentum=0.3, epsilon=0.1)),
     "Dense": LayerCase(lambda: gf.Dense(WIDTH, WIDTH)),
     "Dense without bias": LayerCase(lambda: gf.Dense(WIDTH, WIDTH, bias=False)),
     "Dropout": LayerCase(lambda: gf.Dropout(0.4)),

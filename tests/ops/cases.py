@@ -251,6 +251,72 @@ def _column_sum(draw: Draw) -> dict[str, Any]:
     return {"x": draw.reals(draw.rows, draw.columns, room=4 * draw.rows + 1), "sums": draw.blank(draw.columns)}
 
 
+def _batch_norm_forward(draw: Draw, *, momentum: float, epsilon: float) -> dict[str, Any]:
+    x = draw.reals(draw.rows, draw.columns, room=16 * draw.rows + 1, power=2)
+    return {
+        "x": x,
+        "gamma": draw.random.normal(size=draw.columns).astype(draw.dtype),
+        "beta": draw.random.normal(size=draw.columns).astype(draw.dtype),
+        "mean": draw.blank(draw.columns),
+        "variance": draw.blank(draw.columns),
+        "running_mean": draw.random.normal(size=draw.columns).astype(draw.dtype),
+        "running_variance": draw.random.exponential(size=draw.columns).astype(draw.dtype),
+        "y": draw.like(x),
+        "momentum": momentum,
+        "epsilon": epsilon,
+    }
+
+
+def _normalize_columns(draw: Draw, *, epsilon: float) -> dict[str, Any]:
+    arguments = _batch_norm_forward(draw, momentum=0.5, epsilon=epsilon)
+    given = {"mean": arguments["running_mean"], "variance": arguments["running_variance"]}
+    names = ("x", "gamma", "beta", "mean", "variance", "y", "epsilon")
+    return {name: given.get(name, arguments[name]) for name in names}
+
+
+def _normalized_terms(arguments: Mapping[str, Any], mean: Array, variance: Array) -> Array:
+    scale = abs(arguments["gamma"]) / np.sqrt(variance.astype(np.float64) + arguments["epsilon"])
+    return scale * (abs(arguments["x"].astype(np.float64)) + abs(mean)) + abs(arguments["beta"])
+
+
+def _batch_norm_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    x, momentum = abs(before["x"].astype(np.float64)), before["momentum"]
+    mean, square = x.mean(axis=0), np.square(x + x.mean(axis=0)).mean(axis=0)
+    return {
+        "mean": mean,
+        "variance": square,
+        "running_mean": (1 - momentum) * abs(before["running_mean"]) + momentum * mean,
+        "running_variance": (1 - momentum) * before["running_variance"] + 2 * momentum * square,
+        "y": _normalized_terms(before, mean, after["variance"]),
+    }
+
+
+def _batch_norm_backward(draw: Draw, *, is_fixed: bool, needs_d_x: bool = True) -> dict[str, Any]:
+    room = 64 * draw.rows * draw.columns + 1
+    x, d_y = (draw.reals(draw.rows, draw.columns, room=room, power=4) for _ in range(2))
+    return {
+        "x": x,
+        "gamma": draw.random.normal(size=draw.columns).astype(draw.dtype),
+        "mean": draw.random.normal(size=draw.columns).astype(draw.dtype),
+        "variance": draw.random.exponential(size=draw.columns).astype(draw.dtype),
+        "d_y": d_y,
+        "d_gamma": draw.blank(draw.columns),
+        "d_beta": draw.blank(draw.columns),
+        "d_x": draw.like(x) if needs_d_x else None,
+        "epsilon": 0.01,
+        "share": 0.0 if is_fixed else 1 / max(draw.rows, 1),
+    }
+
+
+def _batch_norm_backward_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    x, d_y = before["x"].astype(np.float64), abs(before["d_y"].astype(np.float64))
+    inverse = 1 / np.sqrt(before["variance"].astype(np.float64) + before["epsilon"])
+    normalized = abs(x - before["mean"]) * inverse
+    d_gamma, d_beta = (d_y * normalized).sum(axis=0), d_y.sum(axis=0)
+    d_x = abs(before["gamma"]) * inverse * (d_y + before["share"] * (d_beta + normalized * d_gamma))
+    return {"d_gamma": d_gamma, "d_beta": d_beta, "d_x": d_x}
+
+
 def _copy(draw: Draw) -> dict[str, Any]:
     x = draw.reals(draw.rows, draw.columns)
     return {"x": x, "y": draw.like(x)}
@@ -515,6 +581,7 @@ def _advance(draw: Draw, *, batch_size: int, position: int) -> dict[str, Any]:
 
 
 GATHERS = ({"labels": True, "position": 0}, {"labels": False, "position": 5})
+COLUMN_SUMS = "float64 sums in any order; a few roundings to the dtype"
 CHUNKS = ({"chunk": 1024}, {"chunk": 16})
 NO_VALUES = dict.fromkeys(VALUES[1:], "its results do not come from real values")
 NO_SHAPES = {kind: "the clock has one shape" for kind in SHAPES if kind not in ("one", "misaligned")}
@@ -565,10 +632,33 @@ CASES: dict[str, Case] = {
         without={"empty": NO_ROWS},
     ),
     "add_bias": Case(_add_bias, 0, EXACT),
+    "normalize_columns": Case(
+        _normalize_columns,
+        6,
+        PRODUCTS,
+        variants=({"epsilon": 1e-5}, {"epsilon": 0.1}),
+        magnitude=lambda before, after: {"y": _normalized_terms(before, before["mean"], before["variance"])},
+    ),
+    "batch_norm_forward": Case(
+        _batch_norm_forward,
+        32,
+        COLUMN_SUMS,
+        variants=({"momentum": 0.1, "epsilon": 1e-5}, {"momentum": 1.0, "epsilon": 0.1}),
+        magnitude=_batch_norm_terms,
+        without={"empty": NO_ROWS, "one": "one row has no variance: the layer takes its running statistics"},
+    ),
+    "batch_norm_backward": Case(
+        _batch_norm_backward,
+        32,
+        COLUMN_SUMS,
+        variants=({"is_fixed": False, "needs_d_x": False}, {"is_fixed": False}, {"is_fixed": True}),
+        magnitude=_batch_norm_backward_terms,
+        without={"empty": NO_ROWS},
+    ),
     "column_sum": Case(
         _column_sum,
         32,
-        "float64 sums in any order; a last rounding to the dtype",
+        COLUMN_SUMS,
         magnitude=lambda before, after: {"sums": abs(before["x"].astype(np.float64)).sum(axis=0)},
     ),
     "chunk_sums": Case(_chunk_sums, 32, "float64 sums in any order", variants=CHUNKS, magnitude=_chunk_sums_terms),

@@ -106,6 +106,8 @@ def test_definition(target: BackendTarget | CTarget, op: str, shape: str, values
             else:
                 np.testing.assert_array_equal(actual[name], array, f"{name} is not among the op's writes")
         for pair in OPS[op].in_place:
+            if not set(pair) <= arrays_of(before).keys():
+                continue  # one of the two is None here
             in_place = result(target, OPS[op], before, shape, same=pair)
             for name in OPS[op].writes:
                 np.testing.assert_array_equal(in_place[name], actual[name], f"{name} with {pair} one array")

@@ -4,7 +4,16 @@ Ops whose definition makes no temporary arrays run as they are. The others have 
 arrays, made once, when the op is bound.
 """
 
-from gradflow.backends.numpy_forms import activations, batches, dense, dropout, losses, optimizers, smooth
+from gradflow.backends.numpy_forms import (
+    activations,
+    batches,
+    dense,
+    dropout,
+    losses,
+    normalization,
+    optimizers,
+    smooth,
+)
 from gradflow.backends.numpy_forms.registry import IMPLEMENTATIONS
 
 __all__ = [
@@ -14,6 +23,7 @@ __all__ = [
     "dense",
     "dropout",
     "losses",
+    "normalization",
     "optimizers",
     "smooth",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,24 @@ def test_launches_per_step_are_at_most_those_planned(simgpu: Any, depth: int) ->
     assert products == 3 * depth - 1
     # Bias and activation are one kernel, then activation backward and bias gradient; gather, loss, update, clock.
     assert launches == depth + (depth - 1) + depth + 4
+
+
+PER_STEP: dict[str, tuple[Callable[[], list[gf.Layer]], int]] = {
+    "BatchNorm": (lambda: [gf.BatchNorm(8)], 2),
+}
+
+
+@pytest.mark.parametrize("name", PER_STEP)
+def test_launches_per_step_of_a_layer(simgpu: Any, name: str) -> None:
+    def per_step(between: Callable[[], list[gf.Layer]]) -> int:
+        one, two = (
+            fitted(simgpu, gf.Sequential([gf.Dense(6, 8), *between(), gf.Dense(8, 3)], backend="cupy"), rows)
+            for rows in (32, 48)
+        )
+        return two.epochs[1]["launched"] - one.epochs[1]["launched"]
+
+    make, planned = PER_STEP[name]
+    assert per_step(make) - per_step(list) == planned
 
 
 def test_cupy_in_gives_cupy_out() -> None:

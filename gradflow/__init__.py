@@ -17,6 +17,7 @@ from gradflow.errors import (
     GradflowError,
     SlowPathWarning,
 )
+from gradflow.flow import learning_rate_range_test
 from gradflow.layers import (
     ELU,
     GELU,
@@ -39,6 +40,14 @@ from gradflow.layers import (
 from gradflow.losses import BinaryCrossEntropy, HalfSquaredError, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from gradflow.network import MLP, Sequential
 from gradflow.optimizers import SGD, Adam, AdamW, GradientDescent, Optimizer
+from gradflow.schedules import (
+    CosineSchedule,
+    ExponentialSchedule,
+    OneCycleSchedule,
+    PlateauSchedule,
+    Schedule,
+    StepSchedule,
+)
 from gradflow.storage import load, save
 from gradflow.training import Callback, EarlyStopping, History, Trainer, check_gradients
 from gradflow.version import __version__
@@ -56,12 +65,14 @@ __all__ = [
     "BatchNorm",
     "BinaryCrossEntropy",
     "Callback",
+    "CosineSchedule",
     "DataError",
     "Dense",
     "DeviceLostError",
     "DivergedError",
     "Dropout",
     "EarlyStopping",
+    "ExponentialSchedule",
     "FileFormatError",
     "GradflowError",
     "GradientDescent",
@@ -73,8 +84,11 @@ __all__ = [
     "Loss",
     "MeanSquaredError",
     "Mish",
+    "OneCycleSchedule",
     "Optimizer",
+    "PlateauSchedule",
     "ReLU",
+    "Schedule",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -82,12 +96,14 @@ __all__ = [
     "Softmax",
     "SoftmaxCrossEntropy",
     "Softplus",
+    "StepSchedule",
     "Tanh",
     "Trainer",
     "__version__",
     "check_gradients",
     "data",
     "flow",
+    "learning_rate_range_test",
     "load",
     "save",
 ]

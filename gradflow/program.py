@@ -57,6 +57,15 @@ class Recorder:
             eager: Executor = Eager(self.backend)
             self._segments.append(lambda: method(eager, *args))
 
+    def extend(self, other: Recorder) -> None:
+        """Append the calls that another recorder has kept."""
+        for segment in other._segments:
+            if isinstance(segment, list):
+                for op, arguments in segment:
+                    self(op, **arguments)
+            else:
+                self._segments.append(segment)
+
     def program(self, steps_per_launch: int = 1) -> Program:
         """The calls so far, bound. Neighbours may be bound as one call, but not across a recorded method."""
         bound: list[BoundCall] = []

@@ -1,15 +1,32 @@
 #include "gradflow.h"
 #include "clock.h"
+#include "update.h"
 /* The end of a step: the clock moves on by one step and one batch; behind the last row of the epoch the next
-   epoch begins. */
+   epoch begins. With a schedule the learning rate of the next step takes its place too: step s, counted from 0,
+   has rates[s mod steps], where `rates` holds those of the present epoch.
+   Between the parts of a batch that is worked off in several, the position alone moves. */
+
+GF_FUNCTION void gf_advance(gf_index *clock, gf_index batch_size, gf_index epoch_rows) {
+  clock[GF_STEP] += 1;
+  clock[GF_POSITION] += batch_size;
+  if (clock[GF_POSITION] >= epoch_rows) {
+    clock[GF_POSITION] = 0;
+    clock[GF_EPOCH] += 1;
+  }
+}
 
 GF_KERNEL(advance, gf_index *clock, gf_index batch_size, gf_index epoch_rows) {
+  GF_FOR(i, 1) gf_advance(clock, batch_size, epoch_rows);
+}
+
+GF_KERNEL(advance_scheduled, gf_index *clock, const double *rates, double *hyper, gf_index batch_size,
+          gf_index epoch_rows, gf_index steps) {
   GF_FOR(i, 1) {
-    clock[GF_STEP] += 1;
-    clock[GF_POSITION] += batch_size;
-    if (clock[GF_POSITION] >= epoch_rows) {
-      clock[GF_POSITION] = 0;
-      clock[GF_EPOCH] += 1;
-    }
+    hyper[GF_LEARNING_RATE] = rates[clock[GF_STEP] % steps];
+    gf_advance(clock, batch_size, epoch_rows);
   }
+}
+
+GF_KERNEL(advance_part, gf_index *clock, gf_index part_rows) {
+  GF_FOR(i, 1) clock[GF_POSITION] += part_rows;
 }

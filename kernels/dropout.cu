@@ -2,15 +2,15 @@
 #include "clock.h"
 #include "philox.h"
 /* Inverted dropout (Srivastava et al., 2014): y = scale x with probability 1 - rate, else 0, where
-   scale = 1 / (1 - rate). Element i is kept where word i of Philox for (seed, stream, step, epoch) is at least
-   threshold = rate 2^32. The derivative is the same map, dL/dx = scale dL/dy where kept, so that the backward
+   scale = 1 / (1 - rate). Element i is kept where word i of Philox for (seed, stream, position, epoch) is at
+   least threshold = rate 2^32; the batch's position in the epoch gives each part of a step words of its own. The derivative is the same map, dL/dx = scale dL/dy where kept, so that the backward
    pass calls the same kernel on dL/dy and no mask is stored. */
 
 GF_KERNEL(dropout, const real *x, real *y, const gf_index *clock, gf_word threshold, real scale,
           gf_long_word seed, gf_word stream, gf_index n) {
-  const gf_long_word step = (gf_long_word)clock[GF_EPOCH] << 32 | (gf_word)clock[GF_STEP];
+  const gf_long_word batch = (gf_long_word)clock[GF_EPOCH] << 32 | (gf_word)clock[GF_POSITION];
   GF_FOR(block, (n + 3) / 4) {
-    const gf_words words = gf_philox((gf_word)block, stream, step, seed);
+    const gf_words words = gf_philox((gf_word)block, stream, batch, seed);
     for (int lane = 0; lane < 4; lane++) {
       const gf_index i = 4 * block + lane;
       if (i < n) y[i] = words.word[lane] >= threshold ? scale * x[i] : 0;

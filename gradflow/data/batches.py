@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gradflow.ops import EPOCH, POSITION, Array, op
+from gradflow.ops import EPOCH, POSITION, STEP, Array, op
 from gradflow.random import shuffled_rows
 
-__all__ = ["advance", "gather_batch", "gather_shuffled_batch"]
+__all__ = ["advance", "advance_part", "advance_scheduled", "gather_batch", "gather_shuffled_batch"]
 
 
 def _words(array: Array) -> int:
@@ -58,3 +58,20 @@ def advance(clock: Array, batch_size: int, epoch_rows: int) -> None:
     step, epoch, position, _ = clock
     ended = position + batch_size >= epoch_rows
     clock[:3] = step + 1, epoch + ended, 0 if ended else position + batch_size
+
+
+@op(
+    shapes="clock: 4; rates: steps; hyper: *any",
+    writes=("clock", "hyper"),
+    sizes=lambda arguments: {"steps": len(arguments["rates"])},
+)
+def advance_scheduled(clock: Array, rates: Array, hyper: Array, batch_size: int, epoch_rows: int) -> None:
+    """The same, and hyper_0 = rates_s for the next step s, counted from 0 within the epoch"""
+    hyper[0] = rates[clock[STEP] % len(rates)]
+    advance.reference(clock, batch_size, epoch_rows)
+
+
+@op(shapes="clock: 4", writes=("clock",), sizes=lambda arguments: {})
+def advance_part(clock: Array, part_rows: int) -> None:
+    """position += part_rows: the next part of the same step's batch"""
+    clock[POSITION] += part_rows

@@ -2,12 +2,15 @@
 
 from gradflow.flow.gradients import gradient_norms
 from gradflow.flow.plots import plot_curves, plot_gradient_norms
+from gradflow.flow.range_test import RangeTest, learning_rate_range_test
 from gradflow.flow.units import dead_units, layer_outputs, saturated_units
 
 __all__ = [
+    "RangeTest",
     "dead_units",
     "gradient_norms",
     "layer_outputs",
+    "learning_rate_range_test",
     "plot_curves",
     "plot_gradient_norms",
     "saturated_units",

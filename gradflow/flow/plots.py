@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_curves", "plot_gradient_norms"]
+__all__ = ["empty_figure", "plot_curves", "plot_gradient_norms"]
 
 # Okabe & Ito (2008): eight colours that people with any common kind of colour vision can tell apart; no yellow here.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -32,7 +32,7 @@ def plot_curves(histories: Mapping[str, History], name: str = "loss", *, logarit
     """
     if not isinstance(histories, Mapping) or not histories:
         raise DataError(f"histories must be a dict of labels and histories, at least one, got {histories!r}")
-    figure, axes = _figure()
+    figure, axes = empty_figure()
     for place, (label, history) in enumerate(histories.items()):
         colour = _COLOURS[place % len(_COLOURS)]
         epochs = range(1, len(history[name]) + 1)
@@ -57,7 +57,7 @@ def plot_gradient_norms(norms: Mapping[str, Mapping[str, float]]) -> Figure:
     """
     if not isinstance(norms, Mapping) or not norms:
         raise DataError(f"norms must be a dict of labels and gradient norms, at least one, got {norms!r}")
-    figure, axes = _figure()
+    figure, axes = empty_figure()
     most_layers = 0
     for place, (label, by_name) in enumerate(norms.items()):
         weights = [norm for name, norm in by_name.items() if name.endswith(".weight")]
@@ -69,7 +69,7 @@ def plot_gradient_norms(norms: Mapping[str, Mapping[str, float]]) -> Figure:
     return figure
 
 
-def _figure() -> tuple[Figure, Axes]:
+def empty_figure() -> tuple[Figure, Axes]:
     """An empty figure that belongs to no window."""
     try:
         from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradflow.arguments import fraction
 from gradflow.layers.base import Layer
-from gradflow.ops import EPOCH, STEP, Array, Executor, op
+from gradflow.ops import EPOCH, POSITION, Array, Executor, op
 from gradflow.random import DROPOUT_STREAM, philox
 
 __all__ = ["Dropout", "dropout"]
@@ -16,9 +16,9 @@ __all__ = ["Dropout", "dropout"]
 
 @op(shapes="x, y: *shape; clock: 4", writes=("y",), in_place=(("x", "y"),))
 def dropout(x: Array, y: Array, clock: Array, threshold: int, scale: float, seed: int, stream: int) -> None:
-    """y_i = scale x_i where word i of Philox for (seed, stream, step, epoch) is at least threshold, else 0"""
-    step = int(clock[EPOCH]) << 32 | int(clock[STEP]) & 0xFFFFFFFF
-    words = philox(x.size, seed=seed, stream=stream, step=step).reshape(x.shape)
+    """y_i = scale x_i where word i of Philox for (seed, stream, position, epoch) is at least threshold, else 0"""
+    batch = int(clock[EPOCH]) << 32 | int(clock[POSITION]) & 0xFFFFFFFF
+    words = philox(x.size, seed=seed, stream=stream, step=batch).reshape(x.shape)
     y[...] = np.where(words >= threshold, scale * x, 0)
 
 
@@ -26,7 +26,8 @@ class Dropout(Layer):
     """In training each element of x (batch, n) becomes 0 with probability ``rate``, else x / (1 - rate).
 
     The derivative is the same map: dL/dx = dL/dy / (1 - rate) where kept, else 0. The mask is computed again in the
-    backward pass from (seed, layer, step) and never stored. At prediction the layer is left out.
+    backward pass from (seed, layer, epoch, first row of the batch) and never stored. At prediction the layer is left
+    out.
 
     Args:
         rate: the probability of dropping an element, at least 0 and below 1.

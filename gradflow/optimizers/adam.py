@@ -10,6 +10,7 @@ import numpy as np
 from gradflow.arguments import fraction, non_negative, positive
 from gradflow.ops import STEP, Array, Op, has_diverged, op
 from gradflow.optimizers.base import Optimizer, penalised
+from gradflow.schedules import LearningRate
 
 __all__ = ["Adam", "AdamW", "adam", "adamw"]
 
@@ -69,7 +70,7 @@ class Adam(Optimizer):
     epsilon stands outside the root, after the correction, as in the paper's algorithm 1 and in PyTorch.
 
     Args:
-        learning_rate: the step size, above 0.
+        learning_rate: the step size: a number above 0, a schedule, or a function of the time in epochs.
         beta1: the share of m that is kept, at least 0 and below 1.
         beta2: the share of v that is kept, at least 0 and below 1.
         epsilon: keeps the quotient finite, above 0.
@@ -80,7 +81,7 @@ class Adam(Optimizer):
     state = ("first_moment", "second_moment")
 
     def __init__(
-        self, learning_rate: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
+        self, learning_rate: LearningRate = 1e-3, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
     ) -> None:
         super().__init__(learning_rate)
         self.beta1 = fraction("beta1", beta1)
@@ -106,7 +107,7 @@ class AdamW(Adam):
     scaled by the learning rate, PyTorch's variant, and leaves biases alone.
 
     Args:
-        learning_rate: the step size, above 0.
+        learning_rate: the step size: a number above 0, a schedule, or a function of the time in epochs.
         beta1: the share of m that is kept, at least 0 and below 1.
         beta2: the share of v that is kept, at least 0 and below 1.
         epsilon: keeps the quotient finite, above 0.
@@ -117,7 +118,7 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        learning_rate: float = 1e-3,
+        learning_rate: LearningRate = 1e-3,
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,

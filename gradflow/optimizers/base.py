@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from gradflow.arguments import positive
 from gradflow.errors import GradflowError
 from gradflow.ops import Array, Executor, Op
+from gradflow.schedules import ConstantSchedule, LearningRate, Schedule, get_schedule
 
 __all__ = ["OPTIMIZERS", "Optimizer", "penalised"]
 
@@ -29,7 +29,10 @@ class Optimizer:
     <state vectors>, hyper, gradient_scale, clock, n_decayed``, and the `hyper` values behind learning rate and l2.
 
     Args:
-        learning_rate: the step size, above 0.
+        learning_rate: the step size: a number above 0, a schedule, or a function of the time in epochs.
+
+    Attributes:
+        schedule: the learning rate over time; of a plain number, a constant one.
     """
 
     name: ClassVar[str]
@@ -37,8 +40,13 @@ class Optimizer:
     """What `get_optimizer` takes for a name alone."""
     state: tuple[str, ...] = ()
 
-    def __init__(self, learning_rate: float) -> None:
-        self.learning_rate = positive("learning_rate", learning_rate)
+    def __init__(self, learning_rate: LearningRate) -> None:
+        self.schedule = get_schedule(learning_rate)
+
+    @property
+    def learning_rate(self) -> float | Schedule:
+        """The step size, or the schedule that gives it."""
+        return self.schedule.learning_rate if isinstance(self.schedule, ConstantSchedule) else self.schedule
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -8,6 +8,7 @@ from gradflow.arguments import fraction
 from gradflow.errors import DataError
 from gradflow.ops import Array, Op, has_diverged, op
 from gradflow.optimizers.base import Optimizer, penalised
+from gradflow.schedules import LearningRate
 
 __all__ = ["SGD", "GradientDescent", "gradient_descent", "momentum", "nesterov"]
 
@@ -78,14 +79,14 @@ class SGD(Optimizer):
     variant: the velocity begins at zero, and neither dampening nor the learning rate enters it.
 
     Args:
-        learning_rate: the step size, above 0.
+        learning_rate: the step size: a number above 0, a schedule, or a function of the time in epochs.
         momentum: the share of the velocity that is kept, at least 0 and below 1.
         nesterov: look ahead along the velocity; needs momentum above 0.
     """
 
     name = "sgd"
 
-    def __init__(self, learning_rate: float, momentum: float = 0.0, nesterov: bool = False) -> None:
+    def __init__(self, learning_rate: LearningRate, momentum: float = 0.0, nesterov: bool = False) -> None:
         super().__init__(learning_rate)
         self.momentum = fraction("momentum", momentum)
         self.nesterov = bool(nesterov)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from gradflow.arguments import non_negative, positive_integer
+from gradflow.direction import larger_is_better
 from gradflow.errors import DataError
 
 __all__ = ["CONVERGENCE_EPOCHS", "BestValue", "EarlyStopping"]
@@ -19,7 +20,7 @@ class EarlyStopping:
     These are the weights at its end for a value on validation data, and those that it began with for a training value,
     which is measured while the epoch runs.
 
-    Values whose name ends in "accuracy" are better when larger, all others when smaller.
+    Accuracies, and the other scores that say so, are better when larger; losses and errors when smaller.
 
     Args:
         monitor: the value to watch, a name in the history.
@@ -54,7 +55,7 @@ class BestValue:
         self.name = name
         self.epoch = 0
         self.epochs_since = 0
-        self._sign = -1 if name.endswith("accuracy") else 1
+        self._sign = -1 if larger_is_better(name) else 1
         self._min_delta = min_delta
         self._best = math.inf
 

@@ -58,6 +58,7 @@ class DataPass:
         sums: Array,
         steps_per_launch: int = 1,
     ) -> None:
+        self.results = results
         self._batches = batches
         self.full_batches, rest = divmod(rows, batch_size)
         self._steps_per_launch = min(steps_per_launch, self.full_batches)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from gradflow.data.arrays import Arrays, is_memory_mapped
-from gradflow.data.batches import advance
+from gradflow.data.batches import advance, advance_part
 from gradflow.data.sources import Block, Converted, Source
 from gradflow.data.validation import as_array, feature_matrix, features, finite
 from gradflow.errors import DataError
@@ -16,14 +13,13 @@ from gradflow.layers import Layer
 from gradflow.layers.stack import record_backward, record_forward, record_inference
 from gradflow.losses import Loss
 from gradflow.network import Sequential
-from gradflow.ops import Array, Executor
-from gradflow.optimizers import Optimizer
-from gradflow.optimizers.clipping import GradientClipping
+from gradflow.ops import Array
 from gradflow.program import Recorder
 from gradflow.status import RunStatus
 from gradflow.training.data_set import DataSet, PassData
 from gradflow.training.passes import DataPass, RowResults
 from gradflow.training.streaming import StreamedData
+from gradflow.training.update import Objective, Update
 
 __all__ = [
     "Objective",
@@ -36,18 +32,6 @@ __all__ = [
 ]
 
 _EVALUATION_ROWS = 4096
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What is minimised: the loss of the outputs of these layers, with a penalty, by this optimizer."""
-
-    network: Sequential
-    layers: list[Layer]
-    loss: Loss
-    optimizer: Optimizer
-    l2: float
-    clip_norm: float | None
 
 
 def layers_in_front_of(loss: Loss, network: Sequential) -> list[Layer]:
@@ -118,18 +102,38 @@ def pass_data(network: Sequential, loss: Loss, x: Any, y: Any, *, kind: str = ""
 
 
 def training_pass(
-    objective: Objective, data: PassData, *, rows: int, batch_size: int, shuffle: bool, steps_per_launch: int = 1
+    objective: Objective,
+    data: PassData,
+    *,
+    rows: int,
+    batch_size: int,
+    shuffle: bool,
+    steps_per_launch: int = 1,
+    parts: int = 1,
+    update: Update | None = None,
 ) -> DataPass:
-    """The pass of an epoch over ``rows`` rows of the data, with a fresh optimizer state."""
+    """The pass of an epoch over ``rows`` rows of the data.
+
+    Args:
+        objective: what is minimised.
+        data: what to train on.
+        rows: how many rows an epoch takes.
+        batch_size: the rows of a step.
+        shuffle: whether each epoch has an order of its own.
+        steps_per_launch: how many full batches a GPU takes as one launch.
+        parts: in how many parts a full batch is worked off, in the same memory; their gradients are added.
+        update: what happens to the weights at the end of a step; None makes one that begins anew, for one epoch.
+    """
     network, backend = objective.network, objective.network.backend
-    update = _Update(objective)
+    update = update or Update(objective, epochs=1, steps=-(-rows // batch_size))
     status = network.status
     results = RowResults.empty(backend, rows, network.dtype)
     seed = network.seed if shuffle else None
-    batches = data.batches(backend, status, rows=rows, batch_size=batch_size, seed=seed)
+    part_rows = -(-batch_size // parts)
+    batches = data.batches(backend, status, rows=rows, batch_size=part_rows, seed=seed)
 
-    def record_batch(recorder: Recorder, batch_rows: int) -> None:
-        batch = batches.next(recorder, batch_rows)
+    def record_part(recorder: Recorder, rows_of_part: int) -> None:
+        batch = batches.next(recorder, rows_of_part)
         arrays = record_forward(recorder, objective.layers, batch.x)
         outputs = arrays.outputs[-1]
         kept = "y" in objective.layers[-1].backward_reads
@@ -138,8 +142,29 @@ def training_pass(
             recorder, outputs, batch.targets, None, d_outputs, results.losses, results.hits, status.clock
         )
         record_backward(recorder, objective.layers, arrays, d_outputs)
+
+    def record_batch(recorder: Recorder, batch_rows: int) -> None:
+        whole, rest = divmod(batch_rows, part_rows)
+        sizes = [part_rows] * whole + [rest] * (rest > 0)
+        if len(sizes) == 1:
+            record_part(recorder, batch_rows)
+        else:
+            record_parts(recorder, sizes)
         update.record(recorder)
-        recorder(advance, status.clock, batch_rows, rows)
+        update.learning_rates.record_advance(recorder, status.clock, sizes[-1], rows)
+
+    def record_parts(recorder: Recorder, sizes: list[int]) -> None:
+        # Each size is recorded once, so that all parts of that size share their memory.
+        recorded = {size: Recorder(backend) for size in sizes}
+        for size, of_size in recorded.items():
+            record_part(of_size, size)
+        last = len(sizes) - 1
+        for place, size in enumerate(sizes):
+            recorder.extend(recorded[size])
+            share = size / sum(sizes)
+            update.accumulation.add(recorder, network.gradients, share, is_first=place == 0, is_last=place == last)
+            if place < last:
+                recorder(advance_part, status.clock, size)
 
     return DataPass(
         backend,
@@ -184,36 +209,3 @@ def evaluation_pass(objective: Objective, data: PassData, status: RunStatus, sum
         results=results,
         sums=sums,
     )
-
-
-class _Update:
-    """The end of a step: clipping and the optimizer, on flat vectors that start anew with each fit."""
-
-    def __init__(self, objective: Objective) -> None:
-        network, backend = objective.network, objective.network.backend
-        self._network = network
-        self._optimizer = objective.optimizer
-        self._state = {name: backend.zeros(network.n_parameters, network.dtype) for name in objective.optimizer.state}
-        hyper = [objective.optimizer.learning_rate, objective.l2, *objective.optimizer.hyper()]
-        self._hyper = backend.from_host(np.array(hyper, np.float64))
-        self._gradient_scale = backend.from_host(np.ones(1, network.dtype))
-        self._clipping = None
-        if objective.clip_norm is not None:
-            self._clipping = GradientClipping(backend, network.n_parameters, objective.clip_norm)
-
-    def record(self, ops: Executor) -> None:
-        network = self._network
-        if self._clipping is not None:
-            self._clipping.apply(
-                ops, network.parameters, network.gradients, self._hyper, self._gradient_scale, network.n_decayed
-            )
-        self._optimizer.step(
-            ops,
-            network.parameters,
-            network.gradients,
-            self._state,
-            self._hyper,
-            self._gradient_scale,
-            network.status.clock,
-            network.n_decayed,
-        )

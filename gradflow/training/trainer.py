@@ -15,6 +15,7 @@ from gradflow.errors import DataError, DeviceLostError, DivergedError
 from gradflow.losses import Loss, get_loss
 from gradflow.network import Sequential
 from gradflow.optimizers import Optimizer, get_optimizer
+from gradflow.schedules import ConstantSchedule, Schedule
 from gradflow.status import RunStatus
 from gradflow.training.callbacks import Callback
 from gradflow.training.data_set import PassData
@@ -25,13 +26,13 @@ from gradflow.training.passes import DataPass
 from gradflow.training.progress import progress_callback
 from gradflow.training.run_folder import RunFolder
 from gradflow.training.step import (
-    Objective,
     check_batch_size,
     evaluation_pass,
     layers_in_front_of,
     pass_data,
     training_pass,
 )
+from gradflow.training.update import Objective, Update
 
 __all__ = ["Trainer"]
 
@@ -92,6 +93,7 @@ class Trainer:
         validation_data: tuple[Any, Any] | Source | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
+        accumulate: int = 1,
         early_stopping: EarlyStopping | None = None,
         tolerance: float | None = None,
         callbacks: Sequence[Callback] = (),
@@ -113,6 +115,9 @@ class Trainer:
             validation_data: ``(x, y)``, or a source, to measure "val_loss" and "val_accuracy" on after each epoch.
             shuffle: a new order of the rows in each epoch; without it batches come in row order.
             drop_last: leave out the rows behind the last full batch (others in each epoch, if shuffled).
+            accumulate: work off each batch in so many parts, one after the other in the same memory, and add up their
+                gradients: for batches larger than memory. The result is that of the whole batch, up to rounding (and
+                to the masks of dropout).
             early_stopping: stop on a value of the history, and restore the weights of its best epoch.
             tolerance: stop once the loss has not fallen by more than this below its best for 10 epochs.
             callbacks: objects whose methods are called as training goes on.
@@ -136,11 +141,15 @@ class Trainer:
                 raise DataError(f"validation_data must be a pair (x, y), got {type(validation_data).__name__}")
             validation = pass_data(self.network, self.loss, *validation_data, kind="validation ")
         size = len(data) if batch_size is None else min(positive_integer("batch_size", batch_size), len(data))
-        check_batch_size(self.network, size)
         rows = len(data) - len(data) % size if drop_last else len(data)
+        parts = positive_integer("accumulate", accumulate)
+        if size % parts and size < len(data):
+            raise DataError(f"batch_size must be a multiple of accumulate, got {size} and {parts}")
+        check_batch_size(self.network, -(-size // parts))
         monitor = self._monitor(early_stopping, has_validation=validation is not None)
         best = BestValue(monitor, early_stopping.min_delta if early_stopping else 0.0)
         convergence = None if tolerance is None else BestValue("loss", non_negative("tolerance", tolerance))
+        self.optimizer.schedule.check(epochs, self._value_names(has_validation=validation is not None))
         for callback in callbacks:
             if not isinstance(callback, Callback):
                 raise DataError(f"callbacks must be gradflow.Callback objects, got {callback!r}")
@@ -150,7 +159,7 @@ class Trainer:
         loop = _Loop(self, epochs, rows, best, convergence, early_stopping, callbacks)
         try:
             with using_threads(self.network.backend.blas, self.threads):
-                loop.run(data, validation, batch_size=size, shuffle=shuffle)
+                loop.run(data, validation, batch_size=size, parts=parts, shuffle=shuffle)
         except DeviceLostError as error:
             saved = "No weights were saved"
             if folder is not None and folder.model.exists():
@@ -162,6 +171,7 @@ class Trainer:
                 "batch_size": batch_size,
                 "shuffle": shuffle,
                 "drop_last": drop_last,
+                "accumulate": accumulate,
                 "early_stopping": early_stopping and early_stopping.config(),
                 "tolerance": tolerance,
             }
@@ -193,15 +203,18 @@ class Trainer:
             return "val_loss" if has_validation else "loss"
         if not isinstance(early_stopping, EarlyStopping):
             raise DataError(f"early_stopping must be a gradflow.EarlyStopping, got {early_stopping!r}")
-        names = ["loss", *(["accuracy"] if self.loss.has_accuracy else [])]
-        if has_validation:
-            names += [f"val_{name}" for name in names]
+        names = self._value_names(has_validation=has_validation)
         if early_stopping.monitor not in names:
             hint = "" if has_validation else "; pass validation_data for values on data that is held out"
             raise DataError(
                 f"early stopping cannot watch {early_stopping.monitor!r}: there is {', '.join(names)}{hint}"
             )
         return early_stopping.monitor
+
+    def _value_names(self, *, has_validation: bool) -> list[str]:
+        """What the history will have."""
+        names = ["loss", *(["accuracy"] if self.loss.has_accuracy else [])]
+        return names + [f"val_{name}" for name in names] if has_validation else names
 
     def _means(self, sums: tuple[float, ...], rows: int, prefix: str = "") -> dict[str, float]:
         values = {f"{prefix}loss": sums[0] / rows}
@@ -212,12 +225,19 @@ class Trainer:
     def _config(self) -> dict[str, Any]:
         return {
             "loss": self.loss.name,
-            "optimizer": {"name": self.optimizer.name, **self.optimizer.config()},
+            "optimizer": {"name": self.optimizer.name, **self.optimizer.config()} | _described(self.optimizer.schedule),
             "l2": self.l2,
             "clip_norm": self.clip_norm,
             "threads": self.threads,
             "steps_per_launch": self.steps_per_launch,
         }
+
+
+def _described(schedule: Schedule) -> dict[str, Any]:
+    """The learning rate as a run folder's JSON holds it."""
+    if isinstance(schedule, ConstantSchedule):
+        return {"learning_rate": schedule.learning_rate}
+    return {"learning_rate": {"name": schedule.name, **schedule.config()}}
 
 
 class _Loop:
@@ -243,13 +263,14 @@ class _Loop:
         self._early_stopping = early_stopping
         self._callbacks = callbacks
 
-    def run(self, data: PassData, validation: PassData | None, *, batch_size: int, shuffle: bool) -> None:
+    def run(self, data: PassData, validation: PassData | None, *, batch_size: int, parts: int, shuffle: bool) -> None:
         """Train until there is a reason to stop; the network then holds the weights that are to be kept."""
         trainer = self._trainer
         network, backend, status = trainer.network, trainer.network.backend, trainer.network.status
         objective = trainer._objective
         if not network.ends_in_activation:
             network.output_activation = trainer.loss.output_activation
+        update = Update(objective, epochs=self._epochs, steps=-(-self._rows // batch_size))
         training = training_pass(
             objective,
             data,
@@ -257,6 +278,8 @@ class _Loop:
             batch_size=batch_size,
             shuffle=shuffle,
             steps_per_launch=trainer.steps_per_launch,
+            parts=parts,
+            update=update,
         )
         validating = None
         if validation is not None:
@@ -273,12 +296,13 @@ class _Loop:
             with Interruption() as interruption:
                 for epoch in range(1, self._epochs + 1):
                     backend.copy(network.state, first_state)
+                    update.learning_rates.begin_epoch(epoch - 1, self.history)
                     finished = training.run(lambda: interruption.requested)
                     if validating is not None and finished:
                         validating.run()
                     reading = status.read()
                     if reading.first_bad_step is not None:
-                        self._record_divergence(epoch, reading.first_bad_step, training)
+                        self._record_divergence(epoch, reading.first_bad_step, training, update)
                         break
                     if not finished:
                         self.history.stopped_by = "interrupted"
@@ -286,6 +310,8 @@ class _Loop:
                     values = trainer._means(reading.sums[:2], self._rows)
                     if validation is not None:
                         values |= trainer._means(reading.sums[2:], len(validation), "val_")
+                    if update.learning_rates.is_scheduled:
+                        values["learning_rate"] = float(update.learning_rates.present[-1])
                     self.history.append(values)
                     self.history.seconds = time.perf_counter() - began
                     if self._best.is_improved_by(values):
@@ -318,12 +344,12 @@ class _Loop:
                 return "converged"
         return "callback" if self._trainer._stop_requested else None
 
-    def _record_divergence(self, epoch: int, bad_step: int, training: DataPass) -> None:
+    def _record_divergence(self, epoch: int, bad_step: int, training: DataPass, update: Update) -> None:
         step = bad_step - (epoch - 1) * training.batches
         kept = f"those of epoch {self._best.epoch}" if self._best.epoch else "those from before training"
         self.diverged = DivergedError(
             f"the loss became NaN or infinite in epoch {epoch}, at step {step} of {training.batches}; the network "
-            f"keeps its best weights, {kept}. Try a learning rate below {self._trainer.optimizer.learning_rate:g}, "
+            f"keeps its best weights, {kept}. Try a learning rate below {update.learning_rates.present.max():g}, "
             "inputs scaled to about unit size, or clip_norm=1.0",
             epoch=epoch,
             step=step,

@@ -34,6 +34,8 @@ _SCALARS: dict[str, Any] = {
 # What the range of a kernel counts where it is neither `rows` nor `n`.
 _ITEMS = {
     "advance": lambda sizes: 1,
+    "advance_part": lambda sizes: 1,
+    "advance_scheduled": lambda sizes: 1,
     "column_sum": lambda sizes: sizes["columns"],
     "dropout": lambda sizes: -(-sizes["n"] // 4),
     "uniform": lambda sizes: -(-sizes["n"] // 4),

@@ -540,17 +540,39 @@ def _clip_scale(draw: Draw, *, share: float) -> dict[str, Any]:
     return {"partials": partials, "gradient_scale": draw.blank(1), "clip_norm": share * norm + 1e-300}
 
 
+def _accumulate(draw: Draw, *, share: float, kept: int) -> dict[str, Any]:
+    gradients, total = draw.reals(draw.n, room=4), draw.reals(draw.n, room=4)
+    return {"gradients": gradients, "total": total, "out": draw.like(total), "share": share, "kept": kept}
+
+
+def _accumulate_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    return {"out": before["share"] * abs(before["gradients"]) + before["kept"] * abs(before["total"])}
+
+
+def _average_weights(draw: Draw, *, step: int, first_bad_step: int = NEVER) -> dict[str, Any]:
+    return {
+        "parameters": draw.reals(draw.n, room=4),
+        "average": draw.reals(draw.n, room=4),
+        "clock": clock(step=step, first_bad_step=first_bad_step),
+        "decay": 0.9,
+    }
+
+
+def _average_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    return {"average": abs(before["parameters"]) + abs(before["average"])}
+
+
 # -- random numbers and batches ---------------------------------------------------------------------------------------
 
 SEED = 0x9E3779B97F4A7C15
 
 
-def _dropout(draw: Draw, *, step: int, epoch: int, rate: float) -> dict[str, Any]:
+def _dropout(draw: Draw, *, position: int, epoch: int, rate: float) -> dict[str, Any]:
     x = draw.reals(draw.rows, draw.columns, room=8)
     return {
         "x": x,
         "y": draw.like(x),
-        "clock": clock(step=step, epoch=epoch),
+        "clock": clock(position=position, epoch=epoch),
         "threshold": round(rate * 2**32),
         "scale": 1 / (1 - rate),
         "seed": SEED,
@@ -576,10 +598,26 @@ def _gather(draw: Draw, *, labels: bool, position: int, **settings: int) -> dict
     }
 
 
+def _advance_scheduled(draw: Draw, *, batch_size: int, position: int) -> dict[str, Any]:
+    return {
+        "clock": clock(step=2**40 + 6, position=position),
+        "rates": np.geomspace(1e-5, 1, 7),
+        "hyper": np.array([0.5, 0.1, 0.9]),
+        "batch_size": batch_size,
+        "epoch_rows": 100,
+    }
+
+
 def _advance(draw: Draw, *, batch_size: int, position: int) -> dict[str, Any]:
     return {"clock": clock(step=2**40, position=position), "batch_size": batch_size, "epoch_rows": 100}
 
 
+ADVANCES = (
+    {"batch_size": 32, "position": 0},
+    {"batch_size": 4, "position": 32},
+    {"batch_size": 4, "position": 96},
+    {"batch_size": 32, "position": 96},
+)
 GATHERS = ({"labels": True, "position": 0}, {"labels": False, "position": 5})
 COLUMN_SUMS = "float64 sums in any order; a few roundings to the dtype"
 CHUNKS = ({"chunk": 1024}, {"chunk": 16})
@@ -737,10 +775,10 @@ CASES: dict[str, Case] = {
         0,
         "the words are integers; one product",
         variants=(
-            {"step": 1, "epoch": 0, "rate": 0.25},
-            {"step": 7, "epoch": 5, "rate": 0.5},
-            {"step": 2**32 + 9, "epoch": 2**31 + 1, "rate": 0.75},
-            {"step": 7, "epoch": 5, "rate": 0.0},
+            {"position": 1, "epoch": 0, "rate": 0.25},
+            {"position": 7, "epoch": 5, "rate": 0.5},
+            {"position": 2**32 + 9, "epoch": 2**31 + 1, "rate": 0.75},
+            {"position": 7, "epoch": 5, "rate": 0.0},
         ),
     ),
     "uniform": Case(
@@ -752,16 +790,25 @@ CASES: dict[str, Case] = {
     ),
     "gather_batch": Case(_gather, 0, EXACT, variants=GATHERS),
     "gather_shuffled_batch": Case(_gather, 0, EXACT, variants=tuple({**variant, "seed": SEED} for variant in GATHERS)),
-    "advance": Case(
-        _advance,
-        0,
-        "integers",
-        variants=(
-            {"batch_size": 32, "position": 0},
-            {"batch_size": 4, "position": 32},
-            {"batch_size": 4, "position": 96},
-            {"batch_size": 32, "position": 96},
-        ),
-        without={**NO_VALUES, **NO_SHAPES},
+    "advance": Case(_advance, 0, "integers", variants=ADVANCES, without={**NO_VALUES, **NO_SHAPES}),
+    "advance_scheduled": Case(
+        _advance_scheduled, 0, "integers and a copy", variants=ADVANCES, without={**NO_VALUES, **NO_SHAPES}
+    ),
+    "advance_part": Case(
+        lambda draw: {"clock": clock(position=32), "part_rows": 8}, 0, "integers", without={**NO_VALUES, **NO_SHAPES}
+    ),
+    "accumulate": Case(
+        _accumulate,
+        2,
+        "a product and a sum, or one operation",
+        variants=({"share": 0.25, "kept": 0}, {"share": 0.375, "kept": 1}),
+        magnitude=_accumulate_terms,
+    ),
+    "average_weights": Case(
+        _average_weights,
+        3,
+        f"{PRODUCTS}, or two operations",
+        variants=({"step": 1}, {"step": 5}, {"step": 5, "first_bad_step": 5}),
+        magnitude=_average_terms,
     ),
 }

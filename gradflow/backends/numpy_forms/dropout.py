@@ -8,7 +8,7 @@ import numpy as np
 
 from gradflow.backends.numpy_forms.registry import implements
 from gradflow.backends.reference import BoundCall
-from gradflow.ops import EPOCH, STEP, Array
+from gradflow.ops import EPOCH, POSITION, Array
 
 
 @implements("dropout")
@@ -17,8 +17,8 @@ def _dropout(x: Array, y: Array, clock: Array, threshold: int, scale: float, see
     is_dropped = np.empty(x.shape, np.bool_)
 
     def run() -> None:
-        step = int(clock[EPOCH]) << 32 | int(clock[STEP]) & 0xFFFFFFFF
-        np.less(words_of(step).reshape(x.shape), threshold, out=is_dropped)
+        batch = int(clock[EPOCH]) << 32 | int(clock[POSITION]) & 0xFFFFFFFF
+        np.less(words_of(batch).reshape(x.shape), threshold, out=is_dropped)
         np.multiply(x, scale, out=y)
         np.putmask(y, is_dropped, 0)
 

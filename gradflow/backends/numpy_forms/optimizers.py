@@ -138,3 +138,35 @@ def _bind_adam(
 
 IMPLEMENTATIONS["adam"] = partial(_bind_adam, decay_of=lambda hyper: 0.0)
 IMPLEMENTATIONS["adamw"] = partial(_bind_adam, decay_of=lambda hyper: float(hyper[0]) * float(hyper[7]))
+
+
+@implements("accumulate")
+def _accumulate(gradients: Array, total: Array, out: Array, share: float, kept: int) -> BoundCall:
+    part = np.empty_like(gradients)
+
+    def run() -> None:
+        np.multiply(gradients, gradients.dtype.type(share), out=part)
+        if kept:
+            np.add(part, total, out=out)
+        else:
+            np.copyto(out, part)
+
+    return run
+
+
+@implements("average_weights")
+def _average_weights(parameters: Array, average: Array, clock: Array, decay: float) -> BoundCall:
+    kept, added = average.dtype.type(decay), average.dtype.type(1 - decay)
+    part = np.empty_like(parameters)
+
+    def run() -> None:
+        if has_diverged(clock):
+            return
+        if clock[STEP] == 1:
+            np.copyto(average, parameters)
+            return
+        np.multiply(parameters, added, out=part)
+        np.multiply(average, kept, out=average)
+        np.add(average, part, out=average)
+
+    return run

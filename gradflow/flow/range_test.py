@@ -1,0 +1,141 @@
+"""The learning-rate range test: the loss as the rate grows from step to step."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradflow.arguments import positive, positive_integer
+from gradflow.errors import DataError
+from gradflow.flow.plots import empty_figure
+from gradflow.schedules import Schedule
+from gradflow.schedules.base import History
+from gradflow.training.history import History as NoHistory
+from gradflow.training.step import layers_in_front_of, pass_data, training_pass
+from gradflow.training.trainer import Trainer
+from gradflow.training.update import Objective, Update
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["RangeTest", "learning_rate_range_test"]
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """What a range test measured.
+
+    Attributes:
+        rates: the learning rate of each step, float64 (steps,), as far as the losses were finite.
+        losses: the loss of each step's batch, float64 (steps,).
+        smoothed: the losses as a moving average over a twentieth of the steps.
+        proposed: where the smoothed loss falls fastest against the logarithm of the rate; None if it never falls.
+    """
+
+    rates: np.ndarray
+    losses: np.ndarray
+    smoothed: np.ndarray
+    proposed: float | None
+
+    def plot(self) -> Figure:
+        """Loss against learning rate, as a matplotlib figure, with the proposal marked.
+
+        Raises:
+            GradflowError: if matplotlib is missing.
+        """
+        figure, axes = empty_figure()
+        axes.plot(self.rates, self.losses, color="#56B4E9", linewidth=0.8, label="each step")
+        axes.plot(self.rates, self.smoothed, color="#0072B2", label="smoothed")
+        if self.proposed is not None:
+            axes.axvline(self.proposed, color="#D55E00", linestyle="--", label=f"proposed: {self.proposed:.2g}")
+        axes.set(xlabel="learning rate", ylabel="loss", xscale="log", ylim=(None, 1.5 * self.smoothed[0]))
+        axes.legend(frameon=False)
+        return figure
+
+
+def learning_rate_range_test(
+    trainer: Trainer,
+    x: Any,
+    y: Any = None,
+    *,
+    lowest: float = 1e-6,
+    highest: float = 10.0,
+    steps: int = 200,
+    batch_size: int = 32,
+) -> RangeTest:
+    """Train a copy of the network while the learning rate grows geometrically (Smith, 2017, section 3.3).
+
+    The rate of step s is lowest (highest / lowest)^(s / (steps - 1)). Too low a rate learns nothing, too high a one
+    makes the loss grow; in between lies where it falls fastest, which is proposed. The network is not changed.
+
+    Args:
+        trainer: the trainer, whose network, loss, optimizer and penalties are used.
+        x, y: data as for `Trainer.fit`.
+        lowest: the first rate, above 0.
+        highest: the last rate, above ``lowest``.
+        steps: how many steps, at least 10.
+        batch_size: rows per step.
+
+    Raises:
+        DataError: for data or numbers that do not fit, or if not even ten steps had a finite loss.
+    """
+    lowest, highest = positive("lowest", lowest), positive("highest", highest)
+    if lowest >= highest:
+        raise DataError(f"highest must be above lowest, which is {lowest!r}, got {highest!r}")
+    if positive_integer("steps", steps) < 10:
+        raise DataError(f"steps must be at least 10, got {steps!r}")
+    network = trainer.network.copy()
+    data = pass_data(network, trainer.loss, x, y)
+    size = min(positive_integer("batch_size", batch_size), len(data))
+    per_epoch = -(-len(data) // size)
+    optimizer = copy.copy(trainer.optimizer)
+    optimizer.schedule = _Geometric(lowest, highest, (steps - 1) / per_epoch)
+    layers = layers_in_front_of(trainer.loss, network)
+    objective = Objective(network, layers, trainer.loss, optimizer, trainer.l2, trainer.clip_norm)
+    epochs = -(-steps // per_epoch)
+    update = Update(objective, epochs=epochs, steps=per_epoch)
+    training = training_pass(objective, data, rows=len(data), batch_size=size, shuffle=True, update=update)
+    losses: list[float] = []
+    for epoch in range(epochs):
+        update.learning_rates.begin_epoch(epoch, NoHistory())
+        training.run()
+        of_rows = network.backend.to_host(training.results.losses).astype(np.float64)
+        losses += [float(of_rows[start : start + size].mean()) for start in range(0, len(data), size)]
+        if not np.isfinite(losses).all():
+            break
+    finite = np.array(losses[:steps])
+    finite = finite[: int(np.argmin(np.isfinite(finite)))] if not np.isfinite(finite).all() else finite
+    if len(finite) < 10:
+        raise DataError(f"only {len(finite)} steps had a finite loss; begin with a rate below lowest={lowest:g}")
+    rates = lowest * (highest / lowest) ** (np.arange(len(finite)) / (steps - 1))
+    smoothed = _moving_average(finite, max(1, steps // 20))
+    return RangeTest(rates, finite, smoothed, _steepest(rates, smoothed))
+
+
+class _Geometric(Schedule):
+    name = "geometric"
+
+    def __init__(self, lowest: float, highest: float, epochs: float) -> None:
+        self._lowest, self._highest, self._epochs = lowest, highest, epochs
+
+    def rates(self, times: np.ndarray, epochs: int, history: History) -> np.ndarray:
+        return self._lowest * (self._highest / self._lowest) ** np.minimum(times / self._epochs, 1)
+
+
+def _moving_average(values: np.ndarray, width: int) -> np.ndarray:
+    """The mean of the values up to ``width`` before and behind each, as far as there are any."""
+    kernel = np.ones(2 * min(width, (len(values) - 1) // 2) + 1)
+    sums, counts = (np.convolve(part, kernel, mode="same") for part in (values, np.ones_like(values)))
+    means: np.ndarray = sums / counts
+    return means
+
+
+def _steepest(rates: np.ndarray, smoothed: np.ndarray) -> float | None:
+    falling = slice(0, int(np.argmin(smoothed)) + 1)
+    if falling.stop < 2:
+        return None
+    slopes = np.gradient(smoothed[falling], np.log(rates[falling]))
+    return float(rates[int(np.argmin(slopes))])

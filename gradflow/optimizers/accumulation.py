@@ -1,0 +1,33 @@
+"""Adding up the gradients of the parts of a batch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradflow.backends.reference import ReferenceBackend
+from gradflow.ops import Array, Executor, op
+
+__all__ = ["GradientAccumulation", "accumulate"]
+
+
+@op(
+    shapes="gradients, total, out: n",
+    writes=("out",),
+    in_place=(("gradients", "out"), ("total", "out")),
+)
+def accumulate(gradients: Array, total: Array, out: Array, share: float, kept: int) -> None:
+    """out = share g + kept total; with kept = 0 the total is not read"""
+    part = gradients.dtype.type(share) * gradients
+    out[...] = part + total if kept else part
+
+
+class GradientAccumulation:
+    """The gradient of a batch from those of its parts: each is a mean over its rows, and counts by their share."""
+
+    def __init__(self, backend: ReferenceBackend, n_parameters: int, dtype: np.dtype) -> None:
+        self._total = backend.zeros(n_parameters, dtype)
+
+    def add(self, ops: Executor, gradients: Array, share: float, *, is_first: bool, is_last: bool) -> None:
+        """Add the gradient of a part; behind the last, ``gradients`` holds that of the batch."""
+        out = gradients if is_last else self._total
+        ops(accumulate, gradients, self._total, out, share, kept=int(not is_first))

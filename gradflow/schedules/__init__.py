@@ -1,0 +1,44 @@
+"""The learning rate over time: a number, one of these schedules, or any function of the time in epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gradflow.errors import DataError
+from gradflow.schedules.base import ConstantSchedule, FunctionSchedule, Schedule
+from gradflow.schedules.cosine import CosineSchedule
+from gradflow.schedules.exponential import ExponentialSchedule
+from gradflow.schedules.one_cycle import OneCycleSchedule
+from gradflow.schedules.plateau import PlateauSchedule
+from gradflow.schedules.step import StepSchedule
+
+__all__ = [
+    "ConstantSchedule",
+    "CosineSchedule",
+    "ExponentialSchedule",
+    "FunctionSchedule",
+    "LearningRate",
+    "OneCycleSchedule",
+    "PlateauSchedule",
+    "Schedule",
+    "StepSchedule",
+    "get_schedule",
+]
+
+LearningRate = float | Schedule | Callable[[float], float]
+"""What optimizers take as their learning rate."""
+
+
+def get_schedule(learning_rate: LearningRate) -> Schedule:
+    """The schedule of a learning rate: a number stays what it is, a function is called with the time in epochs.
+
+    Raises:
+        DataError: for anything else, or a number that is not above 0.
+    """
+    if isinstance(learning_rate, Schedule):
+        return learning_rate
+    if isinstance(learning_rate, type):
+        raise DataError(f"learning_rate must be a number, a schedule or a function, got the class {learning_rate!r}")
+    if callable(learning_rate):
+        return FunctionSchedule(learning_rate)
+    return ConstantSchedule(learning_rate)

@@ -1,0 +1,105 @@
+"""Half a cosine from the highest rate to the lowest, with warm-up and with restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from gradflow.arguments import non_negative, positive
+from gradflow.errors import DataError
+from gradflow.schedules.base import History, Schedule
+
+__all__ = ["CosineSchedule"]
+
+
+class CosineSchedule(Schedule):
+    """Cosine annealing (Loshchilov & Hutter, 2017, "SGDR", equation 5), behind a linear warm-up (Goyal et al., 2017).
+
+    rate(t) = t / warmup · learning_rate in the warm-up, then with s, the share of the present cycle that has passed,
+
+        rate(t) = final + ½ (learning_rate - final) (1 + cos(π s))
+
+    Without ``restart_every`` there is one cycle, from the warm-up to the end of training. With it the rate jumps back
+    up after so many epochs, and each cycle is ``growth`` times as long as the one before (the paper's T_0 and T_mult).
+
+    Args:
+        learning_rate: the highest rate, above 0.
+        warmup: the epochs of the warm-up, at least 0; fractions count. Its first step has the rate 0.
+        final: the lowest rate, at least 0 and below ``learning_rate``.
+        epochs: where the one cycle ends, in epochs since training began; None is the end of training.
+        restart_every: the epochs of the first cycle; None has no restarts.
+        growth: the length of a cycle over that of the one before, at least 1.
+
+    Raises:
+        DataError: for numbers out of range, or both ``epochs`` and ``restart_every``. When training begins: if it has
+            more epochs than the schedule, or none behind the warm-up.
+    """
+
+    name = "cosine"
+
+    def __init__(
+        self,
+        learning_rate: float,
+        *,
+        warmup: float = 0.0,
+        final: float = 0.0,
+        epochs: float | None = None,
+        restart_every: float | None = None,
+        growth: float = 1.0,
+    ) -> None:
+        self.learning_rate = positive("learning_rate", learning_rate)
+        self.warmup = non_negative("warmup", warmup)
+        self.final = non_negative("final", final)
+        self.epochs = None if epochs is None else positive("epochs", epochs)
+        self.restart_every = None if restart_every is None else positive("restart_every", restart_every)
+        self.growth = positive("growth", growth)
+        if self.final >= self.learning_rate:
+            raise DataError(f"final must be below learning_rate, which is {learning_rate!r}, got {final!r}")
+        if self.growth < 1:
+            raise DataError(f"growth must be at least 1, got {growth!r}")
+        if self.epochs is not None and self.restart_every is not None:
+            raise DataError("with restart_every the cycles have no end: leave out epochs")
+
+    def check(self, epochs: int, names: Collection[str]) -> None:
+        if self.epochs is not None and self.epochs < epochs:
+            raise DataError(
+                f"the cosine schedule ends after {self.epochs:g} epochs, but training has {epochs}; leave out epochs= "
+                "for one that ends with training, or use restart_every"
+            )
+        end = epochs if self.epochs is None else self.epochs
+        if self.warmup >= end:
+            raise DataError(f"a warm-up of {self.warmup:g} epochs leaves nothing of {end:g}; make it shorter")
+
+    def rates(self, times: np.ndarray, epochs: int, history: History) -> np.ndarray:
+        passed = np.maximum(times - self.warmup, 0)
+        if self.restart_every is None:
+            share = np.minimum(passed / ((epochs if self.epochs is None else self.epochs) - self.warmup), 1)
+        else:
+            share = self._share_of_cycle(passed / self.restart_every)
+        rates = self.final + 0.5 * (self.learning_rate - self.final) * (1 + np.cos(np.pi * share))
+        is_warm = times >= self.warmup
+        return np.where(is_warm, rates, self.learning_rate * times / (1 if self.warmup == 0 else self.warmup))
+
+    def _share_of_cycle(self, passed: np.ndarray) -> np.ndarray:
+        """How much of its cycle has passed at each time, which is given in lengths of the first cycle."""
+        if self.growth == 1:
+            remainder: np.ndarray = np.mod(passed, 1)
+            return remainder
+        # Cycle k begins at (growth^k - 1) / (growth - 1) and is growth^k long. The logarithms of a whole cycle may
+        # come out a rounding below k.
+        cycle = np.floor(np.log1p(passed * (self.growth - 1)) / np.log(self.growth) + 1e-12)
+        begin = (self.growth**cycle - 1) / (self.growth - 1)
+        share: np.ndarray = np.clip((passed - begin) / self.growth**cycle, 0, 1)
+        return share
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "learning_rate": self.learning_rate,
+            "warmup": self.warmup,
+            "final": self.final,
+            "epochs": self.epochs,
+            "restart_every": self.restart_every,
+            "growth": self.growth,
+        }

@@ -1,0 +1,33 @@
+"""A learning rate that falls by the same share in each epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradflow.arguments import positive
+from gradflow.schedules.base import History, Schedule
+
+__all__ = ["ExponentialSchedule"]
+
+
+class ExponentialSchedule(Schedule):
+    """rate(t) = learning_rate · factor^t, a little lower at every step.
+
+    Args:
+        learning_rate: the rate at the beginning, above 0.
+        factor: what the rate is multiplied by within an epoch, above 0; 0.95 takes off a twentieth.
+    """
+
+    name = "exponential"
+
+    def __init__(self, learning_rate: float, factor: float) -> None:
+        self.learning_rate = positive("learning_rate", learning_rate)
+        self.factor = positive("factor", factor)
+
+    def rates(self, times: np.ndarray, epochs: int, history: History) -> np.ndarray:
+        return self.learning_rate * self.factor**times
+
+    def config(self) -> dict[str, Any]:
+        return {"learning_rate": self.learning_rate, "factor": self.factor}

@@ -1,0 +1,80 @@
+"""One cycle: up to a high rate, then down to almost none."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from gradflow.arguments import fraction, positive
+from gradflow.errors import DataError
+from gradflow.schedules.base import History, Schedule
+
+__all__ = ["OneCycleSchedule"]
+
+
+class OneCycleSchedule(Schedule):
+    """The one-cycle policy (Smith & Topin, 2018, "Super-convergence"), with half cosines in the place of lines.
+
+    From learning_rate / start_division up to learning_rate in the share ``rise`` of training, then down to
+    learning_rate / start_division / end_division at its end. Momentum is left alone.
+
+    Args:
+        learning_rate: the highest rate, above 0; `learning_rate_range_test` helps to choose it.
+        rise: the share of training that the rise takes, at least 0 and below 1.
+        start_division: how many times lower the rate is at the beginning, at least 1.
+        end_division: how many times lower than at the beginning it is at the end, at least 1.
+        epochs: the length of the cycle; None is that of training.
+
+    Raises:
+        DataError: for numbers out of range; when training begins, if it has more epochs than the cycle.
+    """
+
+    name = "one_cycle"
+
+    def __init__(
+        self,
+        learning_rate: float,
+        *,
+        rise: float = 0.3,
+        start_division: float = 25.0,
+        end_division: float = 1e4,
+        epochs: float | None = None,
+    ) -> None:
+        self.learning_rate = positive("learning_rate", learning_rate)
+        self.rise = fraction("rise", rise)
+        self.start_division = positive("start_division", start_division)
+        self.end_division = positive("end_division", end_division)
+        for name, division in (("start_division", start_division), ("end_division", end_division)):
+            if division < 1:
+                raise DataError(f"{name} must be at least 1, got {division!r}")
+        self.epochs = None if epochs is None else positive("epochs", epochs)
+
+    def check(self, epochs: int, names: Collection[str]) -> None:
+        if self.epochs is not None and self.epochs < epochs:
+            raise DataError(
+                f"the cycle ends after {self.epochs:g} epochs, but training has {epochs}; leave out epochs= for one as "
+                "long as training"
+            )
+
+    def rates(self, times: np.ndarray, epochs: int, history: History) -> np.ndarray:
+        share = np.minimum(times / (epochs if self.epochs is None else self.epochs), 1)
+        first = self.learning_rate / self.start_division
+        rising = _half_cosine(first, self.learning_rate, share / (self.rise or 1))
+        falling = _half_cosine(self.learning_rate, first / self.end_division, (share - self.rise) / (1 - self.rise))
+        return np.where(share < self.rise, rising, falling)
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "learning_rate": self.learning_rate,
+            "rise": self.rise,
+            "start_division": self.start_division,
+            "end_division": self.end_division,
+            "epochs": self.epochs,
+        }
+
+
+def _half_cosine(begin: float, end: float, share: np.ndarray) -> np.ndarray:
+    curve: np.ndarray = begin + (end - begin) * 0.5 * (1 - np.cos(np.pi * share))
+    return curve

@@ -1,0 +1,82 @@
+"""A learning rate that falls where training makes no progress."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradflow.arguments import fraction, non_negative, positive, positive_integer
+from gradflow.direction import larger_is_better
+from gradflow.errors import DataError
+from gradflow.schedules.base import History, Schedule
+
+__all__ = ["PlateauSchedule"]
+
+
+class PlateauSchedule(Schedule):
+    """The rate is multiplied by ``factor`` once a value of the history has not become better for ``patience`` epochs.
+
+    After that the count begins anew. The rate of an epoch follows from the history alone, so a training that is taken
+    up again goes on with the same rate.
+
+    Args:
+        learning_rate: the rate at the beginning, above 0.
+        monitor: the value to watch, a name in the history; None is "val_loss" with validation data, else "loss".
+        factor: what the rate is multiplied by, at least 0 and below 1.
+        patience: the epochs without improvement, at least 1.
+        min_delta: by how much a value must beat the best so far to count, at least 0.
+        lowest: the rate does not fall below this, at least 0.
+    """
+
+    name = "plateau"
+
+    def __init__(
+        self,
+        learning_rate: float,
+        *,
+        monitor: str | None = None,
+        factor: float = 0.1,
+        patience: int = 10,
+        min_delta: float = 0.0,
+        lowest: float = 0.0,
+    ) -> None:
+        self.learning_rate = positive("learning_rate", learning_rate)
+        self.monitor = monitor
+        self.factor = fraction("factor", factor)
+        self.patience = positive_integer("patience", patience)
+        self.min_delta = non_negative("min_delta", min_delta)
+        self.lowest = non_negative("lowest", lowest)
+
+    def check(self, epochs: int, names: Collection[str]) -> None:
+        if self.monitor is not None and self.monitor not in names:
+            raise DataError(f"the plateau schedule cannot watch {self.monitor!r}: there is {', '.join(names)}")
+
+    def rates(self, times: np.ndarray, epochs: int, history: History) -> np.ndarray:
+        name = self.monitor or ("val_loss" if "val_loss" in history else "loss")
+        sign = -1 if larger_is_better(name) else 1
+        reductions = self._reductions([sign * value for value in history[name]] if name in history else [])
+        return np.full(times.shape, max(self.learning_rate * self.factor**reductions, self.lowest))
+
+    def _reductions(self, values: Sequence[float]) -> int:
+        """How often the rate has been reduced after epochs with these values, of which smaller ones are better."""
+        best, waited, reductions = float("inf"), 0, 0
+        for value in values:
+            if value < best - self.min_delta:
+                best, waited = value, 0
+                continue
+            waited += 1
+            if waited == self.patience:
+                reductions, waited = reductions + 1, 0
+        return reductions
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "learning_rate": self.learning_rate,
+            "monitor": self.monitor,
+            "factor": self.factor,
+            "patience": self.patience,
+            "min_delta": self.min_delta,
+            "lowest": self.lowest,
+        }

@@ -1,0 +1,35 @@
+"""A learning rate that falls in steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradflow.arguments import positive
+from gradflow.schedules.base import History, Schedule
+
+__all__ = ["StepSchedule"]
+
+
+class StepSchedule(Schedule):
+    """rate(t) = learning_rate · factor^⌊t / every⌋: the rate is multiplied by ``factor`` after each ``every`` epochs.
+
+    Args:
+        learning_rate: the rate at the beginning, above 0.
+        every: the epochs between two steps, above 0; fractions count.
+        factor: what the rate is multiplied by, above 0.
+    """
+
+    name = "step"
+
+    def __init__(self, learning_rate: float, every: float, factor: float = 0.1) -> None:
+        self.learning_rate = positive("learning_rate", learning_rate)
+        self.every = positive("every", every)
+        self.factor = positive("factor", factor)
+
+    def rates(self, times: np.ndarray, epochs: int, history: History) -> np.ndarray:
+        return self.learning_rate * self.factor ** np.floor(times / self.every)
+
+    def config(self) -> dict[str, Any]:
+        return {"learning_rate": self.learning_rate, "every": self.every, "factor": self.factor}

@@ -1,0 +1,69 @@
+"""The learning rate of each step, on the device."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradflow.backends.reference import ReferenceBackend
+from gradflow.data.batches import advance, advance_scheduled
+from gradflow.ops import Array, Executor
+from gradflow.schedules import ConstantSchedule, Schedule
+from gradflow.schedules.base import History
+
+__all__ = ["LearningRates"]
+
+
+class LearningRates:
+    """Writes the learning rate into the hyper-parameters that the optimizer's op reads.
+
+    A constant rate is written once. Of any other schedule the rates of an epoch are copied to the device when it
+    begins, and the op that moves the clock on puts the next one in its place.
+
+    Args:
+        backend: where it runs.
+        schedule: the learning rate over time.
+        hyper: the hyper-parameters on the device (kernels/update.h).
+        epochs: how many epochs training has.
+        steps: the steps of an epoch.
+
+    Attributes:
+        present: the rates of the present epoch, on the host: float64 (steps,).
+    """
+
+    present: np.ndarray
+
+    def __init__(self, backend: ReferenceBackend, schedule: Schedule, hyper: Array, *, epochs: int, steps: int) -> None:
+        self._backend = backend
+        self._schedule = schedule
+        self._hyper = hyper
+        self._epochs = epochs
+        self._table: Array | None = None
+        if isinstance(schedule, ConstantSchedule):
+            self._write(np.full(steps, schedule.learning_rate))
+        else:
+            self._table = backend.empty(steps, np.float64)
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether the rate changes as training goes on."""
+        return self._table is not None
+
+    def begin_epoch(self, epoch: int, history: History) -> None:
+        """Have the rates of an epoch, counted from 0, ready; ``history`` has what was measured before it."""
+        if self._table is not None:
+            times = epoch + np.arange(len(self._table)) / len(self._table)
+            self._write(self._schedule.rates(times, self._epochs, history))
+
+    def _write(self, rates: np.ndarray) -> None:
+        self.present = rates
+        on_device = self._backend.from_host(rates)
+        self._backend.copy(on_device[:1], self._hyper[:1])
+        if self._table is not None:
+            self._backend.copy(on_device, self._table)
+
+    def record_advance(self, ops: Executor, clock: Array, rows: int, epoch_rows: int) -> None:
+        """Record what moves the clock on behind a step with so many rows, and the learning rate with it."""
+        if self._table is None:
+            ops(advance, clock, rows, epoch_rows)
+        else:
+            ops(advance_scheduled, clock, self._table, self._hyper, rows, epoch_rows)

@@ -1,0 +1,81 @@
+"""The end of a step: what happens to the weights, on flat vectors that start anew with each fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradflow.layers import Layer
+from gradflow.losses import Loss
+from gradflow.network import Sequential
+from gradflow.ops import Array, Executor
+from gradflow.optimizers import Optimizer
+from gradflow.optimizers.accumulation import GradientAccumulation
+from gradflow.optimizers.averaging import average_weights
+from gradflow.optimizers.clipping import GradientClipping
+from gradflow.training.learning_rates import LearningRates
+
+__all__ = ["Objective", "Update"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised: the loss of the outputs of these layers, with a penalty, by this optimizer.
+
+    ``average`` is the share of the moving average of the weights that each step keeps; None makes no average.
+    """
+
+    network: Sequential
+    layers: list[Layer]
+    loss: Loss
+    optimizer: Optimizer
+    l2: float
+    clip_norm: float | None
+    average: float | None = None
+
+
+class Update:
+    """Clipping, the optimizer, the average of the weights, and the clock with its learning rate.
+
+    Args:
+        objective: what is minimised, and how.
+        epochs: how many epochs training has.
+        steps: the steps of an epoch.
+
+    Attributes:
+        learning_rates: the schedule on the device.
+        accumulation: adds up the gradients of the parts of a batch.
+        average: the moving average of the weights, a flat vector; None if there is none.
+    """
+
+    def __init__(self, objective: Objective, *, epochs: int, steps: int) -> None:
+        network, optimizer = objective.network, objective.optimizer
+        backend = network.backend
+        self._objective = objective
+        self._state = {name: backend.zeros(network.n_parameters, network.dtype) for name in optimizer.state}
+        # The learning rate comes first, and is written when an epoch begins.
+        self._hyper = backend.from_host(np.array([0, objective.l2, *optimizer.hyper()], np.float64))
+        self._gradient_scale = backend.from_host(np.ones(1, network.dtype))
+        self._clipping = None
+        if objective.clip_norm is not None:
+            self._clipping = GradientClipping(backend, network.n_parameters, objective.clip_norm)
+        self.learning_rates = LearningRates(backend, optimizer.schedule, self._hyper, epochs=epochs, steps=steps)
+        self.accumulation = GradientAccumulation(backend, network.n_parameters, network.dtype)
+        self.average: Array | None = None
+        if objective.average is not None:
+            self.average = backend.zeros(network.n_parameters, network.dtype)
+            backend.copy(network.parameters, self.average)
+
+    def record(self, ops: Executor) -> None:
+        """Record the change of the weights."""
+        objective, network = self._objective, self._objective.network
+        clock = network.status.clock
+        vectors = network.parameters, network.gradients
+        if self._clipping is not None:
+            self._clipping.apply(ops, *vectors, self._hyper, self._gradient_scale, network.n_decayed)
+        objective.optimizer.step(
+            ops, *vectors, self._state, self._hyper, self._gradient_scale, clock, network.n_decayed
+        )
+        if self.average is not None:
+            ops(average_weights, network.parameters, self.average, clock, objective.average)

@@ -1,0 +1,13 @@
+#include "gradflow.h"
+#include "clock.h"
+/* The exponential moving average a of the weights w (Polyak & Juditsky, 1992; Tarvainen & Valpola, 2017): behind
+   the first step a = w, and behind all others
+
+     a = decay a + (1 - decay) w */
+
+GF_KERNEL(average_weights, const real *parameters, real *average, const gf_index *clock, accumulator decay,
+          gf_index n) {
+  const real kept = clock[GF_STEP] == 1 ? 0 : (real)decay, added = clock[GF_STEP] == 1 ? 1 : (real)(1 - decay);
+  if (GF_DIVERGED(clock)) return;
+  GF_FOR(i, n) average[i] = (kept == 0 ? 0 : kept * average[i]) + added * parameters[i];
+}

@@ -2,7 +2,7 @@
 
 from gradflow.flow.gradients import gradient_norms
 from gradflow.flow.plots import plot_curves, plot_gradient_norms
-from gradflow.flow.range_test import RangeTest, learning_rate_range_test
+from gradflow.flow.rate_range import RangeTest, learning_rate_range_test
 from gradflow.flow.units import dead_units, layer_outputs, saturated_units
 
 __all__ = [

@@ -18,11 +18,12 @@ from cupy.cuda import get_current_stream
 
 from gradflow.ops import Array
 
-__all__ = ["CublasLt", "Product"]
+__all__ = ["CublasLt", "Product", "n_sign_bytes"]
 
 _TRANSPOSED = 1  # CUBLAS_OP_T
 _NOT_SUPPORTED = 15  # CUBLAS_STATUS_NOT_SUPPORTED
 _MOST_ALIGNMENT = 16  # bytes: the widest access of a kernel
+_SIGNS_ALIGNMENT = 128  # the signs of a row take a bit each, and so many bits or a multiple of them
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,15 @@ class _Plan:
     layouts: tuple[int, int, int]
     algorithm: np.ndarray
     workspace_bytes: int
+
+
+def n_sign_bytes(rows: int, columns: int) -> int:
+    """The bytes that keep the signs of a matrix from a forward epilogue to the backward one."""
+    return rows * _sign_stride(columns) // 8
+
+
+def _sign_stride(columns: int) -> int:
+    return -(-columns // _SIGNS_ALIGNMENT) * _SIGNS_ALIGNMENT
 
 
 class Product:
@@ -84,56 +94,102 @@ class CublasLt:
         self.unsupported: dict[str, str] = {}
 
     def product(
-        self, a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False
+        self,
+        a: Array,
+        b: Array,
+        out: Array,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
+        *,
+        epilogue: str = "DEFAULT",
+        vector: Array | None = None,
+        signs: Array | None = None,
     ) -> Product | None:
-        """out = op(a) op(b), bound; None where there is no plan for it."""
+        """out = op(a) op(b) and what the epilogue does, bound; None where there is no plan for it.
+
+        The first time it is planned it also runs, so that nothing is left to be loaded when it is captured. What
+        ``out``, ``vector`` and ``signs`` held before is lost then.
+
+        Args:
+            a: a matrix.
+            b: another.
+            out: (rows, columns), the result.
+            transpose_a: whether op transposes a.
+            transpose_b: whether op transposes b.
+            epilogue: cuBLASLt's name for it, such as "RELU_AUX_BIAS".
+            vector: (columns,), the bias that is read or the bias gradient that is written.
+            signs: uint8 of `n_sign_bytes`, the bits that say where out is above 0.
+        """
         dtypes = {array.dtype.name for array in (a, b, out)}
         if len(dtypes) > 1 or not dtypes <= _TYPES.keys() or not (a.size and b.size):
             return None
         (dtype,) = dtypes
-        description = self._describe(_TYPES[dtype], transpose_a, transpose_b)
-        plan = self._plan(description, a, b, out, transpose_a, transpose_b)
+        if epilogue != "DEFAULT" and dtype == "float64":
+            return None  # NVIDIA does not say which epilogues there are.
+        library = self._library
+        description: int = library.matmul_desc_create(_TYPES[dtype].compute, _TYPES[dtype].data)
+        names = library.MatmulDescAttribute
+        values = {
+            names.TRANSA: _TRANSPOSED if transpose_b else 0,
+            names.TRANSB: _TRANSPOSED if transpose_a else 0,
+            names.EPILOGUE: library.Epilogue[epilogue],
+        }
+        if vector is not None:
+            values[names.BIAS_POINTER] = vector.data.ptr
+        if signs is not None:
+            values[names.EPILOGUE_AUX_POINTER] = signs.data.ptr
+            values[names.EPILOGUE_AUX_LD] = _sign_stride(out.shape[1])
+        for attribute, value in values.items():
+            self._set("matmul_desc", description, attribute, value)
+
+        arrays = (a, b, out, vector, signs)
+        alignments = tuple(0 if array is None else _alignment(array) for array in arrays)
+        key = (a.shape, b.shape, dtype, transpose_a, transpose_b, epilogue, alignments)
+        is_new = key not in self._plans
+        if is_new:
+            self._plans[key] = self._plan(description, a, b, out, alignments, epilogue)
+        plan = self._plans[key]
         if plan is None:
-            self._library.matmul_desc_destroy(description)
+            library.matmul_desc_destroy(description)
             return None
-        a_pointer, b_pointer, out_pointer = (array.data.ptr for array in (a, b, out))
         a_layout, b_layout, out_layout = plan.layouts
         one = self._scalars[dtype].ctypes.data
         arguments = (
             *(self._handle, description),
-            *(one, b_pointer, b_layout, a_pointer, a_layout),
-            *(one + out.itemsize, out_pointer, out_layout, out_pointer, out_layout),
+            *(one, b.data.ptr, b_layout, a.data.ptr, a_layout),
+            *(one + out.itemsize, out.data.ptr, out_layout, out.data.ptr, out_layout),
             *(plan.algorithm.ctypes.data, self._workspace.data.ptr, plan.workspace_bytes),
         )
-        return Product(self._library, description, arguments, (self, a, b, out))
-
-    def _describe(self, kind: _Type, transpose_a: bool, transpose_b: bool) -> int:
-        """A descriptor of the operation."""
-        description: int = self._library.matmul_desc_create(kind.compute, kind.data)
-        names = self._library.MatmulDescAttribute
-        for attribute, value in ((names.TRANSA, transpose_b), (names.TRANSB, transpose_a)):
-            self._set("matmul_desc", description, attribute, _TRANSPOSED if value else 0)
-        return description
+        product = Product(library, description, arguments, (self, *arrays))
+        if is_new:
+            product()
+        return product
 
     def _plan(
-        self, description: int, a: Array, b: Array, out: Array, transpose_a: bool, transpose_b: bool
+        self, description: int, a: Array, b: Array, out: Array, alignments: tuple[int, ...], epilogue: str
     ) -> _Plan | None:
-        matrices = (a, b, out)
-        alignments = tuple(min(array.data.ptr & -array.data.ptr, _MOST_ALIGNMENT) for array in matrices)
-        key = (*(array.shape for array in matrices), out.dtype.name, transpose_a, transpose_b, alignments)
-        if key not in self._plans:
-            try:
-                self._plans[key] = self._ask_heuristic(description, a, b, out, alignments)
-            except self._library.cuBLASLtError as error:
-                self._plans[key] = None
-                inner = len(a) if transpose_a else a.shape[1]
-                self.unsupported[f"{out.shape[0]}x{inner}x{out.shape[1]} {out.dtype}"] = str(error)
-        return self._plans[key]
+        """What the heuristic chooses; None, and a line in `unsupported`, where it has nothing."""
+        layouts = (self._layout(a), self._layout(b), self._layout(out))
+        result = np.zeros(1, self._library.matmul_heuristic_result_dtype)
+        found = np.zeros(1, np.int32)
+        preference = self._preference(*alignments[:3])
+        try:
+            self._library.matmul_algo_get_heuristic(
+                *(self._handle, description, layouts[1], layouts[0], layouts[2], layouts[2], preference),
+                *(1, result.ctypes.data, found.ctypes.data),
+            )
+            self._library.check_status(0 if found[0] else _NOT_SUPPORTED)
+        except self._library.cuBLASLtError as error:
+            name = f"{a.shape} and {b.shape} to {out.shape}, {out.dtype}, {epilogue}"
+            self.unsupported[name] = str(error)
+            return None
+        finally:
+            self._library.matmul_preference_destroy(preference)
+        return _Plan(layouts, result["algo"].copy(), int(result["workspace_size"][0]))
 
-    def _ask_heuristic(self, description: int, a: Array, b: Array, out: Array, alignments: tuple[int, ...]) -> _Plan:
-        library, names = self._library, self._library.MatmulPreferenceAttribute
-        layouts = tuple(self._layout(array) for array in (a, b, out))
-        of_a, of_b, of_out = alignments
+    def _preference(self, of_a: int, of_b: int, of_out: int) -> int:
+        """What the heuristic may count on: the workspace and the alignments of a, b and out."""
+        names = self._library.MatmulPreferenceAttribute
         values = {
             names.MAX_WORKSPACE_BYTES: self._workspace.nbytes,
             names.MIN_ALIGNMENT_A_BYTES: of_b,
@@ -141,21 +197,10 @@ class CublasLt:
             names.MIN_ALIGNMENT_C_BYTES: of_out,
             names.MIN_ALIGNMENT_D_BYTES: of_out,
         }
-        result = np.zeros(1, library.matmul_heuristic_result_dtype)
-        found = np.zeros(1, np.int32)
-        preference = library.matmul_preference_create()
-        try:
-            for attribute, value in values.items():
-                self._set("matmul_preference", preference, attribute, value)
-            library.matmul_algo_get_heuristic(
-                *(self._handle, description, layouts[1], layouts[0], layouts[2], layouts[2], preference),
-                *(1, result.ctypes.data, found.ctypes.data),
-            )
-        finally:
-            library.matmul_preference_destroy(preference)
-        if not found[0]:
-            raise library.cuBLASLtError(_NOT_SUPPORTED)
-        return _Plan(layouts, result["algo"].copy(), int(result["workspace_size"][0]))  # type: ignore[arg-type]
+        preference: int = self._library.matmul_preference_create()
+        for attribute, value in values.items():
+            self._set("matmul_preference", preference, attribute, value)
+        return preference
 
     def _layout(self, array: Array) -> int:
         rows, columns = array.shape
@@ -167,3 +212,9 @@ class CublasLt:
         dtype = getattr(self._library, f"get_{kind}_attribute_dtype")(attribute)
         buffer = np.array(value, dtype)
         getattr(self._library, f"{kind}_set_attribute")(descriptor, attribute, buffer.ctypes.data, buffer.nbytes)
+
+
+def _alignment(array: Array) -> int:
+    """The bytes that the address of an array is a multiple of, as far as they matter."""
+    address: int = array.data.ptr
+    return min(address & -address, _MOST_ALIGNMENT)

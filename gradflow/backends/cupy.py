@@ -14,10 +14,11 @@ import cupy
 import cupy.cublas
 import numpy as np
 
-from gradflow.backends.cublaslt import CublasLt
+from gradflow.backends.cublaslt import CublasLt, Product, n_sign_bytes
 from gradflow.backends.cuda_errors import explained
 from gradflow.backends.cuda_graph import CudaGraphs, DeviceCall
-from gradflow.backends.fusion import fuse_bias_and_activation
+from gradflow.backends.epilogues import Group, grouped
+from gradflow.backends.fusion import Call, fuse_bias_and_activation
 from gradflow.backends.pinned import PinnedStaging
 from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
 from gradflow.backends.retreat import FastPath
@@ -32,6 +33,8 @@ _THREADS = 256
 # Kernels whose blocks share the work in a way of their own: from the sizes, (blocks, threads).
 _LAUNCHES: dict[str, Callable[[Mapping[str, int]], tuple[int, int]]] = {
     "column_sum": lambda sizes: (-(-sizes["columns"] // 32), 1024),
+    "narrow_weight_gradient": lambda sizes: (-(-(sizes["rows"] + 1) * sizes["columns"] // 32), 1024),
+    "narrow_relu_gradient": lambda sizes: (-(-sizes["rows"] * sizes["columns"] * 32 // _THREADS), _THREADS),
 }
 
 
@@ -135,8 +138,52 @@ class CupyBackend(ReferenceBackend):
     def replay(self, calls: list[BoundCall], steps_per_launch: int = 1) -> Replay:
         return self._graphs.replay(calls, steps_per_launch)
 
-    def bind_all(self, calls: list[tuple[Op, dict[str, Any]]]) -> list[BoundCall]:
-        return super().bind_all(fuse_bias_and_activation(calls, kernels("cuda")))
+    def bind_all(self, calls: list[Call]) -> list[BoundCall]:
+        """The calls of a program; products do in their epilogues what they can of what follows them."""
+        signs: dict[int, Array] = {}
+        groups = grouped(fuse_bias_and_activation(calls, kernels("cuda")))
+        return [call for group in groups for call in self._bind_group(group, signs)]
+
+    def _bind_group(self, group: Group, signs: dict[int, Array]) -> list[BoundCall]:
+        """A group as one call where that is possible.
+
+        Args:
+            group: a product and what follows it.
+            signs: where the outputs of ReLU are above 0, by the identity of these arrays; a forward product adds to it.
+        """
+
+        def separately() -> list[BoundCall]:
+            return [self.bind(*call) for call in group.calls]
+
+        if group.epilogue is None:
+            return separately()
+        for call in group.calls:
+            self.check(*call)
+        if group.is_narrow:
+            return [self._bind_narrow(group)]
+        product, kept = group.calls[0][1], None
+        if "RELU_AUX" in group.epilogue:
+            kept = self.empty(n_sign_bytes(*product["out"].shape), np.uint8)
+        elif group.epilogue == "DRELU":
+            kept = signs.get(id(group.activated))
+            if kept is None:
+                return separately()
+        fast = self._product(**product, epilogue=group.epilogue, vector=group.vector, signs=kept)
+        if fast is None:
+            return separately()
+        if kept is not None:
+            signs[id(group.activated)] = kept
+        return [DeviceCall(self._fast_products.or_else(fast, lambda: partial(_run_in_turn, separately())))]
+
+    def _bind_narrow(self, group: Group) -> BoundCall:
+        product = group.calls[0][1]
+        a, b, out = (product[name] for name in ("a", "b", "out"))
+        sizes = {"rows": out.shape[0], "columns": out.shape[1]}
+        if group.epilogue == "BGRADA":
+            arguments = {"a": a, "b": b, "out": out, "sums": group.vector, "inner": len(a)}
+            return DeviceCall(self._bind_kernel("narrow_weight_gradient", sizes, arguments))
+        arguments = {"a": a, "b": b, "y": group.activated, "out": out, "inner": a.shape[1]}
+        return DeviceCall(self._bind_kernel("narrow_relu_gradient", sizes, arguments))
 
     @cached_property
     def _cublaslt(self) -> CublasLt | None:
@@ -153,12 +200,23 @@ class CupyBackend(ReferenceBackend):
         """The products so far that cuBLASLt had no plan for, so that cuBLAS makes them, with its reason."""
         return {} if self._cublaslt is None else self._cublaslt.unsupported
 
+    def _product(self, **arguments: Any) -> Product | None:
+        """A product by cuBLASLt; None where it has no plan for it, or cannot be used."""
+        if self._cublaslt is None or not self._fast_products.is_open:
+            return None
+        try:
+            with self.stream:
+                return self._cublaslt.product(**arguments)
+        except Exception as error:
+            self._fast_products.give_up(error)
+            return None
+
     def _bind_product(self, a: Array, b: Array, out: Array, **transposed: bool) -> BoundCall:
         def plain() -> BoundCall:
             return _bind_plain_product(a, b, out, **transposed)
 
-        product = None if self._cublaslt is None else self._cublaslt.product(a, b, out, **transposed)
-        if product is None or not self._fast_products.is_open:
+        product = self._product(a=a, b=b, out=out, **transposed)
+        if product is None:
             return plain()  # No DeviceCall: CuPy refuses to have its products captured (its issue 6290).
         return DeviceCall(self._fast_products.or_else(product, plain))
 
@@ -223,3 +281,8 @@ def _bind_plain_product(
 ) -> BoundCall:
     # cupy.matmul would take a slow kernel of its own where a matrix has one row or one column.
     return partial(cupy.cublas.gemm, "T" if transpose_a else "N", "T" if transpose_b else "N", a, b, out=out)
+
+
+def _run_in_turn(calls: list[BoundCall]) -> None:
+    for call in calls:
+        call()

@@ -8,7 +8,7 @@ from typing import Any
 
 from gradflow.ops import Array, Op, shape_of_first
 
-__all__ = ["fuse_bias_and_activation"]
+__all__ = ["Call", "fuse_bias_and_activation"]
 
 Call = tuple[Op, dict[str, Any]]
 

@@ -92,7 +92,10 @@ def kernel_folder() -> Path:
 
 @cache
 def kernels(language: Language) -> dict[str, Kernel]:
-    """Every kernel by name. A file ``name.c`` takes the place of ``name.cu`` for the C compiler."""
+    """Every kernel by name. A file ``name.c`` takes the place of ``name.cu`` for the C compiler.
+
+    A kernel that walks the data in CUDA's own way, without the words for both, is none of C's.
+    """
     files = {path.stem: path for path in sorted(kernel_folder().glob("*.cu"))}
     if language == "c":
         files |= {path.stem: path for path in sorted(kernel_folder().glob("*.c"))}
@@ -101,7 +104,9 @@ def kernels(language: Language) -> dict[str, Kernel]:
         for name, parameters, body in re.findall(
             r"^GF_KERNEL\((\w+),\s*([^)]*)\) \{(.*?)^\}", path.read_text(), flags=re.MULTILINE | re.DOTALL
         ):
-            found[name] = Kernel(name, path, tuple(map(_parse_parameter, parameters.split(","))), *_loop(body))
+            loop = _loop(body)
+            if loop[0] or language == "cuda":
+                found[name] = Kernel(name, path, tuple(map(_parse_parameter, parameters.split(","))), *loop)
     return found
 
 

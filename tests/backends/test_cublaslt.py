@@ -37,6 +37,7 @@ def product(backend: ReferenceBackend, a: np.ndarray = A, b: np.ndarray = B) -> 
 
 def test_a_product_is_captured_in_a_graph(backend: Any) -> None:
     call, out = product(backend)
+    out.data.memset_async(0, out.nbytes, backend.stream)
     with backend.stream:
         backend.stream.begin_capture()
         call()
@@ -127,7 +128,7 @@ def test_a_product_without_a_plan_is_plain_and_listed(backend: Any, monkeypatch:
         call()
     assert_allclose(backend.to_host(out), A @ B, rtol=1e-5, atol=1e-5)
     ((name, reason),) = backend.unsupported_products.items()
-    assert name == "7x13x5 float32"
+    assert name == "(7, 13) and (13, 5) to (7, 5), float32, DEFAULT"
     assert "NOT_SUPPORTED" in reason
 
 
@@ -139,3 +140,63 @@ def test_products_of_views_at_any_address(backend: Any) -> None:
         with backend.running():
             backend.bind(gemm, gemm.arguments(a, b, out))()
         assert_array_equal(backend.to_host(out), backend.to_host(a) @ backend.to_host(b))
+
+
+def trained(backend: Any, monkeypatch: pytest.MonkeyPatch, rows: int = 20) -> dict[str, np.ndarray]:
+    """The weights after some steps of a network on the backend."""
+    monkeypatch.setattr("gradflow.network.get_backend", lambda name: backend)
+    network = gf.MLP([13, 8, 9, 1], dropout=0.1, seed=3)
+    x = np.random.default_rng(1).normal(size=(rows, 13))
+    gf.Trainer(network, "mean_squared_error", gf.SGD(0.05)).fit(x, x[:, :1], epochs=3, batch_size=8)
+    return network.get_weights()
+
+
+def break_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nvmath.bindings.cublasLt", None)
+
+
+def break_when_first_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nvmath.bindings import cublasLt
+
+    def fail(*args: Any) -> None:
+        raise cublasLt.cuBLASLtError(13)
+
+    monkeypatch.setattr(cublasLt, "matmul", fail)
+
+
+@pytest.mark.parametrize("broken", [break_at_once, break_when_first_run])
+def test_training_without_cublaslt_warns_once_and_learns_the_same(
+    backend: Any, monkeypatch: pytest.MonkeyPatch, broken: Any
+) -> None:
+    expected = trained(backend, monkeypatch)
+    broken(monkeypatch)
+    without = type(backend)()
+    with pytest.warns(gf.SlowPathWarning, match="cuBLASLt cannot be used") as caught:
+        weights = trained(without, monkeypatch)
+    assert len(caught) == 1
+    for name, weight in expected.items():
+        assert_allclose(weights[name], weight, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("refused", ["RELU_AUX_BIAS", "DRELU", "BGRADA", "BIAS"])
+def test_a_refused_epilogue_becomes_kernels_of_their_own(
+    backend: Any, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    from nvmath.bindings import cublasLt
+
+    expected = trained(backend, monkeypatch)
+    plan = type(backend._cublaslt)._plan
+
+    def refuse(self: Any, *args: Any) -> Any:
+        if args[-1] != refused:
+            return plan(self, *args)
+        self.unsupported[refused] = "no"
+        return None
+
+    assert cublasLt.Epilogue[refused]
+    monkeypatch.setattr(type(backend._cublaslt), "_plan", refuse)
+    without = type(backend)()
+    weights = trained(without, monkeypatch)
+    assert list(without.unsupported_products) == [refused]
+    for name, weight in expected.items():
+        assert_allclose(weights[name], weight, rtol=1e-4, atol=1e-6)

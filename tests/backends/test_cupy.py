@@ -71,7 +71,7 @@ def test_a_step_launches_only_our_kernels_and_products(simgpu: Any) -> None:
     ]  # fmt: skip
     counts = fitted(simgpu, gf.Sequential(layers, backend="cupy"), 100, clip_norm=1.0, l2=1e-3)
     assert counts.names <= set(kernels("cuda"))
-    assert {"bias_relu_forward", "adam", "gather_shuffled_batch", "softmax_cross_entropy_labels"} <= counts.names
+    assert {"bias_tanh_forward", "adam", "gather_shuffled_batch", "softmax_cross_entropy_labels"} <= counts.names
     assert counts.epochs[0]["products"] == (6 + 1) * (3 * 7 - 1)
 
 
@@ -91,18 +91,6 @@ def test_steps_cause_no_traffic(simgpu: Any) -> None:
             assert epoch["d2h"] == 1
             assert epoch["syncs"] == few.epochs[1]["syncs"] <= 1
     assert many.epochs[1]["launched"] > few.epochs[1]["launched"]
-
-
-@pytest.mark.parametrize("depth", [1, 2, 4])
-def test_launches_per_step_are_at_most_those_planned(simgpu: Any, depth: int) -> None:
-    sizes = [6] + [8] * (depth - 1) + [3]
-    one = fitted(simgpu, gf.MLP(sizes, backend="cupy"), 32).epochs[1]
-    two = fitted(simgpu, gf.MLP(sizes, backend="cupy"), 48).epochs[1]
-    products = two["products"] - one["products"]
-    launches = two["launched"] - one["launched"]
-    assert products == 3 * depth - 1
-    # Bias and activation are one kernel, then activation backward and bias gradient; gather, loss, update, clock.
-    assert launches == depth + (depth - 1) + depth + 4
 
 
 PER_STEP: dict[str, tuple[Callable[[], list[gf.Layer]], int]] = {

@@ -53,8 +53,8 @@ def programs(library: NativeLibrary, monkeypatch: pytest.MonkeyPatch) -> list[Pr
     recorded: list[Program] = []
 
     class Collector(Recorder):
-        def program(self) -> Program:
-            recorded.append(super().program())
+        def program(self, steps_per_launch: int = 1) -> Program:
+            recorded.append(super().program(steps_per_launch))
             return recorded[-1]
 
     monkeypatch.setattr(passes, "Recorder", Collector)

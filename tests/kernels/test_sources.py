@@ -11,6 +11,7 @@ from gradflow.backends import sources
 from gradflow.backends.sources import Parameter, kernel_folder, kernels, source_text
 
 FOLDER = kernel_folder()
+CUDA_ONLY = {"narrow_weight_gradient", "narrow_relu_gradient"}
 
 
 @pytest.mark.parametrize("path", sorted({*FOLDER.glob("*.cu"), *FOLDER.glob("*.c")}), ids=lambda path: path.name)
@@ -91,7 +92,7 @@ def test_every_kernel_is_found() -> None:
             for path in FOLDER.glob(ending)
             for name in re.findall(r"^GF_KERNEL\((\w+)", path.read_text(), re.MULTILINE)
         }
-        assert written == kernels(language).keys()
+        assert written - (CUDA_ONLY if language == "c" else set()) == kernels(language).keys()
 
 
 def test_a_c_file_takes_the_place_of_its_cuda_twin() -> None:

@@ -103,12 +103,12 @@ class CublasLt:
         *,
         epilogue: str = "DEFAULT",
         vector: Array | None = None,
-        signs: Array | None = None,
+        auxiliary: Array | None = None,
     ) -> Product | None:
         """out = op(a) op(b) and what the epilogue does, bound; None where there is no plan for it.
 
         The first time it is planned it also runs, so that nothing is left to be loaded when it is captured. What
-        ``out``, ``vector`` and ``signs`` held before is lost then.
+        ``out``, ``vector`` and ``auxiliary`` held before is lost then.
 
         Args:
             a: a matrix.
@@ -118,7 +118,8 @@ class CublasLt:
             transpose_b: whether op transposes b.
             epilogue: cuBLASLt's name for it, such as "RELU_AUX_BIAS".
             vector: (columns,), the bias that is read or the bias gradient that is written.
-            signs: uint8 of `n_sign_bytes`, the bits that say where out is above 0.
+            auxiliary: what passes from the forward epilogue to the backward one. For ReLU uint8 of `n_sign_bytes`: bits
+                that say where out is above 0. For GELU its input, of the shape of out, with a multiple of 8 columns.
         """
         dtypes = {array.dtype.name for array in (a, b, out)}
         if len(dtypes) > 1 or not dtypes <= _TYPES.keys() or not (a.size and b.size):
@@ -136,13 +137,13 @@ class CublasLt:
         }
         if vector is not None:
             values[names.BIAS_POINTER] = vector.data.ptr
-        if signs is not None:
-            values[names.EPILOGUE_AUX_POINTER] = signs.data.ptr
-            values[names.EPILOGUE_AUX_LD] = _sign_stride(out.shape[1])
+        if auxiliary is not None:
+            values[names.EPILOGUE_AUX_POINTER] = auxiliary.data.ptr
+            values[names.EPILOGUE_AUX_LD] = _sign_stride(out.shape[1]) if "RELU" in epilogue else out.shape[1]
         for attribute, value in values.items():
             self._set("matmul_desc", description, attribute, value)
 
-        arrays = (a, b, out, vector, signs)
+        arrays = (a, b, out, vector, auxiliary)
         alignments = tuple(0 if array is None else _alignment(array) for array in arrays)
         key = (a.shape, b.shape, dtype, transpose_a, transpose_b, epilogue, alignments)
         is_new = key not in self._plans

@@ -160,19 +160,20 @@ class CupyBackend(ReferenceBackend):
         for call in group.calls:
             self.check(*call)
         if group.is_narrow:
-            return [self._bind_narrow(group)]
-        product, kept = group.calls[0][1], None
+            return separately() if group.epilogue == "DGELU" else [self._bind_narrow(group)]
+        auxiliary = group.gelu_input
         if "RELU_AUX" in group.epilogue:
-            kept = self.empty(n_sign_bytes(*product["out"].shape), np.uint8)
+            auxiliary = self.empty(n_sign_bytes(*group.out.shape), np.uint8)
         elif group.epilogue == "DRELU":
-            kept = signs.get(id(group.activated))
-            if kept is None:
+            auxiliary = signs.get(id(group.relu_output))
+            if auxiliary is None:
                 return separately()
-        fast = self._product(**product, epilogue=group.epilogue, vector=group.vector, signs=kept)
+        arguments = group.calls[0][1] | {"out": group.out, "vector": group.vector, "auxiliary": auxiliary}
+        fast = self._product(**arguments, epilogue=group.epilogue)
         if fast is None:
             return separately()
-        if kept is not None:
-            signs[id(group.activated)] = kept
+        if "RELU_AUX" in group.epilogue:
+            signs[id(group.relu_output)] = auxiliary
         return [DeviceCall(self._fast_products.or_else(fast, lambda: partial(_run_in_turn, separately())))]
 
     def _bind_narrow(self, group: Group) -> BoundCall:
@@ -182,7 +183,7 @@ class CupyBackend(ReferenceBackend):
         if group.epilogue == "BGRADA":
             arguments = {"a": a, "b": b, "out": out, "sums": group.vector, "inner": len(a)}
             return DeviceCall(self._bind_kernel("narrow_weight_gradient", sizes, arguments))
-        arguments = {"a": a, "b": b, "y": group.activated, "out": out, "inner": a.shape[1]}
+        arguments = {"a": a, "b": b, "y": group.relu_output, "out": out, "inner": a.shape[1]}
         return DeviceCall(self._bind_kernel("narrow_relu_gradient", sizes, arguments))
 
     @cached_property

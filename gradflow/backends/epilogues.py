@@ -1,12 +1,13 @@
 """What a product can do in its epilogue, before its result leaves the chip, of the call that follows it in a program.
 
-Forward a product adds the bias and applies ReLU, and keeps for the backward pass where the result is above 0; backward
-it applies the derivative of ReLU to dL/dx, and sums the bias gradient beside the weight gradient.
+Forward a product adds the bias and applies ReLU or GELU (tanh form), and keeps for the backward pass where the result
+is above 0, or the input of GELU; backward it applies the derivative of the activation to dL/dx, and sums the bias
+gradient beside the weight gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from gradflow.backends.fusion import Call
@@ -14,58 +15,77 @@ from gradflow.ops import Array
 
 __all__ = ["Group", "grouped"]
 
-# The op that follows a product, and cuBLASLt's name of the epilogue that does its work.
+# The ops that follow a product, and cuBLASLt's name of the epilogue that does their work.
 _EPILOGUES = {
-    "add_bias": "BIAS",
-    "relu_forward": "RELU",
-    "bias_relu_forward": "RELU_BIAS",
-    "relu_backward": "DRELU",
-    "column_sum": "BGRADA",
+    ("add_bias",): "BIAS",
+    ("relu_forward",): "RELU",
+    ("bias_relu_forward",): "RELU_BIAS",
+    ("relu_backward",): "DRELU",
+    ("bias_gelu_tanh_forward",): "GELU_BIAS",
+    ("gelu_tanh_forward",): "GELU_AUX",
+    ("add_bias", "gelu_tanh_forward"): "GELU_AUX_BIAS",
+    ("gelu_tanh_backward",): "DGELU",
+    ("column_sum",): "BGRADA",
 }
 _KEEPING_SIGNS = {"RELU": "RELU_AUX", "RELU_BIAS": "RELU_AUX_BIAS"}
+_GELU_ALIGNMENT = 8  # The input of GELU can be kept where it lies if the width is a multiple of this.
 
 
 @dataclass(frozen=True)
 class Group:
-    """A product and the call that follows it, where that joins it; or one call alone.
+    """A product and the calls that follow it, where these join it; or one call alone.
 
     Attributes:
         calls: in their order.
-        epilogue: cuBLASLt's name for what the second does; None for a call alone.
+        epilogue: cuBLASLt's name for what the others do; None for a call alone.
     """
 
     calls: tuple[Call, ...]
     epilogue: str | None = None
 
     @property
-    def vector(self) -> Array | None:
-        """The bias that the epilogue adds, or the array of the column sums; else None."""
-        arguments = self.calls[-1][1]
-        return arguments.get("bias", arguments.get("sums")) if self.epilogue else None
+    def out(self) -> Array:
+        """What the product writes in the end."""
+        is_kept = self.epilogue in ("GELU_AUX", "GELU_AUX_BIAS")
+        return self.calls[-1][1]["y"] if is_kept else self.calls[0][1]["out"]
 
     @property
-    def activated(self) -> Array | None:
+    def vector(self) -> Array | None:
+        """The bias that the epilogue adds, or the array of the column sums; else None."""
+        arguments = self.calls[1][1]
+        return arguments.get("bias", arguments.get("sums"))
+
+    @property
+    def relu_output(self) -> Array | None:
         """The output of the ReLU that the epilogue applies, or whose derivative; else None."""
         return self.calls[-1][1]["y"] if self.epilogue and "RELU" in self.epilogue else None
 
     @property
+    def gelu_input(self) -> Array | None:
+        """The input of the GELU that the epilogue keeps, or reads for its derivative; else None."""
+        has_it = self.epilogue in ("GELU_AUX", "GELU_AUX_BIAS", "DGELU")
+        return self.calls[-1][1]["x"] if has_it else None
+
+    @property
     def is_narrow(self) -> bool:
         """Whether this is backward and the result has one row or one column, which these epilogues refuse."""
-        return self.epilogue in ("DRELU", "BGRADA") and 1 in self.calls[0][1]["out"].shape
+        return self.epilogue in ("DRELU", "DGELU", "BGRADA") and 1 in self.out.shape
 
 
 def grouped(calls: Iterable[Call]) -> list[Group]:
     """The calls of a program in groups that can be run in turn."""
     groups: list[Group] = []
     for call in _products_before_dropout(calls):
-        if groups and _joins(call, groups[-1].calls):
-            groups[-1] = Group((*groups[-1].calls, call), _EPILOGUES[call[0].name])
+        together = (*groups[-1].calls, call) if groups else (call,)
+        epilogue = _EPILOGUES.get(tuple(op.name for op, _ in together[1:]))
+        if epilogue and _joins(call, together[0]):
+            groups[-1] = Group(together, epilogue)
         else:
             groups.append(Group((call,)))
-    signs_read = {id(group.activated) for group in groups if group.epilogue == "DRELU" and not group.is_narrow}
+    signs_read = {id(group.relu_output) for group in groups if group.epilogue == "DRELU" and not group.is_narrow}
     return [
         replace(group, epilogue=_KEEPING_SIGNS[group.epilogue])
-        if group.epilogue in _KEEPING_SIGNS and id(group.activated) in signs_read
+        if group.epilogue in _KEEPING_SIGNS and id(group.relu_output) in signs_read
         else group
         for group in groups
     ]
@@ -80,24 +100,27 @@ def _products_before_dropout(calls: Iterable[Call]) -> list[Call]:
     for call in calls:
         *_, product, before = [call, call, *in_turn[-2:]]
         is_behind = before[0].name == "dropout" and before[1]["x"] is before[1]["y"] is product[1].get("out")
-        if is_behind and call[0].name == "relu_backward" and _joins(call, [product]):
+        if is_behind and call[0].name == "relu_backward" and _joins(call, product):
             in_turn.insert(-1, call)
         else:
             in_turn.append(call)
     return in_turn
 
 
-def _joins(call: Call, before: Sequence[Call]) -> bool:
-    """Whether the only call before is a product, and its epilogue can do this one."""
-    (op, arguments), (gemm, product) = call, before[0]
-    if len(before) > 1 or gemm.name != "gemm":
+def _joins(call: Call, before: Call) -> bool:
+    """Whether a call works on the result of a product in such a way that an epilogue can do it."""
+    (op, arguments), (gemm, product) = call, before
+    if gemm.name != "gemm":
         return False
     out, transposed = product["out"], (product.get("transpose_a", False), product.get("transpose_b", False))
     match op.name:
-        case "add_bias" | "relu_forward" | "bias_relu_forward":
+        case "add_bias" | "relu_forward" | "bias_relu_forward" | "bias_gelu_tanh_forward":
             return arguments["x"] is arguments["y"] is out
-        case "relu_backward":  # behind dL/dx = dL/dy weightᵀ
-            return transposed == (False, True) and arguments["d_y"] is arguments["d_x"] is out
+        case "gelu_tanh_forward":
+            return arguments["x"] is out is not arguments["y"] and out.shape[1] % _GELU_ALIGNMENT == 0
+        case "relu_backward" | "gelu_tanh_backward":  # behind dL/dx = dL/dy weightᵀ
+            fits = op.name == "relu_backward" or out.shape[1] % _GELU_ALIGNMENT == 0
+            return fits and transposed == (False, True) and arguments["d_y"] is arguments["d_x"] is out
         case "column_sum":  # behind dL/dweight = xᵀ dL/dy
             return transposed == (True, False) and arguments["x"] is product["b"]
         case _:

@@ -11,6 +11,7 @@ from gradflow.backends.epilogues import grouped
 from gradflow.backends.fusion import Call, fuse_bias_and_activation
 from gradflow.layers.dense import add_bias, column_sum, gemm
 from gradflow.layers.dropout import dropout
+from gradflow.layers.gelu import gelu_tanh_backward, gelu_tanh_forward
 from gradflow.layers.relu import relu_backward, relu_forward
 from gradflow.layers.tanh import tanh_backward, tanh_forward
 from gradflow.ops import Op
@@ -33,9 +34,18 @@ SHAPES = [
 
 
 class Chain:
-    """A dense layer with ReLU and the first product of the backward pass behind it: its calls, and its arrays."""
+    """A dense layer with ReLU or GELU and the first product of the backward pass behind it: its calls and arrays."""
 
-    def __init__(self, backend: Any, shape: tuple[int, int, int, int], dtype: str, *, bias: bool, rate: float) -> None:
+    def __init__(
+        self,
+        backend: Any,
+        shape: tuple[int, int, int, int],
+        dtype: str,
+        *,
+        bias: bool,
+        rate: float = 0.0,
+        is_gelu: bool = False,
+    ) -> None:
         rows, n_in, n, n_out = shape
         random = np.random.default_rng(shape)
         host = {
@@ -43,6 +53,7 @@ class Chain:
             "weight": random.standard_normal((n_in, n)),
             "bias": random.standard_normal(n),
             "y": np.full((rows, n), np.nan),
+            "activated": np.full((rows, n), np.nan),
             "dropped": np.full((rows, n), np.nan),
             "d_z": random.standard_normal((rows, n_out)),
             "weight_behind": random.standard_normal((n, n_out)),
@@ -60,13 +71,16 @@ class Chain:
         self._add(gemm, arrays["x"], arrays["weight"], y)
         if bias:
             self._add(add_bias, y, arrays["bias"], y)
-        self._add(relu_forward, y, y)
+        if is_gelu:
+            self._add(gelu_tanh_forward, y, arrays["activated"])
+        else:
+            self._add(relu_forward, y, y)
         if rate:
             self._add(dropout, y, arrays["dropped"], **settings)
         self._add(gemm, arrays["d_z"], arrays["weight_behind"], d_y, transpose_b=True)
         if rate:
             self._add(dropout, d_y, d_y, **settings)
-        self._add(relu_backward, y, d_y, d_y)
+        self._add(gelu_tanh_backward if is_gelu else relu_backward, y, d_y, d_y)
         self._add(gemm, arrays["x"], d_y, arrays["d_weight"], transpose_a=True)
         if bias:
             self._add(column_sum, d_y, arrays["d_bias"])
@@ -108,11 +122,27 @@ def test_a_layer_with_relu_is_what_its_ops_define(
     n_calls = chain.run()
     if dtype == "float32":
         assert n_calls == 3 + 2 * (rate > 0)
-    actual, expected = chain.read(), reference_chain(shape, dtype, bias=bias, rate=rate)
-    for name, array in actual.items():
+    assert_near(chain.read(), reference_chain(shape, dtype, bias=bias, rate=rate))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_layer_with_gelu_is_what_its_ops_define(shape: tuple[int, int, int, int], bias: bool) -> None:
+    from gradflow.backends import get_backend
+
+    chain = Chain(get_backend("cupy"), shape, "float32", bias=bias, is_gelu=True)
+    n_calls = chain.run()
+    if shape[0] > 1 and shape[2] % 8 == 0:
+        assert n_calls == 3
+    assert_near(chain.read(), reference_chain(shape, "float32", bias=bias, is_gelu=True))
+
+
+def assert_near(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    for name, array in expected.items():
         # Sums in another order: their error grows with the number of terms, of which each is about 1 or its square.
-        tolerance = 8 * np.finfo(dtype).eps * max(shape) * (1 + abs(np.nan_to_num(expected[name])).max())
-        np.testing.assert_allclose(array, expected[name], rtol=0, atol=tolerance, err_msg=name)
+        tolerance = 8 * np.finfo(array.dtype).eps * max(array.shape) * (1 + abs(np.nan_to_num(array)).max())
+        np.testing.assert_allclose(actual[name], array, rtol=0, atol=tolerance, err_msg=name)
 
 
 @pytest.mark.gpu
@@ -154,6 +184,13 @@ def test_only_what_belongs_together_is_grouped() -> None:
     assert epilogues(*with_bias[::2]) == ["RELU"]
     assert epilogues(*with_bias, input_gradient, (relu_backward, out, out, out)) == ["RELU_AUX_BIAS", "DRELU"]
     assert epilogues(*with_bias, input_gradient, (relu_backward, other, out, out)) == ["RELU_BIAS", "DRELU"]
+    wide, input_of_gelu, narrow = np.ones((4, 8)), np.ones((4, 8)), np.ones((4, 4))
+    of_gelu, backwards = (gemm, a, wide, input_of_gelu), (gemm, wide, np.ones((8, 8)), input_of_gelu, False, True)
+    with_gelu = [of_gelu, (add_bias, input_of_gelu, bias, input_of_gelu), (gelu_tanh_forward, input_of_gelu, wide)]
+    assert epilogues(*with_gelu) == ["GELU_AUX_BIAS"]
+    assert epilogues(*with_gelu[::2]) == ["GELU_AUX"]
+    assert epilogues(backwards, (gelu_tanh_backward, wide, input_of_gelu, input_of_gelu)) == ["DGELU"]
+    assert epilogues(product, (gelu_tanh_forward, out, narrow)) == [None, None]
     assert epilogues(weight_gradient, (column_sum, b, bias), (column_sum, b, bias)) == ["BGRADA", None]
     apart = [
         (product, (add_bias, other, bias, out)),

@@ -88,6 +88,11 @@ def test_other_activations_take_two_nodes_more(activation: gf.Layer, batch_size:
     assert nodes_per_step(layers, "mean_squared_error", "adam", batch_size=batch_size) == 3 * 3 + 3 + 2 * 2
 
 
+def test_gelu_takes_no_node_more() -> None:
+    layers = dense_layers(3, gf.GELU(approximate="tanh"))
+    assert nodes_per_step(layers, "mean_squared_error", "adam", batch_size=16) == 3 * 3 + 3
+
+
 def test_clipping_takes_two_nodes_more() -> None:
     layers = dense_layers(2, gf.ReLU())
     assert nodes_per_step(layers, "mean_squared_error", "adam", batch_size=16, clip_norm=1.0) == 3 * 2 + 3 + 2

@@ -11,6 +11,7 @@
      GF_FOR(i, n)                            each of n items once
      GF_ROWS(row, rows)                      each row once: by a warp on a GPU
      GF_COLUMNS(j, columns)                  the columns of that row: shared out over the warp
+     GF_COLUMN_SUMS(j, columns, sums...)     the same, for nothing but adding to those variables
      gf_row_sum(v), gf_row_max(v)            combine what the lanes of a row found (C: one lane)
      GF_ONCE_PER_ROW                         what one lane does for its row
      GF_BLOCKS(first, n, width)              the first of every `width` of n items (C only)
@@ -71,6 +72,7 @@ GF_FUNCTION real gf_clamp(real x, real limit) { return x > limit ? limit : x < -
 #define GF_FOR(i, n) for (gf_index i = GF_THREAD; i < (n); i += GF_THREADS)
 #define GF_ROWS(row, rows) for (gf_index row = GF_THREAD / 32; row < (rows); row += GF_THREADS / 32)
 #define GF_COLUMNS(j, columns) for (gf_index j = threadIdx.x % 32; j < (columns); j += 32)
+#define GF_COLUMN_SUMS(j, columns, ...) GF_COLUMNS(j, columns)
 #define GF_ONCE_PER_ROW if (threadIdx.x % 32 == 0)
 
 /* In a butterfly each lane adds the same pairs, so that all lanes end with the same bits. */
@@ -134,6 +136,10 @@ GF_FUNCTION void gf_stripe_sum(accumulator *sums) {
 #define GF_ROWS(row, rows) (void)(rows); for (gf_index row = begin; row < end; row++)
 #define GF_COLUMNS(j, columns) _Pragma("GCC ivdep") for (gf_index j = 0; j < (columns); j++)
 #define GF_BLOCKS(first, n, width) (void)(n); for (gf_index first = begin; first < end; first += width)
+/* Without this a sum is a chain of additions that each wait for the one before. */
+#define GF_PRAGMA(text) _Pragma(#text)
+#define GF_COLUMN_SUMS(j, columns, ...) \
+  GF_PRAGMA(omp simd reduction(+ : __VA_ARGS__)) for (gf_index j = 0; j < (columns); j++)
 #define GF_ONCE_PER_ROW
 #define GF_STRIPE 64
 #define GF_STRIPES(first, columns) \

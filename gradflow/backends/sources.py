@@ -24,7 +24,15 @@ __all__ = [
 ]
 
 # No -ffast-math: it drops NaN, and linked with it a library would set flush-to-zero for the whole process.
-C_FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fvisibility=hidden")
+C_FLAGS = (
+    "-O3",
+    "-std=gnu11",
+    "-fopenmp-simd",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-fvisibility=hidden",
+)
 """How GCC and Clang compile the kernels of the CPU backend."""
 
 INSTRUCTION_FLAGS = {

@@ -7,6 +7,7 @@ from gradflow.layers.dropout import Dropout
 from gradflow.layers.elu import ELU
 from gradflow.layers.gelu import GELU
 from gradflow.layers.identity import Identity
+from gradflow.layers.layer_norm import LayerNorm
 from gradflow.layers.leaky_relu import LeakyReLU
 from gradflow.layers.mish import Mish
 from gradflow.layers.relu import ReLU
@@ -30,6 +31,7 @@ __all__ = [
     "Dropout",
     "Identity",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Mish",
     "ParameterSpec",

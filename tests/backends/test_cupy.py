@@ -95,6 +95,7 @@ def test_steps_cause_no_traffic(simgpu: Any) -> None:
 
 PER_STEP: dict[str, tuple[Callable[[], list[gf.Layer]], int]] = {
     "BatchNorm": (lambda: [gf.BatchNorm(8)], 2),
+    "LayerNorm": (lambda: [gf.LayerNorm(8)], 3),
 }
 
 

@@ -19,7 +19,16 @@ from gradflow.backends.sources import Kernel, kernels, source_text
 from gradflow.ops import Array
 
 COMPILER = shutil.which(os.environ.get("CC", "cc"))
-_FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", *os.environ.get("CFLAGS", "").split())
+_FLAGS = (
+    "-O2",
+    "-fopenmp-simd",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-fPIC",
+    "-shared",
+    *os.environ.get("CFLAGS", "").split(),
+)
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="gradflow-kernels-")
 

@@ -38,6 +38,7 @@ LAYER_CASES = {
     "GELU": LayerCase(gf.GELU),
     "GELU by tanh": LayerCase(lambda: gf.GELU(approximate="tanh")),
     "Identity": LayerCase(gf.Identity),
+    "LayerNorm": LayerCase(lambda: gf.LayerNorm(WIDTH, epsilon=0.1)),
     "LeakyReLU": LayerCase(lambda: gf.LeakyReLU(0.2), away_from_zero),
     "Mish": LayerCase(gf.Mish),
     "ReLU": LayerCase(gf.ReLU, away_from_zero),

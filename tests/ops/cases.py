@@ -317,6 +317,62 @@ def _batch_norm_backward_terms(before: Mapping[str, Any], after: Mapping[str, An
     return {"d_gamma": d_gamma, "d_beta": d_beta, "d_x": d_x}
 
 
+def _layer_norm_forward(draw: Draw, *, epsilon: float, keeps: bool) -> dict[str, Any]:
+    x = draw.reals(draw.rows, draw.columns, room=16 * draw.columns + 1, power=2)
+    return {
+        "x": x,
+        "gamma": draw.random.normal(size=draw.columns).astype(draw.dtype),
+        "beta": draw.random.normal(size=draw.columns).astype(draw.dtype),
+        "mean": draw.blank(draw.rows) if keeps else None,
+        "inverse_deviation": draw.blank(draw.rows) if keeps else None,
+        "y": draw.like(x),
+        "epsilon": epsilon,
+    }
+
+
+def _layer_norm_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    x = before["x"].astype(np.float64)
+    mean = abs(x).mean(axis=1)
+    inverse = 1 / np.sqrt(x.var(axis=1) + before["epsilon"])
+    # The rounding of the mean moves the variance where all of a row is nearly the same.
+    wide = inverse * (1 + np.square(inverse) * np.square(abs(x) + mean[:, None]).mean(axis=1))
+    y = abs(before["gamma"]) * (abs(x) + mean[:, None]) * inverse[:, None] + abs(before["beta"])
+    return {"mean": mean, "inverse_deviation": wide, "y": y}
+
+
+def _layer_norm_backward(draw: Draw) -> dict[str, Any]:
+    room = 64 * draw.rows * draw.columns + 1
+    x, d_y = (draw.reals(draw.rows, draw.columns, room=room, power=4) for _ in range(2))
+    return {
+        "x": x,
+        "gamma": draw.random.normal(size=draw.columns).astype(draw.dtype),
+        "mean": draw.random.normal(size=draw.rows).astype(draw.dtype),
+        "inverse_deviation": draw.random.exponential(size=draw.rows).astype(draw.dtype),
+        "d_y": d_y,
+        "d_x": draw.like(x),
+    }
+
+
+def _layer_norm_parameter_gradients(draw: Draw) -> dict[str, Any]:
+    arguments = _layer_norm_backward(draw)
+    names = ("x", "mean", "inverse_deviation", "d_y")
+    gradients = {"d_gamma": draw.blank(draw.columns), "d_beta": draw.blank(draw.columns)}
+    return {name: arguments[name] for name in names} | gradients
+
+
+def _layer_norm_backward_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    inverse = before["inverse_deviation"].astype(np.float64)[:, None]
+    normalized = abs(before["x"].astype(np.float64) - before["mean"][:, None]) * inverse
+    d_y = abs(before["d_y"].astype(np.float64))
+    g = abs(before.get("gamma", 1)) * d_y
+    means = g.mean(axis=1, keepdims=True), (g * normalized).mean(axis=1, keepdims=True)
+    return {
+        "d_gamma": (d_y * normalized).sum(axis=0),
+        "d_beta": d_y.sum(axis=0),
+        "d_x": inverse * (g + means[0] + normalized * means[1]),
+    }
+
+
 def _copy(draw: Draw) -> dict[str, Any]:
     x = draw.reals(draw.rows, draw.columns)
     return {"x": x, "y": draw.like(x)}
@@ -691,6 +747,28 @@ CASES: dict[str, Case] = {
         COLUMN_SUMS,
         variants=({"is_fixed": False, "needs_d_x": False}, {"is_fixed": False}, {"is_fixed": True}),
         magnitude=_batch_norm_backward_terms,
+        without={"empty": NO_ROWS},
+    ),
+    "layer_norm_forward": Case(
+        _layer_norm_forward,
+        16,
+        COLUMN_SUMS,
+        variants=({"epsilon": 1e-5, "keeps": False}, {"epsilon": 0.1, "keeps": True}),
+        magnitude=_layer_norm_terms,
+        without={"empty": NO_ROWS},
+    ),
+    "layer_norm_parameter_gradients": Case(
+        _layer_norm_parameter_gradients,
+        32,
+        COLUMN_SUMS,
+        magnitude=_layer_norm_backward_terms,
+        without={"empty": NO_ROWS},
+    ),
+    "layer_norm_backward": Case(
+        _layer_norm_backward,
+        16,
+        COLUMN_SUMS,
+        magnitude=_layer_norm_backward_terms,
         without={"empty": NO_ROWS},
     ),
     "column_sum": Case(

@@ -109,7 +109,7 @@ def test_definition(target: BackendTarget | CTarget, op: str, shape: str, values
             if not set(pair) <= arrays_of(before).keys():
                 continue  # one of the two is None here
             in_place = result(target, OPS[op], before, shape, same=pair)
-            for name in OPS[op].writes:
+            for name in set(OPS[op].writes) & actual.keys():
                 np.testing.assert_array_equal(in_place[name], actual[name], f"{name} with {pair} one array")
 
 

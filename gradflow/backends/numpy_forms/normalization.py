@@ -97,3 +97,75 @@ def _batch_norm_backward(
             np.multiply(d_x, scale, out=d_x)
 
     return run
+
+
+@implements("layer_norm_forward")
+def _layer_norm_forward(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    mean: Array | None,
+    inverse_deviation: Array | None,
+    y: Array,
+    epsilon: float,
+) -> BoundCall:
+    squares, of_row = np.empty(x.shape), np.empty((len(x), 1))
+    center, inverse = np.empty((len(x), 1), x.dtype), np.empty((len(x), 1), x.dtype)
+
+    def run() -> None:
+        np.mean(x, axis=1, dtype=np.float64, keepdims=True, out=of_row)
+        np.subtract(x, of_row, out=squares)
+        np.square(squares, out=squares)
+        np.copyto(center, of_row, casting="same_kind")
+        np.mean(squares, axis=1, keepdims=True, out=of_row)
+        np.copyto(inverse, of_row, casting="same_kind")
+        np.add(inverse, epsilon, out=inverse)
+        np.sqrt(inverse, out=inverse)
+        np.reciprocal(inverse, out=inverse)
+        for kept, now in ((mean, center), (inverse_deviation, inverse)):
+            if kept is not None:
+                np.copyto(kept, now[:, 0])
+        np.subtract(x, center, out=y)
+        np.multiply(y, inverse, out=y)
+        np.multiply(y, gamma, out=y)
+        np.add(y, beta, out=y)
+
+    return run
+
+
+@implements("layer_norm_parameter_gradients")
+def _layer_norm_parameter_gradients(
+    x: Array, mean: Array, inverse_deviation: Array, d_y: Array, d_gamma: Array, d_beta: Array
+) -> BoundCall:
+    products = np.empty_like(x)
+
+    def run() -> None:
+        np.subtract(x, mean[:, None], out=products)
+        np.multiply(products, inverse_deviation[:, None], out=products)
+        np.multiply(products, d_y, out=products)
+        np.sum(products, axis=0, dtype=np.float64, out=d_gamma)
+        np.sum(d_y, axis=0, dtype=np.float64, out=d_beta)
+
+    return run
+
+
+@implements("layer_norm_backward")
+def _layer_norm_backward(
+    x: Array, gamma: Array, mean: Array, inverse_deviation: Array, d_y: Array, d_x: Array
+) -> BoundCall:
+    normalized, products = np.empty_like(x), np.empty_like(x)
+    mean_g, mean_dot = np.empty((len(x), 1), x.dtype), np.empty((len(x), 1), x.dtype)
+
+    def run() -> None:
+        np.subtract(x, mean[:, None], out=normalized)
+        np.multiply(normalized, inverse_deviation[:, None], out=normalized)
+        np.multiply(gamma, d_y, out=d_x)
+        np.mean(d_x, axis=1, dtype=np.float64, keepdims=True, out=mean_g)
+        np.multiply(d_x, normalized, out=products)
+        np.mean(products, axis=1, dtype=np.float64, keepdims=True, out=mean_dot)
+        np.multiply(normalized, mean_dot, out=normalized)
+        np.add(normalized, mean_g, out=normalized)
+        np.subtract(d_x, normalized, out=d_x)
+        np.multiply(d_x, inverse_deviation[:, None], out=d_x)
+
+    return run

@@ -66,8 +66,10 @@ class Op:
     signature: inspect.Signature
 
     def arguments(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The arguments of a call by name, in the order of the signature."""
-        return dict(self.signature.bind(*args, **kwargs).arguments)
+        """The arguments of a call by name, in the order of the signature, defaults included."""
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
 
     def check_shapes(self, arguments: Mapping[str, Any]) -> None:
         """Refuse arrays whose shapes do not fit together: kernels would read and write outside of them.

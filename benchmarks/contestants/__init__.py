@@ -11,6 +11,7 @@ import shutil
 from typing import Protocol
 
 from benchmarks.networks import Network
+from gradflow.backends.native import native_library
 
 __all__ = ["CONTESTANTS", "GEMMS", "PEERS", "Contestant", "contestant", "problem_with"]
 
@@ -55,6 +56,8 @@ def problem_with(name: str) -> str | None:
         return f"{package} is not installed; the extra peers brings it"
     if name == "PyTorch, compiled" and shutil.which("g++") is None and shutil.which("clang++") is None:
         return "torch.compile needs a C++ compiler, and there is none"
+    if name == "GEMMs, gradflow's BLAS" and getattr(native_library(), "blas", None) is None:
+        return "there is no BLAS that gradflow's compiled kernels can call; gradflow info says why"
     return None
 
 

@@ -8,9 +8,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.networks import Network
-from gradflow.backends import get_backend
-from gradflow.layers.dense import gemm
-from gradflow.program import Program, Recorder
+from gradflow.backends.native import native_library
 
 __all__ = ["GradflowGemms", "NumpyGemms"]
 
@@ -62,15 +60,19 @@ class NumpyGemms(_Gemms):
 
 
 class GradflowGemms(_Gemms):
-    """By the BLAS that gradflow uses, called as gradflow calls it: a recorded program of nothing but products."""
+    """By the BLAS that gradflow uses for large products, called from C: nothing else is in the program."""
 
     def __init__(self, network: Network, optimizer: str) -> None:
         super().__init__(network, optimizer)
-        recorder = Recorder(get_backend("numpy"))
-        for product in self._products:
-            recorder(gemm, *product)
-        self._program: Program = recorder.program()
+        native = native_library()
+        assert native is not None
+        assert native.blas is not None
+        self._program = native.program(
+            [
+                native.blas_product(native.blas, a, b, out, transpose_a=transpose_a, transpose_b=transpose_b)
+                for a, b, out, transpose_a, transpose_b in self._products
+            ]
+        )
 
     def train(self) -> None:
-        for _ in range(self._steps):
-            self._program.run()
+        self._program(self._steps)

@@ -53,14 +53,11 @@ class Blas:
         path: the file of the library.
         bits: the width of its integers.
         addresses: of cblas_sgemm and cblas_dgemm, by "float32" and "float64".
-        set_own_threads: the address of ``int set(int)``, which sets the threads for products of the calling thread
-            and returns what they were; None where there is no such function.
     """
 
     path: Path
     bits: int
     addresses: dict[str, int]
-    set_own_threads: int | None = None
 
     @property
     def description(self) -> str:
@@ -187,13 +184,10 @@ def _loaded(path: Path) -> Blas | None:
         if hasattr(library, name.format("s")) and hasattr(library, name.format("d")):
             if bits == 32 and "64" in path.name.partition(".")[0]:
                 return None  # some builds with 64-bit integers keep the plain names
+            functions = {"float32": name.format("s"), "float64": name.format("d")}
             addresses = {
-                dtype: _address(library, name.format(letter)) or 0
-                for dtype, letter in (("float32", "s"), ("float64", "d"))
+                dtype: ctypes.cast(getattr(library, function), ctypes.c_void_p).value or 0
+                for dtype, function in functions.items()
             }
-            return Blas(path, bits, addresses, _address(library, "MKL_Set_Num_Threads_Local"))
+            return Blas(path, bits, addresses)
     return None
-
-
-def _address(library: ctypes.CDLL, name: str) -> int | None:
-    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value if hasattr(library, name) else None

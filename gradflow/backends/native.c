@@ -52,8 +52,7 @@ GF_EXPORT gf_function gf_find(const char *table, const char *name) {
 }
 
 /* out = op(a) op(b) for row-major matrices, by a cblas_?gemm with integers of the given type.
-   values: the BLAS's function, transposed a, transposed b (CblasNoTrans or CblasTrans), m, n, k, a, b, out, and null or
-   the BLAS's function that sets the threads of the caller's products and returns what they were: then it is one. */
+   values: the BLAS's function, transposed a, transposed b (CblasNoTrans or CblasTrans), m, n, k, a, b, out. */
 #define GF_GEMM(name, element, count)                                                                       \
   GF_EXPORT void name(const gf_value *v) {                                                                  \
     typedef void (*gemm)(int, int, int, count, count, count, element, const element *, count,               \
@@ -63,11 +62,8 @@ GF_EXPORT gf_function gf_find(const char *table, const char *name) {
     const count m = (count)v[3].integer, n = (count)v[4].integer, k = (count)v[5].integer;                  \
     const count lda = transpose_a == no_transpose ? k : m, ldb = transpose_b == no_transpose ? n : k;       \
     gemm multiply = (gemm)v[0].pointer;                                                                     \
-    int (*set_threads)(int) = (int (*)(int))v[9].pointer;                                                   \
-    const int former = set_threads ? set_threads(1) : 0;                                                    \
     multiply(row_major, transpose_a, transpose_b, m, n, k, 1, v[6].pointer, lda, v[7].pointer, ldb, 0,      \
              v[8].pointer, n);                                                                              \
-    if (set_threads) set_threads(former);                                                                   \
   }
 GF_GEMM(gf_gemm_float32_64, float, long long)
 GF_GEMM(gf_gemm_float32_32, float, int)

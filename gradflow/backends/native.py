@@ -22,9 +22,8 @@ __all__ = ["INSTRUCTIONS", "NativeCall", "NativeLibrary", "NativeProgram", "nati
 
 INSTRUCTIONS = tuple(INSTRUCTION_FLAGS)
 _NO_TRANSPOSE, _TRANSPOSE = 111, 112
-# Multiplications up to which MKL's product gets one thread: it takes about 60 µs, and MKL would wake several for less.
-# OpenBLAS draws this line itself.
-_SMALL_PRODUCT = 1 << 21
+# Multiplications up to which a product is our own: it takes 30 µs on one thread, and a BLAS would wake others for it.
+_SMALL_PRODUCT = 1 << 20
 
 
 class _Value(ctypes.Union):
@@ -97,23 +96,19 @@ class NativeLibrary:
         for dtype in blas.addresses:
             a, b = np.arange(12, dtype=dtype).reshape(4, 3), np.arange(8, dtype=dtype).reshape(4, 2)
             out = np.zeros((3, 2), dtype)
-            self._gemm(blas, a, b, out, transpose_a=True)()
+            self.blas_product(blas, a, b, out, transpose_a=True)()
             if not np.array_equal(out, a.T @ b):
                 return False
         return True
 
     def bind(self, op: Op, arguments: Mapping[str, Any]) -> NativeCall | None:
         """An op bound to its kernel or the BLAS; None where there is neither."""
-        if op.name == "gemm":
-            matrices = [arguments[name] for name in ("a", "b", "out")]
-            dtypes = {matrix.dtype.name for matrix in matrices}
-            if self.blas is None or len(dtypes) > 1 or not dtypes <= self.blas.addresses.keys():
-                return None
-            return self._gemm(self.blas, **arguments) if all(matrix.size for matrix in matrices) else None
         kernel = kernels("c").get(op.name)
         if kernel is None:
             return None
         values = {**op.sizes(arguments), **arguments}
+        if op.name == "gemm" and values["rows"] * values["columns"] * values["depth"] > _SMALL_PRODUCT:
+            return self._blas_product(**arguments)
         real = _real_dtype(kernel, values)
         function = self._find(kernel.name, real, self.instructions)
         if function is None or ("columns" in values and values["columns"] == 0):
@@ -132,9 +127,16 @@ class NativeLibrary:
                 packed.append(_Value(integer=ctypes.c_longlong(value).value))
         return NativeCall(self._library, function, packed, list(values.values()))
 
-    def _gemm(
-        self, blas: Blas, a: Any, b: Any, out: Any, transpose_a: bool = False, transpose_b: bool = False
+    def _blas_product(self, a: Any, b: Any, out: Any, **transposed: bool) -> NativeCall | None:
+        dtypes = {matrix.dtype.name for matrix in (a, b, out)}
+        if self.blas is None or len(dtypes) > 1 or not dtypes <= self.blas.addresses.keys():
+            return None
+        return self.blas_product(self.blas, a, b, out, **transposed)
+
+    def blas_product(
+        self, blas: Blas, a: Any, b: Any, out: Any, *, transpose_a: bool = False, transpose_b: bool = False
     ) -> NativeCall:
+        """The matrix product by a BLAS; no matrix may be empty."""
         m, n = out.shape
         k = len(a) if transpose_a else a.shape[1]
         function = getattr(self._library, f"gf_gemm_{out.dtype.name}_{blas.bits}")
@@ -144,7 +146,6 @@ class NativeLibrary:
             _Value(integer=_TRANSPOSE if transpose_b else _NO_TRANSPOSE),
             *(_Value(integer=size) for size in (m, n, k)),
             *(_Value(pointer=array.ctypes.data) for array in (a, b, out)),
-            _Value(pointer=blas.set_own_threads if m * n * k <= _SMALL_PRODUCT else None),
         ]
         address = ctypes.cast(function, ctypes.c_void_p).value or 0
         return NativeCall(self._library, address, packed, [a, b, out])

@@ -16,12 +16,17 @@ __all__ = ["Dense", "add_bias", "column_sum", "gemm"]
 
 
 def _gemm_shapes(arguments: Mapping[str, Any]) -> str:
-    a = "k m" if arguments.get("transpose_a") else "m k"
-    b = "n k" if arguments.get("transpose_b") else "k n"
+    a = "k m" if arguments["transpose_a"] else "m k"
+    b = "n k" if arguments["transpose_b"] else "k n"
     return f"a: {a}; b: {b}; out: m n"
 
 
-@op(shapes=_gemm_shapes, writes=("out",))
+def _gemm_sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
+    rows, columns = arguments["out"].shape
+    return {"rows": rows, "columns": columns, "depth": arguments["a"].shape[0 if arguments["transpose_a"] else 1]}
+
+
+@op(shapes=_gemm_shapes, writes=("out",), sizes=_gemm_sizes)
 def gemm(a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False) -> None:
     """out = op(a) op(b), where op transposes a matrix or leaves it"""
     np.matmul(a.T if transpose_a else a, b.T if transpose_b else b, out=out)

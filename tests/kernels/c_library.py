@@ -35,6 +35,7 @@ _FOLDER = tempfile.TemporaryDirectory(prefix="gradflow-kernels-")
 _SCALARS: dict[str, Any] = {
     "float32": ctypes.c_float,
     "float64": ctypes.c_double,
+    "int32": ctypes.c_int,
     "int64": ctypes.c_longlong,
     "uint32": ctypes.c_uint,
     "uint64": ctypes.c_ulonglong,
@@ -46,6 +47,7 @@ _ITEMS = {
     "advance_part": lambda sizes: 1,
     "advance_scheduled": lambda sizes: 1,
     "column_sum": lambda sizes: sizes["columns"],
+    "gemm": lambda sizes: sizes["columns"],
     "dropout": lambda sizes: -(-sizes["n"] // 4),
     "uniform": lambda sizes: -(-sizes["n"] // 4),
 }

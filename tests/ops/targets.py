@@ -12,7 +12,6 @@ from gradflow.backends import get_backend
 from gradflow.backends.native import INSTRUCTIONS, NativeLibrary, native_library
 from gradflow.backends.numpy import NumpyBackend
 from gradflow.backends.reference import ReferenceBackend
-from gradflow.backends.sources import kernels
 from gradflow.ops import OPS, Array, Op
 from tests.kernels.c_library import COMPILER, run_kernel
 
@@ -103,8 +102,3 @@ def compiled_for(instructions: str) -> NativeLibrary:
     if instructions not in library.supported:
         pytest.skip(f"this processor cannot run the kernels for {instructions}")
     return NativeLibrary(library.path, library.blas, instructions)
-
-
-def supports(target: str, op: str) -> bool:
-    """Matrix products are the BLAS's: the C compiler has no kernel for them."""
-    return target != "c" or op in kernels("c")

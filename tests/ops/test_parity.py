@@ -12,7 +12,7 @@ from gradflow.backends import get_backend
 from gradflow.backends.sources import kernels
 from gradflow.ops import OPS, Op
 from tests.ops.cases import CASES, SHAPES, VALUES, Case, Draw
-from tests.ops.targets import FUSING_TARGETS, TARGETS, BackendTarget, CTarget, GuardedArray, make_target, supports
+from tests.ops.targets import FUSING_TARGETS, TARGETS, BackendTarget, CTarget, GuardedArray, make_target
 
 # Every kind of shape with ordinary values, and every kind of values in one shape.
 KINDS = [*((shape, "ordinary") for shape in SHAPES), *(("odd", values) for values in VALUES[1:])]
@@ -42,7 +42,7 @@ def combinations() -> Iterator[Any]:
         target, marks = (name, ()) if isinstance(name, str) else (name.values[0], name.marks)
         for op, case in CASES.items():
             for shape, values in KINDS:
-                if supports(target, op) and not case.without.keys() & {shape, values}:
+                if not case.without.keys() & {shape, values}:
                     yield pytest.param(target, op, shape, values, marks=marks, id=f"{target}-{op}-{shape}-{values}")
 
 

@@ -21,6 +21,7 @@ from gradflow.layers import ACTIVATIONS, Dense, Dropout, Layer, ParameterSpec
 from gradflow.layers.base import Attachment, BufferSpec
 from gradflow.layers.stack import attach, buffers_of, check_stack, parameters_of, record_inference
 from gradflow.ops import Array
+from gradflow.output_scale import OutputScale
 from gradflow.program import Program, Recorder
 from gradflow.random import WEIGHT_STREAM, RandomNumbers
 from gradflow.status import RunStatus
@@ -84,6 +85,7 @@ class Sequential:
         self.seed = integer("seed", seed, least=0, most=2**64 - 1)
         self.backend: ReferenceBackend = get_backend(backend)
         self._activation_of_loss = "identity"
+        self._output_scale: OutputScale | None = None
         self._inference: OrderedDict[tuple[int, bool], _Inference] = OrderedDict()
         parameters, buffers = parameters_of(self.layers), buffers_of(self.layers)
         self._specs: dict[str, ParameterSpec | BufferSpec] = {**parameters, **buffers}
@@ -165,6 +167,7 @@ class Sequential:
             weights=self.get_weights(),
         )
         twin.output_activation = self.output_activation
+        twin.output_scale = self.output_scale
         return twin
 
     # -- outputs -----------------------------------------------------------------------------------------------
@@ -187,6 +190,21 @@ class Sequential:
         self._inference.clear()
 
     @property
+    def output_scale(self) -> OutputScale | None:
+        """What brings standardised outputs to the scale of the targets, in `predict`; None leaves them as they are.
+
+        ``Trainer(..., standardize_targets=True)`` sets it when training begins.
+        """
+        return self._output_scale
+
+    @output_scale.setter
+    def output_scale(self, scale: OutputScale | None) -> None:
+        if scale is not None and len(scale.mean) != self.n_out:
+            raise DataError(f"output_scale must have one mean for each of {self.n_out} outputs, got {scale!r}")
+        self._output_scale = scale
+        self._inference.clear()
+
+    @property
     def ends_in_activation(self) -> bool:
         """Whether a trailing layer names the output activation."""
         return self._trailing_activation is not None
@@ -204,7 +222,7 @@ class Sequential:
     # -- prediction -----------------------------------------------------------------------------------------------
 
     def predict(self, x: Any) -> Array:
-        """Predictions (batch, n_out) for x (batch, n_in): outputs behind the output activation.
+        """Predictions (batch, n_out) for x (batch, n_in): outputs behind the output activation, on the targets' scale.
 
         NumPy in gives NumPy out, CuPy in gives CuPy out. Large inputs are worked off in blocks of rows.
 
@@ -262,6 +280,8 @@ class Sequential:
             recorder = Recorder(self.backend)
             x = self.backend.empty((rows, self.n_in), self.dtype)
             y = record_inference(recorder, layers, x)
+            if activated and self.output_scale is not None:
+                self.output_scale.record(recorder, y)
             self._inference[key] = _Inference(recorder.program(), x, y)
             if len(self._inference) > _KEPT_PROGRAMS:
                 self._inference.popitem(last=False)

@@ -14,6 +14,7 @@ from gradflow.errors import DataError, FileFormatError
 from gradflow.files import write_atomically
 from gradflow.layers.base import Layer, describe_layer, layer_from_description
 from gradflow.network import Sequential
+from gradflow.output_scale import OutputScale
 
 __all__ = ["FORMAT_VERSION", "describe", "load", "save"]
 
@@ -27,6 +28,7 @@ def describe(network: Sequential) -> dict[str, Any]:
         "dtype": network.dtype.name,
         "seed": network.seed,
         "output_activation": network.output_activation,
+        "output_scale": network.output_scale and network.output_scale.config(),
     }
 
 
@@ -69,6 +71,8 @@ def load(path: str | os.PathLike[str], backend: str = "auto") -> Sequential:
             layers, dtype=description["dtype"], seed=description["seed"], backend=backend, weights=weights
         )
         network.output_activation = description["output_activation"]
+        if (scale := description.get("output_scale")) is not None:
+            network.output_scale = OutputScale(tuple(scale["mean"]), tuple(scale["deviation"]))
     except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(f"{path}: the description of the network is damaged: {error}") from error
     return network

@@ -2,26 +2,30 @@
 #include "clock.h"
 #include "philox.h"
 #include "shuffle.h"
-/* The next batch: rows of the data and of the targets, copied side by side in one launch. Rows are moved as
-   32-bit words, whatever they hold. Row r of the batch is row `position + r` of the epoch: of the data as it
-   stands (gather_batch), or of the shuffle that belongs to (seed, epoch) (gather_shuffled_batch). */
+/* The next batch: rows of the data and of the targets, copied side by side in one launch, with their weights where
+   there are any. Rows are moved as 32-bit words, whatever they hold. Row r of the batch is row `position + r` of the
+   epoch: of the data as it stands (gather_batch), or of the shuffle that belongs to (seed, epoch)
+   (gather_shuffled_batch). */
 
-GF_KERNEL(gather_batch, const gf_word *x, const gf_word *targets, gf_word *batch_x, gf_word *batch_targets,
-          const gf_index *clock, gf_index x_words, gf_index target_words, gf_index rows) {
+GF_KERNEL(gather_batch, const gf_word *x, const gf_word *targets, const real *row_weight, gf_word *batch_x,
+          gf_word *batch_targets, real *batch_row_weight, const gf_index *clock, gf_index x_words,
+          gf_index target_words, gf_index rows) {
   GF_ROWS(row, rows) {
     const gf_index source = clock[GF_POSITION] + row;
     GF_COLUMNS(j, x_words) batch_x[row * x_words + j] = x[source * x_words + j];
     GF_COLUMNS(j, target_words) batch_targets[row * target_words + j] = targets[source * target_words + j];
+    GF_ONCE_PER_ROW if (row_weight) batch_row_weight[row] = row_weight[source];
   }
 }
 
-GF_KERNEL(gather_shuffled_batch, const gf_word *x, const gf_word *targets, gf_word *batch_x,
-          gf_word *batch_targets, const gf_index *clock, gf_long_word seed, gf_index x_words,
-          gf_index target_words, gf_index data_rows, gf_index rows) {
+GF_KERNEL(gather_shuffled_batch, const gf_word *x, const gf_word *targets, const real *row_weight,
+          gf_word *batch_x, gf_word *batch_targets, real *batch_row_weight, const gf_index *clock,
+          gf_long_word seed, gf_index x_words, gf_index target_words, gf_index data_rows, gf_index rows) {
   const gf_shuffle shuffle = gf_make_shuffle(data_rows, seed, clock[GF_EPOCH]);
   GF_ROWS(row, rows) {
     const gf_index source = gf_shuffled(&shuffle, clock[GF_POSITION] + row, data_rows);
     GF_COLUMNS(j, x_words) batch_x[row * x_words + j] = x[source * x_words + j];
     GF_COLUMNS(j, target_words) batch_targets[row * target_words + j] = targets[source * target_words + j];
+    GF_ONCE_PER_ROW if (row_weight) batch_row_weight[row] = row_weight[source];
   }
 }

@@ -25,31 +25,58 @@ def _sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-@op(
-    shapes="x: data_rows *row; targets: data_rows *target; batch_x: rows *row; batch_targets: rows *target; clock: 4",
-    writes=("batch_x", "batch_targets"),
-    sizes=_sizes,
+_SHAPES = (
+    "x: data_rows *row; targets: data_rows *target; row_weight: data_rows; batch_x: rows *row; "
+    "batch_targets: rows *target; batch_row_weight: rows; clock: 4"
 )
-def gather_batch(x: Array, targets: Array, batch_x: Array, batch_targets: Array, clock: Array) -> None:
-    """Row r of the batch is row position + r of the data, and likewise for the targets"""
-    first = int(clock[POSITION])
-    batch_x[...] = x[first : first + len(batch_x)]
-    batch_targets[...] = targets[first : first + len(batch_x)]
+_WRITES = ("batch_x", "batch_targets", "batch_row_weight")
 
 
-@op(
-    shapes="x: data_rows *row; targets: data_rows *target; batch_x: rows *row; batch_targets: rows *target; clock: 4",
-    writes=("batch_x", "batch_targets"),
-    sizes=_sizes,
-)
-def gather_shuffled_batch(
-    x: Array, targets: Array, batch_x: Array, batch_targets: Array, clock: Array, seed: int
+@op(shapes=_SHAPES, writes=_WRITES, sizes=_sizes)
+def gather_batch(
+    x: Array,
+    targets: Array,
+    row_weight: Array | None,
+    batch_x: Array,
+    batch_targets: Array,
+    batch_row_weight: Array | None,
+    clock: Array,
 ) -> None:
-    """Row r of the batch is row position + r of the data as shuffled for (seed, epoch), and likewise for the targets"""
+    """Row r of the batch is row position + r of the data, and likewise for the targets, and the weights if there are"""
+    first = int(clock[POSITION])
+    _take(slice(first, first + len(batch_x)), x, targets, row_weight, batch_x, batch_targets, batch_row_weight)
+
+
+@op(shapes=_SHAPES, writes=_WRITES, sizes=_sizes)
+def gather_shuffled_batch(
+    x: Array,
+    targets: Array,
+    row_weight: Array | None,
+    batch_x: Array,
+    batch_targets: Array,
+    batch_row_weight: Array | None,
+    clock: Array,
+    seed: int,
+) -> None:
+    """Row r of the batch is row position + r of the data as shuffled for (seed, epoch), and likewise for the others"""
     first = int(clock[POSITION])
     rows = shuffled_rows(len(x), seed=seed, epoch=int(clock[EPOCH]))[first : first + len(batch_x)]
+    _take(rows, x, targets, row_weight, batch_x, batch_targets, batch_row_weight)
+
+
+def _take(
+    rows: Any,
+    x: Array,
+    targets: Array,
+    row_weight: Array | None,
+    batch_x: Array,
+    batch_targets: Array,
+    batch_row_weight: Array | None,
+) -> None:
     batch_x[...] = x[rows]
     batch_targets[...] = targets[rows]
+    if row_weight is not None and batch_row_weight is not None:
+        batch_row_weight[...] = row_weight[rows]
 
 
 @op(shapes="clock: 4", writes=("clock",), sizes=lambda arguments: {})

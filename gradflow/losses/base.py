@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from gradflow.errors import DataError, GradflowError
-from gradflow.ops import FIRST_BAD_STEP, POSITION, STEP, Array, Executor
+from gradflow.ops import FIRST_BAD_STEP, POSITION, STEP, Array, Executor, op
 
-__all__ = ["LOSSES", "Loss", "record_losses"]
+__all__ = ["LOSSES", "Loss", "record_losses", "weigh_hits"]
 
 LOSSES: dict[str, type[Loss]] = {}
 """Every loss class by its name."""
@@ -59,6 +59,13 @@ class Loss:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+@op(shapes="row_weight: rows; row_hits: epoch_rows; clock: 4", writes=("row_hits",))
+def weigh_hits(row_weight: Array, row_hits: Array, clock: Array) -> None:
+    """hits *= w, for the rows of the batch at their places in the epoch"""
+    position = clock[POSITION]
+    row_hits[position : position + len(row_weight)] *= row_weight
 
 
 def record_losses(losses: Array, row_losses: Array, clock: Array) -> None:

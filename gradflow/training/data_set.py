@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.data.batches import gather_batch, gather_shuffled_batch
 from gradflow.ops import Array
@@ -45,10 +47,15 @@ class PassData(Protocol):
 
 @dataclass(frozen=True)
 class DataSet:
-    """Inputs (rows, n_in) and targets on the device: all of the data, or a batch of them."""
+    """Inputs (rows, n_in), targets and perhaps the weight of each row on the device: all of the data, or a batch.
+
+    ``class_totals`` says how many rows each class has, as float64 on the host, where the targets are classes.
+    """
 
     x: Array
     targets: Array
+    row_weight: Array | None = None
+    class_totals: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -73,11 +80,13 @@ class _GatheredBatches:
             return data
         x = self.backend.empty((rows, *data.x.shape[1:]), data.x.dtype)
         targets = self.backend.empty((rows, *data.targets.shape[1:]), data.targets.dtype)
+        weight = None if data.row_weight is None else self.backend.empty(rows, data.row_weight.dtype)
+        arrays = (data.x, data.targets, data.row_weight, x, targets, weight)
         if self.seed is None:
-            recorder(gather_batch, data.x, data.targets, x, targets, self.clock)
+            recorder(gather_batch, *arrays, self.clock)
         else:
-            recorder(gather_shuffled_batch, data.x, data.targets, x, targets, self.clock, self.seed)
-        return DataSet(x, targets)
+            recorder(gather_shuffled_batch, *arrays, self.clock, self.seed)
+        return DataSet(x, targets, weight)
 
     def close(self) -> None:
         pass

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from gradflow.data.arrays import Arrays, is_memory_mapped
 from gradflow.data.batches import advance, advance_part
 from gradflow.data.sources import Block, Converted, Source
 from gradflow.data.validation import as_array, feature_matrix, features, finite
+from gradflow.data.weights import ClassWeight, class_totals, row_weights
 from gradflow.errors import DataError
 from gradflow.layers import Layer
 from gradflow.layers.stack import record_backward, record_forward, record_inference
 from gradflow.losses import Loss
+from gradflow.losses.base import weigh_hits
 from gradflow.network import Sequential
-from gradflow.ops import Array
+from gradflow.ops import Array, Executor
+from gradflow.output_scale import OutputScale
 from gradflow.program import Recorder
 from gradflow.status import RunStatus
 from gradflow.training.data_set import DataSet, PassData
@@ -24,10 +29,12 @@ from gradflow.training.update import Objective, Update
 __all__ = [
     "Objective",
     "check_batch_size",
+    "check_classes",
     "checked_data",
     "evaluation_pass",
     "layers_in_front_of",
     "pass_data",
+    "target_scale",
     "training_pass",
 ]
 
@@ -50,19 +57,83 @@ def layers_in_front_of(loss: Loss, network: Sequential) -> list[Layer]:
     return network.logit_layers
 
 
-def checked_data(network: Sequential, loss: Loss, x: Any, y: Any, *, kind: str = "") -> DataSet:
+def checked_data(
+    network: Sequential,
+    loss: Loss,
+    x: Any,
+    y: Any,
+    *,
+    kind: str = "",
+    sample_weight: Any = None,
+    class_weight: ClassWeight | None = None,
+    scale: OutputScale | None = None,
+) -> DataSet:
     """What a user passed as inputs and targets, checked, converted and on the device; ``kind`` names it in errors.
 
     Raises:
-        DataError: if shapes, dtypes, values or numbers of rows do not fit.
+        DataError: if shapes, dtypes, values, weights or numbers of rows do not fit.
     """
-    inputs = features(f"{kind}x", x, network.n_in, network.dtype, network.backend)
-    y = as_array(f"{kind}y", y, network.backend)
+    backend = network.backend
+    inputs = features(f"{kind}x", x, network.n_in, network.dtype, backend)
+    y = as_array(f"{kind}y", y, backend)
     if y.ndim == 0 or len(y) != len(inputs):
         rows = "no dimension" if y.ndim == 0 else f"{len(y)} rows"
         raise DataError(f"{kind}x has {len(inputs)} rows, but {kind}y has {rows}; they must match")
-    targets = loss.targets(y, network.n_out, network.dtype)
-    return DataSet(network.backend.adopt(inputs), network.backend.adopt(targets))
+    targets = _converted_targets(network, loss, y, scale)
+    classes = _classes(network, loss, targets)
+    weight = row_weights(sample_weight, class_weight, classes, len(inputs), backend, kind)
+    return DataSet(
+        backend.adopt(inputs),
+        backend.adopt(targets),
+        None if weight is None else backend.from_host(weight.astype(network.dtype)),
+        None if classes is None else class_totals(classes, max(network.n_out, 2)),
+    )
+
+
+def _converted_targets(network: Sequential, loss: Loss, y: Any, scale: OutputScale | None) -> Array:
+    if scale is None:
+        return loss.targets(y, network.n_out, network.dtype)
+    # Standardised in float64: large numbers lose nothing before their mean is taken off.
+    return scale.standardize(loss.targets(y, network.n_out, np.dtype(np.float64)), network.dtype)
+
+
+def _classes(network: Sequential, loss: Loss, targets: Array) -> np.ndarray | None:
+    """The class of each row, or its shares of the classes, on the host; None where there are no classes."""
+    is_binary = loss.output_activation == "sigmoid" and network.n_out == 1
+    if loss.output_activation != "softmax" and not is_binary:
+        return None
+    host = network.backend.to_host(targets) if hasattr(targets, "__cuda_array_interface__") else targets
+    return np.hstack([1 - host, host]) if is_binary else host
+
+
+def target_scale(network: Sequential, loss: Loss, x: Any, y: Any) -> OutputScale:
+    """The scale of the outputs that belongs to training targets.
+
+    Raises:
+        DataError: if the loss is none of regression, the targets are no array, or do not fit.
+    """
+    if loss.output_activation != "identity":
+        raise DataError(f"standardize_targets goes with the losses of regression, not with {loss.name!r}")
+    if isinstance(x, Source) or is_memory_mapped(x) or is_memory_mapped(y):
+        raise DataError("standardize_targets takes arrays in memory; standardise the targets of a source beforehand")
+    targets = loss.targets(as_array("y", y, network.backend), network.n_out, np.dtype(np.float64))
+    if targets.ndim != 2 or targets.shape[1] != network.n_out:
+        raise DataError(f"standardize_targets takes one target for each of the {network.n_out} outputs")
+    return OutputScale.of(network.backend.to_host(targets) if network.backend.owns(targets) else targets)
+
+
+def check_classes(training: PassData, validation: PassData) -> None:
+    """Refuse validation data with a class that training never sees.
+
+    Raises:
+        DataError: naming the classes.
+    """
+    seen, held_out = (getattr(data, "class_totals", None) for data in (training, validation))
+    if seen is not None and held_out is not None and (unseen := np.flatnonzero((seen == 0) & (held_out > 0))).size:
+        raise DataError(
+            f"validation y has classes that no row of training has: {', '.join(map(str, unseen))}; split the data "
+            "so that each class is in both"
+        )
 
 
 def check_batch_size(network: Sequential, rows: int) -> None:
@@ -79,8 +150,26 @@ def check_batch_size(network: Sequential, rows: int) -> None:
             )
 
 
-def pass_data(network: Sequential, loss: Loss, x: Any, y: Any, *, kind: str = "") -> PassData:
+def pass_data(
+    network: Sequential,
+    loss: Loss,
+    x: Any,
+    y: Any,
+    *,
+    kind: str = "",
+    sample_weight: Any = None,
+    class_weight: ClassWeight | None = None,
+    scale: OutputScale | None = None,
+) -> PassData:
     """What a user passed to train or to evaluate on: on the device, or as a source that stays where it is.
+
+    Args:
+        network: the network.
+        loss: the loss, which converts the targets.
+        x, y: inputs and targets, or a source and None.
+        kind: names the data in errors.
+        sample_weight, class_weight: weights of rows and classes; for arrays in memory.
+        scale: standardises the targets.
 
     Raises:
         DataError: if shapes, dtypes, values or numbers of rows do not fit.
@@ -92,11 +181,22 @@ def pass_data(network: Sequential, loss: Loss, x: Any, y: Any, *, kind: str = ""
     elif is_memory_mapped(x) or is_memory_mapped(y):
         source = Arrays(x, y)
     else:
-        return checked_data(network, loss, x, y, kind=kind)
+        return checked_data(
+            network,
+            loss,
+            x,
+            y,
+            kind=kind,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            scale=scale,
+        )
+    if sample_weight is not None or class_weight is not None:
+        raise DataError(f"weights go with arrays in memory, and {kind}x is a source; leave them out")
 
     def converted(block: Block) -> Converted:
         inputs = finite(f"{kind}x", feature_matrix(f"{kind}x", block.x, network.n_in), network.dtype, block.rows)
-        return inputs, loss.targets(block.y, network.n_out, network.dtype)
+        return inputs, _converted_targets(network, loss, block.y, scale)
 
     return StreamedData(source, converted)
 
@@ -138,9 +238,7 @@ def training_pass(
         outputs = arrays.outputs[-1]
         kept = "y" in objective.layers[-1].backward_reads
         d_outputs = backend.empty(outputs.shape, network.dtype) if kept else outputs
-        objective.loss.apply(
-            recorder, outputs, batch.targets, None, d_outputs, results.losses, results.hits, status.clock
-        )
+        _apply_loss(recorder, objective.loss, outputs, batch, d_outputs, results, status)
         record_backward(recorder, objective.layers, arrays, d_outputs)
 
     def record_batch(recorder: Recorder, batch_rows: int) -> None:
@@ -195,9 +293,7 @@ def evaluation_pass(objective: Objective, data: PassData, status: RunStatus, sum
     def record_batch(recorder: Recorder, batch_rows: int) -> None:
         batch = batches.next(recorder, batch_rows)
         outputs = record_inference(recorder, objective.layers, batch.x)
-        objective.loss.apply(
-            recorder, outputs, batch.targets, None, outputs, results.losses, results.hits, status.clock
-        )
+        _apply_loss(recorder, objective.loss, outputs, batch, outputs, results, status)
         recorder(advance, status.clock, batch_rows, len(data))
 
     return DataPass(
@@ -209,3 +305,17 @@ def evaluation_pass(objective: Objective, data: PassData, status: RunStatus, sum
         results=results,
         sums=sums,
     )
+
+
+def _apply_loss(
+    ops: Executor,
+    loss: Loss,
+    outputs: Array,
+    batch: DataSet,
+    d_outputs: Array,
+    results: RowResults,
+    status: RunStatus,
+) -> None:
+    loss.apply(ops, outputs, batch.targets, batch.row_weight, d_outputs, results.losses, results.hits, status.clock)
+    if batch.row_weight is not None and loss.has_accuracy:
+        ops(weigh_hits, batch.row_weight, results.hits, status.clock)

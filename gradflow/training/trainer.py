@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gradflow.arguments import non_negative, positive, positive_integer
+from gradflow.arguments import fraction, non_negative, positive, positive_integer
 from gradflow.backends.blas import using_threads
 from gradflow.data.sources import Source
+from gradflow.data.weights import ClassWeight
 from gradflow.errors import DataError, DeviceLostError, DivergedError
 from gradflow.losses import Loss, get_loss
 from gradflow.network import Sequential
@@ -27,9 +29,11 @@ from gradflow.training.progress import progress_callback
 from gradflow.training.run_folder import RunFolder
 from gradflow.training.step import (
     check_batch_size,
+    check_classes,
     evaluation_pass,
     layers_in_front_of,
     pass_data,
+    target_scale,
     training_pass,
 )
 from gradflow.training.update import Objective, Update
@@ -48,6 +52,12 @@ class Trainer:
             "softmax_cross_entropy". The cross-entropies take logits, and fold in a trailing Sigmoid() or Softmax().
         optimizer: an optimizer, such as `gradflow.Adam()`, or its name for the default settings.
         l2: the weight of the L2 penalty, at least 0. (Decoupled weight decay is `AdamW`'s own.)
+        average: measure and keep a moving average of the weights, a = average · a + (1 - average) · weights after each
+            step; 0.999 looks back about a thousand steps. Validation, best weights and the network after `fit` are then
+            the average, while training goes on with the weights themselves. None makes none.
+        standardize_targets: train a regression on targets with mean 0 and deviation 1 in each column, as the training
+            data have it at the first `fit`. The network keeps the scale: `predict` undoes it, and it is saved with
+            the model. The loss is that of the standardised targets.
         clip_norm: scale the whole gradient, penalty included, by min(1, clip_norm / ‖gradient‖₂); None does not.
         threads: how many threads the BLAS may use while `fit` runs, in the whole process; what it used before is
             restored. None leaves it alone. gradflow's own kernels run on the thread that calls `fit`.
@@ -66,6 +76,8 @@ class Trainer:
         *,
         l2: float = 0.0,
         clip_norm: float | None = None,
+        average: float | None = None,
+        standardize_targets: bool = False,
         threads: int | None = None,
         steps_per_launch: int = 1,
     ) -> None:
@@ -76,10 +88,18 @@ class Trainer:
         self.optimizer = get_optimizer(optimizer)
         self.l2 = non_negative("l2", l2)
         self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
+        self.average = None if average is None else fraction("average", average)
+        self.standardize_targets = bool(standardize_targets)
         self.threads = None if threads is None else positive_integer("threads", threads)
         self.steps_per_launch = positive_integer("steps_per_launch", steps_per_launch)
         self._objective = Objective(
-            network, layers_in_front_of(self.loss, network), self.loss, self.optimizer, self.l2, self.clip_norm
+            network,
+            layers_in_front_of(self.loss, network),
+            self.loss,
+            self.optimizer,
+            self.l2,
+            self.clip_norm,
+            self.average,
         )
         self._stop_requested = False
 
@@ -90,7 +110,9 @@ class Trainer:
         *,
         epochs: int,
         batch_size: int | None = 32,
-        validation_data: tuple[Any, Any] | Source | None = None,
+        sample_weight: Any = None,
+        class_weight: ClassWeight | None = None,
+        validation_data: tuple[Any, ...] | Source | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
         accumulate: int = 1,
@@ -112,7 +134,12 @@ class Trainer:
             y: targets, in the shape that the loss takes; None beside a source, which brings them along.
             epochs: the most passes over the data, at least 1.
             batch_size: rows per step; None, or more than there are, takes the whole data as one batch.
-            validation_data: ``(x, y)``, or a source, to measure "val_loss" and "val_accuracy" on after each epoch.
+            sample_weight: the weight of each row in loss, gradient and metrics, shape (rows,), at least 0; only their
+                ratios count. The loss is the weighted mean over all rows.
+            class_weight: the weight of each class, as a dict by class (1 for those left out), or "balanced" for weights
+                that give all classes the same total. It multiplies the sample weight, on validation data too.
+            validation_data: ``(x, y)``, ``(x, y, sample_weight)`` or a source, to measure "val_loss" and the other
+                values on after each epoch.
             shuffle: a new order of the rows in each epoch; without it batches come in row order.
             drop_last: leave out the rows behind the last full batch (others in each epoch, if shuffled).
             accumulate: work off each batch in so many parts, one after the other in the same memory, and add up their
@@ -132,14 +159,23 @@ class Trainer:
             OSError: if ``output`` cannot be written to, before training begins.
         """
         epochs = positive_integer("epochs", epochs)
-        data = pass_data(self.network, self.loss, x, y)
+        scale = self.network.output_scale
+        if self.standardize_targets and scale is None:
+            scale = target_scale(self.network, self.loss, x, y)
+        checked = partial(pass_data, self.network, self.loss, class_weight=class_weight, scale=scale)
+        data = checked(x, y, sample_weight=sample_weight)
         validation = None
         if validation_data is not None:
             if isinstance(validation_data, Source):
                 validation_data = (validation_data, None)
-            if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
-                raise DataError(f"validation_data must be a pair (x, y), got {type(validation_data).__name__}")
-            validation = pass_data(self.network, self.loss, *validation_data, kind="validation ")
+            if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
+                raise DataError(
+                    f"validation_data must be a pair (x, y), got {type(validation_data).__name__}; "
+                    "sample weights may come third"
+                )
+            weight = validation_data[2] if len(validation_data) == 3 else None
+            validation = checked(*validation_data[:2], sample_weight=weight, kind="validation ")
+            check_classes(data, validation)
         size = len(data) if batch_size is None else min(positive_integer("batch_size", batch_size), len(data))
         rows = len(data) - len(data) % size if drop_last else len(data)
         parts = positive_integer("accumulate", accumulate)
@@ -159,6 +195,7 @@ class Trainer:
         loop = _Loop(self, epochs, rows, best, convergence, early_stopping, callbacks)
         try:
             with using_threads(self.network.backend.blas, self.threads):
+                self.network.output_scale = scale
                 loop.run(data, validation, batch_size=size, parts=parts, shuffle=shuffle)
         except DeviceLostError as error:
             saved = "No weights were saved"
@@ -174,21 +211,33 @@ class Trainer:
                 "accumulate": accumulate,
                 "early_stopping": early_stopping and early_stopping.config(),
                 "tolerance": tolerance,
+                "weighted": sample_weight is not None,
+                "class_weight": class_weight if isinstance(class_weight, str | None) else dict(class_weight),
             }
             folder.write(self.network, self._config() | arguments, loop.history)
         if loop.diverged is not None:
             raise loop.diverged
         return loop.history
 
-    def evaluate(self, x: Any, y: Any = None) -> dict[str, float]:
+    def evaluate(
+        self, x: Any, y: Any = None, *, sample_weight: Any = None, class_weight: ClassWeight | None = None
+    ) -> dict[str, float]:
         """The "loss" on x (rows, n_in) and y, without penalties, and for the cross-entropies the "accuracy".
 
-        As in `fit`, x may be a source that brings its targets along.
+        As in `fit`, x may be a source that brings its targets along, and rows and classes may have weights.
 
         Raises:
             DataError: if shapes, dtypes or values do not fit.
         """
-        data = pass_data(self.network, self.loss, x, y)
+        data = pass_data(
+            self.network,
+            self.loss,
+            x,
+            y,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            scale=self.network.output_scale,
+        )
         status = RunStatus(self.network.backend)
         evaluation_pass(self._objective, data, status, status.sums[:2]).run()
         return self._means(status.read().sums[:2], len(data))
@@ -228,6 +277,8 @@ class Trainer:
             "optimizer": {"name": self.optimizer.name, **self.optimizer.config()} | _described(self.optimizer.schedule),
             "l2": self.l2,
             "clip_norm": self.clip_norm,
+            "average": self.average,
+            "standardize_targets": self.standardize_targets,
             "threads": self.threads,
             "steps_per_launch": self.steps_per_launch,
         }
@@ -296,8 +347,9 @@ class _Loop:
             with Interruption() as interruption:
                 for epoch in range(1, self._epochs + 1):
                     backend.copy(network.state, first_state)
-                    update.learning_rates.begin_epoch(epoch - 1, self.history)
+                    update.begin_epoch(epoch - 1, self.history)
                     finished = training.run(lambda: interruption.requested)
+                    update.end_epoch()
                     if validating is not None and finished:
                         validating.run()
                     reading = status.read()

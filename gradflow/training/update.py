@@ -14,6 +14,7 @@ from gradflow.optimizers import Optimizer
 from gradflow.optimizers.accumulation import GradientAccumulation
 from gradflow.optimizers.averaging import average_weights
 from gradflow.optimizers.clipping import GradientClipping
+from gradflow.schedules.base import History
 from gradflow.training.learning_rates import LearningRates
 
 __all__ = ["Objective", "Update"]
@@ -46,7 +47,6 @@ class Update:
     Attributes:
         learning_rates: the schedule on the device.
         accumulation: adds up the gradients of the parts of a batch.
-        average: the moving average of the weights, a flat vector; None if there is none.
     """
 
     def __init__(self, objective: Objective, *, epochs: int, steps: int) -> None:
@@ -62,10 +62,24 @@ class Update:
             self._clipping = GradientClipping(backend, network.n_parameters, objective.clip_norm)
         self.learning_rates = LearningRates(backend, optimizer.schedule, self._hyper, epochs=epochs, steps=steps)
         self.accumulation = GradientAccumulation(backend, network.n_parameters, network.dtype)
-        self.average: Array | None = None
+        self._average: Array | None = None
         if objective.average is not None:
-            self.average = backend.zeros(network.n_parameters, network.dtype)
-            backend.copy(network.parameters, self.average)
+            self._average, self._trained = (backend.empty(network.n_parameters, network.dtype) for _ in range(2))
+            for vector in (self._average, self._trained):
+                backend.copy(network.parameters, vector)
+
+    def begin_epoch(self, epoch: int, history: History) -> None:
+        """Have all ready for an epoch, counted from 0; ``history`` has what was measured before it."""
+        self.learning_rates.begin_epoch(epoch, history)
+        if self._average is not None:
+            self._objective.network.backend.copy(self._trained, self._objective.network.parameters)
+
+    def end_epoch(self) -> None:
+        """Put the average, if there is one, into the network: until the next epoch begins it is what is measured."""
+        network = self._objective.network
+        if self._average is not None:
+            network.backend.copy(network.parameters, self._trained)
+            network.backend.copy(self._average, network.parameters)
 
     def record(self, ops: Executor) -> None:
         """Record the change of the weights."""
@@ -77,5 +91,5 @@ class Update:
         objective.optimizer.step(
             ops, *vectors, self._state, self._hyper, self._gradient_scale, clock, network.n_decayed
         )
-        if self.average is not None:
-            ops(average_weights, network.parameters, self.average, clock, objective.average)
+        if self._average is not None:
+            ops(average_weights, network.parameters, self._average, clock, objective.average)

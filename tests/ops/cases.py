@@ -640,18 +640,32 @@ def _uniform(draw: Draw) -> dict[str, Any]:
     return {"out": draw.blank(draw.rows, draw.columns), "low": -1.5, "high": 2.25, "seed": SEED, "stream": 0x01000002}
 
 
-def _gather(draw: Draw, *, labels: bool, position: int, **settings: int) -> dict[str, Any]:
+def _gather(draw: Draw, *, labels: bool, position: int, is_weighted: bool, **settings: int) -> dict[str, Any]:
     data_rows = draw.rows + 5
     x = draw.reals(data_rows, draw.columns)
     targets = np.arange(data_rows, dtype=np.int32) if labels else draw.reals(data_rows, 3)
     return {
         "x": x,
         "targets": targets,
+        "row_weight": draw.reals(data_rows) if is_weighted else None,
         "batch_x": draw.blank(draw.rows, draw.columns),
         "batch_targets": draw.blank(draw.rows, *targets.shape[1:], dtype=targets.dtype),
+        "batch_row_weight": draw.blank(draw.rows) if is_weighted else None,
         "clock": clock(position=position),
         **settings,
     }
+
+
+def _weigh_hits(draw: Draw, *, position: int) -> dict[str, Any]:
+    hits = draw.blank(draw.rows + position + 3)
+    hits[position : position + draw.rows] = draw.reals(draw.rows, room=4, power=2)
+    return {"row_weight": draw.reals(draw.rows, power=2), "row_hits": hits, "clock": clock(position=position)}
+
+
+def _rescale(draw: Draw) -> dict[str, Any]:
+    x = draw.reals(draw.rows, draw.columns, room=4, power=2)
+    mean, deviation = draw.reals(draw.columns, room=4), draw.reals(draw.columns, power=2)
+    return {"x": x, "mean": mean, "deviation": deviation, "y": draw.like(x)}
 
 
 def _advance_scheduled(draw: Draw, *, batch_size: int, position: int) -> dict[str, Any]:
@@ -674,7 +688,10 @@ ADVANCES = (
     {"batch_size": 4, "position": 96},
     {"batch_size": 32, "position": 96},
 )
-GATHERS = ({"labels": True, "position": 0}, {"labels": False, "position": 5})
+GATHERS = (
+    {"labels": True, "position": 0, "is_weighted": False},
+    {"labels": False, "position": 5, "is_weighted": True},
+)
 COLUMN_SUMS = "float64 sums in any order; a few roundings to the dtype"
 CHUNKS = ({"chunk": 1024}, {"chunk": 16})
 NO_VALUES = dict.fromkeys(VALUES[1:], "its results do not come from real values")
@@ -868,6 +885,15 @@ CASES: dict[str, Case] = {
     ),
     "gather_batch": Case(_gather, 0, EXACT, variants=GATHERS),
     "gather_shuffled_batch": Case(_gather, 0, EXACT, variants=tuple({**variant, "seed": SEED} for variant in GATHERS)),
+    "weigh_hits": Case(_weigh_hits, 0, EXACT, variants=({"position": 0}, {"position": 4})),
+    "rescale": Case(
+        _rescale,
+        2,
+        "a product and a sum, or one operation",
+        magnitude=lambda before, after: {
+            "y": abs(before["mean"]) + abs(before["deviation"]) * abs(before["x"]).astype(np.float64)
+        },
+    ),
     "advance": Case(_advance, 0, "integers", variants=ADVANCES, without={**NO_VALUES, **NO_SHAPES}),
     "advance_scheduled": Case(
         _advance_scheduled, 0, "integers and a copy", variants=ADVANCES, without={**NO_VALUES, **NO_SHAPES}

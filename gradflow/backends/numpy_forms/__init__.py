@@ -12,6 +12,7 @@ from gradflow.backends.numpy_forms import (
     losses,
     normalization,
     optimizers,
+    outputs,
     smooth,
 )
 from gradflow.backends.numpy_forms.registry import IMPLEMENTATIONS
@@ -25,5 +26,6 @@ __all__ = [
     "losses",
     "normalization",
     "optimizers",
+    "outputs",
     "smooth",
 ]

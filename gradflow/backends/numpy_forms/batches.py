@@ -12,7 +12,14 @@ from gradflow.random import shuffled_rows
 
 @implements("gather_shuffled_batch")
 def _gather_shuffled_batch(
-    x: Array, targets: Array, batch_x: Array, batch_targets: Array, clock: Array, seed: int
+    x: Array,
+    targets: Array,
+    row_weight: Array | None,
+    batch_x: Array,
+    batch_targets: Array,
+    batch_row_weight: Array | None,
+    clock: Array,
+    seed: int,
 ) -> BoundCall:
     def run() -> None:
         first = int(clock[POSITION])
@@ -20,5 +27,7 @@ def _gather_shuffled_batch(
         # Any mode but "raise" writes straight into the batch; the rows are in range.
         np.take(x, rows, axis=0, out=batch_x, mode="clip")
         np.take(targets, rows, axis=0, out=batch_targets, mode="clip")
+        if row_weight is not None:
+            np.take(row_weight, rows, out=batch_row_weight, mode="clip")
 
     return run

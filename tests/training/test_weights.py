@@ -1,0 +1,189 @@
+"""Weights of rows and classes, standardised targets, averaged weights: held to plain NumPy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+import gradflow as gf
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(70, 4))
+Y = X @ RNG.normal(size=(4, 2)) + 0.1 * RNG.normal(size=(70, 2))
+LABELS = (X[:, 0] + X[:, 1] ** 2 > 0.5).astype(int)
+WEIGHTS = RNG.integers(0, 4, 70).astype(float)
+
+TARGETS: dict[str, tuple[str, Any, int]] = {
+    "numbers": ("mean_squared_error", Y, 2),
+    "labels": ("softmax_cross_entropy", LABELS, 2),
+    "probabilities": ("softmax_cross_entropy", np.eye(2)[LABELS], 2),
+    "binary": ("binary_cross_entropy", LABELS, 1),
+    "multi-label": ("binary_cross_entropy", np.stack([LABELS, X[:, 2] > 0], axis=1), 2),
+}
+
+
+def fitted(y: Any, loss: str, n_out: int, backend: str, x: np.ndarray = X, **arguments: Any) -> tuple[Any, gf.History]:
+    network = gf.Sequential([gf.Dense(4, 3), gf.Tanh(), gf.Dense(3, n_out)], dtype="float64", seed=2, backend=backend)
+    trainer = gf.Trainer(network, loss, gf.SGD(0.1))
+    return trainer, trainer.fit(x, y, **{"epochs": 3, "batch_size": None, **arguments})
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_a_weight_counts_as_so_many_rows(kind: str, backend_name: str) -> None:
+    loss, y, n_out = TARGETS[kind]
+    times = WEIGHTS.astype(int)
+    weighted, history = fitted(y, loss, n_out, backend_name, sample_weight=5 * WEIGHTS)
+    repeated, expected = fitted(np.repeat(y, times, axis=0), loss, n_out, backend_name, x=np.repeat(X, times, axis=0))
+    for name, weight in repeated.network.get_weights().items():
+        assert_allclose(weighted.network.get_weights()[name], weight, rtol=1e-9, atol=1e-12)
+    for name in expected:
+        assert_allclose(history[name], expected[name], rtol=1e-10)
+    held_out = weighted.evaluate(X, y, sample_weight=WEIGHTS)
+    assert_allclose(
+        list(held_out.values()),
+        list(repeated.evaluate(np.repeat(X, times, axis=0), np.repeat(y, times, axis=0)).values()),
+        rtol=1e-9,
+    )
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_weights_follow_their_rows_into_the_batches(shuffle: bool, backend_name: str) -> None:
+    history = fitted(Y, "mean_squared_error", 2, backend_name, batch_size=16, shuffle=shuffle, sample_weight=WEIGHTS)[1]
+    # A row that stands in the data with weight 0 and wild numbers has no part in anything.
+    x, y, weights = X.copy(), Y.copy(), WEIGHTS.copy()
+    x[WEIGHTS == 0], y[WEIGHTS == 0] = 7, 1000
+    wild = fitted(y, "mean_squared_error", 2, backend_name, x=x, batch_size=16, shuffle=shuffle, sample_weight=weights)
+    assert_allclose(wild[1]["loss"], history["loss"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["labels", "probabilities", "binary"])
+@pytest.mark.parametrize("class_weight", [{0: 1.0, 1: 3.0}, {1: 0.5}, "balanced"])
+def test_class_weights_are_weights_of_their_rows(kind: str, class_weight: Any, backend_name: str) -> None:
+    loss, y, n_out = TARGETS[kind]
+    of_class = {0: 1.0, 1: 1.0, **class_weight} if class_weight != "balanced" else 70 / (2 * np.bincount(LABELS))
+    weights = WEIGHTS * np.array([of_class[label] for label in LABELS])
+    validation = {"validation_data": (X, y, WEIGHTS)}
+    by_class, history = fitted(
+        y, loss, n_out, backend_name, sample_weight=WEIGHTS, class_weight=class_weight, **validation
+    )
+    by_row, expected = fitted(y, loss, n_out, backend_name, sample_weight=weights, validation_data=(X, y, weights))
+    assert history.last() == pytest.approx(expected.last(), rel=1e-12)
+    assert by_class.evaluate(X, y, class_weight=class_weight, sample_weight=WEIGHTS) == pytest.approx(
+        by_row.evaluate(X, y, sample_weight=weights), rel=1e-12
+    )
+
+
+def test_one_hot_and_label_targets_give_the_same_run(backend_name: str) -> None:
+    runs = [fitted(*TARGETS[kind][1::-1], 2, backend_name)[1] for kind in ("labels", "probabilities")]
+    assert_allclose(runs[0]["loss"], runs[1]["loss"], rtol=1e-12)
+
+
+def test_standardised_targets_are_undone_at_prediction(backend_name: str, tmp_path: Path) -> None:
+    y = np.stack([1e6 + 3000 * Y[:, 0], np.full(70, -7.0)], axis=1)
+    network = gf.MLP([4, 16, 2], seed=1, backend=backend_name)
+    trainer = gf.Trainer(network, "mean_squared_error", gf.Adam(0.02), standardize_targets=True)
+    history = trainer.fit(X, y, epochs=60, validation_data=(X, y))
+    assert network.output_scale is not None
+    assert_allclose(network.output_scale.mean, y.mean(axis=0))
+    assert_allclose(network.output_scale.deviation, [y[:, 0].std(), 1])
+    predicted = network.predict(X)
+    assert abs(predicted[:, 0] - y[:, 0]).mean() < 0.2 * y[:, 0].std()
+    assert_allclose(predicted[:, 1], -7, atol=1)
+    outputs = network.logits(X)
+    assert_allclose(outputs * network.output_scale.deviation + network.output_scale.mean, predicted, rtol=1e-6)
+    standardised = (y - network.output_scale.mean) / network.output_scale.deviation
+    assert_allclose(history["val_loss"][-1], ((outputs - standardised) ** 2).mean(), rtol=1e-4)
+    assert_allclose(trainer.evaluate(X, y)["loss"], history["val_loss"][-1], rtol=1e-6)
+
+    gf.save(network, tmp_path / "scaled.safetensors")
+    for same in (gf.load(tmp_path / "scaled.safetensors", backend=backend_name), network.copy()):
+        assert same.output_scale == network.output_scale
+        np.testing.assert_array_equal(same.predict(X), predicted)
+    # Training that goes on keeps the scale that the weights were trained for.
+    trainer.fit(X, 2 * y, epochs=1)
+    assert_allclose(network.output_scale.mean, y.mean(axis=0))
+
+
+@pytest.mark.parametrize("batch_size", [16, None])
+def test_averaged_weights(batch_size: int | None, backend_name: str) -> None:
+    class Noting(gf.Callback):
+        """Keeps the network's weights after each epoch."""
+
+        def __init__(self) -> None:
+            self.weights: list[np.ndarray] = []
+
+        def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
+            self.weights.append(trainer.network.get_weights()["0.weight"])
+
+    def run(average: float | None, epochs: int) -> tuple[gf.Sequential, Noting, gf.History]:
+        network = gf.Sequential([gf.Dense(4, 2)], dtype="float64", seed=2, backend=backend_name)
+        noting = Noting()
+        trainer = gf.Trainer(network, "mean_squared_error", gf.SGD(0.05), average=average)
+        history = trainer.fit(
+            X, Y, epochs=epochs, batch_size=batch_size, shuffle=False, callbacks=[noting], validation_data=(X, Y)
+        )
+        return network, noting, history
+
+    averaged, seen, history = run(0.7, epochs=4)
+    _, each, plain_history = run(None, epochs=4)
+    # Training itself goes on with the weights: the losses of the epochs are those without an average.
+    assert_allclose(history["loss"], plain_history["loss"], rtol=1e-12)
+    if batch_size is None:
+        expected = each.weights[0]
+        for epoch, weight in enumerate(each.weights):
+            expected = weight if epoch == 0 else 0.7 * expected + 0.3 * weight
+            assert_allclose(seen.weights[epoch], expected, rtol=1e-12)
+    assert_allclose(averaged.get_weights()["0.weight"], seen.weights[-1])
+    assert_allclose(history["val_loss"][-1], ((averaged.predict(X) - Y) ** 2).mean(), rtol=1e-10)
+    if batch_size is not None:
+        assert history["val_loss"][0] != plain_history["val_loss"][0]
+
+
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "wrong length": ("labels", {"sample_weight": WEIGHTS[1:]}, r"sample_weight must have shape \(70,\).* got \(69,\)"),
+    "negative": ("labels", {"sample_weight": WEIGHTS - 1}, "must hold finite numbers, at least 0, got -1 in row"),
+    "NaN": ("labels", {"sample_weight": WEIGHTS * np.nan}, "at least 0, got nan in row 0"),
+    "all zero": ("numbers", {"sample_weight": 0 * WEIGHTS}, "sample_weight is 0 in every row"),
+    "text": ("numbers", {"sample_weight": ["heavy"] * 70}, "sample_weight must hold numbers"),
+    "no classes": ("numbers", {"class_weight": {0: 2}}, "class_weight goes with classes"),
+    "multi-label": ("multi-label", {"class_weight": "balanced"}, "class_weight goes with classes"),
+    "unknown word": ("labels", {"class_weight": "even"}, "or \"balanced\", got 'even'"),
+    "list": ("labels", {"class_weight": [1, 2]}, r'or "balanced", got \[1, 2\]'),
+    "class as text": ("labels", {"class_weight": {"yes": 2}}, "must name classes by their numbers"),
+    "negative class": ("labels", {"class_weight": {0: -2}}, "class_weight of class 0 must be a finite number"),
+    "classes all zero": ("labels", {"class_weight": {0: 0, 1: 0}}, "gives every row of the data the weight 0"),
+    "validation weights": (
+        "labels",
+        {"validation_data": (X, LABELS, WEIGHTS[:3])},
+        r"validation sample_weight must have shape \(70,\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_before_the_first_step(case: str, backend_name: str) -> None:
+    kind, arguments, message = REFUSED[case]
+    loss, y, n_out = TARGETS[kind]
+    with pytest.raises(gf.DataError, match=message):
+        fitted(y, loss, n_out, backend_name, **arguments)
+
+
+@pytest.mark.parametrize("kind", ["labels", "probabilities", "binary"])
+def test_classes_that_training_never_saw_are_refused(kind: str, backend_name: str) -> None:
+    loss, y, n_out = TARGETS[kind]
+    chosen = LABELS == 0
+    with pytest.raises(gf.DataError, match="validation y has classes that no row of training has: 1; split the data"):
+        fitted(y[chosen], loss, n_out, backend_name, x=X[chosen], validation_data=(X, y))
+
+
+def test_standardised_targets_go_with_regression(backend_name: str) -> None:
+    network = gf.MLP([4, 2], backend=backend_name)
+    trainer = gf.Trainer(network, "softmax_cross_entropy", "adam", standardize_targets=True)
+    with pytest.raises(gf.DataError, match="goes with the losses of regression, not with 'softmax_cross_entropy'"):
+        trainer.fit(X, LABELS, epochs=1)
+    with pytest.raises(gf.DataError, match="average must be at least 0 and below 1, got 1"):
+        gf.Trainer(network, "softmax_cross_entropy", "adam", average=1)

@@ -38,7 +38,17 @@ from gradflow.layers import (
     Softplus,
     Tanh,
 )
-from gradflow.losses import BinaryCrossEntropy, HalfSquaredError, Loss, MeanSquaredError, SoftmaxCrossEntropy
+from gradflow.losses import (
+    BinaryCrossEntropy,
+    HalfSquaredError,
+    HuberLoss,
+    Loss,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    PoissonLoss,
+    QuantileLoss,
+    SoftmaxCrossEntropy,
+)
 from gradflow.network import MLP, Sequential
 from gradflow.optimizers import SGD, Adam, AdamW, GradientDescent, Optimizer
 from gradflow.schedules import (
@@ -79,16 +89,20 @@ __all__ = [
     "GradientDescent",
     "HalfSquaredError",
     "History",
+    "HuberLoss",
     "Identity",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
     "Loss",
+    "MeanAbsoluteError",
     "MeanSquaredError",
     "Mish",
     "OneCycleSchedule",
     "Optimizer",
     "PlateauSchedule",
+    "PoissonLoss",
+    "QuantileLoss",
     "ReLU",
     "Schedule",
     "Sequential",

@@ -35,6 +35,7 @@ typedef unsigned long long gf_long_word; /* 64 bits */
 
 #define gf_fabs GF_MATH(fabs)
 #define gf_log GF_MATH(log)
+#define gf_pow GF_MATH(pow)
 #define gf_sqrt GF_MATH(sqrt)
 
 #ifdef __CUDACC__

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from gradflow.errors import DataError, unknown_name
+from gradflow.losses.absolute_error import MeanAbsoluteError
 from gradflow.losses.base import LOSSES, Loss
 from gradflow.losses.binary_cross_entropy import BinaryCrossEntropy
+from gradflow.losses.huber import HuberLoss
+from gradflow.losses.poisson import PoissonLoss
+from gradflow.losses.quantile import QuantileLoss
 from gradflow.losses.softmax_cross_entropy import SoftmaxCrossEntropy
 from gradflow.losses.squared_error import HalfSquaredError, MeanSquaredError
 
@@ -12,8 +16,12 @@ __all__ = [
     "LOSSES",
     "BinaryCrossEntropy",
     "HalfSquaredError",
+    "HuberLoss",
     "Loss",
+    "MeanAbsoluteError",
     "MeanSquaredError",
+    "PoissonLoss",
+    "QuantileLoss",
     "SoftmaxCrossEntropy",
     "get_loss",
 ]

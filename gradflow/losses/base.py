@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from gradflow.errors import DataError, GradflowError
 from gradflow.ops import FIRST_BAD_STEP, POSITION, STEP, Array, Executor, op
 
-__all__ = ["LOSSES", "Loss", "record_losses", "weigh_hits"]
+__all__ = ["LOSSES", "Loss", "RegressionLoss", "dense_targets", "record_losses", "weigh_hits"]
 
 LOSSES: dict[str, type[Loss]] = {}
 """Every loss class by its name."""
@@ -35,6 +35,10 @@ class Loss:
         if hasattr(cls, "name"):
             LOSSES[cls.name] = cls
 
+    def config(self) -> dict[str, Any]:
+        """The arguments that make this loss again: numbers, strings and booleans, or lists of these."""
+        return {}
+
     def targets(self, y: Array, n_out: int, dtype: Any) -> Array:
         """Targets checked and converted for outputs (batch, n_out): a NumPy or CuPy array, as it came.
 
@@ -58,7 +62,17 @@ class Loss:
         raise GradflowError(f"loss {type(self).__name__} does not define apply(ops, outputs, targets, ...)")
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.config().items())})"
+
+
+class RegressionLoss(Loss):
+    """The base of losses of numbers: outputs are predictions as they are, and targets (batch, n_out)."""
+
+    output_activation = "identity"
+    has_accuracy = False
+
+    def targets(self, y: Array, n_out: int, dtype: Any) -> Array:
+        return dense_targets(y, n_out, dtype)
 
 
 @op(shapes="row_weight: rows; row_hits: epoch_rows; clock: 4", writes=("row_hits",))

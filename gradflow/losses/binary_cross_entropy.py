@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from gradflow.arguments import fraction, non_negative
 from gradflow.errors import DataError
 from gradflow.losses.base import Loss, dense_targets, record_losses
+from gradflow.losses.focal import binary_focal
 from gradflow.ops import POSITION, Array, Executor, op
 
 __all__ = ["BinaryCrossEntropy", "binary_cross_entropy"]
@@ -41,11 +43,24 @@ class BinaryCrossEntropy(Loss):
 
     dL/dlogit = (p - t) / (rows n_out). Targets in [0, 1], of shape (batch, n_out), or (batch,) for one output.
     Accuracy is the share of outputs on the right side of p = ½.
+
+    Args:
+        label_smoothing: the share s of each target that becomes ½: t (1 - s) + s / 2 (Szegedy et al., 2016, section 7).
+            At least 0 and below 1.
+        focal_gamma: the exponent γ of the focal loss (Lin et al., 2017, equation 4), at least 0: the two terms are
+            multiplied by (1 - p)^γ and p^γ, so that what is right already weighs less. 0 is the plain loss.
     """
 
     name = "binary_cross_entropy"
     output_activation = "sigmoid"
     has_accuracy = True
+
+    def __init__(self, label_smoothing: float = 0.0, focal_gamma: float = 0.0) -> None:
+        self.label_smoothing = fraction("label_smoothing", label_smoothing)
+        self.focal_gamma = non_negative("focal_gamma", focal_gamma)
+
+    def config(self) -> dict[str, Any]:
+        return {"label_smoothing": self.label_smoothing, "focal_gamma": self.focal_gamma}
 
     def targets(self, y: Array, n_out: int, dtype: Any) -> Array:
         targets = dense_targets(y, n_out, dtype)
@@ -55,6 +70,8 @@ class BinaryCrossEntropy(Loss):
                 f"binary_cross_entropy takes targets between 0 and 1, got values from {low:g} to {high:g}; "
                 "classes -1 and 1 become (y + 1) / 2, several classes go with softmax_cross_entropy"
             )
+        targets *= 1 - self.label_smoothing
+        targets += self.label_smoothing / 2
         return targets
 
     def apply(
@@ -68,4 +85,8 @@ class BinaryCrossEntropy(Loss):
         row_hits: Array,
         clock: Array,
     ) -> None:
-        ops(binary_cross_entropy, outputs, targets, row_weight, d_outputs, row_losses, row_hits, clock)
+        arguments = (outputs, targets, row_weight, d_outputs, row_losses, row_hits, clock)
+        if self.focal_gamma:
+            ops(binary_focal, *arguments, self.focal_gamma)
+        else:
+            ops(binary_cross_entropy, *arguments)

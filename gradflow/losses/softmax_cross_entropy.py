@@ -6,11 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from gradflow.arguments import fraction, non_negative
 from gradflow.errors import DataError
 from gradflow.losses.base import Loss, dense_targets, record_losses
-from gradflow.ops import POSITION, Array, Executor, op
+from gradflow.losses.focal import softmax_focal
+from gradflow.ops import POSITION, Array, Executor, op, shape_of_first
 
-__all__ = ["SoftmaxCrossEntropy", "softmax_cross_entropy_labels", "softmax_cross_entropy_probabilities"]
+__all__ = [
+    "SoftmaxCrossEntropy",
+    "label_probabilities",
+    "softmax_cross_entropy_labels",
+    "softmax_cross_entropy_probabilities",
+]
 
 
 @op(
@@ -59,16 +66,40 @@ def softmax_cross_entropy_labels(
     softmax_cross_entropy_probabilities.reference(logits, one_hot, row_weight, d_logits, row_losses, row_hits, clock)
 
 
+@op(
+    shapes="probabilities: rows columns; labels: rows",
+    writes=("probabilities",),
+    sizes=lambda arguments: shape_of_first({"probabilities": arguments["probabilities"]}),
+)
+def label_probabilities(labels: Array, probabilities: Array, smoothing: float) -> None:
+    """t_k = smoothing / n_out, and 1 - smoothing more for the label of the row"""
+    n_out = probabilities.shape[1]
+    probabilities[...] = np.where(np.arange(n_out) == labels[:, None], 1 - smoothing, 0) + smoothing / n_out
+
+
 class SoftmaxCrossEntropy(Loss):
     """L = mean over rows of -Σ_k t_k log(p_k), with p = softmax(logits).
 
     dL/dlogit_k = (p_k - t_k) / rows. Targets: integer class labels (batch,) or (batch, 1) from 0 to n_out - 1, or
     probabilities (batch, n_out) with sum 1. Accuracy is the share of rows whose largest logit is the target's.
+
+    Args:
+        label_smoothing: the share s of each target that is spread over all classes: t (1 - s) + s / n_out (Szegedy et
+            al., 2016, section 7). At least 0 and below 1.
+        focal_gamma: the exponent γ of the focal loss (Lin et al., 2017, equation 4), at least 0: each term is
+            multiplied by (1 - p_k)^γ, so that what is right already weighs less. 0 is the plain loss.
     """
 
     name = "softmax_cross_entropy"
     output_activation = "softmax"
     has_accuracy = True
+
+    def __init__(self, label_smoothing: float = 0.0, focal_gamma: float = 0.0) -> None:
+        self.label_smoothing = fraction("label_smoothing", label_smoothing)
+        self.focal_gamma = non_negative("focal_gamma", focal_gamma)
+
+    def config(self) -> dict[str, Any]:
+        return {"label_smoothing": self.label_smoothing, "focal_gamma": self.focal_gamma}
 
     def targets(self, y: Array, n_out: int, dtype: Any) -> Array:
         if n_out < 2:
@@ -105,6 +136,8 @@ class SoftmaxCrossEntropy(Loss):
                 "target probabilities must be at least 0 and have the sum 1 in each row, got values from "
                 f"{float(targets.min()):g} and sums from {float(sums.min()):g} to {float(sums.max()):g}"
             )
+        targets *= 1 - self.label_smoothing
+        targets += self.label_smoothing / n_out
         return targets
 
     def apply(
@@ -118,5 +151,13 @@ class SoftmaxCrossEntropy(Loss):
         row_hits: Array,
         clock: Array,
     ) -> None:
-        op = softmax_cross_entropy_labels if targets.ndim == 1 else softmax_cross_entropy_probabilities
-        ops(op, outputs, targets, row_weight, d_outputs, row_losses, row_hits, clock)
+        if targets.ndim == 1 and (self.label_smoothing or self.focal_gamma):
+            labels, targets = targets, ops.backend.empty(outputs.shape, outputs.dtype)
+            ops(label_probabilities, labels, targets, self.label_smoothing)
+        arguments = (outputs, targets, row_weight, d_outputs, row_losses, row_hits, clock)
+        if self.focal_gamma:
+            ops(softmax_focal, *arguments, self.focal_gamma)
+        elif targets.ndim == 1:
+            ops(softmax_cross_entropy_labels, *arguments)
+        else:
+            ops(softmax_cross_entropy_probabilities, *arguments)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from gradflow.errors import GradflowError
-from gradflow.losses.base import Loss, dense_targets, record_losses
+from gradflow.losses.base import RegressionLoss, record_losses
 from gradflow.ops import Array, Executor, op
 
 __all__ = ["HalfSquaredError", "MeanSquaredError", "squared_error"]
@@ -34,15 +32,9 @@ def squared_error(
     d_outputs[...] = weight[:, None] * (2 * factor / len(error)) * error
 
 
-class _SquaredError(Loss):
-    output_activation = "identity"
-    has_accuracy = False
-
+class _SquaredError(RegressionLoss):
     def factor(self, n_out: int) -> float:
         raise GradflowError(f"loss {type(self).__name__} does not define factor(n_out)")
-
-    def targets(self, y: Array, n_out: int, dtype: Any) -> Array:
-        return dense_targets(y, n_out, dtype)
 
     def apply(
         self,

@@ -48,8 +48,10 @@ class Trainer:
 
     Args:
         network: the network; it is trained in place.
-        loss: a loss or its name: "mean_squared_error", "half_squared_error", "binary_cross_entropy",
-            "softmax_cross_entropy". The cross-entropies take logits, and fold in a trailing Sigmoid() or Softmax().
+        loss: a loss, such as `gradflow.HuberLoss(delta=2.0)`, or its name for the default settings:
+            "mean_squared_error", "half_squared_error", "mean_absolute_error", "huber", "quantile", "poisson",
+            "binary_cross_entropy", "softmax_cross_entropy". The cross-entropies take logits, and fold in a trailing
+            Sigmoid() or Softmax().
         optimizer: an optimizer, such as `gradflow.Adam()`, or its name for the default settings.
         l2: the weight of the L2 penalty, at least 0. (Decoupled weight decay is `AdamW`'s own.)
         average: measure and keep a moving average of the weights, a = average · a + (1 - average) · weights after each
@@ -273,7 +275,7 @@ class Trainer:
 
     def _config(self) -> dict[str, Any]:
         return {
-            "loss": self.loss.name,
+            "loss": {"name": self.loss.name, **self.loss.config()},
             "optimizer": {"name": self.optimizer.name, **self.optimizer.config()} | _described(self.optimizer.schedule),
             "l2": self.l2,
             "clip_norm": self.clip_norm,

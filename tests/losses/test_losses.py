@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,44 +13,119 @@ from numpy.testing import assert_allclose
 
 import gradflow as gf
 from gradflow.backends import get_backend
-from gradflow.losses import LOSSES, get_loss
+from gradflow.losses import LOSSES, Loss, get_loss
 from gradflow.ops import Eager
 from gradflow.status import RunStatus
 
 ROWS, COLUMNS = 6, 4
 
 
-def targets_for(name: str, kind: str, rng: np.random.Generator) -> np.ndarray:
-    """Targets of a kind that the loss takes."""
-    if kind == "labels":
-        return rng.integers(0, COLUMNS, ROWS)
-    if kind == "probabilities":
-        t = rng.random((ROWS, COLUMNS))
-        t[0] = np.eye(COLUMNS)[2]
-        return t / t.sum(axis=1, keepdims=True)
-    if name == "binary_cross_entropy":
-        return rng.random((ROWS, COLUMNS)).round(1)
+def labels(rng: np.random.Generator) -> np.ndarray:
+    return rng.integers(0, COLUMNS, ROWS)
+
+
+def probabilities(rng: np.random.Generator) -> np.ndarray:
+    t = rng.random((ROWS, COLUMNS))
+    t[0] = np.eye(COLUMNS)[2]
+    return t / t.sum(axis=1, keepdims=True)
+
+
+def shares(rng: np.random.Generator) -> np.ndarray:
+    return rng.random((ROWS, COLUMNS)).round(1)
+
+
+def numbers(rng: np.random.Generator) -> np.ndarray:
     return rng.normal(size=(ROWS, COLUMNS))
 
 
-LOSS_CASES = [
-    ("mean_squared_error", "numbers"),
-    ("half_squared_error", "numbers"),
-    ("binary_cross_entropy", "numbers"),
-    ("softmax_cross_entropy", "labels"),
-    ("softmax_cross_entropy", "probabilities"),
-]
+def counts(rng: np.random.Generator) -> np.ndarray:
+    return rng.poisson(3.0, (ROWS, COLUMNS))
+
+
+def two_targets(rng: np.random.Generator) -> np.ndarray:
+    return rng.normal(size=(ROWS, COLUMNS // 2))
+
+
+@dataclass(frozen=True)
+class LossCase:
+    """A loss, targets for it, and the same loss of each row in PyTorch, from ``functional``, outputs and targets."""
+
+    loss: Loss
+    targets: Callable[[np.random.Generator], np.ndarray]
+    in_torch: Callable[[Any, Any, Any], Any]
+
+
+def of_each_row(name: str, **settings: Any) -> Callable[[Any, Any, Any], Any]:
+    """One of PyTorch's losses, by the mean over the outputs of a row where it gives one for each output."""
+
+    def loss(functional: Any, outputs: Any, targets: Any) -> Any:
+        values = getattr(functional, name)(outputs, targets, reduction="none", **settings)
+        return values.mean(dim=1) if values.ndim == 2 else values
+
+    return loss
+
+
+def pinball(functional: Any, outputs: Any, targets: Any) -> Any:
+    import torch
+
+    levels = torch.tensor([0.2, 0.9] * 2, dtype=outputs.dtype)
+    error = targets.repeat_interleave(2, dim=1) - outputs
+    return torch.maximum(levels * error, (levels - 1) * error).mean(dim=1)
+
+
+def smoothed_binary(functional: Any, outputs: Any, targets: Any) -> Any:
+    return of_each_row("binary_cross_entropy_with_logits")(functional, outputs, 0.7 * targets + 0.15)
+
+
+def focal_softmax(functional: Any, outputs: Any, targets: Any) -> Any:
+    if targets.ndim == 1:
+        targets = functional.one_hot(targets, COLUMNS)
+    log_p = functional.log_softmax(outputs, dim=1)
+    return -(targets * (1 - log_p.exp()) ** 2 * log_p).sum(dim=1)
+
+
+def focal_binary(functional: Any, outputs: Any, targets: Any) -> Any:
+    log_p, log_q = functional.logsigmoid(outputs), functional.logsigmoid(-outputs)
+    return -(targets * log_q.exp() ** 2 * log_p + (1 - targets) * log_p.exp() ** 2 * log_q).mean(dim=1)
+
+
+CROSS_ENTROPY = gf.SoftmaxCrossEntropy
+LOSS_CASES = {
+    "mean_squared_error": LossCase(gf.MeanSquaredError(), numbers, of_each_row("mse_loss")),
+    "half_squared_error": LossCase(
+        gf.HalfSquaredError(), numbers, lambda *arguments: of_each_row("mse_loss")(*arguments) * COLUMNS / 2
+    ),
+    "mean_absolute_error": LossCase(gf.MeanAbsoluteError(), numbers, of_each_row("l1_loss")),
+    "huber": LossCase(gf.HuberLoss(0.7), numbers, of_each_row("huber_loss", delta=0.7)),
+    "quantile": LossCase(gf.QuantileLoss([0.2, 0.9]), two_targets, pinball),
+    "poisson": LossCase(gf.PoissonLoss(), counts, of_each_row("poisson_nll_loss")),
+    "binary_cross_entropy": LossCase(gf.BinaryCrossEntropy(), shares, of_each_row("binary_cross_entropy_with_logits")),
+    "binary_cross_entropy smoothed": LossCase(gf.BinaryCrossEntropy(label_smoothing=0.3), shares, smoothed_binary),
+    "binary_cross_entropy focal": LossCase(gf.BinaryCrossEntropy(focal_gamma=2), shares, focal_binary),
+    "softmax_cross_entropy": LossCase(CROSS_ENTROPY(), labels, of_each_row("cross_entropy")),
+    "softmax_cross_entropy of probabilities": LossCase(CROSS_ENTROPY(), probabilities, of_each_row("cross_entropy")),
+    "softmax_cross_entropy smoothed": LossCase(
+        CROSS_ENTROPY(label_smoothing=0.3), labels, of_each_row("cross_entropy", label_smoothing=0.3)
+    ),
+    "softmax_cross_entropy of probabilities smoothed": LossCase(
+        CROSS_ENTROPY(label_smoothing=0.3), probabilities, of_each_row("cross_entropy", label_smoothing=0.3)
+    ),
+    "softmax_cross_entropy focal": LossCase(CROSS_ENTROPY(focal_gamma=2), labels, focal_softmax),
+    "softmax_cross_entropy of probabilities focal": LossCase(
+        CROSS_ENTROPY(focal_gamma=2), probabilities, focal_softmax
+    ),
+}
 
 
 def test_every_loss_has_a_case() -> None:
-    assert {name for name, _ in LOSS_CASES} == set(LOSSES)
+    assert {name.split()[0] for name in LOSS_CASES} == set(LOSSES)
 
 
 def applied(
-    name: str, outputs: np.ndarray, y: np.ndarray, backend_name: str, row_weight: np.ndarray | None = None
+    loss: str | Loss, outputs: np.ndarray, y: np.ndarray, backend_name: str, row_weight: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Row losses, hits and d_outputs of a loss."""
-    loss, backend = get_loss(name), get_backend(backend_name)
+    loss, backend = get_loss(loss), get_backend(backend_name)
     status = RunStatus(backend)
     targets = backend.from_host(loss.targets(y, outputs.shape[1], outputs.dtype))
     on_device = backend.from_host(outputs.copy())
@@ -59,57 +137,46 @@ def applied(
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize(("name", "kind"), LOSS_CASES)
-def test_gradient_matches_central_differences(name: str, kind: str, weighted: bool, backend_name: str) -> None:
+@pytest.mark.parametrize("name", LOSS_CASES)
+def test_gradient_matches_central_differences(name: str, weighted: bool, backend_name: str) -> None:
+    case = LOSS_CASES[name]
     rng = np.random.default_rng(0)
-    outputs, y = rng.normal(size=(ROWS, COLUMNS)), targets_for(name, kind, rng)
+    outputs, y = rng.normal(size=(ROWS, COLUMNS)), case.targets(rng)
     weight = rng.random(ROWS) + 0.5 if weighted else None
-    d_outputs = applied(name, outputs, y, backend_name, weight)[2]
+    d_outputs = applied(case.loss, outputs, y, backend_name, weight)[2]
     numerical = np.empty_like(outputs)
     for index in np.ndindex(outputs.shape):
         means = []
         for shift in (1e-6, -1e-6):
             shifted = outputs.copy()
             shifted[index] += shift
-            means.append(applied(name, shifted, y, backend_name, weight)[0].mean())
+            means.append(applied(case.loss, shifted, y, backend_name, weight)[0].mean())
         numerical[index] = (means[0] - means[1]) / 2e-6
     assert_allclose(d_outputs, numerical, rtol=1e-6, atol=1e-9)
-
-
-def torch_loss(name: str, outputs: Any, y: np.ndarray, dtype: Any) -> Any:
-    """PyTorch's loss for each row."""
-    import torch
-    from torch.nn import functional
-
-    if name == "softmax_cross_entropy" and y.ndim == 1:
-        return functional.cross_entropy(outputs, torch.tensor(y), reduction="none")
-    targets = torch.tensor(y, dtype=dtype)
-    if name == "softmax_cross_entropy":
-        return functional.cross_entropy(outputs, targets, reduction="none")
-    if name == "binary_cross_entropy":
-        return functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean(dim=1)
-    squares = functional.mse_loss(outputs, targets, reduction="none")
-    return squares.mean(dim=1) if name == "mean_squared_error" else squares.sum(dim=1) / 2
 
 
 @pytest.mark.peers
 @pytest.mark.parametrize("scale", [1.0, 30.0, 1e4])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("name", "kind"), LOSS_CASES)
+@pytest.mark.parametrize("name", LOSS_CASES)
 def test_value_and_gradient_match_pytorch(
-    name: str, kind: str, dtype: str, weighted: bool, scale: float, backend_name: str
+    name: str, dtype: str, weighted: bool, scale: float, backend_name: str
 ) -> None:
     import torch
 
+    case = LOSS_CASES[name]
     rng = np.random.default_rng(1)
+    if name == "poisson":
+        scale = min(scale, 30.0)  # exp(1e4) is infinite in both
     outputs = (rng.normal(size=(ROWS, COLUMNS)) * scale).astype(dtype)
-    y = targets_for(name, kind, rng)
+    y = case.targets(rng)
     weight = rng.random(ROWS) + 0.5 if weighted else np.ones(ROWS)
-    losses, _, d_outputs = applied(name, outputs, y, backend_name, weight if weighted else None)
+    losses, _, d_outputs = applied(case.loss, outputs, y, backend_name, weight if weighted else None)
 
     tensor = torch.tensor(outputs, requires_grad=True)
-    expected = torch_loss(name, tensor, y, tensor.dtype) * torch.tensor(weight, dtype=tensor.dtype)
+    targets = torch.tensor(y) if y.ndim == 1 else torch.tensor(y, dtype=tensor.dtype)
+    expected = case.in_torch(torch.nn.functional, tensor, targets) * torch.tensor(weight, dtype=tensor.dtype)
     expected.mean().backward()
     epsilon = np.finfo(dtype).eps
     # Differences of outputs up to `scale` in size carry its rounding errors.
@@ -155,9 +222,12 @@ def test_binary_accuracy_is_the_share_of_outputs(backend_name: str) -> None:
         ("mean_squared_error", np.zeros(3), r"shape \(batch, 4\) .* got \(3,\)"),
         ("mean_squared_error", np.full((3, 4), np.nan), "targets contain NaN"),
         ("half_squared_error", np.full((3, 4), np.inf), "targets contain NaN, infinity"),
+        ("poisson", np.full((3, 4), -0.5), "counts, numbers that are at least 0, as targets, got -0.5 among them"),
+        (gf.QuantileLoss([0.1, 0.5, 0.9]), np.zeros((3, 1)), "n_targets times 3, got 4 outputs"),
+        (gf.QuantileLoss([0.1, 0.9]), np.zeros((3, 4)), r"shape \(batch, 2\) .* got \(3, 4\)"),
     ],
 )
-def test_wrong_targets_are_refused(name: str, y: np.ndarray, message: str) -> None:
+def test_wrong_targets_are_refused(name: str | Loss, y: np.ndarray, message: str) -> None:
     with pytest.raises(gf.DataError, match=message):
         get_loss(name).targets(y, 4, np.dtype(np.float32))
 
@@ -176,3 +246,66 @@ def test_one_output_takes_flat_targets() -> None:
 def test_softmax_cross_entropy_needs_two_outputs() -> None:
     with pytest.raises(gf.DataError, match="binary_cross_entropy"):
         get_loss("softmax_cross_entropy").targets(np.array([0, 0]), 1, np.dtype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: gf.HuberLoss(0), "delta must be above 0, got 0"),
+        (lambda: gf.HuberLoss(float("inf")), "delta must be a finite number above 0, got inf"),
+        (lambda: gf.QuantileLoss([]), r"must list numbers between 0 and 1, such as \[0.1, 0.5, 0.9\], got \[\]"),
+        (lambda: gf.QuantileLoss(0.5), "quantiles must list numbers between 0 and 1"),
+        (lambda: gf.QuantileLoss([0.5, 1.0]), r"quantiles\[1\] must be at least 0 and below 1, got 1.0"),
+        (lambda: gf.QuantileLoss([0.0, 0.5]), "between 0 and 1, these excluded"),
+        (lambda: gf.QuantileLoss([-0.1]), r"quantiles\[0\] must be at least 0 and below 1, got -0.1"),
+        (lambda: gf.QuantileLoss([0.5, 0.5]), "each quantile may come once"),
+        (lambda: gf.SoftmaxCrossEntropy(label_smoothing=1), "label_smoothing must be at least 0 and below 1, got 1"),
+        (lambda: gf.SoftmaxCrossEntropy(focal_gamma=-1), "focal_gamma must be at least 0, got -1"),
+        (lambda: gf.BinaryCrossEntropy(label_smoothing=-0.1), "label_smoothing must be at least 0 and below 1"),
+        (lambda: gf.BinaryCrossEntropy(focal_gamma="2"), "focal_gamma must be a finite number, at least 0, got '2'"),
+    ],
+)
+def test_wrong_settings_are_refused(make: Callable[[], Loss], message: str) -> None:
+    with pytest.raises(gf.DataError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("name", LOSS_CASES)
+def test_config_makes_the_loss_again(name: str) -> None:
+    loss = LOSS_CASES[name].loss
+    twin = LOSSES[loss.name](**json.loads(json.dumps(loss.config())))
+    assert (type(twin), twin.config(), repr(twin)) == (type(loss), loss.config(), repr(loss))
+
+
+@pytest.mark.parametrize("kind", [labels, probabilities])
+def test_smoothing_and_focus_leave_accuracy_as_it_is(kind: Any, backend_name: str) -> None:
+    rng = np.random.default_rng(6)
+    outputs, y = rng.normal(size=(ROWS, COLUMNS)), kind(rng)
+    plain = applied("softmax_cross_entropy", outputs, y, backend_name)[1]
+    loss = gf.SoftmaxCrossEntropy(label_smoothing=0.3, focal_gamma=2)
+    assert_allclose(applied(loss, outputs, y, backend_name)[1], plain)
+    assert 0 < plain.sum() < ROWS
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_focal_weight_of_certain_and_impossible_outputs_is_finite(gamma: float, backend_name: str) -> None:
+    outputs, y = np.array([[800.0, 0.0], [-800.0, 0.0], [0.0, 0.0]]), np.array([0, 1, 0])
+    losses, _, d_outputs = applied(gf.SoftmaxCrossEntropy(focal_gamma=gamma), outputs, y, backend_name)
+    half = 0.5**gamma
+    slope = half * (1 + gamma * np.log(2)) / 2 / 3
+    assert_allclose(losses, [0, 0, half * np.log(2)], rtol=1e-14)
+    assert_allclose(d_outputs, [[0, 0], [0, 0], [-slope, slope]], rtol=1e-14)
+    losses, _, d_outputs = applied(gf.BinaryCrossEntropy(focal_gamma=gamma), outputs, np.eye(2)[y], backend_name)
+    assert_allclose(losses[:2], half * np.log(2) / 2, rtol=1e-14)
+    assert_allclose(d_outputs[:2], [[0, 0.5 * slope], [0, -0.5 * slope]], rtol=1e-14)
+
+
+def test_quantiles_of_each_target_stand_side_by_side(backend_name: str) -> None:
+    y = np.random.default_rng(7).normal(size=(201, 2)) * [1, 3]
+    network = gf.Sequential([gf.Dense(1, 6, initializer=0.0)], dtype="float64", backend=backend_name)
+    trainer = gf.Trainer(network, gf.QuantileLoss([0.1, 0.5, 0.9]), gf.GradientDescent(1.0))
+    trainer.fit(np.zeros((201, 1)), y, epochs=200, batch_size=None)
+    predicted = network.predict(np.zeros((1, 1))).reshape(2, 3)
+    # A step is up to 0.15, and a quantile of 201 numbers jumps from one to the next.
+    share_below = (y[:, :, None] < predicted).mean(axis=0)
+    assert_allclose(share_below, [[0.1, 0.5, 0.9]] * 2, atol=0.03)

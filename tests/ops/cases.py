@@ -409,6 +409,11 @@ LOSS_VARIANTS = (
 )
 
 
+def _varied(name: str, *values: Any) -> tuple[dict[str, Any], ...]:
+    """The variants of a loss, each with a value of a setting of its own."""
+    return tuple({name: value, **variant} for value, variant in zip(values, LOSS_VARIANTS, strict=True))
+
+
 def _of_epoch(
     draw: Draw, *, is_weighted: bool = False, position: int = 0, first_bad_step: int = NEVER
 ) -> dict[str, Array | None]:
@@ -434,6 +439,88 @@ def _squared_error(draw: Draw, *, factor: float, **settings: Any) -> dict[str, A
     if draw.values in ("denormal", "extreme"):
         targets = draw.reals(rows, columns, room=room, power=2)
     return {"outputs": outputs, "targets": targets, "d_outputs": draw.like(outputs), **of_epoch, "factor": factor}
+
+
+def _regression(draw: Draw, *, targets: int = 1, room: float = 8, **settings: Any) -> dict[str, Any]:
+    """Outputs and targets, some of them equal; ``targets`` is how many outputs share one."""
+    setting = {name: settings.pop(name) for name in ("delta", "quantiles") if name in settings}
+    of_epoch = _of_epoch(draw, **settings)
+    del of_epoch["row_hits"]
+    outputs = draw.reals(draw.rows, draw.columns * targets, room=room * max(draw.columns, 1) * targets)
+    t = draw.random.standard_normal((draw.rows, draw.columns)).astype(draw.dtype)
+    if draw.values in ("denormal", "extreme"):
+        t = draw.reals(draw.rows, draw.columns, room=room * max(draw.columns, 1) * targets)
+    if t.size > 20:
+        outputs[3:5] = np.repeat(t[3:5], targets, axis=1)
+    return {"outputs": outputs, "targets": t, "d_outputs": draw.like(outputs), **of_epoch, **setting}
+
+
+def _quantile(draw: Draw, *, quantiles: tuple[float, ...], **settings: Any) -> dict[str, Any]:
+    levels = np.array(quantiles, draw.dtype)
+    return _regression(draw, targets=len(levels), room=64, quantiles=levels, **settings)
+
+
+def _poisson(draw: Draw, **settings: Any) -> dict[str, Any]:
+    arguments = _regression(draw, room=64, **settings)
+    arguments["targets"] = np.sqrt(abs(arguments["targets"]))
+    arguments["outputs"] = np.sign(arguments["outputs"]) * np.sqrt(abs(arguments["outputs"]))
+    return arguments
+
+
+def _poisson_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    y, t, weight = before["outputs"].astype(np.float64), before["targets"].astype(np.float64), _weights(before)
+    rate = np.exp(y)
+    return {
+        "row_losses": _at_rows(before, after, weight * (rate + abs(t * y)).mean(axis=1)),
+        "d_outputs": weight[:, None] * (rate + t) / max(y.size, 1),
+    }
+
+
+def _focal(make: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    def with_gamma(draw: Draw, *, gamma: float, **settings: Any) -> dict[str, Any]:
+        return {**make(draw, **settings), "gamma": gamma}
+
+    return with_gamma
+
+
+def _softmax_focal_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    z, t, weight, gamma = before["logits"].astype(np.float64), before["targets"], _weights(before), before["gamma"]
+    shifted = z - z.max(axis=1, keepdims=True)
+    log_sum = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    log_p = shifted - log_sum
+    # log p is a difference, and rounded at the size of its terms; 1 - p and its powers feel that the most near 0.
+    rounding = np.where(np.isinf(shifted), 0, 1 + abs(shifted) + log_sum)
+    rest, p = -np.expm1(log_p), np.exp(log_p)
+    near = np.maximum(rest, np.finfo(before["logits"].dtype).eps)
+    focus = t * near**gamma * (1 + gamma / near)
+    losses = np.where(t == 0, 0, focus * rounding * (1 + np.where(np.isinf(log_p), 0, abs(log_p)))).sum(axis=1)
+    slopes = focus * rounding * (1 + gamma)
+    d_logits = slopes + p * rounding * slopes.sum(axis=1, keepdims=True)
+    return {
+        "row_losses": _at_rows(before, after, weight * losses),
+        "d_logits": weight[:, None] * d_logits / max(len(z), 1),
+    }
+
+
+def _binary_focal_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    z, t, weight = before["logits"].astype(np.float64), before["targets"].astype(np.float64), _weights(before)
+    gamma = before["gamma"]
+    u, v = np.logaddexp(0, -z), np.logaddexp(0, z)
+    # The definition's exp(-u) and exp(-v) multiply the rounding of u and v by their size, and powers by gamma.
+    of_one, of_zero = t * np.exp(-gamma * v) * (1 + gamma * v), (1 - t) * np.exp(-gamma * u) * (1 + gamma * u)
+    p, q = np.exp(-u) * (1 + u), np.exp(-v) * (1 + v)
+    with np.errstate(invalid="ignore"):
+        losses = weight * (of_one * u + of_zero * v).mean(axis=1)
+        d_logits = of_zero * (gamma * q * v + p) + of_one * (gamma * p * u + q)
+    return {
+        "row_losses": _at_rows(before, after, losses),
+        "d_logits": weight[:, None] * d_logits / max(z.size, 1),
+    }
+
+
+def _label_probabilities(draw: Draw, *, smoothing: float) -> dict[str, Any]:
+    labels = draw.random.integers(0, max(draw.columns, 1), draw.rows).astype(np.int32)
+    return {"labels": labels, "probabilities": draw.blank(draw.rows, draw.columns), "smoothing": smoothing}
 
 
 def _binary_cross_entropy(draw: Draw, **settings: Any) -> dict[str, Any]:
@@ -805,9 +892,7 @@ CASES: dict[str, Case] = {
         _squared_error,
         12,
         LOSS_SUMS,
-        variants=tuple(
-            {"factor": factor, **variant} for factor, variant in zip((0.5, 0.125, 0.5), LOSS_VARIANTS, strict=True)
-        ),
+        variants=_varied("factor", 0.5, 0.125, 0.5),
         without={"empty": NO_ROWS},
     ),
     "binary_cross_entropy": Case(
@@ -832,6 +917,52 @@ CASES: dict[str, Case] = {
         f"exp, log: {LIBRARY}; {LOSS_SUMS}",
         variants=LOSS_VARIANTS,
         magnitude=_softmax_terms,
+        without={"empty": NO_ROWS},
+    ),
+    "absolute_error": Case(_regression, 12, LOSS_SUMS, variants=LOSS_VARIANTS, without={"empty": NO_ROWS}),
+    "huber": Case(
+        _regression,
+        12,
+        LOSS_SUMS,
+        variants=_varied("delta", 0.7, 1.5, 0.7),
+        without={"empty": NO_ROWS},
+    ),
+    "quantile": Case(
+        _quantile,
+        12,
+        LOSS_SUMS,
+        variants=_varied("quantiles", (0.5,), (0.1, 0.5, 0.75), (0.9, 0.2)),
+        without={"empty": NO_ROWS},
+    ),
+    "poisson": Case(
+        _poisson,
+        12,
+        f"exp: {LIBRARY}; {LOSS_SUMS}",
+        variants=LOSS_VARIANTS,
+        magnitude=_poisson_terms,
+        without={"empty": NO_ROWS},
+    ),
+    "label_probabilities": Case(
+        _label_probabilities,
+        2,
+        PRODUCTS,
+        variants=({"smoothing": 0.0}, {"smoothing": 0.3}),
+        without={**NO_VALUES, "empty": NO_ROWS},
+    ),
+    "softmax_focal": Case(
+        _focal(_softmax_probabilities),
+        24,
+        f"exp, expm1, log, pow: {LIBRARY}; {LOSS_SUMS}",
+        variants=_varied("gamma", 2.0, 0.5, 1.0),
+        magnitude=_softmax_focal_terms,
+        without={"empty": NO_ROWS},
+    ),
+    "binary_focal": Case(
+        _focal(_binary_cross_entropy),
+        24,
+        f"exp, log1p, logaddexp, pow: {LIBRARY}; {LOSS_SUMS}",
+        variants=_varied("gamma", 2.0, 0.5, 1.0),
+        magnitude=_binary_focal_terms,
         without={"empty": NO_ROWS},
     ),
     "gradient_descent": Case(_optimizer(), 3, PRODUCTS, variants=OPTIMIZER_VARIANTS, magnitude=_gradient_descent_terms),

@@ -281,7 +281,8 @@ def test_run_folder(tmp_path: Path) -> None:
     assert config["optimizer"] == {
         "name": "adam", "learning_rate": 0.01, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8
     }  # fmt: skip
-    assert (config["loss"], config["l2"], config["epochs"]) == ("softmax_cross_entropy", 1e-4, 3)
+    assert config["loss"] == {"name": "softmax_cross_entropy", "label_smoothing": 0.0, "focal_gamma": 0.0}
+    assert (config["l2"], config["epochs"]) == (1e-4, 3)
     assert config["network"]["seed"] == 6
     assert config["result"]["val_loss"] == history["val_loss"][-1]
     table = np.genfromtxt(folder / "history.csv", delimiter=",", names=True)

@@ -7,12 +7,13 @@ arrays, made once, when the op is bound.
 from gradflow.backends.numpy_forms import (
     activations,
     batches,
+    cross_entropies,
     dense,
     dropout,
-    losses,
     normalization,
     optimizers,
     outputs,
+    regression_losses,
     smooth,
 )
 from gradflow.backends.numpy_forms.registry import IMPLEMENTATIONS
@@ -21,11 +22,12 @@ __all__ = [
     "IMPLEMENTATIONS",
     "activations",
     "batches",
+    "cross_entropies",
     "dense",
     "dropout",
-    "losses",
     "normalization",
     "optimizers",
     "outputs",
+    "regression_losses",
     "smooth",
 ]

@@ -1,0 +1,53 @@
+"""The absolute error."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradflow.losses.base import RegressionLoss, record_losses
+from gradflow.ops import Array, Executor, op
+
+__all__ = ["MeanAbsoluteError", "absolute_error"]
+
+
+@op(
+    shapes="outputs, targets, d_outputs: rows columns; row_weight: rows; row_losses: epoch_rows; clock: 4",
+    writes=("d_outputs", "row_losses", "clock"),
+    in_place=(("outputs", "d_outputs"),),
+)
+def absolute_error(
+    outputs: Array,
+    targets: Array,
+    row_weight: Array | None,
+    d_outputs: Array,
+    row_losses: Array,
+    clock: Array,
+) -> None:
+    """Row loss w mean_j |y_j - t_j|;  dL/dy_j = w sign(y_j - t_j) / (rows n_out)"""
+    error = outputs - targets
+    weight = np.ones(len(error), error.dtype) if row_weight is None else row_weight
+    record_losses(weight * abs(error).mean(axis=1), row_losses, clock)
+    d_outputs[...] = weight[:, None] * np.sign(error) / error.size
+
+
+class MeanAbsoluteError(RegressionLoss):
+    """L = mean over rows and outputs of |y - t|;  dL/dy = sign(y - t) / (rows n_out), 0 where y = t.
+
+    Its best constant prediction is the median, that of squared errors the mean: outliers weigh less. Targets
+    (batch, n_out).
+    """
+
+    name = "mean_absolute_error"
+
+    def apply(
+        self,
+        ops: Executor,
+        outputs: Array,
+        targets: Array,
+        row_weight: Array | None,
+        d_outputs: Array,
+        row_losses: Array,
+        row_hits: Array,
+        clock: Array,
+    ) -> None:
+        ops(absolute_error, outputs, targets, row_weight, d_outputs, row_losses, clock)

@@ -1,0 +1,67 @@
+"""Huber's loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradflow.arguments import positive
+from gradflow.losses.base import RegressionLoss, record_losses
+from gradflow.ops import Array, Executor, op
+
+__all__ = ["HuberLoss", "huber"]
+
+
+@op(
+    shapes="outputs, targets, d_outputs: rows columns; row_weight: rows; row_losses: epoch_rows; clock: 4",
+    writes=("d_outputs", "row_losses", "clock"),
+    in_place=(("outputs", "d_outputs"),),
+)
+def huber(
+    outputs: Array,
+    targets: Array,
+    row_weight: Array | None,
+    d_outputs: Array,
+    row_losses: Array,
+    clock: Array,
+    delta: float,
+) -> None:
+    """Row loss w mean_j c_j (e_j - c_j / 2), e = y - t, c = e held within ±delta;  dL/dy_j = w c_j / (rows n_out)"""
+    error = outputs - targets
+    weight = np.ones(len(error), error.dtype) if row_weight is None else row_weight
+    held = np.clip(error, -delta, delta)
+    record_losses(weight * (held * (error - held / 2)).mean(axis=1), row_losses, clock)
+    d_outputs[...] = weight[:, None] * held / error.size
+
+
+class HuberLoss(RegressionLoss):
+    """L = mean over rows and outputs of ½ e² where |e| <= delta, else delta (|e| - ½ delta), with e = y - t.
+
+    dL/dy = e / (rows n_out), held within ± delta / (rows n_out): Huber (1964). A squared error near 0, an
+    absolute error far from it. Targets (batch, n_out).
+
+    Args:
+        delta: where the one becomes the other, in the units of the targets, above 0.
+    """
+
+    name = "huber"
+
+    def __init__(self, delta: float = 1.0) -> None:
+        self.delta = positive("delta", delta)
+
+    def config(self) -> dict[str, Any]:
+        return {"delta": self.delta}
+
+    def apply(
+        self,
+        ops: Executor,
+        outputs: Array,
+        targets: Array,
+        row_weight: Array | None,
+        d_outputs: Array,
+        row_losses: Array,
+        row_hits: Array,
+        clock: Array,
+    ) -> None:
+        ops(huber, outputs, targets, row_weight, d_outputs, row_losses, clock, self.delta)

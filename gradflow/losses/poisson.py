@@ -1,0 +1,63 @@
+"""The Poisson loss on log rates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradflow.errors import DataError
+from gradflow.losses.base import RegressionLoss, dense_targets, record_losses
+from gradflow.ops import Array, Executor, op
+
+__all__ = ["PoissonLoss", "poisson"]
+
+
+@op(
+    shapes="outputs, targets, d_outputs: rows columns; row_weight: rows; row_losses: epoch_rows; clock: 4",
+    writes=("d_outputs", "row_losses", "clock"),
+    in_place=(("outputs", "d_outputs"),),
+)
+def poisson(
+    outputs: Array,
+    targets: Array,
+    row_weight: Array | None,
+    d_outputs: Array,
+    row_losses: Array,
+    clock: Array,
+) -> None:
+    """Row loss w mean_j (exp(y_j) - t_j y_j);  dL/dy_j = w (exp(y_j) - t_j) / (rows n_out)"""
+    weight = np.ones(len(outputs), outputs.dtype) if row_weight is None else row_weight
+    rate = np.exp(outputs)
+    record_losses(weight * (rate - targets * outputs).mean(axis=1), row_losses, clock)
+    d_outputs[...] = weight[:, None] * (rate - targets) / outputs.size
+
+
+class PoissonLoss(RegressionLoss):
+    """L = mean over rows and outputs of exp(y) - t y, for counts t whose rate is exp(y).
+
+    It is minus the log-likelihood of the Poisson distribution without log(t!), which no weight can change (Cameron &
+    Trivedi, 1998, chapter 3). dL/dy = (exp(y) - t) / (rows n_out). Outputs, and so predictions, are *log* rates:
+    ``np.exp(network.predict(x))`` are expected counts. Targets (batch, n_out), at least 0, whole numbers or not.
+    """
+
+    name = "poisson"
+
+    def targets(self, y: Array, n_out: int, dtype: Any) -> Array:
+        targets = dense_targets(y, n_out, dtype)
+        if (low := float(targets.min())) < 0:
+            raise DataError(f"poisson takes counts, numbers that are at least 0, as targets, got {low:g} among them")
+        return targets
+
+    def apply(
+        self,
+        ops: Executor,
+        outputs: Array,
+        targets: Array,
+        row_weight: Array | None,
+        d_outputs: Array,
+        row_losses: Array,
+        row_hits: Array,
+        clock: Array,
+    ) -> None:
+        ops(poisson, outputs, targets, row_weight, d_outputs, row_losses, clock)

@@ -1,0 +1,102 @@
+"""The quantile loss, of several quantiles at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradflow.arguments import fraction
+from gradflow.errors import DataError
+from gradflow.losses.base import Loss, dense_targets, record_losses
+from gradflow.ops import Array, Executor, op, shape_of_first
+
+__all__ = ["QuantileLoss", "quantile"]
+
+
+def _sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
+    return {**shape_of_first(arguments), "n_quantiles": arguments["quantiles"].size}
+
+
+@op(
+    shapes="outputs, d_outputs: rows columns; targets: rows n_targets; row_weight: rows; row_losses: epoch_rows; "
+    "clock: 4; quantiles: n_quantiles",
+    writes=("d_outputs", "row_losses", "clock"),
+    in_place=(("outputs", "d_outputs"),),
+    sizes=_sizes,
+)
+def quantile(
+    outputs: Array,
+    targets: Array,
+    row_weight: Array | None,
+    d_outputs: Array,
+    row_losses: Array,
+    clock: Array,
+    quantiles: Array,
+) -> None:
+    """Row loss w mean_j max(q e_j, (q - 1) e_j), e = t - y;  dL/dy_j = w (-q or 1 - q) / (rows n_out) by e's sign"""
+    n_quantiles = len(quantiles)
+    error = np.repeat(targets, n_quantiles, axis=1) - outputs
+    level = np.tile(quantiles, targets.shape[1])
+    weight = np.ones(len(error), error.dtype) if row_weight is None else row_weight
+    record_losses(weight * np.maximum(level * error, (level - 1) * error).mean(axis=1), row_losses, clock)
+    slope = np.where(error > 0, -level, np.where(error < 0, 1 - level, 0 * error))
+    d_outputs[...] = weight[:, None] * slope / error.size
+
+
+class QuantileLoss(Loss):
+    """L = mean over rows and outputs of max(q e, (q - 1) e) with e = t - y: Koenker & Bassett (1978), section 3.
+
+    An output then tends to the q-quantile of its target given the inputs: the number that the target falls below with
+    probability q. dL/dy = -q / (rows n_out) where y < t, (1 - q) / (rows n_out) where y > t, 0 where y = t.
+
+    Several quantiles are learnt at once: n_out = n_targets · n_quantiles, all quantiles of the first target first, so
+    that ``network.predict(x).reshape(len(x), n_targets, n_quantiles)`` takes them apart. Nothing keeps quantiles in
+    order: where they cross, data or training are too few. Targets (batch, n_targets), or (batch,) for one.
+
+    Args:
+        quantiles: one or several numbers in (0, 1), each once.
+
+    Raises:
+        DataError: if there is none, one is outside (0, 1) or comes twice.
+    """
+
+    name = "quantile"
+    output_activation = "identity"
+    has_accuracy = False
+
+    def __init__(self, quantiles: Sequence[float] = (0.5,)) -> None:
+        if not isinstance(quantiles, list | tuple) or not quantiles:
+            raise DataError(f"quantiles must list numbers between 0 and 1, such as [0.1, 0.5, 0.9], got {quantiles!r}")
+        self.quantiles = [fraction(f"quantiles[{index}]", value) for index, value in enumerate(quantiles)]
+        if min(self.quantiles) == 0:
+            raise DataError(f"quantiles must lie between 0 and 1, these excluded, got {quantiles!r}")
+        if len(set(self.quantiles)) != len(self.quantiles):
+            raise DataError(f"each quantile may come once, got {quantiles!r}")
+
+    def config(self) -> dict[str, Any]:
+        return {"quantiles": self.quantiles}
+
+    def targets(self, y: Array, n_out: int, dtype: Any) -> Array:
+        n_targets, rest = divmod(n_out, len(self.quantiles))
+        if rest:
+            raise DataError(
+                f"{len(self.quantiles)} quantiles need a network whose number of outputs is n_targets times "
+                f"{len(self.quantiles)}, got {n_out} outputs"
+            )
+        return dense_targets(y, n_targets, dtype)
+
+    def apply(
+        self,
+        ops: Executor,
+        outputs: Array,
+        targets: Array,
+        row_weight: Array | None,
+        d_outputs: Array,
+        row_losses: Array,
+        row_hits: Array,
+        clock: Array,
+    ) -> None:
+        quantiles = ops.backend.from_host(np.array(self.quantiles, outputs.dtype))
+        ops(quantile, outputs, targets, row_weight, d_outputs, row_losses, clock, quantiles)

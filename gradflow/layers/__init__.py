@@ -11,6 +11,7 @@ from gradflow.layers.layer_norm import LayerNorm
 from gradflow.layers.leaky_relu import LeakyReLU
 from gradflow.layers.mish import Mish
 from gradflow.layers.relu import ReLU
+from gradflow.layers.residual import Residual
 from gradflow.layers.selu import SELU
 from gradflow.layers.sigmoid import Sigmoid
 from gradflow.layers.silu import SiLU
@@ -36,6 +37,7 @@ __all__ = [
     "Mish",
     "ParameterSpec",
     "ReLU",
+    "Residual",
     "SiLU",
     "Sigmoid",
     "Softmax",

@@ -44,6 +44,8 @@ LAYER_CASES = {
     "ReLU": LayerCase(gf.ReLU, away_from_zero),
     "SELU": LayerCase(gf.SELU, away_from_zero),
     "SiLU": LayerCase(gf.SiLU),
+    "Residual": LayerCase(lambda: gf.Residual([gf.Dense(WIDTH, 3), gf.Tanh(), gf.Dense(3, WIDTH)])),
+    "Residual with projection": LayerCase(lambda: gf.Residual([gf.Sigmoid(), gf.Dense(WIDTH, 3), gf.Tanh()])),
     "Sigmoid": LayerCase(gf.Sigmoid),
     "Softmax": LayerCase(gf.Softmax),
     "Softplus": LayerCase(gf.Softplus),

@@ -373,6 +373,11 @@ def _layer_norm_backward_terms(before: Mapping[str, Any], after: Mapping[str, An
     }
 
 
+def _add(draw: Draw) -> dict[str, Any]:
+    x, y = (draw.reals(draw.rows, draw.columns, room=4) for _ in range(2))
+    return {"x": x, "y": y, "out": draw.like(x)}
+
+
 def _copy(draw: Draw) -> dict[str, Any]:
     x = draw.reals(draw.rows, draw.columns)
     return {"x": x, "y": draw.like(x)}
@@ -875,6 +880,7 @@ CASES: dict[str, Case] = {
         magnitude=_layer_norm_backward_terms,
         without={"empty": NO_ROWS},
     ),
+    "add": Case(_add, 0, EXACT),
     "column_sum": Case(
         _column_sum,
         32,

@@ -96,6 +96,8 @@ def test_steps_cause_no_traffic(simgpu: Any) -> None:
 PER_STEP: dict[str, tuple[Callable[[], list[gf.Layer]], int]] = {
     "BatchNorm": (lambda: [gf.BatchNorm(8)], 2),
     "LayerNorm": (lambda: [gf.LayerNorm(8)], 3),
+    # The sum forwards, and the copy and the sum backwards, besides those of the layer inside.
+    "Residual": (lambda: [gf.Residual([gf.LayerNorm(8)])], 6),
 }
 
 

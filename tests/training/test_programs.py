@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,15 @@ Y = RNG.integers(0, 3, 50)
 def make_network(backend_name: str, **kwargs: Any) -> gf.Sequential:
     layers = [gf.Dense(6, 9), gf.ReLU(), gf.Dropout(0.2), gf.Dense(9, 8), gf.Tanh(), gf.Dense(8, 3)]
     return gf.Sequential(layers, backend=backend_name, seed=4, **kwargs)
+
+
+def make_residual_network(backend_name: str) -> gf.Sequential:
+    block = gf.Residual([gf.BatchNorm(9), gf.ReLU(), gf.Dropout(0.2), gf.Dense(9, 8), gf.LayerNorm(8), gf.GELU()])
+    same_width = gf.Residual([gf.Dense(8, 8), gf.ReLU()])
+    return gf.Sequential([gf.Dropout(0.1), gf.Dense(6, 9), block, same_width, gf.Dense(8, 3)], backend=backend_name)
+
+
+NETWORKS = [make_network, make_residual_network]
 
 
 class EagerProgram(Program):
@@ -45,19 +55,25 @@ class EagerRecorder(Recorder):
         return EagerProgram(self.backend, self.calls)
 
 
-def test_replay_and_eager_give_the_same_bits(backend_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("make_network", NETWORKS)
+def test_replay_and_eager_give_the_same_bits(
+    make_network: Callable[[str], gf.Sequential], backend_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def trained() -> tuple[bytes, list[float]]:
         network = make_network(backend_name)
         trainer = gf.Trainer(network, "softmax_cross_entropy", gf.AdamW(0.01), l2=1e-3, clip_norm=0.5)
         history = trainer.fit(X, Y, epochs=3, batch_size=16)
-        return network.backend.to_host(network.parameters).tobytes(), history["loss"]
+        return network.backend.to_host(network.state).tobytes(), history["loss"]
 
     replayed = trained()
     monkeypatch.setattr(passes, "Recorder", EagerRecorder)
     assert trained() == replayed
 
 
-def test_no_layer_code_runs_after_binding(backend_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("make_network", NETWORKS)
+def test_no_layer_code_runs_after_binding(
+    make_network: Callable[[str], gf.Sequential], backend_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def raises(*args: Any) -> None:
         raise AssertionError("layer code ran in a recorded step")
 
@@ -67,7 +83,7 @@ def test_no_layer_code_runs_after_binding(backend_name: str, monkeypatch: pytest
         def on_fit_begin(self, trainer: gf.Trainer, epochs: int) -> None:
             for layer in trainer.network.layers:
                 for kind in type(layer).__mro__[:-1]:
-                    for method in ("forward", "backward"):
+                    for method in ("forward", "infer", "backward"):
                         if method in vars(kind):
                             monkeypatch.setattr(kind, method, raises)
 

@@ -325,6 +325,8 @@ class MLP(Sequential):
         activation: the hidden activation: "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus",
             "sigmoid", "tanh", "softmax", "identity".
         dropout: the rate of dropout behind each hidden activation; 0 has none.
+        input_dropout: the rate of dropout on the inputs; 0 has none. Above 0 the first layer is a `Dropout`, and the
+            weights are named "1.weight" and so on.
         bias: whether the dense layers have biases.
         initializer: how weights begin (`Dense`); None takes the rule that suits the activation.
         dtype: "float32" or "float64".
@@ -342,6 +344,7 @@ class MLP(Sequential):
         activation: str = "relu",
         *,
         dropout: float = 0.0,
+        input_dropout: float = 0.0,
         bias: bool = True,
         initializer: Initializer | None = None,
         dtype: str = "float32",
@@ -356,7 +359,7 @@ class MLP(Sequential):
             raise unknown_name("activation", activation, ACTIVATIONS)
         widths = [positive_integer(f"sizes[{index}]", size) for index, size in enumerate(sizes)]
         rate = fraction("dropout", dropout)
-        layers: list[Layer] = []
+        layers: list[Layer] = [Dropout(input_dropout)] if fraction("input_dropout", input_dropout) else []
         for index, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
             layers.append(Dense(n_in, n_out, bias=bias, initializer=initializer))
             if index < len(widths) - 2:

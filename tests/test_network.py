@@ -42,6 +42,9 @@ def test_mlp_is_the_stack_it_says() -> None:
     kinds = [type(layer).__name__ for layer in network.layers]
     assert kinds == ["Dense", "Tanh", "Dropout", "Dense", "Tanh", "Dropout", "Dense"]
     assert "Dense(n_in=4, n_out=5, bias=True)" in repr(network)
+    network = gf.MLP([4, 5, 2], input_dropout=0.2, backend="numpy")
+    assert [type(layer).__name__ for layer in network.layers] == ["Dropout", "Dense", "ReLU", "Dense"]
+    assert network.layers[0].rate == 0.2
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -104,6 +104,22 @@ def test_dropout_keeps_the_mean_and_drops_the_rate(backend_name: str) -> None:
     assert_allclose(kept[kept != 0], 1 / 0.7, rtol=1e-6)
 
 
+def test_dropout_on_the_inputs(backend_name: str) -> None:
+    network = gf.MLP([4, 3], input_dropout=0.5, dtype="float64", backend=backend_name)
+    x, y = np.random.default_rng(0).normal(size=(2, 64, 4))[:, :, :4]
+    x[:] = 1
+    trainer = gf.Trainer(network, "half_squared_error", gf.SGD(1.0))
+    before = network.get_weights()
+    trainer.fit(x, np.zeros((64, 3)), epochs=1, batch_size=None, progress=False)
+    # With d_y as it is for the masked inputs, dL/dweight is their product: no row of the weight moves like another.
+    moved = network.get_weights()["1.weight"] - before["1.weight"]
+    assert not np.allclose(moved, moved[0])
+    assert (x == 1).all()
+    assert max(gf.check_gradients(network, "half_squared_error", x, y[:, :3]).values()) < 1e-6
+    w = network.get_weights()
+    assert_allclose(network.predict(x), x @ w["1.weight"] + w["1.bias"], rtol=1e-12)
+
+
 def test_dropout_is_left_out_at_prediction(backend_name: str) -> None:
     x = np.random.default_rng(0).normal(size=(8, 4))
     with_dropout = gf.Sequential([gf.Dense(4, 6), gf.Dropout(0.5), gf.Dense(6, 2)], backend=backend_name)

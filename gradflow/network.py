@@ -14,7 +14,7 @@ import numpy as np
 from gradflow.arguments import fraction, integer, positive_integer
 from gradflow.backends import get_backend
 from gradflow.backends.reference import ReferenceBackend
-from gradflow.data.validation import as_array, feature_matrix, finite
+from gradflow.data.validation import Where, as_array, feature_matrix, finite
 from gradflow.errors import DataError, unknown_name
 from gradflow.initializers import Initializer, initial_weight
 from gradflow.layers import ACTIVATIONS, Dense, Dropout, Layer, ParameterSpec
@@ -261,7 +261,7 @@ class Sequential:
         output: Array = self.backend.empty(shape, self.dtype) if on_device else np.empty(shape, self.dtype)
         for start in range(0, len(array), _PREDICTION_ROWS):
             rows = range(start, min(start + _PREDICTION_ROWS, len(array)))
-            block = finite("x", array[rows.start : rows.stop], self.dtype, rows)
+            block = finite("x", array[rows.start : rows.stop], self.dtype, Where(rows))
             inference = self._inference_for(len(block), activated)
             self.backend.copy(self.backend.adopt(block), inference.x)
             inference.program.run()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.data.sources import Block, Conversion, Converted, Source
-from gradflow.data.validation import host_array
+from gradflow.data.validation import Where, host_array
 from gradflow.errors import DataError
 from gradflow.random import shuffle
 
@@ -43,14 +43,15 @@ class Arrays(Source):
     def __len__(self) -> int:
         return len(self.x)
 
-    def first_block(self) -> Block:
-        return self._block(0, min(1, len(self)))
-
-    def check(self, convert: Conversion) -> None:
-        """Go once through all rows, some megabytes at a time."""
+    def blocks(self) -> Generator[Block, None, None]:
         rows = max(1, _BLOCK_BYTES * len(self) // max(self.x.nbytes + self.y.nbytes, 1))
         for start in range(0, max(len(self), 1), rows):
-            convert(self._block(start, min(start + rows, len(self))))
+            yield self._block(start, min(start + rows, len(self)))
+
+    def check(self, convert: Conversion) -> None:
+        """Go through all rows, some megabytes at a time."""
+        for block in self.blocks():
+            convert(block)
 
     def batches(
         self, convert: Conversion, *, rows: int, batch_size: int, first: int, seed: int | None, epoch: int
@@ -64,10 +65,10 @@ class Arrays(Source):
             order = shuffle(np.arange(begin, min(begin + together, rows)), len(self), seed=seed, epoch=epoch)
             for start in range(0, len(order), batch_size):
                 chosen = order[start : start + batch_size]
-                yield convert(Block(self.x[chosen], self.y[chosen], chosen))
+                yield convert(Block(self.x[chosen], self.y[chosen], Where(chosen)))
 
     def _block(self, start: int, stop: int) -> Block:
-        return Block(self.x[start:stop], self.y[start:stop], range(start, stop))
+        return Block(self.x[start:stop], self.y[start:stop], Where(range(start, stop)))
 
 
 def is_memory_mapped(value: object) -> bool:

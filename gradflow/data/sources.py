@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import numpy as np
 
+from gradflow.data.table import Table
+from gradflow.data.validation import Where
 from gradflow.errors import GradflowError
 
 __all__ = ["Block", "Conversion", "Converted", "Source"]
@@ -17,16 +19,22 @@ class Block:
     """Rows that were read together.
 
     Attributes:
-        x: inputs, shape (rows, features).
+        x: inputs, shape (rows, features), or their columns.
         y: targets of these rows.
-        rows: the number of each row in its origin, counted from 0.
+        where: which rows these are, for errors.
         origin: the file that they came from; "" for arrays.
     """
 
-    x: np.ndarray
+    x: np.ndarray | Table
     y: np.ndarray
-    rows: Sequence[int] | np.ndarray
+    where: Where
     origin: str = ""
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, rows: slice) -> Block:
+        return Block(self.x[rows], self.y[rows], self.where[rows], self.origin)
 
 
 Converted = tuple[np.ndarray, np.ndarray]
@@ -45,13 +53,9 @@ class Source:
     def __len__(self) -> int:
         raise GradflowError(f"{type(self).__name__} does not define __len__()")
 
-    def first_block(self) -> Block:
-        """One row or some, for their dtypes and shapes."""
-        raise GradflowError(f"{type(self).__name__} does not define first_block()")
-
-    def check(self, convert: Conversion) -> None:
-        """Refuse data that do not fit, as far as that can be known before they are read in training."""
-        convert(self.first_block())
+    def blocks(self) -> Generator[Block, None, None]:
+        """All rows once and in their order, as they come."""
+        raise GradflowError(f"{type(self).__name__} does not define blocks()")
 
     def batches(
         self, convert: Conversion, *, rows: int, batch_size: int, first: int, seed: int | None, epoch: int
@@ -70,3 +74,15 @@ class Source:
             DataError: for rows that do not fit, with their place; then no batch follows.
         """
         raise GradflowError(f"{type(self).__name__} does not define batches(...)")
+
+    def check(self, convert: Conversion) -> None:
+        """Refuse data that do not fit, as far as that is known before training."""
+        convert(self.sample())
+
+    def sample(self) -> Block:
+        """The first block, for the dtypes and shapes."""
+        blocks = self.blocks()
+        try:
+            return next(blocks)
+        finally:
+            blocks.close()

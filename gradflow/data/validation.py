@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,33 @@ from gradflow.backends.reference import ReferenceBackend
 from gradflow.errors import DataError
 from gradflow.ops import Array
 
-__all__ = ["as_array", "feature_matrix", "features", "finite", "host_array"]
+__all__ = ["Where", "as_array", "feature_matrix", "features", "finite", "finite_targets", "host_array", "of_numbers"]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which rows an array holds, for errors.
+
+    Attributes:
+        rows: the number of each row where it came from, counted from 0; or of each line, counted from 1.
+        columns: the names of the columns, if they have some.
+        unit: "row" or "line".
+    """
+
+    rows: Sequence[int] | np.ndarray
+    columns: Sequence[str] | None = None
+    unit: str = "row"
+
+    def __getitem__(self, rows: slice) -> Where:
+        return Where(self.rows[rows], self.columns, self.unit)
+
+    def row(self, place: int) -> str:
+        """The name of a row: "row 7"."""
+        return f"{self.unit} {self.rows[place]}"
+
+    def cell(self, place: int, column: int) -> str:
+        """The name of an element: "row 7, column 2"."""
+        return f"{self.row(place)}, column {column if self.columns is None else repr(self.columns[column])}"
 
 
 def as_array(name: str, value: Any, backend: ReferenceBackend) -> Array:
@@ -21,20 +48,20 @@ def as_array(name: str, value: Any, backend: ReferenceBackend) -> Array:
         DataError: for objects, strings, complex numbers, ragged lists, or an array on a GPU.
     """
     if not hasattr(value, "__cuda_array_interface__"):
-        return host_array(name, value)
+        return of_numbers(name, host_array(name, value))
     if not backend.owns(value):
         raise DataError(
             f"{name} lies on a GPU, but the network's backend is {backend.name!r}; "
             f"pass a NumPy array ({name}.get()), or make the network with backend='cupy'"
         )
-    return _of_numbers(name, value)
+    return of_numbers(name, value)
 
 
 def host_array(name: str, value: Any) -> np.ndarray:
-    """Numbers or booleans in the host's memory as a NumPy array, which is not copied where it need not be.
+    """What lies in the host's memory as a NumPy array, of whatever dtype; it is not copied where it need not be.
 
     Raises:
-        DataError: for objects, strings, complex numbers, ragged lists, or an array on a GPU.
+        DataError: for None, ragged lists, or an array on a GPU.
     """
     if value is None:
         raise DataError(f"{name} is missing: expected an array, got None")
@@ -42,14 +69,17 @@ def host_array(name: str, value: Any) -> np.ndarray:
         raise DataError(f"{name} lies on a GPU, but is to be read on the host; pass a NumPy array ({name}.get())")
     try:
         has_dlpack_only = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
-        array = np.from_dlpack(value) if has_dlpack_only else np.asarray(value)
+        return np.from_dlpack(value) if has_dlpack_only else np.asarray(value)
     except (ValueError, BufferError, RuntimeError) as error:
         raise DataError(f"{name} is not a rectangular array of numbers: {error}") from error
-    numbers: np.ndarray = _of_numbers(name, array)
-    return numbers
 
 
-def _of_numbers(name: str, array: Array) -> Array:
+def of_numbers(name: str, array: Array) -> Array:
+    """The array, once it is known to hold numbers or booleans.
+
+    Raises:
+        DataError: if it holds something else.
+    """
     if array.dtype.kind not in "fiub":
         raise DataError(
             f"{name} must hold numbers, got dtype {array.dtype}; convert with {name}.astype('float32') "
@@ -65,7 +95,7 @@ def features(name: str, value: Any, n_in: int, dtype: np.dtype, backend: Referen
         DataError: if shape, dtype or values do not fit.
     """
     array = feature_matrix(name, as_array(name, value, backend), n_in)
-    return finite(name, array, dtype, range(len(array)))
+    return finite(name, array, dtype, Where(range(len(array))))
 
 
 def feature_matrix(name: str, array: Array, n_in: int) -> Array:
@@ -86,8 +116,8 @@ def feature_matrix(name: str, array: Array, n_in: int) -> Array:
     return array
 
 
-def finite(name: str, array: Array, dtype: np.dtype, rows: Sequence[int] | np.ndarray) -> Array:
-    """A matrix in another dtype, with all numbers finite there; ``rows`` are the numbers of its rows for errors.
+def finite(name: str, array: Array, dtype: np.dtype, where: Where) -> Array:
+    """A matrix in another dtype, with all numbers finite there.
 
     Raises:
         DataError: that names the first number that is not finite.
@@ -102,6 +132,18 @@ def finite(name: str, array: Array, dtype: np.dtype, rows: Sequence[int] | np.nd
     value = float(converted[place, column])
     kind = "NaN" if value != value else f"infinity or a number too large for {dtype}"
     raise DataError(
-        f"{name} holds values that are not finite, the first ({kind}) in row {rows[place]}, column {column}; "
+        f"{name} holds values that are not finite, the first ({kind}) in {where.cell(place, column)}; "
         "remove these rows or fill them in"
     )
+
+
+def finite_targets(name: str, y: np.ndarray, where: Where) -> np.ndarray:
+    """Targets (rows, ...), once all numbers are known to be finite.
+
+    Raises:
+        DataError: that names the first one that is not.
+    """
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        place = int(np.flatnonzero(~np.isfinite(y.reshape(len(y), -1)).all(axis=1))[0])
+        raise DataError(f"{name} holds NaN or infinity in {where.row(place)}; remove these rows or fill them in")
+    return y

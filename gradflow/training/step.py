@@ -9,7 +9,8 @@ import numpy as np
 from gradflow.data.arrays import Arrays, is_memory_mapped
 from gradflow.data.batches import advance, advance_part
 from gradflow.data.sources import Block, Converted, Source
-from gradflow.data.validation import as_array, feature_matrix, features, finite
+from gradflow.data.table import Table
+from gradflow.data.validation import as_array, feature_matrix, features, finite, finite_targets, of_numbers
 from gradflow.data.weights import ClassWeight, class_totals, row_weights
 from gradflow.errors import DataError
 from gradflow.layers import Layer
@@ -195,8 +196,10 @@ def pass_data(
         raise DataError(f"weights go with arrays in memory, and {kind}x is a source; leave them out")
 
     def converted(block: Block) -> Converted:
-        inputs = finite(f"{kind}x", feature_matrix(f"{kind}x", block.x, network.n_in), network.dtype, block.rows)
-        return inputs, _converted_targets(network, loss, block.y, scale)
+        x = block.x.matrix() if isinstance(block.x, Table) else of_numbers(f"{kind}x", block.x)
+        inputs = finite(f"{kind}x", feature_matrix(f"{kind}x", x, network.n_in), network.dtype, block.where)
+        targets = finite_targets(f"{kind}y", of_numbers(f"{kind}y", block.y), block.where)
+        return inputs, _converted_targets(network, loss, targets, scale)
 
     return StreamedData(source, converted)
 

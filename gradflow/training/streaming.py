@@ -64,7 +64,7 @@ class _StagedBatches:
     ) -> None:
         self._source, self._convert, self._status = source, convert, status
         self._rows, self._batch_size, self._seed = rows, batch_size, seed
-        x, targets = convert(source.first_block())
+        x, targets = convert(source.sample())
         self._shapes = [((batch_size, *array.shape[1:]), array.dtype) for array in (x, targets)]
         sizes = [int(np.prod(shape)) * dtype.itemsize for shape, dtype in self._shapes]
         self._starts = [0, -(-sizes[0] // _ALIGNMENT) * _ALIGNMENT]

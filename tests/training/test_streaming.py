@@ -42,6 +42,7 @@ def network_on(backend_name: str, seed: int = 5) -> gf.Sequential:
         {"batch_size": 50},
         {"batch_size": 1},
         {"batch_size": None},
+        {"batch_size": 32, "accumulate": 2},
     ],
     ids=str,
 )

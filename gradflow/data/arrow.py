@@ -1,0 +1,247 @@
+"""Parquet and Arrow files, read with pyarrow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from gradflow.data.sources import Block
+from gradflow.data.streams import BLOCK_ROWS, Stream, columns_block
+from gradflow.data.table import chosen_columns
+from gradflow.data.validation import Where
+from gradflow.errors import DataError
+from gradflow.random import shuffle
+
+__all__ = ["Arrow", "Parquet"]
+
+_READ_BUFFER = 2**14  # bytes; without it pyarrow reads the whole of a column of a row group at once
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows that a file holds together: a row group of Parquet, a record batch of Arrow."""
+
+    path: Path
+    number: int
+    first_row: int
+    rows: int
+
+
+class _Reader(Protocol):
+    """An open file."""
+
+    schema: Any
+
+    def __init__(self, path: Path) -> None: ...
+
+    def sizes(self) -> list[int]:
+        """The number of rows in each part."""
+
+    def record_batches(self, number: int, names: list[str], rows: int) -> Generator[Any, None, None]:
+        """The record batches of a part, with at most so many rows each."""
+
+    def close(self) -> None: ...
+
+
+class _ParquetReader:
+    def __init__(self, path: Path) -> None:
+        import pyarrow.parquet
+
+        self._file = pyarrow.parquet.ParquetFile(path, buffer_size=_READ_BUFFER, pre_buffer=False)
+        self.schema = self._file.schema_arrow
+
+    def sizes(self) -> list[int]:
+        metadata = self._file.metadata
+        return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+
+    def record_batches(self, number: int, names: list[str], rows: int) -> Generator[Any, None, None]:
+        yield from self._file.iter_batches(rows, row_groups=[number], columns=names, use_threads=False)
+
+    def close(self) -> None:
+        self._file.close(force=True)
+
+
+class _ArrowReader:
+    def __init__(self, path: Path) -> None:
+        import pyarrow.ipc
+
+        self._map = pyarrow.memory_map(str(path))
+        self._file = pyarrow.ipc.open_file(self._map)
+        self.schema = self._file.schema
+
+    def sizes(self) -> list[int]:
+        return [self._file.get_batch(number).num_rows for number in range(self._file.num_record_batches)]
+
+    def record_batches(self, number: int, names: list[str], rows: int) -> Generator[Any, None, None]:
+        batch = self._file.get_batch(number).select(names)
+        for start in range(0, batch.num_rows, rows):
+            yield batch.slice(start, rows)
+
+    def close(self) -> None:
+        self._map.close()
+
+
+class _Files(Stream):
+    """Files with the same columns, whose parts come in their order, or shuffled: see `Stream` for the rest."""
+
+    suffixes: ClassVar[tuple[str, ...]]
+    reader: ClassVar[type[_Reader]]
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        target: str | Sequence[str],
+        features: Sequence[str] | None = None,
+        block_rows: int = BLOCK_ROWS,
+    ) -> None:
+        super().__init__(block_rows)
+        _pyarrow()
+        self._path = path
+        self._parts: list[_Part] = []
+        kinds: dict[str, str] = {}
+        for file in self._files():
+            with closing(self._opened(file)) as opened:
+                schema = opened.schema
+                if not kinds:
+                    self.features, self.target = chosen_columns(str(file), schema.names, features, target)
+                for name in (*self.features, *self.target):
+                    if name not in schema.names:
+                        raise DataError(f"{file} has no column {name!r}, which {self._parts[0].path} has")
+                    kind = _kind(schema.field(name).type, name, file)
+                    if kinds.setdefault(name, kind) != kind:
+                        raise DataError(
+                            f"column {name!r} of {file} is of type {schema.field(name).type}, but that of "
+                            f"{self._parts[0].path} holds {kinds[name]}; write all files with the same types"
+                        )
+                first_row = 0
+                for number, rows in enumerate(opened.sizes()):
+                    self._parts.append(_Part(file, number, first_row, rows))
+                    first_row += rows
+        self._rows = sum(part.rows for part in self._parts)
+        if self._rows == 0:
+            raise DataError(f"{path} has no rows; at least 1 is needed")
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def read(self, *, seed: int | None, epoch: int) -> Generator[Block, None, None]:
+        order = np.arange(len(self._parts))
+        if seed is not None:
+            order = shuffle(order, len(order), seed=seed, epoch=epoch)
+        names = list(dict.fromkeys([*self.features, *self.target]))
+        for part in (self._parts[number] for number in order):
+            row = part.first_row
+            try:
+                with closing(self._opened(part.path)) as opened:
+                    for batch in opened.record_batches(part.number, names, self.block_rows):
+                        columns = {name: _values(batch.column(name), name, part.path) for name in names}
+                        where = Where(range(row, row + batch.num_rows))
+                        row += batch.num_rows
+                        yield columns_block(columns, self.features, self.target, where, str(part.path))
+            except (_pyarrow().ArrowException, OSError) as error:
+                raise DataError(f"{part.path} cannot be read behind row {row}: {error}") from error
+
+    def _files(self) -> list[Path]:
+        given = [self._path] if isinstance(self._path, str | os.PathLike) else self._path
+        files: list[Path] = []
+        for path in map(Path, given):
+            found = [path]
+            if path.is_dir():
+                found = sorted(file for file in path.iterdir() if file.suffix in self.suffixes)
+            files.extend(found)
+        if not files:
+            raise DataError(f"{self._path} holds no files that end in {' or '.join(self.suffixes)}")
+        return files
+
+    def _opened(self, path: Path) -> _Reader:
+        try:
+            return self.reader(path)
+        except FileNotFoundError:
+            raise
+        except (_pyarrow().ArrowException, OSError) as error:
+            raise DataError(f"{path} is damaged, or no {type(self).__name__} file: {error}") from error
+
+    def __repr__(self) -> str:
+        return str(self._path)
+
+
+class Parquet(_Files):
+    """Parquet files, of which any number of rows may be larger than memory. Needs pyarrow: the extra ``arrow``.
+
+    With shuffling, row groups come in a new order in each epoch, and rows shuffle by blocks of ``block_rows``
+    (`Stream`), which may span several row groups. Numbers, booleans and text are read; a null is a missing value.
+
+    Args:
+        path: a file; several files; or a folder with files ``*.parquet``, taken in the order of their names.
+        target: the name of the column to predict, or several names.
+        features: the names of the inputs; None takes all other columns.
+        block_rows: the rows of a block.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        DataError: for damaged files, names or types of columns that do not fit, or if pyarrow is missing.
+    """
+
+    suffixes = (".parquet",)
+    reader = _ParquetReader
+
+
+class Arrow(_Files):
+    """Arrow IPC files (also called Feather), which are mapped into memory. As `Parquet` else, with record batches.
+
+    Args:
+        path: a file; several files; or a folder with files ``*.arrow`` or ``*.feather``, in the order of their names.
+        target: the name of the column to predict, or several names.
+        features: the names of the inputs; None takes all other columns.
+        block_rows: the rows of a block.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        DataError: for damaged files, names or types of columns that do not fit, or if pyarrow is missing.
+    """
+
+    suffixes = (".arrow", ".feather")
+    reader = _ArrowReader
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise DataError(
+            "Parquet and Arrow files need pyarrow, which is not installed: pip install 'gradflow-mlp[arrow]'"
+        ) from error
+    return pyarrow
+
+
+def _kind(of: Any, name: str, path: Path) -> str:
+    """ "numbers" or "text"."""
+    types = _pyarrow().types
+    if types.is_dictionary(of):
+        return _kind(of.value_type, name, path)
+    if types.is_integer(of) or types.is_floating(of) or types.is_boolean(of) or types.is_decimal(of):
+        return "numbers"
+    if types.is_string(of) or types.is_large_string(of) or types.is_string_view(of):
+        return "text"
+    raise DataError(
+        f"column {name!r} of {path} is of type {of}; expected numbers or text, so convert it or leave it out"
+    )
+
+
+def _values(column: Any, name: str, path: Path) -> np.ndarray:
+    """A column as NumPy's: missing numbers are NaN, missing text is None."""
+    pyarrow = _pyarrow()
+    if pyarrow.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pyarrow.types.is_decimal(column.type):
+        column = column.cast(pyarrow.float64())
+    if pyarrow.types.is_boolean(column.type):
+        column = column.cast(pyarrow.uint8())
+    return np.asarray(column.to_numpy(zero_copy_only=False))

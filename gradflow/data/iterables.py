@@ -1,0 +1,74 @@
+"""Batches that a program of one's own makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any
+
+from gradflow.arguments import positive_integer
+from gradflow.data.sources import Block
+from gradflow.data.streams import BLOCK_ROWS, Stream
+from gradflow.data.validation import Where, host_array
+from gradflow.errors import DataError
+
+__all__ = ["Batches"]
+
+
+class Batches(Stream):
+    """Pairs (x, y) of arrays with some rows each, from an iterable that can be begun anew for each epoch.
+
+    How many rows a pair has does not matter: batches are cut anew. They shuffle by blocks (`Stream`).
+
+    Args:
+        iterable: a function without arguments that returns an iterator of pairs; or a list, or anything else that can
+            be iterated over again and again. All passes must give the same rows.
+        rows: how many rows a pass gives. Without it they are counted once, by a pass before training.
+        block_rows: the rows of a block.
+
+    Raises:
+        DataError: for an iterator, which ends after one pass.
+    """
+
+    def __init__(
+        self,
+        iterable: Callable[[], Iterable[tuple[Any, Any]]] | Iterable[tuple[Any, Any]],
+        *,
+        rows: int | None = None,
+        block_rows: int = BLOCK_ROWS,
+    ) -> None:
+        super().__init__(block_rows)
+        if isinstance(iterable, Iterator):
+            raise DataError(
+                "an iterator gives its batches once, and each epoch needs them again: pass the function that makes it"
+            )
+        if not callable(iterable) and not isinstance(iterable, Iterable):
+            raise DataError(f"Batches takes a function that returns an iterator, got {type(iterable).__name__}")
+        self._iterable = iterable
+        self._rows = None if rows is None else positive_integer("rows", rows)
+
+    def __len__(self) -> int:
+        if self._rows is None:
+            self._rows = sum(len(block) for block in self.blocks())
+        return self._rows
+
+    def read(self, *, seed: int | None, epoch: int) -> Generator[Block, None, None]:
+        pairs = self._iterable() if callable(self._iterable) else self._iterable
+        row = 0
+        for number, pair in enumerate(pairs):
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise DataError(f"batch {number} of the iterable must be a pair (x, y), got {type(pair).__name__}")
+            x, y = host_array(f"x of batch {number}", pair[0]), host_array(f"y of batch {number}", pair[1])
+            if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
+                raise DataError(
+                    f"x and y of batch {number} of the iterable must have the same number of rows, but x has shape "
+                    f"{x.shape} and y {y.shape}"
+                )
+            batch = Block(x, y, Where(range(row, row + len(x))), f"batch {number} of the iterable")
+            row += len(x)
+            for start in range(0, len(x), self.block_rows):
+                yield batch[start : start + self.block_rows]
+        if row == 0:
+            raise DataError("the iterable gave no rows; at least 1 is needed")
+
+    def __repr__(self) -> str:
+        return "the iterable"

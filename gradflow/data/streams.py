@@ -1,0 +1,136 @@
+"""Data that can only be read from front to back: they are shuffled by blocks, and read ahead of the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+import numpy as np
+
+from gradflow.arguments import positive_integer
+from gradflow.data.read_ahead import ReadAhead
+from gradflow.data.sources import Block, Conversion, Converted, Source
+from gradflow.data.table import Table
+from gradflow.data.validation import Where
+from gradflow.errors import DataError, GradflowError
+from gradflow.random import shuffle
+
+__all__ = ["BLOCK_ROWS", "Stream", "columns_block"]
+
+BLOCK_ROWS = 65536
+
+
+class Stream(Source):
+    """Rows that are read in pieces, one after another.
+
+    An epoch is cut into blocks of ``block_rows`` rows, in the order in which they are read. With shuffling, the rows of
+    block b come in the order of the shuffle for (seed, epoch, b); a row never leaves its block. So each row comes once
+    per epoch, and the order is a function of seed, epoch and ``block_rows`` alone. Data that are sorted want a block
+    that holds all kinds of rows, or a shuffle once before they are written.
+
+    At any time at most two blocks are held as a network takes them, and one as it is read.
+
+    Args:
+        block_rows: the rows of a block, at least 1.
+    """
+
+    def __init__(self, block_rows: int) -> None:
+        self.block_rows = positive_integer("block_rows", block_rows)
+
+    def read(self, *, seed: int | None, epoch: int) -> Generator[Block, None, None]:
+        """All rows once, in pieces of at most ``block_rows`` rows; with a seed, parts of the data may change places."""
+        raise GradflowError(f"{type(self).__name__} does not define read(seed, epoch)")
+
+    def blocks(self) -> Generator[Block, None, None]:
+        return self.read(seed=None, epoch=0)
+
+    def check(self, convert: Conversion) -> None:
+        """Look at the first piece. The others are checked as they are read."""
+        _converted(self.sample(), convert)
+
+    def batches(
+        self, convert: Conversion, *, rows: int, batch_size: int, first: int, seed: int | None, epoch: int
+    ) -> Generator[Converted, None, None]:
+        ahead = ReadAhead(self._whole_blocks(convert, seed=seed, epoch=epoch, start=first // self.block_rows))
+        try:
+            waiting: list[Converted] = []
+            missing = min(batch_size, rows - first)
+            for number, (x, targets) in enumerate(ahead, start=first // self.block_rows):
+                order = np.arange(len(x))
+                if seed is not None:
+                    # Block 0 must not have the order of the whole data that arrays would have.
+                    order = shuffle(order, len(x), seed=seed, epoch=epoch | (number + 1) << 32)
+                place = max(0, first - number * self.block_rows)
+                while place < len(order):
+                    chosen = order[place : place + missing]
+                    waiting.append((x[chosen], targets[chosen]))
+                    place += len(chosen)
+                    missing -= len(chosen)
+                    if missing == 0:
+                        first += sum(len(part) for part, _ in waiting)
+                        yield _joined(waiting)
+                        waiting = []
+                        missing = min(batch_size, rows - first)
+                        if missing == 0:
+                            return
+        finally:
+            ahead.close()
+
+    def _whole_blocks(
+        self, convert: Conversion, *, seed: int | None, epoch: int, start: int
+    ) -> Generator[Converted, None, None]:
+        """The blocks of the epoch from number ``start`` on, converted."""
+        total, size = len(self), self.block_rows
+        skipped = start * size
+        read, wanted = 0, min(size, total - skipped)
+        waiting: list[Converted] = []
+        pieces = self.read(seed=seed, epoch=epoch)
+        try:
+            for piece in pieces:
+                begin = min(len(piece), max(0, skipped - read))
+                read += len(piece)
+                if read > total:
+                    raise DataError(f"{self!r} gave more rows than the {total:,} that were counted; has it changed?")
+                while begin < len(piece):
+                    part = piece[begin : begin + wanted]
+                    waiting.append(_converted(part, convert))
+                    begin += len(part)
+                    wanted -= len(part)
+                    if wanted == 0:
+                        yield _joined(waiting)
+                        waiting = []
+                        wanted = min(size, total - (read - len(piece) + begin))
+        finally:
+            pieces.close()
+        if read < total:
+            raise DataError(f"{self!r} ended after {read:,} rows, but {total:,} were counted; has it changed?")
+
+
+def _joined(parts: list[Converted]) -> Converted:
+    if len(parts) == 1:
+        return parts[0]
+    x, targets = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return x, targets
+
+
+def _converted(block: Block, convert: Conversion) -> Converted:
+    try:
+        return convert(block)
+    except DataError as error:
+        where = block.where
+        place = f"{where.unit}s {where.rows[0]} to {where.rows[-1]}"
+        raise DataError(f"{block.origin}, {place}: {error}") from error
+
+
+def columns_block(
+    columns: dict[str, np.ndarray], features: Sequence[str], target: Sequence[str], where: Where, origin: str
+) -> Block:
+    """Columns by name as a block. One target gives targets (rows,), several give (rows, targets)."""
+    x = Table(tuple(columns[name] for name in features), tuple(features))
+    y = Table(tuple(columns[name] for name in target), tuple(target))
+    for name, column in zip(target, y.columns, strict=True):
+        if column.dtype.kind not in "fiub":
+            raise DataError(
+                f"{origin}: the target column {name!r} holds text; write its classes as the numbers 0, 1, 2, ..."
+            )
+    targets = y.columns[0] if len(target) == 1 else y.matrix()
+    return Block(x, targets, Where(where.rows, tuple(features), where.unit), origin)

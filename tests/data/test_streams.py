@@ -1,0 +1,290 @@
+"""Files and iterables: every row once per epoch, in an order that is known, in little memory; and what is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.ipc
+import pyarrow.parquet
+import pytest
+
+import gradflow as gf
+from gradflow.data.sources import Block, Converted, Source
+from gradflow.random import shuffle
+
+ROWS = 230
+RNG = np.random.default_rng(0)
+X = np.column_stack([np.arange(ROWS), RNG.normal(size=(ROWS, 2))])
+Y = RNG.integers(0, 3, ROWS)
+COLUMNS = {"a": X[:, 0], "b": X[:, 1], "c": X[:, 2], "y": Y}
+
+
+def parquet(folder: Path) -> Source:
+    table = pyarrow.table(COLUMNS)
+    pyarrow.parquet.write_table(table[:150], folder / "1.parquet", row_group_size=60)
+    pyarrow.parquet.write_table(table[150:], folder / "2.parquet", row_group_size=60)
+    return gf.data.Parquet(folder, target="y", block_rows=50)
+
+
+def arrow(folder: Path) -> Source:
+    table = pyarrow.table(COLUMNS)
+    with pyarrow.ipc.new_file(folder / "rows.arrow", table.schema) as file:
+        file.write_table(table, max_chunksize=60)
+    return gf.data.Arrow(folder / "rows.arrow", features=["a", "b", "c"], target="y", block_rows=50)
+
+
+def csv(folder: Path) -> Source:
+    lines = [",".join(map(repr, row)) for row in zip(*(column.tolist() for column in COLUMNS.values()), strict=True)]
+    (folder / "rows.csv").write_text("\n".join(["a,b,c,y", *lines]) + "\n")
+    return gf.data.CSV(folder / "rows.csv", target="y", block_rows=50)
+
+
+def iterable(folder: Path) -> Source:
+    return gf.data.Batches(lambda: zip(np.array_split(X, 9), np.array_split(Y, 9), strict=True), block_rows=50)
+
+
+KINDS = {make.__name__: make for make in (parquet, arrow, csv, iterable)}
+kinds = pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+
+
+def as_they_are(block: Block) -> Converted:
+    return block.x if isinstance(block.x, np.ndarray) else block.x.matrix(), block.y
+
+
+def epoch_of(source: Source, **arguments: Any) -> list[Converted]:
+    settings: dict[str, Any] = {"rows": len(source), "batch_size": 32, "first": 0, "seed": None, "epoch": 0}
+    return list(source.batches(as_they_are, **settings | arguments))
+
+
+def joined(batches: list[Converted]) -> tuple[np.ndarray, np.ndarray]:
+    return np.concatenate([x for x, _ in batches]), np.concatenate([y for _, y in batches])
+
+
+@kinds
+def test_rows_come_in_their_order(make: Callable[[Path], Source], tmp_path: Path) -> None:
+    source = make(tmp_path)
+    assert len(source) == ROWS
+    batches = epoch_of(source)
+    assert [len(x) for x, _ in batches] == [32] * 7 + [6]
+    x, y = joined(batches)
+    np.testing.assert_array_equal(x, X)
+    np.testing.assert_array_equal(y, Y)
+    assert y.dtype == np.int64
+
+
+@kinds
+@pytest.mark.parametrize("batch_size", [1, 32, 50, 77, ROWS])
+def test_each_row_comes_once_and_stays_in_its_block(
+    make: Callable[[Path], Source], batch_size: int, tmp_path: Path
+) -> None:
+    source = make(tmp_path)
+    x, y = joined(epoch_of(source, seed=3, epoch=1, batch_size=batch_size))
+    rows = x[:, 0].astype(int)
+    np.testing.assert_array_equal(np.sort(rows), np.arange(ROWS))
+    np.testing.assert_array_equal(x, X[rows])
+    np.testing.assert_array_equal(y, Y[rows])
+    assert (np.diff(rows) != 1).sum() > ROWS / 2
+    if make in (csv, iterable):
+        for number, start in enumerate(range(0, ROWS, 50)):
+            block = np.arange(start, min(start + 50, ROWS))
+            order = shuffle(np.arange(len(block)), len(block), seed=3, epoch=1 | (number + 1) << 32)
+            np.testing.assert_array_equal(rows[start : start + 50], block[order])
+    again = joined(epoch_of(source, seed=3, epoch=1))[0]
+    np.testing.assert_array_equal(again, x)
+    for other in ({"seed": 4, "epoch": 1}, {"seed": 3, "epoch": 2}):
+        assert not np.array_equal(joined(epoch_of(source, **other))[0], x)
+
+
+def test_row_groups_change_places(tmp_path: Path) -> None:
+    rows = joined(epoch_of(parquet(tmp_path), seed=3, epoch=1))[0][:, 0].astype(int)
+    starts = [0, 60, 120, 150, 210, ROWS]
+    order = shuffle(np.arange(5), 5, seed=3, epoch=1)
+    assert not np.array_equal(order, np.arange(5))
+    read = np.concatenate([np.arange(starts[group], starts[group + 1]) for group in order])
+    for number, start in enumerate(range(0, ROWS, 50)):
+        block = read[start : start + 50]
+        chosen = shuffle(np.arange(len(block)), len(block), seed=3, epoch=1 | (number + 1) << 32)
+        np.testing.assert_array_equal(rows[start : start + 50], block[chosen])
+
+
+@kinds
+@pytest.mark.parametrize("first", [32, 96, 192])
+@pytest.mark.parametrize("seed", [None, 8])
+def test_an_epoch_goes_on_where_it_was_left(
+    make: Callable[[Path], Source], first: int, seed: int | None, tmp_path: Path
+) -> None:
+    source = make(tmp_path)
+    whole = epoch_of(source, seed=seed)
+    rest = epoch_of(source, seed=seed, first=first)
+    for expected, got in zip(whole[first // 32 :], rest, strict=True):
+        np.testing.assert_array_equal(got[0], expected[0])
+        np.testing.assert_array_equal(got[1], expected[1])
+
+
+@kinds
+def test_networks_train_on_it(make: Callable[[Path], Source], tmp_path: Path, backend_name: str) -> None:
+    source = make(tmp_path)
+
+    def trained(*data: Any, validation_data: Any) -> tuple[bytes, list[float]]:
+        network = gf.MLP([3, 8, 3], seed=2, backend=backend_name)
+        trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam(0.001))
+        history = trainer.fit(*data, epochs=2, shuffle=False, validation_data=validation_data, drop_last=True)
+        assert trainer.evaluate(*data)["loss"] == history["val_loss"][-1]
+        return network.backend.to_host(network.parameters).tobytes(), history["val_loss"]
+
+    assert trained(source, validation_data=source) == trained(X, Y, validation_data=(X, Y))
+
+
+def test_several_targets_and_missing_values(tmp_path: Path) -> None:
+    table = pyarrow.table({"u": [1, None, 3], "s": ["x", None, "z"], "t": [True, False, None], "v": [1.5, 2.5, 3.5]})
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    source = gf.data.Parquet(tmp_path / "rows.parquet", target=["v", "u"])
+    block = source.sample()
+    assert not isinstance(block.x, np.ndarray)
+    assert block.x.names == ("s", "t")
+    assert block.x.columns[0].tolist() == ["x", None, "z"]
+    np.testing.assert_array_equal(block.x.columns[1], [1, 0, np.nan])
+    np.testing.assert_array_equal(block.y, [[1.5, 1], [2.5, np.nan], [3.5, 3]])
+    (tmp_path / "rows.csv").write_text('u,s,v\n1,"a, b",2\n,,3\n')
+    block = gf.data.CSV(tmp_path / "rows.csv", target="v").sample()
+    assert not isinstance(block.x, np.ndarray)
+    assert block.x.columns[1].tolist() == ["a, b", None]
+    np.testing.assert_array_equal(block.x.columns[0], [1, np.nan])
+
+
+def fit(source: Source, **arguments: Any) -> None:
+    gf.Trainer(gf.MLP([3, 4, 3]), "softmax_cross_entropy", gf.Adam()).fit(source, epochs=2, **arguments)
+
+
+def refused(message: str) -> Any:
+    return pytest.raises(gf.DataError, match=re.escape(message))
+
+
+def test_a_nan_deep_in_a_file_is_named(tmp_path: Path) -> None:
+    x = np.zeros(7_100_000, np.float32)
+    x[7_000_000] = np.nan
+    pyarrow.parquet.write_table(pyarrow.table({"x": x, "y": np.zeros_like(x)}), tmp_path / "1.parquet")
+    trainer = gf.Trainer(gf.MLP([1, 1]), "mean_squared_error", gf.Adam())
+    with refused(
+        f"{tmp_path}/1.parquet, rows 6946816 to 7012351: x holds values that are not finite, the first (NaN) in row "
+        "7000000, column 'x'"
+    ):
+        trainer.fit(gf.data.Parquet(tmp_path / "1.parquet", target="y"), epochs=1, batch_size=65536, shuffle=False)
+    with refused("rows 6946816 to 7012351: y holds NaN or infinity in row 7000000"):
+        trainer.evaluate(gf.data.Parquet(tmp_path / "1.parquet", features=["y"], target="x"))
+
+
+def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    def written(name: str, **columns: Any) -> Path:
+        pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / name)
+        return tmp_path / name
+
+    first = written("1.parquet", a=[1.0, 2.0], y=[0, 1])
+    text = written("2.parquet", a=["1", "2"], y=[0, 1])
+    short = written("3.parquet", y=[0, 1])
+    when = written("4.parquet", a=np.array(["2020-01-01"], "datetime64[s]"), y=[0])
+    empty = written("5.parquet", a=np.zeros(0), y=np.zeros(0))
+    labels = written("6.parquet", a=[1.0], y=["cat"])
+    (tmp_path / "7.parquet").write_bytes(b"PAR1 and nothing else")
+    (tmp_path / "folder").mkdir()
+    for path, message in (
+        ([first, text], f"column 'a' of {text} is of type string, but that of {first} holds numbers"),
+        ([first, short], f"{short} has no column 'a', which {first} has"),
+        (when, f"column 'a' of {when} is of type timestamp[ms]; expected numbers or text"),
+        (empty, "5.parquet has no rows"),
+        (tmp_path / "7.parquet", "7.parquet is damaged, or no Parquet file"),
+        (tmp_path / "folder", "folder holds no files that end in .parquet"),
+        (labels, f"{labels}: the target column 'y' holds text"),
+    ):
+        with refused(message):
+            fit(gf.data.Parquet(path, target="y"))
+    with refused(f"{text}, rows 0 to 1: column 'a' holds text, and a network takes numbers"):
+        fit(gf.data.Parquet(text, target="y"))
+    with refused("unknown column 'z'"):
+        gf.data.Parquet(first, target="z")
+    with refused("column 'y' is a feature and the target"):
+        gf.data.Parquet(first, features=["a", "y"], target="y")
+    with refused("x must have 3 features, as the network's first layer, got 1"):
+        fit(gf.data.Parquet(first, target="y"))
+    with pytest.raises(FileNotFoundError):
+        gf.data.Parquet(tmp_path / "none.parquet", target="y")
+
+
+def test_a_damaged_row_group_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "1.parquet"
+    table = pyarrow.table(COLUMNS)
+    pyarrow.parquet.write_table(table, path, row_group_size=100, use_dictionary=False, write_page_checksum=True)
+    start = pyarrow.parquet.ParquetFile(path).metadata.row_group(1).column(1).data_page_offset
+    content = bytearray(path.read_bytes())
+    content[start : start + 40] = bytes(40)
+    path.write_bytes(content)
+    with refused(f"{path} cannot be read behind row 100"):
+        fit(gf.data.Parquet(path, target="y"), shuffle=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b,c,y\n1,2,3,0\n1,2,0\n", "rows.csv, line 3: expected 4 fields, as in the first line, got 3"),
+        ("a,b,c,y\n1,2,3,0\n1,2,3,4,0\n", "rows.csv, line 3: expected 4 fields, as in the first line, got 5"),
+        ("a,b,c,y\n", "rows.csv has no rows"),
+        ("", "rows.csv is empty; expected a line of names"),
+        ("a,b,b,y\n1,2,3,0\n", "rows.csv has two columns named 'b'"),
+        ("a,b,c,z\n1,2,3,0\n", "unknown column 'y'"),
+        ('a,b,c,y\n1,2,3,0\n1,"2,3,0\n', "rows.csv, line 4: unexpected end of data"),
+        ("a,b,c,y\n1,2,3,0\n1,,3,0\n", "the first (NaN) in line 3, column 'b'"),
+        ("a,b,c,y\n1,x,3,0\n", "column 'b' holds text"),
+        ("a,b,c,y\n1,2,3,x\n", "the target column 'y' holds text"),
+        ("a,b,c,y\n1,2,3,0\n1,2,3,7\n", "rows.csv, lines 2 to 3: class labels must be from 0 to 2"),
+        ("a,b,c,y\n" + "1,2,3,0\n" * 5000 + "1,x,3,0\n", "line 5002: column 'b' holds numbers further up"),
+        ("a,b,c,y\n" + "1,2,3,0\n" * 5000 + "1,2,3\n", "line 5002: expected 4 fields"),
+    ],
+)  # fmt: skip
+def test_csv_files_that_do_not_fit_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(text)
+    with refused(message):
+        fit(gf.data.CSV(tmp_path / "rows.csv", target="y"))
+
+
+def test_undecodable_csv_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes(b"a,b,c,y\n1,2,3,0\n1,\xff,3,0\n")
+    with refused("'utf-8' codec can't decode byte 0xff"):
+        gf.data.CSV(tmp_path / "rows.csv", target="y")
+
+
+def test_iterables_that_do_not_fit_are_refused() -> None:
+    class Changing:
+        """Gives other batches from the second pass on."""
+
+        def __init__(self, *later: tuple[Any, Any]) -> None:
+            self.passes, self.later = 0, later
+
+        def __call__(self) -> Iterator[tuple[Any, Any]]:
+            self.passes += 1
+            yield X[:20], Y[:20]
+            yield from self.later if self.passes > 2 else [(X[20:40], Y[20:40])]
+
+    for later, message in (
+        ([], "the iterable ended after 20 rows, but 40 were counted"),
+        ([(X[20:41], Y[20:41])], "the iterable gave more rows than the 40 that were counted"),
+        ([(X[20:40, :2], Y[20:40])], "batch 1 of the iterable, rows 20 to 39: x must have 3 features"),
+        ([(X[20:40], Y[20:39])], "x and y of batch 1 of the iterable must have the same number of rows"),
+        ([(X[20:40], Y[20:40] + 0.5)], "batch 1 of the iterable, rows 20 to 39: class labels must be integers"),
+        ([X[20:40]], "batch 1 of the iterable must be a pair (x, y), got ndarray"),
+        ([(X[20:40] * np.nan, Y[20:40])], "the first (NaN) in row 20, column 0"),
+    ):
+        with refused(message):
+            fit(gf.data.Batches(Changing(*later)))
+    with refused("the iterable ended after 230 rows, but 500 were counted"):
+        fit(gf.data.Batches([(X, Y)], rows=500))
+    with refused("the iterable gave no rows"):
+        fit(gf.data.Batches(list))
+    with refused("pass the function that makes it"):
+        gf.data.Batches(iter([(X, Y)]))
+    with refused("Batches takes a function that returns an iterator, got int"):
+        gf.data.Batches(3)  # type: ignore[arg-type]

@@ -15,10 +15,11 @@ import cupy.cublas
 import numpy as np
 
 from gradflow.backends.cublaslt import CublasLt, Product, n_sign_bytes
-from gradflow.backends.cuda_errors import explained
+from gradflow.backends.cuda_errors import explained, free_memory
 from gradflow.backends.cuda_graph import CudaGraphs, DeviceCall
 from gradflow.backends.epilogues import Group, grouped
 from gradflow.backends.fusion import Call, fuse_bias_and_activation
+from gradflow.backends.memory_plan import MemoryPlan
 from gradflow.backends.pinned import PinnedStaging
 from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
 from gradflow.backends.retreat import FastPath
@@ -115,6 +116,11 @@ class CupyBackend(ReferenceBackend):
     @explained()
     def staging(self, n_bytes: int) -> PinnedStaging:
         return PinnedStaging(n_bytes, self.stream)
+
+    @explained()
+    def memory_plan(self) -> MemoryPlan:
+        _ = self._cublaslt  # It takes its workspace now, if it has not, so that it does not want it later.
+        return MemoryPlan(free_memory())
 
     @explained()
     def synchronize(self) -> None:

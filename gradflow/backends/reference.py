@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from gradflow.backends.blas import Blas, numpy_blas
 from gradflow.backends.staging import Staging
 from gradflow.errors import BackendError
 from gradflow.ops import Array, Op
+
+if TYPE_CHECKING:
+    from gradflow.backends.memory_plan import MemoryPlan
 
 __all__ = ["BoundCall", "ReferenceBackend", "Replay"]
 
@@ -81,6 +84,10 @@ class ReferenceBackend:
     def staging(self, n_bytes: int) -> Staging:
         """Buffers through which batches that the host makes reach the ops, ``n_bytes`` each."""
         return Staging(n_bytes)
+
+    def memory_plan(self) -> MemoryPlan | None:
+        """A backend that counts the memory of what is recorded on it; None on a CPU, where memory can be swapped."""
+        return None
 
     def synchronize(self) -> None:
         """Wait until all work is done."""

@@ -38,7 +38,7 @@ def gradient_norms(network: Sequential, loss: str | Loss, x: Any, y: Any) -> dic
     copy = network.copy()
     backend = copy.backend
     layers = layers_in_front_of(loss, copy)
-    data = checked_data(copy, loss, x, y)
+    data = checked_data(copy, loss, x, y).on(copy.backend)
 
     recorder = Recorder(backend)
     arrays = record_forward(recorder, layers, data.x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -47,7 +47,7 @@ class PassData(Protocol):
 
 @dataclass(frozen=True)
 class DataSet:
-    """Inputs (rows, n_in), targets and perhaps the weight of each row on the device: all of the data, or a batch.
+    """Inputs (rows, n_in), targets and perhaps the weight of each row: all of the data, or a batch.
 
     ``class_totals`` says how many rows each class has, as float64 on the host, where the targets are classes.
     """
@@ -60,11 +60,16 @@ class DataSet:
     def __len__(self) -> int:
         return len(self.x)
 
+    def on(self, backend: ReferenceBackend) -> DataSet:
+        """The same where the backend's arrays lie."""
+        weight = None if self.row_weight is None else backend.adopt(self.row_weight)
+        return replace(self, x=backend.adopt(self.x), targets=backend.adopt(self.targets), row_weight=weight)
+
     def batches(
         self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None
     ) -> Batches:
         """The batches that a recorded step gathers by itself."""
-        return _GatheredBatches(self, backend, status.clock, seed)
+        return _GatheredBatches(self.on(backend), backend, status.clock, seed)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def checked_data(
     class_weight: ClassWeight | None = None,
     scale: OutputScale | None = None,
 ) -> DataSet:
-    """What a user passed as inputs and targets, checked, converted and on the device; ``kind`` names it in errors.
+    """What a user passed as inputs and targets, checked and converted; ``kind`` names it in errors.
 
     Raises:
         DataError: if shapes, dtypes, values, weights or numbers of rows do not fit.
@@ -84,9 +84,9 @@ def checked_data(
     classes = _classes(network, loss, targets)
     weight = row_weights(sample_weight, class_weight, classes, len(inputs), backend, kind)
     return DataSet(
-        backend.adopt(inputs),
-        backend.adopt(targets),
-        None if weight is None else backend.from_host(weight.astype(network.dtype)),
+        inputs,
+        targets,
+        None if weight is None else weight.astype(network.dtype),
         None if classes is None else class_totals(classes, max(network.n_out, 2)),
     )
 
@@ -103,7 +103,7 @@ def _classes(network: Sequential, loss: Loss, targets: Array) -> np.ndarray | No
     is_binary = loss.output_activation == "sigmoid" and network.n_out == 1
     if loss.output_activation != "softmax" and not is_binary:
         return None
-    host = network.backend.to_host(targets) if hasattr(targets, "__cuda_array_interface__") else targets
+    host = _on_host(targets, network)
     return np.hstack([1 - host, host]) if is_binary else host
 
 
@@ -120,7 +120,14 @@ def target_scale(network: Sequential, loss: Loss, x: Any, y: Any) -> OutputScale
     targets = loss.targets(as_array("y", y, network.backend), network.n_out, np.dtype(np.float64))
     if targets.ndim != 2 or targets.shape[1] != network.n_out:
         raise DataError(f"standardize_targets takes one target for each of the {network.n_out} outputs")
-    return OutputScale.of(network.backend.to_host(targets) if network.backend.owns(targets) else targets)
+    return OutputScale.of(_on_host(targets, network))
+
+
+def _on_host(array: Array, network: Sequential) -> np.ndarray:
+    """An array as NumPy's; one that a caller's stream still writes is waited for."""
+    if not hasattr(array, "__cuda_array_interface__"):
+        return np.asarray(array)
+    return network.backend.to_host(network.backend.adopt(array))
 
 
 def check_classes(training: PassData, validation: PassData) -> None:
@@ -162,7 +169,7 @@ def pass_data(
     class_weight: ClassWeight | None = None,
     scale: OutputScale | None = None,
 ) -> PassData:
-    """What a user passed to train or to evaluate on: on the device, or as a source that stays where it is.
+    """What a user passed to train or to evaluate on: arrays, or a source that is read batch by batch.
 
     Args:
         network: the network.

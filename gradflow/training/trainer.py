@@ -24,6 +24,7 @@ from gradflow.training.data_set import PassData
 from gradflow.training.early_stopping import CONVERGENCE_EPOCHS, BestValue, EarlyStopping
 from gradflow.training.history import History
 from gradflow.training.interruption import Interruption
+from gradflow.training.memory import check_memory
 from gradflow.training.passes import DataPass
 from gradflow.training.progress import progress_callback
 from gradflow.training.run_folder import RunFolder
@@ -192,6 +193,7 @@ class Trainer:
             if not isinstance(callback, Callback):
                 raise DataError(f"callbacks must be gradflow.Callback objects, got {callback!r}")
         callbacks = [*callbacks, *progress_callback(progress)]
+        check_memory(self._objective, data, validation, rows=rows, batch_size=size, parts=parts)
         folder = None if output is None else RunFolder(Path(output))
 
         loop = _Loop(self, epochs, rows, best, convergence, early_stopping, callbacks)
@@ -321,8 +323,6 @@ class _Loop:
         trainer = self._trainer
         network, backend, status = trainer.network, trainer.network.backend, trainer.network.status
         objective = trainer._objective
-        if not network.ends_in_activation:
-            network.output_activation = trainer.loss.output_activation
         update = Update(objective, epochs=self._epochs, steps=-(-self._rows // batch_size))
         training = training_pass(
             objective,
@@ -339,6 +339,8 @@ class _Loop:
             validating = evaluation_pass(objective, validation, RunStatus(backend), status.sums[2:])
         best_state, first_state = (backend.empty(network.state.shape, network.dtype) for _ in range(2))
         backend.copy(network.state, best_state)
+        if not network.ends_in_activation:
+            network.output_activation = trainer.loss.output_activation
         interrupted = status.read()
         status.begin(epoch=interrupted.epoch + (interrupted.position > 0))
         trainer._stop_requested = False

@@ -1,0 +1,93 @@
+"""Counting the device memory of programs without taking any."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import cupy
+import numpy as np
+
+from gradflow.backends.cublaslt import n_sign_bytes
+from gradflow.backends.cuda_graph import DeviceCall
+from gradflow.backends.epilogues import grouped
+from gradflow.backends.fusion import Call, fuse_bias_and_activation
+from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
+from gradflow.backends.sources import kernels
+from gradflow.backends.staging import Staging
+from gradflow.ops import Array
+
+__all__ = ["MemoryPlan"]
+
+_UNIT = 512
+"""In bytes: what CuPy's pool rounds the size of an array up to."""
+
+
+class MemoryPlan(ReferenceBackend):
+    """A backend on which programs can be recorded as on the GPU, but nothing runs: its arrays have no memory.
+
+    Attributes:
+        free: how many bytes of device memory are there for new arrays.
+        n_bytes: how many all its arrays that exist now would take.
+    """
+
+    name = "cupy"
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self.n_bytes = 0
+
+    def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
+        n_bytes = math.prod(np.atleast_1d(shape).tolist()) * np.dtype(dtype).itemsize
+        nowhere = cupy.cuda.UnownedMemory(_UNIT, n_bytes, owner=_Reservation(self, n_bytes), device_id=0)
+        return cupy.ndarray(shape, dtype, cupy.cuda.MemoryPointer(nowhere, 0))
+
+    def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
+        return self.empty(shape, dtype)
+
+    def from_host(self, array: np.ndarray) -> Array:
+        return self.empty(array.shape, array.dtype)
+
+    def adopt(self, array: Array) -> Array:
+        is_usable = self.owns(array) and array.flags.c_contiguous
+        return array if is_usable else self.empty(array.shape, array.dtype)
+
+    def owns(self, array: object) -> bool:
+        return isinstance(array, cupy.ndarray)
+
+    def copy(self, source: Array, target: Array) -> None:
+        pass
+
+    def staging(self, n_bytes: int) -> Staging:
+        return _Staging(self.empty(n_bytes, np.uint8), landing=self.empty(n_bytes, np.uint8))
+
+    def bind_all(self, calls: list[Call]) -> list[BoundCall]:
+        """Calls that keep their arrays, and those where products keep the signs that the backward pass reads."""
+        groups = grouped(fuse_bias_and_activation(calls, kernels("cuda")))
+        keeping = [group.out.shape for group in groups if group.epilogue and "RELU_AUX" in group.epilogue]
+        signs = [self.empty(n_sign_bytes(*shape), np.uint8) for shape in keeping]
+        return [*super().bind_all(calls), DeviceCall(lambda: signs)]
+
+    def replay(self, calls: list[BoundCall], steps_per_launch: int = 1) -> Replay:
+        return lambda times: None
+
+
+class _Staging(Staging):
+    """What staging on a GPU takes of the device's memory."""
+
+    def __init__(self, device: Array, landing: Array) -> None:
+        super().__init__(0)
+        self.device = device
+        self._landing = landing
+
+
+class _Reservation:
+    """Counts bytes for as long as an array that would take them, or a view of it, exists."""
+
+    def __init__(self, plan: MemoryPlan, n_bytes: int) -> None:
+        self._plan = plan
+        self._n_bytes = -(-n_bytes // _UNIT) * _UNIT
+        plan.n_bytes += self._n_bytes
+
+    def __del__(self) -> None:
+        self._plan.n_bytes -= self._n_bytes

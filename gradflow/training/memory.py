@@ -1,0 +1,125 @@
+"""The memory that a fit takes on a GPU, computed before it begins."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradflow.data.arrays import Arrays
+from gradflow.errors import BackendError
+from gradflow.status import RunStatus
+from gradflow.training.data_set import DataSet, PassData
+from gradflow.training.passes import DataPass
+from gradflow.training.step import evaluation_pass, training_pass
+from gradflow.training.streaming import StreamedData
+from gradflow.training.update import Objective, Update
+
+if TYPE_CHECKING:
+    from gradflow.backends.memory_plan import MemoryPlan
+
+__all__ = ["check_memory", "fit_memory"]
+
+
+def check_memory(
+    objective: Objective, data: PassData, validation: PassData | None, *, rows: int, batch_size: int, parts: int
+) -> None:
+    """Refuse a fit that will not fit, before anything is allocated; on a CPU do nothing.
+
+    Raises:
+        BackendError: that says how much is needed for what, how much is free, and what would fit.
+    """
+    plan = objective.network.backend.memory_plan()
+    if plan is None:
+        return
+
+    def needs(of_training: PassData, of_validation: PassData | None, size: int) -> dict[str, int]:
+        return fit_memory(plan, objective, of_training, of_validation, rows=rows, batch_size=size, parts=parts)
+
+    def fits(*arguments: Any) -> bool:
+        return sum(needs(*arguments).values()) <= plan.free
+
+    if fits(data, validation, batch_size):
+        return
+    needed = needs(data, validation, batch_size)
+    sizes = [batch_size >> shift for shift in range(1, batch_size.bit_length()) if (batch_size >> shift) % parts == 0]
+    if size := next((size for size in sizes if fits(data, validation, size)), None):
+        remedy = f"batch_size={size} would fit"
+    elif fits(_on_host(data), validation and _on_host(validation), batch_size):
+        remedy = "it would fit with the data kept on the host: pass gradflow.data.Arrays(x, y) instead of x and y"
+    else:
+        remedy = "no smaller batch_size would fit; take a smaller network, or free what else lies on the GPU"
+    listed = ", ".join(f"{name} {_readable(n_bytes)}" for name, n_bytes in needed.items() if n_bytes)
+    raise BackendError(
+        f"this fit needs {_readable(sum(needed.values()))} of GPU memory besides the network's own, and "
+        f"{_readable(plan.free)} are free. It needs for {listed}; {remedy}"
+    )
+
+
+def fit_memory(
+    plan: MemoryPlan,
+    objective: Objective,
+    data: PassData,
+    validation: PassData | None,
+    *,
+    rows: int,
+    batch_size: int,
+    parts: int,
+) -> dict[str, int]:
+    """How many bytes of device memory a fit allocates, and for what.
+
+    The programs of the fit are recorded on a backend that counts and allocates nothing, so that this holds for layers
+    of every kind. What the network has already, parameters and gradients, is not in it.
+    """
+    network = copy.copy(objective.network)
+    network.backend = plan
+    objective = replace(objective, network=network)
+    status = network.status
+
+    def bytes_of(make: Callable[[], object]) -> int:
+        before = plan.n_bytes
+        made = make()
+        taken = plan.n_bytes - before
+        del made
+        return taken
+
+    def update() -> Update:
+        return Update(objective, epochs=1, steps=-(-rows // batch_size))
+
+    def training() -> tuple[Update, DataPass]:
+        made = update()
+        return made, training_pass(
+            objective, data, rows=rows, batch_size=batch_size, shuffle=True, parts=parts, update=made
+        )
+
+    of_data = bytes_of(lambda: data.batches(plan, status, rows=rows, batch_size=-(-batch_size // parts), seed=0))
+    of_state = bytes_of(update)
+    needed = {
+        "data": of_data,
+        "optimizer state": of_state,
+        "copies of the weights": 2 * bytes_of(lambda: plan.empty(network.state.shape, network.dtype)),
+        "batches and activations": bytes_of(training) - of_data - of_state,
+    }
+    if validation is not None:
+        needed["validation"] = bytes_of(
+            lambda: evaluation_pass(objective, validation, RunStatus(plan), status.sums[2:])
+        )
+    return needed
+
+
+def _on_host(data: PassData) -> PassData:
+    """The same rows, staying on the host if they are there."""
+    if not isinstance(data, DataSet) or not isinstance(data.x, np.ndarray) or data.row_weight is not None:
+        return data
+    return StreamedData(Arrays(data.x, data.targets), lambda block: (block.x, block.y))
+
+
+def _readable(n_bytes: int) -> str:
+    """A number of bytes in the unit that suits it."""
+    for power, unit in ((3, "GB"), (2, "MB")):
+        if n_bytes >= 1000**power:
+            return f"{n_bytes / 1000**power:.1f} {unit}"
+    return f"{n_bytes / 1000:.1f} kB"

@@ -4,5 +4,5 @@
 
 GF_KERNEL(accumulate, const real *gradients, const real *total, real *out, real share, gf_index kept,
           gf_index n) {
-  GF_FOR(i, n) out[i] = share * gradients[i] + (kept ? total[i] : 0);
+  GF_FOR(i, n, gradients, total, out) out[i] = share * gradients[i] + (kept ? total[i] : 0);
 }

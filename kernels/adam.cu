@@ -44,7 +44,7 @@ GF_KERNEL(adam, real *parameters, const real *gradients, real *first_moment, rea
   const gf_adam_step step = gf_make_adam_step(hyper, clock[GF_STEP]);
   const real l2 = (real)hyper[GF_L2], scale = gradient_scale[0];
   if (GF_DIVERGED(clock)) return;
-  GF_FOR(i, n) {
+  GF_FOR(i, n, parameters, gradients, first_moment, second_moment) {
     const real g = scale * gf_penalised(gradients[i], parameters[i], l2, i, n_decayed);
     parameters[i] -= gf_adam_change(step, g, &first_moment[i], &second_moment[i]);
   }
@@ -57,7 +57,7 @@ GF_KERNEL(adamw, real *parameters, const real *gradients, real *first_moment, re
   const real l2 = (real)hyper[GF_L2], scale = gradient_scale[0];
   const real kept = (real)(1 - hyper[GF_LEARNING_RATE] * hyper[7]);
   if (GF_DIVERGED(clock)) return;
-  GF_FOR(i, n) {
+  GF_FOR(i, n, parameters, gradients, first_moment, second_moment) {
     const real g = scale * gf_penalised(gradients[i], parameters[i], l2, i, n_decayed);
     const real decayed = i < n_decayed ? kept * parameters[i] : parameters[i];
     parameters[i] = decayed - gf_adam_change(step, g, &first_moment[i], &second_moment[i]);

@@ -16,17 +16,17 @@ GF_FUNCTION void gf_advance(gf_index *clock, gf_index batch_size, gf_index epoch
 }
 
 GF_KERNEL(advance, gf_index *clock, gf_index batch_size, gf_index epoch_rows) {
-  GF_FOR(i, 1) gf_advance(clock, batch_size, epoch_rows);
+  GF_ROWS(row, 1) GF_ONCE_PER_ROW gf_advance(clock, batch_size, epoch_rows);
 }
 
 GF_KERNEL(advance_scheduled, gf_index *clock, const double *rates, double *hyper, gf_index batch_size,
           gf_index epoch_rows, gf_index steps) {
-  GF_FOR(i, 1) {
+  GF_ROWS(row, 1) GF_ONCE_PER_ROW {
     hyper[GF_LEARNING_RATE] = rates[clock[GF_STEP] % steps];
     gf_advance(clock, batch_size, epoch_rows);
   }
 }
 
 GF_KERNEL(advance_part, gf_index *clock, gf_index part_rows) {
-  GF_FOR(i, 1) clock[GF_POSITION] += part_rows;
+  GF_ROWS(row, 1) GF_ONCE_PER_ROW clock[GF_POSITION] += part_rows;
 }

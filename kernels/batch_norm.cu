@@ -1,3 +1,4 @@
+#define GF_BLOCK_THREADS 1024
 #include "gradflow.h"
 /* Batch normalisation (Ioffe & Szegedy, 2015, algorithm 1) of each column, with its mean and variance:
 
@@ -10,16 +11,6 @@
 
    The variance is taken in two passes, about the mean that is known by then (Chan, Golub & LeVeque, 1983): one
    pass over x and its squares would lose all digits where the mean is large beside the deviation. */
-
-GF_KERNEL(normalize_columns, const real *x, const real *gamma, const real *beta, const real *mean,
-          const real *variance, real *y, real epsilon, gf_index rows, gf_index columns) {
-  GF_ROWS(row, rows) {
-    GF_COLUMNS(j, columns) {
-      const gf_index i = row * columns + j;
-      y[i] = (x[i] - mean[j]) * (gamma[j] / gf_sqrt(variance[j] + epsilon)) + beta[j];
-    }
-  }
-}
 
 GF_KERNEL(batch_norm_forward, const real *x, const real *gamma, const real *beta, real *mean, real *variance,
           real *running_mean, real *running_variance, real *y, accumulator momentum, real epsilon,

@@ -3,6 +3,8 @@
 
 GF_KERNEL(add_bias, const real *x, const real *bias, real *y, gf_index rows, gf_index columns) {
   GF_ROWS(row, rows) {
-    GF_COLUMNS(j, columns) y[row * columns + j] = x[row * columns + j] + bias[j];
+    const real *in = x + row * columns;
+    real *out = y + row * columns;
+    GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = in[j] + bias[j];
   }
 }

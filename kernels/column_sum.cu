@@ -1,3 +1,4 @@
+#define GF_BLOCK_THREADS 1024
 #include "gradflow.h"
 /* sums_j = sum_i x_ij: the gradient of a bias from that of the layer's output.
 

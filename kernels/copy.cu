@@ -2,5 +2,5 @@
 /* y = x. */
 
 GF_KERNEL(copy, const real *x, real *y, gf_index n) {
-  GF_FOR(i, n) y[i] = x[i];
+  GF_FOR(i, n, x, y) y[i] = x[i];
 }

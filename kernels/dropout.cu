@@ -9,11 +9,11 @@
 GF_KERNEL(dropout, const real *x, real *y, const gf_index *clock, gf_word threshold, real scale,
           gf_long_word seed, gf_word stream, gf_index n) {
   const gf_long_word batch = (gf_long_word)clock[GF_EPOCH] << 32 | (gf_word)clock[GF_POSITION];
-  GF_FOR(block, (n + 3) / 4) {
+  GF_FOURS(block, n, x, y) {
     const gf_words words = gf_philox((gf_word)block, stream, batch, seed);
-    for (int lane = 0; lane < 4; lane++) {
+    GF_OF_FOUR(lane, block, n) {
       const gf_index i = 4 * block + lane;
-      if (i < n) y[i] = words.word[lane] >= threshold ? scale * x[i] : 0;
+      y[i] = words.word[lane] >= threshold ? scale * x[i] : 0;
     }
   }
 }

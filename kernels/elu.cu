@@ -5,16 +5,18 @@
 GF_FUNCTION real elu(real x, real alpha) { return x <= 0 ? alpha * gf_expm1(x) : x; }
 
 GF_KERNEL(elu_forward, const real *x, real *y, real alpha, gf_index n) {
-  GF_FOR(i, n) y[i] = elu(x[i], alpha);
+  GF_FOR(i, n, x, y) y[i] = elu(x[i], alpha);
 }
 
 GF_KERNEL(bias_elu_forward, const real *x, const real *bias, real *y, real alpha, gf_index rows,
           gf_index columns) {
   GF_ROWS(row, rows) {
-    GF_COLUMNS(j, columns) y[row * columns + j] = elu(x[row * columns + j] + bias[j], alpha);
+    const real *in = x + row * columns;
+    real *out = y + row * columns;
+    GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = elu(in[j] + bias[j], alpha);
   }
 }
 
 GF_KERNEL(elu_backward, const real *y, const real *d_y, real *d_x, real alpha, gf_index n) {
-  GF_FOR(i, n) d_x[i] = y[i] <= 0 ? (y[i] + alpha) * d_y[i] : d_y[i];
+  GF_FOR(i, n, y, d_y, d_x) d_x[i] = y[i] <= 0 ? (y[i] + alpha) * d_y[i] : d_y[i];
 }

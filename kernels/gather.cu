@@ -7,13 +7,17 @@
    epoch: of the data as it stands (gather_batch), or of the shuffle that belongs to (seed, epoch)
    (gather_shuffled_batch). */
 
+GF_FUNCTION void copy_row(const gf_word *from, gf_word *to, gf_index words) {
+  GF_COLUMNS_OF(j, words, from, to) to[j] = from[j];
+}
+
 GF_KERNEL(gather_batch, const gf_word *x, const gf_word *targets, const real *row_weight, gf_word *batch_x,
           gf_word *batch_targets, real *batch_row_weight, const gf_index *clock, gf_index x_words,
           gf_index target_words, gf_index rows) {
   GF_ROWS(row, rows) {
     const gf_index source = clock[GF_POSITION] + row;
-    GF_COLUMNS(j, x_words) batch_x[row * x_words + j] = x[source * x_words + j];
-    GF_COLUMNS(j, target_words) batch_targets[row * target_words + j] = targets[source * target_words + j];
+    copy_row(x + source * x_words, batch_x + row * x_words, x_words);
+    copy_row(targets + source * target_words, batch_targets + row * target_words, target_words);
     GF_ONCE_PER_ROW if (row_weight) batch_row_weight[row] = row_weight[source];
   }
 }
@@ -24,8 +28,8 @@ GF_KERNEL(gather_shuffled_batch, const gf_word *x, const gf_word *targets, const
   const gf_shuffle shuffle = gf_make_shuffle(data_rows, seed, clock[GF_EPOCH]);
   GF_ROWS(row, rows) {
     const gf_index source = gf_shuffled(&shuffle, clock[GF_POSITION] + row, data_rows);
-    GF_COLUMNS(j, x_words) batch_x[row * x_words + j] = x[source * x_words + j];
-    GF_COLUMNS(j, target_words) batch_targets[row * target_words + j] = targets[source * target_words + j];
+    copy_row(x + source * x_words, batch_x + row * x_words, x_words);
+    copy_row(targets + source * target_words, batch_targets + row * target_words, target_words);
     GF_ONCE_PER_ROW if (row_weight) batch_row_weight[row] = row_weight[source];
   }
 }

@@ -8,17 +8,19 @@
 GF_FUNCTION real gelu(real x) { return gf_max(x, -GF_SATURATED) * gf_make_normal(x).probability; }
 
 GF_KERNEL(gelu_forward, const real *x, real *y, gf_index n) {
-  GF_FOR(i, n) y[i] = gelu(x[i]);
+  GF_FOR(i, n, x, y) y[i] = gelu(x[i]);
 }
 
 GF_KERNEL(bias_gelu_forward, const real *x, const real *bias, real *y, gf_index rows, gf_index columns) {
   GF_ROWS(row, rows) {
-    GF_COLUMNS(j, columns) y[row * columns + j] = gelu(x[row * columns + j] + bias[j]);
+    const real *in = x + row * columns;
+    real *out = y + row * columns;
+    GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = gelu(in[j] + bias[j]);
   }
 }
 
 GF_KERNEL(gelu_backward, const real *x, const real *d_y, real *d_x, gf_index n) {
-  GF_FOR(i, n) {
+  GF_FOR(i, n, x, d_y, d_x) {
     const real z = gf_clamp(x[i], GF_SATURATED);
     const gf_normal normal = gf_make_normal(z);
     d_x[i] = (normal.probability + z * normal.density) * d_y[i];
@@ -35,17 +37,19 @@ GF_FUNCTION real gelu_tanh(real x) {
 }
 
 GF_KERNEL(gelu_tanh_forward, const real *x, real *y, gf_index n) {
-  GF_FOR(i, n) y[i] = gelu_tanh(x[i]);
+  GF_FOR(i, n, x, y) y[i] = gelu_tanh(x[i]);
 }
 
 GF_KERNEL(bias_gelu_tanh_forward, const real *x, const real *bias, real *y, gf_index rows, gf_index columns) {
   GF_ROWS(row, rows) {
-    GF_COLUMNS(j, columns) y[row * columns + j] = gelu_tanh(x[row * columns + j] + bias[j]);
+    const real *in = x + row * columns;
+    real *out = y + row * columns;
+    GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = gelu_tanh(in[j] + bias[j]);
   }
 }
 
 GF_KERNEL(gelu_tanh_backward, const real *x, const real *d_y, real *d_x, gf_index n) {
-  GF_FOR(i, n) {
+  GF_FOR(i, n, x, d_y, d_x) {
     const real z = gf_clamp(x[i], GF_SATURATED), square = GF_GELU_CUBIC * z * z;
     const gf_logistic s = gf_make_logistic(GF_GELU_SLOPE * z * (1 + square));
     d_x[i] = s.value * (1 + z * s.rest * GF_GELU_SLOPE * (1 + 3 * square)) * d_y[i];

@@ -8,10 +8,13 @@
        #define GF_MATH(function) function##f   its math functions: expf or exp
 
      GF_KERNEL(name, arguments...) { ... }   defines a kernel
-     GF_FOR(i, n)                            each of n items once
+     GF_FOR(i, n, arrays...)                 each of n elements once
+     GF_FOURS(block, n, arrays...)           the same in blocks of four, for what four elements share; within it
+     GF_OF_FOUR(lane, block, n)                the lanes 0 to 3 of the block: element 4 block + lane
      GF_ROWS(row, rows)                      each row once: by a warp on a GPU
      GF_COLUMNS(j, columns)                  the columns of that row: shared out over the warp
      GF_COLUMN_SUMS(j, columns, sums...)     the same, for nothing but adding to those variables
+     GF_COLUMNS_OF(j, columns, arrays...)    the same for arrays that begin with the row, indexed by j alone
      gf_row_sum(v), gf_row_max(v)            combine what the lanes of a row found (C: one lane)
      GF_ONCE_PER_ROW                         what one lane does for its row
      GF_BLOCKS(first, n, width)              the first of every `width` of n items (C only)
@@ -23,10 +26,13 @@
      gf_stripe_sum(sums)                     add up what the warps found, into the sums of each (C: one warp)
      GF_ONCE_PER_STRIPE                      what one warp does for the stripe
 
-   A kernel holds exactly one GF_FOR, GF_ROWS, GF_BLOCKS or GF_STRIPES, whose second argument is the size of
-   its range.
+   A kernel holds exactly one GF_FOR, GF_FOURS, GF_ROWS, GF_BLOCKS or GF_STRIPES, whose second argument is the
+   size of its range (GF_FOURS: the elements in it).
    Its argument names are those of the op it implements; `n` is the number of elements of its first array,
-   `rows` and `columns` its shape. */
+   `rows` and `columns` its shape.
+
+   `arrays` names every array that the body indexes with the loop's variable, at that very index only. A GPU moves
+   them in packs of four elements, by accesses of 16 bytes where all of them are aligned to that. */
 
 typedef double accumulator; /* what long sums are kept in */
 typedef long long gf_index;
@@ -65,16 +71,84 @@ GF_FUNCTION real gf_clamp(real x, real limit) { return x > limit ? limit : x < -
 
 #ifdef __CUDACC__
 
-/* Blocks have up to 1024 threads, and the registers must do for these. */
-#define GF_KERNEL(name, ...) extern "C" __global__ void __launch_bounds__(1024) name(__VA_ARGS__)
+/* Where a block has more threads than 256, a file says how many before this header: the registers must do for all. */
+#ifdef GF_BLOCK_THREADS
+#define GF_BOUNDS __launch_bounds__(GF_BLOCK_THREADS)
+#else
+#define GF_BOUNDS
+#endif
+#define GF_KERNEL(name, ...) extern "C" __global__ void GF_BOUNDS name(__VA_ARGS__)
 
 #define GF_THREAD ((gf_index)blockIdx.x * blockDim.x + threadIdx.x)
 #define GF_THREADS ((gf_index)gridDim.x * blockDim.x)
-#define GF_FOR(i, n) for (gf_index i = GF_THREAD; i < (n); i += GF_THREADS)
 #define GF_ROWS(row, rows) for (gf_index row = GF_THREAD / 32; row < (rows); row += GF_THREADS / 32)
 #define GF_COLUMNS(j, columns) for (gf_index j = threadIdx.x % 32; j < (columns); j += 32)
 #define GF_COLUMN_SUMS(j, columns, ...) GF_COLUMNS(j, columns)
 #define GF_ONCE_PER_ROW if (threadIdx.x % 32 == 0)
+
+/* Four neighbouring elements of an array, in registers. */
+template <typename T> struct gf_pack {
+  struct alignas(sizeof(T) < 4 ? 4 * sizeof(T) : 16) quad {
+    T lane[4];
+  } elements;
+  gf_index first;
+
+  GF_FUNCTION T &operator[](gf_index i) { return elements.lane[i - first]; }
+};
+
+/* A pack of each of N arrays at the same four places. Behind the end, and where an array is not aligned, elements
+   are moved one by one. What the body does with lanes behind the end is not stored; an array that it only writes
+   is not loaded, since the compiler sees that the loaded values are not used. */
+template <typename T, int N> struct gf_packs {
+  gf_pack<T> pack[N];
+  gf_index first, n;
+  bool whole;
+
+  GF_FUNCTION void load(gf_pack<T> *to, const T *array) {
+    to->first = first;
+    if (whole) to->elements = *(const typename gf_pack<T>::quad *)(array + first);
+    else
+      for (int lane = 0; lane < 4; lane++) to->elements.lane[lane] = first + lane < n ? array[first + lane] : T();
+  }
+  GF_FUNCTION void store_one(const gf_pack<T> *, const T *) {}
+  GF_FUNCTION void store_one(const gf_pack<T> *from, T *array) {
+    if (whole) *(typename gf_pack<T>::quad *)(array + first) = from->elements;
+    else
+      for (int lane = 0; lane < 4; lane++)
+        if (first + lane < n) array[first + lane] = from->elements.lane[lane];
+  }
+  template <typename... A> GF_FUNCTION void store(A *...array) {
+    const gf_pack<T> *from = pack;
+    (store_one(from++, array), ...);
+  }
+};
+
+template <typename T, typename... A>
+GF_FUNCTION gf_packs<T, 1 + sizeof...(A)> gf_load(gf_index block, gf_index n, const T *array, A *...arrays) {
+  gf_packs<T, 1 + sizeof...(A)> packs;
+  packs.first = 4 * block;
+  packs.n = n;
+  packs.whole = ((gf_long_word)array | ... | (gf_long_word)arrays) % sizeof(typename gf_pack<T>::quad) == 0 &&
+                4 * block + 4 <= n;
+  gf_pack<T> *to = packs.pack;
+  packs.load(to++, array);
+  (packs.load(to++, arrays), ...);
+  return packs;
+}
+
+/* The names of the arrays stand for the packs in the body. */
+#define GF_PACKS(block, first_block, stride, n, ...)                                                        \
+  for (gf_index block = (first_block); 4 * block < (n); block += (stride))                                 \
+    if (auto gf_moved = gf_load(block, n, __VA_ARGS__); true)                                              \
+      for (bool gf_pending = true; gf_pending; gf_pending = false, gf_moved.store(__VA_ARGS__))            \
+        if (auto &[__VA_ARGS__] = gf_moved.pack; true)
+#define GF_FOURS(block, n, ...) GF_PACKS(block, GF_THREAD, GF_THREADS, n, __VA_ARGS__)
+#define GF_OF_FOUR(lane, block, n) for (int lane = 0; lane < 4; lane++)
+#define GF_EACH_LANE(i, block) \
+  for (int gf_lane = 0; gf_lane < 4; gf_lane++) if (const gf_index i = 4 * (block) + gf_lane; true)
+#define GF_FOR(i, n, ...) GF_FOURS(gf_block, n, __VA_ARGS__) GF_EACH_LANE(i, gf_block)
+#define GF_COLUMNS_OF(j, columns, ...)                                       \
+  GF_PACKS(gf_block, threadIdx.x % 32, 32, columns, __VA_ARGS__) GF_EACH_LANE(j, gf_block)
 
 /* In a butterfly each lane adds the same pairs, so that all lanes end with the same bits. */
 GF_FUNCTION float gf_row_sum(float value) {
@@ -133,9 +207,12 @@ GF_FUNCTION void gf_stripe_sum(accumulator *sums) {
 #define GF_KERNEL(name, ...) GF_LINKAGE void name(gf_index begin, gf_index end, __VA_ARGS__)
 
 /* Iterations are independent, also where an output stands in the place of an input. */
-#define GF_FOR(i, n) (void)(n); _Pragma("GCC ivdep") for (gf_index i = begin; i < end; i++)
+#define GF_FOR(i, n, ...) (void)(n); _Pragma("GCC ivdep") for (gf_index i = begin; i < end; i++)
+#define GF_FOURS(block, n, ...) (void)(n); _Pragma("GCC ivdep") for (gf_index block = begin; block < end; block++)
+#define GF_OF_FOUR(lane, block, n) for (int lane = 0; lane < 4; lane++) if (4 * (block) + lane < (n))
 #define GF_ROWS(row, rows) (void)(rows); for (gf_index row = begin; row < end; row++)
 #define GF_COLUMNS(j, columns) _Pragma("GCC ivdep") for (gf_index j = 0; j < (columns); j++)
+#define GF_COLUMNS_OF(j, columns, ...) GF_COLUMNS(j, columns)
 #define GF_BLOCKS(first, n, width) (void)(n); for (gf_index first = begin; first < end; first += width)
 /* Without this a sum is a chain of additions that each wait for the one before. */
 #define GF_PRAGMA(text) _Pragma(#text)

@@ -1,3 +1,4 @@
+#define GF_BLOCK_THREADS 1024
 #include "gradflow.h"
 /* Layer normalisation (Ba, Kiros & Hinton, 2016) of each row, with its own mean and deviation:
 

@@ -5,16 +5,18 @@
 GF_FUNCTION real leaky_relu(real x, real slope) { return x <= 0 ? slope * x : x; }
 
 GF_KERNEL(leaky_relu_forward, const real *x, real *y, real slope, gf_index n) {
-  GF_FOR(i, n) y[i] = leaky_relu(x[i], slope);
+  GF_FOR(i, n, x, y) y[i] = leaky_relu(x[i], slope);
 }
 
 GF_KERNEL(bias_leaky_relu_forward, const real *x, const real *bias, real *y, real slope, gf_index rows,
           gf_index columns) {
   GF_ROWS(row, rows) {
-    GF_COLUMNS(j, columns) y[row * columns + j] = leaky_relu(x[row * columns + j] + bias[j], slope);
+    const real *in = x + row * columns;
+    real *out = y + row * columns;
+    GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = leaky_relu(in[j] + bias[j], slope);
   }
 }
 
 GF_KERNEL(leaky_relu_backward, const real *y, const real *d_y, real *d_x, real slope, gf_index n) {
-  GF_FOR(i, n) d_x[i] = y[i] <= 0 ? slope * d_y[i] : d_y[i];
+  GF_FOR(i, n, y, d_y, d_x) d_x[i] = y[i] <= 0 ? slope * d_y[i] : d_y[i];
 }

@@ -18,17 +18,19 @@ GF_FUNCTION gf_logistic gf_make_mish(real x) {
 GF_FUNCTION real mish(real x) { return gf_max(x, -GF_SATURATED) * gf_make_mish(x).value; }
 
 GF_KERNEL(mish_forward, const real *x, real *y, gf_index n) {
-  GF_FOR(i, n) y[i] = mish(x[i]);
+  GF_FOR(i, n, x, y) y[i] = mish(x[i]);
 }
 
 GF_KERNEL(bias_mish_forward, const real *x, const real *bias, real *y, gf_index rows, gf_index columns) {
   GF_ROWS(row, rows) {
-    GF_COLUMNS(j, columns) y[row * columns + j] = mish(x[row * columns + j] + bias[j]);
+    const real *in = x + row * columns;
+    real *out = y + row * columns;
+    GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = mish(in[j] + bias[j]);
   }
 }
 
 GF_KERNEL(mish_backward, const real *x, const real *d_y, real *d_x, gf_index n) {
-  GF_FOR(i, n) {
+  GF_FOR(i, n, x, d_y, d_x) {
     const real z = gf_clamp(x[i], GF_SATURATED);
     const gf_logistic t = gf_make_mish(z);
     d_x[i] = (t.value + z * t.rest * (1 + t.value) * gf_make_logistic(z).value) * d_y[i];

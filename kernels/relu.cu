@@ -5,15 +5,17 @@
 GF_FUNCTION real relu(real x) { return x <= 0 ? 0 : x; }
 
 GF_KERNEL(relu_forward, const real *x, real *y, gf_index n) {
-  GF_FOR(i, n) y[i] = relu(x[i]);
+  GF_FOR(i, n, x, y) y[i] = relu(x[i]);
 }
 
 GF_KERNEL(bias_relu_forward, const real *x, const real *bias, real *y, gf_index rows, gf_index columns) {
   GF_ROWS(row, rows) {
-    GF_COLUMNS(j, columns) y[row * columns + j] = relu(x[row * columns + j] + bias[j]);
+    const real *in = x + row * columns;
+    real *out = y + row * columns;
+    GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = relu(in[j] + bias[j]);
   }
 }
 
 GF_KERNEL(relu_backward, const real *y, const real *d_y, real *d_x, gf_index n) {
-  GF_FOR(i, n) d_x[i] = y[i] <= 0 ? 0 : d_y[i];
+  GF_FOR(i, n, y, d_y, d_x) d_x[i] = y[i] <= 0 ? 0 : d_y[i];
 }

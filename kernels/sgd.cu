@@ -15,7 +15,7 @@ GF_KERNEL(gradient_descent, real *parameters, const real *gradients, const doubl
           const real *gradient_scale, const gf_index *clock, gf_index n_decayed, gf_index n) {
   const real rate = (real)hyper[GF_LEARNING_RATE], l2 = (real)hyper[GF_L2], scale = gradient_scale[0];
   if (GF_DIVERGED(clock)) return;
-  GF_FOR(i, n) {
+  GF_FOR(i, n, parameters, gradients) {
     const real g = scale * gf_penalised(gradients[i], parameters[i], l2, i, n_decayed);
     parameters[i] -= rate * g;
   }
@@ -26,7 +26,7 @@ GF_KERNEL(momentum, real *parameters, const real *gradients, real *velocity, con
   const real rate = (real)hyper[GF_LEARNING_RATE], l2 = (real)hyper[GF_L2], scale = gradient_scale[0];
   const real momentum_rate = (real)hyper[2];
   if (GF_DIVERGED(clock)) return;
-  GF_FOR(i, n) {
+  GF_FOR(i, n, parameters, gradients, velocity) {
     const real g = scale * gf_penalised(gradients[i], parameters[i], l2, i, n_decayed);
     velocity[i] = momentum_rate * velocity[i] + g;
     parameters[i] -= rate * velocity[i];
@@ -38,7 +38,7 @@ GF_KERNEL(nesterov, real *parameters, const real *gradients, real *velocity, con
   const real rate = (real)hyper[GF_LEARNING_RATE], l2 = (real)hyper[GF_L2], scale = gradient_scale[0];
   const real momentum_rate = (real)hyper[2];
   if (GF_DIVERGED(clock)) return;
-  GF_FOR(i, n) {
+  GF_FOR(i, n, parameters, gradients, velocity) {
     const real g = scale * gf_penalised(gradients[i], parameters[i], l2, i, n_decayed);
     velocity[i] = momentum_rate * velocity[i] + g;
     parameters[i] -= rate * (g + momentum_rate * velocity[i]);

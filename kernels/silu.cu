@@ -6,17 +6,19 @@
 GF_FUNCTION real silu(real x) { return gf_max(x, -GF_SATURATED) * gf_make_logistic(x).value; }
 
 GF_KERNEL(silu_forward, const real *x, real *y, gf_index n) {
-  GF_FOR(i, n) y[i] = silu(x[i]);
+  GF_FOR(i, n, x, y) y[i] = silu(x[i]);
 }
 
 GF_KERNEL(bias_silu_forward, const real *x, const real *bias, real *y, gf_index rows, gf_index columns) {
   GF_ROWS(row, rows) {
-    GF_COLUMNS(j, columns) y[row * columns + j] = silu(x[row * columns + j] + bias[j]);
+    const real *in = x + row * columns;
+    real *out = y + row * columns;
+    GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = silu(in[j] + bias[j]);
   }
 }
 
 GF_KERNEL(silu_backward, const real *x, const real *d_y, real *d_x, gf_index n) {
-  GF_FOR(i, n) {
+  GF_FOR(i, n, x, d_y, d_x) {
     const real z = gf_clamp(x[i], GF_SATURATED);
     const gf_logistic s = gf_make_logistic(z);
     d_x[i] = s.value * (1 + z * s.rest) * d_y[i];

@@ -5,15 +5,17 @@
 GF_FUNCTION real softplus(real x) { return gf_max(x, 0) + gf_log1p(gf_exp(-gf_fabs(x))); }
 
 GF_KERNEL(softplus_forward, const real *x, real *y, gf_index n) {
-  GF_FOR(i, n) y[i] = softplus(x[i]);
+  GF_FOR(i, n, x, y) y[i] = softplus(x[i]);
 }
 
 GF_KERNEL(bias_softplus_forward, const real *x, const real *bias, real *y, gf_index rows, gf_index columns) {
   GF_ROWS(row, rows) {
-    GF_COLUMNS(j, columns) y[row * columns + j] = softplus(x[row * columns + j] + bias[j]);
+    const real *in = x + row * columns;
+    real *out = y + row * columns;
+    GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = softplus(in[j] + bias[j]);
   }
 }
 
 GF_KERNEL(softplus_backward, const real *y, const real *d_y, real *d_x, gf_index n) {
-  GF_FOR(i, n) d_x[i] = -gf_expm1(-y[i]) * d_y[i];
+  GF_FOR(i, n, y, d_y, d_x) d_x[i] = -gf_expm1(-y[i]) * d_y[i];
 }

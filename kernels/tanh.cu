@@ -2,15 +2,17 @@
 /* Hyperbolic tangent: y = tanh(x).  dL/dx = (1 - y^2) dL/dy, written (1 - y)(1 + y) against cancellation. */
 
 GF_KERNEL(tanh_forward, const real *x, real *y, gf_index n) {
-  GF_FOR(i, n) y[i] = gf_tanh(x[i]);
+  GF_FOR(i, n, x, y) y[i] = gf_tanh(x[i]);
 }
 
 GF_KERNEL(bias_tanh_forward, const real *x, const real *bias, real *y, gf_index rows, gf_index columns) {
   GF_ROWS(row, rows) {
-    GF_COLUMNS(j, columns) y[row * columns + j] = gf_tanh(x[row * columns + j] + bias[j]);
+    const real *in = x + row * columns;
+    real *out = y + row * columns;
+    GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = gf_tanh(in[j] + bias[j]);
   }
 }
 
 GF_KERNEL(tanh_backward, const real *y, const real *d_y, real *d_x, gf_index n) {
-  GF_FOR(i, n) d_x[i] = (1 - y[i]) * (1 + y[i]) * d_y[i];
+  GF_FOR(i, n, y, d_y, d_x) d_x[i] = (1 - y[i]) * (1 + y[i]) * d_y[i];
 }

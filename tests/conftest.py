@@ -1,6 +1,6 @@
 """What all tests share: the backends, and the rule for tests that need a GPU, CUDA's compiler or PyTorch.
 
-Without a GPU (a real one, or the simulated one) tests marked `gpu` skip; without the wheel of CUDA's compiler those
+Without a GPU (a real one, or the simulated one) tests marked `gpu` skip; without the wheels of CUDA's compiler those
 marked `nvrtc` do, without PyTorch those marked `peers`, and without the tool that builds packages those marked
 `packaging`. One line at the end says how many and why. With ``--require gpu`` (or one of the others) they fail instead.
 """
@@ -17,7 +17,7 @@ from hypothesis import settings
 from gradflow.backends import get_backend
 from gradflow.backends.availability import gpu_problem
 from gradflow.backends.reference import ReferenceBackend
-from tests.kernels.nvrtc import WHEEL, library_path
+from tests.kernels.nvrtc import missing_wheel
 
 _KINDS = ("gpu", "nvrtc", "packaging", "peers")
 
@@ -40,8 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
         missing["gpu"] = problem
     if importlib.util.find_spec("torch") is None:
         missing["peers"] = "PyTorch is not installed"
-    if library_path() is None:
-        missing["nvrtc"] = f"{WHEEL} is not installed"
+    if wheel := missing_wheel():
+        missing["nvrtc"] = f"{wheel} is not installed"
     if not any(importlib.metadata.distributions(name="build")):
         missing["packaging"] = "build is not installed"
     if not config.getoption("--run-slow"):

@@ -235,8 +235,8 @@ class CupyBackend(ReferenceBackend):
         real = self._real_dtype(kernel, values)
         packed = tuple(_pack(kernel, parameter, values[parameter.name], real) for parameter in kernel.parameters)
         names = {parameter.name for parameter in kernel.parameters}
-        items = next((sizes[name] for name in ("rows", "n") if name in names), 1)
-        work = 32 * items if "rows" in names else items
+        # A warp takes a row, a thread four elements (kernels/gradflow.h).
+        work = 32 * sizes["rows"] if "rows" in names else -(-sizes["n"] // 4) if "n" in names else 1
         blocks, threads = min(-(-work // _THREADS), self._most_blocks), _THREADS
         if kernel.loop == "STRIPES":
             blocks, threads = -(-sizes["columns"] // 32), 1024

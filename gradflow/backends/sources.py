@@ -126,9 +126,11 @@ def _parse_parameter(declaration: str) -> Parameter:
 
 
 def _loop(body: str) -> tuple[str, str]:
-    """The word of the kernel's GF_FOR, GF_ROWS, ..., and its second argument; for a CUDA form of its own, nothing."""
-    match = re.search(r"GF_(FOR|ROWS|BLOCKS|STRIPES)\(\w+, ((?:[^(),]|\([^()]*\))+)", body)
-    return (match[1], match[2]) if match else ("", "")
+    """The word of the kernel's GF_FOR, GF_ROWS, ..., and the size of its range; for a CUDA form of its own, nothing."""
+    match = re.search(r"GF_(FOR|FOURS|ROWS|BLOCKS|STRIPES)\(\w+, ((?:[^(),]|\([^()]*\))+)", body)
+    if match is None:
+        return "", ""
+    return match[1], f"({match[2]} + 3) / 4" if match[1] == "FOURS" else match[2]
 
 
 def _with_headers(path: Path, included: set[str]) -> str:

@@ -84,6 +84,16 @@ def test_parameters_are_parsed() -> None:
         assert parameters["x"].dtype(real) == parameters["scale"].dtype(real) == real
 
 
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.cu")), ids=lambda path: path.name)
+def test_loops_name_exactly_the_arrays_that_they_index(path: Path) -> None:
+    # A lane behind the end runs too on a GPU: outside of a pack it would read and write beyond the array.
+    for body in re.findall(r"^GF_\w+\([^{]*\{.*?^\}", path.read_text(), re.MULTILINE | re.DOTALL):
+        for index, arrays in re.findall(r"GF_(?:FOR|COLUMNS_OF)\((\w+), \w+, ([^)]*)\)", body):
+            assert set(arrays.split(", ")) == set(re.findall(rf"(\w+)\[{index}\]", body)), body
+        for block, arrays in re.findall(r"GF_FOURS\((\w+), \w+, ([^)]*)\)", body):
+            assert set(arrays.split(", ")) == set(re.findall(rf"(\w+)\[(?:4 \* {block} \+ lane|i)\]", body)), body
+
+
 def test_every_kernel_is_found() -> None:
     for language, endings in (("cuda", ("*.cu",)), ("c", ("*.cu", "*.c"))):
         written = {

@@ -71,7 +71,7 @@ PHILOX_KERNEL = """#include "gradflow.h"
 #include "philox.h"
 
 GF_KERNEL(words, gf_word *out, gf_word block, gf_word stream, gf_long_word step, gf_long_word seed) {
-  GF_FOR(i, 1) {
+  GF_ROWS(row, 1) GF_ONCE_PER_ROW {
     const gf_words words = gf_philox(block, stream, step, seed);
     for (int lane = 0; lane < 4; lane++) out[lane] = words.word[lane];
   }

@@ -1,0 +1,14 @@
+#include "gradflow.h"
+/* Normalisation of each column with a mean and a variance that are known: batch_norm.cu when nothing is learnt.
+
+     y_ij = gamma_j (x_ij - mean_j) / sqrt(variance_j + epsilon) + beta_j */
+
+GF_KERNEL(normalize_columns, const real *x, const real *gamma, const real *beta, const real *mean,
+          const real *variance, real *y, real epsilon, gf_index rows, gf_index columns) {
+  GF_ROWS(row, rows) {
+    const real *in = x + row * columns;
+    real *out = y + row * columns;
+    GF_COLUMNS_OF(j, columns, in, gamma, beta, mean, variance, out)
+      out[j] = (in[j] - mean[j]) * (gamma[j] / gf_sqrt(variance[j] + epsilon)) + beta[j];
+  }
+}

@@ -1,0 +1,106 @@
+"""What CUDA's compiler makes of the kernels: accesses of 16 bytes, and nothing that falls out of the registers."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from gradflow.backends.sources import kernels, source_text
+from tests.kernels.nvrtc import LocalMemory, compile_cuda, local_memory
+
+pytestmark = pytest.mark.nvrtc
+
+FILES = sorted({kernel.file for kernel in kernels("cuda").values()})
+ARCHITECTURES = (80, 90, 100)
+REALS = ("float32", "float64")
+
+# The keys of its shuffle are an array that is indexed by the round.
+HAS_AN_ARRAY = {"gather_shuffled_batch"}
+
+
+@cache
+def ptx_of(file: Path, real: str, architecture: int) -> str:
+    ptx, log = compile_cuda(source_text(file, real), (f"--gpu-architecture=compute_{architecture}", "--std=c++17"))
+    assert ptx is not None, log
+    return ptx
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_everything_stays_in_registers(file: Path, architecture: int, tmp_path: Path) -> None:
+    expected = {name for name, kernel in kernels("cuda").items() if kernel.file == file}
+    for real in REALS:
+        needed = local_memory(ptx_of(file, real, architecture), architecture, tmp_path)
+        assert needed.keys() == expected
+        for name, memory in needed.items():
+            assert (memory.spill_stores, memory.spill_loads) == (0, 0), f"{name}, {real}"
+            assert (memory.frame == 0) is (name not in HAS_AN_ARRAY), f"{name}, {real}"
+
+
+def test_a_spill_is_seen(tmp_path: Path) -> None:
+    sums = "".join(f"  s += x[i + {k}] * v[{k}];\n" for k in range(200))
+    source = (
+        'extern "C" __global__ void __launch_bounds__(1024, 2) greedy(const float *x, float *y, int n) {\n'
+        "  float v[200], s = 0;\n  const int i = threadIdx.x;\n"
+        "  for (int k = 0; k < 200; k++) v[k] = x[n + k];\n  __syncthreads();\n"
+        f"{sums}  __syncthreads();\n{sums}  y[i] = s;\n}}\n"
+    )
+    ptx, log = compile_cuda(source, ("--gpu-architecture=compute_90",))
+    assert ptx is not None, log
+    memory = local_memory(ptx, 90, tmp_path)["greedy"]
+    assert memory != LocalMemory(0, 0, 0)
+    assert memory.spill_stores > 0
+
+
+def packed_arrays(name: str) -> set[str]:
+    """The arrays that a kernel or the functions that it calls move in packs."""
+    source = kernels("cuda")[name].file.read_text()
+    body = re.search(rf"^GF_KERNEL\({name},.*?^}}", source, re.MULTILINE | re.DOTALL)
+    assert body is not None
+    called = [
+        function[0]
+        for function in re.finditer(r"^GF_FUNCTION \w+ (\w+)\(.*?^}", source, re.MULTILINE | re.DOTALL)
+        if f"{function[1]}(" in body[0]
+    ]
+    words = re.findall(r"GF_(?:FOR|FOURS|COLUMNS_OF)\(\w+, \w+, ([^)]*)\)", "".join([body[0], *called]))
+    return {array for word in words for array in word.split(", ")}
+
+
+PACKED = sorted(name for name in kernels("cuda") if packed_arrays(name))
+VECTOR = {"float32": r"v4\.[fbu]32", "float64": r"v2\.[fbu]64|v4\.[bu]32"}
+
+
+def accesses(name: str, real: str, architecture: int) -> tuple[int, int]:
+    """The instructions in a kernel that load and that store 16 bytes."""
+    ptx = ptx_of(kernels("cuda")[name].file, real, architecture)
+    body = re.search(rf"\.entry {name}\(.*?^}}", ptx, re.MULTILINE | re.DOTALL)
+    assert body is not None
+    loads = re.findall(rf"ld\.global(?:\.nc)?\.(?:{VECTOR[real]})", body[0])
+    stores = re.findall(rf"st\.global\.(?:{VECTOR[real]})", body[0])
+    return len(loads), len(stores)
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_packs_are_moved_by_accesses_of_16_bytes(name: str) -> None:
+    for real in REALS:
+        for architecture in ARCHITECTURES:
+            loads, stores = accesses(name, real, architecture)
+            assert stores > 0, f"{real}, compute_{architecture}"
+            assert loads > 0 or name == "uniform", f"{real}, compute_{architecture}"
+
+
+def test_optimizers_activations_gathers_and_dropout_move_packs() -> None:
+    files = ("adam", "bias", "copy", "dropout", "gather", "relu", "sgd", "tanh", "uniform")
+    assert {name for name, kernel in kernels("cuda").items() if kernel.file.stem in files} <= set(PACKED)
+
+
+@pytest.mark.parametrize(
+    ("name", "loads", "stores"), [("copy", 1, 1), ("relu_backward", 2, 1), ("dropout", 1, 1), ("adam", 4, 3)]
+)
+def test_what_is_only_written_is_not_loaded(name: str, loads: int, stores: int) -> None:
+    for architecture in ARCHITECTURES:
+        assert accesses(name, "float32", architecture) == (loads, stores)
+        assert accesses(name, "float64", architecture) == (2 * loads, 2 * stores)

@@ -4,6 +4,8 @@
 GF_KERNEL(rescale, const real *x, const real *mean, const real *deviation, real *y, gf_index rows,
           gf_index columns) {
   GF_ROWS(row, rows) {
-    GF_COLUMNS(j, columns) y[row * columns + j] = mean[j] + deviation[j] * x[row * columns + j];
+    const real *in = x + row * columns;
+    real *out = y + row * columns;
+    GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = mean[j] + deviation[j] * in[j];
   }
 }

@@ -114,7 +114,7 @@ def _on_host(data: PassData) -> PassData:
     """The same rows, staying on the host if they are there."""
     if not isinstance(data, DataSet) or not isinstance(data.x, np.ndarray) or data.row_weight is not None:
         return data
-    return StreamedData(Arrays(data.x, data.targets), lambda block: (block.x, block.y))
+    return StreamedData(Arrays(data.x, data.targets), lambda block: (np.asarray(block.x), block.y))
 
 
 def _readable(n_bytes: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,17 @@ pytestmark = pytest.mark.gpu
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(1000, 6)).astype(np.float32)
 LABELS = RNG.integers(0, 3, 1000)
+
+
+@pytest.fixture(autouse=True)
+def _pool() -> Iterator[None]:
+    """CuPy's pool, which counts what is in use, also where the tests run without it."""
+    import cupy
+
+    allocator = cupy.cuda.get_allocator()
+    cupy.cuda.set_allocator(cupy.get_default_memory_pool().malloc)
+    yield
+    cupy.cuda.set_allocator(allocator)
 
 
 class Cube(gf.Layer):

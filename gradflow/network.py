@@ -92,7 +92,10 @@ class Sequential:
         if weights is not None:
             _check_weights(weights, self._specs)
         self._allocate(parameters, buffers)
-        self.set_weights(self._initial_weights(parameters, buffers) if weights is None else weights)
+        if weights is None:
+            self._initialize(parameters, buffers)
+        else:
+            self.set_weights(weights)
 
     # -- parameters and buffers -----------------------------------------------------------------------------------
 
@@ -125,15 +128,14 @@ class Sequential:
         )
         attach(self.layers, attachment)
 
-    def _initial_weights(
-        self, parameters: Mapping[str, ParameterSpec], buffers: Mapping[str, BufferSpec]
-    ) -> dict[str, np.ndarray]:
-        weights = {name: np.full(spec.shape, spec.initial) for name, spec in buffers.items()}
-        for number, (name, spec) in enumerate(parameters.items()):
-            assert spec.initializer is not None
+    def _initialize(self, parameters: Mapping[str, ParameterSpec], buffers: Mapping[str, BufferSpec]) -> None:
+        """Set every parameter and buffer as it begins, one after the other: in float64 they are twice as large."""
+        for name, spec in buffers.items():
+            self._set(name, np.full(spec.shape, spec.initial))
+        for number, (name, of_parameter) in enumerate(parameters.items()):
+            assert of_parameter.initializer is not None
             random = RandomNumbers(self.seed, WEIGHT_STREAM + number)
-            weights[name] = initial_weight(spec.initializer, spec.shape, random)
-        return weights
+            self._set(name, initial_weight(of_parameter.initializer, of_parameter.shape, random))
 
     def get_weights(self) -> dict[str, np.ndarray]:
         """A copy of every parameter and buffer by name: "0.weight" (n_in, n_out), "0.bias" (n_out,), and so on."""
@@ -145,16 +147,24 @@ class Sequential:
         Raises:
             DataError: if a name is missing or unknown, or a shape or a value does not fit; then nothing is changed.
         """
-        arrays = {}
-        for name, array in _check_weights(weights, self._specs).items():
-            arrays[name] = array.astype(self.dtype)
-            if not np.isfinite(arrays[name]).all():
-                raise DataError(f"weight {name!r} holds values that are NaN, infinite or too large for {self.dtype}")
+        arrays = _check_weights(weights, self._specs)
+        for name, array in arrays.items():
+            self._converted(name, array)
             spec = self._specs[name]
             if isinstance(spec, BufferSpec) and (array < spec.least).any():
                 raise DataError(f"weight {name!r} must be at least {spec.least:g}, got {array.min():g}")
-        for name, view in self._views.items():
-            self.backend.copy(self.backend.from_host(arrays[name]), view)
+        for name, array in arrays.items():
+            self._set(name, array)
+
+    def _set(self, name: str, array: np.ndarray) -> None:
+        self.backend.copy(self.backend.from_host(self._converted(name, array)), self._views[name])
+
+    def _converted(self, name: str, array: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            converted = array.astype(self.dtype, copy=False)
+        if not np.isfinite(converted).all():
+            raise DataError(f"weight {name!r} holds values that are NaN, infinite or too large for {self.dtype}")
+        return converted
 
     def copy(self, *, dtype: str | None = None) -> Sequential:
         """A network of its own with the same layers, weights, seed and backend, in the same dtype or another."""

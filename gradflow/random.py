@@ -7,6 +7,8 @@ numbers: as easy as 1, 2, 3", section 3.3.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -29,16 +31,18 @@ __all__ = [
 WEIGHT_STREAM, DROPOUT_STREAM, SHUFFLE_STREAM = 0x01000000, 0x02000000, 0x03000000
 
 _LOW_WORD = np.uint64(0xFFFFFFFF)
+_NUMBERS_AT_ONCE = 1 << 14
 
 
-def philox(n: int, *, seed: int, stream: int, step: int = 0) -> np.ndarray:
-    """The first n words of a stream, as uint32 with shape (n,); ``seed`` and ``step`` are 64-bit integers."""
-    counter = np.zeros((4, -(-n // 4)), np.uint64)
-    counter[0] = np.arange(counter.shape[1])
+def philox(n: int, *, seed: int, stream: int, step: int = 0, first: int = 0) -> np.ndarray:
+    """n words of a stream from ``first`` on, as uint32 with shape (n,); ``seed`` and ``step`` are 64-bit integers."""
+    skipped = first % 4
+    counter = np.zeros((4, -(-(skipped + n) // 4)), np.uint64)
+    counter[0] = np.arange(counter.shape[1]) + first // 4
     counter[1] = stream
     counter[2] = step & 0xFFFFFFFF
     counter[3] = step >> 32
-    return _philox_rounds(counter, seed).T.ravel()[:n].astype(np.uint32)
+    return _philox_rounds(counter, seed).T.ravel()[skipped : skipped + n].astype(np.uint32)
 
 
 def _philox_rounds(counter: np.ndarray, seed: int) -> np.ndarray:
@@ -101,8 +105,13 @@ def shuffle(places: np.ndarray, n: int, *, seed: int, epoch: int) -> np.ndarray:
 @op(shapes="out: *shape", writes=("out",))
 def uniform(out: Array, low: float, high: float, seed: int, stream: int) -> None:
     """out_i = low + (high - low) u_i, u_i = (word_i >> 8) 2^-24: exact and below 1 in float32 as in float64."""
-    fractions = (philox(out.size, seed=seed, stream=stream) >> 8).astype(out.dtype) * out.dtype.type(2.0**-24)
-    out[...] = (low + (high - low) * fractions).reshape(out.shape)
+    out[...] = (low + (high - low) * _fractions(out.size, seed, stream, out.dtype)).reshape(out.shape)
+
+
+def _fractions(n: int, seed: int, stream: int, dtype: np.dtype, first: int = 0) -> np.ndarray:
+    words = philox(n, seed=seed, stream=stream, first=first)
+    fractions: np.ndarray = (words >> 8).astype(dtype) * dtype.type(2.0**-24)
+    return fractions
 
 
 class RandomNumbers:
@@ -113,13 +122,25 @@ class RandomNumbers:
 
     def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> np.ndarray:
         """Numbers drawn evenly from [low, high)."""
-        out = np.empty(shape)
-        uniform.reference(out, low, high, self._seed, self._stream)
-        return out
+        return self._in_parts(shape, lambda n, first, size: low + (high - low) * self._fractions(n, first))
 
     def normal(self, deviation: float, shape: tuple[int, ...]) -> np.ndarray:
         """Normal numbers with mean 0, by the transform of Box & Muller (1958)."""
-        n = int(np.prod(shape))
-        radius, angle = self.uniform(0, 1, (2, n))
-        numbers: np.ndarray = deviation * np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * angle)
-        return numbers.reshape(shape)
+
+        def numbers(n: int, first: int, size: int) -> np.ndarray:
+            radius, angle = self._fractions(n, first), self._fractions(n, size + first)
+            made: np.ndarray = deviation * np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * angle)
+            return made
+
+        return self._in_parts(shape, numbers)
+
+    def _fractions(self, n: int, first: int) -> np.ndarray:
+        return _fractions(n, self._seed, self._stream, np.dtype(np.float64), first)
+
+    def _in_parts(self, shape: tuple[int, ...], numbers: Callable[[int, int, int], np.ndarray]) -> np.ndarray:
+        """``numbers(n, first, size)`` for all of `size`, little by little: they need several times the memory."""
+        out = np.empty(math.prod(shape))
+        for first in range(0, out.size, _NUMBERS_AT_ONCE):
+            part = out[first : first + _NUMBERS_AT_ONCE]
+            part[:] = numbers(part.size, first, out.size)
+        return out.reshape(shape)

@@ -337,10 +337,16 @@ class _Loop:
         validating = None
         if validation is not None:
             validating = evaluation_pass(objective, validation, RunStatus(backend), status.sums[2:])
-        best_state, first_state = (backend.empty(network.state.shape, network.dtype) for _ in range(2))
+        best_state = backend.empty(network.state.shape, network.dtype)
         backend.copy(network.state, best_state)
         if not network.ends_in_activation:
             network.output_activation = trainer.loss.output_activation
+        # A validation value belongs to the weights after the epoch; a training value was measured while they changed,
+        # and the only ones sure to be as good are those from before the epoch. Where no one asked for the best epoch,
+        # and its weights only serve should the loss diverge, these are not worth the memory.
+        measured_state = network.state
+        if self._early_stopping is not None and not self._best.name.startswith("val_"):
+            measured_state = backend.empty(network.state.shape, network.dtype)
         interrupted = status.read()
         status.begin(epoch=interrupted.epoch + (interrupted.position > 0))
         trainer._stop_requested = False
@@ -350,7 +356,8 @@ class _Loop:
         try:
             with Interruption() as interruption:
                 for epoch in range(1, self._epochs + 1):
-                    backend.copy(network.state, first_state)
+                    if measured_state is not network.state:
+                        backend.copy(network.state, measured_state)
                     update.begin_epoch(epoch - 1, self.history)
                     finished = training.run(lambda: interruption.requested)
                     update.end_epoch()
@@ -371,10 +378,7 @@ class _Loop:
                     self.history.append(values)
                     self.history.seconds = time.perf_counter() - began
                     if self._best.is_improved_by(values):
-                        # A validation value belongs to the weights after the epoch. A training value was measured
-                        # while they changed: the only ones sure to be as good are those from before the epoch.
-                        measured = network.state if self._best.name.startswith("val_") else first_state
-                        backend.copy(measured, best_state)
+                        backend.copy(measured_state, best_state)
                     for callback in self._callbacks:
                         callback.on_epoch_end(trainer, epoch, dict(values))
                     if reason := self._reason_to_stop(values, interruption.requested):

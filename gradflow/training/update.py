@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -46,7 +47,6 @@ class Update:
 
     Attributes:
         learning_rates: the schedule on the device.
-        accumulation: adds up the gradients of the parts of a batch.
     """
 
     def __init__(self, objective: Objective, *, epochs: int, steps: int) -> None:
@@ -61,12 +61,17 @@ class Update:
         if objective.clip_norm is not None:
             self._clipping = GradientClipping(backend, network.n_parameters, objective.clip_norm)
         self.learning_rates = LearningRates(backend, optimizer.schedule, self._hyper, epochs=epochs, steps=steps)
-        self.accumulation = GradientAccumulation(backend, network.n_parameters, network.dtype)
         self._average: Array | None = None
         if objective.average is not None:
             self._average, self._trained = (backend.empty(network.n_parameters, network.dtype) for _ in range(2))
             for vector in (self._average, self._trained):
                 backend.copy(network.parameters, vector)
+
+    @cached_property
+    def accumulation(self) -> GradientAccumulation:
+        """Adds up the gradients of the parts of a batch; its vector is there only where a batch has several."""
+        network = self._objective.network
+        return GradientAccumulation(network.backend, network.n_parameters, network.dtype)
 
     def begin_epoch(self, epoch: int, history: History) -> None:
         """Have all ready for an epoch, counted from 0; ``history`` has what was measured before it."""

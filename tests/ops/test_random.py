@@ -127,7 +127,7 @@ def test_dropout_keeps_where_the_word_is_at_least_the_threshold(target: BackendT
     step, epoch = 2**32 + 6, 2**31 + 5
     words = philox(n, seed=SEED, stream=0x02000001, step=epoch << 32 | 6)
     for threshold in (0, int(words[n // 2]), int(words[n // 2]) + 1, 2**31, 2**32 - 1):
-        arrays = [np.ones(n), np.full(n, 7.0), np.array([step, epoch, 0, np.iinfo(np.int64).max])]
+        arrays = [np.ones(n), np.full(n, 7.0), np.array([step, epoch, 6, np.iinfo(np.int64).max])]
         x, y, clock = map(target.backend.from_host, arrays)
         arguments = {"x": x, "y": y, "clock": clock, "threshold": min(threshold, 2**32 - 1), "scale": 1.5}
         target.run(OPS["dropout"], {**arguments, "seed": SEED, "stream": 0x02000001})

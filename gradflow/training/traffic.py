@@ -1,0 +1,150 @@
+"""The bytes and the floating-point operations of a training step, counted from the arrays that its calls are bound to."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gradflow.backends.epilogues import Group, grouped
+from gradflow.backends.fusion import Call, fuse_bias_and_activation
+from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
+from gradflow.backends.sources import kernels
+from gradflow.ops import Array, Op
+from gradflow.status import RunStatus
+from gradflow.training.data_set import DataSet
+from gradflow.training.step import training_pass
+from gradflow.training.update import Objective
+
+__all__ = ["CallTraffic", "StepTraffic", "step_traffic"]
+
+# A batch has only its rows of these, which the pass holds for all of its rows.
+_OF_ALL_ROWS = ("row_losses", "row_hits")
+
+
+@dataclass(frozen=True)
+class CallTraffic:
+    """What one launch of a step moves.
+
+    Attributes:
+        name: the op; for a product with an epilogue, both.
+        read, written: bytes; an array counts once in each, however often the launch comes back to it.
+        flops: floating-point operations of the product; 0 for anything else.
+        least: the bytes that cannot be done without: those of a product's matrices and of an optimizer's vectors.
+    """
+
+    name: str
+    read: int
+    written: int
+    flops: int
+    least: int
+
+
+@dataclass(frozen=True)
+class StepTraffic:
+    """What a training step moves between the GPU's memory and its chip, by launch, in their order."""
+
+    calls: tuple[CallTraffic, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes read and written."""
+        return sum(call.read + call.written for call in self.calls)
+
+    @property
+    def least_bytes(self) -> int:
+        """Bytes for the matrices of the products and the vectors of the optimizer, each moved once per launch."""
+        return sum(call.least for call in self.calls)
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of the matrix products."""
+        return sum(call.flops for call in self.calls)
+
+    def __iter__(self) -> Iterator[CallTraffic]:
+        return iter(self.calls)
+
+
+def step_traffic(objective: Objective, data: DataSet, batch_size: int) -> StepTraffic:
+    """What a step on a full, shuffled batch moves on the GPU; the network may be on any backend, and nothing runs.
+
+    Args:
+        objective: network, loss and optimizer.
+        data: at least twice as many rows as a batch, so that batches are gathered from it.
+        batch_size: the rows of the batch.
+    """
+    recording = _Recording()
+    network = copy.copy(objective.network)
+    network.backend, network.status = recording, RunStatus(recording)
+    training_pass(replace(objective, network=network), data, rows=len(data), batch_size=batch_size, shuffle=True)
+    return StepTraffic(tuple(_traffic(group, batch_size) for group in recording.programs[0]))
+
+
+class _Recording(ReferenceBackend):
+    """Runs nothing, and keeps the calls of each program in the groups that a GPU launches."""
+
+    def __init__(self) -> None:
+        self.programs: list[list[Group]] = []
+        self._program: list[Group] = []
+
+    def adopt(self, array: Array) -> Array:
+        return array
+
+    def bind_all(self, calls: list[Call]) -> list[BoundCall]:
+        self._program += grouped(fuse_bias_and_activation(calls, kernels("cuda")))
+        return []
+
+    def replay(self, calls: list[BoundCall], steps_per_launch: int = 1) -> Replay:
+        self.programs.append(self._program)
+        self._program = []
+        return lambda times: None
+
+
+def _traffic(group: Group, batch_size: int) -> CallTraffic:
+    read: dict[int, int] = {}
+    written: dict[int, int] = {}
+    for op, arguments in group.calls:
+        for name, value in arguments.items():
+            if not hasattr(value, "nbytes") or np.isscalar(value):
+                continue
+            n_bytes = _touched(op, name, value, batch_size)
+            if name not in op.writes or _is_update(op):
+                read.setdefault(id(value), 0 if id(value) in written else n_bytes)
+            if name in op.writes:
+                written[id(value)] = n_bytes
+    (first, product), *behind = group.calls
+    if group.epilogue == "DRELU" and not group.is_narrow:
+        read[id(group.relu_output)] = _sign_bytes(group.out)
+    if group.epilogue and "RELU_AUX" in group.epilogue:
+        written[-1] = _sign_bytes(group.out)
+    name = " + ".join([first.name, *(op.name for op, _ in behind)])
+    total = sum(read.values()) + sum(written.values())
+    if first.name == "gemm":
+        a, b, out = (product[matrix] for matrix in ("a", "b", "out"))
+        inner = len(a) if product.get("transpose_a") else a.shape[1]
+        return CallTraffic(
+            name, sum(read.values()), sum(written.values()), 2 * out.size * inner, a.nbytes + b.nbytes + out.nbytes
+        )
+    return CallTraffic(name, sum(read.values()), sum(written.values()), 0, total if _is_update(first) else 0)
+
+
+def _is_update(op: Op) -> bool:
+    """Whether an op reads what it writes: an optimizer goes on from the parameters and the state that there are."""
+    return op.reference.__module__.startswith("gradflow.optimizers") and "parameters" in op.writes
+
+
+def _touched(op: Op, name: str, array: Any, batch_size: int) -> int:
+    """The bytes of an array that a call reads or writes."""
+    is_gathered = op.name.startswith("gather") and name not in (*op.writes, "clock")
+    if is_gathered or name in _OF_ALL_ROWS:
+        return int(array.nbytes // len(array) * batch_size)
+    return int(array.nbytes)
+
+
+def _sign_bytes(outputs: Array) -> int:
+    """One bit for each output of ReLU, in rows of whole 16 bytes."""
+    rows, columns = outputs.shape
+    return int(rows * -(-columns // 128) * 16)

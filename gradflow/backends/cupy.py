@@ -33,7 +33,6 @@ _THREADS = 256
 
 # Kernels whose blocks share the work in a way of their own: from the sizes, (blocks, threads).
 _LAUNCHES: dict[str, Callable[[Mapping[str, int]], tuple[int, int]]] = {
-    "column_sum": lambda sizes: (-(-sizes["columns"] // 32), 1024),
     "narrow_weight_gradient": lambda sizes: (-(-(sizes["rows"] + 1) * sizes["columns"] // 32), 1024),
     "narrow_relu_gradient": lambda sizes: (-(-sizes["rows"] * sizes["columns"] * 32 // _THREADS), _THREADS),
 }
@@ -240,7 +239,7 @@ class CupyBackend(ReferenceBackend):
         blocks, threads = min(-(-work // _THREADS), self._most_blocks), _THREADS
         if kernel.loop == "STRIPES":
             blocks, threads = -(-sizes["columns"] // 32), 1024
-        if name in _LAUNCHES:
+        elif name in _LAUNCHES:
             blocks, threads = _LAUNCHES[name](sizes)
         if blocks == 0:
             return lambda: None

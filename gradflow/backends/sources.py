@@ -100,15 +100,15 @@ def kernel_folder() -> Path:
 
 @cache
 def kernels(language: Language) -> dict[str, Kernel]:
-    """Every kernel by name. A file ``name.c`` takes the place of ``name.cu`` for the C compiler.
+    """Every kernel by name: those in ``*.cu``, and for the C compiler those in ``*.c`` too.
 
     A kernel that walks the data in CUDA's own way, without the words for both, is none of C's.
     """
-    files = {path.stem: path for path in sorted(kernel_folder().glob("*.cu"))}
+    files = sorted(kernel_folder().glob("*.cu"))
     if language == "c":
-        files |= {path.stem: path for path in sorted(kernel_folder().glob("*.c"))}
+        files += sorted(kernel_folder().glob("*.c"))
     found = {}
-    for path in files.values():
+    for path in files:
         for name, parameters, body in re.findall(
             r"^GF_KERNEL\((\w+),\s*([^)]*)\) \{(.*?)^\}", path.read_text(), flags=re.MULTILINE | re.DOTALL
         ):

@@ -46,7 +46,6 @@ _ITEMS = {
     "advance": lambda sizes: 1,
     "advance_part": lambda sizes: 1,
     "advance_scheduled": lambda sizes: 1,
-    "column_sum": lambda sizes: sizes["columns"],
     "gemm": lambda sizes: sizes["columns"],
     "dropout": lambda sizes: -(-sizes["n"] // 4),
     "uniform": lambda sizes: -(-sizes["n"] // 4),

@@ -4,7 +4,7 @@
 
 Every kernel, every definition in the layers, losses and optimizers, and the NumPy backend's own forms are taken in
 turn; the exit status is 1 if a fault stays unnoticed that `EQUIVALENT` does not explain. It needs a C compiler and no
-GPU; column_sum.cu is CUDA's alone and is left to the GPU tests.
+GPU; narrow.cu is CUDA's alone and is left to the GPU tests.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def files() -> Iterator[Path]:
     for ending in ("*.cu", "*.c", "*.h"):
         for path in sorted((ROOT / "kernels").glob(ending)):
             # gradflow.h holds the words of the two compilers and no formula.
-            if path.name not in ("column_sum.cu", "gradflow.h"):
+            if path.name not in ("narrow.cu", "gradflow.h"):
                 yield path.relative_to(ROOT)
     for folder in ("layers", "losses", "optimizers", "backends/numpy_forms"):
         for path in sorted((ROOT / "gradflow" / folder).glob("*.py")):

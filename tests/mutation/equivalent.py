@@ -23,8 +23,6 @@ EQUIVALENT: dict[str, str] = {
     "if (z[j] == largest && j <= first_largest) first_largest = j;": _ORDER,
     "kernels/softmax_cross_entropy.cu: if (t[j] == largest_target && j < label) label = j;  ->  "
     "if (t[j] == largest_target && j <= label) label = j;": _ORDER,
-    "kernels/column_sum.c: const gf_index width = end - first < 64 ? end - first : 64;  ->  "
-    "const gf_index width = end - first <= 64 ? end - first : 64;": _SAME,
     "kernels/shuffle.h: gf_word bits = 0;  ->  "
     "gf_word bits = 1;": "one row stays where it is, however often it is sent through",
     "gradflow/optimizers/clipping.py: ones = np.ones(1, gradients.dtype)  ->  "

@@ -64,9 +64,9 @@ _C_TOKEN = re.compile(
 )
 _C_TYPES = {"real", "accumulator", "gf_index", "gf_word", "gf_long_word", "int", "const", "void", "double", "float"}
 # One lane works on a row in C, so that these change nothing there.
-_SAME_IN_C = {"gf_row_sum", "gf_row_max", "gf_row_min_index"}
+_SAME_IN_C = {"gf_row_sum", "gf_row_max", "gf_row_min_index", "gf_stripe_sum"}
 # In C the range comes from the caller: what stands in these brackets is not computed.
-_NOT_COMPUTED = {"GF_KERNEL", "GF_FOR", "GF_FOURS", "GF_ROWS"}
+_NOT_COMPUTED = {"GF_KERNEL", "GF_FOR", "GF_FOURS", "GF_ROWS", "GF_STRIPES", "GF_STRIPE_COLUMNS"}
 
 
 @dataclass(frozen=True)

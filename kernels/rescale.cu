@@ -6,6 +6,6 @@ GF_KERNEL(rescale, const real *x, const real *mean, const real *deviation, real 
   GF_ROWS(row, rows) {
     const real *in = x + row * columns;
     real *out = y + row * columns;
-    GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = mean[j] + deviation[j] * in[j];
+    GF_COLUMNS_OF(j, columns, in, mean, deviation, out) out[j] = mean[j] + deviation[j] * in[j];
   }
 }

@@ -14,6 +14,8 @@ import numpy as np
 from gradflow.arguments import fraction, integer, positive_integer
 from gradflow.backends import get_backend
 from gradflow.backends.reference import ReferenceBackend
+from gradflow.data.preprocessing import Preprocessing, as_table
+from gradflow.data.table import Table
 from gradflow.data.validation import Where, as_array, feature_matrix, finite
 from gradflow.errors import DataError, unknown_name
 from gradflow.initializers import Initializer, initial_weight
@@ -86,6 +88,7 @@ class Sequential:
         self.backend: ReferenceBackend = get_backend(backend)
         self._activation_of_loss = "identity"
         self._output_scale: OutputScale | None = None
+        self._preprocessing: Preprocessing | None = None
         self._inference: OrderedDict[tuple[int, bool], _Inference] = OrderedDict()
         parameters, buffers = parameters_of(self.layers), buffers_of(self.layers)
         self._specs: dict[str, ParameterSpec | BufferSpec] = {**parameters, **buffers}
@@ -178,6 +181,7 @@ class Sequential:
         )
         twin.output_activation = self.output_activation
         twin.output_scale = self.output_scale
+        twin.preprocessing = self.preprocessing
         return twin
 
     # -- outputs -----------------------------------------------------------------------------------------------
@@ -229,6 +233,55 @@ class Sequential:
         """The layers up to the output activation."""
         return self.layers[:-1] if self._trailing_activation else self.layers
 
+    # -- inputs ---------------------------------------------------------------------------------------------------
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """What makes the inputs of the first layer of what callers pass; None takes that as it is.
+
+        `gradflow.data.fit_preprocessing` makes it. It belongs to the network: training, prediction and evaluation apply
+        it, and it is saved and copied with the network. It must make as many inputs as the first layer takes.
+        """
+        return self._preprocessing
+
+    @preprocessing.setter
+    def preprocessing(self, preprocessing: Preprocessing | None) -> None:
+        if preprocessing is not None and not isinstance(preprocessing, Preprocessing):
+            raise DataError(f"preprocessing must come from gradflow.data.fit_preprocessing, got {preprocessing!r}")
+        if preprocessing is not None and preprocessing.n_out != self.n_in:
+            raise DataError(
+                f"the preprocessing makes {preprocessing.n_out} inputs, but the first layer takes {self.n_in}; make "
+                "the network with preprocessing.n_out inputs"
+            )
+        self._preprocessing = preprocessing
+
+    def inputs(self, name: str, x: Any, where: Where | None = None) -> Array:
+        """What the first layer takes of what a caller gave: preprocessed, of shape (batch, n_in), finite, in `dtype`.
+
+        Args:
+            name: names x in errors.
+            x: as in `predict`.
+            where: which rows these are, for errors.
+
+        Raises:
+            DataError: if shape, dtype or values do not fit.
+        """
+        given = self._given(name, x)
+        return self._converted(name, given, where or Where(range(len(given))))
+
+    def _given(self, name: str, x: Any) -> Array | Table:
+        if hasattr(x, "__cuda_array_interface__"):
+            x = as_array(name, x, self.backend)
+        if self.preprocessing is not None:
+            return as_table(x, self.preprocessing.names)
+        x = x.matrix() if isinstance(x, Table) else as_array(name, x, self.backend)
+        return feature_matrix(name, x, self.n_in)
+
+    def _converted(self, name: str, given: Array | Table, where: Where) -> Array:
+        if self.preprocessing is not None:
+            given = self.preprocessing.transform(given, where)
+        return finite(name, given, self.dtype, where)
+
     # -- prediction -----------------------------------------------------------------------------------------------
 
     def predict(self, x: Any) -> Array:
@@ -265,13 +318,13 @@ class Sequential:
         return self.logits(x).argmax(axis=1).astype(np.int64)
 
     def _infer(self, x: Any, *, activated: bool) -> Array:
-        array = feature_matrix("x", as_array("x", x, self.backend), self.n_in)
-        on_device = hasattr(array, "__cuda_array_interface__")
-        shape = (len(array), self.n_out)
+        given = self._given("x", x)
+        on_device = hasattr(x, "__cuda_array_interface__")
+        shape = (len(given), self.n_out)
         output: Array = self.backend.empty(shape, self.dtype) if on_device else np.empty(shape, self.dtype)
-        for start in range(0, len(array), _PREDICTION_ROWS):
-            rows = range(start, min(start + _PREDICTION_ROWS, len(array)))
-            block = finite("x", array[rows.start : rows.stop], self.dtype, Where(rows))
+        for start in range(0, len(given), _PREDICTION_ROWS):
+            rows = range(start, min(start + _PREDICTION_ROWS, len(given)))
+            block = self._converted("x", given[rows.start : rows.stop], Where(rows))
             inference = self._inference_for(len(block), activated)
             self.backend.copy(self.backend.adopt(block), inference.x)
             inference.program.run()

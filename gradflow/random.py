@@ -17,6 +17,7 @@ from gradflow.ops import Array, op
 
 __all__ = [
     "DROPOUT_STREAM",
+    "SAMPLE_STREAM",
     "SHUFFLE_STREAM",
     "WEIGHT_STREAM",
     "RandomNumbers",
@@ -28,7 +29,7 @@ __all__ = [
 
 # Streams keep the uses of one seed apart. The number of the parameter is added to the first, and the index of the
 # layer to the second.
-WEIGHT_STREAM, DROPOUT_STREAM, SHUFFLE_STREAM = 0x01000000, 0x02000000, 0x03000000
+WEIGHT_STREAM, DROPOUT_STREAM, SHUFFLE_STREAM, SAMPLE_STREAM = 0x01000000, 0x02000000, 0x03000000, 0x04000000
 
 _LOW_WORD = np.uint64(0xFFFFFFFF)
 _NUMBERS_AT_ONCE = 1 << 14

@@ -10,6 +10,7 @@ from typing import Any
 import safetensors
 import safetensors.numpy
 
+from gradflow.data.preprocessing import Preprocessing
 from gradflow.errors import DataError, FileFormatError
 from gradflow.files import write_atomically
 from gradflow.layers.base import Layer, describe_layer, layer_from_description
@@ -29,11 +30,12 @@ def describe(network: Sequential) -> dict[str, Any]:
         "seed": network.seed,
         "output_activation": network.output_activation,
         "output_scale": network.output_scale and network.output_scale.config(),
+        "preprocessing": network.preprocessing and network.preprocessing.config(),
     }
 
 
 def save(network: Sequential, path: str | os.PathLike[str]) -> None:
-    """Write a network to one file: weights and buffers, layers, dtype, seed and output activation.
+    """Write a network to one file: weights and buffers, layers, preprocessing, dtype, seed and output activation.
 
     The file is written under a temporary name, synced and renamed, so that it is never half there.
 
@@ -73,6 +75,8 @@ def load(path: str | os.PathLike[str], backend: str = "auto") -> Sequential:
         network.output_activation = description["output_activation"]
         if (scale := description.get("output_scale")) is not None:
             network.output_scale = OutputScale(tuple(scale["mean"]), tuple(scale["deviation"]))
+        if (preprocessing := description.get("preprocessing")) is not None:
+            network.preprocessing = Preprocessing.from_config(preprocessing)
     except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(f"{path}: the description of the network is damaged: {error}") from error
     return network

@@ -1,10 +1,27 @@
-"""Data: sources that are read batch by batch, checks of what users pass, and the embedded digits."""
+"""Data: sources that are read batch by batch, preprocessing, checks of what users pass, and the embedded digits."""
 
 from gradflow.data.arrays import Arrays
 from gradflow.data.arrow import Arrow, Parquet
+from gradflow.data.columns import OneHot, RobustScale, Standardize, Unchanged
 from gradflow.data.csv_file import CSV
 from gradflow.data.digits import Digits, load_digits
 from gradflow.data.iterables import Batches
+from gradflow.data.preprocessing import Preprocessing, fit_preprocessing
 from gradflow.data.sources import Source
 
-__all__ = ["CSV", "Arrays", "Arrow", "Batches", "Digits", "Parquet", "Source", "load_digits"]
+__all__ = [
+    "CSV",
+    "Arrays",
+    "Arrow",
+    "Batches",
+    "Digits",
+    "OneHot",
+    "Parquet",
+    "Preprocessing",
+    "RobustScale",
+    "Source",
+    "Standardize",
+    "Unchanged",
+    "fit_preprocessing",
+    "load_digits",
+]

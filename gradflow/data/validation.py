@@ -12,7 +12,7 @@ from gradflow.backends.reference import ReferenceBackend
 from gradflow.errors import DataError
 from gradflow.ops import Array
 
-__all__ = ["Where", "as_array", "feature_matrix", "features", "finite", "finite_targets", "host_array", "of_numbers"]
+__all__ = ["Where", "as_array", "feature_matrix", "finite", "finite_targets", "host_array", "of_numbers"]
 
 
 @dataclass(frozen=True)
@@ -86,16 +86,6 @@ def of_numbers(name: str, array: Array) -> Array:
             "and encode text and categories first"
         )
     return array
-
-
-def features(name: str, value: Any, n_in: int, dtype: np.dtype, backend: ReferenceBackend) -> Array:
-    """Inputs of shape (batch, n_in), batch at least 1, all finite, in the network's dtype; on the host or the device.
-
-    Raises:
-        DataError: if shape, dtype or values do not fit.
-    """
-    array = feature_matrix(name, as_array(name, value, backend), n_in)
-    return finite(name, array, dtype, Where(range(len(array))))
 
 
 def feature_matrix(name: str, array: Array, n_in: int) -> Array:

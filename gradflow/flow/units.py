@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from gradflow.arguments import positive
-from gradflow.data.validation import features
 from gradflow.errors import DataError
 from gradflow.layers import Activation, Layer, Sigmoid, Softmax, Tanh
 from gradflow.network import Sequential
@@ -103,7 +102,7 @@ def _forward(network: Sequential, x: Any) -> list[_Step]:
     if not isinstance(network, Sequential):
         raise DataError(f"network must be a gradflow network, got {type(network).__name__}")
     backend = network.backend
-    current = backend.adopt(features("x", x, network.n_in, network.dtype, backend))
+    current = backend.adopt(network.inputs("x", x))
     recorder = Recorder(backend)
     steps = []
     for index, layer in enumerate(network.layers):

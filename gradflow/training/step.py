@@ -9,8 +9,7 @@ import numpy as np
 from gradflow.data.arrays import Arrays, is_memory_mapped
 from gradflow.data.batches import advance, advance_part
 from gradflow.data.sources import Block, Converted, Source
-from gradflow.data.table import Table
-from gradflow.data.validation import as_array, feature_matrix, features, finite, finite_targets, of_numbers
+from gradflow.data.validation import as_array, finite_targets, of_numbers
 from gradflow.data.weights import ClassWeight, class_totals, row_weights
 from gradflow.errors import DataError
 from gradflow.layers import Layer
@@ -75,7 +74,7 @@ def checked_data(
         DataError: if shapes, dtypes, values, weights or numbers of rows do not fit.
     """
     backend = network.backend
-    inputs = features(f"{kind}x", x, network.n_in, network.dtype, backend)
+    inputs = network.inputs(f"{kind}x", x)
     y = as_array(f"{kind}y", y, backend)
     if y.ndim == 0 or len(y) != len(inputs):
         rows = "no dimension" if y.ndim == 0 else f"{len(y)} rows"
@@ -203,8 +202,7 @@ def pass_data(
         raise DataError(f"weights go with arrays in memory, and {kind}x is a source; leave them out")
 
     def converted(block: Block) -> Converted:
-        x = block.x.matrix() if isinstance(block.x, Table) else of_numbers(f"{kind}x", block.x)
-        inputs = finite(f"{kind}x", feature_matrix(f"{kind}x", x, network.n_in), network.dtype, block.where)
+        inputs = network.inputs(f"{kind}x", block.x, block.where)
         targets = finite_targets(f"{kind}y", of_numbers(f"{kind}y", block.y), block.where)
         return inputs, _converted_targets(network, loss, targets, scale)
 

@@ -1,0 +1,241 @@
+"""Preprocessing: what makes a network's inputs of columns of numbers and categories, fitted on training data."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradflow.data.columns import (
+    CategoryColumn,
+    ColumnFit,
+    ColumnRule,
+    NumberColumn,
+    OneHot,
+    Standardize,
+    as_categories,
+    as_numbers,
+    holds_text,
+    refuse_missing,
+)
+from gradflow.data.sources import Source
+from gradflow.data.table import Table
+from gradflow.data.validation import Where
+from gradflow.errors import DataError, unknown_name
+
+__all__ = ["Preprocessing", "as_table", "fit_preprocessing"]
+
+_KINDS: dict[str, type[NumberColumn | CategoryColumn]] = {"number": NumberColumn, "category": CategoryColumn}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What `fit_preprocessing` makes; set it as ``network.preprocessing``, and it is saved with the network.
+
+    Inputs come in this order: the numbers that are not constant; the marks of missing numbers; then, column by column,
+    the categories, and behind those of a column the mark of its missing values.
+
+    Attributes:
+        names: of the columns that it takes; those of arrays are "0", "1", and so on.
+        columns: what it knows of each.
+    """
+
+    names: tuple[str, ...]
+    columns: tuple[NumberColumn | CategoryColumn, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.columns) or len(set(self.names)) < len(self.names):
+            raise DataError(f"each column needs a name of its own, got {self.names!r} for {len(self.columns)} columns")
+        if self.n_out == 0:
+            raise DataError("all columns are constant, so that nothing is left that a network could learn from")
+
+    @property
+    def output_names(self) -> list[str]:
+        """A name for each input of the network, such as "age", "age is missing", "city = Rome"."""
+        numbers = [name for name, column in self._of(NumberColumn) if column.scale > 0]
+        marks = [f"{name} is missing" for name, column in self._of(NumberColumn) if column.missing == "mark"]
+        categories = []
+        for name, column in self._of(CategoryColumn):
+            categories += [f"{name} = {category}" for category in _distinguishing(column)]
+            categories += [f"{name} is missing"] if column.missing == "mark" else []
+        return numbers + marks + categories
+
+    @property
+    def n_out(self) -> int:
+        """The number of inputs that it makes: the network's n_in."""
+        return len(self.output_names)
+
+    @property
+    def constant_columns(self) -> list[str]:
+        """The names of the columns that were constant in the training data, so that they are left out."""
+        return [
+            name
+            for name, column in zip(self.names, self.columns, strict=True)
+            if (column.scale == 0 if isinstance(column, NumberColumn) else not _distinguishing(column))
+        ]
+
+    def transform(self, x: Any, where: Where | None = None) -> np.ndarray:
+        """The inputs of a network, float64 of shape (rows, n_out).
+
+        Args:
+            x: an array (rows, columns) with the columns in the order of `names`; or columns by name: a dict of arrays,
+                a pandas or pyarrow table; more columns than those in `names` do no harm.
+            where: which rows these are, for errors.
+
+        Raises:
+            DataError: for missing columns, and values that the columns cannot hold.
+        """
+        table = as_table(x, self.names)
+        where = where or Where(range(len(table)))
+        values = dict(zip(table.names, table.columns, strict=True))
+        parts = [self._numbers(values, where)]
+        parts += [_one_hot(name, column, values[name], where) for name, column in self._of(CategoryColumn)]
+        return np.hstack(parts)
+
+    def _numbers(self, values: Mapping[str, np.ndarray], where: Where) -> np.ndarray:
+        named = list(self._of(NumberColumn))
+        if not named:
+            return np.empty((len(where.rows), 0))
+        numbers = np.stack([as_numbers(name, values[name], where) for name, _ in named], axis=1)
+        missing = np.isnan(numbers)
+        for place, (name, column) in enumerate(named):
+            refuse_missing(name, missing[:, place], where, column.missing)
+        center, scale = (np.array([getattr(column, key) for _, column in named]) for key in ("center", "scale"))
+        varies, marked = scale > 0, np.array([column.missing == "mark" for _, column in named])
+        scaled = (np.where(missing, center, numbers)[:, varies] - center[varies]) / scale[varies]
+        return np.hstack([scaled, missing[:, marked]])
+
+    def _of(self, kind: type[Any]) -> Generator[tuple[str, Any], None, None]:
+        for name, column in zip(self.names, self.columns, strict=True):
+            if isinstance(column, kind):
+                yield name, column
+
+    def config(self) -> dict[str, Any]:
+        """What JSON holds of it."""
+        return {"names": list(self.names), "columns": [column.config() for column in self.columns]}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Preprocessing:
+        """From what `config` gave.
+
+        Raises:
+            DataError, KeyError, TypeError: if the config is none of a preprocessing.
+        """
+        columns = []
+        for entry in config["columns"]:
+            settings = dict(entry)
+            columns.append(_KINDS[settings.pop("kind")](**settings))
+        return cls(tuple(str(name) for name in config["names"]), tuple(columns))
+
+
+def fit_preprocessing(
+    data: Any,
+    rules: Mapping[str | int, ColumnRule] | None = None,
+    *,
+    numbers: ColumnRule | None = None,
+    text: ColumnRule | None = None,
+) -> Preprocessing:
+    """Learn from training data, in one pass, how its columns become inputs of a network.
+
+    Args:
+        data: training data only: a source; an array (rows, columns); or columns by name, as in
+            `Preprocessing.transform`.
+        rules: by the name of a column, or its place in an array, what becomes of it.
+        numbers: what becomes of all other columns of numbers; `Standardize()` by default.
+        text: what becomes of all other columns of text; `OneHot()` by default.
+
+    Raises:
+        DataError: for missing or infinite values that no rule allows, unknown columns, too many categories, or data
+            without any column that varies.
+    """
+    rules = {str(name): rule for name, rule in (rules or {}).items()}
+    for rule in (*rules.values(), numbers, text):
+        if rule is not None and not isinstance(rule, ColumnRule):
+            raise DataError(f"rules are objects such as gradflow.data.Standardize(), got {rule!r}")
+    names: tuple[str, ...] | None = None
+    fits: dict[str, ColumnFit] = {}
+    for x, where, origin in _parts(data):
+        table = as_table(x, names)
+        if names is None:
+            names = table.names
+            for name in rules:
+                if name not in names:
+                    raise unknown_name("column", name, names)
+            for name, values in zip(names, table.columns, strict=True):
+                default = (text or OneHot()) if holds_text(values) else (numbers or Standardize())
+                fits[name] = rules.get(name, default).begin()
+        try:
+            for name, values in zip(names, table.columns, strict=True):
+                fits[name].update(name, values, where or Where(range(len(table))))
+        except DataError as error:
+            raise DataError(f"{origin}: {error}" if origin else str(error)) from error
+    if not fits:
+        raise DataError("the data have no columns; at least 1 is needed")
+    return Preprocessing(tuple(fits), tuple(fit.result() for fit in fits.values()))
+
+
+def _parts(data: Any) -> Generator[tuple[Any, Where | None, str], None, None]:
+    """The data, part by part: inputs, which rows they are, and where they come from."""
+    if isinstance(data, Source):
+        for block in data.blocks():
+            yield block.x, block.where, block.origin
+    else:
+        yield data, None, ""
+
+
+def as_table(x: Any, names: Sequence[str] | None) -> Table:
+    """What a caller gave as columns; with names, those columns and no others."""
+    given = x.names if isinstance(x, Table) else getattr(x, "column_names", None) or getattr(x, "keys", lambda: None)()
+    if given is None:
+        return _columns_of_array(x, names)
+    by_name = dict(zip(x.names, x.columns, strict=True)) if isinstance(x, Table) else x
+    wanted = [str(name) for name in given] if names is None else names
+    for name in wanted:
+        if name not in given:
+            raise unknown_name("column", name, list(given))
+    columns = tuple(np.asarray(by_name[name]) for name in wanted)
+    if any(column.ndim != 1 or len(column) != len(columns[0]) for column in columns):
+        raise DataError(f"columns must have shape (rows,), got {[column.shape for column in columns]}")
+    if not columns or len(columns[0]) == 0:
+        raise DataError("x has no rows or no columns; at least 1 is needed")
+    return Table(columns, tuple(wanted))
+
+
+def _columns_of_array(x: Any, names: Sequence[str] | None) -> Table:
+    try:
+        array = np.asarray(x.get() if hasattr(x, "__cuda_array_interface__") else x)
+    except ValueError as error:
+        raise DataError(f"x is not a rectangular array: {error}") from error
+    expected = "columns" if names is None else len(names)
+    if array.ndim != 2 or (names is not None and array.shape[1] != len(names)):
+        raise DataError(f"x must have shape (rows, {expected}), as the preprocessing takes it, got {array.shape}")
+    if array.size == 0:
+        raise DataError(f"x has no rows or no columns, but shape {array.shape}; at least 1 is needed")
+    wanted = tuple(map(str, range(array.shape[1]))) if names is None else tuple(names)
+    return Table(tuple(array.T), wanted)
+
+
+def _distinguishing(column: CategoryColumn) -> tuple[str | float, ...]:
+    """The categories that have an input: none if there is only one."""
+    return column.categories if len(column.categories) > 1 else ()
+
+
+def _one_hot(name: str, column: CategoryColumn, values: np.ndarray, where: Where) -> np.ndarray:
+    given, missing = as_categories(name, values, where, text=column.is_text)
+    refuse_missing(name, missing, where, column.missing)
+    categories = np.array(column.categories)
+    place = np.minimum(np.searchsorted(categories, given), len(categories) - 1)
+    known = (categories[place] == given) & ~missing
+    if column.unknown == "refuse" and not (known | missing).all():
+        row = int(np.flatnonzero(~(known | missing))[0])
+        raise DataError(
+            f"column {name!r} holds {given[row].item()!r} in {where.row(row)}, a category that the training data did "
+            "not have; OneHot(unknown='zeros') takes such rows"
+        )
+    out = np.zeros((len(given), len(categories) + 1))
+    out[known, place[known]] = 1
+    out[missing, -1] = 1
+    first = 0 if _distinguishing(column) else 1
+    return out[:, first : len(categories) + (column.missing == "mark")]

@@ -37,8 +37,8 @@ class Block:
         return Block(self.x[rows], self.y[rows], self.where[rows], self.origin)
 
 
-Converted = tuple[np.ndarray, np.ndarray]
-"""Inputs (rows, n_in) in the dtype of a network, and targets as its loss takes them."""
+Converted = tuple[np.ndarray, ...]
+"""Inputs (rows, n_in) in the dtype of a network, targets as its loss takes them, and perhaps the weight of each row."""
 
 Conversion = Callable[[Block], Converted]
 """Checks a block and converts it; raises a DataError that names row and column."""

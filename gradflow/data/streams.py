@@ -54,19 +54,19 @@ class Stream(Source):
         try:
             waiting: list[Converted] = []
             missing = min(batch_size, rows - first)
-            for number, (x, targets) in enumerate(ahead, start=first // self.block_rows):
-                order = np.arange(len(x))
+            for number, block in enumerate(ahead, start=first // self.block_rows):
+                order = np.arange(len(block[0]))
                 if seed is not None:
                     # Block 0 must not have the order of the whole data that arrays would have.
-                    order = shuffle(order, len(x), seed=seed, epoch=epoch | (number + 1) << 32)
+                    order = shuffle(order, len(order), seed=seed, epoch=epoch | (number + 1) << 32)
                 place = max(0, first - number * self.block_rows)
                 while place < len(order):
                     chosen = order[place : place + missing]
-                    waiting.append((x[chosen], targets[chosen]))
+                    waiting.append(tuple(array[chosen] for array in block))
                     place += len(chosen)
                     missing -= len(chosen)
                     if missing == 0:
-                        first += sum(len(part) for part, _ in waiting)
+                        first += sum(len(part[0]) for part in waiting)
                         yield _joined(waiting)
                         waiting = []
                         missing = min(batch_size, rows - first)
@@ -106,10 +106,7 @@ class Stream(Source):
 
 
 def _joined(parts: list[Converted]) -> Converted:
-    if len(parts) == 1:
-        return parts[0]
-    x, targets = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return x, targets
+    return parts[0] if len(parts) == 1 else tuple(map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _converted(block: Block, convert: Conversion) -> Converted:

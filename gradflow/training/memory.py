@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradflow.data.arrays import Arrays
-from gradflow.errors import BackendError
+from gradflow.errors import BackendError, SlowPathWarning
 from gradflow.status import RunStatus
 from gradflow.training.data_set import DataSet, PassData
 from gradflow.training.passes import DataPass
@@ -21,20 +22,22 @@ from gradflow.training.update import Objective, Update
 if TYPE_CHECKING:
     from gradflow.backends.memory_plan import MemoryPlan
 
-__all__ = ["check_memory", "fit_memory"]
+__all__ = ["fit_memory", "within_memory"]
 
 
-def check_memory(
+def within_memory(
     objective: Objective, data: PassData, validation: PassData | None, *, rows: int, batch_size: int, parts: int
-) -> None:
-    """Refuse a fit that will not fit, before anything is allocated; on a CPU do nothing.
+) -> tuple[PassData, PassData | None]:
+    """The data of a fit: as they are if all of it fits on the device, else kept on the host, with a warning.
+
+    Nothing has been allocated when it returns or raises. On a CPU all is left as it is.
 
     Raises:
-        BackendError: that says how much is needed for what, how much is free, and what would fit.
+        BackendError: if neither fits: how much is needed for what, how much is free, and what would fit.
     """
     plan = objective.network.backend.memory_plan()
     if plan is None:
-        return
+        return data, validation
 
     def needs(of_training: PassData, of_validation: PassData | None, size: int) -> dict[str, int]:
         return fit_memory(plan, objective, of_training, of_validation, rows=rows, batch_size=size, parts=parts)
@@ -43,13 +46,21 @@ def check_memory(
         return sum(needs(*arguments).values()) <= plan.free
 
     if fits(data, validation, batch_size):
-        return
+        return data, validation
     needed = needs(data, validation, batch_size)
+    on_host = _on_host(data), validation and _on_host(validation)
+    if fits(*on_host, batch_size):
+        warnings.warn(
+            f"the data do not fit on the GPU: this fit needs {_readable(sum(needed.values()))}, and "
+            f"{_readable(plan.free)} are free. They stay on the host: each step copies its batch while the step before "
+            "it runs, with the same results; pass gradflow.data.Arrays(x, y) if that is meant",
+            SlowPathWarning,
+            stacklevel=3,
+        )
+        return on_host
     sizes = [batch_size >> shift for shift in range(1, batch_size.bit_length()) if (batch_size >> shift) % parts == 0]
-    if size := next((size for size in sizes if fits(data, validation, size)), None):
+    if size := next((size for size in sizes if fits(*on_host, size)), None):
         remedy = f"batch_size={size} would fit"
-    elif fits(_on_host(data), validation and _on_host(validation), batch_size):
-        remedy = "it would fit with the data kept on the host: pass gradflow.data.Arrays(x, y) instead of x and y"
     else:
         remedy = "no smaller batch_size would fit; take a smaller network, or free what else lies on the GPU"
     listed = ", ".join(f"{name} {_readable(n_bytes)}" for name, n_bytes in needed.items() if n_bytes)
@@ -112,9 +123,10 @@ def fit_memory(
 
 def _on_host(data: PassData) -> PassData:
     """The same rows, staying on the host if they are there."""
-    if not isinstance(data, DataSet) or not isinstance(data.x, np.ndarray) or data.row_weight is not None:
+    if not isinstance(data, DataSet) or not isinstance(data.x, np.ndarray):
         return data
-    return StreamedData(Arrays(data.x, data.targets), lambda block: (np.asarray(block.x), block.y))
+    arrays = [array for array in (data.x, data.targets, data.row_weight) if array is not None]
+    return StreamedData(Arrays(data.x, data.targets), lambda block: tuple(array[block.where.rows] for array in arrays))
 
 
 def _readable(n_bytes: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from itertools import cycle
 
@@ -50,7 +51,7 @@ class StreamedData:
 
 
 class _StagedBatches:
-    """A staged batch is one run of bytes, the targets behind the inputs, so that it takes one copy."""
+    """A staged batch is one run of bytes, its arrays one behind the other, so that it takes one copy."""
 
     def __init__(
         self,
@@ -64,17 +65,18 @@ class _StagedBatches:
     ) -> None:
         self._source, self._convert, self._status = source, convert, status
         self._rows, self._batch_size, self._seed = rows, batch_size, seed
-        x, targets = convert(source.sample())
-        self._shapes = [((batch_size, *array.shape[1:]), array.dtype) for array in (x, targets)]
-        sizes = [int(np.prod(shape)) * dtype.itemsize for shape, dtype in self._shapes]
-        self._starts = [0, -(-sizes[0] // _ALIGNMENT) * _ALIGNMENT]
-        self._staging = backend.staging(self._starts[1] + sizes[1])
+        self._places = []
+        n_bytes = 0
+        for array in convert(source.sample()):
+            start, shape = -(-n_bytes // _ALIGNMENT) * _ALIGNMENT, (batch_size, *array.shape[1:])
+            n_bytes = start + math.prod(shape) * array.itemsize
+            self._places.append((slice(start, n_bytes), array.dtype, shape))
+        self._staging = backend.staging(n_bytes)
         self._ahead: ReadAhead[int] | None = None
 
     def next(self, recorder: Recorder, rows: int) -> DataSet:
         recorder.record(self._bring_next, recorded=False)
-        x, targets = self._arrays(self._staging.device)
-        return DataSet(x[:rows], targets[:rows])
+        return DataSet(*(array[:rows] for array in self._arrays(self._staging.device)))
 
     def close(self) -> None:
         if self._ahead is not None:
@@ -101,10 +103,6 @@ class _StagedBatches:
         finally:
             batches.close()
 
-    def _arrays(self, staged: Array) -> tuple[Array, Array]:
-        """The inputs and the targets in a buffer, with the rows of a full batch."""
-        x, targets = (
-            staged[start : start + int(np.prod(shape)) * dtype.itemsize].view(dtype).reshape(shape)
-            for start, (shape, dtype) in zip(self._starts, self._shapes, strict=True)
-        )
-        return x, targets
+    def _arrays(self, staged: Array) -> list[Array]:
+        """The arrays in a buffer, with the rows of a full batch."""
+        return [staged[place].view(dtype).reshape(shape) for place, dtype, shape in self._places]

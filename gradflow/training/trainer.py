@@ -24,7 +24,7 @@ from gradflow.training.data_set import PassData
 from gradflow.training.early_stopping import CONVERGENCE_EPOCHS, BestValue, EarlyStopping
 from gradflow.training.history import History
 from gradflow.training.interruption import Interruption
-from gradflow.training.memory import check_memory
+from gradflow.training.memory import within_memory
 from gradflow.training.passes import DataPass
 from gradflow.training.progress import progress_callback
 from gradflow.training.run_folder import RunFolder
@@ -132,8 +132,9 @@ class Trainer:
         says ``stopped_by == "interrupted"``.
 
         Args:
-            x: inputs, shape (rows, n_in); or a source, such as `gradflow.data.Arrays`, which is read batch by batch.
-                Memory-mapped arrays (``np.load(path, mmap_mode="r")``) are such a source too.
+            x: inputs, shape (rows, n_in); or a source, such as `gradflow.data.Parquet`, which is read batch by batch.
+                Memory-mapped arrays (``np.load(path, mmap_mode="r")``) are read so too, and on a GPU arrays that do not
+                fit there. An error in a row of a stream ends the training; steps in front of it have been made.
             y: targets, in the shape that the loss takes; None beside a source, which brings them along.
             epochs: the most passes over the data, at least 1.
             batch_size: rows per step; None, or more than there are, takes the whole data as one batch.
@@ -193,7 +194,7 @@ class Trainer:
             if not isinstance(callback, Callback):
                 raise DataError(f"callbacks must be gradflow.Callback objects, got {callback!r}")
         callbacks = [*callbacks, *progress_callback(progress)]
-        check_memory(self._objective, data, validation, rows=rows, batch_size=size, parts=parts)
+        data, validation = within_memory(self._objective, data, validation, rows=rows, batch_size=size, parts=parts)
         folder = None if output is None else RunFolder(Path(output))
 
         loop = _Loop(self, epochs, rows, best, convergence, early_stopping, callbacks)

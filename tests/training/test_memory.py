@@ -126,12 +126,22 @@ def test_a_smaller_batch_size_that_fits_is_named(monkeypatch: pytest.MonkeyPatch
     trainer.fit(X, LABELS, epochs=1, batch_size=size, validation_data=(X[:100], LABELS[:100]))
 
 
-def test_data_too_large_for_the_device_can_stay_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = gf.MLP([6, 4, 3], backend="cupy")
+@pytest.mark.parametrize("weighted", [False, True])
+def test_data_too_large_for_the_device_stay_on_the_host(weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = np.tile(X, (100, 1)), np.tile(LABELS, 100)
-    limited(2_000_000, monkeypatch)
-    assert "kept on the host: pass gradflow.data.Arrays(x, y)" in refused(network, x, y)
-    gf.Trainer(network, "softmax_cross_entropy", gf.Adam()).fit(gf.data.Arrays(x, y), epochs=1, batch_size=1000)
+    weight = np.linspace(0, 1, len(x)) if weighted else None
+
+    def trained() -> tuple[bytes, list[float]]:
+        network = gf.MLP([6, 4, 3], backend="cupy")
+        history = gf.Trainer(network, "softmax_cross_entropy", gf.Adam()).fit(
+            x, y, epochs=1, batch_size=1000, sample_weight=weight, validation_data=(x[:99], y[:99])
+        )
+        return network.get_weights()["0.weight"].tobytes(), [*history["loss"], *history["val_loss"]]
+
+    resident = trained()
+    limited(2_500_000, monkeypatch)
+    with pytest.warns(gf.SlowPathWarning, match=r"needs [34]\.\d MB, and 2\.5 MB are free. They stay on the host"):
+        assert trained() == resident
 
 
 def test_a_network_too_large_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,7 +114,7 @@ def _bytes_moved(network: Network) -> int:
     made = gf.MLP(list(network.sizes), backend="numpy")
     made.backend = backend = _RecordingBackend()
     loss = get_loss("softmax_cross_entropy")
-    objective = Objective(made, made.layers, loss, gf.Adam(), l2=0.0, clip_norm=None)
+    objective = Objective(made, made.layers, loss, gf.Adam())
     rows = network.batch_size
     x, labels = network.data()
     data = checked_data(made, loss, x[:rows], labels[:rows])

@@ -32,7 +32,7 @@ def test_step(benchmark: BenchmarkFixture, name: str, optimizer: str, dtype: str
     if kernels == "NumPy":
         network.backend = NumpyBackend(None)  # users choose this with GRADFLOW_NATIVE=0, for a whole process
     loss = get_loss("softmax_cross_entropy")
-    objective = Objective(network, network.layers, loss, get_optimizer(optimizer), l2=0.0, clip_norm=None)
+    objective = Objective(network, network.layers, loss, get_optimizer(optimizer))
     data = checked_data(network, loss, *described.data())
     training = training_pass(objective, data, rows=len(data), batch_size=described.batch_size, shuffle=True)
     benchmark(training.run)

@@ -51,7 +51,7 @@ from gradflow.losses import (
     SoftmaxCrossEntropy,
 )
 from gradflow.network import MLP, Sequential
-from gradflow.optimizers import SGD, Adam, AdamW, GradientDescent, Optimizer
+from gradflow.optimizers import SGD, Adagrad, Adam, AdamW, GradientDescent, Lion, Optimizer, RMSprop
 from gradflow.schedules import (
     CosineSchedule,
     ExponentialSchedule,
@@ -71,6 +71,7 @@ __all__ = [
     "SELU",
     "SGD",
     "Activation",
+    "Adagrad",
     "Adam",
     "AdamW",
     "BackendError",
@@ -95,6 +96,7 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "LeakyReLU",
+    "Lion",
     "Loss",
     "MeanAbsoluteError",
     "MeanSquaredError",
@@ -104,6 +106,7 @@ __all__ = [
     "PlateauSchedule",
     "PoissonLoss",
     "QuantileLoss",
+    "RMSprop",
     "ReLU",
     "Residual",
     "Schedule",

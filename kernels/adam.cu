@@ -10,8 +10,8 @@
    epsilon stands outside the root and after the bias correction, as in the paper's algorithm 1 and PyTorch.
    AdamW (Loshchilov & Hutter, 2019, algorithm 2) first decays the weights: w -= rate weight_decay w, in
    PyTorch's variant, where the decay is scaled by the learning rate itself.
-   g is penalised (update.h), then scaled by gradient_scale (clip.cu).
-   hyper: learning rate, l2, beta1, beta2, epsilon, log(beta1), log(beta2), weight decay (AdamW only).
+   g is penalised and clipped (update.h). The hyper-parameters of their own: beta1, beta2, epsilon, log(beta1),
+   log(beta2), weight decay (AdamW only).
    1 - beta^t is -expm1(t log(beta)), which keeps its digits in float32 where beta is close to 1. */
 
 typedef struct {
@@ -21,13 +21,13 @@ typedef struct {
 GF_FUNCTION gf_adam_step gf_make_adam_step(const double *hyper, gf_index step) {
   gf_adam_step adam;
   adam.rate = (real)hyper[GF_LEARNING_RATE];
-  adam.beta1 = (real)hyper[2];
-  adam.one_minus_beta1 = (real)(1 - hyper[2]);
-  adam.beta2 = (real)hyper[3];
-  adam.one_minus_beta2 = (real)(1 - hyper[3]);
-  adam.epsilon = (real)hyper[4];
-  adam.inverse_correction1 = 1 / -gf_expm1((real)(step * hyper[5]));
-  adam.inverse_root_correction2 = 1 / gf_sqrt(-gf_expm1((real)(step * hyper[6])));
+  adam.beta1 = (real)hyper[GF_OWN];
+  adam.one_minus_beta1 = (real)(1 - hyper[GF_OWN]);
+  adam.beta2 = (real)hyper[GF_OWN + 1];
+  adam.one_minus_beta2 = (real)(1 - hyper[GF_OWN + 1]);
+  adam.epsilon = (real)hyper[GF_OWN + 2];
+  adam.inverse_correction1 = 1 / -gf_expm1((real)(step * hyper[GF_OWN + 3]));
+  adam.inverse_root_correction2 = 1 / gf_sqrt(-gf_expm1((real)(step * hyper[GF_OWN + 4])));
   return adam;
 }
 
@@ -42,10 +42,10 @@ GF_KERNEL(adam, real *parameters, const real *gradients, real *first_moment, rea
           const double *hyper, const real *gradient_scale, const gf_index *clock, gf_index n_decayed,
           gf_index n) {
   const gf_adam_step step = gf_make_adam_step(hyper, clock[GF_STEP]);
-  const real l2 = (real)hyper[GF_L2], scale = gradient_scale[0];
+  const gf_update update = gf_make_update(hyper, gradient_scale[0], n_decayed);
   if (GF_DIVERGED(clock)) return;
   GF_FOR(i, n, parameters, gradients, first_moment, second_moment) {
-    const real g = scale * gf_penalised(gradients[i], parameters[i], l2, i, n_decayed);
+    const real g = gf_gradient(update, gradients[i], parameters[i], i);
     parameters[i] -= gf_adam_change(step, g, &first_moment[i], &second_moment[i]);
   }
 }
@@ -54,11 +54,11 @@ GF_KERNEL(adamw, real *parameters, const real *gradients, real *first_moment, re
           const double *hyper, const real *gradient_scale, const gf_index *clock, gf_index n_decayed,
           gf_index n) {
   const gf_adam_step step = gf_make_adam_step(hyper, clock[GF_STEP]);
-  const real l2 = (real)hyper[GF_L2], scale = gradient_scale[0];
-  const real kept = (real)(1 - hyper[GF_LEARNING_RATE] * hyper[7]);
+  const gf_update update = gf_make_update(hyper, gradient_scale[0], n_decayed);
+  const real kept = (real)(1 - hyper[GF_LEARNING_RATE] * hyper[GF_OWN + 5]);
   if (GF_DIVERGED(clock)) return;
   GF_FOR(i, n, parameters, gradients, first_moment, second_moment) {
-    const real g = scale * gf_penalised(gradients[i], parameters[i], l2, i, n_decayed);
+    const real g = gf_gradient(update, gradients[i], parameters[i], i);
     const real decayed = i < n_decayed ? kept * parameters[i] : parameters[i];
     parameters[i] = decayed - gf_adam_change(step, g, &first_moment[i], &second_moment[i]);
   }

@@ -1,11 +1,38 @@
-/* What all optimizers share. `hyper` is the device-resident vector of hyper-parameters; its first two
-   entries are the same for every optimizer. The first n_decayed parameters are the weights: penalties
-   and decay reach these and leave biases alone. */
+/* What all optimizers share. `hyper` is the device-resident vector of hyper-parameters; its first entries are the
+   same for every optimizer, its own begin at GF_OWN. The first n_decayed parameters are the weights: penalties and
+   decay reach these and leave biases alone. */
 
 #define GF_LEARNING_RATE 0
 #define GF_L2 1
+#define GF_L1 2
+#define GF_CLIP_VALUE 3 /* infinity where gradients are not clipped by value */
+#define GF_OWN 4
 
-/* d/dw (L + l2/2 w^2) = dL/dw + l2 w */
-GF_FUNCTION real gf_penalised(real gradient, real parameter, real l2, gf_index i, gf_index n_decayed) {
-  return i < n_decayed ? gradient + l2 * parameter : gradient;
+typedef struct {
+  real rate, l2, l1, clip_value, scale;
+  gf_index n_decayed;
+} gf_update;
+
+GF_FUNCTION gf_update gf_make_update(const double *hyper, real scale, gf_index n_decayed) {
+  gf_update update;
+  update.rate = (real)hyper[GF_LEARNING_RATE];
+  update.l2 = (real)hyper[GF_L2];
+  update.l1 = (real)hyper[GF_L1];
+  update.clip_value = (real)hyper[GF_CLIP_VALUE];
+  update.scale = scale;
+  update.n_decayed = n_decayed;
+  return update;
+}
+
+GF_FUNCTION real gf_sign(real x) { return x > 0 ? 1 : x < 0 ? -1 : x; }
+
+/* d/dw (L + l2/2 w^2 + l1 |w|) = dL/dw + l2 w + l1 sign(w) */
+GF_FUNCTION real gf_penalised(gf_update update, real gradient, real parameter, gf_index i) {
+  const real penalty = update.l2 * parameter + update.l1 * gf_sign(parameter);
+  return i < update.n_decayed ? gradient + penalty : gradient;
+}
+
+/* The gradient that a rule sees: penalised, then scaled (clip.cu), then held within +-clip_value. */
+GF_FUNCTION real gf_gradient(gf_update update, real gradient, real parameter, gf_index i) {
+  return gf_clamp(update.scale * gf_penalised(update, gradient, parameter, i), update.clip_value);
 }

@@ -128,6 +128,16 @@ ARGUMENT_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "clip norm 0": (
         lambda: gf.Trainer(gf.MLP([4, 2]), "mean_squared_error", "sgd", clip_norm=0), "clip_norm must be above 0",
     ),
+    "l1 negative": (
+        lambda: gf.Trainer(gf.MLP([4, 2]), "mean_squared_error", "sgd", l1=-1), "l1 must be at least 0, got -1",
+    ),
+    "clip value 0": (
+        lambda: gf.Trainer(gf.MLP([4, 2]), "mean_squared_error", "sgd", clip_value=0), "clip_value must be above 0",
+    ),
+    "both ways of clipping": (
+        lambda: gf.Trainer(gf.MLP([4, 2]), "mean_squared_error", "sgd", clip_value=1, clip_norm=1),
+        "clip_norm and clip_value exclude each other",
+    ),
     "network as list": (lambda: gf.Trainer([4, 2], "mean_squared_error", "sgd"), "must be a gradflow network"),
     "sigmoid before softmax loss": (
         lambda: gf.Trainer(gf.Sequential([gf.Dense(4, 2), gf.Sigmoid()]), "softmax_cross_entropy", "sgd"),

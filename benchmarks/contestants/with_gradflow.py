@@ -32,7 +32,7 @@ class Gradflow:
         rate = LEARNING_RATES[optimizer]
         rule = gf.Adam(rate) if optimizer == "adam" else gf.SGD(rate)
         loss = get_loss("softmax_cross_entropy")
-        self._objective = Objective(self._network, self._network.layers, loss, rule, l2=0.0, clip_norm=None)
+        self._objective = Objective(self._network, self._network.layers, loss, rule)
         data = checked_data(self._network, loss, *network.data())
         self._pass = training_pass(self._objective, data, rows=len(data), batch_size=network.batch_size, shuffle=False)
         self._row = network.data()[0][:1]

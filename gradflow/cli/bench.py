@@ -148,7 +148,7 @@ def _seconds_per_step(backend: str, width: int, batch_size: int) -> float:
     """The median over several passes through two batches, as `Trainer.fit` runs them."""
     network = MLP([width, width, width, _OUTPUTS], backend=backend)
     loss = get_loss("softmax_cross_entropy")
-    objective = Objective(network, network.layers, loss, get_optimizer("adam"), l2=0.0, clip_norm=None)
+    objective = Objective(network, network.layers, loss, get_optimizer("adam"))
     random = np.random.default_rng(0)
     x = random.standard_normal((_BATCHES * batch_size, width), dtype=np.float32)
     data = checked_data(network, loss, x, random.integers(_OUTPUTS, size=len(x)))

@@ -94,7 +94,16 @@ def learning_rate_range_test(
     optimizer = copy.copy(trainer.optimizer)
     optimizer.schedule = _Geometric(lowest, highest, (steps - 1) / per_epoch)
     layers = layers_in_front_of(trainer.loss, network)
-    objective = Objective(network, layers, trainer.loss, optimizer, trainer.l2, trainer.clip_norm)
+    objective = Objective(
+        network,
+        layers,
+        trainer.loss,
+        optimizer,
+        l2=trainer.l2,
+        l1=trainer.l1,
+        clip_norm=trainer.clip_norm,
+        clip_value=trainer.clip_value,
+    )
     epochs = -(-steps // per_epoch)
     update = Update(objective, epochs=epochs, steps=per_epoch)
     training = training_pass(objective, data, rows=len(data), batch_size=size, shuffle=True, update=update)

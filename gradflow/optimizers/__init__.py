@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from gradflow.errors import DataError, unknown_name
+from gradflow.optimizers.adagrad import Adagrad
 from gradflow.optimizers.adam import Adam, AdamW
 from gradflow.optimizers.base import OPTIMIZERS, Optimizer
+from gradflow.optimizers.lion import Lion
+from gradflow.optimizers.rmsprop import RMSprop
 from gradflow.optimizers.sgd import SGD, GradientDescent
 
-__all__ = ["OPTIMIZERS", "SGD", "Adam", "AdamW", "GradientDescent", "Optimizer", "get_optimizer"]
+__all__ = [
+    "OPTIMIZERS",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "GradientDescent",
+    "Lion",
+    "Optimizer",
+    "RMSprop",
+    "get_optimizer",
+]
 
 
 def get_optimizer(optimizer: str | Optimizer, learning_rate: float | None = None) -> Optimizer:

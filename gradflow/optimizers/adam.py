@@ -9,10 +9,30 @@ import numpy as np
 
 from gradflow.arguments import fraction, non_negative, positive
 from gradflow.ops import STEP, Array, Op, has_diverged, op
-from gradflow.optimizers.base import Optimizer, penalised
+from gradflow.optimizers.base import OWN, Optimizer, penalised
 from gradflow.schedules import LearningRate
 
 __all__ = ["Adam", "AdamW", "adam", "adamw"]
+
+
+def _change(
+    parameters: Array,
+    gradients: Array,
+    first_moment: Array,
+    second_moment: Array,
+    hyper: Array,
+    gradient_scale: Array,
+    clock: Array,
+    n_decayed: int,
+) -> Array:
+    """What a step takes off the parameters, once it has updated the moments."""
+    beta1, beta2, epsilon = map(float, hyper[OWN : OWN + 3])
+    g = penalised(parameters, gradients, hyper, gradient_scale, n_decayed)
+    first_moment[...] = beta1 * first_moment + (1 - beta1) * g
+    second_moment[...] = beta2 * second_moment + (1 - beta2) * g * g
+    mean = first_moment / (1 - beta1 ** int(clock[STEP]))
+    deviation = np.sqrt(second_moment) / math.sqrt(1 - beta2 ** int(clock[STEP]))
+    return float(hyper[0]) * (mean / (deviation + epsilon))
 
 
 @op(
@@ -30,15 +50,10 @@ def adam(
     n_decayed: int,
 ) -> None:
     """m = β₁ m + (1 - β₁) g;  v = β₂ v + (1 - β₂) g²;  w -= rate m / (1 - β₁ᵗ) / (√(v / (1 - β₂ᵗ)) + ε)"""
-    if has_diverged(clock):
-        return
-    rate, _, beta1, beta2, epsilon = map(float, hyper[:5])
-    g = penalised(parameters, gradients, hyper, gradient_scale, n_decayed)
-    first_moment[...] = beta1 * first_moment + (1 - beta1) * g
-    second_moment[...] = beta2 * second_moment + (1 - beta2) * g * g
-    mean = first_moment / (1 - beta1 ** int(clock[STEP]))
-    deviation = np.sqrt(second_moment) / math.sqrt(1 - beta2 ** int(clock[STEP]))
-    parameters -= rate * (mean / (deviation + epsilon))
+    if not has_diverged(clock):
+        parameters -= _change(
+            parameters, gradients, first_moment, second_moment, hyper, gradient_scale, clock, n_decayed
+        )
 
 
 @op(
@@ -56,11 +71,10 @@ def adamw(
     n_decayed: int,
 ) -> None:
     """w -= rate weight_decay w on the weights, then the step of Adam with g from before the decay"""
-    if has_diverged(clock):
-        return
-    decay = float(hyper[0]) * float(hyper[7]) * parameters[:n_decayed]
-    adam.reference(parameters, gradients, first_moment, second_moment, hyper, gradient_scale, clock, n_decayed)
-    parameters[:n_decayed] -= decay
+    if not has_diverged(clock):
+        change = _change(parameters, gradients, first_moment, second_moment, hyper, gradient_scale, clock, n_decayed)
+        parameters[:n_decayed] *= 1 - float(hyper[0]) * float(hyper[OWN + 5])
+        parameters -= change
 
 
 class Adam(Optimizer):

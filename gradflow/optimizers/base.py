@@ -5,28 +5,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import numpy as np
+
 from gradflow.errors import GradflowError
 from gradflow.ops import Array, Executor, Op
 from gradflow.schedules import ConstantSchedule, LearningRate, Schedule, get_schedule
 
-__all__ = ["OPTIMIZERS", "Optimizer", "penalised"]
+__all__ = ["OPTIMIZERS", "OWN", "Optimizer", "penalised", "with_penalties"]
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {}
 """Every optimizer class by the name that the command line takes."""
 
 
+# The hyper-parameters that all optimizers have, by their places in the vector on the device, and where an optimizer's
+# own begin (kernels/update.h).
+LEARNING_RATE, L2, L1, CLIP_VALUE, OWN = range(5)
+
+
+def with_penalties(parameters: Array, gradients: Array, hyper: Array, n_decayed: int) -> Array:
+    """dL/dw + l2 w + l1 sign(w), the penalties on the first n_decayed parameters only."""
+    g, w = gradients.copy(), parameters[:n_decayed]
+    g[:n_decayed] += float(hyper[L2]) * w + float(hyper[L1]) * np.sign(w)
+    return g
+
+
 def penalised(parameters: Array, gradients: Array, hyper: Array, gradient_scale: Array, n_decayed: int) -> Array:
-    """The gradient that a rule sees: scale (dL/dw + l2 w), the penalty on the first n_decayed parameters only."""
-    g = gradients.copy()
-    g[:n_decayed] += float(hyper[1]) * parameters[:n_decayed]
-    return gradient_scale[0] * g
+    """The gradient that a rule sees: with its penalties, times the scale, and then held within ±clip_value."""
+    limit = float(hyper[CLIP_VALUE])
+    return np.clip(gradient_scale[0] * with_penalties(parameters, gradients, hyper, n_decayed), -limit, limit)
 
 
 class Optimizer:
     """A rule that updates all parameters from all gradients in one op.
 
     A subclass has a `name`, the names of its `state` vectors, its `op`, whose arguments are ``parameters, gradients,
-    <state vectors>, hyper, gradient_scale, clock, n_decayed``, and the `hyper` values behind learning rate and l2.
+    <state vectors>, hyper, gradient_scale, clock, n_decayed``, and the `hyper` values of its own.
 
     Args:
         learning_rate: the step size: a number above 0, a schedule, or a function of the time in epochs.
@@ -59,7 +72,7 @@ class Optimizer:
         raise GradflowError(f"optimizer {type(self).__name__} does not define its op")
 
     def hyper(self) -> list[float]:
-        """The entries of the device's hyper-parameter vector behind learning rate and l2."""
+        """The optimizer's own entries of the device's hyper-parameter vector, behind those that all have."""
         return []
 
     def config(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.ops import Array, Executor, op
-from gradflow.optimizers.base import penalised
+from gradflow.optimizers.base import with_penalties
 from gradflow.reductions import chunk_length
 
 __all__ = ["GradientClipping", "chunk_squares", "clip_scale"]
@@ -24,8 +24,7 @@ def chunk_squares(
     parameters: Array, gradients: Array, hyper: Array, partials: Array, n_decayed: int, chunk: int
 ) -> None:
     """partials_c = Σ g² over chunk c of the penalised gradient"""
-    ones = np.ones(1, gradients.dtype)
-    g = penalised(parameters, gradients, hyper, ones, n_decayed).astype(np.float64)
+    g = with_penalties(parameters, gradients, hyper, n_decayed).astype(np.float64)
     partials[...] = np.add.reduceat(g * g, np.arange(0, g.size, chunk))
 
 

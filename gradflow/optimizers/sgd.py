@@ -7,7 +7,7 @@ from typing import Any
 from gradflow.arguments import fraction
 from gradflow.errors import DataError
 from gradflow.ops import Array, Op, has_diverged, op
-from gradflow.optimizers.base import Optimizer, penalised
+from gradflow.optimizers.base import OWN, Optimizer, penalised
 from gradflow.schedules import LearningRate
 
 __all__ = ["SGD", "GradientDescent", "gradient_descent", "momentum", "nesterov"]
@@ -38,7 +38,7 @@ def momentum(
     """v = momentum v + g;  w -= rate v"""
     if not has_diverged(clock):
         g = penalised(parameters, gradients, hyper, gradient_scale, n_decayed)
-        velocity[...] = float(hyper[2]) * velocity + g
+        velocity[...] = float(hyper[OWN]) * velocity + g
         parameters -= float(hyper[0]) * velocity
 
 
@@ -58,8 +58,8 @@ def nesterov(
     """v = momentum v + g;  w -= rate (g + momentum v)"""
     if not has_diverged(clock):
         g = penalised(parameters, gradients, hyper, gradient_scale, n_decayed)
-        velocity[...] = float(hyper[2]) * velocity + g
-        parameters -= float(hyper[0]) * (g + float(hyper[2]) * velocity)
+        velocity[...] = float(hyper[OWN]) * velocity + g
+        parameters -= float(hyper[0]) * (g + float(hyper[OWN]) * velocity)
 
 
 class GradientDescent(Optimizer):

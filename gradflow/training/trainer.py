@@ -45,7 +45,8 @@ __all__ = ["Trainer"]
 class Trainer:
     """Trains a network on a loss with an optimizer.
 
-    The objective is the loss plus l2 / 2 · Σ weight² (biases left out); what the history reports is the loss alone.
+    The objective is the loss plus l2 / 2 · Σ weight² + l1 · Σ |weight| (biases left out); what the history reports is
+    the loss alone.
 
     Args:
         network: the network; it is trained in place.
@@ -55,13 +56,15 @@ class Trainer:
             Sigmoid() or Softmax().
         optimizer: an optimizer, such as `gradflow.Adam()`, or its name for the default settings.
         l2: the weight of the L2 penalty, at least 0. (Decoupled weight decay is `AdamW`'s own.)
+        l1: the weight of the L1 penalty, at least 0: weights that the data do not need come near 0.
         average: measure and keep a moving average of the weights, a = average · a + (1 - average) · weights after each
             step; 0.999 looks back about a thousand steps. Validation, best weights and the network after `fit` are then
             the average, while training goes on with the weights themselves. None makes none.
         standardize_targets: train a regression on targets with mean 0 and deviation 1 in each column, as the training
             data have it at the first `fit`. The network keeps the scale: `predict` undoes it, and it is saved with
             the model. The loss is that of the standardised targets.
-        clip_norm: scale the whole gradient, penalty included, by min(1, clip_norm / ‖gradient‖₂); None does not.
+        clip_norm: scale the whole gradient, penalties included, by min(1, clip_norm / ‖gradient‖₂); None does not.
+        clip_value: hold each entry of the gradient, penalties included, within ±clip_value; None does not.
         threads: how many threads the BLAS may use while `fit` runs, in the whole process; what it used before is
             restored. None leaves it alone. gradflow's own kernels run on the thread that calls `fit`.
         steps_per_launch: how many steps a GPU takes as one launch, at least 1. More save time with small networks, and
@@ -78,7 +81,9 @@ class Trainer:
         optimizer: str | Optimizer,
         *,
         l2: float = 0.0,
+        l1: float = 0.0,
         clip_norm: float | None = None,
+        clip_value: float | None = None,
         average: float | None = None,
         standardize_targets: bool = False,
         threads: int | None = None,
@@ -90,7 +95,11 @@ class Trainer:
         self.loss = get_loss(loss)
         self.optimizer = get_optimizer(optimizer)
         self.l2 = non_negative("l2", l2)
+        self.l1 = non_negative("l1", l1)
         self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
+        self.clip_value = None if clip_value is None else positive("clip_value", clip_value)
+        if clip_norm is not None and clip_value is not None:
+            raise DataError("clip_norm and clip_value exclude each other; the first keeps the gradient's direction")
         self.average = None if average is None else fraction("average", average)
         self.standardize_targets = bool(standardize_targets)
         self.threads = None if threads is None else positive_integer("threads", threads)
@@ -100,9 +109,11 @@ class Trainer:
             layers_in_front_of(self.loss, network),
             self.loss,
             self.optimizer,
-            self.l2,
-            self.clip_norm,
-            self.average,
+            l2=self.l2,
+            l1=self.l1,
+            clip_norm=self.clip_norm,
+            clip_value=self.clip_value,
+            average=self.average,
         )
         self._stop_requested = False
 
@@ -281,7 +292,9 @@ class Trainer:
             "loss": {"name": self.loss.name, **self.loss.config()},
             "optimizer": {"name": self.optimizer.name, **self.optimizer.config()} | _described(self.optimizer.schedule),
             "l2": self.l2,
+            "l1": self.l1,
             "clip_norm": self.clip_norm,
+            "clip_value": self.clip_value,
             "average": self.average,
             "standardize_targets": self.standardize_targets,
             "threads": self.threads,

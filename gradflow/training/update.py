@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,8 +33,10 @@ class Objective:
     layers: list[Layer]
     loss: Loss
     optimizer: Optimizer
-    l2: float
-    clip_norm: float | None
+    l2: float = 0.0
+    l1: float = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
     average: float | None = None
 
 
@@ -55,7 +58,9 @@ class Update:
         self._objective = objective
         self._state = {name: backend.zeros(network.n_parameters, network.dtype) for name in optimizer.state}
         # The learning rate comes first, and is written when an epoch begins.
-        self._hyper = backend.from_host(np.array([0, objective.l2, *optimizer.hyper()], np.float64))
+        limit = math.inf if objective.clip_value is None else objective.clip_value
+        hyper = [0, objective.l2, objective.l1, limit, *optimizer.hyper()]
+        self._hyper = backend.from_host(np.array(hyper, np.float64))
         self._gradient_scale = backend.from_host(np.ones(1, network.dtype))
         self._clipping = None
         if objective.clip_norm is not None:

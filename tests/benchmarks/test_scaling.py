@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose
 import gradflow as gf
 from benchmarks.networks import Network
 from benchmarks.scaling import Point, _bytes_moved, bounds, regimes
+from gradflow.optimizers.base import OWN
 
 
 def _point(value: int, *, products: float, calls: float, copy: float) -> Point:
@@ -49,5 +50,5 @@ def test_bytes_moved_are_those_of_each_ops_arrays() -> None:
         + 7 * n_parameters  # Adam reads four vectors and writes three
     )
     # The clock (32 bytes, in the loss, in Adam and when it advances), the settings of Adam, and one scale.
-    constants = 3 * 32 + 8 * (2 + len(gf.Adam().hyper())) + 4
+    constants = 3 * 32 + 8 * (OWN + len(gf.Adam().hyper())) + 4
     assert moved == expected + constants

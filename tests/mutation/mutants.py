@@ -256,6 +256,10 @@ def mutants_of_python(file: Path, text: str) -> Iterator[Mutant]:
                     yield Mutant(file, *span(node), other)
 
 
+_SHARED_BY_FORMULAS = ("penalised", "with_penalties", "_change", "record_losses", "factor")
+_CALLS_OF_OPS = ("forward", "backward", "_apply", "run")
+
+
 def _is_formula(function: ast.FunctionDef) -> bool:
     is_op = any(isinstance(d, ast.Call) and getattr(d.func, "id", "") == "op" for d in function.decorator_list)
-    return is_op or function.name in ("penalised", "record_losses", "forward", "backward", "_apply", "factor", "run")
+    return is_op or function.name in _SHARED_BY_FORMULAS + _CALLS_OF_OPS

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.ops import POSITION, STEP, Array
+from gradflow.optimizers.base import OWN, penalised
 
 SHAPES: dict[str, tuple[int, int]] = {
     "empty": (0, 5),
@@ -611,17 +612,26 @@ def _softmax_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[
 # -- optimizers -------------------------------------------------------------------------------------------------------
 
 _DECAYED = ({"decayed": 0.0}, {"decayed": 0.3, "step": 10}, {"decayed": 1.0, "step": 10**6})
-OPTIMIZER_VARIANTS = (*_DECAYED, {"decayed": 0.3, "first_bad_step": 5}, {"decayed": 0.3, "first_bad_step": 4})
+OPTIMIZER_VARIANTS = (
+    *_DECAYED,
+    {"decayed": 0.3, "first_bad_step": 5},
+    {"decayed": 0.3, "first_bad_step": 4},
+    {"decayed": 0.3, "clip_value": 0.4},
+)
 
 
 def _optimizer(*state: str, hyper: tuple[float, ...] = ()) -> Callable[..., dict[str, Any]]:
-    def make(draw: Draw, *, decayed: float, step: int = 5, first_bad_step: int = NEVER) -> dict[str, Any]:
+    def make(
+        draw: Draw, *, decayed: float, step: int = 5, first_bad_step: int = NEVER, clip_value: float = math.inf
+    ) -> dict[str, Any]:
         vectors = {name: draw.reals(draw.n, room=64, power=2) for name in ("parameters", "gradients", *state)}
-        if "second_moment" in state:
-            vectors["second_moment"] = np.square(vectors["second_moment"])
+        for name in ("second_moment", "square_sum"):
+            if name in state:
+                vectors[name] = np.square(vectors[name])
+        vectors["parameters"][5::9] = 0
         return {
             **vectors,
-            "hyper": np.array([0.03, 0.2, *hyper]),
+            "hyper": np.array([0.03, 0.2, 0.1, clip_value, *hyper]),
             "gradient_scale": np.full(1, 0.7, draw.dtype),
             "clock": clock(step=step, first_bad_step=first_bad_step),
             "n_decayed": round(decayed * draw.n),
@@ -634,8 +644,14 @@ def _penalised_terms(before: Mapping[str, Any], scale: float | None = None) -> A
     w, g = abs(before["parameters"].astype(np.float64)), abs(before["gradients"].astype(np.float64))
     is_decayed = np.arange(w.size) < before["n_decayed"]
     return (float(before["gradient_scale"][0]) if scale is None else scale) * (
-        g + np.where(is_decayed, float(before["hyper"][1]) * w, 0)
+        g + np.where(is_decayed, float(before["hyper"][1]) * w + float(before["hyper"][2]), 0)
     )
+
+
+def _signed_gradient(before: Mapping[str, Any]) -> Array:
+    """The gradient that a rule sees, in float64."""
+    vectors = (before[name].astype(np.float64) for name in ("parameters", "gradients"))
+    return penalised(*vectors, before["hyper"], before["gradient_scale"], before["n_decayed"])
 
 
 def _gradient_descent_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
@@ -643,13 +659,13 @@ def _gradient_descent_terms(before: Mapping[str, Any], after: Mapping[str, Any])
 
 
 def _momentum_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
-    rate, kept, g = float(before["hyper"][0]), float(before["hyper"][2]), _penalised_terms(before)
+    rate, kept, g = float(before["hyper"][0]), float(before["hyper"][OWN]), _penalised_terms(before)
     velocity = kept * abs(before["velocity"]) + g
     return {"velocity": velocity, "parameters": abs(before["parameters"]) + rate * (g + velocity)}
 
 
 def _adam_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
-    rate, _, beta1, beta2, epsilon = before["hyper"][:5]
+    rate, (beta1, beta2, epsilon) = before["hyper"][0], before["hyper"][OWN : OWN + 3]
     g, step = _penalised_terms(before), int(before["clock"][STEP])
     first = beta1 * abs(before["first_moment"]) + (1 - beta1) * g
     second = beta2 * before["second_moment"].astype(np.float64) + (1 - beta2) * g * g
@@ -660,6 +676,40 @@ def _adam_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
         "first_moment": first,
         "second_moment": second,
         "parameters": abs(before["parameters"]) + change * sharpness,
+    }
+
+
+def _rmsprop_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    beta, epsilon = before["hyper"][OWN : OWN + 2]
+    g, v = _penalised_terms(before), after["second_moment"].astype(np.float64)
+    second = beta * before["second_moment"].astype(np.float64) + (1 - beta) * g * g
+    return {"second_moment": second, "parameters": _root_mean_square_terms(before, g, second, v, epsilon)}
+
+
+def _adagrad_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    g, s = _penalised_terms(before), after["square_sum"].astype(np.float64)
+    total = before["square_sum"].astype(np.float64) + g * g
+    return {"square_sum": total, "parameters": _root_mean_square_terms(before, g, total, s, before["hyper"][OWN])}
+
+
+def _root_mean_square_terms(before: Mapping[str, Any], g: Array, terms: Array, sums: Array, epsilon: float) -> Array:
+    """Of w - rate g / (√s + ε): the quotient has the roundings of g, and those of s as far as its terms cancel."""
+    change = float(before["hyper"][0]) * g / (np.sqrt(sums) + epsilon)
+    return abs(before["parameters"]) + change * np.nan_to_num(terms / sums, nan=1)
+
+
+def _lion_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    beta1, beta2, decay = before["hyper"][OWN : OWN + 3]
+    w, m, g = abs(before["parameters"].astype(np.float64)), before["first_moment"], _penalised_terms(before)
+    # Where the terms of the direction cancel to within their roundings, its sign is either.
+    direction, terms = np.zeros_like(g), beta1 * abs(m) + (1 - beta1) * g
+    eps = np.finfo(before["parameters"].dtype).eps
+    exact = beta1 * m.astype(np.float64) + (1 - beta1) * _signed_gradient(before)
+    direction[abs(exact) <= 8 * eps * terms] = 2 / eps
+    rate = float(before["hyper"][0])
+    return {
+        "first_moment": beta2 * abs(m) + (1 - beta2) * g,
+        "parameters": w + rate * (1 + decay * w) + rate * direction,
     }
 
 
@@ -991,6 +1041,23 @@ CASES: dict[str, Case] = {
         f"{PRODUCTS}; 1 - beta^t cancels in the definition, by up to 5 ulp in float64",
         variants=(*OPTIMIZER_VARIANTS, {"decayed": 0.3, "step": 1}),
         magnitude=_adam_terms,
+    ),
+    "rmsprop": Case(
+        _optimizer("second_moment", hyper=(0.9, 1e-3)),
+        8,
+        PRODUCTS,
+        variants=OPTIMIZER_VARIANTS,
+        magnitude=_rmsprop_terms,
+    ),
+    "adagrad": Case(
+        _optimizer("square_sum", hyper=(1e-3,)), 8, PRODUCTS, variants=OPTIMIZER_VARIANTS, magnitude=_adagrad_terms
+    ),
+    "lion": Case(
+        _optimizer("first_moment", hyper=(0.8, 0.95, 0.4)),
+        8,
+        PRODUCTS,
+        variants=OPTIMIZER_VARIANTS,
+        magnitude=_lion_terms,
     ),
     "chunk_squares": Case(
         _chunk_squares,

@@ -17,6 +17,22 @@ from gradflow.status import RunStatus
 
 N, N_DECAYED = 37, 25
 
+
+class LionOfThePaper:
+    """Algorithm 2 of Chen et al. (2023), line by line, in PyTorch's arrays, which has no Lion of its own."""
+
+    def __init__(self, groups: list[dict[str, Any]], rate: float, *, beta1: float, beta2: float) -> None:
+        self.groups, self.rate, self.beta1, self.beta2 = groups, rate, beta1, beta2
+        self.m = [0 * group["params"][0] for group in groups]
+
+    def step(self) -> None:
+        for index, group in enumerate(self.groups):
+            (theta,), m, g = group["params"], self.m[index], group["params"][0].grad
+            c = self.beta1 * m + (1 - self.beta1) * g
+            theta -= self.rate * (c.sign() + group["weight_decay"] * theta)
+            self.m[index] = self.beta2 * m + (1 - self.beta2) * g
+
+
 # Each optimizer with every hyper-parameter off its default, and PyTorch's with the same.
 OPTIMIZER_CASES: dict[str, tuple[Any, Any]] = {
     "gradient_descent": (lambda rate: gf.GradientDescent(rate), lambda torch, groups, rate: torch.SGD(groups, lr=rate)),
@@ -45,7 +61,20 @@ OPTIMIZER_CASES: dict[str, tuple[Any, Any]] = {
         lambda rate: gf.AdamW(rate, beta1=0.8, beta2=0.95, epsilon=1e-3, weight_decay=0.3),
         lambda torch, groups, rate: torch.AdamW(groups, lr=rate, betas=(0.8, 0.95), eps=1e-3),
     ),
+    "rmsprop": (
+        lambda rate: gf.RMSprop(rate, beta=0.9, epsilon=1e-3),
+        lambda torch, groups, rate: torch.RMSprop(groups, lr=rate, alpha=0.9, eps=1e-3),
+    ),
+    "adagrad": (
+        lambda rate: gf.Adagrad(rate, epsilon=1e-3),
+        lambda torch, groups, rate: torch.Adagrad(groups, lr=rate, eps=1e-3),
+    ),
+    "lion": (
+        lambda rate: gf.Lion(rate, beta1=0.8, beta2=0.95, weight_decay=0.3),
+        lambda torch, groups, rate: LionOfThePaper(groups, rate, beta1=0.8, beta2=0.95),
+    ),
 }
+DECOUPLED = ("adamw", "lion")  # these decay weights by themselves
 
 
 def test_every_optimizer_has_a_case() -> None:
@@ -59,14 +88,16 @@ def updated(
     backend_name: str,
     *,
     l2: float = 0.0,
+    l1: float = 0.0,
     clip_norm: float | None = None,
+    clip_value: float = np.inf,
 ) -> np.ndarray:
     """The parameters after one step for each row of gradients; the first N_DECAYED are weights."""
     backend = get_backend(backend_name)
     ops, status, dtype = Eager(backend), RunStatus(backend), parameters.dtype
     w = backend.from_host(parameters.copy())
     state = {name: backend.zeros(N, dtype) for name in optimizer.state}
-    hyper = backend.from_host(np.array([optimizer.learning_rate, l2, *optimizer.hyper()]))
+    hyper = backend.from_host(np.array([optimizer.learning_rate, l2, l1, clip_value, *optimizer.hyper()]))
     scale = backend.from_host(np.ones(1, dtype))
     clipping = GradientClipping(backend, N, clip_norm) if clip_norm is not None else None
     for step, g in enumerate(gradients, start=1):
@@ -95,7 +126,7 @@ def test_matches_pytorch(name: str, dtype: str, steps: int, rate: float, backend
     gradients[:, 0] = 0.0
 
     weights, biases = (torch.tensor(part.copy()) for part in (parameters[:N_DECAYED], parameters[N_DECAYED:]))
-    groups = [{"params": [weights], "weight_decay": 0.3 if name == "adamw" else 0.0}, {"params": [biases]}]
+    groups = [{"params": [weights], "weight_decay": 0.3 if name in DECOUPLED else 0.0}, {"params": [biases]}]
     groups[1]["weight_decay"] = 0.0
     optimizer = make_torch(torch.optim, groups, rate)
     for g in gradients:
@@ -106,7 +137,7 @@ def test_matches_pytorch(name: str, dtype: str, steps: int, rate: float, backend
     result = updated(make(rate), parameters, gradients, backend_name)
     # Each step rounds a few times at the size of what it adds.
     epsilon = np.finfo(dtype).eps
-    size = np.abs(expected).max() if name == "adamw" else max(1.0, rate)
+    size = np.abs(expected).max() if name in DECOUPLED else max(1.0, rate)
     assert_allclose(result, expected, rtol=16 * steps * epsilon, atol=16 * steps * epsilon * size)
 
 
@@ -126,6 +157,30 @@ def test_l2_is_the_penalty_added_to_the_gradient(name: str, backend_name: str) -
     make = OPTIMIZER_CASES[name][0]
     result = updated(make(0.1), parameters, gradient, backend_name, l2=0.4)
     expected = updated(make(0.1), parameters, gradient + penalty, "reference")
+    assert_allclose(result, expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", OPTIMIZER_CASES)
+def test_l1_is_the_sign_of_weights_added_to_the_gradient(name: str, backend_name: str) -> None:
+    rng = np.random.default_rng(6)
+    parameters, gradient = rng.normal(size=N), rng.normal(size=(1, N))
+    parameters[3] = 0
+    penalty = np.where(np.arange(N) < N_DECAYED, 0.4 * np.sign(parameters) + 0.1 * parameters, 0)
+    make = OPTIMIZER_CASES[name][0]
+    result = updated(make(0.1), parameters, gradient, backend_name, l1=0.4, l2=0.1)
+    expected = updated(make(0.1), parameters, gradient + penalty, "reference")
+    assert_allclose(result, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", OPTIMIZER_CASES)
+def test_clipping_by_value_holds_each_entry_of_the_penalised_gradient(name: str, backend_name: str) -> None:
+    rng = np.random.default_rng(7)
+    parameters, gradient = rng.normal(size=N), rng.normal(size=(1, N))
+    g = gradient[0] + np.where(np.arange(N) < N_DECAYED, 0.4 * parameters, 0)
+    make = OPTIMIZER_CASES[name][0]
+    result = updated(make(0.1), parameters, gradient, backend_name, l2=0.4, clip_value=0.5)
+    expected = updated(make(0.1), parameters, np.clip(g, -0.5, 0.5)[None], "reference")
+    assert (abs(g) > 0.5).sum() in range(5, N - 5)
     assert_allclose(result, expected, rtol=1e-13)
 
 
@@ -166,6 +221,12 @@ def test_clipping_matches_pytorch(backend_name: str) -> None:
         (lambda: gf.Adam(beta2=-0.1), "beta2 must be at least 0 and below 1"),
         (lambda: gf.Adam(epsilon=0), "epsilon must be above 0"),
         (lambda: gf.AdamW(weight_decay=-1), "weight_decay must be at least 0"),
+        (lambda: gf.RMSprop(beta=1.0), "beta must be at least 0 and below 1"),
+        (lambda: gf.RMSprop(epsilon=0), "epsilon must be above 0"),
+        (lambda: gf.Adagrad(epsilon=-1), "epsilon must be above 0"),
+        (lambda: gf.Lion(beta1=1), "beta1 must be at least 0 and below 1"),
+        (lambda: gf.Lion(beta2=1), "beta2 must be at least 0 and below 1"),
+        (lambda: gf.Lion(weight_decay=-1), "weight_decay must be at least 0"),
         (lambda: get_optimizer("adm"), "Did you mean 'adam'"),
         (lambda: get_optimizer(3), "an optimizer is a name or a gradflow Optimizer"),
     ],

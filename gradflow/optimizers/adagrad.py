@@ -1,0 +1,63 @@
+"""Adagrad."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradflow.arguments import positive
+from gradflow.ops import Array, Op, has_diverged, op
+from gradflow.optimizers.base import OWN, Optimizer, penalised
+from gradflow.schedules import LearningRate
+
+__all__ = ["Adagrad", "adagrad"]
+
+
+@op(
+    shapes="parameters, gradients, square_sum: n; hyper: *any; gradient_scale: 1; clock: 4",
+    writes=("parameters", "square_sum"),
+)
+def adagrad(
+    parameters: Array,
+    gradients: Array,
+    square_sum: Array,
+    hyper: Array,
+    gradient_scale: Array,
+    clock: Array,
+    n_decayed: int,
+) -> None:
+    """s = s + g²;  w -= rate g / (√s + ε)"""
+    if has_diverged(clock):
+        return
+    g = penalised(parameters, gradients, hyper, gradient_scale, n_decayed)
+    square_sum += g * g
+    parameters -= float(hyper[0]) * (g / (np.sqrt(square_sum) + float(hyper[OWN])))
+
+
+class Adagrad(Optimizer):
+    """Adagrad (Duchi, Hazan & Singer, 2011), the diagonal form: w -= learning_rate g / (√s + epsilon), s the sum of g².
+
+    Each weight has a rate of its own that only falls: for inputs that are rarely other than 0.
+
+    Args:
+        learning_rate: the step size, above 0, or a schedule.
+        epsilon: keeps the quotient finite, above 0.
+    """
+
+    name = "adagrad"
+    state = ("square_sum",)
+
+    def __init__(self, learning_rate: LearningRate = 1e-2, epsilon: float = 1e-10) -> None:
+        super().__init__(learning_rate)
+        self.epsilon = positive("epsilon", epsilon)
+
+    @property
+    def op(self) -> Op:
+        return adagrad
+
+    def hyper(self) -> list[float]:
+        return [self.epsilon]
+
+    def config(self) -> dict[str, Any]:
+        return super().config() | {"epsilon": self.epsilon}

@@ -1,0 +1,75 @@
+"""Lion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradflow.arguments import fraction, non_negative
+from gradflow.ops import Array, Op, has_diverged, op
+from gradflow.optimizers.base import OWN, Optimizer, penalised
+from gradflow.schedules import LearningRate
+
+__all__ = ["Lion", "lion"]
+
+
+@op(
+    shapes="parameters, gradients, first_moment: n; hyper: *any; gradient_scale: 1; clock: 4",
+    writes=("parameters", "first_moment"),
+)
+def lion(
+    parameters: Array,
+    gradients: Array,
+    first_moment: Array,
+    hyper: Array,
+    gradient_scale: Array,
+    clock: Array,
+    n_decayed: int,
+) -> None:
+    """w -= rate (sign(β₁ m + (1 - β₁) g) + decay w), the decay on weights only;  m = β₂ m + (1 - β₂) g"""
+    if has_diverged(clock):
+        return
+    g = penalised(parameters, gradients, hyper, gradient_scale, n_decayed)
+    beta1, beta2, decay = map(float, hyper[OWN : OWN + 3])
+    direction = np.sign(beta1 * first_moment + (1 - beta1) * g)
+    direction[:n_decayed] += decay * parameters[:n_decayed]
+    parameters -= float(hyper[0]) * direction
+    first_moment[...] = beta2 * first_moment + (1 - beta2) * g
+
+
+class Lion(Optimizer):
+    """Lion (Chen et al., 2023, algorithm 2): a step of the same length for every weight, with the sign of a mean of g.
+
+    The sign is that of beta1 m + (1 - beta1) g; then m = beta2 m + (1 - beta2) g. Weights also decay by
+    learning_rate weight_decay w, biases do not. One vector of state, where Adam has two; the learning rate is usually
+    3 to 10 times smaller than Adam's, and the decay as much larger.
+
+    Args:
+        learning_rate: the step size, above 0, or a schedule.
+        beta1: the share of m in the direction of the step, at least 0 and below 1.
+        beta2: the share of m that is kept, at least 0 and below 1.
+        weight_decay: the decay per step in units of the learning rate, at least 0.
+    """
+
+    name = "lion"
+    default_learning_rate = 1e-4
+    state = ("first_moment",)
+
+    def __init__(
+        self, learning_rate: LearningRate = 1e-4, beta1: float = 0.9, beta2: float = 0.99, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(learning_rate)
+        self.beta1 = fraction("beta1", beta1)
+        self.beta2 = fraction("beta2", beta2)
+        self.weight_decay = non_negative("weight_decay", weight_decay)
+
+    @property
+    def op(self) -> Op:
+        return lion
+
+    def hyper(self) -> list[float]:
+        return [self.beta1, self.beta2, self.weight_decay]
+
+    def config(self) -> dict[str, Any]:
+        return super().config() | {"beta1": self.beta1, "beta2": self.beta2, "weight_decay": self.weight_decay}

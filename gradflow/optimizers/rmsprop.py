@@ -1,0 +1,68 @@
+"""RMSprop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradflow.arguments import fraction, positive
+from gradflow.ops import Array, Op, has_diverged, op
+from gradflow.optimizers.base import OWN, Optimizer, penalised
+from gradflow.schedules import LearningRate
+
+__all__ = ["RMSprop", "rmsprop"]
+
+
+@op(
+    shapes="parameters, gradients, second_moment: n; hyper: *any; gradient_scale: 1; clock: 4",
+    writes=("parameters", "second_moment"),
+)
+def rmsprop(
+    parameters: Array,
+    gradients: Array,
+    second_moment: Array,
+    hyper: Array,
+    gradient_scale: Array,
+    clock: Array,
+    n_decayed: int,
+) -> None:
+    """v = β v + (1 - β) g²;  w -= rate g / (√v + ε)"""
+    if has_diverged(clock):
+        return
+    g = penalised(parameters, gradients, hyper, gradient_scale, n_decayed)
+    beta, epsilon = map(float, hyper[OWN : OWN + 2])
+    second_moment[...] = beta * second_moment + (1 - beta) * g * g
+    parameters -= float(hyper[0]) * (g / (np.sqrt(second_moment) + epsilon))
+
+
+class RMSprop(Optimizer):
+    """RMSprop (Tieleman & Hinton, 2012, lecture 6e): w -= learning_rate g / (√v + epsilon), v a running mean of g².
+
+    PyTorch's variant: v begins at zero without a correction for it, epsilon stands outside the root, and the mean of g
+    is not taken off. With such a mean and corrections it is `Adam`.
+
+    Args:
+        learning_rate: the step size, above 0, or a schedule.
+        beta: the share of v that is kept, at least 0 and below 1.
+        epsilon: keeps the quotient finite, above 0.
+    """
+
+    name = "rmsprop"
+    default_learning_rate = 1e-3
+    state = ("second_moment",)
+
+    def __init__(self, learning_rate: LearningRate = 1e-3, beta: float = 0.99, epsilon: float = 1e-8) -> None:
+        super().__init__(learning_rate)
+        self.beta = fraction("beta", beta)
+        self.epsilon = positive("epsilon", epsilon)
+
+    @property
+    def op(self) -> Op:
+        return rmsprop
+
+    def hyper(self) -> list[float]:
+        return [self.beta, self.epsilon]
+
+    def config(self) -> dict[str, Any]:
+        return super().config() | {"beta": self.beta, "epsilon": self.epsilon}

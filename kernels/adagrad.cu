@@ -1,0 +1,20 @@
+#include "gradflow.h"
+#include "clock.h"
+#include "update.h"
+/* Adagrad (Duchi, Hazan & Singer, 2011) on the flat parameter vector w with gradient g, its diagonal form:
+
+     s = s + g^2,      w -= rate g / (sqrt(s) + epsilon)
+
+   with s zero in the beginning. g is penalised and clipped (update.h). The hyper-parameter of its own: epsilon. */
+
+GF_KERNEL(adagrad, real *parameters, const real *gradients, real *square_sum, const double *hyper, const real *gradient_scale,
+          const gf_index *clock, gf_index n_decayed, gf_index n) {
+  const gf_update update = gf_make_update(hyper, gradient_scale[0], n_decayed);
+  const real epsilon = (real)hyper[GF_OWN];
+  if (GF_DIVERGED(clock)) return;
+  GF_FOR(i, n, parameters, gradients, square_sum) {
+    const real g = gf_gradient(update, gradients[i], parameters[i], i);
+    const real s = square_sum[i] += g * g;
+    parameters[i] -= update.rate * (g / (gf_sqrt(s) + epsilon));
+  }
+}

@@ -1,0 +1,25 @@
+#include "gradflow.h"
+#include "clock.h"
+#include "update.h"
+/* Lion (Chen et al., 2023, algorithm 2) on the flat parameter vector w with gradient g:
+
+     w -= rate (sign(beta1 m + (1 - beta1) g) + weight_decay w),      m = beta2 m + (1 - beta2) g
+
+   with the decay for weights only. g is penalised and clipped (update.h). The hyper-parameters of its own: beta1,
+   beta2, weight decay. */
+
+GF_KERNEL(lion, real *parameters, const real *gradients, real *first_moment, const double *hyper, const real *gradient_scale,
+          const gf_index *clock, gf_index n_decayed, gf_index n) {
+  const gf_update update = gf_make_update(hyper, gradient_scale[0], n_decayed);
+  const real beta1 = (real)hyper[GF_OWN], one_minus_beta1 = (real)(1 - hyper[GF_OWN]);
+  const real beta2 = (real)hyper[GF_OWN + 1], one_minus_beta2 = (real)(1 - hyper[GF_OWN + 1]);
+  const real weight_decay = (real)hyper[GF_OWN + 2];
+  if (GF_DIVERGED(clock)) return;
+  GF_FOR(i, n, parameters, gradients, first_moment) {
+    const real w = parameters[i], m = first_moment[i];
+    const real g = gf_gradient(update, gradients[i], w, i);
+    const real direction = gf_sign(beta1 * m + one_minus_beta1 * g);
+    parameters[i] = w - update.rate * (i < n_decayed ? direction + weight_decay * w : direction);
+    first_moment[i] = beta2 * m + one_minus_beta2 * g;
+  }
+}

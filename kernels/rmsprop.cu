@@ -1,0 +1,22 @@
+#include "gradflow.h"
+#include "clock.h"
+#include "update.h"
+/* RMSprop (Tieleman & Hinton, 2012, lecture 6e) on the flat parameter vector w with gradient g:
+
+     v = beta v + (1 - beta) g^2,      w -= rate g / (sqrt(v) + epsilon)
+
+   with v zero in the beginning and epsilon outside the root, as in PyTorch. g is penalised and clipped (update.h).
+   The hyper-parameters of its own: beta, epsilon. */
+
+GF_KERNEL(rmsprop, real *parameters, const real *gradients, real *second_moment, const double *hyper, const real *gradient_scale,
+          const gf_index *clock, gf_index n_decayed, gf_index n) {
+  const gf_update update = gf_make_update(hyper, gradient_scale[0], n_decayed);
+  const real beta = (real)hyper[GF_OWN], one_minus_beta = (real)(1 - hyper[GF_OWN]);
+  const real epsilon = (real)hyper[GF_OWN + 1];
+  if (GF_DIVERGED(clock)) return;
+  GF_FOR(i, n, parameters, gradients, second_moment) {
+    const real g = gf_gradient(update, gradients[i], parameters[i], i);
+    const real v = second_moment[i] = beta * second_moment[i] + one_minus_beta * g * g;
+    parameters[i] -= update.rate * (g / (gf_sqrt(v) + epsilon));
+  }
+}

@@ -1,4 +1,4 @@
-"""The bytes and the floating-point operations of a training step, counted from the arrays that its calls are bound to."""
+"""The bytes and operations of a training step, counted from the arrays that its calls are bound to."""
 
 from __future__ import annotations
 

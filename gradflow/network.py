@@ -267,7 +267,7 @@ class Sequential:
             DataError: if shape, dtype or values do not fit.
         """
         given = self._given(name, x)
-        return self._converted(name, given, where or Where(range(len(given))))
+        return self._as_inputs(name, given, where or Where(range(len(given))))
 
     def _given(self, name: str, x: Any) -> Array | Table:
         if hasattr(x, "__cuda_array_interface__"):
@@ -277,7 +277,7 @@ class Sequential:
         x = x.matrix() if isinstance(x, Table) else as_array(name, x, self.backend)
         return feature_matrix(name, x, self.n_in)
 
-    def _converted(self, name: str, given: Array | Table, where: Where) -> Array:
+    def _as_inputs(self, name: str, given: Array | Table, where: Where) -> Array:
         if self.preprocessing is not None:
             given = self.preprocessing.transform(given, where)
         return finite(name, given, self.dtype, where)
@@ -324,7 +324,7 @@ class Sequential:
         output: Array = self.backend.empty(shape, self.dtype) if on_device else np.empty(shape, self.dtype)
         for start in range(0, len(given), _PREDICTION_ROWS):
             rows = range(start, min(start + _PREDICTION_ROWS, len(given)))
-            block = self._converted("x", given[rows.start : rows.stop], Where(rows))
+            block = self._as_inputs("x", given[rows.start : rows.stop], Where(rows))
             inference = self._inference_for(len(block), activated)
             self.backend.copy(self.backend.adopt(block), inference.x)
             inference.program.run()

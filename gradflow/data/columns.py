@@ -62,7 +62,7 @@ def _number(name: str, value: Any, place: int, where: Where) -> float:
     try:
         return np.nan if value is None else float(value)
     except (TypeError, ValueError):
-        raise DataError(f"column {name!r} holds numbers, but {value!r} in {where.row(place)}") from None
+        raise DataError(f"column {name!r} holds numbers, but {value!s:.40} in {where.row(place)}") from None
 
 
 def as_categories(name: str, values: np.ndarray, where: Where, *, text: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam())
 history = trainer.fit(x, y, epochs=20)
 """
 
-from gradflow import data, flow
+from gradflow import data, flow, metrics
 from gradflow.errors import (
     BackendError,
     DataError,
@@ -126,5 +126,6 @@ __all__ = [
     "flow",
     "learning_rate_range_test",
     "load",
+    "metrics",
     "save",
 ]

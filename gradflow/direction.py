@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["LARGER_IS_BETTER", "larger_is_better"]
 
 LARGER_IS_BETTER: set[str] = set()
-"""The names of metrics that are better when larger, besides those that end in "accuracy"."""
+"""The names of metrics that are better when larger, besides those that end in "accuracy"; metrics enter themselves."""
 
 
 def larger_is_better(name: str) -> bool:

@@ -178,13 +178,13 @@ def c_library_text(real: str, table: str) -> str:
 
 
 def _caller(kernel: Kernel) -> str:
-    lines = [f"static void call_{kernel.name}(const gf_value *values) {{"]
+    lines = [f"static void call_{kernel.name}(const gf_value *gf_values) {{"]
     for place, parameter in enumerate(kernel.parameters):
         if parameter.is_pointer:
-            lines.append(f"  {parameter.c_type} *{parameter.name} = values[{place}].pointer;")
+            lines.append(f"  {parameter.c_type} *{parameter.name} = gf_values[{place}].pointer;")
         else:
             field = "number" if parameter.dtype("float64") == "float64" else "integer"
-            value = f"({parameter.c_type})values[{place}].{field}"
+            value = f"({parameter.c_type})gf_values[{place}].{field}"
             lines.append(f"  const {parameter.c_type} {parameter.name} = {value};")
     names = ", ".join(parameter.name for parameter in kernel.parameters)
     return "\n".join([*lines, f"  {kernel.name}(0, {kernel.items}, {names});", "}\n"])

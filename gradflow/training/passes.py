@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
+from gradflow.metrics import EpochMetrics
 from gradflow.ops import Array, Executor
 from gradflow.program import Program, Recorder
 from gradflow.reductions import chunk_length, chunk_sums, total
@@ -43,6 +44,7 @@ class DataPass:
         record_batch: records the program of a batch with the given number of rows.
         results: what the batches write.
         sums: float64 (2,), where the sums of losses and hits go.
+        metrics: what the batches add to besides.
         steps_per_launch: how many full batches a GPU takes as one launch.
     """
 
@@ -56,9 +58,12 @@ class DataPass:
         record_batch: Callable[[Recorder, int], None],
         results: RowResults,
         sums: Array,
+        metrics: EpochMetrics,
         steps_per_launch: int = 1,
     ) -> None:
         self.results = results
+        self.metrics = metrics
+        self.rows = rows
         self._batches = batches
         self.full_batches, rest = divmod(rows, batch_size)
         self._steps_per_launch = min(steps_per_launch, self.full_batches)
@@ -83,6 +88,7 @@ class DataPass:
 
     def run(self, is_interrupted: Callable[[], bool] = lambda: False) -> bool:
         """Run all batches and the sums; False if it was interrupted between two batches."""
+        self.metrics.reset()
         try:
             return self._run(is_interrupted)
         finally:

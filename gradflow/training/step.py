@@ -16,6 +16,7 @@ from gradflow.layers import Layer
 from gradflow.layers.stack import record_backward, record_forward, record_inference
 from gradflow.losses import Loss
 from gradflow.losses.base import weigh_hits
+from gradflow.metrics import Batch, EpochMetrics, Kind, Task
 from gradflow.network import Sequential
 from gradflow.ops import Array, Executor
 from gradflow.output_scale import OutputScale
@@ -35,6 +36,7 @@ __all__ = [
     "layers_in_front_of",
     "pass_data",
     "target_scale",
+    "task_kind",
     "training_pass",
 ]
 
@@ -236,6 +238,7 @@ def training_pass(
     update = update or Update(objective, epochs=1, steps=-(-rows // batch_size))
     status = network.status
     results = RowResults.empty(backend, rows, network.dtype)
+    measured = EpochMetrics(objective.metrics, _task(objective, rows))
     seed = network.seed if shuffle else None
     part_rows = -(-batch_size // parts)
     batches = data.batches(backend, status, rows=rows, batch_size=part_rows, seed=seed)
@@ -246,7 +249,7 @@ def training_pass(
         outputs = arrays.outputs[-1]
         kept = "y" in objective.layers[-1].backward_reads
         d_outputs = backend.empty(outputs.shape, network.dtype) if kept else outputs
-        _apply_loss(recorder, objective.loss, outputs, batch, d_outputs, results, status)
+        _apply_loss(recorder, objective.loss, outputs, batch, d_outputs, results, status.clock, measured)
         record_backward(recorder, objective.layers, arrays, d_outputs)
 
     def record_batch(recorder: Recorder, batch_rows: int) -> None:
@@ -280,6 +283,7 @@ def training_pass(
         record_batch=record_batch,
         results=results,
         sums=status.sums[:2],
+        metrics=measured,
         steps_per_launch=steps_per_launch,
     )
 
@@ -294,6 +298,7 @@ def evaluation_pass(objective: Objective, data: PassData, status: RunStatus, sum
         sums: float64 (2,), where the sums go.
     """
     network, backend = objective.network, objective.network.backend
+    measured = EpochMetrics(objective.metrics, _task(objective, len(data)))
     results = RowResults.empty(backend, len(data), network.dtype)
     batch_size = min(len(data), _EVALUATION_ROWS)
     batches = data.batches(backend, status, rows=len(data), batch_size=batch_size, seed=None)
@@ -301,7 +306,7 @@ def evaluation_pass(objective: Objective, data: PassData, status: RunStatus, sum
     def record_batch(recorder: Recorder, batch_rows: int) -> None:
         batch = batches.next(recorder, batch_rows)
         outputs = record_inference(recorder, objective.layers, batch.x)
-        _apply_loss(recorder, objective.loss, outputs, batch, outputs, results, status)
+        _apply_loss(recorder, objective.loss, outputs, batch, outputs, results, status.clock, measured)
         recorder(advance, status.clock, batch_rows, len(data))
 
     return DataPass(
@@ -312,7 +317,25 @@ def evaluation_pass(objective: Objective, data: PassData, status: RunStatus, sum
         record_batch=record_batch,
         results=results,
         sums=sums,
+        metrics=measured,
     )
+
+
+def task_kind(loss: Loss, n_out: int) -> Kind:
+    """What a loss makes of the outputs of a network."""
+    if loss.output_activation == "softmax":
+        return "classes"
+    if loss.output_activation == "sigmoid":
+        return "binary" if n_out == 1 else "multi-label"
+    return "numbers"
+
+
+def _task(objective: Objective, rows: int) -> Task:
+    network = objective.network
+    scale = network.output_scale
+    deviation = np.ones(network.n_out) if scale is None else np.array(scale.deviation)
+    kind = task_kind(objective.loss, network.n_out)
+    return Task(kind, network.backend, network.n_out, rows, network.dtype, deviation)
 
 
 def _apply_loss(
@@ -322,8 +345,11 @@ def _apply_loss(
     batch: DataSet,
     d_outputs: Array,
     results: RowResults,
-    status: RunStatus,
+    clock: Array,
+    metrics: EpochMetrics,
 ) -> None:
-    loss.apply(ops, outputs, batch.targets, batch.row_weight, d_outputs, results.losses, results.hits, status.clock)
+    """Record what measures a batch; the loss comes last, for its gradient may take the place of the outputs."""
+    metrics.record(ops, Batch(outputs, batch.targets, batch.row_weight, clock))
+    loss.apply(ops, outputs, batch.targets, batch.row_weight, d_outputs, results.losses, results.hits, clock)
     if batch.row_weight is not None and loss.has_accuracy:
-        ops(weigh_hits, batch.row_weight, results.hits, status.clock)
+        ops(weigh_hits, batch.row_weight, results.hits, clock)

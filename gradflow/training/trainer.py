@@ -15,6 +15,7 @@ from gradflow.data.sources import Source
 from gradflow.data.weights import ClassWeight
 from gradflow.errors import DataError, DeviceLostError, DivergedError
 from gradflow.losses import Loss, get_loss
+from gradflow.metrics import Metric, get_metrics
 from gradflow.network import Sequential
 from gradflow.optimizers import Optimizer, get_optimizer
 from gradflow.schedules import ConstantSchedule, Schedule
@@ -35,6 +36,7 @@ from gradflow.training.step import (
     layers_in_front_of,
     pass_data,
     target_scale,
+    task_kind,
     training_pass,
 )
 from gradflow.training.update import Objective, Update
@@ -55,6 +57,8 @@ class Trainer:
             "binary_cross_entropy", "softmax_cross_entropy". The cross-entropies take logits, and fold in a trailing
             Sigmoid() or Softmax().
         optimizer: an optimizer, such as `gradflow.Adam()`, or its name for the default settings.
+        metrics: what `fit` and `evaluate` measure besides the loss and its accuracy: names such as "f1", "roc_auc",
+            "top_3_accuracy", "r2", or `gradflow.metrics` objects. Each is exact over all rows of an epoch.
         l2: the weight of the L2 penalty, at least 0. (Decoupled weight decay is `AdamW`'s own.)
         l1: the weight of the L1 penalty, at least 0: weights that the data do not need come near 0.
         average: measure and keep a moving average of the weights, a = average · a + (1 - average) · weights after each
@@ -80,6 +84,7 @@ class Trainer:
         loss: str | Loss,
         optimizer: str | Optimizer,
         *,
+        metrics: Sequence[str | Metric] = (),
         l2: float = 0.0,
         l1: float = 0.0,
         clip_norm: float | None = None,
@@ -94,6 +99,7 @@ class Trainer:
         self.network = network
         self.loss = get_loss(loss)
         self.optimizer = get_optimizer(optimizer)
+        self.metrics = self._checked_metrics(metrics)
         self.l2 = non_negative("l2", l2)
         self.l1 = non_negative("l1", l1)
         self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
@@ -114,6 +120,7 @@ class Trainer:
             clip_norm=self.clip_norm,
             clip_value=self.clip_value,
             average=self.average,
+            metrics=self.metrics,
         )
         self._stop_requested = False
 
@@ -238,7 +245,7 @@ class Trainer:
     def evaluate(
         self, x: Any, y: Any = None, *, sample_weight: Any = None, class_weight: ClassWeight | None = None
     ) -> dict[str, float]:
-        """The "loss" on x (rows, n_in) and y, without penalties, and for the cross-entropies the "accuracy".
+        """The "loss" on x (rows, n_in) and y, without penalties, the "accuracy" if the loss has one, and all metrics.
 
         As in `fit`, x may be a source that brings its targets along, and rows and classes may have weights.
 
@@ -255,8 +262,9 @@ class Trainer:
             scale=self.network.output_scale,
         )
         status = RunStatus(self.network.backend)
-        evaluation_pass(self._objective, data, status, status.sums[:2]).run()
-        return self._means(status.read().sums[:2], len(data))
+        evaluating = evaluation_pass(self._objective, data, status, status.sums[:2])
+        evaluating.run()
+        return self._values(status.read().sums[:2], evaluating)
 
     def stop(self) -> None:
         """End the training after this epoch; for callbacks."""
@@ -276,21 +284,35 @@ class Trainer:
             )
         return early_stopping.monitor
 
+    def _checked_metrics(self, metrics: Sequence[str | Metric]) -> list[Metric]:
+        """The metrics that are not the loss's own; each is one that the task has."""
+        if not isinstance(metrics, Sequence) or isinstance(metrics, str):
+            raise DataError(f"metrics must be a list of names or gradflow metrics, got {metrics!r}")
+        if "accuracy" in metrics and not self.loss.has_accuracy:
+            raise DataError(f"loss {self.loss.name!r} has no accuracy: leave it out of metrics")
+        kind = task_kind(self.loss, self.network.n_out)
+        found = get_metrics([metric for metric in metrics if metric != "accuracy"])
+        for metric in found:
+            metric.check(kind, self.network.n_out)
+        return found
+
     def _value_names(self, *, has_validation: bool) -> list[str]:
         """What the history will have."""
-        names = ["loss", *(["accuracy"] if self.loss.has_accuracy else [])]
+        names = ["loss", *(["accuracy"] if self.loss.has_accuracy else []), *(metric.label for metric in self.metrics)]
         return names + [f"val_{name}" for name in names] if has_validation else names
 
-    def _means(self, sums: tuple[float, ...], rows: int, prefix: str = "") -> dict[str, float]:
-        values = {f"{prefix}loss": sums[0] / rows}
+    def _values(self, sums: tuple[float, ...], measured: DataPass) -> dict[str, float]:
+        """What a pass has measured, from its sums of losses and hits, and its metrics."""
+        values = {"loss": sums[0] / measured.rows}
         if self.loss.has_accuracy:
-            values[f"{prefix}accuracy"] = sums[1] / rows
-        return values
+            values["accuracy"] = sums[1] / measured.rows
+        return values | measured.metrics.read()
 
     def _config(self) -> dict[str, Any]:
         return {
             "loss": {"name": self.loss.name, **self.loss.config()},
             "optimizer": {"name": self.optimizer.name, **self.optimizer.config()} | _described(self.optimizer.schedule),
+            "metrics": [metric.label for metric in self.metrics],
             "l2": self.l2,
             "l1": self.l1,
             "clip_norm": self.clip_norm,
@@ -384,9 +406,10 @@ class _Loop:
                     if not finished:
                         self.history.stopped_by = "interrupted"
                         break
-                    values = trainer._means(reading.sums[:2], self._rows)
-                    if validation is not None:
-                        values |= trainer._means(reading.sums[2:], len(validation), "val_")
+                    values = trainer._values(reading.sums[:2], training)
+                    if validating is not None:
+                        held_out = trainer._values(reading.sums[2:], validating)
+                        values |= {f"val_{name}": value for name, value in held_out.items()}
                     if update.learning_rates.is_scheduled:
                         values["learning_rate"] = float(update.learning_rates.present[-1])
                     self.history.append(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from gradflow.layers import Layer
 from gradflow.losses import Loss
+from gradflow.metrics import Metric
 from gradflow.network import Sequential
 from gradflow.ops import Array, Executor
 from gradflow.optimizers import Optimizer
@@ -24,7 +26,7 @@ __all__ = ["Objective", "Update"]
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised: the loss of the outputs of these layers, with a penalty, by this optimizer.
+    """What is minimised: the loss of the outputs of these layers, with a penalty, by this optimizer; what is measured.
 
     ``average`` is the share of the moving average of the weights that each step keeps; None makes no average.
     """
@@ -38,6 +40,7 @@ class Objective:
     clip_norm: float | None = None
     clip_value: float | None = None
     average: float | None = None
+    metrics: Sequence[Metric] = ()
 
 
 class Update:

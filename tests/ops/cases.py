@@ -810,6 +810,106 @@ def _rescale(draw: Draw) -> dict[str, Any]:
     return {"x": x, "mean": mean, "deviation": deviation, "y": draw.like(x)}
 
 
+def _sums(draw: Draw, *shape: int) -> Array:
+    """What is added to: float64, never NaN."""
+    return draw.random.standard_normal(shape)
+
+
+def _weight(draw: Draw, is_weighted: bool) -> Array | None:
+    return draw.random.uniform(0, 2, draw.rows).astype(draw.dtype) if is_weighted else None
+
+
+def _class_counts(draw: Draw, *, is_weighted: bool) -> dict[str, Any]:
+    classes = max(draw.columns, 1)
+    predicted, actual = draw.random.integers(0, classes, (2, draw.rows)).astype(np.int32)
+    predicted[::2] = actual[::2]
+    return {
+        "predicted": predicted,
+        "actual": actual,
+        "row_weight": _weight(draw, is_weighted),
+        "counts": _sums(draw, 4, classes),
+    }
+
+
+def _label_counts(draw: Draw, *, is_weighted: bool) -> dict[str, Any]:
+    return {
+        "logits": draw.reals(draw.rows, draw.columns),
+        "targets": draw.random.integers(0, 3, (draw.rows, draw.columns)).astype(draw.dtype) / 2,
+        "row_weight": _weight(draw, is_weighted),
+        "counts": _sums(draw, 4, draw.columns),
+    }
+
+
+def _error_sums(draw: Draw, *, is_weighted: bool) -> dict[str, Any]:
+    return {
+        "outputs": draw.reals(draw.rows, draw.columns, room=1024 * (draw.rows + 1), power=2),
+        "targets": draw.reals(draw.rows, draw.columns, room=1024 * (draw.rows + 1), power=2),
+        "row_weight": _weight(draw, is_weighted),
+        "sums": _sums(draw, 5, draw.columns),
+    }
+
+
+def _error_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    y, t = (abs(before[name].astype(np.float64)) for name in ("outputs", "targets"))
+    terms = ((y + t) ** 2, y + t, t, t * t, np.ones_like(t))
+    return {"sums": abs(before["sums"]) + 2 * np.stack([term.sum(axis=0) for term in terms])}
+
+
+def _row_values(draw: Draw) -> Array:
+    return draw.blank(draw.rows, dtype=np.float64)
+
+
+def _labelled(draw: Draw, **settings: int) -> dict[str, Any]:
+    logits = _logits(draw)
+    labels = draw.random.integers(0, max(draw.columns, 1), draw.rows).astype(np.int32)
+    labels[1:3] = [min(3, draw.columns - 1), 0][: len(labels[1:3])]
+    return {"logits": logits, "labels": labels, "values": _row_values(draw), **settings}
+
+
+def _in_dtype(before: Mapping[str, Any], magnitude: Array) -> Array:
+    """Magnitudes of float64 results that were rounded in the dtype of the logits."""
+    eps = np.finfo(np.float64).eps
+    return magnitude * float(np.finfo(before["logits"].dtype).eps / eps)
+
+
+def _label_log_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    z = before["logits"].astype(np.float64)
+    spread = np.nan_to_num(z.max(axis=1) - z[np.arange(len(z)), before["labels"]])
+    return {"values": _in_dtype(before, 1 + math.log(z.shape[1] + 1) + spread)}
+
+
+def _binary_log_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    z, t = before["logits"].astype(np.float64), before["targets"].astype(np.float64)
+    return {"values": _in_dtype(before, (1 + np.maximum(z, 0) + abs(t * z)).mean(axis=1))}
+
+
+def _binary_log_losses(draw: Draw) -> dict[str, Any]:
+    arguments = _binary_cross_entropy(draw)
+    return {"logits": arguments["logits"], "targets": arguments["targets"], "values": _row_values(draw)}
+
+
+def _weighted_total(draw: Draw, *, is_weighted: bool) -> dict[str, Any]:
+    values = draw.reals(draw.rows, room=4 * draw.rows + 4).astype(np.float64)
+    return {"values": values, "row_weight": _weight(draw, is_weighted), "sums": _sums(draw, 2)}
+
+
+def _weighted_total_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    terms = np.array([abs(before["values"]).sum(), len(before["values"])])
+    return {"sums": abs(before["sums"]) + 2 * terms}
+
+
+def _keep_rows(draw: Draw, *, position: int, labels: bool) -> dict[str, Any]:
+    x = draw.reals(draw.rows, draw.columns)
+    if labels:
+        x = np.arange(draw.rows, dtype=np.int32)
+    kept = draw.blank(draw.rows + position + 3, *x.shape[1:], dtype=x.dtype)
+    return {"x": x, "kept": kept, "clock": clock(position=position)}
+
+
+def _largest_column(draw: Draw) -> dict[str, Any]:
+    return {"x": _logits(draw), "labels": np.full(draw.rows, -1, np.int32)}
+
+
 def _advance_scheduled(draw: Draw, *, batch_size: int, position: int) -> dict[str, Any]:
     return {
         "clock": clock(step=2**40 + 6, position=position),
@@ -836,6 +936,7 @@ GATHERS = (
 )
 COLUMN_SUMS = "float64 sums in any order; a few roundings to the dtype"
 CHUNKS = ({"chunk": 1024}, {"chunk": 16})
+WEIGHTED = ({"is_weighted": False}, {"is_weighted": True})
 NO_VALUES = dict.fromkeys(VALUES[1:], "its results do not come from real values")
 NO_SHAPES = {kind: "the clock has one shape" for kind in SHAPES if kind not in ("one", "misaligned")}
 LOSS_SUMS = "float32 sums of a row in NumPy, in pairs, against float64 sums in the kernel: about 1 ulp per 8 columns"
@@ -1089,6 +1190,40 @@ CASES: dict[str, Case] = {
     ),
     "gather_batch": Case(_gather, 0, EXACT, variants=GATHERS),
     "gather_shuffled_batch": Case(_gather, 0, EXACT, variants=tuple({**variant, "seed": SEED} for variant in GATHERS)),
+    "largest_column": Case(_largest_column, 0, "integers", without={"empty": NO_ROWS}),
+    "add_class_counts": Case(
+        _class_counts,
+        32,
+        "float64 sums in any order",
+        variants=WEIGHTED,
+        magnitude=lambda before, after: {"counts": abs(before["counts"]) + 2 * len(before["actual"])},
+        without=NO_VALUES,
+    ),
+    "add_label_counts": Case(
+        _label_counts,
+        32,
+        "float64 sums in any order",
+        variants=WEIGHTED,
+        magnitude=lambda before, after: {"counts": abs(before["counts"]) + 2 * len(before["logits"])},
+    ),
+    "add_error_sums": Case(_error_sums, 32, "float64 sums in any order", variants=WEIGHTED, magnitude=_error_terms),
+    "top_k_hits": Case(_labelled, 0, "comparisons", variants=({"k": 1}, {"k": 3}), without={"empty": NO_ROWS}),
+    "label_log_losses": Case(
+        _labelled, 14, f"exp, log: {LIBRARY}; {LOSS_SUMS}", magnitude=_label_log_terms, without={"empty": NO_ROWS}
+    ),
+    "binary_log_losses": Case(
+        _binary_log_losses,
+        10,
+        f"log1p, logaddexp: {LIBRARY}; {LOSS_SUMS}",
+        magnitude=_binary_log_terms,
+        without={"empty": NO_ROWS},
+    ),
+    "add_weighted_total": Case(
+        _weighted_total, 32, "float64 sums in any order", variants=WEIGHTED, magnitude=_weighted_total_terms
+    ),
+    "keep_rows": Case(
+        _keep_rows, 0, EXACT, variants=({"position": 0, "labels": True}, {"position": 4, "labels": False})
+    ),
     "weigh_hits": Case(_weigh_hits, 0, EXACT, variants=({"position": 0}, {"position": 4})),
     "rescale": Case(
         _rescale,

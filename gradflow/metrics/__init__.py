@@ -1,0 +1,61 @@
+"""Metrics: exact over an epoch, whatever the batches, with scikit-learn's values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from gradflow.errors import DataError, unknown_name
+from gradflow.metrics.base import METRICS, Batch, Kind, Metric, Statistics, Task
+from gradflow.metrics.counts import F1, BalancedAccuracy, Precision, Recall
+from gradflow.metrics.epoch import EpochMetrics
+from gradflow.metrics.regression import R2, MeanAbsoluteError, MeanSquaredError, RootMeanSquaredError
+from gradflow.metrics.roc_auc import RocAuc
+from gradflow.metrics.rows import LogLoss, TopKAccuracy
+
+__all__ = [
+    "F1",
+    "METRICS",
+    "R2",
+    "BalancedAccuracy",
+    "Batch",
+    "EpochMetrics",
+    "Kind",
+    "LogLoss",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "Metric",
+    "Precision",
+    "Recall",
+    "RocAuc",
+    "RootMeanSquaredError",
+    "Statistics",
+    "Task",
+    "TopKAccuracy",
+    "get_metrics",
+]
+
+
+def get_metrics(metrics: Sequence[str | Metric]) -> list[Metric]:
+    """Metrics from their names, such as "f1" or "top_3_accuracy", or the metrics themselves.
+
+    Raises:
+        DataError: for unknown names, the same metric twice, or anything else.
+    """
+    found = [_get_metric(metric) for metric in metrics]
+    labels = [metric.label for metric in found]
+    if repeated := sorted({label for label in labels if labels.count(label) > 1}):
+        raise DataError(f"metrics must differ, got {repeated[0]!r} twice")
+    return found
+
+
+def _get_metric(metric: str | Metric) -> Metric:
+    if isinstance(metric, Metric):
+        return metric
+    if not isinstance(metric, str):
+        raise DataError(f"a metric is a name or a gradflow Metric, got {metric!r}")
+    if match := re.fullmatch(r"top_(\d+)_accuracy", metric):
+        return TopKAccuracy(int(match[1]))
+    if metric not in METRICS:
+        raise unknown_name("metric", metric, METRICS)
+    return METRICS[metric]()

@@ -1,0 +1,163 @@
+"""Metrics made of counts: how often each class was right, was predicted, and was both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gradflow.metrics.base import Batch, Metric, Statistics, Task
+from gradflow.ops import Array, Executor, op
+
+__all__ = [
+    "F1",
+    "BalancedAccuracy",
+    "Precision",
+    "Recall",
+    "actual_labels",
+    "add_class_counts",
+    "add_label_counts",
+    "largest_column",
+]
+
+
+@op(shapes="x: rows columns; labels: rows", writes=("labels",))
+def largest_column(x: Array, labels: Array) -> None:
+    """label_i = the first j with the largest x_ij; the first NaN where there is one"""
+    labels[...] = np.argmax(x, axis=1)
+
+
+def _class_sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
+    return {"rows": arguments["counts"].shape[1], "batch_rows": len(arguments["predicted"])}
+
+
+@op(
+    shapes="predicted, actual, row_weight: batch_rows; counts: 4 classes",
+    writes=("counts",),
+    sizes=_class_sizes,
+)
+def add_class_counts(predicted: Array, actual: Array, row_weight: Array | None, counts: Array) -> None:
+    """counts += Σ w [t = c], Σ w [p = c], Σ w [t = c and p = c], Σ w, for each class c"""
+    weight = np.ones(len(actual)) if row_weight is None else row_weight
+    classes = np.arange(counts.shape[1])
+    is_actual, is_predicted = actual[:, None] == classes, predicted[:, None] == classes
+    _add_counts(is_actual, is_predicted, weight, counts)
+
+
+def _label_sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
+    batch_rows, columns = arguments["logits"].shape
+    return {"rows": columns, "batch_rows": batch_rows}
+
+
+@op(
+    shapes="logits, targets: batch_rows columns; row_weight: batch_rows; counts: 4 columns",
+    writes=("counts",),
+    sizes=_label_sizes,
+)
+def add_label_counts(logits: Array, targets: Array, row_weight: Array | None, counts: Array) -> None:
+    """The same for labels of their own, with t_j > ½ in the place of t = c, and z_j > 0 in that of p = c"""
+    weight = np.ones(len(targets)) if row_weight is None else row_weight
+    _add_counts(targets > 0.5, logits > 0, weight, counts)
+
+
+def _add_counts(is_actual: Array, is_predicted: Array, weight: Array, counts: Array) -> None:
+    weights = weight.astype(np.float64)[:, None]
+    for place, chosen in enumerate((is_actual, is_predicted, is_actual & is_predicted)):
+        counts[place] += (weights * chosen).sum(axis=0)
+    counts[3] += weights.sum()
+
+
+def actual_labels(ops: Executor, batch: Batch) -> Array:
+    """The class of each row, int32 (rows,): its label, or the most probable one of target probabilities."""
+    if batch.targets.ndim == 1:
+        return batch.targets
+    labels = ops.backend.empty(len(batch.targets), np.int32)
+    ops(largest_column, batch.targets, labels)
+    return labels
+
+
+class Counts(Statistics):
+    """Weights of the rows that are of a class, were predicted so, both, and of all rows: float64 (4, n_out)."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task, (4, task.n_out))
+
+    def record(self, ops: Executor, batch: Batch) -> None:
+        if self.task.kind != "classes":
+            ops(add_label_counts, batch.outputs, batch.targets, batch.row_weight, self.sums)
+            return
+        predicted = ops.backend.empty(len(batch.outputs), np.int32)
+        ops(largest_column, batch.outputs, predicted)
+        ops(add_class_counts, predicted, actual_labels(ops, batch), batch.row_weight, self.sums)
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, and 0 where the whole is 0."""
+    share: np.ndarray = np.divide(part, whole, out=np.zeros_like(part), where=whole != 0)
+    return share
+
+
+def _mean_over_classes(scores: np.ndarray, actual: np.ndarray, predicted: np.ndarray, task: Task) -> float:
+    """The mean over all labels, or over the classes that there are in targets or predictions."""
+    chosen = (actual + predicted > 0) | (task.kind != "classes")
+    return float(scores[chosen].mean())
+
+
+class Precision(Metric):
+    """The share of those predicted to be of a class that are: right / predicted; 0 where none was predicted.
+
+    With one output it is that of the class 1; else the mean over classes or labels (scikit-learn's "macro"), over the
+    classes that occur.
+    """
+
+    name = "precision"
+    larger_is_better = True
+    kinds = ("classes", "binary", "multi-label")
+    statistics = Counts
+
+    def value(self, statistics: np.ndarray, task: Task) -> float:
+        actual, predicted, right, _ = statistics
+        return _mean_over_classes(_share(right, predicted), actual, predicted, task)
+
+
+class Recall(Metric):
+    """The share of those of a class that were found: right / actual; the mean is taken as for `Precision`."""
+
+    name = "recall"
+    larger_is_better = True
+    kinds = ("classes", "binary", "multi-label")
+    statistics = Counts
+
+    def value(self, statistics: np.ndarray, task: Task) -> float:
+        actual, predicted, right, _ = statistics
+        return _mean_over_classes(_share(right, actual), actual, predicted, task)
+
+
+class F1(Metric):
+    """The harmonic mean of precision and recall, 2 right / (actual + predicted); the mean as for `Precision`."""
+
+    name = "f1"
+    larger_is_better = True
+    kinds = ("classes", "binary", "multi-label")
+    statistics = Counts
+
+    def value(self, statistics: np.ndarray, task: Task) -> float:
+        actual, predicted, right, _ = statistics
+        return _mean_over_classes(_share(2 * right, actual + predicted), actual, predicted, task)
+
+
+class BalancedAccuracy(Metric):
+    """The mean of the recall of each class that occurs in the targets (Brodersen et al., 2010)."""
+
+    name = "balanced_accuracy"
+    larger_is_better = True
+    kinds = ("classes", "binary")
+    statistics = Counts
+
+    def value(self, statistics: np.ndarray, task: Task) -> float:
+        actual, predicted, right, rows = statistics
+        if task.kind == "binary":
+            actual = np.concatenate([actual, rows - actual])
+            right = np.concatenate([right, rows - predicted - (actual[:1] - right)])
+        return float(_share(right, actual)[actual > 0].mean())

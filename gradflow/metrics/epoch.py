@@ -1,0 +1,42 @@
+"""The metrics of a pass over the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gradflow.metrics.base import Batch, Metric, Statistics, Task
+from gradflow.ops import Executor
+
+__all__ = ["EpochMetrics"]
+
+
+class EpochMetrics:
+    """What several metrics are made of, each once, and their values at the end of an epoch."""
+
+    def __init__(self, metrics: Sequence[Metric], task: Task) -> None:
+        self._metrics = metrics
+        self._task = task
+        self._statistics: dict[Any, Statistics] = {}
+        for metric in metrics:
+            if _key(metric) not in self._statistics:
+                self._statistics[_key(metric)] = metric.statistics(task, *metric.settings)
+
+    def reset(self) -> None:
+        """Begin an epoch."""
+        for statistics in self._statistics.values():
+            statistics.reset()
+
+    def record(self, ops: Executor, batch: Batch) -> None:
+        """Record what adds a batch to all statistics."""
+        for statistics in self._statistics.values():
+            statistics.record(ops, batch)
+
+    def read(self) -> dict[str, float]:
+        """The metrics of the epoch by name; the host waits for the device."""
+        read = {key: statistics.read() for key, statistics in self._statistics.items()}
+        return {metric.label: metric.value(read[_key(metric)], self._task) for metric in self._metrics}
+
+
+def _key(metric: Metric) -> Any:
+    return metric.statistics, metric.settings

@@ -1,0 +1,104 @@
+"""The area under the ROC curve, which needs the scores of all rows at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gradflow.metrics.base import Batch, Metric, Statistics, Task
+from gradflow.metrics.counts import actual_labels
+from gradflow.ops import POSITION, Array, Executor, op
+
+__all__ = ["RocAuc", "keep_rows"]
+
+
+def _sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
+    x = arguments["x"]
+    return {"rows": len(x), "row_words": int(x.nbytes) // max(len(x), 1) // 4}
+
+
+@op(shapes="x: rows *row; kept: epoch_rows *row; clock: 4", writes=("kept",), sizes=_sizes)
+def keep_rows(x: Array, kept: Array, clock: Array) -> None:
+    """Row r of the batch becomes row position + r of the epoch"""
+    position = int(clock[POSITION])
+    kept[position : position + len(x)] = x
+
+
+class Scores(Statistics):
+    """The outputs of all rows of an epoch, their targets and weights, and from these the areas: float64 (n_out,)."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task, (0,))
+        self._outputs: Array = task.backend.empty((task.rows, task.n_out), task.dtype)
+        self._targets: Array | None = None
+        self._weights: Array | None = None
+
+    def record(self, ops: Executor, batch: Batch) -> None:
+        backend, rows = self.task.backend, self.task.rows
+        targets = actual_labels(ops, batch) if self.task.kind == "classes" else batch.targets
+        if self._targets is None:
+            self._targets = backend.empty((rows, *targets.shape[1:]), targets.dtype)
+        ops(keep_rows, batch.outputs, self._outputs, batch.clock)
+        ops(keep_rows, targets, self._targets, batch.clock)
+        if batch.row_weight is not None:
+            if self._weights is None:
+                self._weights = backend.empty(rows, batch.row_weight.dtype)
+            ops(keep_rows, batch.row_weight, self._weights, batch.clock)
+
+    def read(self) -> np.ndarray:
+        assert self._targets is not None
+        with self.task.backend.running():
+            outputs = self._outputs
+            weights = np.ones_like(outputs[:, 0]) if self._weights is None else self._weights
+            weights = weights.astype(np.float64)
+            if self.task.kind == "classes":
+                outputs = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+                outputs = outputs / outputs.sum(axis=1, keepdims=True)
+            areas = [_area(outputs[:, column], self._is_positive(column), weights) for column in range(self.task.n_out)]
+            stacked = np.stack(areas)
+        return self.task.backend.to_host(stacked)
+
+    def _is_positive(self, column: int) -> Array:
+        assert self._targets is not None
+        return self._targets == column if self.task.kind == "classes" else self._targets[:, column] > 0.5
+
+
+def _area(scores: Array, is_positive: Array, weights: Array) -> Array:
+    """The weight of pairs of a positive and a negative row in the right order, of all; a tie counts half.
+
+    NaN where one of the two is missing.
+    """
+    order = np.argsort(scores)
+    scores = scores[order]
+    positive = np.where(is_positive, weights, 0)[order]
+    negative = np.where(is_positive, 0, weights)[order]
+    below = np.cumsum(negative) - negative
+    # Rows with the same score: from the first of them, up to behind the last.
+    first, behind = np.searchsorted(scores, scores, "left"), np.searchsorted(scores, scores, "right") - 1
+    ordered = below[first]
+    tied = below[behind] + negative[behind] - ordered
+    pairs = positive.sum() * negative.sum()
+    return (positive * (ordered + tied / 2)).sum() / pairs
+
+
+class RocAuc(Metric):
+    """The area under the curve of true against false positives (Hanley & McNeil, 1982): the chance that of a row of a
+    class and a row that is not the first has the larger score.
+
+    With one output it is that of the class 1; else the mean over labels, or over the classes, each against the rest
+    (scikit-learn's "macro" and "ovr"), as far as an epoch has rows of both sides; without any it is NaN.
+
+    It needs the scores of all rows at once: outputs, targets and weights of an epoch stay on the device, 4 bytes for
+    each number in float32, and at its end each column is sorted there. All other metrics keep sums only.
+    """
+
+    name = "roc_auc"
+    larger_is_better = True
+    kinds = ("classes", "binary", "multi-label")
+    statistics = Scores
+
+    def value(self, statistics: np.ndarray, task: Task) -> float:
+        known = statistics[~np.isnan(statistics)]
+        return float(known.mean()) if known.size else float("nan")

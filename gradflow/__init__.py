@@ -51,7 +51,7 @@ from gradflow.losses import (
     SoftmaxCrossEntropy,
 )
 from gradflow.network import MLP, Sequential
-from gradflow.optimizers import SGD, Adagrad, Adam, AdamW, GradientDescent, Lion, Optimizer, RMSprop
+from gradflow.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, GradientDescent, Lion, Optimizer, RMSprop
 from gradflow.schedules import (
     CosineSchedule,
     ExponentialSchedule,
@@ -67,6 +67,7 @@ from gradflow.version import __version__
 __all__ = [
     "ELU",
     "GELU",
+    "LBFGS",
     "MLP",
     "SELU",
     "SGD",

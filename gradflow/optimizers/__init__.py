@@ -6,11 +6,13 @@ from gradflow.errors import DataError, unknown_name
 from gradflow.optimizers.adagrad import Adagrad
 from gradflow.optimizers.adam import Adam, AdamW
 from gradflow.optimizers.base import OPTIMIZERS, Optimizer
+from gradflow.optimizers.lbfgs import LBFGS
 from gradflow.optimizers.lion import Lion
 from gradflow.optimizers.rmsprop import RMSprop
 from gradflow.optimizers.sgd import SGD, GradientDescent
 
 __all__ = [
+    "LBFGS",
     "OPTIMIZERS",
     "SGD",
     "Adagrad",
@@ -41,4 +43,8 @@ def get_optimizer(optimizer: str | Optimizer, learning_rate: float | None = None
     if optimizer not in OPTIMIZERS:
         raise unknown_name("optimizer", optimizer, OPTIMIZERS)
     cls = OPTIMIZERS[optimizer]
+    if issubclass(cls, LBFGS):
+        if learning_rate is not None:
+            raise DataError(f"lbfgs finds the length of its steps by itself; leave out the rate, got {learning_rate!r}")
+        return cls()
     return cls(cls.default_learning_rate if learning_rate is None else learning_rate)

@@ -17,7 +17,7 @@ from gradflow.errors import DataError, DeviceLostError, DivergedError
 from gradflow.losses import Loss, get_loss
 from gradflow.metrics import Metric, get_metrics
 from gradflow.network import Sequential
-from gradflow.optimizers import Optimizer, get_optimizer
+from gradflow.optimizers import LBFGS, Optimizer, get_optimizer
 from gradflow.schedules import ConstantSchedule, Schedule
 from gradflow.status import RunStatus
 from gradflow.training.callbacks import Callback
@@ -26,6 +26,7 @@ from gradflow.training.early_stopping import CONVERGENCE_EPOCHS, BestValue, Earl
 from gradflow.training.history import History
 from gradflow.training.interruption import Interruption
 from gradflow.training.memory import within_memory
+from gradflow.training.minimization import Minimization, check_minimization
 from gradflow.training.passes import DataPass
 from gradflow.training.progress import progress_callback
 from gradflow.training.run_folder import RunFolder
@@ -207,6 +208,8 @@ class Trainer:
         monitor = self._monitor(early_stopping, has_validation=validation is not None)
         best = BestValue(monitor, early_stopping.min_delta if early_stopping else 0.0)
         convergence = None if tolerance is None else BestValue("loss", non_negative("tolerance", tolerance))
+        if isinstance(self.optimizer, LBFGS):
+            check_minimization(self._objective, data, batch_size=size, parts=parts)
         self.optimizer.schedule.check(epochs, self._value_names(has_validation=validation is not None))
         for callback in callbacks:
             if not isinstance(callback, Callback):
@@ -360,7 +363,7 @@ class _Loop:
         network, backend, status = trainer.network, trainer.network.backend, trainer.network.status
         objective = trainer._objective
         update = Update(objective, epochs=self._epochs, steps=-(-self._rows // batch_size))
-        training = training_pass(
+        training: DataPass | Minimization = training_pass(
             objective,
             data,
             rows=self._rows,
@@ -370,6 +373,8 @@ class _Loop:
             parts=parts,
             update=update,
         )
+        if isinstance(training, DataPass) and isinstance(objective.optimizer, LBFGS):
+            training = Minimization(objective, training)
         validating = None
         if validation is not None:
             validating = evaluation_pass(objective, validation, RunStatus(backend), status.sums[2:])
@@ -441,7 +446,7 @@ class _Loop:
                 return "converged"
         return "callback" if self._trainer._stop_requested else None
 
-    def _record_divergence(self, epoch: int, bad_step: int, training: DataPass, update: Update) -> None:
+    def _record_divergence(self, epoch: int, bad_step: int, training: DataPass | Minimization, update: Update) -> None:
         step = bad_step - (epoch - 1) * training.batches
         kept = f"those of epoch {self._best.epoch}" if self._best.epoch else "those from before training"
         self.diverged = DivergedError(

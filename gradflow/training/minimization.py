@@ -1,0 +1,104 @@
+"""An epoch of L-BFGS: a run of SciPy's minimiser over the whole data, in the place of a pass of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from gradflow.errors import DataError
+from gradflow.layers import Layer
+from gradflow.network import Sequential
+from gradflow.optimizers.lbfgs import LBFGS
+from gradflow.training.data_set import DataSet, PassData
+from gradflow.training.passes import DataPass
+from gradflow.training.update import Objective
+
+__all__ = ["Minimization", "check_minimization"]
+
+
+def check_minimization(objective: Objective, data: PassData, *, batch_size: int, parts: int) -> None:
+    """Refuse what does not go with L-BFGS: all that makes the objective random, or no function with a gradient.
+
+    Raises:
+        DataError: naming it.
+    """
+    for name in ("l1", "clip_norm", "clip_value", "average"):
+        if getattr(objective, name):
+            raise DataError(f"{name} does not go with L-BFGS; leave it out, or take another optimizer")
+    if not isinstance(data, DataSet):
+        raise DataError("L-BFGS goes over all data at once; pass arrays in memory, or take another optimizer")
+    if batch_size < len(data) or parts > 1:
+        raise DataError(
+            f"L-BFGS takes all {len(data)} rows as one batch; pass batch_size=None and accumulate=1, got batches of "
+            f"{batch_size} rows in {parts} parts"
+        )
+    if layer := next(_random_layers(objective.network.layers), None):
+        raise DataError(f"{layer!r} makes the loss random, and L-BFGS needs one that is not; leave the layer out")
+
+
+def _random_layers(layers: Iterable[Layer]) -> Iterator[Layer]:
+    for layer in layers:
+        if layer.training_only:
+            yield layer
+        yield from _random_layers(getattr(layer, "layers", ()))
+
+
+class _InterruptedError(Exception):
+    pass
+
+
+class Minimization:
+    """What runs in the place of a `DataPass` whose step leaves the weights as they are.
+
+    Args:
+        objective: what is minimised, by an `LBFGS`.
+        evaluation: measures the loss over all rows, and the gradient.
+    """
+
+    batches = 1
+
+    def __init__(self, objective: Objective, evaluation: DataPass) -> None:
+        assert isinstance(objective.optimizer, LBFGS)
+        self._optimizer = objective.optimizer
+        self._network: Sequential = objective.network
+        self._l2 = objective.l2
+        self._evaluation = evaluation
+        self._rows = len(evaluation.results.losses)
+
+    def run(self, is_interrupted: Callable[[], bool] = lambda: False) -> bool:
+        """Minimise, and measure at the end; False if it was interrupted: the weights are then the best so far."""
+        best = self._network.backend.to_host(self._network.parameters).astype(np.float64)
+        lowest = np.inf
+
+        def evaluate(point: np.ndarray) -> tuple[float, np.ndarray]:
+            nonlocal best, lowest
+            if is_interrupted():
+                raise _InterruptedError
+            value, gradient = self._at(point)
+            if value < lowest:
+                best, lowest = point.copy(), value
+            return value, gradient
+
+        try:
+            self._at(self._optimizer.minimize(evaluate, best))
+        except _InterruptedError:
+            self._move_to(best)
+            return False
+        return True
+
+    def _at(self, point: np.ndarray) -> tuple[float, np.ndarray]:
+        """The objective and its gradient, with the weights there; a search that went too far finds infinity."""
+        network, status = self._network, self._network.status
+        self._move_to(point)
+        status.begin(epoch=status.read().epoch)
+        self._evaluation.run()
+        gradient = network.backend.to_host(network.gradients).astype(np.float64)
+        weight = point[: network.n_decayed]
+        gradient[: network.n_decayed] += self._l2 * weight
+        value = status.read().sums[0] / self._rows + self._l2 / 2 * float(weight @ weight)
+        return (value, gradient) if np.isfinite(value) else (np.inf, np.zeros_like(gradient))
+
+    def _move_to(self, point: np.ndarray) -> None:
+        backend = self._network.backend
+        backend.copy(backend.from_host(point.astype(self._network.dtype)), self._network.parameters)

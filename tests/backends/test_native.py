@@ -102,7 +102,7 @@ def assert_each_is_one_native_call(programs: list[Program], library: NativeLibra
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS.keys() - {"lbfgs"}))  # which takes no steps
 def test_a_step_is_one_native_call(library: NativeLibrary, programs: list[Program], loss: str, optimizer: str) -> None:
     trained(loss, optimizer, l2=1e-3, clip_norm=1.0)
     # A full batch, a smaller one, and the sums of the epoch.

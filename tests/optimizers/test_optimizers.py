@@ -78,7 +78,8 @@ DECOUPLED = ("adamw", "lion")  # these decay weights by themselves
 
 
 def test_every_optimizer_has_a_case() -> None:
-    assert {name.split()[0] for name in OPTIMIZER_CASES} == set(OPTIMIZERS)
+    # L-BFGS is no rule for a step: tests/training/test_lbfgs.py
+    assert {name.split()[0] for name in OPTIMIZER_CASES} == set(OPTIMIZERS) - {"lbfgs"}
 
 
 def updated(

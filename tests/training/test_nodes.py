@@ -68,7 +68,7 @@ def test_dense_layers_with_relu(depth: int, batch_size: int, n_out: int, n_in: i
     assert nodes_per_step(layers, "mean_squared_error", "adam", batch_size=batch_size) == 3 * depth + 3
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS.keys() - {"lbfgs"}))  # which takes no steps
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_and_optimizer(loss: str, optimizer: str) -> None:
     assert nodes_per_step(dense_layers(2, gf.ReLU()), loss, optimizer, batch_size=16) <= 3 * 2 + 3

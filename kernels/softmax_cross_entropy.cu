@@ -20,13 +20,15 @@ GF_KERNEL(softmax_cross_entropy_labels, const real *logits, const int *targets, 
     real largest = z[0];
     GF_COLUMNS(j, columns) largest = gf_max(largest, z[j]);
     largest = gf_row_max(largest);
-    accumulator sum = 0;
     gf_index first_largest = columns;
     GF_COLUMNS(j, columns) {
-      if (z[j] == largest && j < first_largest) first_largest = j;
-      d_z[j] = gf_exp(z[j] - largest);
-      sum += d_z[j];
+      if (z[j] != largest) continue;
+      first_largest = j;
+      break;
     }
+    GF_COLUMNS(j, columns) d_z[j] = gf_exp(z[j] - largest);
+    accumulator sum = 0;
+    GF_COLUMN_SUMS(j, columns, sum) sum += d_z[j];
     sum = gf_row_sum(sum);
     first_largest = gf_row_min_index(first_largest);
     const accumulator scale = (accumulator)weight / rows;

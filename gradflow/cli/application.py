@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gradflow.cli import bench, info, train
+from gradflow.cli import bench, doctor, info, train
 from gradflow.errors import DivergedError, GradflowError
 from gradflow.version import __version__
 
@@ -34,6 +34,7 @@ application = typer.Typer(
 application.add_typer(train.application, name="train")
 application.command("info")(info.info)
 application.command("bench")(bench.bench)
+application.command("doctor")(doctor.doctor)
 
 
 def _print_version(is_wanted: bool) -> None:

@@ -21,6 +21,7 @@ import gradflow as gf
 from gradflow.backends import get_backend, native
 from gradflow.backends.native import NativeLibrary, NativeProgram, native_library
 from gradflow.backends.numpy import NumpyBackend
+from gradflow.doctor.cases import CASES, Draw
 from gradflow.layers import ACTIVATIONS
 from gradflow.losses import LOSSES
 from gradflow.ops import OPS
@@ -28,7 +29,6 @@ from gradflow.optimizers import OPTIMIZERS
 from gradflow.program import Program, Recorder
 from gradflow.training import passes
 from tests.cli.command import environment
-from tests.ops.cases import CASES, Draw
 
 FILES = sorted(Path(native.__file__).parent.glob("_native*.so"))
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gradflow.backends.sources import kernels
+from gradflow.doctor.cases import CASES, Draw
 from gradflow.ops import OPS
 from tests.kernels.c_library import COMPILER, items, run_kernel
-from tests.ops.cases import CASES, Draw
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
 

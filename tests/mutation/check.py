@@ -9,8 +9,8 @@ import pytest
 
 from gradflow.backends.numpy_forms import IMPLEMENTATIONS
 from gradflow.backends.sources import kernel_folder, kernels
+from gradflow.doctor.cases import CASES
 from gradflow.ops import OPS
-from tests.ops.cases import CASES
 from tests.ops.targets import make_target
 from tests.ops.test_parity import FUSED, KINDS, test_bias_and_activation_in_one_kernel, test_definition
 

@@ -12,13 +12,13 @@ from gradflow.backends import ReferenceBackend, get_backend
 from gradflow.backends.numpy import NumpyBackend
 from gradflow.backends.numpy_forms import IMPLEMENTATIONS
 from gradflow.backends.sources import Language, kernels
+from gradflow.doctor.cases import CASES, SHAPES, VALUES, Draw
 from gradflow.errors import DataError
 from gradflow.ops import OPS
-from tests.ops.cases import CASES, SHAPES, VALUES, Draw
 
 
 def test_every_op_has_a_case() -> None:
-    assert CASES.keys() == OPS.keys(), "add a Case to tests/ops/cases.py for every op"
+    assert CASES.keys() == OPS.keys(), "add a Case to gradflow/doctor/cases.py for every op"
 
 
 @pytest.mark.parametrize("name", OPS)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradflow.backends import get_backend
 from gradflow.backends.sources import kernels
+from gradflow.doctor.cases import CASES, SHAPES, VALUES, Draw
+from gradflow.doctor.kernels import arrays_of, assert_close, definition
 from gradflow.ops import OPS, Op
-from tests.ops.cases import CASES, SHAPES, VALUES, Case, Draw
 from tests.ops.targets import FUSING_TARGETS, TARGETS, BackendTarget, CTarget, GuardedArray, make_target
 
 # Every kind of shape with ordinary values, and every kind of values in one shape.
@@ -46,18 +46,6 @@ def combinations() -> Iterator[Any]:
                     yield pytest.param(target, op, shape, values, marks=marks, id=f"{target}-{op}-{shape}-{values}")
 
 
-def arrays_of(arguments: dict[str, Any]) -> dict[str, np.ndarray]:
-    return {name: value for name, value in arguments.items() if isinstance(value, np.ndarray)}
-
-
-def definition(op: Op, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments after the definition has run on copies of them."""
-    copies = arguments | {name: array.copy() for name, array in arrays_of(arguments).items()}
-    with get_backend("reference").running():
-        op.reference(**copies)
-    return copies
-
-
 def result(
     target: BackendTarget | CTarget, op: Op, arguments: dict[str, Any], shape: str, same: tuple[str, str] | None = None
 ) -> dict[str, np.ndarray]:
@@ -70,26 +58,6 @@ def result(
         guarded[same[1]] = guarded[same[0]]
     target.run(op, arguments | {name: place.array for name, place in guarded.items()})
     return {name: place.read() for name, place in guarded.items()}
-
-
-def assert_close(case: Case, name: str, actual: np.ndarray, before: dict[str, Any], after: dict[str, Any]) -> None:
-    expected = after[name]
-    assert actual.dtype == expected.dtype
-    assert actual.shape == expected.shape
-    if expected.dtype.kind != "f" or case.ulps == 0:
-        np.testing.assert_array_equal(actual, expected, name)
-        return
-    with np.errstate(all="ignore"):
-        magnitudes = case.magnitude(before, after) if case.magnitude else {}
-        smallest, largest = np.finfo(expected.dtype).smallest_normal, np.finfo(expected.dtype).max
-        magnitude = np.nan_to_num(abs(np.asarray(magnitudes.get(name, expected), np.float64)), nan=0, posinf=largest)
-        allowed = case.ulps * np.spacing(np.clip(magnitude, smallest, largest).astype(expected.dtype)).astype(float)
-        allowed += smallest if case.flushes else 0
-        # An error of 1 in what is compared is the whole of what is allowed.
-        off = (actual.astype(np.float64) - expected) / allowed
-        is_number = np.isfinite(expected) & np.isfinite(actual)
-    np.testing.assert_array_equal(actual[~is_number], expected[~is_number], name)
-    np.testing.assert_allclose(off[is_number], 0, rtol=0, atol=1, err_msg=f"{name}, in units of {case.ulps} ulp")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

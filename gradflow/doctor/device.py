@@ -1,0 +1,52 @@
+"""What the device says of itself, and what follows from that for its speed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cupy
+
+__all__ = ["Device", "describe_device"]
+
+# Float32 units of a multiprocessor by compute capability (CUDA C++ Programming Guide, arithmetic throughput).
+_FLOAT32_UNITS = {"70": 64, "75": 64, "80": 64, "86": 128, "87": 128, "89": 128, "90": 128, "100": 128, "120": 128}
+
+
+@dataclass(frozen=True)
+class Device:
+    """A GPU.
+
+    Attributes:
+        name, compute_capability, driver, runtime: as CUDA gives them.
+        memory: bytes.
+        peak_bandwidth: bytes a second of its memory, from its clock and width; None where it does not say.
+        peak_rate: float32 operations a second, from its units and clock; None where these are not known.
+    """
+
+    name: str
+    compute_capability: str
+    driver: int
+    runtime: int
+    memory: int
+    peak_bandwidth: float | None
+    peak_rate: float | None
+
+
+def describe_device() -> Device:
+    """The current device."""
+    device, runtime = cupy.cuda.Device(), cupy.cuda.runtime
+    attributes: dict[str, Any] = device.attributes
+    memory_clock, width = attributes.get("MemoryClockRate", 0), attributes.get("GlobalMemoryBusWidth", 0)
+    units = _FLOAT32_UNITS.get(str(device.compute_capability), 0)
+    rate = 2 * units * attributes.get("MultiProcessorCount", 0) * attributes.get("ClockRate", 0)
+    return Device(
+        name=str(runtime.getDeviceProperties(device.id)["name"].decode()),
+        compute_capability=str(device.compute_capability),
+        driver=runtime.driverGetVersion(),
+        runtime=runtime.runtimeGetVersion(),
+        memory=int(device.mem_info[1]),
+        # Two transfers a clock; clocks are in kHz, the width in bits.
+        peak_bandwidth=2 * memory_clock * 1e3 * width / 8 or None,
+        peak_rate=rate * 1e3 or None,
+    )

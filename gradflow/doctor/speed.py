@@ -1,0 +1,156 @@
+"""What the device does in a second: copies, products, launches, and training steps beside what its limits allow."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from gradflow.backends.cupy import CupyBackend
+from gradflow.backends.reference import ReferenceBackend
+from gradflow.doctor.device import Device
+from gradflow.doctor.findings import Measurement
+from gradflow.layers.dense import add_bias, gemm
+from gradflow.layers.relu import relu_forward
+from gradflow.losses import get_loss
+from gradflow.network import MLP
+from gradflow.ops import copy
+from gradflow.optimizers import get_optimizer
+from gradflow.program import Program, Recorder
+from gradflow.training.step import checked_data, training_pass
+from gradflow.training.traffic import step_traffic
+from gradflow.training.update import Objective
+
+__all__ = ["measure_device", "measure_steps"]
+
+_NETWORKS = {
+    "T": ((16, 64, 64, 2), 256),
+    "S": ((64, 128, 64, 10), 32),
+    "M": ((784, 512, 256, 10), 128),
+    "L": ((1024, 2048, 2048, 1000), 512),
+    "wide": ((4096, 8192, 8192, 4096), 2048),
+}
+"""Widths and batch sizes; those with a letter are the networks of benchmarks/networks.py."""
+
+_STEPS = 8
+
+
+def measure_device(backend: CupyBackend, device: Device, *, quick: bool) -> Iterator[Measurement]:
+    """Copies, products by precision, launches and replays, and an epilogue beside kernels of its own.
+
+    Args:
+        backend: the GPU.
+        device: what it says of itself.
+        quick: small arrays and few runs.
+    """
+    timed = partial(_seconds, backend, repeats=3 if quick else 20)
+    n = 1 << (16 if quick else 26)
+    source, target = (backend.zeros(n, np.float32) for _ in range(2))
+    seconds = timed(_program(backend, [(copy, source, target)]).run)
+    yield Measurement(
+        "memory", f"copy of {4 * n:,} bytes", 8 * n / seconds / 1e9, "GB/s", _in_giga(device.peak_bandwidth), "its peak"
+    )
+    width = 64 if quick else 4096
+    for dtype in ("float32", "float64"):
+        a, b, out = (backend.zeros((width, width), dtype) for _ in range(3))
+        seconds = timed(_program(backend, [(gemm, a, b, out)]).run)
+        limit = _in_giga(device.peak_rate) if dtype == "float32" else None
+        yield Measurement(
+            "products", f"{width} x {width}, {dtype}", 2 * width**3 / seconds / 1e9, "GFLOP/s", limit, "its peak"
+        )
+    one, other = (backend.zeros(1, np.float32) for _ in range(2))
+    calls = 10 if quick else 1000
+    launch = backend.bind(copy, {"x": one, "y": other})
+
+    def launches() -> None:
+        with backend.running():
+            for _ in range(calls):
+                launch()
+
+    yield Measurement("launches", "a kernel by itself", 1e6 * timed(launches) / calls, "µs")
+    many = _program(backend, [(copy, one, other)] * calls)
+    yield Measurement("launches", f"a kernel in a graph of {calls}", 1e6 * timed(many.run) / calls, "µs")
+    single = _program(backend, [(copy, one, other)])
+    yield Measurement("launches", "a graph of one kernel", 1e6 * timed(partial(single.run, calls)) / calls, "µs")
+    yield from _measure_epilogue(backend, timed, width)
+
+
+def _measure_epilogue(
+    backend: CupyBackend, timed: Callable[[Callable[[], None]], float], width: int
+) -> Iterator[Measurement]:
+    x, weight, y = (backend.zeros((width, width), np.float32) for _ in range(3))
+    bias = backend.zeros(width, np.float32)
+    calls = [
+        (op, op.arguments(*arrays))
+        for op, *arrays in ((gemm, x, weight, y), (add_bias, y, bias, y), (relu_forward, y, y))
+    ]
+    joined = Program(backend, backend.bind_all(calls))
+    separate = Program(backend, ReferenceBackend.bind_all(backend, calls))
+    limit = 1e6 * timed(separate.run)
+    name = f"product, bias and ReLU of {width} x {width}"
+    yield Measurement("epilogues", name, 1e6 * timed(joined.run), "µs", limit, "kernels of their own")
+
+
+def measure_steps(backend: CupyBackend, device: Device, *, quick: bool) -> Iterator[Measurement]:
+    """A training step with Adam, beside the least time in which the device could move its bytes or multiply.
+
+    Args:
+        backend: the GPU.
+        device: what it says of itself.
+        quick: the two smallest networks alone.
+    """
+    for name, (sizes, batch_size) in list(_NETWORKS.items())[: 2 if quick else None]:
+        network = MLP(list(sizes), seed=0, backend=backend.name)
+        loss = get_loss("softmax_cross_entropy")
+        objective = Objective(network, network.layers, loss, get_optimizer("adam"), l2=0.0, clip_norm=None)
+        rows = (2 if quick else _STEPS) * batch_size
+        random = np.random.default_rng(0)
+        x = random.standard_normal((rows, sizes[0]), dtype=np.float32)
+        data = checked_data(network, loss, x, random.integers(sizes[-1], size=rows))
+        traffic = step_traffic(objective, data, batch_size)
+        training = training_pass(objective, data, rows=rows, batch_size=batch_size, shuffle=True)
+        seconds = _seconds(network.backend, training.run, 2 if quick else 10)
+        yield Measurement(
+            "steps",
+            f"{name} {'-'.join(map(str, sizes))} ({batch_size})",
+            1e6 * seconds * batch_size / rows,
+            "µs",
+            _roofline(device, traffic.n_bytes, traffic.flops),
+            "roofline, an estimate",
+        )
+
+
+def _roofline(device: Device, n_bytes: int, flops: int) -> float | None:
+    """Microseconds for whichever takes longer, moving the bytes or multiplying; None where the peaks are not known."""
+    if device.peak_bandwidth is None or device.peak_rate is None:
+        return None
+    return 1e6 * max(n_bytes / device.peak_bandwidth, flops / device.peak_rate)
+
+
+def _in_giga(rate: float | None) -> float | None:
+    return None if rate is None else rate / 1e9
+
+
+def _program(backend: ReferenceBackend, calls: list[tuple[Any, ...]]) -> Program:
+    """A program of calls, each an op and its arguments."""
+    recorder = Recorder(backend)
+    for op, *arguments in calls:
+        recorder(op, *arguments)
+    return recorder.program()
+
+
+def _seconds(backend: ReferenceBackend, run: Callable[[], object], repeats: int) -> float:
+    """The median time of a run, until all its work is done, after one that is not timed."""
+    run()
+    backend.synchronize()
+    measured = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        run()
+        backend.synchronize()
+        measured.append(time.perf_counter() - began)
+    return statistics.median(measured)

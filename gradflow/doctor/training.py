@@ -1,0 +1,85 @@
+"""Ways of training that must agree: captured and launched one by one, resident and streamed, on the GPU and the CPU."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from gradflow.backends.cupy import CupyBackend
+from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
+from gradflow.data.arrays import Arrays
+from gradflow.doctor.findings import Check, checked
+from gradflow.network import MLP
+from gradflow.optimizers import Adam
+from gradflow.status import RunStatus
+from gradflow.training.trainer import Trainer
+
+__all__ = ["Uncaptured", "check_training"]
+
+
+class Uncaptured(CupyBackend):
+    """The GPU backend without CUDA graphs: each call of a program is a launch of its own."""
+
+    def replay(self, calls: list[BoundCall], steps_per_launch: int = 1) -> Replay:
+        return ReferenceBackend.replay(self, calls, steps_per_launch)
+
+
+def check_training(*, quick: bool) -> Iterator[Check]:
+    """A short training run, in several ways.
+
+    Args:
+        quick: fewer rows and epochs.
+    """
+    rows, epochs = (70, 2) if quick else (1000, 3)
+    random = np.random.default_rng(0)
+    x = random.standard_normal((rows, 20), dtype=np.float32)
+    y = (x[:, :3].argmax(axis=1)).astype(np.int64)
+
+    def trained(dtype: str, prepare: Callable[[MLP], None] = lambda network: None, source: object = None) -> np.ndarray:
+        network = MLP([20, 32, 24, 3], dropout=0.1, dtype=dtype, seed=4, backend="cupy")
+        prepare(network)
+        trainer = Trainer(network, "softmax_cross_entropy", Adam(0.01), l2=1e-4, clip_norm=1.0)
+        data = (x, y) if source is None else (source,)
+        trainer.fit(*data, epochs=epochs, batch_size=32, progress=False)
+        return network.backend.to_host(network.parameters)
+
+    def without_graphs(network: MLP) -> None:
+        network.backend.synchronize()
+        network.backend = Uncaptured()
+        network.status = RunStatus(network.backend)
+
+    def streamed_from_disk() -> np.ndarray:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, array in (("x", x), ("y", y)):
+                np.save(Path(folder, name), array)
+            mapped = (np.load(Path(folder, f"{name}.npy"), mmap_mode="r") for name in ("x", "y"))
+            return trained("float32", source=Arrays(*mapped))
+
+    def on_the_cpu() -> np.ndarray:
+        network = MLP([20, 32, 24, 3], dropout=0.1, dtype="float64", seed=4, backend="numpy")
+        trainer = Trainer(network, "softmax_cross_entropy", Adam(0.01), l2=1e-4, clip_norm=1.0)
+        trainer.fit(x, y, epochs=epochs, batch_size=32, progress=False)
+        return np.asarray(network.parameters)
+
+    def same_bits(other: Callable[[], np.ndarray]) -> Callable[[], None]:
+        return lambda: np.testing.assert_array_equal(other(), trained("float32"))
+
+    yield checked("training", "the same seed twice gives the same bits", same_bits(lambda: trained("float32")))
+    yield checked(
+        "training",
+        "captured and replayed as launched one by one",
+        same_bits(lambda: trained("float32", without_graphs)),
+    )
+    yield checked(
+        "training", "streamed from the host as resident", same_bits(lambda: trained("float32", source=Arrays(x, y)))
+    )
+    yield checked("training", "streamed from files as resident", same_bits(streamed_from_disk))
+    yield checked(
+        "training",
+        "on the GPU as on the CPU (float64)",
+        # Each step's rounding is enlarged by the steps behind it.
+        lambda: np.testing.assert_allclose(trained("float64"), on_the_cpu(), rtol=1e-6, atol=1e-8),
+    )

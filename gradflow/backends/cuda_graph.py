@@ -48,11 +48,14 @@ class CudaGraphs:
 
     Args:
         stream: the stream that the graphs are launched on.
+
+    Attributes:
+        path: closed once a graph has been refused.
     """
 
     def __init__(self, stream: cupy.cuda.Stream) -> None:
         self._stream = stream
-        self._path = FastPath(
+        self.path = FastPath(
             "a CUDA graph",
             "steps are launched kernel by kernel from now on, each for some microseconds; a newer driver may help",
         )
@@ -77,7 +80,7 @@ class CudaGraphs:
         parts: list[BoundCall] = []
         for capturable, stretch in itertools.groupby(calls, lambda call: isinstance(call, DeviceCall)):
             alone = list(stretch)
-            captured = self._capture(alone) if capturable and self._path.is_open else None
+            captured = self._capture(alone) if capturable and self.path.is_open else None
             parts.extend(alone if captured is None else [captured])
         return parts
 
@@ -87,7 +90,7 @@ class CudaGraphs:
             graph.upload(self._stream)
         except Exception as error:  # a broken installation can raise anything
             self._stream.synchronize()  # An error that lost the context comes back here; nothing can go on then.
-            self._path.give_up(error)
+            self.path.give_up(error)
             return None
         return _Captured(graph, calls, self._stream)
 

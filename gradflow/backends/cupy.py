@@ -51,7 +51,7 @@ class CupyBackend(ReferenceBackend):
         self._device = cupy.cuda.Device()
         self.stream = cupy.cuda.Stream(non_blocking=True)
         self._modules: dict[tuple[Any, np.dtype], Any] = {}
-        self._graphs = CudaGraphs(self.stream)
+        self.graphs = CudaGraphs(self.stream)
         self._most_blocks = 16 * self._device.attributes["MultiProcessorCount"]
         self._fast_products = FastPath(
             "cuBLASLt",
@@ -141,7 +141,7 @@ class CupyBackend(ReferenceBackend):
 
     @explained()
     def replay(self, calls: list[BoundCall], steps_per_launch: int = 1) -> Replay:
-        return self._graphs.replay(calls, steps_per_launch)
+        return self.graphs.replay(calls, steps_per_launch)
 
     def bind_all(self, calls: list[Call]) -> list[BoundCall]:
         """The calls of a program; products do in their epilogues what they can of what follows them."""

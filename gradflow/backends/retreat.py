@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from gradflow.backends.reference import BoundCall
 from gradflow.errors import SlowPathWarning
@@ -32,6 +33,15 @@ class FastPath:
             self.is_open = False
             message = f"{self._name} cannot be used ({type(cause).__name__}: {cause}): {self._cost}"
             warnings.warn(message, SlowPathWarning, stacklevel=2)
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """Take the plain way for a while, as a comparison does, without a word."""
+        was_open, self.is_open = self.is_open, False
+        try:
+            yield
+        finally:
+            self.is_open = was_open
 
     def or_else(self, fast: BoundCall, plain: Callable[[], BoundCall]) -> BoundCall:
         """The fast call for as long as the path is open, then what ``plain`` makes, when it is first needed."""

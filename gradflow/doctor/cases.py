@@ -408,7 +408,7 @@ def _total(draw: Draw) -> dict[str, Any]:
 # -- losses -----------------------------------------------------------------------------------------------------------
 
 # Behind the batch stand rows of the epoch that belong to other batches.
-LOSS_VARIANTS = (
+LOSS_VARIANTS: tuple[dict[str, Any], ...] = (
     {},
     {"is_weighted": True, "position": 4},
     {"is_weighted": True, "first_bad_step": 2},
@@ -449,7 +449,7 @@ def _squared_error(draw: Draw, *, factor: float, **settings: Any) -> dict[str, A
 
 def _regression(draw: Draw, *, targets: int = 1, room: float = 8, **settings: Any) -> dict[str, Any]:
     """Outputs and targets, some of them equal; ``targets`` is how many outputs share one."""
-    setting = {name: settings.pop(name) for name in ("delta", "quantiles") if name in settings}
+    setting: dict[str, Any] = {name: settings.pop(name) for name in ("delta", "quantiles") if name in settings}
     of_epoch = _of_epoch(draw, **settings)
     del of_epoch["row_hits"]
     outputs = draw.reals(draw.rows, draw.columns * targets, room=room * max(draw.columns, 1) * targets)
@@ -650,8 +650,8 @@ def _penalised_terms(before: Mapping[str, Any], scale: float | None = None) -> A
 
 def _signed_gradient(before: Mapping[str, Any]) -> Array:
     """The gradient that a rule sees, in float64."""
-    vectors = (before[name].astype(np.float64) for name in ("parameters", "gradients"))
-    return penalised(*vectors, before["hyper"], before["gradient_scale"], before["n_decayed"])
+    parameters, gradients = (before[name].astype(np.float64) for name in ("parameters", "gradients"))
+    return penalised(parameters, gradients, before["hyper"], before["gradient_scale"], before["n_decayed"])
 
 
 def _gradient_descent_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:

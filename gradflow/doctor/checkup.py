@@ -66,7 +66,7 @@ def check_up(*, quick: bool, on_finding: Callable[[Check | Measurement], None] =
     def findings() -> Iterator[Check | Measurement]:
         yield from check_kernels(backend, quick=quick)
         yield from check_products(backend, quick=quick)
-        yield from check_training(quick=quick)
+        yield from check_training(backend, quick=quick)
         yield from measure_device(backend, found.device, quick=quick)
         yield from measure_steps(backend, found.device, quick=quick)
 

@@ -9,28 +9,20 @@ from pathlib import Path
 import numpy as np
 
 from gradflow.backends.cupy import CupyBackend
-from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
 from gradflow.data.arrays import Arrays
 from gradflow.doctor.findings import Check, checked
 from gradflow.network import MLP
 from gradflow.optimizers import Adam
-from gradflow.status import RunStatus
 from gradflow.training.trainer import Trainer
 
-__all__ = ["Uncaptured", "check_training"]
+__all__ = ["check_training"]
 
 
-class Uncaptured(CupyBackend):
-    """The GPU backend without CUDA graphs: each call of a program is a launch of its own."""
-
-    def replay(self, calls: list[BoundCall], steps_per_launch: int = 1) -> Replay:
-        return ReferenceBackend.replay(self, calls, steps_per_launch)
-
-
-def check_training(*, quick: bool) -> Iterator[Check]:
+def check_training(backend: CupyBackend, *, quick: bool) -> Iterator[Check]:
     """A short training run, in several ways.
 
     Args:
+        backend: what is checked.
         quick: fewer rows and epochs.
     """
     rows, epochs = (70, 2) if quick else (1000, 3)
@@ -38,18 +30,16 @@ def check_training(*, quick: bool) -> Iterator[Check]:
     x = random.standard_normal((rows, 20), dtype=np.float32)
     y = (x[:, :3].argmax(axis=1)).astype(np.int64)
 
-    def trained(dtype: str, prepare: Callable[[MLP], None] = lambda network: None, source: object = None) -> np.ndarray:
-        network = MLP([20, 32, 24, 3], dropout=0.1, dtype=dtype, seed=4, backend="cupy")
-        prepare(network)
+    def trained(dtype: str, source: object = None) -> np.ndarray:
+        network = MLP([20, 32, 24, 3], dropout=0.1, dtype=dtype, seed=4, backend=backend.name)
         trainer = Trainer(network, "softmax_cross_entropy", Adam(0.01), l2=1e-4, clip_norm=1.0)
         data = (x, y) if source is None else (source,)
         trainer.fit(*data, epochs=epochs, batch_size=32, progress=False)
         return network.backend.to_host(network.parameters)
 
-    def without_graphs(network: MLP) -> None:
-        network.backend.synchronize()
-        network.backend = Uncaptured()
-        network.status = RunStatus(network.backend)
+    def without_graphs() -> np.ndarray:
+        with backend.graphs.path.closed():
+            return trained("float32")
 
     def streamed_from_disk() -> np.ndarray:
         with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +61,7 @@ def check_training(*, quick: bool) -> Iterator[Check]:
     yield checked(
         "training",
         "captured and replayed as launched one by one",
-        same_bits(lambda: trained("float32", without_graphs)),
+        same_bits(without_graphs),
     )
     yield checked(
         "training", "streamed from the host as resident", same_bits(lambda: trained("float32", source=Arrays(x, y)))

@@ -29,6 +29,8 @@ class Loss:
     output_activation: ClassVar[str]
     """The activation that turns outputs into predictions: "identity", "sigmoid" or "softmax"."""
     has_accuracy: ClassVar[bool]
+    takes_any_scale: ClassVar[bool] = True
+    """Whether targets may be shifted and scaled: not where they are counts, for which 0 has a meaning."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

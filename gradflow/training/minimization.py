@@ -56,15 +56,12 @@ class Minimization:
         evaluation: measures the loss over all rows, and the gradient.
     """
 
-    batches = 1
-
     def __init__(self, objective: Objective, evaluation: DataPass) -> None:
         assert isinstance(objective.optimizer, LBFGS)
         self._optimizer = objective.optimizer
         self._network: Sequential = objective.network
         self._l2 = objective.l2
         self._evaluation = evaluation
-        self._rows = len(evaluation.results.losses)
 
     def run(self, is_interrupted: Callable[[], bool] = lambda: False) -> bool:
         """Minimise, and measure at the end; False if it was interrupted: the weights are then the best so far."""
@@ -96,7 +93,7 @@ class Minimization:
         gradient = network.backend.to_host(network.gradients).astype(np.float64)
         weight = point[: network.n_decayed]
         gradient[: network.n_decayed] += self._l2 * weight
-        value = status.read().sums[0] / self._rows + self._l2 / 2 * float(weight @ weight)
+        value = status.read().sums[0] / self._evaluation.rows + self._l2 / 2 * float(weight @ weight)
         return (value, gradient) if np.isfinite(value) else (np.inf, np.zeros_like(gradient))
 
     def _move_to(self, point: np.ndarray) -> None:

@@ -114,7 +114,7 @@ def target_scale(network: Sequential, loss: Loss, x: Any, y: Any) -> OutputScale
     Raises:
         DataError: if the loss is none of regression, the targets are no array, or do not fit.
     """
-    if loss.output_activation != "identity":
+    if loss.output_activation != "identity" or not loss.takes_any_scale:
         raise DataError(f"standardize_targets goes with the losses of regression, not with {loss.name!r}")
     if isinstance(x, Source) or is_memory_mapped(x) or is_memory_mapped(y):
         raise DataError("standardize_targets takes arrays in memory; standardise the targets of a source beforehand")

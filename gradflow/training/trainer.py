@@ -363,7 +363,7 @@ class _Loop:
         network, backend, status = trainer.network, trainer.network.backend, trainer.network.status
         objective = trainer._objective
         update = Update(objective, epochs=self._epochs, steps=-(-self._rows // batch_size))
-        training: DataPass | Minimization = training_pass(
+        training = training_pass(
             objective,
             data,
             rows=self._rows,
@@ -373,8 +373,9 @@ class _Loop:
             parts=parts,
             update=update,
         )
-        if isinstance(training, DataPass) and isinstance(objective.optimizer, LBFGS):
-            training = Minimization(objective, training)
+        run_epoch = training.run
+        if isinstance(objective.optimizer, LBFGS):
+            run_epoch = Minimization(objective, training).run
         validating = None
         if validation is not None:
             validating = evaluation_pass(objective, validation, RunStatus(backend), status.sums[2:])
@@ -400,7 +401,7 @@ class _Loop:
                     if measured_state is not network.state:
                         backend.copy(network.state, measured_state)
                     update.begin_epoch(epoch - 1, self.history)
-                    finished = training.run(lambda: interruption.requested)
+                    finished = run_epoch(lambda: interruption.requested)
                     update.end_epoch()
                     if validating is not None and finished:
                         validating.run()
@@ -446,7 +447,7 @@ class _Loop:
                 return "converged"
         return "callback" if self._trainer._stop_requested else None
 
-    def _record_divergence(self, epoch: int, bad_step: int, training: DataPass | Minimization, update: Update) -> None:
+    def _record_divergence(self, epoch: int, bad_step: int, training: DataPass, update: Update) -> None:
         step = bad_step - (epoch - 1) * training.batches
         kept = f"those of epoch {self._best.epoch}" if self._best.epoch else "those from before training"
         self.diverged = DivergedError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -11,7 +12,10 @@ import pytest
 from numpy.testing import assert_allclose
 
 import gradflow as gf
-from gradflow.layers import LAYERS
+from gradflow.initializers import INITIALIZERS
+from gradflow.layers import ACTIVATIONS, LAYERS
+from gradflow.losses import LOSSES
+from gradflow.optimizers import OPTIMIZERS
 from tests.docs.pages import PAGES, PICTURES, ROOT, Block, anchors, blocks, links, run
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -82,3 +86,16 @@ def test_layers_in_plain_numpy_run_on_a_gpu_as_the_page_says() -> None:
             assert max(gf.check_gradients(network, "mean_squared_error", x, y).values()) < 1e-5
             predictions.append(network.predict(x))
         assert_allclose(*predictions, rtol=1e-12)  # float64: some ulps, and exp differs by one or two
+
+
+def test_the_catalogue_has_every_name_and_no_other() -> None:
+    text = (ROOT / "docs" / "catalogue.md").read_text()
+    for heading, names in (
+        ("Activations", ACTIVATIONS),
+        ("Losses", LOSSES),
+        ("Optimizers", OPTIMIZERS),
+        ("Initializers", INITIALIZERS),
+    ):
+        section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+        shipped = {name for name, item in names.items() if item.__module__.startswith("gradflow.")}
+        assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == shipped, heading

@@ -309,3 +309,9 @@ def test_quantiles_of_each_target_stand_side_by_side(backend_name: str) -> None:
     # A step is up to 0.15, and a quantile of 201 numbers jumps from one to the next.
     share_below = (y[:, :, None] < predicted).mean(axis=0)
     assert_allclose(share_below, [[0.1, 0.5, 0.9]] * 2, atol=0.03)
+
+
+def test_counts_are_not_standardised() -> None:
+    trainer = gf.Trainer(gf.MLP([1, 1], backend="numpy"), "poisson", "sgd", standardize_targets=True)
+    with pytest.raises(gf.DataError, match="not with 'poisson'"):
+        trainer.fit(np.ones((5, 1)), np.arange(5), epochs=1)

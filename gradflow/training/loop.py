@@ -1,0 +1,151 @@
+"""The loop over epochs: what they measured, and why they ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gradflow.errors import DivergedError
+from gradflow.optimizers import LBFGS
+from gradflow.status import RunStatus
+from gradflow.training.callbacks import Callback
+from gradflow.training.data_set import PassData
+from gradflow.training.early_stopping import CONVERGENCE_EPOCHS, BestValue, EarlyStopping
+from gradflow.training.history import History
+from gradflow.training.interruption import Interruption
+from gradflow.training.minimization import Minimization
+from gradflow.training.passes import DataPass
+from gradflow.training.step import evaluation_pass, training_pass
+from gradflow.training.update import Update
+
+if TYPE_CHECKING:
+    from gradflow.training.trainer import Trainer
+
+__all__ = ["Loop"]
+
+
+class Loop:
+    """One call of fit: the epochs, what they measured, and why they ended."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        epochs: int,
+        rows: int,
+        best: BestValue,
+        convergence: BestValue | None,
+        early_stopping: EarlyStopping | None,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        self.history = History()
+        self.diverged: DivergedError | None = None
+        self._trainer = trainer
+        self._epochs = epochs
+        self._rows = rows
+        self._best = best
+        self._convergence = convergence
+        self._early_stopping = early_stopping
+        self._callbacks = callbacks
+
+    def run(self, data: PassData, validation: PassData | None, *, batch_size: int, parts: int, shuffle: bool) -> None:
+        """Train until there is a reason to stop; the network then holds the weights that are to be kept."""
+        trainer = self._trainer
+        network, backend, status = trainer.network, trainer.network.backend, trainer.network.status
+        objective = trainer._objective
+        update = Update(objective, epochs=self._epochs, steps=-(-self._rows // batch_size))
+        training = training_pass(
+            objective,
+            data,
+            rows=self._rows,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            steps_per_launch=trainer.steps_per_launch,
+            parts=parts,
+            update=update,
+        )
+        run_epoch = training.run
+        if isinstance(objective.optimizer, LBFGS):
+            run_epoch = Minimization(objective, training).run
+        validating = None
+        if validation is not None:
+            validating = evaluation_pass(objective, validation, RunStatus(backend), status.sums[2:])
+        best_state = backend.empty(network.state.shape, network.dtype)
+        backend.copy(network.state, best_state)
+        if not network.ends_in_activation:
+            network.output_activation = trainer.loss.output_activation
+        # A validation value belongs to the weights after the epoch; a training value was measured while they changed,
+        # and the only ones sure to be as good are those from before the epoch. Where no one asked for the best epoch,
+        # and its weights only serve should the loss diverge, these are not worth the memory.
+        measured_state = network.state
+        if self._early_stopping is not None and not self._best.name.startswith("val_"):
+            measured_state = backend.empty(network.state.shape, network.dtype)
+        interrupted = status.read()
+        status.begin(epoch=interrupted.epoch + (interrupted.position > 0))
+        trainer._stop_requested = False
+        for callback in self._callbacks:
+            callback.on_fit_begin(trainer, self._epochs)
+        began = time.perf_counter()
+        try:
+            with Interruption() as interruption:
+                for epoch in range(1, self._epochs + 1):
+                    if measured_state is not network.state:
+                        backend.copy(network.state, measured_state)
+                    update.begin_epoch(epoch - 1, self.history)
+                    finished = run_epoch(lambda: interruption.requested)
+                    update.end_epoch()
+                    if validating is not None and finished:
+                        validating.run()
+                    reading = status.read()
+                    if reading.first_bad_step is not None:
+                        self._record_divergence(epoch, reading.first_bad_step, training, update)
+                        break
+                    if not finished:
+                        self.history.stopped_by = "interrupted"
+                        break
+                    values = trainer._values(reading.sums[:2], training)
+                    if validating is not None:
+                        held_out = trainer._values(reading.sums[2:], validating)
+                        values |= {f"val_{name}": value for name, value in held_out.items()}
+                    if update.learning_rates.is_scheduled:
+                        values["learning_rate"] = float(update.learning_rates.present[-1])
+                    self.history.append(values)
+                    self.history.seconds = time.perf_counter() - began
+                    if self._best.is_improved_by(values):
+                        backend.copy(measured_state, best_state)
+                    for callback in self._callbacks:
+                        callback.on_epoch_end(trainer, epoch, dict(values))
+                    if reason := self._reason_to_stop(values, interruption.requested):
+                        self.history.stopped_by = reason
+                        break
+            if self.diverged is not None or (self._early_stopping is not None and self._best.epoch):
+                backend.copy(best_state, network.state)
+                self.history.best_epoch = self._best.epoch or None
+            backend.synchronize()
+            self.history.seconds = time.perf_counter() - began
+        finally:
+            for callback in self._callbacks:
+                callback.on_fit_end(trainer, self.history)
+
+    def _reason_to_stop(self, values: dict[str, float], is_interrupted: bool) -> str | None:
+        if is_interrupted:
+            return "interrupted"
+        if self._early_stopping is not None and self._best.epochs_since >= self._early_stopping.patience:
+            return "early stopping"
+        if self._convergence is not None:
+            self._convergence.is_improved_by(values)
+            if self._convergence.epochs_since >= CONVERGENCE_EPOCHS:
+                return "converged"
+        return "callback" if self._trainer._stop_requested else None
+
+    def _record_divergence(self, epoch: int, bad_step: int, training: DataPass, update: Update) -> None:
+        step = bad_step - (epoch - 1) * training.batches
+        kept = f"those of epoch {self._best.epoch}" if self._best.epoch else "those from before training"
+        self.diverged = DivergedError(
+            f"the loss became NaN or infinite in epoch {epoch}, at step {step} of {training.batches}; the network "
+            f"keeps its best weights, {kept}. Try a learning rate below {update.learning_rates.present.max():g}, "
+            "inputs scaled to about unit size, or clip_norm=1.0",
+            epoch=epoch,
+            step=step,
+        )
+        self.history.stopped_by = "diverged"

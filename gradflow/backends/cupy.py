@@ -100,6 +100,10 @@ class CupyBackend(ReferenceBackend):
         return isinstance(array, cupy.ndarray)
 
     @explained()
+    def of_device(self, array: object) -> Array:
+        has_interface = hasattr(array, "__cuda_array_interface__")
+        return cupy.asarray(array) if has_interface else cupy.from_dlpack(array)
+
     def adopt(self, array: Array) -> Array:
         if not self.owns(array):
             return self.from_host(array)

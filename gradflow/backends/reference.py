@@ -70,6 +70,10 @@ class ReferenceBackend:
         """Whether an array lies where this backend's arrays lie."""
         return isinstance(array, np.ndarray)
 
+    def of_device(self, array: object) -> Array | None:
+        """What lies on a GPU, of whatever library, as an array of this backend without a copy; None if it cannot be."""
+        return None
+
     def adopt(self, array: Array) -> Array:
         """A host array, or a device array that a caller made, as a contiguous array that ops may read.
 

@@ -15,6 +15,9 @@ from gradflow.ops import Array
 __all__ = ["Where", "as_array", "feature_matrix", "finite", "finite_targets", "host_array", "of_numbers"]
 
 
+_CUDA_OF_DLPACK = 2  # kDLCUDA in dlpack.h
+
+
 @dataclass(frozen=True)
 class Where:
     """Which rows an array holds, for errors.
@@ -42,19 +45,28 @@ class Where:
 
 
 def as_array(name: str, value: Any, backend: ReferenceBackend) -> Array:
-    """Numbers or booleans as an array: the backend's own device array as it is, all else as a NumPy array.
+    """Numbers or booleans as an array: what lies on the backend's GPU as it is, all else as a NumPy array.
+
+    Arrays of other libraries are not copied where they have ``__cuda_array_interface__``, ``__array__`` or DLPack.
 
     Raises:
         DataError: for objects, strings, complex numbers, ragged lists, or an array on a GPU.
     """
-    if not hasattr(value, "__cuda_array_interface__"):
+    if not _lies_on_gpu(value):
         return of_numbers(name, host_array(name, value))
-    if not backend.owns(value):
+    array = backend.of_device(value)
+    if array is None:
         raise DataError(
             f"{name} lies on a GPU, but the network's backend is {backend.name!r}; "
             f"pass a NumPy array ({name}.get()), or make the network with backend='cupy'"
         )
-    return of_numbers(name, value)
+    return of_numbers(name, array)
+
+
+def _lies_on_gpu(value: Any) -> bool:
+    if hasattr(value, "__cuda_array_interface__"):
+        return True
+    return hasattr(value, "__dlpack_device__") and int(value.__dlpack_device__()[0]) == _CUDA_OF_DLPACK
 
 
 def host_array(name: str, value: Any) -> np.ndarray:
@@ -65,7 +77,7 @@ def host_array(name: str, value: Any) -> np.ndarray:
     """
     if value is None:
         raise DataError(f"{name} is missing: expected an array, got None")
-    if hasattr(value, "__cuda_array_interface__"):
+    if _lies_on_gpu(value):
         raise DataError(f"{name} lies on a GPU, but is to be read on the host; pass a NumPy array ({name}.get())")
     try:
         has_dlpack_only = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")

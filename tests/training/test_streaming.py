@@ -149,6 +149,42 @@ def test_reading_ahead_makes_one_item_more_than_was_taken() -> None:
     assert list(ReadAhead(number for number in range(5))) == list(range(5))
 
 
+def foreign_array(array: Any, protocol: str) -> object:
+    """An array of another library, which has nothing but one of the protocols."""
+    names = ("__dlpack__", "__dlpack_device__") if protocol == "dlpack" else (protocol,)
+
+    def of_array(name: str) -> Any:
+        attribute = getattr(array, name)
+        return (lambda self, *args, **kwargs: attribute(*args, **kwargs)) if callable(attribute) else attribute
+
+    return type("Foreign", (), {"memory": array, **{name: of_array(name) for name in names}})()
+
+
+@pytest.mark.parametrize("protocol", ["__array__", "dlpack"])
+def test_arrays_of_other_libraries_are_taken(protocol: str, backend_name: str) -> None:
+    x = X.astype(np.float32)
+    expected = trained(network_on(backend_name), x, LABELS, loss="softmax_cross_entropy")
+    foreign = foreign_array(x, protocol)
+    assert trained(network_on(backend_name), foreign, LABELS, loss="softmax_cross_entropy") == expected
+    source = gf.data.Arrays(foreign, LABELS)
+    assert trained(network_on(backend_name), source, loss="softmax_cross_entropy") == expected
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("protocol", ["__cuda_array_interface__", "dlpack"])
+def test_arrays_of_other_libraries_on_the_gpu_are_taken(protocol: str) -> None:
+    import cupy
+
+    x = X.astype(np.float32)
+    expected = trained(network_on("cupy"), x, LABELS, loss="softmax_cross_entropy")
+    foreign = foreign_array(cupy.asarray(x), protocol)
+    assert trained(network_on("cupy"), foreign, LABELS, loss="softmax_cross_entropy") == expected
+    with pytest.raises(gf.DataError, match="x lies on a GPU, but the network's backend is 'numpy'"):
+        trained(network_on("numpy"), foreign, LABELS, loss="softmax_cross_entropy")
+    with pytest.raises(gf.DataError, match="x lies on a GPU, but is to be read on the host"):
+        gf.data.Arrays(foreign, LABELS)
+
+
 @pytest.mark.gpu
 def test_a_step_costs_one_copy_and_waits_for_nothing() -> None:
     simgpu = pytest.importorskip("simgpu")

@@ -56,6 +56,11 @@ class Worker:
         seconds: float = self._ask("seconds_per_step")
         return seconds
 
+    def device_seconds_per_step(self) -> float:
+        """The same for a contestant on a GPU, by events on its stream."""
+        seconds: float = self._ask("device_seconds_per_step")
+        return seconds
+
     def seconds_per_prediction(self) -> float:
         """The time to predict one row, over many calls behind an untimed one."""
         seconds: float = self._ask("seconds_per_prediction")
@@ -87,7 +92,7 @@ class Worker:
 
 def _serve(connection: Connection, name: str, network: Network, optimizer: str) -> None:
     try:
-        contest = contestant(name, network, optimizer)
+        contest: Any = contestant(name, network, optimizer)
         connection.send((True, None))
         while True:
             request, *arguments = connection.recv()
@@ -95,6 +100,9 @@ def _serve(connection: Connection, name: str, network: Network, optimizer: str) 
                 answer: Any = contest.losses(*arguments)
             elif request == "seconds_per_step":
                 answer = seconds_of(contest.train, 1) / network.steps
+            elif request == "device_seconds_per_step":
+                contest.train()
+                answer = contest.device_seconds() / network.steps
             else:
                 answer = seconds_of(contest.predict_one, _PREDICTIONS)
             connection.send((True, answer))

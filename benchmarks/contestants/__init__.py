@@ -11,9 +11,10 @@ import shutil
 from typing import Protocol
 
 from benchmarks.networks import Network
+from gradflow.backends.availability import gpu_problem
 from gradflow.backends.native import native_library
 
-__all__ = ["CONTESTANTS", "GEMMS", "PEERS", "Contestant", "contestant", "problem_with"]
+__all__ = ["CONTESTANTS", "GEMMS", "GPU_CONTESTANTS", "PEERS", "Contestant", "contestant", "problem_with"]
 
 
 class Contestant(Protocol):
@@ -41,8 +42,18 @@ _MODULES = {  # name: module, class, the package that it needs
     "GEMMs, gradflow's BLAS": ("gemms", "GradflowGemms", "numpy"),
     "GEMMs, NumPy": ("gemms", "NumpyGemms", "numpy"),
 }
-CONTESTANTS = tuple(_MODULES)
-"""The names of all of them."""
+_ON_GPU = {
+    "gradflow": ("on_gpu", "GradflowOnGpu", "cupy"),
+    "PyTorch": ("torch_on_gpu", "EagerTorchOnGpu", "torch"),
+    "PyTorch, compiled": ("torch_on_gpu", "CompiledTorchOnGpu", "torch"),
+    "PyTorch, CUDA graph": ("torch_on_gpu", "GraphedTorchOnGpu", "torch"),
+    "JAX": ("jax_on_gpu", "JaxOnGpu", "jax"),
+}
+_MODULES |= {f"{name} (GPU)": entry for name, entry in _ON_GPU.items()}
+GPU_CONTESTANTS = tuple(f"{name} (GPU)" for name in _ON_GPU)
+"""The names of those that train on a GPU; they have `device_seconds` too."""
+CONTESTANTS = tuple(name for name in _MODULES if name not in GPU_CONTESTANTS)
+"""The names of all that train on the CPU."""
 GEMMS = tuple(name for name in CONTESTANTS if name.startswith("GEMMs"))
 """Those that only form the matrix products of a step: what no implementation on the same BLAS can beat."""
 PEERS = tuple(name for name in CONTESTANTS if name not in (*GEMMS, "gradflow"))
@@ -54,10 +65,22 @@ def problem_with(name: str) -> str | None:
     package = _MODULES[name][2]
     if importlib.util.find_spec(package) is None:
         return f"{package} is not installed; the extra peers brings it"
+    if name in GPU_CONTESTANTS and (problem := _problem_on_gpu(package)):
+        return problem
     if name == "PyTorch, compiled" and shutil.which("g++") is None and shutil.which("clang++") is None:
         return "torch.compile needs a C++ compiler, and there is none"
     if name == "GEMMs, gradflow's BLAS" and getattr(native_library(), "blas", None) is None:
         return "there is no BLAS that gradflow's compiled kernels can call; gradflow info says why"
+    return None
+
+
+def _problem_on_gpu(package: str) -> str | None:
+    if problem := gpu_problem():
+        return problem
+    if package == "torch" and not importlib.import_module("torch").cuda.is_available():
+        return "this PyTorch finds no GPU; install its build for CUDA"
+    if package == "jax" and importlib.import_module("jax").default_backend() != "gpu":
+        return "this JAX finds no GPU; install jax[cuda12]"
     return None
 
 

@@ -1,6 +1,8 @@
-"""gradflow: the training pass as `Trainer.fit` runs it, on the CPU backend."""
+"""gradflow: the training pass as `Trainer.fit` runs it, on one backend."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,9 +14,9 @@ from gradflow.training.step import Objective, checked_data, training_pass
 __all__ = ["Gradflow", "gradflow_network"]
 
 
-def gradflow_network(network: Network) -> gf.Sequential:
+def gradflow_network(network: Network, backend: str = "numpy") -> gf.Sequential:
     """The network with its initial parameters."""
-    made = gf.MLP(list(network.sizes), backend="numpy")
+    made = gf.MLP(list(network.sizes), backend=backend)
     dense = [index for index, layer in enumerate(made.layers) if isinstance(layer, gf.Dense)]
     weights = {}
     for index, (weight, bias) in zip(dense, network.initial_parameters(), strict=True):
@@ -26,9 +28,11 @@ def gradflow_network(network: Network) -> gf.Sequential:
 class Gradflow:
     """The whole pass is timed: taking each batch from the data, the step, and the sum of the losses at the end."""
 
+    backend: ClassVar[str] = "numpy"
+
     def __init__(self, network: Network, optimizer: str) -> None:
         self._described = network
-        self._network = gradflow_network(network)
+        self._network = gradflow_network(network, self.backend)
         rate = LEARNING_RATES[optimizer]
         rule = gf.Adam(rate) if optimizer == "adam" else gf.SGD(rate)
         loss = get_loss("softmax_cross_entropy")
@@ -41,18 +45,13 @@ class Gradflow:
         self._pass.run()
 
     def losses(self, steps: int) -> list[float]:
-        # A pass over one batch, whose arrays get the values of the next batch before each run.
-        batches = self._described.first_batches(steps)
-        x, labels = batches[0]
-        data = checked_data(self._network, self._objective.loss, x.copy(), labels.copy())
-        one = training_pass(self._objective, data, rows=len(x), batch_size=len(x), shuffle=False)
-        measured = []
-        for x, labels in batches:
-            np.copyto(data.x, x)
-            np.copyto(data.targets, labels, casting="same_kind")
-            one.run()
-            measured.append(self._network.status.read().sums[0] / len(x))
-        return measured
+        x, labels = map(np.concatenate, zip(*self._described.first_batches(steps), strict=True))
+        data = checked_data(self._network, self._objective.loss, x, labels)
+        batch_size = self._described.batch_size
+        several = training_pass(self._objective, data, rows=len(x), batch_size=batch_size, shuffle=False)
+        several.run()
+        of_rows = self._network.backend.to_host(several.results.losses)
+        return [float(mean) for mean in of_rows.reshape(steps, batch_size).mean(axis=1, dtype=np.float64)]
 
     def predict_one(self) -> None:
         self._network.logits(self._row)

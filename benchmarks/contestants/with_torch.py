@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
 import torch
 
 from benchmarks.networks import LEARNING_RATES, Network
@@ -15,9 +16,11 @@ class EagerTorch:
     """Batches are views of one tensor, so that taking one costs next to nothing."""
 
     compiled: ClassVar[bool] = False
+    device: ClassVar[str] = "cpu"
+    optimizer_options: ClassVar[dict[str, bool]] = {"fused": True}
 
     def __init__(self, network: Network, optimizer: str) -> None:
-        self._batches = [(torch.from_numpy(x), torch.from_numpy(labels)) for x, labels in network.batches()]
+        self._batches = [(self._tensor(x), self._tensor(labels)) for x, labels in network.batches()]
         self._described = network
         modules: list[torch.nn.Module] = []
         for weight, bias in network.initial_parameters():
@@ -26,11 +29,14 @@ class EagerTorch:
                 dense.weight.copy_(torch.from_numpy(weight.T))
                 dense.bias.copy_(torch.from_numpy(bias))
             modules += [dense, torch.nn.ReLU()]
-        self._model = torch.nn.Sequential(*modules[:-1])
+        self._model = torch.nn.Sequential(*modules[:-1]).to(self.device)
         rule = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer]
-        self._optimizer = rule(self._model.parameters(), lr=LEARNING_RATES[optimizer], fused=True)
+        self._optimizer = rule(self._model.parameters(), lr=LEARNING_RATES[optimizer], **self.optimizer_options)
         self._loss = torch.compile(self._mean_loss) if self.compiled else self._mean_loss
         self._row = network.data()[0][:1]
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device)
 
     def _mean_loss(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.cross_entropy(self._model(x), labels)
@@ -48,11 +54,11 @@ class EagerTorch:
 
     def losses(self, steps: int) -> list[float]:
         batches = self._described.first_batches(steps)
-        return [self._step(torch.from_numpy(x), torch.from_numpy(labels)).item() for x, labels in batches]
+        return [self._step(self._tensor(x), self._tensor(labels)).item() for x, labels in batches]
 
     def predict_one(self) -> None:
         with torch.inference_mode():
-            self._model(torch.from_numpy(self._row)).numpy()
+            self._model(self._tensor(self._row)).numpy(force=True)
 
 
 class CompiledTorch(EagerTorch):

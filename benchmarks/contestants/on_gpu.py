@@ -1,0 +1,31 @@
+"""The contestants on a GPU. `device_seconds` is the time between two events on the stream of the work."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from benchmarks.contestants.with_gradflow import Gradflow
+
+__all__ = ["GradflowOnGpu"]
+
+
+class GradflowOnGpu(Gradflow):
+    """gradflow on a GPU: one graph launch for each step."""
+
+    backend: ClassVar[str] = "cupy"
+
+    def train(self) -> None:
+        self._pass.run()
+        self._network.backend.synchronize()
+
+    def device_seconds(self) -> float:
+        """The time of a pass over all batches, by CUDA events."""
+        import cupy
+
+        stream = self._network.backend.stream
+        begin, end = (cupy.cuda.Event() for _ in range(2))
+        begin.record(stream)
+        self._pass.run()
+        end.record(stream)
+        end.synchronize()
+        return float(cupy.cuda.get_elapsed_time(begin, end)) / 1e3

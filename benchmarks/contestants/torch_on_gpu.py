@@ -1,0 +1,75 @@
+"""PyTorch on a GPU: eager, compiled, and with each step as one CUDA graph. float32 products are in full precision."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+
+from benchmarks.contestants.with_torch import EagerTorch
+from benchmarks.networks import Network
+
+__all__ = ["CompiledTorchOnGpu", "EagerTorchOnGpu", "GraphedTorchOnGpu"]
+
+_WARM_UP_STEPS = 3
+
+
+class EagerTorchOnGpu(EagerTorch):
+    """All batches lie on the device beforehand."""
+
+    device: ClassVar[str] = "cuda"
+
+    def train(self) -> None:
+        super().train()
+        torch.cuda.synchronize()
+
+    def device_seconds(self) -> float:
+        """The time of a pass over all batches, by CUDA events."""
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        super().train()
+        end.record()
+        end.synchronize()
+        return float(begin.elapsed_time(end)) / 1e3
+
+
+class CompiledTorchOnGpu(EagerTorchOnGpu):
+    """The same with torch.compile."""
+
+    compiled: ClassVar[bool] = True
+
+
+class GraphedTorchOnGpu(EagerTorchOnGpu):
+    """Forward, backward and optimizer captured once; each step copies its batch into the graph's and replays it."""
+
+    optimizer_options: ClassVar[dict[str, bool]] = {"fused": True, "capturable": True}
+
+    def __init__(self, network: Network, optimizer: str) -> None:
+        if optimizer == "sgd":  # its rate is a number of the graph; it has no such option
+            self.optimizer_options = {"fused": True}  # type: ignore[misc]
+        super().__init__(network, optimizer)
+        self._x, self._labels = (tensor.clone() for tensor in self._batches[0])
+        initial = [parameter.detach().clone() for parameter in self._model.parameters()]
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UP_STEPS):
+                super()._step(self._x, self._labels)
+        torch.cuda.current_stream().wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        self._optimizer.zero_grad(set_to_none=True)
+        with torch.cuda.graph(self._graph):
+            self._captured_loss = super()._step(self._x, self._labels)
+        with torch.no_grad():
+            for parameter, value in zip(self._model.parameters(), initial, strict=True):
+                parameter.copy_(value)
+            for state in self._optimizer.state.values():
+                for value in state.values():
+                    if isinstance(value, torch.Tensor):
+                        value.zero_()
+
+    def _step(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        self._x.copy_(x)
+        self._labels.copy_(labels)
+        self._graph.replay()
+        return self._captured_loss

@@ -11,7 +11,7 @@
 
 #if defined(__AVX512F__)
 #define GF_VECTOR_BYTES 64
-#define GF_TILE_ROWS 12 /* 24 of 32 registers hold a tile */
+#define GF_TILE_ROWS 8 /* 16 of 32 registers hold a tile: enough sums at a time to keep the multipliers busy */
 #elif defined(__AVX__)
 #define GF_VECTOR_BYTES 32
 #define GF_TILE_ROWS 6 /* 12 of 16 */
@@ -22,7 +22,7 @@
 #define GF_LANES ((int)(GF_VECTOR_BYTES / sizeof(real)))
 #define GF_DEPTH 256
 #define GF_INLINE GF_FUNCTION __attribute__((always_inline))
-#define GF_UNROLL _Pragma("GCC unroll 12")
+#define GF_UNROLL _Pragma("GCC unroll 8")
 
 typedef real gf_vector __attribute__((vector_size(GF_VECTOR_BYTES)));
 typedef real gf_loose_vector __attribute__((vector_size(GF_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
@@ -35,7 +35,7 @@ typedef struct {
 
 /* out = a panel, or out += a panel for the later parts of the depth: rows x columns, where a row of the panel is
    `vectors` long. What is constant in a call is so for the compiler too: the loops are unrolled, sum is in registers. */
-GF_INLINE void gf_tile(const int rows, const int vectors, const int adds, gf_part a, gf_index depth,
+GF_INLINE void gf_tile(const int rows, const int vectors, int adds, gf_part a, gf_index depth,
                        const gf_vector *panel, real *out, gf_index out_step, gf_index columns) {
   gf_vector sum[GF_TILE_ROWS][2];
   GF_UNROLL for (int r = 0; r < rows; r++) {
@@ -81,7 +81,7 @@ GF_INLINE void gf_pack(const int vectors, gf_part b, gf_index depth, gf_index co
 }
 
 /* All rows of up to `vectors` vectors of columns, for one part of the depth. */
-GF_INLINE void gf_panel_product(const int vectors, const int adds, gf_part a, gf_part b, gf_index rows,
+GF_INLINE void gf_panel_product(const int vectors, int adds, gf_part a, gf_part b, gf_index rows,
                                 gf_index depth, real *out, gf_index out_step, gf_index columns) {
   gf_vector panel[GF_DEPTH * 2];
   gf_pack(vectors, b, depth, columns, panel);
@@ -94,7 +94,7 @@ GF_INLINE void gf_panel_product(const int vectors, const int adds, gf_part a, gf
   case count: gf_tile(count, vectors, adds, a, depth, panel, out + row * out_step, out_step, columns); break;
       GF_TILE(1) GF_TILE(2) GF_TILE(3) GF_TILE(4) GF_TILE(5) GF_TILE(6)
 #if GF_TILE_ROWS > 6
-      GF_TILE(7) GF_TILE(8) GF_TILE(9) GF_TILE(10) GF_TILE(11) GF_TILE(12)
+      GF_TILE(7) GF_TILE(8)
 #endif
     }
     a.first += count * a.row_step;
@@ -111,12 +111,10 @@ GF_KERNEL(gemm, const real *a, const real *b, real *out, int transpose_a, int tr
       const gf_part of_a = transpose_a ? (gf_part){a + start * rows, 1, rows} : (gf_part){a + start, depth, 1};
       const gf_part of_b = transpose_b ? (gf_part){b + start + first * depth, 1, depth}
                                        : (gf_part){b + start * columns + first, columns, 1};
-#define GF_PRODUCT(vectors, adds) \
-  gf_panel_product(vectors, adds, of_a, of_b, rows, part, out + first, columns, width)
       if (width > GF_LANES)
-        start ? GF_PRODUCT(2, 1) : GF_PRODUCT(2, 0);
+        gf_panel_product(2, start > 0, of_a, of_b, rows, part, out + first, columns, width);
       else
-        start ? GF_PRODUCT(1, 1) : GF_PRODUCT(1, 0);
+        gf_panel_product(1, start > 0, of_a, of_b, rows, part, out + first, columns, width);
     }
   }
 }

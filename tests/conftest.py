@@ -38,8 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
     missing = {}
     if problem := gpu_problem():
         missing["gpu"] = problem
-    if importlib.util.find_spec("torch") is None:
-        missing["peers"] = "PyTorch is not installed"
+    absent = [name for name in ("torch", "sklearn") if importlib.util.find_spec(name) is None]
+    if absent:
+        missing["peers"] = f"{' and '.join(absent)} cannot be imported; the extra peers brings them"
     if wheel := missing_wheel():
         missing["nvrtc"] = f"{wheel} is not installed"
     if not any(importlib.metadata.distributions(name="build")):

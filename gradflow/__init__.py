@@ -61,7 +61,7 @@ from gradflow.schedules import (
     StepSchedule,
 )
 from gradflow.storage import load, save
-from gradflow.training import Callback, EarlyStopping, History, Trainer, check_gradients
+from gradflow.training import Callback, EarlyStopping, History, JSONLines, Trainer, check_gradients
 from gradflow.version import __version__
 
 __all__ = [
@@ -94,6 +94,7 @@ __all__ = [
     "History",
     "HuberLoss",
     "Identity",
+    "JSONLines",
     "Layer",
     "LayerNorm",
     "LeakyReLU",

@@ -40,9 +40,9 @@ class RunStatus:
         self.sums: Array = self._words[len(CLOCK_ENTRIES) :].view(np.float64)
         self.begin(epoch=0)
 
-    def begin(self, *, epoch: int) -> None:
-        """Set the clock to the first step of an epoch."""
-        clock = np.array([1, epoch, 0, _NEVER], np.int64)
+    def begin(self, *, epoch: int, position: int = 0, step: int = 1) -> None:
+        """Set the clock to a step of an epoch, the first one unless another is named."""
+        clock = np.array([step, epoch, position, _NEVER], np.int64)
         self._backend.copy(self._backend.from_host(clock), self.clock)
 
     def read(self) -> StatusReading:

@@ -4,6 +4,7 @@ from gradflow.training.callbacks import Callback
 from gradflow.training.early_stopping import EarlyStopping
 from gradflow.training.gradient_check import check_gradients
 from gradflow.training.history import History
+from gradflow.training.json_lines import JSONLines
 from gradflow.training.trainer import Trainer
 
-__all__ = ["Callback", "EarlyStopping", "History", "Trainer", "check_gradients"]
+__all__ = ["Callback", "EarlyStopping", "History", "JSONLines", "Trainer", "check_gradients"]

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from gradflow.errors import DataError
+from gradflow.errors import DataError, GradflowError
 from gradflow.files import write_atomically
 
 __all__ = ["History"]
@@ -70,6 +70,24 @@ class History:
         for epoch, row in enumerate(zip(*self._values.values(), strict=True), start=1):
             writer.writerow([epoch, *(repr(value) for value in row)])
         write_atomically(path, text.getvalue().encode())
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write the same as a Parquet file: a column "epoch", and one of 64-bit numbers for each value.
+
+        Raises:
+            GradflowError: if pyarrow is missing.
+        """
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError as error:
+            raise GradflowError(
+                "Parquet files need pyarrow, which is not installed: pip install 'gradflow-mlp[arrow]'"
+            ) from error
+        table = pyarrow.table({"epoch": list(range(1, self.epochs + 1)), **self._values})
+        sink = pyarrow.BufferOutputStream()
+        pyarrow.parquet.write_table(table, sink)
+        write_atomically(path, sink.getvalue().to_pybytes())
 
     def __repr__(self) -> str:
         last: Any = {name: round(value, 6) for name, value in self.last().items()}

@@ -11,6 +11,7 @@ from gradflow.optimizers import LBFGS
 from gradflow.status import RunStatus
 from gradflow.training.callbacks import Callback
 from gradflow.training.data_set import PassData
+from gradflow.training.diagnosis import origin_of_divergence
 from gradflow.training.early_stopping import CONVERGENCE_EPOCHS, BestValue, EarlyStopping
 from gradflow.training.history import History
 from gradflow.training.interruption import Interruption
@@ -81,7 +82,8 @@ class Loop:
         if self._early_stopping is not None and not self._best.name.startswith("val_"):
             measured_state = backend.empty(network.state.shape, network.dtype)
         interrupted = status.read()
-        status.begin(epoch=interrupted.epoch + (interrupted.position > 0))
+        first_epoch = interrupted.epoch + (interrupted.position > 0)
+        status.begin(epoch=first_epoch)
         trainer._stop_requested = False
         for callback in self._callbacks:
             callback.on_fit_begin(trainer, self._epochs)
@@ -98,7 +100,19 @@ class Loop:
                         validating.run()
                     reading = status.read()
                     if reading.first_bad_step is not None:
-                        self._record_divergence(epoch, reading.first_bad_step, training, update)
+                        update.put_back()
+                        first = (reading.first_bad_step - 1) % training.batches * batch_size
+                        origin = origin_of_divergence(
+                            network,
+                            objective.layers,
+                            data,
+                            epoch=first_epoch + epoch - 1,
+                            positions=range(first, min(first + batch_size, self._rows), -(-batch_size // parts)),
+                            step=reading.first_bad_step,
+                            rows=self._rows,
+                            shuffle=shuffle,
+                        )
+                        self._record_divergence(epoch, reading.first_bad_step, training, update, origin)
                         break
                     if not finished:
                         self.history.stopped_by = "interrupted"
@@ -138,13 +152,15 @@ class Loop:
                 return "converged"
         return "callback" if self._trainer._stop_requested else None
 
-    def _record_divergence(self, epoch: int, bad_step: int, training: DataPass, update: Update) -> None:
+    def _record_divergence(
+        self, epoch: int, bad_step: int, training: DataPass, update: Update, origin: str
+    ) -> None:
         step = bad_step - (epoch - 1) * training.batches
         kept = f"those of epoch {self._best.epoch}" if self._best.epoch else "those from before training"
         self.diverged = DivergedError(
             f"the loss became NaN or infinite in epoch {epoch}, at step {step} of {training.batches}; the network "
-            f"keeps its best weights, {kept}. Try a learning rate below {update.learning_rates.present.max():g}, "
-            "inputs scaled to about unit size, or clip_norm=1.0",
+            f"keeps its best weights, {kept}. What happened: {origin}. Try a learning rate below "
+            f"{update.learning_rates.present.max():g}, inputs scaled to about unit size, or clip_norm=1.0",
             epoch=epoch,
             step=step,
         )

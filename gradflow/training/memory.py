@@ -111,7 +111,7 @@ def fit_memory(
     needed = {
         "data": of_data,
         "optimizer state": of_state,
-        "copies of the weights": 2 * bytes_of(lambda: plan.empty(network.state.shape, network.dtype)),
+        "copies of the weights": bytes_of(lambda: plan.empty(network.state.shape, network.dtype)),
         "batches and activations": bytes_of(training) - of_data - of_state,
     }
     if validation is not None:

@@ -84,6 +84,10 @@ class Update:
     def begin_epoch(self, epoch: int, history: History) -> None:
         """Have all ready for an epoch, counted from 0; ``history`` has what was measured before it."""
         self.learning_rates.begin_epoch(epoch, history)
+        self.put_back()
+
+    def put_back(self) -> None:
+        """Put the weights that are trained into the network, in the place of their average."""
         if self._average is not None:
             self._objective.network.backend.copy(self._trained, self._objective.network.parameters)
 

@@ -1,0 +1,80 @@
+"""Seeing a run: where a divergence began, lines for machines, the history as a file."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradflow as gf
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(70, 4))
+Y = X @ RNG.normal(size=(4, 2))
+
+
+class Exploding(gf.Layer):
+    """y = exp(exp(x)): too much from x = 5 on."""
+
+    def forward(self, ops: Any, x: Any, y: Any) -> None:
+        y[...] = np.exp(np.exp(x))
+
+    def backward(self, ops: Any, x: Any, y: Any, d_y: Any, d_x: Any) -> None:
+        if d_x is not None:
+            d_x[...] = d_y * y * np.exp(x)
+
+
+def diverged(layers: list[gf.Layer], x: np.ndarray, rate: float, backend: str, **arguments: Any) -> gf.DivergedError:
+    trainer = gf.Trainer(gf.Sequential(layers, seed=2, backend=backend), "mean_squared_error", gf.SGD(rate))
+    with pytest.raises(gf.DivergedError) as raised:
+        trainer.fit(x, Y, **{"epochs": 50, "batch_size": 16, **arguments})
+    return raised.value
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_the_layer_where_a_divergence_began_is_named(accumulate: int, shuffle: bool, backend_name: str) -> None:
+    x = np.zeros((70, 4))
+    x[41] = 100  # one row out of 70 overflows, whichever batch it comes in
+    layers = [gf.Dense(4, 3, initializer=1.0), Exploding(), gf.Dense(3, 2)]
+    error = diverged(layers, x, 1e-9, backend_name, shuffle=shuffle, accumulate=accumulate)
+    assert "layer 1, Exploding(), was the first to give numbers that are not finite" in str(error)
+    if not shuffle:
+        assert (error.epoch, error.step) == (1, 3)
+
+
+def test_outputs_that_were_finite_are_told(backend_name: str) -> None:
+    error = diverged([gf.Dense(4, 2)], X, 1e6, backend_name, batch_size=None)
+    assert "all layers gave finite numbers, up to" in str(error)
+    assert "Try a learning rate below 1e+06" in str(error)
+
+
+def test_json_lines() -> None:
+    file = io.StringIO()
+    network = gf.MLP([4, 2], backend="numpy")
+    trainer = gf.Trainer(network, "mean_squared_error", "adam", metrics=["r2"])
+    history = trainer.fit(X, Y, epochs=2, callbacks=[gf.JSONLines(file)])
+    first, *epochs, last = map(json.loads, file.getvalue().splitlines())
+    assert first == {"event": "begin", "epochs": 2, "parameters": 10}
+    assert [line["event"] for line in epochs] == ["epoch", "epoch"]
+    assert [line["loss"] for line in epochs] == history["loss"]
+    assert [line["r2"] for line in epochs] == history["r2"]
+    assert last == {"event": "end", "epochs": 2, "seconds": history.seconds, "stopped_by": "epochs", "best_epoch": None}
+
+
+def test_json_has_no_nan() -> None:
+    file = io.StringIO()
+    trainer = gf.Trainer(gf.MLP([4, 1], backend="numpy"), "binary_cross_entropy", "adam", metrics=["roc_auc"])
+    trainer.fit(X, np.ones(70), epochs=1, callbacks=[gf.JSONLines(file)])
+    assert json.loads(file.getvalue().splitlines()[1])["roc_auc"] is None
+
+
+def test_history_as_parquet(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    history = gf.Trainer(gf.MLP([4, 2], backend="numpy"), "mean_squared_error", "adam").fit(X, Y, epochs=3)
+    history.to_parquet(tmp_path / "history.parquet")
+    assert parquet.read_table(tmp_path / "history.parquet").to_pydict() == {"epoch": [1, 2, 3], "loss": history["loss"]}

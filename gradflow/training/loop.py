@@ -152,9 +152,7 @@ class Loop:
                 return "converged"
         return "callback" if self._trainer._stop_requested else None
 
-    def _record_divergence(
-        self, epoch: int, bad_step: int, training: DataPass, update: Update, origin: str
-    ) -> None:
+    def _record_divergence(self, epoch: int, bad_step: int, training: DataPass, update: Update, origin: str) -> None:
         step = bad_step - (epoch - 1) * training.batches
         kept = f"those of epoch {self._best.epoch}" if self._best.epoch else "those from before training"
         self.diverged = DivergedError(

@@ -29,6 +29,8 @@ class Loss:
     output_activation: ClassVar[str]
     """The activation that turns outputs into predictions: "identity", "sigmoid" or "softmax"."""
     has_accuracy: ClassVar[bool]
+    predicts_targets: ClassVar[bool] = True
+    """Whether an output stands for its target itself, as metrics of numbers take it: not a log rate or a quantile."""
     takes_any_scale: ClassVar[bool] = True
     """Whether targets may be shifted and scaled: not where they are counts, for which 0 has a meaning."""
 

@@ -42,6 +42,7 @@ class PoissonLoss(RegressionLoss):
     """
 
     name = "poisson"
+    predicts_targets = False
     takes_any_scale = False
 
     def targets(self, y: Array, n_out: int, dtype: Any) -> Array:

@@ -64,6 +64,7 @@ class QuantileLoss(Loss):
 
     name = "quantile"
     output_activation = "identity"
+    predicts_targets = False
     has_accuracy = False
 
     def __init__(self, quantiles: Sequence[float] = (0.5,)) -> None:

@@ -292,6 +292,11 @@ class Trainer:
             raise DataError(f"loss {self.loss.name!r} has no accuracy: leave it out of metrics")
         kind = task_kind(self.loss, self.network.n_out)
         found = get_metrics([metric for metric in metrics if metric != "accuracy"])
+        if found and not self.loss.predicts_targets:
+            raise DataError(
+                f"the outputs of loss {self.loss.name!r} do not stand for the targets themselves, so that it has no "
+                "metrics; measure what you make of network.predict(x)"
+            )
         for metric in found:
             metric.check(kind, self.network.n_out)
         return found

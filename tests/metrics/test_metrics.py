@@ -207,6 +207,12 @@ def test_refused(kind: str, metrics: Any, message: str) -> None:
         gf.Trainer(gf.MLP([4, n_out], backend="numpy"), loss, "adam", metrics=metrics)
 
 
+@pytest.mark.parametrize("loss", ["poisson", gf.QuantileLoss([0.1, 0.9])])
+def test_outputs_that_are_no_predictions_of_the_targets_have_no_metrics(loss: Any) -> None:
+    with pytest.raises(gf.DataError, match="do not stand for the targets themselves"):
+        gf.Trainer(gf.MLP([4, 2], backend="numpy"), loss, "adam", metrics=["r2"])
+
+
 def test_every_metric_says_which_way_is_better() -> None:
     assert {name for name in METRICS if not larger_is_better(name)} == {
         "log_loss",

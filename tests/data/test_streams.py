@@ -12,6 +12,8 @@ import pyarrow
 import pyarrow.ipc
 import pyarrow.parquet
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import gradflow as gf
 from gradflow.data.sources import Block, Converted, Source
@@ -98,6 +100,36 @@ def test_each_row_comes_once_and_stays_in_its_block(
     np.testing.assert_array_equal(again, x)
     for other in ({"seed": 4, "epoch": 1}, {"seed": 3, "epoch": 2}):
         assert not np.array_equal(joined(epoch_of(source, **other))[0], x)
+
+
+@given(
+    st.lists(st.integers(1, 30), min_size=1, max_size=8),
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.integers(0, 3),
+    st.booleans(),
+)
+def test_any_cut_into_pieces_blocks_and_batches_gives_the_same_rows(
+    pieces: list[int], block_rows: int, batch_size: int, skipped: int, shuffled: bool
+) -> None:
+    total = sum(pieces)
+    x = np.arange(total)[:, None]
+    ends = np.cumsum(pieces)[:-1]
+    source = gf.data.Batches(list(zip(np.split(x, ends), np.split(x[:, 0], ends), strict=True)), block_rows=block_rows)
+    expected = []
+    for number, start in enumerate(range(0, total, block_rows)):
+        block = np.arange(start, min(start + block_rows, total))
+        order = shuffle(np.arange(len(block)), len(block), seed=5, epoch=2 | (number + 1) << 32)
+        expected.extend(block[order] if shuffled else block)
+    first = min(skipped * batch_size, (total - 1) // batch_size * batch_size)
+    rows = total - total % batch_size or total
+    for last in {rows, total} - {first}:
+        if first < last:
+            batches = epoch_of(
+                source, batch_size=batch_size, rows=last, first=first, seed=5 if shuffled else None, epoch=2
+            )
+            assert all(len(batch) == batch_size for batch, _ in batches[:-1])
+            assert joined(batches)[1].tolist() == expected[first:last]
 
 
 def test_row_groups_change_places(tmp_path: Path) -> None:

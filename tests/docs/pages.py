@@ -55,13 +55,13 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
-def run(page: Path, folder: Path) -> Iterator[tuple[Block, str]]:
+def run(page: Path, folder: Path, backend: str = "numpy") -> Iterator[tuple[Block, str]]:
     """Run the blocks of a page in a folder; each comes back with what it printed."""
     namespace = {"__name__": "__main__"}
     with ExitStack() as stack:
         stack.enter_context(contextlib.chdir(folder))
         # The figures on the pages are those of the CPU, whatever "auto" would take here.
-        stack.enter_context(patch.dict(os.environ, {"GRADFLOW_BACKEND": "numpy"}))
+        stack.enter_context(patch.dict(os.environ, {"GRADFLOW_BACKEND": backend}))
         # What a page adds to the library must not be found by the tests that run after it.
         for registry in (LAYERS, LOSSES, OPS, OPTIMIZERS):
             stack.enter_context(patch.dict(registry))

@@ -31,6 +31,12 @@ def test_blocks_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
     assert drawn == shown
 
 
+@pytest.mark.gpu
+def test_the_page_on_gpus_runs_on_one(tmp_path: Path) -> None:
+    for block, printed in run(ROOT / "docs" / "gpu-workstation.md", tmp_path, "cupy"):
+        assert printed == block.shown, f"line {block.line}"
+
+
 @pages
 def test_links_lead_somewhere(page: Path) -> None:
     for link in links(page):

@@ -3,8 +3,8 @@
 
 GF_KERNEL(add_bias, const real *x, const real *bias, real *y, gf_index rows, gf_index columns) {
   GF_ROWS(row, rows) {
-    const real *in = x + row * columns;
-    real *out = y + row * columns;
+    const gf_auto in = x + row * columns;
+    const gf_auto out = y + row * columns;
     GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = in[j] + bias[j];
   }
 }

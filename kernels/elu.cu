@@ -11,8 +11,8 @@ GF_KERNEL(elu_forward, const real *x, real *y, real alpha, gf_index n) {
 GF_KERNEL(bias_elu_forward, const real *x, const real *bias, real *y, real alpha, gf_index rows,
           gf_index columns) {
   GF_ROWS(row, rows) {
-    const real *in = x + row * columns;
-    real *out = y + row * columns;
+    const gf_auto in = x + row * columns;
+    const gf_auto out = y + row * columns;
     GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = elu(in[j] + bias[j], alpha);
   }
 }

@@ -46,6 +46,7 @@ typedef unsigned long long gf_long_word; /* 64 bits */
 
 #ifdef __CUDACC__
 #define GF_FUNCTION __device__ __forceinline__
+#define gf_auto auto /* a pointer to a row is of the type of its array (low_precision.h) */
 #define gf_exp GF_MATH(exp)
 #define gf_expm1 GF_MATH(expm1)
 #define gf_log1p GF_MATH(log1p)
@@ -53,6 +54,7 @@ typedef unsigned long long gf_long_word; /* 64 bits */
 #else
 #include <math.h>
 #define GF_FUNCTION static inline
+#define gf_auto __auto_type
 #include "vector_math.h"
 #define gf_exp(x) _Generic((real)0, float: gf_exp_float, double: exp)(x)
 #define gf_expm1(x) _Generic((real)0, float: gf_expm1_float, double: expm1)(x)

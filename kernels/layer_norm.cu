@@ -16,8 +16,8 @@
 GF_KERNEL(layer_norm_forward, const real *x, const real *gamma, const real *beta, real *mean,
           real *inverse_deviation, real *y, real epsilon, gf_index rows, gf_index columns) {
   GF_ROWS(row, rows) {
-    const real *in = x + row * columns;
-    real *out = y + row * columns;
+    const gf_auto in = x + row * columns;
+    const gf_auto out = y + row * columns;
     accumulator sum = 0, squares = 0;
     GF_COLUMN_SUMS(j, columns, sum) sum += in[j];
     const accumulator center = gf_row_sum(sum) / columns;
@@ -58,7 +58,8 @@ GF_KERNEL(layer_norm_parameter_gradients, const real *x, const real *mean, const
 GF_KERNEL(layer_norm_backward, const real *x, const real *gamma, const real *mean,
           const real *inverse_deviation, const real *d_y, real *d_x, gf_index rows, gf_index columns) {
   GF_ROWS(row, rows) {
-    const real *in = x + row * columns, *d_out = d_y + row * columns;
+    const gf_auto in = x + row * columns;
+    const gf_auto d_out = d_y + row * columns;
     const real center = mean[row], inverse = inverse_deviation[row];
     accumulator sum = 0, dot = 0;
     GF_COLUMN_SUMS(j, columns, sum, dot) {

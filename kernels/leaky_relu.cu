@@ -11,8 +11,8 @@ GF_KERNEL(leaky_relu_forward, const real *x, real *y, real slope, gf_index n) {
 GF_KERNEL(bias_leaky_relu_forward, const real *x, const real *bias, real *y, real slope, gf_index rows,
           gf_index columns) {
   GF_ROWS(row, rows) {
-    const real *in = x + row * columns;
-    real *out = y + row * columns;
+    const gf_auto in = x + row * columns;
+    const gf_auto out = y + row * columns;
     GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = leaky_relu(in[j] + bias[j], slope);
   }
 }

@@ -1,3 +1,4 @@
+#define GF_BLOCK_THREADS 1024
 #include "gradflow.h"
 /* Products whose result has one row or one column, with what cuBLASLt's epilogues do for the others and refuse
    for these. CUDA only, without twins for the C compiler: there the BLAS and the kernels of the parts do it.
@@ -34,7 +35,8 @@ GF_KERNEL(narrow_weight_gradient, const real *a, const real *b, real *out, real 
 GF_KERNEL(narrow_relu_gradient, const real *a, const real *b, const real *y, real *out, gf_index inner,
           gf_index rows, gf_index columns) {
   for (gf_index i = GF_THREAD / 32; i < rows * columns; i += GF_THREADS / 32) {
-    const real *of_row = a + i / columns * inner, *of_column = b + i % columns * inner;
+    const gf_auto of_row = a + i / columns * inner;
+    const gf_auto of_column = b + i % columns * inner;
     accumulator sum = 0;
     GF_COLUMNS(k, inner) sum += of_row[k] * of_column[k];
     sum = gf_row_sum(sum);

@@ -4,8 +4,8 @@
 GF_KERNEL(rescale, const real *x, const real *mean, const real *deviation, real *y, gf_index rows,
           gf_index columns) {
   GF_ROWS(row, rows) {
-    const real *in = x + row * columns;
-    real *out = y + row * columns;
+    const gf_auto in = x + row * columns;
+    const gf_auto out = y + row * columns;
     GF_COLUMNS_OF(j, columns, in, mean, deviation, out) out[j] = mean[j] + deviation[j] * in[j];
   }
 }

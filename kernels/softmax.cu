@@ -4,8 +4,8 @@
 
 GF_KERNEL(softmax_forward, const real *x, real *y, gf_index rows, gf_index columns) {
   GF_ROWS(row, rows) {
-    const real *in = x + row * columns;
-    real *out = y + row * columns;
+    const gf_auto in = x + row * columns;
+    const gf_auto out = y + row * columns;
     real largest = in[0];
     GF_COLUMNS(j, columns) largest = gf_max(largest, in[j]);
     largest = gf_row_max(largest);

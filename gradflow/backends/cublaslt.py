@@ -28,13 +28,19 @@ _SIGNS_ALIGNMENT = 128  # the signs of a row take a bit each, and so many bits o
 
 @dataclass(frozen=True)
 class _Type:
-    """What cuBLASLt calls an element type: a cudaDataType, and the cublasComputeType of its products."""
+    """What cuBLASLt calls an element type: a cudaDataType, and the cublasComputeType that adds up its products."""
 
     data: int
     compute: int
 
 
-_TYPES = {"float32": _Type(data=0, compute=68), "float64": _Type(data=1, compute=70)}
+_TYPES = {
+    "float32": _Type(data=0, compute=68),
+    "float64": _Type(data=1, compute=70),
+    "float16": _Type(data=2, compute=68),
+    "bfloat16": _Type(data=14, compute=68),
+}
+_COMPUTE_TF32 = 77
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ class CublasLt:
         self._library = importlib.import_module("nvmath.bindings.cublasLt")
         self._handle: int = self._library.create()
         self._workspace = workspace
-        self._scalars = {name: np.array([1, 0], name) for name in _TYPES}
+        self._scalars = {name: np.array([1, 0], name) for name in ("float32", "float64")}
         self._plans: dict[tuple[Any, ...], _Plan | None] = {}
         self.unsupported: dict[str, str] = {}
 
@@ -100,6 +106,7 @@ class CublasLt:
         out: Array,
         transpose_a: bool = False,
         transpose_b: bool = False,
+        tf32: bool = False,
         *,
         epilogue: str = "DEFAULT",
         vector: Array | None = None,
@@ -112,23 +119,25 @@ class CublasLt:
 
         Args:
             a: a matrix.
-            b: another.
-            out: (rows, columns), the result.
+            b: another of the same dtype.
+            out: (rows, columns), the result: of that dtype too, or float32 where that has 16 bits.
             transpose_a: whether op transposes a.
             transpose_b: whether op transposes b.
+            tf32: whether float32 factors may be rounded to 10 bits of mantissa.
             epilogue: cuBLASLt's name for it, such as "RELU_AUX_BIAS".
             vector: (columns,), the bias that is read or the bias gradient that is written.
             auxiliary: what passes from the forward epilogue to the backward one. For ReLU uint8 of `n_sign_bytes`: bits
                 that say where out is above 0. For GELU its input, of the shape of out, with a multiple of 8 columns.
         """
-        dtypes = {array.dtype.name for array in (a, b, out)}
-        if len(dtypes) > 1 or not dtypes <= _TYPES.keys() or not (a.size and b.size):
+        dtype, scalar = a.dtype.name, "float64" if out.dtype == np.float64 else "float32"
+        dtypes = {dtype} | ({scalar} if a.itemsize == 2 else set())
+        if b.dtype != a.dtype or out.dtype.name not in dtypes or dtype not in _TYPES or not (a.size and b.size):
             return None
-        (dtype,) = dtypes
         if epilogue != "DEFAULT" and dtype == "float64":
             return None  # NVIDIA does not say which epilogues there are.
         library = self._library
-        description: int = library.matmul_desc_create(_TYPES[dtype].compute, _TYPES[dtype].data)
+        compute = _COMPUTE_TF32 if tf32 and dtype == "float32" else _TYPES[dtype].compute
+        description: int = library.matmul_desc_create(compute, _TYPES[scalar].data)
         names = library.MatmulDescAttribute
         values = {
             names.TRANSA: _TRANSPOSED if transpose_b else 0,
@@ -145,7 +154,7 @@ class CublasLt:
 
         arrays = (a, b, out, vector, auxiliary)
         alignments = tuple(0 if array is None else _alignment(array) for array in arrays)
-        key = (a.shape, b.shape, dtype, transpose_a, transpose_b, epilogue, alignments)
+        key = (a.shape, b.shape, dtype, out.dtype.name, compute, transpose_a, transpose_b, epilogue, alignments)
         is_new = key not in self._plans
         if is_new:
             self._plans[key] = self._plan(description, a, b, out, alignments, epilogue)
@@ -154,11 +163,11 @@ class CublasLt:
             library.matmul_desc_destroy(description)
             return None
         a_layout, b_layout, out_layout = plan.layouts
-        one = self._scalars[dtype].ctypes.data
+        one, zero = self._scalars[scalar].ctypes.data, self._scalars[scalar][1:].ctypes.data
         arguments = (
             *(self._handle, description),
             *(one, b.data.ptr, b_layout, a.data.ptr, a_layout),
-            *(one + out.itemsize, out.data.ptr, out_layout, out.data.ptr, out_layout),
+            *(zero, out.data.ptr, out_layout, out.data.ptr, out_layout),
             *(plan.algorithm.ctypes.data, self._workspace.data.ptr, plan.workspace_bytes),
         )
         product = Product(library, description, arguments, (self, *arrays))

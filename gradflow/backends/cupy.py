@@ -5,8 +5,10 @@ Importing this module imports CuPy; `gradflow.backends.get_backend` checks first
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -17,15 +19,15 @@ import numpy as np
 from gradflow.backends.cublaslt import CublasLt, Product, n_sign_bytes
 from gradflow.backends.cuda_errors import explained, free_memory
 from gradflow.backends.cuda_graph import CudaGraphs, DeviceCall
-from gradflow.backends.epilogues import Group, grouped
-from gradflow.backends.fusion import Call, fuse_bias_and_activation
+from gradflow.backends.epilogues import TF32, Group, grouped
+from gradflow.backends.fusion import MIRRORED, Call, fuse_bias_and_activation, fuse_update_and_copy
 from gradflow.backends.memory_plan import MemoryPlan
 from gradflow.backends.pinned import PinnedStaging
 from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
 from gradflow.backends.retreat import FastPath
-from gradflow.backends.sources import Kernel, kernels, source_text
+from gradflow.backends.sources import Kernel, Parameter, kernels, low_precision_text, source_text
 from gradflow.errors import BackendError
-from gradflow.ops import Array, Op
+from gradflow.ops import Array, Op, copy
 
 __all__ = ["CupyBackend"]
 
@@ -50,7 +52,7 @@ class CupyBackend(ReferenceBackend):
     def __init__(self) -> None:
         self._device = cupy.cuda.Device()
         self.stream = cupy.cuda.Stream(non_blocking=True)
-        self._modules: dict[tuple[Any, np.dtype], Any] = {}
+        self._modules: dict[tuple[Any, _Form], Any] = {}
         self.graphs = CudaGraphs(self.stream)
         self._most_blocks = 16 * self._device.attributes["MultiProcessorCount"]
         self._fast_products = FastPath(
@@ -129,6 +131,10 @@ class CupyBackend(ReferenceBackend):
     def synchronize(self) -> None:
         self.stream.synchronize()
 
+    def check_precision(self, precision: str) -> None:
+        if precision == "bfloat16" and importlib.util.find_spec("ml_dtypes") is None:
+            raise BackendError("precision='bfloat16' needs ml_dtypes: pip install ml-dtypes")
+
     # -- running ops ----------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -139,8 +145,8 @@ class CupyBackend(ReferenceBackend):
     @explained()
     def bind(self, op: Op, arguments: dict[str, Any]) -> BoundCall:
         self.check(op, arguments)
-        if op.name == "gemm":
-            return self._bind_product(**arguments)
+        if op.name in ("gemm", TF32):
+            return self._bind_product(**arguments, tf32=op.name == TF32)
         return DeviceCall(self._bind_kernel(op.name, op.sizes(arguments), arguments))
 
     @explained()
@@ -150,7 +156,7 @@ class CupyBackend(ReferenceBackend):
     def bind_all(self, calls: list[Call]) -> list[BoundCall]:
         """The calls of a program; products do in their epilogues what they can of what follows them."""
         signs: dict[int, Array] = {}
-        groups = grouped(fuse_bias_and_activation(calls, kernels("cuda")))
+        groups = grouped(fuse_update_and_copy(fuse_bias_and_activation(calls, kernels("cuda"))))
         return [call for group in groups for call in self._bind_group(group, signs)]
 
     def _bind_group(self, group: Group, signs: dict[int, Array]) -> list[BoundCall]:
@@ -177,8 +183,9 @@ class CupyBackend(ReferenceBackend):
             auxiliary = signs.get(id(group.relu_output))
             if auxiliary is None:
                 return separately()
-        arguments = group.calls[0][1] | {"out": group.out, "vector": group.vector, "auxiliary": auxiliary}
-        fast = self._product(**arguments, epilogue=group.epilogue)
+        op, arguments = group.calls[0]
+        arguments = arguments | {"out": group.out, "vector": group.vector, "auxiliary": auxiliary}
+        fast = self._product(**arguments, tf32=op.name == TF32, epilogue=group.epilogue)
         if fast is None:
             return separately()
         if "RELU_AUX" in group.epilogue:
@@ -221,22 +228,39 @@ class CupyBackend(ReferenceBackend):
             self._fast_products.give_up(error)
             return None
 
-    def _bind_product(self, a: Array, b: Array, out: Array, **transposed: bool) -> BoundCall:
+    def _bind_product(self, a: Array, b: Array, out: Array, **settings: bool) -> BoundCall:
         def plain() -> BoundCall:
-            return _bind_plain_product(a, b, out, **transposed)
+            return self._bind_plain_product(a, b, out, **settings)
 
-        product = self._product(a=a, b=b, out=out, **transposed)
+        product = self._product(a=a, b=b, out=out, **settings)
         if product is None:
             return plain()  # No DeviceCall: CuPy refuses to have its products captured (its issue 6290).
         return DeviceCall(self._fast_products.or_else(product, plain))
 
+    def _bind_plain_product(
+        self, a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False, tf32: bool = False
+    ) -> BoundCall:
+        """A product by cuBLAS, in float32 where the arrays have 16 bits."""
+        wide = [self.empty(array.shape, np.float32) if array.itemsize == 2 else array for array in (a, b, out)]
+        copies = [(a, wide[0]), (b, wide[1]), (wide[2], out)]
+        # cupy.matmul would take a slow kernel of its own where a matrix has one row or one column.
+        operations = ("T" if transpose_a else "N", "T" if transpose_b else "N")
+        product = partial(cupy.cublas.gemm, *operations, wide[0], wide[1], out=wide[2])
+        *before, after = [self.bind(copy, {"x": x, "y": y}) if x is not y else None for x, y in copies]
+        return partial(_run_in_turn, [call for call in (*before, product, after) if call is not None])
+
     def _bind_kernel(self, name: str, sizes: Mapping[str, int], arguments: Mapping[str, Any]) -> BoundCall:
+        name = name.removesuffix(MIRRORED)
         if name not in kernels("cuda"):
             raise BackendError(f"op {name!r} has no CUDA kernel: expected GF_KERNEL({name}, ...) in kernels/*.cu")
         kernel = kernels("cuda")[name]
         values = {**sizes, **arguments}
-        real = self._real_dtype(kernel, values)
-        packed = tuple(_pack(kernel, parameter, values[parameter.name], real) for parameter in kernel.parameters)
+        form = _form(kernel, values)
+        packed: list[Any] = []
+        for parameter in kernel.parameters:
+            packed.append(_pack(kernel, parameter, values[parameter.name], form))
+            if parameter.name == "parameters" and form.is_mirrored:
+                packed.append(values["copies"])
         names = {parameter.name for parameter in kernel.parameters}
         # A warp takes a row, a thread four elements (kernels/gradflow.h).
         work = 32 * sizes["rows"] if "rows" in names else -(-sizes["n"] // 4) if "n" in names else 1
@@ -247,25 +271,18 @@ class CupyBackend(ReferenceBackend):
             blocks, threads = _LAUNCHES[name](sizes)
         if blocks == 0:
             return lambda: None
-        return partial(self._function(kernel, real), (blocks,), (threads,), packed)
+        return partial(self._function(kernel, form), (blocks,), (threads,), tuple(packed))
 
-    def _real_dtype(self, kernel: Kernel, values: Mapping[str, Any]) -> np.dtype:
-        for parameter in kernel.parameters:
-            if parameter.is_pointer and parameter.c_type == "real" and values[parameter.name] is not None:
-                dtype: np.dtype = values[parameter.name].dtype
-                return dtype
-        return np.dtype(np.float32)
-
-    def _function(self, kernel: Kernel, real: np.dtype) -> Any:
+    def _function(self, kernel: Kernel, form: _Form) -> Any:
         """The compiled kernel: one module for each file and element type, compiled when first needed."""
-        key = (kernel.file, real)
+        key = (kernel.file, form) if form.low_dtype is None else (kernel, form)
         if key not in self._modules:
-            module = cupy.RawModule(code=source_text(kernel.file, real.name), options=("--std=c++17",))
+            module = cupy.RawModule(code=form.text(kernel), options=("--std=c++17",))
             try:
                 module.compile()
             except Exception as error:
                 raise BackendError(
-                    f"the CUDA kernels in {kernel.file.name} could not be compiled for {real.name}: {error}\n"
+                    f"the CUDA kernels in {kernel.file.name} could not be compiled for {form}: {error}\n"
                     "If NVRTC or the CUDA headers are missing, install them: pip install 'gradflow-mlp[cuda12]'"
                 ) from error
             self._modules[key] = module
@@ -274,23 +291,54 @@ class CupyBackend(ReferenceBackend):
         return function
 
 
-def _pack(kernel: Kernel, parameter: Any, value: Any, real: np.dtype) -> Any:
+@dataclass(frozen=True)
+class _Form:
+    """What a kernel is compiled for.
+
+    Attributes:
+        real: its element type.
+        low_dtype: "float16" or "bfloat16", the type of the arrays in ``low``; None where there are none.
+        low: the names of these arguments.
+        is_mirrored: whether it writes the parameters as such an array too.
+    """
+
+    real: str
+    low_dtype: str | None = None
+    low: frozenset[str] = frozenset()
+    is_mirrored: bool = False
+
+    def text(self, kernel: Kernel) -> str:
+        if self.low_dtype is None:
+            return source_text(kernel.file, self.real)
+        return low_precision_text(kernel, self.low_dtype, self.low, is_mirrored=self.is_mirrored)
+
+    def __str__(self) -> str:
+        return self.low_dtype or self.real
+
+
+def _form(kernel: Kernel, values: Mapping[str, Any]) -> _Form:
+    reals = [parameter.name for parameter in kernel.parameters if parameter.is_pointer and parameter.c_type == "real"]
+    dtypes = {name: values[name].dtype.name for name in reals if values[name] is not None}
+    low = frozenset(name for name in dtypes if values[name].itemsize == 2)
+    copies = values.get("copies")
+    if low or copies is not None:
+        low_dtype = (values[min(low)] if copies is None else copies).dtype.name
+        return _Form("float32", low_dtype, low, is_mirrored=copies is not None)
+    return _Form(next(iter(dtypes.values()), "float32"))
+
+
+def _pack(kernel: Kernel, parameter: Parameter, value: Any, form: _Form) -> Any:
     """An argument as the kernel takes it: the array itself, a null pointer, or a scalar of the right type."""
-    dtype = np.dtype(parameter.dtype(real.name))
+    name = parameter.dtype(form.real)
     if not parameter.is_pointer:
-        return dtype.type(value)
+        return np.dtype(name).type(value)
     if value is None:
         return np.uintp(0)
-    if value.dtype != dtype and not (parameter.c_type == "gf_word" and value.itemsize % 4 == 0):
-        raise BackendError(f"kernel {kernel.name!r}: argument {parameter.name!r} must be {dtype}, got {value.dtype}")
+    if parameter.name in form.low and form.low_dtype is not None:
+        name = form.low_dtype
+    if value.dtype.name != name and not (parameter.c_type == "gf_word" and value.itemsize % 4 == 0):
+        raise BackendError(f"kernel {kernel.name!r}: argument {parameter.name!r} must be {name}, got {value.dtype}")
     return value
-
-
-def _bind_plain_product(
-    a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False
-) -> BoundCall:
-    # cupy.matmul would take a slow kernel of its own where a matrix has one row or one column.
-    return partial(cupy.cublas.gemm, "T" if transpose_a else "N", "T" if transpose_b else "N", a, b, out=out)
 
 
 def _run_in_turn(calls: list[BoundCall]) -> None:

@@ -13,7 +13,10 @@ from dataclasses import dataclass, replace
 from gradflow.backends.fusion import Call
 from gradflow.ops import Array
 
-__all__ = ["Group", "grouped"]
+__all__ = ["TF32", "Group", "grouped"]
+
+TF32 = "gemm_tf32"
+"""The name of the product whose float32 factors may be rounded to 10 bits of mantissa; else it is "gemm"."""
 
 # The ops that follow a product, and cuBLASLt's name of the epilogue that does their work.
 _EPILOGUES = {
@@ -110,7 +113,7 @@ def _products_before_dropout(calls: Iterable[Call]) -> list[Call]:
 def _joins(call: Call, before: Call) -> bool:
     """Whether a call works on the result of a product in such a way that an epilogue can do it."""
     (op, arguments), (gemm, product) = call, before
-    if gemm.name != "gemm":
+    if gemm.name not in ("gemm", TF32):
         return False
     out, transposed = product["out"], (product.get("transpose_a", False), product.get("transpose_b", False))
     match op.name:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Container
+from dataclasses import replace
 from typing import Any
 
 from gradflow.ops import Array, Op, shape_of_first
 
-__all__ = ["Call", "fuse_bias_and_activation"]
+__all__ = ["MIRRORED", "Call", "fuse_bias_and_activation", "fuse_update_and_copy"]
 
 Call = tuple[Op, dict[str, Any]]
+
+MIRRORED = "_mirrored"
+"""What the name of an optimizer's op ends in where it also writes the copy of the parameters, argument ``copies``."""
 
 
 def fuse_bias_and_activation(calls: list[Call], kernels: Container[str]) -> list[Call]:
@@ -44,3 +48,16 @@ def _joined(first: Call, second: Call, kernels: Container[str]) -> Call | None:
     signature = inspect.signature(reference)
     op = Op(name, reference, add_bias.shapes, add_bias.writes, add_bias.in_place, shape_of_first, signature)
     return op, of_activation | {"x": of_bias["x"], "bias": of_bias["bias"]}
+
+
+def fuse_update_and_copy(calls: list[Call]) -> list[Call]:
+    """The calls, where an optimizer and the copy into 16 bits of the parameters that it changed are one op."""
+    fused: list[Call] = []
+    for op, arguments in calls:
+        update, of_update = fused[-1] if fused else (op, arguments)
+        changed = of_update.get("parameters") if "parameters" in update.writes else None
+        if op.name == "copy" and arguments["x"] is changed is not None and arguments["y"].itemsize == 2:
+            fused[-1] = replace(update, name=update.name + MIRRORED), of_update | {"copies": arguments["y"]}
+        else:
+            fused.append((op, arguments))
+    return fused

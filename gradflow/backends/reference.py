@@ -96,6 +96,17 @@ class ReferenceBackend:
     def synchronize(self) -> None:
         """Wait until all work is done."""
 
+    def check_precision(self, precision: str) -> None:
+        """Refuse a precision of training other than "float32" that is not to be had here.
+
+        Raises:
+            BackendError: saying why, and what to do.
+        """
+        raise BackendError(
+            f"precision={precision!r} needs an NVIDIA GPU, and the network's backend is {self.name!r}; leave it out, "
+            "or make the network with backend='cupy'"
+        )
+
     # -- running ops ----------------------------------------------------------------------------------------------
 
     def running(self) -> AbstractContextManager[Any]:

@@ -20,6 +20,7 @@ __all__ = [
     "c_library_text",
     "kernel_folder",
     "kernels",
+    "low_precision_text",
     "source_text",
 ]
 
@@ -52,6 +53,7 @@ _DTYPES = {
     "gf_long_word": "uint64",
     "int": "int32",
 }
+_LOW_PRECISION = {"float16": ("__half", "cuda_fp16.h"), "bfloat16": ("__nv_bfloat16", "cuda_bf16.h")}
 _REALS = {"float32": ("float", "function##f"), "float64": ("double", "function")}
 
 
@@ -158,6 +160,34 @@ def source_text(file: Path, real: str) -> str:
     CuPy's kernel cache hashes the source and the options, not what an include path finds.
     """
     return _element_type(real) + _with_headers(file, set())
+
+
+@cache
+def low_precision_text(kernel: Kernel, dtype: str, low: frozenset[str], *, is_mirrored: bool) -> str:
+    """One kernel for float32 where some arrays hold 16-bit numbers, for CUDA (low_precision.h).
+
+    Args:
+        kernel: the kernel.
+        dtype: "float16" or "bfloat16".
+        low: the names of its arguments that point to such numbers.
+        is_mirrored: whether it takes, behind ``parameters``, an array where what it writes there is written too.
+    """
+
+    def adapted(found: re.Match[str]) -> str:
+        name, head, body = found.groups()
+        if name != kernel.name:
+            return ""
+        head = re.sub(r"\breal (\*(\w+))", lambda real: f"gf_low {real[1]}" if real[2] in low else real[0], head)
+        if is_mirrored:
+            head = head.replace("real *parameters", "real *parameters, gf_low *gf_copies")
+        form = "MIRRORED" if is_mirrored else "MIXED" if "real *" in head else "LOW"
+        return f"#define GF_{form}\ntypedef {c_type} gf_bits;\n{low_precision}{head}{body}"
+
+    c_type, header = _LOW_PRECISION[dtype]
+    low_precision = _with_headers(kernel_folder() / "low_precision.h", set())
+    one_kernel = r"^(?=GF_KERNEL\((\w+))(GF_KERNEL\([^)]*\))( \{.*?^\}\n)"
+    text = re.sub(one_kernel, adapted, source_text(kernel.file, "float32"), flags=re.MULTILINE | re.DOTALL)
+    return f"#include <{header}>\n{text}"
 
 
 def c_library_text(real: str, table: str) -> str:

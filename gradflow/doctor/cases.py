@@ -738,6 +738,29 @@ def _clip_scale(draw: Draw, *, share: float) -> dict[str, Any]:
     return {"partials": partials, "gradient_scale": draw.blank(1), "clip_norm": share * norm + 1e-300}
 
 
+def _scaling(draw: Draw, *, scale: float = 4096, good_steps: float = 7, overflowed: float = 0) -> Array:
+    return np.array([scale, good_steps, overflowed], draw.dtype)
+
+
+def _scaled_copy(draw: Draw) -> dict[str, Any]:
+    x = draw.reals(draw.rows, draw.columns, room=8192)
+    return {"x": x, "scaling": _scaling(draw), "y": draw.like(x)}
+
+
+def _unscale(draw: Draw, **settings: int) -> dict[str, Any]:
+    return {"gradients": draw.reals(draw.n), "scaling": _scaling(draw, **settings)}
+
+
+def _adapt_scaling(draw: Draw, *, first_bad_step: int = NEVER, **settings: float) -> dict[str, Any]:
+    return {
+        "scaling": _scaling(draw, **settings),
+        "clock": clock(position=3, first_bad_step=first_bad_step),
+        "update_clock": clock(step=2, epoch=0, position=0, first_bad_step=0),
+        "growth_steps": 9,
+        "most_scale": 65536.0,
+    }
+
+
 def _accumulate(draw: Draw, *, share: float, kept: int) -> dict[str, Any]:
     gradients, total = draw.reals(draw.n, room=4), draw.reals(draw.n, room=4)
     return {"gradients": gradients, "total": total, "out": draw.like(total), "share": share, "kept": kept}
@@ -1166,6 +1189,22 @@ CASES: dict[str, Case] = {
         "the roundings of g + l2 w, then float64 sums in any order",
         variants=tuple({"decayed": share, **chunk} for share in (0.0, 0.3, 1.0) for chunk in CHUNKS),
         magnitude=_chunk_squares_terms,
+    ),
+    "scaled_copy": Case(_scaled_copy, 1, EXACT, flushes=True),
+    "unscale": Case(_unscale, 1, EXACT, variants=({}, {"overflowed": 1}), flushes=True),
+    "adapt_scaling": Case(
+        _adapt_scaling,
+        0,
+        "powers of two",
+        variants=(
+            {},
+            {"good_steps": 8},
+            {"good_steps": 8, "scale": 65536},
+            {"overflowed": 1},
+            {"overflowed": 1, "scale": 1},
+            {"overflowed": 1, "scale": 1, "first_bad_step": 2},
+            {"first_bad_step": 5},
+        ),
     ),
     "clip_scale": Case(
         _clip_scale, 16, "float64 sums of up to 4096 terms in any order", variants=({"share": 0.25}, {"share": 1.5})

@@ -26,6 +26,8 @@ def check_minimization(objective: Objective, data: PassData, *, batch_size: int,
     for name in ("l1", "clip_norm", "clip_value", "average"):
         if getattr(objective, name):
             raise DataError(f"{name} does not go with L-BFGS; leave it out, or take another optimizer")
+    if objective.precision != "float32":
+        raise DataError(f"precision={objective.precision!r} is too coarse for the line search of L-BFGS; leave it out")
     if not isinstance(data, DataSet):
         raise DataError("L-BFGS goes over all data at once; pass arrays in memory, or take another optimizer")
     if batch_size < len(data) or parts > 1:

@@ -245,12 +245,13 @@ def training_pass(
 
     def record_part(recorder: Recorder, rows_of_part: int) -> None:
         batch = batches.next(recorder, rows_of_part)
-        arrays = record_forward(recorder, objective.layers, batch.x)
-        outputs = arrays.outputs[-1]
-        kept = "y" in objective.layers[-1].backward_reads
+        ops = update.precision.executor(recorder)
+        arrays = record_forward(ops, objective.layers, update.precision.inputs(recorder, batch.x))
+        outputs = update.precision.outputs(recorder, arrays.outputs[-1])
+        kept = outputs is arrays.outputs[-1] and "y" in objective.layers[-1].backward_reads
         d_outputs = backend.empty(outputs.shape, network.dtype) if kept else outputs
         _apply_loss(recorder, objective.loss, outputs, batch, d_outputs, results, status.clock, measured)
-        record_backward(recorder, objective.layers, arrays, d_outputs)
+        record_backward(ops, objective.layers, arrays, update.precision.d_outputs(recorder, d_outputs))
 
     def record_batch(recorder: Recorder, batch_rows: int) -> None:
         whole, rest = divmod(batch_rows, part_rows)

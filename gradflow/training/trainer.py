@@ -26,6 +26,7 @@ from gradflow.training.loop import Loop
 from gradflow.training.memory import within_memory
 from gradflow.training.minimization import check_minimization
 from gradflow.training.passes import DataPass
+from gradflow.training.precision import check_precision
 from gradflow.training.progress import progress_callback
 from gradflow.training.run_folder import RunFolder
 from gradflow.training.step import (
@@ -67,13 +68,19 @@ class Trainer:
             the model. The loss is that of the standardised targets.
         clip_norm: scale the whole gradient, penalties included, by min(1, clip_norm / ‖gradient‖₂); None does not.
         clip_value: hold each entry of the gradient, penalties included, within ±clip_value; None does not.
+        precision: in which numbers a GPU computes a step. "float32"; "tf32", with products whose factors are rounded to
+            10 bits of mantissa; "bfloat16" or "float16", with activations and their gradients in 16 bits and float32
+            weights, optimizer state and loss (in float16 the loss is scaled, by a factor that adapts). Evaluation and
+            prediction are always in float32.
         threads: how many threads the BLAS may use while `fit` runs, in the whole process; what it used before is
             restored. None leaves it alone. gradflow's own kernels run on the thread that calls `fit`.
         steps_per_launch: how many steps a GPU takes as one launch, at least 1. More save time with small networks, and
             Ctrl-C waits for all of them. Results are the same bits; the CPU backends take no notice of it.
 
     Raises:
-        DataError: for unknown names, numbers out of range, or a last layer that does not go with the loss.
+        DataError: for unknown names, numbers out of range, a last layer that does not go with the loss, or a network or
+            layer that cannot be trained in the precision.
+        BackendError: if the network's backend does not have the precision.
     """
 
     def __init__(
@@ -89,6 +96,7 @@ class Trainer:
         clip_value: float | None = None,
         average: float | None = None,
         standardize_targets: bool = False,
+        precision: str = "float32",
         threads: int | None = None,
         steps_per_launch: int = 1,
     ) -> None:
@@ -106,6 +114,7 @@ class Trainer:
             raise DataError("clip_norm and clip_value exclude each other; the first keeps the gradient's direction")
         self.average = None if average is None else fraction("average", average)
         self.standardize_targets = bool(standardize_targets)
+        self.precision = check_precision(precision, network)
         self.threads = None if threads is None else positive_integer("threads", threads)
         self.steps_per_launch = positive_integer("steps_per_launch", steps_per_launch)
         self._objective = Objective(
@@ -119,6 +128,7 @@ class Trainer:
             clip_value=self.clip_value,
             average=self.average,
             metrics=self.metrics,
+            precision=self.precision,
         )
         self._stop_requested = False
 
@@ -324,6 +334,7 @@ class Trainer:
             "clip_value": self.clip_value,
             "average": self.average,
             "standardize_targets": self.standardize_targets,
+            "precision": self.precision,
             "threads": self.threads,
             "steps_per_launch": self.steps_per_launch,
         }

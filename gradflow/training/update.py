@@ -20,6 +20,7 @@ from gradflow.optimizers.averaging import average_weights
 from gradflow.optimizers.clipping import GradientClipping
 from gradflow.schedules.base import History
 from gradflow.training.learning_rates import LearningRates
+from gradflow.training.precision import make_precision
 
 __all__ = ["Objective", "Update"]
 
@@ -29,6 +30,7 @@ class Objective:
     """What is minimised: the loss of the outputs of these layers, with a penalty, by this optimizer; what is measured.
 
     ``average`` is the share of the moving average of the weights that each step keeps; None makes no average.
+    ``precision`` names the numbers that a step computes in.
     """
 
     network: Sequential
@@ -41,6 +43,7 @@ class Objective:
     clip_value: float | None = None
     average: float | None = None
     metrics: Sequence[Metric] = ()
+    precision: str = "float32"
 
 
 class Update:
@@ -53,6 +56,7 @@ class Update:
 
     Attributes:
         learning_rates: the schedule on the device.
+        precision: the numbers that a step computes in.
     """
 
     def __init__(self, objective: Objective, *, epochs: int, steps: int) -> None:
@@ -69,6 +73,7 @@ class Update:
         if objective.clip_norm is not None:
             self._clipping = GradientClipping(backend, network.n_parameters, objective.clip_norm)
         self.learning_rates = LearningRates(backend, optimizer.schedule, self._hyper, epochs=epochs, steps=steps)
+        self.precision = make_precision(objective.precision, network)
         self._average: Array | None = None
         if objective.average is not None:
             self._average, self._trained = (backend.empty(network.n_parameters, network.dtype) for _ in range(2))
@@ -90,6 +95,7 @@ class Update:
         """Put the weights that are trained into the network, in the place of their average."""
         if self._average is not None:
             self._objective.network.backend.copy(self._trained, self._objective.network.parameters)
+        self.precision.begin_epoch()
 
     def end_epoch(self) -> None:
         """Put the average, if there is one, into the network: until the next epoch begins it is what is measured."""
@@ -101,12 +107,13 @@ class Update:
     def record(self, ops: Executor) -> None:
         """Record the change of the weights."""
         objective, network = self._objective, self._objective.network
-        clock = network.status.clock
+        clock = self.precision.before_update(ops)
         vectors = network.parameters, network.gradients
         if self._clipping is not None:
             self._clipping.apply(ops, *vectors, self._hyper, self._gradient_scale, network.n_decayed)
         objective.optimizer.step(
             ops, *vectors, self._state, self._hyper, self._gradient_scale, clock, network.n_decayed
         )
+        self.precision.after_update(ops)
         if self._average is not None:
             ops(average_weights, network.parameters, self._average, clock, objective.average)

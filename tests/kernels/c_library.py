@@ -43,6 +43,7 @@ _SCALARS: dict[str, Any] = {
 
 # What the range of a kernel counts where it is neither `rows` nor `n`.
 _ITEMS = {
+    "adapt_scaling": lambda sizes: 1,
     "advance": lambda sizes: 1,
     "advance_part": lambda sizes: 1,
     "advance_scheduled": lambda sizes: 1,

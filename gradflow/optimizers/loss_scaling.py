@@ -1,0 +1,76 @@
+"""Dynamic loss scaling for float16 (Micikevicius et al., 2018, "Mixed precision training", section 3.2).
+
+Gradients below 6e-8 are zero in float16. So dL/doutputs is multiplied by a power of two before the backward pass, and
+the gradient of the parameters, in float32, divided by it. The scale doubles after `GROWTH_STEPS` steps without an
+overflow. A step whose gradient is not finite is left out, and halves it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradflow.backends.reference import ReferenceBackend
+from gradflow.ops import CLOCK_ENTRIES, FIRST_BAD_STEP, STEP, Array, Executor, has_diverged, op
+
+__all__ = ["LossScaling", "adapt_scaling", "scaled_copy", "unscale"]
+
+_INITIAL_SCALE = 2.0**16
+_MOST_SCALE = 2.0**24
+GROWTH_STEPS = 2000
+_NEVER = np.iinfo(np.int64).max
+_SCALE, _GOOD_STEPS, _OVERFLOWED = range(3)
+
+
+@op(shapes="x, y: *shape; scaling: 3", writes=("y",))
+def scaled_copy(x: Array, scaling: Array, y: Array) -> None:
+    """y = scale x"""
+    y[...] = scaling[_SCALE] * x
+
+
+@op(shapes="gradients: n; scaling: 3", writes=("gradients", "scaling"))
+def unscale(gradients: Array, scaling: Array) -> None:
+    """g /= scale; overflowed = 1 where a g is not finite"""
+    gradients /= scaling[_SCALE]
+    if not np.isfinite(gradients).all():
+        scaling[_OVERFLOWED] = 1
+
+
+@op(
+    shapes="scaling: 3; clock, update_clock: 4",
+    writes=("scaling", "clock", "update_clock"),
+    sizes=lambda arguments: {},
+)
+def adapt_scaling(scaling: Array, clock: Array, update_clock: Array, growth_steps: int, most_scale: float) -> None:
+    """scale / 2 where a step overflowed (below 1 training has diverged), 2 scale after growth_steps without; the clock
+    of the optimizer counts the steps that are not left out, and says by first_bad_step that this one is"""
+    overflowed = scaling[_OVERFLOWED] != 0
+    if overflowed:
+        scaling[:2] = scaling[_SCALE] / 2, 0
+        if scaling[_SCALE] < 1:
+            clock[FIRST_BAD_STEP] = min(clock[FIRST_BAD_STEP], clock[STEP])
+    else:
+        scaling[_GOOD_STEPS] += 1
+        if scaling[_GOOD_STEPS] == growth_steps:
+            scaling[:2] = min(2 * scaling[_SCALE], most_scale), 0
+    scaling[_OVERFLOWED] = 0
+    left_out = overflowed or has_diverged(clock)
+    step = update_clock[STEP] + (not left_out)
+    update_clock[...] = step, *clock[1:FIRST_BAD_STEP], 0 if left_out else _NEVER
+
+
+class LossScaling:
+    """The scale on the device, and the clock that the optimizer sees.
+
+    Attributes:
+        scaling: float32 (3,): the scale, the steps since it last changed, whether this step overflowed.
+        update_clock: int64 (4,): like the clock of the run, but it counts the steps that were not left out.
+    """
+
+    def __init__(self, backend: ReferenceBackend) -> None:
+        self.scaling = backend.from_host(np.array([_INITIAL_SCALE, 0, 0], np.float32))
+        self.update_clock = backend.zeros(len(CLOCK_ENTRIES), np.int64)
+
+    def record(self, ops: Executor, gradients: Array, clock: Array) -> None:
+        """Divide the gradient by the scale, look whether it is finite, and adapt the scale."""
+        ops(unscale, gradients, self.scaling)
+        ops(adapt_scaling, self.scaling, clock, self.update_clock, GROWTH_STEPS, _MOST_SCALE)

@@ -1,0 +1,203 @@
+"""In which numbers a training step computes: float32, TF32 products, or 16 bits beside float32 weights."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gradflow.backends.epilogues import TF32 as TF32_PRODUCT
+from gradflow.backends.fusion import Call
+from gradflow.errors import DataError, unknown_name
+from gradflow.layers.dense import add_bias, gemm
+from gradflow.network import Sequential
+from gradflow.ops import Array, Eager, Executor, Op, copy
+from gradflow.optimizers.loss_scaling import LossScaling, scaled_copy
+
+__all__ = ["PRECISIONS", "Precision", "check_precision", "make_precision"]
+
+
+_gemm_tf32 = replace(gemm, name=TF32_PRODUCT)
+
+
+class Precision:
+    """The network's own type, throughout. Other precisions override what they do otherwise."""
+
+    def __init__(self, network: Sequential) -> None:
+        self._network = network
+
+    def begin_epoch(self) -> None:
+        """Take over what callbacks did to the weights between two epochs."""
+
+    def executor(self, ops: Executor) -> Executor:
+        """What the layers call ops through."""
+        return ops
+
+    def inputs(self, ops: Executor, x: Array) -> Array:
+        """The input of the first layer, from a batch."""
+        return x
+
+    def outputs(self, ops: Executor, outputs: Array) -> Array:
+        """What the loss takes, from the output of the last layer."""
+        return outputs
+
+    def d_outputs(self, ops: Executor, d_outputs: Array) -> Array:
+        """What the last layer takes backwards, from dL/doutputs."""
+        return d_outputs
+
+    def before_update(self, ops: Executor) -> Array:
+        """Record what comes before the optimizer; the clock that it reads."""
+        return self._network.status.clock
+
+    def after_update(self, ops: Executor) -> None:
+        """Record what comes after the optimizer."""
+
+
+class TF32(Precision):
+    """float32 arrays, and products whose factors are rounded to 10 bits of mantissa, added up in float32."""
+
+    def executor(self, ops: Executor) -> Executor:
+        return _Adapted(ops, lambda op, arguments: (_gemm_tf32 if op is gemm else op, arguments))
+
+
+class BFloat16(Precision):
+    """Activations and their gradients in 16 bits, as are the weights in products, which are added up in float32.
+
+    Parameters, their gradient, the optimizer's state and the loss stay in float32. The optimizer writes the copy of
+    the parameters in 16 bits together with the parameters.
+    """
+
+    dtype_name = "bfloat16"
+
+    def __init__(self, network: Sequential) -> None:
+        super().__init__(network)
+        self._dtype = _dtype(self.dtype_name)
+        self._copies = network.backend.empty(network.n_parameters, self._dtype)
+
+    def begin_epoch(self) -> None:
+        Eager(self._network.backend)(copy, self._network.parameters, self._copies)
+
+    def executor(self, ops: Executor) -> Executor:
+        def with_copies(op: Op, arguments: dict[str, Any]) -> Call:
+            if op not in (gemm, add_bias):
+                return op, arguments
+            return op, {name: self._copy_of(value) for name, value in arguments.items()}
+
+        return _Adapted(ops, with_copies)
+
+    def _copy_of(self, array: Any) -> Any:
+        """The same part of the copies, for a part of the network's parameters; else the array itself."""
+        parameters = self._network.parameters
+        if not isinstance(array, type(parameters)) or array.dtype != parameters.dtype:
+            return array
+        first = (_address(array) - _address(parameters)) // parameters.itemsize
+        if not 0 <= first < parameters.size:
+            return array
+        return self._copies[first : first + array.size].reshape(array.shape)
+
+    def inputs(self, ops: Executor, x: Array) -> Array:
+        return self._copied(ops, x, self._dtype)
+
+    def outputs(self, ops: Executor, outputs: Array) -> Array:
+        return self._copied(ops, outputs, self._network.dtype)
+
+    def d_outputs(self, ops: Executor, d_outputs: Array) -> Array:
+        return self._copied(ops, d_outputs, self._dtype)
+
+    def _copied(self, ops: Executor, array: Array, dtype: Any) -> Array:
+        target = ops.backend.empty(array.shape, dtype)
+        ops(copy, array, target)
+        return target
+
+    def after_update(self, ops: Executor) -> None:
+        ops(copy, self._network.parameters, self._copies)
+
+
+class Float16(BFloat16):
+    """The same in float16, with a scaled loss."""
+
+    dtype_name = "float16"
+
+    def __init__(self, network: Sequential) -> None:
+        super().__init__(network)
+        self._loss_scaling = LossScaling(network.backend)
+
+    def d_outputs(self, ops: Executor, d_outputs: Array) -> Array:
+        target = ops.backend.empty(d_outputs.shape, self._dtype)
+        ops(scaled_copy, d_outputs, self._loss_scaling.scaling, target)
+        return target
+
+    def before_update(self, ops: Executor) -> Array:
+        self._loss_scaling.record(ops, self._network.gradients, self._network.status.clock)
+        return self._loss_scaling.update_clock
+
+
+class _Adapted:
+    """An executor that changes calls before another one takes them."""
+
+    def __init__(self, ops: Executor, change: Callable[[Op, dict[str, Any]], Call]) -> None:
+        self.backend = ops.backend
+        self._ops = ops
+        self._change = change
+
+    def __call__(self, op: Op, /, *args: Any, **kwargs: Any) -> None:
+        changed, arguments = self._change(op, op.arguments(*args, **kwargs))
+        self._ops(changed, **arguments)
+
+    def record(self, method: Callable[..., None], *args: Any, recorded: bool) -> None:
+        if recorded:
+            method(self, *args)
+        else:
+            self._ops.record(method, *args, recorded=False)
+
+
+PRECISIONS: dict[str, type[Precision]] = {
+    "float32": Precision,
+    "tf32": TF32,
+    "bfloat16": BFloat16,
+    "float16": Float16,
+}
+"""Every precision by the name that the trainer takes."""
+
+
+def check_precision(name: str, network: Sequential) -> str:
+    """The name, once it is sure that the network can be trained so here.
+
+    Raises:
+        DataError: for an unknown name, a float64 network, or a layer that computes by itself and wants float32.
+        BackendError: if the backend or its device cannot compute so.
+    """
+    if name not in PRECISIONS:
+        raise unknown_name("precision", name, PRECISIONS)
+    if name == "float32":
+        return name
+    if network.dtype != np.float32:
+        raise DataError(f"precision={name!r} is for float32 networks, and this one is {network.dtype}; leave it out")
+    network.backend.check_precision(name)
+    if issubclass(PRECISIONS[name], BFloat16):
+        for index, layer in enumerate(network.layers):
+            if not layer.recorded:
+                raise DataError(
+                    f"precision={name!r}: layer {index}, {layer!r}, computes by itself instead of calling ops, and "
+                    "16-bit arrays are not for that; take 'float32' or 'tf32'"
+                )
+    return name
+
+
+def make_precision(name: str, network: Sequential) -> Precision:
+    """The precision of a name, with its arrays."""
+    return PRECISIONS[name](network)
+
+
+def _dtype(name: str) -> np.dtype:
+    if name == "bfloat16":
+        importlib.import_module("ml_dtypes")  # makes NumPy know the name
+    return np.dtype(name)
+
+
+def _address(array: Array) -> int:
+    address: int = array.__cuda_array_interface__["data"][0]
+    return address

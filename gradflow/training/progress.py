@@ -1,4 +1,4 @@
-"""Showing how training goes on: a live bar on a terminal, plain lines elsewhere."""
+"""Showing how training goes on: a live bar on a terminal, a renewed line in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ def progress_callback(progress: bool | str) -> list[Callback]:
     """
     if not (isinstance(progress, bool) or progress == "auto"):
         raise DataError(f'progress must be True, False or "auto", got {progress!r}')
-    on_terminal = sys.stderr.isatty()
-    if progress is False or (progress == "auto" and not on_terminal):
+    on_terminal, in_notebook = sys.stderr.isatty(), "ipykernel" in sys.modules
+    if progress is False or (progress == "auto" and not (on_terminal or in_notebook)):
         return []
+    if in_notebook:
+        return [_Notebook()]
     if on_terminal and importlib.util.find_spec("rich") is not None:
         return [_Bar()]
     return [_Lines()]
@@ -37,9 +39,13 @@ def describe(values: dict[str, float]) -> str:
     words = []
     for name, value in values.items():
         if not name.startswith("val_"):
-            validation = f" (val {values[f'val_{name}']:.4f})" if f"val_{name}" in values else ""
-            words.append(f"{name} {value:.4f}{validation}")
+            validation = f" (val {_short(values[f'val_{name}'])})" if f"val_{name}" in values else ""
+            words.append(f"{name} {_short(value)}{validation}")
     return "  ".join(words)
+
+
+def _short(value: float) -> str:
+    return f"{value:.2e}" if 0 < abs(value) < 0.001 else f"{value:.4f}"
 
 
 class _Lines(Callback):
@@ -52,6 +58,22 @@ class _Lines(Callback):
     def on_epoch_end(self, trainer: Trainer, epoch: int, values: dict[str, float]) -> None:
         if epoch == 1 or epoch % self._every == 0:
             print(f"epoch {epoch}/{self._epochs}  {describe(values)}", file=sys.stderr, flush=True)
+
+
+class _Notebook(Callback):
+    """One line below the cell of a notebook, renewed after each epoch."""
+
+    def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
+        from IPython.display import display
+
+        self._epochs = epochs
+        self._handle: Any = display(self._bundle(0, {}), raw=True, display_id=True)
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, values: dict[str, float]) -> None:
+        self._handle.update(self._bundle(epoch, values), raw=True)
+
+    def _bundle(self, epoch: int, values: dict[str, float]) -> dict[str, str]:
+        return {"text/plain": f"epoch {epoch}/{self._epochs}  {describe(values)}"}
 
 
 class _Bar(Callback):

@@ -178,7 +178,7 @@ class Trainer:
             early_stopping: stop on a value of the history, and restore the weights of its best epoch.
             tolerance: stop once the loss has not fallen by more than this below its best for 10 epochs.
             callbacks: objects whose methods are called as training goes on.
-            progress: True shows it, False does not; "auto" shows it on a terminal.
+            progress: True shows it, False does not; "auto" shows it on a terminal and in a notebook.
             output: a folder for model.safetensors, config.json, history.csv and, with matplotlib, curves.png.
 
         Raises:

@@ -42,8 +42,11 @@ def get_backend(name: str = "auto") -> ReferenceBackend:
 def _make(name: str) -> ReferenceBackend:
     if name == "cupy":
         from gradflow.backends.cupy import CupyBackend
+        from gradflow.backends.self_check import check_products
 
-        return CupyBackend()
+        backend = CupyBackend()
+        check_products(backend)
+        return backend
     if name == "numpy":
         from gradflow.backends.native import native_library
         from gradflow.backends.numpy import NumpyBackend

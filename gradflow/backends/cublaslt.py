@@ -99,6 +99,11 @@ class CublasLt:
         self._plans: dict[tuple[Any, ...], _Plan | None] = {}
         self.unsupported: dict[str, str] = {}
 
+    @property
+    def version(self) -> int:
+        """The version of the library, such as 120900."""
+        return int(self._library.get_version())
+
     def product(
         self,
         a: Array,

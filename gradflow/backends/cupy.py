@@ -28,6 +28,7 @@ from gradflow.backends.retreat import FastPath
 from gradflow.backends.sources import Kernel, Parameter, kernels, low_precision_text, source_text
 from gradflow.errors import BackendError
 from gradflow.ops import Array, Op, copy
+from gradflow.version import __version__
 
 __all__ = ["CupyBackend"]
 
@@ -211,6 +212,18 @@ class CupyBackend(ReferenceBackend):
         except Exception as error:  # a broken installation can raise anything
             self._fast_products.give_up(error)
             return None
+
+    @property
+    def product_identity(self) -> str | None:
+        """What the results of fast products depend on: device, driver and versions; None where there are none."""
+        if self._cublaslt is None:
+            return None
+        driver = cupy.cuda.runtime.driverGetVersion()
+        return f"{self.device}, driver {driver}, cuBLASLt {self._cublaslt.version}, gradflow {__version__}"
+
+    def refuse_fast_products(self, cause: Exception) -> None:
+        """Make products by cuBLAS from now on, with a warning that says why."""
+        self._fast_products.give_up(cause)
 
     @property
     def unsupported_products(self) -> dict[str, str]:

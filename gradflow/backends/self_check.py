@@ -1,0 +1,88 @@
+"""The first use of a device: products with epilogues are compared with the definitions before they are trusted."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradflow.errors import BackendError
+from gradflow.ops import OPS
+
+if TYPE_CHECKING:
+    from gradflow.backends.cupy import CupyBackend
+
+__all__ = ["cache_file", "check_products", "disagreement"]
+
+# Rows, inputs, units, outputs: one output and batches of one row among them.
+_SHAPES = ((64, 32, 48, 10), (33, 20, 40, 1), (1, 20, 40, 3), (7, 1, 5, 1))
+_TOLERANCE = 1e-2
+"""A wrong kernel is off by more, and float32 rounded to TF32 by less."""
+
+
+def cache_file() -> Path:
+    """Where results are kept: in XDG_CACHE_HOME, or else in ~/.cache."""
+    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(folder) / "gradflow" / "self-check.json"
+
+
+def check_products(backend: CupyBackend) -> None:
+    """Have the backend do without cuBLASLt, with a warning, where its results are wrong on this device.
+
+    It is computed once for each device, driver and version of cuBLASLt and gradflow.
+    """
+    identity = backend.product_identity
+    if identity is None:
+        return
+    known: dict[str, str | None] = {}
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(cache_file().read_text())
+    if identity not in known:
+        known[identity] = disagreement(backend)
+        with contextlib.suppress(OSError):  # Without a place to keep it, it is computed again.
+            cache_file().parent.mkdir(parents=True, exist_ok=True)
+            part = cache_file().with_suffix(f".{os.getpid()}")
+            part.write_text(json.dumps(known, indent=1))
+            part.replace(cache_file())
+    if known[identity] is not None:
+        backend.refuse_fast_products(BackendError(f"its self-check failed: {known[identity]}"))
+
+
+def disagreement(backend: CupyBackend) -> str | None:
+    """What a dense layer with ReLU, forwards and backwards, computes otherwise than its definition; None if nothing."""
+    for shape in _SHAPES:
+        rows, n_in, n, n_out = shape
+        random = np.random.default_rng(0)
+        host = {
+            name: random.standard_normal(size).astype(np.float32)
+            for name, size in {
+                "x": (rows, n_in), "weight": (n_in, n), "bias": (n,), "y": (rows, n),
+                "behind": (n, n_out), "end": (n_out,), "z": (rows, n_out),
+                "d_y": (rows, n), "d_weight": (n_in, n), "d_bias": (n,),
+            }.items()
+        }  # fmt: skip
+        device = {name: backend.from_host(array) for name, array in host.items()}
+        calls: list[tuple[Any, ...]] = [
+            ("gemm", "x", "weight", "y", False, False), ("add_bias", "y", "bias", "y"), ("relu_forward", "y", "y"),
+            ("gemm", "y", "behind", "z", False, False), ("add_bias", "z", "end", "z"),
+            ("gemm", "z", "behind", "d_y", False, True), ("relu_backward", "y", "d_y", "d_y"),
+            ("gemm", "x", "d_y", "d_weight", True, False), ("column_sum", "d_y", "d_bias"),
+        ]  # fmt: skip
+        on_device = []
+        for name, *names in calls:
+            op = OPS[name]
+            op.reference(*(host.get(key, key) for key in names))
+            on_device.append((op, op.arguments(*(device.get(key, key) for key in names))))
+        bound = backend.bind_all(on_device)
+        with backend.running():
+            for call in bound:
+                call()
+        for name, expected in host.items():
+            error = abs(backend.to_host(device[name]) - expected).max() / abs(expected).max()
+            if not error < _TOLERANCE:
+                return f"{name} of a dense layer of {n_in} inputs and {n} units, {rows} rows, is off by {error:.2g}"
+    return None

@@ -54,6 +54,7 @@ def _facts() -> dict[str, Any]:
         "reason": reason,
         "cpu": _cpu(),
         "gpus": [] if gpu_problem() else _gpus(),
+        "products_without_plan": {} if gpu_problem() else _products_without_plan(),
         "kernels": str(kernel_folder()),
     }
 
@@ -129,6 +130,16 @@ def _gpus() -> list[dict[str, Any]]:
     return found
 
 
+def _products_without_plan() -> dict[str, str]:
+    """The products of the self-check that cuBLASLt cannot do on this GPU, with its reason."""
+    from gradflow.backends.cupy import CupyBackend
+    from gradflow.backends.self_check import disagreement
+
+    backend = CupyBackend()
+    disagreement(backend)
+    return backend.unsupported_products
+
+
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     blas = facts["blas"]
     rows = [
@@ -149,6 +160,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         )
         for gpu in facts["gpus"]
     ]
+    rows += [("GPU product", f"{name}: done otherwise, {why}") for name, why in facts["products_without_plan"].items()]
     return [*rows, ("kernels", facts["kernels"])]
 
 

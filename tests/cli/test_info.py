@@ -41,6 +41,7 @@ def test_without_a_gpu_it_says_why_not() -> None:
     assert facts["backend"] == "numpy"
     assert facts["reason"] == f"not cupy: {gpu_problem()}"
     assert facts["gpus"] == []
+    assert facts["products_without_plan"] == {}
 
 
 @pytest.mark.gpu
@@ -57,6 +58,7 @@ def test_with_a_gpu_it_is_chosen_and_named() -> None:
     assert gpu["memory_bytes"] == properties["totalGlobalMem"]
     assert gpu["compute_capability"].replace(".", "") == cupy.cuda.Device(0).compute_capability
     assert len(facts["gpus"]) == cupy.cuda.runtime.getDeviceCount()
+    assert all(facts["products_without_plan"].values())  # each with its reason
     assert gpu["name"] in gradflow("info", COLUMNS="200").stdout
 
 

@@ -10,6 +10,7 @@ history = trainer.fit(x, y, epochs=20)
 from gradflow import data, flow, metrics
 from gradflow.errors import (
     BackendError,
+    CheckpointWarning,
     DataError,
     DeviceLostError,
     DivergedError,
@@ -61,7 +62,7 @@ from gradflow.schedules import (
     StepSchedule,
 )
 from gradflow.storage import load, save
-from gradflow.training import Callback, EarlyStopping, History, JSONLines, Trainer, check_gradients
+from gradflow.training import Callback, Checkpoint, EarlyStopping, History, JSONLines, Trainer, check_gradients
 from gradflow.version import __version__
 
 __all__ = [
@@ -79,6 +80,8 @@ __all__ = [
     "BatchNorm",
     "BinaryCrossEntropy",
     "Callback",
+    "Checkpoint",
+    "CheckpointWarning",
     "CosineSchedule",
     "DataError",
     "Dense",

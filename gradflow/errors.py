@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "BackendError",
+    "CheckpointWarning",
     "DataError",
     "DeviceLostError",
     "DivergedError",
@@ -53,6 +54,10 @@ class FileFormatError(GradflowError):
 
 class SlowPathWarning(UserWarning):
     """A faster way of computing cannot be used here: the results are right, but come more slowly."""
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint could not be written or is damaged: others serve, but more of a run may be lost."""
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> DataError:

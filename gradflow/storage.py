@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.numpy
 
@@ -17,7 +18,7 @@ from gradflow.layers.base import Layer, describe_layer, layer_from_description
 from gradflow.network import Sequential
 from gradflow.output_scale import OutputScale
 
-__all__ = ["FORMAT_VERSION", "describe", "load", "save"]
+__all__ = ["FORMAT_VERSION", "describe", "load", "read_tensors", "save"]
 
 FORMAT_VERSION = 1
 
@@ -61,12 +62,8 @@ def load(path: str | os.PathLike[str], backend: str = "auto") -> Sequential:
         FileFormatError: if it is damaged, from a newer version, or not a gradflow model.
         BackendError: if the backend cannot be used here.
     """
-    content = Path(path).read_bytes()
-    try:
-        weights = safetensors.numpy.load(content)
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise FileFormatError(f"{path} is not a gradflow model, or it is damaged: {error}") from error
-    description = _description(path, content)
+    weights, header = read_tensors(path, "gradflow model")
+    description = _description(path, header)
     try:
         layers = _layers(path, description["layers"])
         network = Sequential(
@@ -82,9 +79,23 @@ def load(path: str | os.PathLike[str], backend: str = "auto") -> Sequential:
     return network
 
 
-def _description(path: str | os.PathLike[str], content: bytes) -> dict[str, Any]:
+def read_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays of a safetensors file by name, and the metadata in its header; ``kind`` names it in errors.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        FileFormatError: if it is no such file, or damaged.
+    """
+    content = Path(path).read_bytes()
+    try:
+        arrays = safetensors.numpy.load(content)
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise FileFormatError(f"{path} is not a {kind}, or it is damaged: {error}") from error
     header_size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + header_size]).get("__metadata__") or {}
+    return arrays, json.loads(content[8 : 8 + header_size]).get("__metadata__") or {}
+
+
+def _description(path: str | os.PathLike[str], header: dict[str, Any]) -> dict[str, Any]:
     if "gradflow" not in header:
         raise FileFormatError(f"{path} is a safetensors file, but no gradflow model: write one with gradflow.save(...)")
     try:

@@ -13,7 +13,7 @@ from gradflow.data.validation import as_array
 from gradflow.errors import DataError
 from gradflow.ops import Array
 
-__all__ = ["ClassWeight", "class_totals", "row_weights"]
+__all__ = ["ClassWeight", "class_totals", "described_weight", "row_weights"]
 
 ClassWeight = Mapping[Any, Any] | str
 """A weight for each class by its number, 1 for those left out; or "balanced"."""
@@ -100,3 +100,10 @@ def _table(class_weight: ClassWeight, classes: np.ndarray) -> np.ndarray:
 
 def _is_label(label: Any) -> bool:
     return isinstance(label, numbers.Integral) and int(label) >= 0
+
+
+def described_weight(class_weight: ClassWeight | None) -> str | dict[str, float] | None:
+    """Class weights as JSON holds them."""
+    if class_weight is None or isinstance(class_weight, str):
+        return class_weight
+    return {str(label): float(weight) for label, weight in class_weight.items()}

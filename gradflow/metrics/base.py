@@ -75,6 +75,11 @@ class Statistics:
         """Begin an epoch."""
         self.task.backend.copy(self._zeros, self.sums)
 
+    @property
+    def vectors(self) -> dict[str, Array]:
+        """What has grown since the epoch began, by name."""
+        return {"sums": self.sums}
+
     def record(self, ops: Executor, batch: Batch) -> None:
         """Record what adds a batch."""
         raise GradflowError(f"statistics {type(self).__name__} do not define record(ops, batch)")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradflow.metrics.base import Batch, Metric, Statistics, Task
-from gradflow.ops import Executor
+from gradflow.ops import Array, Executor
 
 __all__ = ["EpochMetrics"]
 
@@ -26,6 +26,15 @@ class EpochMetrics:
         """Begin an epoch."""
         for statistics in self._statistics.values():
             statistics.reset()
+
+    @property
+    def vectors(self) -> dict[str, Array]:
+        """What all statistics have gathered since the epoch began, by name."""
+        return {
+            f"metrics.{place}.{name}": vector
+            for place, statistics in enumerate(self._statistics.values())
+            for name, vector in statistics.vectors.items()
+        }
 
     def record(self, ops: Executor, batch: Batch) -> None:
         """Record what adds a batch to all statistics."""

@@ -35,6 +35,11 @@ class Scores(Statistics):
         self._targets: Array | None = None
         self._weights: Array | None = None
 
+    @property
+    def vectors(self) -> dict[str, Array]:
+        kept = {"outputs": self._outputs, "targets": self._targets, "weights": self._weights}
+        return {name: vector for name, vector in kept.items() if vector is not None}
+
     def record(self, ops: Executor, batch: Batch) -> None:
         backend, rows = self.task.backend, self.task.rows
         targets = actual_labels(ops, batch) if self.task.kind == "classes" else batch.targets

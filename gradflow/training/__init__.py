@@ -1,10 +1,11 @@
 """Training: the program of a step, the loop over epochs, and what it leaves behind."""
 
 from gradflow.training.callbacks import Callback
+from gradflow.training.checkpoints import Checkpoint
 from gradflow.training.early_stopping import EarlyStopping
 from gradflow.training.gradient_check import check_gradients
 from gradflow.training.history import History
 from gradflow.training.json_lines import JSONLines
 from gradflow.training.trainer import Trainer
 
-__all__ = ["Callback", "EarlyStopping", "History", "JSONLines", "Trainer", "check_gradients"]
+__all__ = ["Callback", "Checkpoint", "EarlyStopping", "History", "JSONLines", "Trainer", "check_gradients"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -13,7 +15,16 @@ from gradflow.ops import Array
 from gradflow.program import Recorder
 from gradflow.status import RunStatus
 
-__all__ = ["Batches", "DataSet", "PassData"]
+__all__ = ["Batches", "DataSet", "PassData", "fingerprint"]
+
+
+def fingerprint(rows: int, arrays: Iterable[np.ndarray]) -> str:
+    """Data as a text that other data do not have: the number of rows, and SHA-256 over these arrays."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return f"{rows} rows, sha256 {digest.hexdigest()}"
 
 
 class Batches(Protocol):
@@ -30,6 +41,9 @@ class PassData(Protocol):
     """What a pass goes over, wherever it lies."""
 
     def __len__(self) -> int: ...
+
+    def fingerprint(self, backend: ReferenceBackend) -> str:
+        """The number of rows and a checksum: of all of them, or of a source's first block."""
 
     def batches(
         self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None
@@ -64,6 +78,12 @@ class DataSet:
         """The same where the backend's arrays lie."""
         weight = None if self.row_weight is None else backend.adopt(self.row_weight)
         return replace(self, x=backend.adopt(self.x), targets=backend.adopt(self.targets), row_weight=weight)
+
+    def fingerprint(self, backend: ReferenceBackend) -> str:
+        arrays = [array for array in (self.x, self.targets, self.row_weight) if array is not None]
+        return fingerprint(
+            len(self), [array if isinstance(array, np.ndarray) else backend.to_host(array) for array in arrays]
+        )
 
     def batches(
         self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None

@@ -39,6 +39,20 @@ class History:
         for name, value in values.items():
             self._values.setdefault(name, []).append(value)
 
+    def record(self) -> dict[str, Any]:
+        """All of it, as JSON holds it."""
+        return {
+            "values": {name: list(values) for name, values in self._values.items()},
+            "seconds": self.seconds,
+            "stopped_by": self.stopped_by,
+        }
+
+    def restore(self, record: dict[str, Any]) -> None:
+        """Become the history that gave this record."""
+        self._values = {name: list(values) for name, values in record["values"].items()}
+        self.seconds = record["seconds"]
+        self.stopped_by = record["stopped_by"]
+
     @property
     def epochs(self) -> int:
         """The number of epochs that were finished."""

@@ -1,4 +1,4 @@
-"""Ctrl-C during training: the step that runs is finished, then the loop ends and all work so far is kept."""
+"""Ctrl-C and SIGTERM during training: the step that runs is finished, then the loop ends, and all work is kept."""
 
 from __future__ import annotations
 
@@ -11,26 +11,42 @@ __all__ = ["Interruption"]
 
 
 class Interruption:
-    """A context in which the first Ctrl-C sets `requested`; a second one raises KeyboardInterrupt at once.
+    """A context in which the first signal sets `requested`; a second one does at once what it did before.
 
-    Outside the main thread, where Python delivers no signals, it does nothing.
+    SIGTERM wants the process to end: `deliver` sends it again once all work is kept. Outside the main thread, where
+    Python delivers no signals, it does nothing.
+
+    Attributes:
+        requested: whether training is to end.
     """
 
     def __init__(self) -> None:
         self.requested = False
-        self._former: Any = None
+        self._terminated = False
+        self._former: dict[int, Any] = {}
 
-    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._terminated |= number == signal.SIGTERM
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._former = {}
+
+    def deliver(self) -> None:
+        """Send the SIGTERM that came, if one did, to whom it would have reached without this context."""
+        if self._terminated:
+            signal.raise_signal(signal.SIGTERM)
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            self._former = signal.signal(signal.SIGINT, self._on_signal)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._former[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._former is not None:
-            signal.signal(signal.SIGINT, self._former)
+        self._restore()

@@ -48,16 +48,19 @@ class LearningRates:
         """Whether the rate changes as training goes on."""
         return self._table is not None
 
-    def begin_epoch(self, epoch: int, history: History) -> None:
-        """Have the rates of an epoch, counted from 0, ready; ``history`` has what was measured before it."""
+    def begin_epoch(self, epoch: int, history: History, steps_done: int = 0) -> None:
+        """Have the rates of an epoch, counted from 0, ready; ``history`` has what was measured before it.
+
+        An epoch that is taken up again has some of its steps done.
+        """
         if self._table is not None:
             times = epoch + np.arange(len(self._table)) / len(self._table)
-            self._write(self._schedule.rates(times, self._epochs, history))
+            self._write(self._schedule.rates(times, self._epochs, history), steps_done)
 
-    def _write(self, rates: np.ndarray) -> None:
+    def _write(self, rates: np.ndarray, steps_done: int = 0) -> None:
         self.present = rates
         on_device = self._backend.from_host(rates)
-        self._backend.copy(on_device[:1], self._hyper[:1])
+        self._backend.copy(on_device[steps_done : steps_done + 1], self._hyper[:1])
         if self._table is not None:
             self._backend.copy(on_device, self._table)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gradflow.errors import DivergedError
 from gradflow.optimizers import LBFGS
 from gradflow.status import RunStatus
 from gradflow.training.callbacks import Callback
+from gradflow.training.checkpoints import Checkpoints
 from gradflow.training.data_set import PassData
 from gradflow.training.diagnosis import origin_of_divergence
 from gradflow.training.early_stopping import CONVERGENCE_EPOCHS, BestValue, EarlyStopping
@@ -17,6 +19,8 @@ from gradflow.training.history import History
 from gradflow.training.interruption import Interruption
 from gradflow.training.minimization import Minimization
 from gradflow.training.passes import DataPass
+from gradflow.training.run_state import RunState
+from gradflow.training.snapshots import Snapshot
 from gradflow.training.step import evaluation_pass, training_pass
 from gradflow.training.update import Update
 
@@ -38,6 +42,8 @@ class Loop:
         convergence: BestValue | None,
         early_stopping: EarlyStopping | None,
         callbacks: Sequence[Callback],
+        checkpoints: Checkpoints | None,
+        resumed: Snapshot | None,
     ) -> None:
         self.history = History()
         self.diverged: DivergedError | None = None
@@ -48,6 +54,9 @@ class Loop:
         self._convergence = convergence
         self._early_stopping = early_stopping
         self._callbacks = callbacks
+        self._checkpoints = checkpoints
+        self._resumed = resumed
+        self.interruption = Interruption()
 
     def run(self, data: PassData, validation: PassData | None, *, batch_size: int, parts: int, shuffle: bool) -> None:
         """Train until there is a reason to stop; the network then holds the weights that are to be kept."""
@@ -65,9 +74,6 @@ class Loop:
             parts=parts,
             update=update,
         )
-        run_epoch = training.run
-        if isinstance(objective.optimizer, LBFGS):
-            run_epoch = Minimization(objective, training).run
         validating = None
         if validation is not None:
             validating = evaluation_pass(objective, validation, RunStatus(backend), status.sums[2:])
@@ -80,21 +86,27 @@ class Loop:
         # and its weights only serve should the loss diverge, these are not worth the memory.
         measured_state = network.state
         if self._early_stopping is not None and not self._best.name.startswith("val_"):
-            measured_state = backend.empty(network.state.shape, network.dtype)
-        interrupted = status.read()
-        first_epoch = interrupted.epoch + (interrupted.position > 0)
-        status.begin(epoch=first_epoch)
+            measured_state = backend.zeros(network.state.shape, network.dtype)
+        state = RunState(
+            network, update, training, best_state, measured_state, self.history, self._best, self._convergence
+        )
+        batches_done = self._begin(state)
+        first_epoch = status.read().epoch - self.history.epochs
         trainer._stop_requested = False
         for callback in self._callbacks:
             callback.on_fit_begin(trainer, self._epochs)
-        began = time.perf_counter()
+        began = time.perf_counter() - self.history.seconds
         try:
-            with Interruption() as interruption:
-                for epoch in range(1, self._epochs + 1):
-                    if measured_state is not network.state:
+            with self.interruption:
+                for epoch in self._epochs_left():
+                    if measured_state is not network.state and not batches_done:
                         backend.copy(network.state, measured_state)
-                    update.begin_epoch(epoch - 1, self.history)
-                    finished = run_epoch(lambda: interruption.requested)
+                    update.begin_epoch(epoch - 1, self.history, batches_done)
+                    if isinstance(objective.optimizer, LBFGS):
+                        finished = Minimization(objective, training).run(lambda: self.interruption.requested)
+                    else:
+                        finished = training.run(partial(self._allowance, state), batches_done=batches_done)
+                    batches_done = 0
                     update.end_epoch()
                     if validating is not None and finished:
                         validating.run()
@@ -129,8 +141,12 @@ class Loop:
                         backend.copy(measured_state, best_state)
                     for callback in self._callbacks:
                         callback.on_epoch_end(trainer, epoch, dict(values))
-                    if reason := self._reason_to_stop(values, interruption.requested):
-                        self.history.stopped_by = reason
+                    reason = self._reason_to_stop(values, self.interruption.requested)
+                    self.history.stopped_by = reason or "epochs"
+                    if self._checkpoints is not None:
+                        is_last = reason is not None or epoch == self._epochs
+                        self._checkpoints.epoch_ended(state, epoch, is_last=is_last)
+                    if reason:
                         break
             if self.diverged is not None or (self._early_stopping is not None and self._best.epoch):
                 backend.copy(best_state, network.state)
@@ -140,6 +156,35 @@ class Loop:
         finally:
             for callback in self._callbacks:
                 callback.on_fit_end(trainer, self.history)
+
+    def _begin(self, state: RunState) -> int:
+        """Begin with the network as it is, or where the resumed run was; how many batches of its epoch are done."""
+        if self._resumed is not None:
+            batches_done = state.restore(self._resumed)
+            if self._checkpoints is not None:
+                self._checkpoints.go_on(state, batches_done)
+            return batches_done
+        status = state.network.status
+        interrupted = status.read()
+        status.begin(epoch=interrupted.epoch + (interrupted.position > 0))
+        if self._checkpoints is not None:
+            self._checkpoints.begin(state)
+        return 0
+
+    def _epochs_left(self) -> range:
+        """The epochs to train, counted from 1; none if the resumed run had a reason to end."""
+        if self.history.stopped_by not in ("epochs", "interrupted"):
+            return range(0)
+        self.history.stopped_by = "epochs"
+        return range(self.history.epochs + 1, self._epochs + 1)
+
+    def _allowance(self, state: RunState, batches_done: int) -> int:
+        """How many batches may run until the next look; at a look a checkpoint may be due."""
+        is_interrupted = self.interruption.requested
+        allowed = state.training.batches
+        if self._checkpoints is not None:
+            allowed = self._checkpoints.between_steps(state, batches_done, is_last=is_interrupted)
+        return 0 if is_interrupted else allowed
 
     def _reason_to_stop(self, values: dict[str, float], is_interrupted: bool) -> str | None:
         if is_interrupted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,10 +16,17 @@ from gradflow.program import Program, Recorder
 from gradflow.reductions import chunk_length, chunk_sums, total
 from gradflow.training.data_set import Batches
 
-__all__ = ["DataPass", "RowResults"]
+__all__ = ["Allowance", "DataPass", "RowResults"]
+
+Allowance = Callable[[int], int]
+"""Given how many batches of a pass have run: how many more may run until the next look. 0 ends the pass."""
 
 _SECONDS_BETWEEN_LOOKS = 0.02
 """How long batches may run before the next look whether the user wants to stop."""
+
+
+def _as_many_as_there_are(batches_done: int) -> int:
+    return sys.maxsize
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,7 @@ class DataPass:
         self.results = results
         self.metrics = metrics
         self.rows = rows
+        self._batch_size = batch_size
         self._batches = batches
         self.full_batches, rest = divmod(rows, batch_size)
         self._steps_per_launch = min(steps_per_launch, self.full_batches)
@@ -86,28 +95,36 @@ class DataPass:
         """The number of batches, the smaller one included."""
         return self.full_batches + (self._rest is not None)
 
-    def run(self, is_interrupted: Callable[[], bool] = lambda: False) -> bool:
-        """Run all batches and the sums; False if it was interrupted between two batches."""
-        self.metrics.reset()
+    def results_of(self, batches_done: int) -> dict[str, Array]:
+        """What so many batches of a pass have measured, by name."""
+        if not batches_done:
+            return {}
+        rows = slice(batches_done * self._batch_size)
+        return {"losses": self.results.losses[rows], "hits": self.results.hits[rows], **self.metrics.vectors}
+
+    def run(self, allowance: Allowance = _as_many_as_there_are, *, batches_done: int = 0) -> bool:
+        """Run all batches and the sums, or those that are left; False if it was ended between two batches."""
+        if not batches_done:
+            self.metrics.reset()
         try:
-            return self._run(is_interrupted)
+            return self._run(allowance, batches_done)
         finally:
             self._batches.close()
 
-    def _run(self, is_interrupted: Callable[[], bool]) -> bool:
-        done, launches = 0, 1
+    def _run(self, allowance: Allowance, done: int) -> bool:
+        launches = 1
         while done < self.full_batches:
-            if is_interrupted():
+            together = min(launches * self._steps_per_launch, self.full_batches - done, allowance(done))
+            if not together:
                 return False
-            together = min(launches * self._steps_per_launch, self.full_batches - done)
             began = time.perf_counter()
             self._full.run(together)
             done += together
             # Each return to Python costs a small network a good part of a step.
-            seconds_of_one = (time.perf_counter() - began) / launches
+            seconds_of_one = (time.perf_counter() - began) * self._steps_per_launch / together
             launches = max(1, min(2 * launches, int(_SECONDS_BETWEEN_LOOKS / max(seconds_of_one, 1e-9))))
         if self._rest is not None:
-            if is_interrupted():
+            if not allowance(done):
                 return False
             self._rest.run()
         self._sums.run()

@@ -29,6 +29,11 @@ class Precision:
     def __init__(self, network: Sequential) -> None:
         self._network = network
 
+    @property
+    def vectors(self) -> dict[str, Array]:
+        """What it keeps from step to step besides copies of the weights, by name."""
+        return {}
+
     def begin_epoch(self) -> None:
         """Take over what callbacks did to the weights between two epochs."""
 
@@ -124,6 +129,10 @@ class Float16(BFloat16):
     def __init__(self, network: Sequential) -> None:
         super().__init__(network)
         self._loss_scaling = LossScaling(network.backend)
+
+    @property
+    def vectors(self) -> dict[str, Array]:
+        return {"scaling": self._loss_scaling.scaling, "update_clock": self._loss_scaling.update_clock}
 
     def d_outputs(self, ops: Executor, d_outputs: Array) -> Array:
         target = ops.backend.empty(d_outputs.shape, self._dtype)

@@ -5,46 +5,96 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import os
 import platform
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gradflow.files import write_atomically
+from gradflow.backends.reference import ReferenceBackend
+from gradflow.errors import DataError
+from gradflow.files import FileLock, write_atomically
 from gradflow.network import Sequential
 from gradflow.storage import describe, save
+from gradflow.training.checkpoints import (
+    Checkpoint,
+    Checkpoints,
+    check_same_run,
+    checkpoint_files,
+    last_good_snapshot,
+)
 from gradflow.training.history import History
+from gradflow.training.snapshots import Snapshot
 from gradflow.version import __version__
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "environment", "run_path"]
 
 
 class RunFolder:
     """A folder with model.safetensors, config.json, history.csv and, where matplotlib is installed, curves.png.
 
+    Checkpoints are in a folder in it. As a context it belongs to one run; no other one can begin there meanwhile.
+
     Raises:
+        DataError: if another run is going on there.
         OSError: if the folder cannot be made or written to.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".gradflow-write-test"
-        write_atomically(probe, b"")
-        probe.unlink()
+
+    def __enter__(self) -> RunFolder:
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.path / ".lock")
+        if (owner := self._lock.acquire()) is not None:
+            raise DataError(
+                f"process {owner} is training in {self.path}; wait until it has ended, or choose another output"
+            )
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock.release()
+
+    def saved(self) -> list[Path]:
+        """The files with weights that there are, the last one last."""
+        model = self.path / "model.safetensors"
+        return [*([model] if model.exists() else []), *checkpoint_files(self._checkpoints)]
+
+    def resume(self, run: dict[str, Any]) -> Snapshot:
+        """The last good checkpoint of a run, if it is this one.
+
+        Raises:
+            DataError: if there is no checkpoint, or it is one of another run: what differs.
+            FileFormatError: if none is whole, or the last one is from a newer version.
+        """
+        snapshot = last_good_snapshot(self._checkpoints)
+        check_same_run(snapshot.record["run"], run)
+        return snapshot
+
+    def checkpoints(
+        self, settings: Checkpoint | None, run: dict[str, Any], resumed: Snapshot | None
+    ) -> Checkpoints | None:
+        """What saves the run, as these settings say, or those of the run that is resumed; None if there are neither."""
+        if settings is None and resumed is None:
+            return None
+        if settings is None and resumed is not None:
+            settings = Checkpoint(**resumed.record["checkpoint"])
+        assert settings is not None
+        return Checkpoints(self._checkpoints, settings, run)
 
     @property
-    def model(self) -> Path:
-        """Where the weights go."""
-        return self.path / "model.safetensors"
+    def _checkpoints(self) -> Path:
+        return self.path / "checkpoints"
 
-    def write(self, network: Sequential, config: dict[str, Any], history: History) -> None:
+    def write(self, network: Sequential, run: dict[str, Any], history: History) -> None:
         """Write all files, each whole or not at all."""
-        save(network, self.model)
+        save(network, self.path / "model.safetensors")
         full = {
             "network": describe(network),
-            **config,
+            **run["settings"],
+            "data": run["data"],
+            "validation_data": run["validation_data"],
             "result": {
                 "epochs": history.epochs,
                 "seconds": history.seconds,
@@ -52,14 +102,45 @@ class RunFolder:
                 "best_epoch": history.best_epoch,
                 **history.last(),
             },
-            "versions": {"gradflow": __version__, "numpy": np.__version__, "python": platform.python_version()},
-            "backend": network.backend.name,
-            "device": network.backend.device,
+            **environment(network.backend),
         }
         write_atomically(self.path / "config.json", (json.dumps(full, indent=2) + "\n").encode())
         history.to_csv(self.path / "history.csv")
         if history.epochs and importlib.util.find_spec("matplotlib") is not None:
             write_atomically(self.path / "curves.png", _curves(history))
+
+
+def run_path(
+    output: str | os.PathLike[str] | None, resume: str | os.PathLike[str] | None, checkpoint: Checkpoint | None
+) -> Path | None:
+    """The run folder that the arguments of a fit name; None if they name none.
+
+    Raises:
+        DataError: if they do not go together, or there is no folder to resume.
+    """
+    if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
+        raise DataError(f"checkpoint must be a gradflow.Checkpoint, got {checkpoint!r}")
+    if resume is None:
+        if checkpoint is not None and output is None:
+            raise DataError("checkpoints need a folder; pass output= too")
+        return None if output is None else Path(output)
+    if output is not None and Path(output) != Path(resume):
+        raise DataError(f"a resumed run goes on in its own folder; leave output out, got {output} and resume={resume}")
+    if not Path(resume).is_dir():
+        raise DataError(f"there is no run to resume in {resume}: no such folder")
+    return Path(resume)
+
+
+def environment(backend: ReferenceBackend) -> dict[str, Any]:
+    """What a run's bits depend on besides its configuration and data."""
+    blas = backend.blas
+    return {
+        "versions": {"gradflow": __version__, "numpy": np.__version__, "python": platform.python_version()},
+        "backend": backend.name,
+        "device": backend.device,
+        "platform": platform.platform(),
+        "blas": None if blas is None else {"name": blas.description, "threads": blas.threads},
+    }
 
 
 def _curves(history: History) -> bytes:

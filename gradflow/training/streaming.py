@@ -14,7 +14,7 @@ from gradflow.data.sources import Conversion, Source
 from gradflow.ops import Array, Executor
 from gradflow.program import Recorder
 from gradflow.status import RunStatus
-from gradflow.training.data_set import Batches, DataSet
+from gradflow.training.data_set import Batches, DataSet, fingerprint
 
 __all__ = ["StreamedData"]
 
@@ -40,6 +40,9 @@ class StreamedData:
 
     def __len__(self) -> int:
         return len(self._source)
+
+    def fingerprint(self, backend: ReferenceBackend) -> str:
+        return fingerprint(len(self), self._convert(self._source.sample()))
 
     def batches(
         self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None

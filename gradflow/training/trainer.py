@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from gradflow.arguments import fraction, non_negative, positive, positive_integer
 from gradflow.backends.blas import using_threads
 from gradflow.data.sources import Source
-from gradflow.data.weights import ClassWeight
+from gradflow.data.weights import ClassWeight, described_weight
 from gradflow.errors import DataError, DeviceLostError
 from gradflow.losses import Loss, get_loss
 from gradflow.metrics import Metric, get_metrics
@@ -19,7 +19,9 @@ from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS, Optimizer, get_optimizer
 from gradflow.schedules import ConstantSchedule, Schedule
 from gradflow.status import RunStatus
+from gradflow.storage import describe
 from gradflow.training.callbacks import Callback
+from gradflow.training.checkpoints import Checkpoint
 from gradflow.training.early_stopping import BestValue, EarlyStopping
 from gradflow.training.history import History
 from gradflow.training.loop import Loop
@@ -28,7 +30,7 @@ from gradflow.training.minimization import check_minimization
 from gradflow.training.passes import DataPass
 from gradflow.training.precision import check_precision
 from gradflow.training.progress import progress_callback
-from gradflow.training.run_folder import RunFolder
+from gradflow.training.run_folder import RunFolder, run_path
 from gradflow.training.step import (
     check_batch_size,
     check_classes,
@@ -150,12 +152,15 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         progress: bool | str = "auto",
         output: str | os.PathLike[str] | None = None,
+        checkpoint: Checkpoint | None = None,
+        resume: str | os.PathLike[str] | None = None,
     ) -> History:
         """Train for up to ``epochs`` passes over the data.
 
         Calling it again goes on from the present weights with a fresh optimizer state, and with new shuffles and
-        dropout masks. Ctrl-C ends the training after the step that runs, with all work so far kept; the history then
-        says ``stopped_by == "interrupted"``.
+        dropout masks. Ctrl-C and SIGTERM end the training after the step that runs, with all work so far kept; the
+        history then says ``stopped_by == "interrupted"``. SIGTERM goes on to do what it does outside of `fit`, which
+        is to end the process, once all is saved.
 
         Args:
             x: inputs, shape (rows, n_in); or a source, such as `gradflow.data.Parquet`, which is read batch by batch.
@@ -180,12 +185,18 @@ class Trainer:
             callbacks: objects whose methods are called as training goes on.
             progress: True shows it, False does not; "auto" shows it on a terminal and in a notebook.
             output: a folder for model.safetensors, config.json, history.csv and, with matplotlib, curves.png.
+            checkpoint: when to save the run to ``output``/checkpoints, so that it can be resumed.
+            resume: the folder of a run with checkpoints. Training goes on behind its last one, and the result is bit
+                for bit what it would have been without a break, on the same backend and number of threads; on another
+                backend it is that of the same shuffles and masks. Network, data and all arguments that results depend
+                on must be as they were; ``epochs`` may be another if the learning rate is constant.
 
         Raises:
             DataError: for data or arguments that do not fit, before anything is changed.
             BackendError: if ``threads`` was given and the backend's BLAS cannot be told, or GPU memory ran out.
             DeviceLostError: if the GPU stopped at an error after which the process must be restarted.
             DivergedError: once a loss was NaN or infinite; the network then holds its best weights.
+            FileFormatError: if there are checkpoints, but all are damaged, or the last is from a newer version.
             OSError: if ``output`` cannot be written to, before training begins.
         """
         epochs = positive_integer("epochs", epochs)
@@ -222,32 +233,42 @@ class Trainer:
             if not isinstance(callback, Callback):
                 raise DataError(f"callbacks must be gradflow.Callback objects, got {callback!r}")
         callbacks = [*callbacks, *progress_callback(progress)]
-        data, validation = within_memory(self._objective, data, validation, rows=rows, batch_size=size, parts=parts)
-        folder = None if output is None else RunFolder(Path(output))
-
-        loop = Loop(self, epochs, rows, best, convergence, early_stopping, callbacks)
-        try:
-            with using_threads(self.network.backend.blas, self.threads):
-                self.network.output_scale = scale
-                loop.run(data, validation, batch_size=size, parts=parts, shuffle=shuffle)
-        except DeviceLostError as error:
-            saved = "No weights were saved"
-            if folder is not None and folder.model.exists():
-                saved = f"The last saved weights are in {folder.model}"
-            raise DeviceLostError(f"{error}. {saved}") from error
-        if folder is not None:
-            arguments = {
-                "epochs": epochs,
-                "batch_size": batch_size,
-                "shuffle": shuffle,
-                "drop_last": drop_last,
-                "accumulate": accumulate,
-                "early_stopping": early_stopping and early_stopping.config(),
-                "tolerance": tolerance,
-                "weighted": sample_weight is not None,
-                "class_weight": class_weight if isinstance(class_weight, str | None) else dict(class_weight),
+        run: dict[str, Any] = {}
+        if (path := run_path(output, resume, checkpoint)) is not None:
+            run = {
+                "network": describe(self.network),
+                "settings": self._config()
+                | {
+                    "epochs": epochs,
+                    "batch_size": batch_size,
+                    "shuffle": shuffle,
+                    "drop_last": drop_last,
+                    "accumulate": accumulate,
+                    "early_stopping": early_stopping and early_stopping.config(),
+                    "tolerance": tolerance,
+                    "weighted": sample_weight is not None,
+                    "class_weight": described_weight(class_weight),
+                },
+                "data": data.fingerprint(self.network.backend),
+                "validation_data": validation and validation.fingerprint(self.network.backend),
             }
-            folder.write(self.network, self._config() | arguments, loop.history)
+        data, validation = within_memory(self._objective, data, validation, rows=rows, batch_size=size, parts=parts)
+        with nullcontext() if path is None else RunFolder(path) as folder:
+            resumed = folder.resume(run) if folder is not None and resume is not None else None
+            checkpoints = None if folder is None else folder.checkpoints(checkpoint, run, resumed)
+            loop = Loop(self, epochs, rows, best, convergence, early_stopping, callbacks, checkpoints, resumed)
+            try:
+                with using_threads(self.network.backend.blas, self.threads):
+                    self.network.output_scale = scale
+                    loop.run(data, validation, batch_size=size, parts=parts, shuffle=shuffle)
+            except DeviceLostError as error:
+                saved = "No weights were saved"
+                if folder is not None and (files := folder.saved()):
+                    saved = f"The last saved weights are in {files[-1]}"
+                raise DeviceLostError(f"{error}. {saved}") from error
+            if folder is not None:
+                folder.write(self.network, run, loop.history)
+        loop.interruption.deliver()
         if loop.diverged is not None:
             raise loop.diverged
         return loop.history

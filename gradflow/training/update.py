@@ -86,16 +86,28 @@ class Update:
         network = self._objective.network
         return GradientAccumulation(network.backend, network.n_parameters, network.dtype)
 
-    def begin_epoch(self, epoch: int, history: History) -> None:
-        """Have all ready for an epoch, counted from 0; ``history`` has what was measured before it."""
-        self.learning_rates.begin_epoch(epoch, history)
-        self.put_back()
+    @property
+    def vectors(self) -> dict[str, Array]:
+        """What it keeps from step to step, by name."""
+        vectors = {**self._state, **self.precision.vectors}
+        if self._average is not None:
+            vectors |= {"average": self._average, "trained": self._trained}
+        return vectors
+
+    def begin_epoch(self, epoch: int, history: History, steps_done: int = 0) -> None:
+        """Have all ready for an epoch, counted from 0; ``history`` has what was measured before it.
+
+        An epoch that is taken up again has some of its steps done.
+        """
+        self.learning_rates.begin_epoch(epoch, history, steps_done)
+        if not steps_done:
+            self.put_back()
+        self.precision.begin_epoch()
 
     def put_back(self) -> None:
         """Put the weights that are trained into the network, in the place of their average."""
         if self._average is not None:
             self._objective.network.backend.copy(self._trained, self._objective.network.parameters)
-        self.precision.begin_epoch()
 
     def end_epoch(self) -> None:
         """Put the average, if there is one, into the network: until the next epoch begins it is what is measured."""

@@ -1,0 +1,207 @@
+"""Checkpoints: when a training run is saved, where, and which of them a resumed run goes on from."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from gradflow.arguments import positive, positive_integer
+from gradflow.errors import CheckpointWarning, DataError, FileFormatError
+from gradflow.training.run_state import RunState
+from gradflow.training.snapshots import NewerFormatError, Snapshot
+
+__all__ = ["Checkpoint", "Checkpoints", "check_same_run", "checkpoint_files", "differences", "last_good_snapshot"]
+
+
+class Checkpoint:
+    """When `Trainer.fit` saves all that it needs to go on from there, and how many of these files it keeps.
+
+    Besides, there is one when training begins, when it ends, and after Ctrl-C or SIGTERM.
+
+    Args:
+        every_epochs: after so many epochs, at least 1; 1 if nothing else is given.
+        every_steps: after so many steps, counted over all epochs, at least 1.
+        every_minutes: after so many minutes since the last one, above 0.
+        keep: how many of the last ones are kept, at least 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        every_epochs: int | None = None,
+        every_steps: int | None = None,
+        every_minutes: float | None = None,
+        keep: int = 3,
+    ) -> None:
+        if every_epochs is every_steps is every_minutes is None:
+            every_epochs = 1
+        self.every_epochs = None if every_epochs is None else positive_integer("every_epochs", every_epochs)
+        self.every_steps = None if every_steps is None else positive_integer("every_steps", every_steps)
+        self.every_minutes = None if every_minutes is None else positive("every_minutes", every_minutes)
+        self.keep = positive_integer("keep", keep)
+
+    def config(self) -> dict[str, int | float | None]:
+        """The arguments that make this object again."""
+        return {
+            "every_epochs": self.every_epochs,
+            "every_steps": self.every_steps,
+            "every_minutes": self.every_minutes,
+            "keep": self.keep,
+        }
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({', '.join(f'{name}={value!r}' for name, value in self.config().items())})"
+
+
+class Checkpoints:
+    """The checkpoints of a run that goes on.
+
+    Args:
+        folder: where the files go; it is made.
+        settings: when, and how many.
+        run: what they are checkpoints of, as JSON holds it.
+
+    Raises:
+        OSError: if the folder cannot be made, or what a killed process left there cannot be removed.
+    """
+
+    def __init__(self, folder: Path, settings: Checkpoint, run: dict[str, Any]) -> None:
+        self._folder, self._settings, self._run = folder, settings, run
+        self._saved_at = time.monotonic()
+        folder.mkdir(exist_ok=True)
+        for unfinished in folder.glob(".step-*"):
+            unfinished.unlink()
+
+    def begin(self, state: RunState) -> None:
+        """Remove the checkpoints of a former run, and save this one before its first step.
+
+        Raises:
+            OSError: if the folder cannot be written to.
+        """
+        for path in checkpoint_files(self._folder):
+            path.unlink()
+        self._save(0, state.take(0))
+
+    def go_on(self, state: RunState, batches_done: int) -> None:
+        """Go on behind this step: what is there of later ones is damaged, and must not count as the last."""
+        for path in checkpoint_files(self._folder):
+            if path.name > _name(state.step(batches_done)):
+                path.rename(path.with_suffix(".damaged"))
+
+    def between_steps(self, state: RunState, batches_done: int, *, is_last: bool) -> int:
+        """Save if it is time, or the run ends here. How many steps may be made until the next look."""
+        step, settings = state.step(batches_done), self._settings
+        every = settings.every_steps or sys.maxsize
+        waited = time.monotonic() - self._saved_at
+        is_time = settings.every_minutes is not None and waited >= 60 * settings.every_minutes
+        if is_last or is_time or (batches_done and step % every == 0):
+            self._try_to_save(step, state, batches_done)
+        return every - step % every
+
+    def epoch_ended(self, state: RunState, epoch: int, *, is_last: bool) -> None:
+        """Save if it is time, or the run ends here."""
+        step, settings = state.step(0), self._settings
+        every_steps, every_epochs = settings.every_steps or sys.maxsize, settings.every_epochs or sys.maxsize
+        if is_last or epoch % every_epochs == 0 or step % every_steps == 0:
+            self._try_to_save(step, state, 0)
+
+    def _try_to_save(self, step: int, state: RunState, batches_done: int) -> None:
+        """Save, but go on where that fails: what is lost is one checkpoint, and not the training."""
+        try:
+            self._save(step, state.take(batches_done))
+        except OSError as error:
+            warnings.warn(
+                f"no checkpoint behind step {step}: {error}. Training goes on, and the checkpoints before it are kept",
+                CheckpointWarning,
+                stacklevel=2,
+            )
+        self._saved_at = time.monotonic()
+
+    def _save(self, step: int, snapshot: Snapshot) -> None:
+        record = {"run": self._run, "checkpoint": self._settings.config(), **snapshot.record}
+        Snapshot(snapshot.vectors, record).write(self._folder / _name(step))
+        for path in checkpoint_files(self._folder)[: -self._settings.keep]:
+            path.unlink()
+
+
+def last_good_snapshot(folder: Path) -> Snapshot:
+    """The last checkpoint of a run that is whole, with a warning for each damaged one behind it.
+
+    Raises:
+        DataError: if there is no checkpoint.
+        FileFormatError: if none is whole, or the last one is from a newer version.
+        OSError: if they cannot be read.
+    """
+    paths = checkpoint_files(folder)
+    if not paths:
+        raise DataError(
+            f"there is no checkpoint in {folder}; begin a run with output= and checkpoint=gradflow.Checkpoint()"
+        )
+    problems: list[FileFormatError] = []
+    for path in reversed(paths):
+        try:
+            snapshot = Snapshot.read(path)
+        except NewerFormatError:
+            raise
+        except FileFormatError as problem:
+            problems.append(problem)
+            continue
+        for found in problems:
+            warnings.warn(f"{found}. The checkpoint before it is used", CheckpointWarning, stacklevel=2)
+        return snapshot
+    raise FileFormatError(f"none of the {len(paths)} checkpoints in {folder} is whole: {problems[0]}")
+
+
+def check_same_run(saved: dict[str, Any], present: dict[str, Any]) -> None:
+    """Refuse to resume a run with anything else than what it was begun with, as far as results depend on it.
+
+    Args:
+        saved, present: network, settings and data.
+
+    Raises:
+        DataError: naming what differs.
+    """
+    if found := differences(_deciding(saved), _deciding(json.loads(json.dumps(present)))):
+        listed = "; ".join(f"{name} was {was!r}, and is {now!r}" for name, was, now in found[:4])
+        raise DataError(
+            f"the run to resume is another one: {listed}. Pass what it was begun with, or begin a new run with output="
+        )
+
+
+def _deciding(run: dict[str, Any]) -> dict[str, Any]:
+    """The entries that results depend on, without those that fit sets by itself."""
+    settings = {name: value for name, value in run["settings"].items() if name not in ("threads", "steps_per_launch")}
+    if isinstance(settings["optimizer"].get("learning_rate"), float):
+        del settings["epochs"]
+    network = {name: value for name, value in run["network"].items() if not name.startswith("output_")}
+    return {**run, "settings": settings, "network": network}
+
+
+def differences(saved: Any, present: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+    """Where two JSON values differ: the name of the entry, and both values."""
+    if isinstance(saved, dict) and isinstance(present, dict):
+        return [
+            difference
+            for key in {**saved, **present}
+            for difference in differences(saved.get(key), present.get(key), f"{name}.{key}" if name else key)
+        ]
+    if isinstance(saved, list) and isinstance(present, list) and len(saved) == len(present):
+        return [
+            difference
+            for place, pair in enumerate(zip(saved, present, strict=True))
+            for difference in differences(*pair, f"{name}[{place}]")
+        ]
+    return [] if saved == present else [(name, saved, present)]
+
+
+def _name(step: int) -> str:
+    return f"step-{step:012d}.safetensors"
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, the last one last."""
+    return sorted(folder.glob("step-*.safetensors"))

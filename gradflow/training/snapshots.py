@@ -1,0 +1,85 @@
+"""A checkpoint as a file: vectors in safetensors, the rest as JSON in its header, and a checksum over both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from gradflow.errors import FileFormatError
+from gradflow.files import write_atomically
+from gradflow.storage import read_tensors
+
+__all__ = ["FORMAT_VERSION", "Snapshot"]
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A training run between two steps.
+
+    Attributes:
+        vectors: what lies on the device, by name.
+        record: what JSON holds: of which run it is ("run"), and how far it has come ("progress").
+    """
+
+    vectors: Mapping[str, np.ndarray]
+    record: Mapping[str, Any]
+
+    def write(self, path: Path) -> None:
+        """Write it to one file, whole or not at all.
+
+        Raises:
+            OSError: if the file cannot be written; a former file stays as it was.
+        """
+        text = json.dumps({"version": FORMAT_VERSION, **self.record})
+        # One entry, since safetensors writes several in an order that differs between equal files.
+        header = {"gradflow-checkpoint": _checksum(self.vectors, text) + text}
+        write_atomically(path, safetensors.numpy.save(dict(self.vectors), metadata=header))
+
+    @classmethod
+    def read(cls, path: Path) -> Snapshot:
+        """Read what `write` wrote.
+
+        Raises:
+            FileFormatError: if it is damaged, from a newer version, or no checkpoint.
+            OSError: if it cannot be read.
+        """
+        vectors, metadata = read_tensors(path, "checkpoint")
+        entry = metadata.get("gradflow-checkpoint")
+        if not isinstance(entry, str):
+            raise FileFormatError(f"{path} is a safetensors file, but no checkpoint of gradflow's")
+        checksum, text = entry[:_CHECKSUM_LENGTH], entry[_CHECKSUM_LENGTH:]
+        if checksum != _checksum(vectors, text):
+            raise FileFormatError(f"{path} is damaged: its checksum is not that of its contents")
+        record = json.loads(text)
+        if record["version"] > FORMAT_VERSION:
+            raise NewerFormatError(
+                f"{path} has checkpoint format {record['version']}, and this gradflow reads formats up to "
+                f"{FORMAT_VERSION}; update gradflow: pip install -U gradflow-mlp"
+            )
+        return cls(vectors, record)
+
+
+class NewerFormatError(FileFormatError):
+    """A checkpoint that is whole, but from a newer gradflow."""
+
+
+_CHECKSUM_LENGTH = hashlib.sha256().digest_size * 2
+
+
+def _checksum(vectors: Mapping[str, np.ndarray], text: str) -> str:
+    """SHA-256 over the text, and over name, dtype, shape and bytes of each vector, as hexadecimal digits."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(vectors):
+        vector = np.ascontiguousarray(vectors[name])
+        digest.update(f"{name} {vector.dtype.str} {vector.shape} ".encode())
+        digest.update(vector.data)
+    return digest.hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from gradflow.network import MLP
 from gradflow.ops import copy
 from gradflow.optimizers import get_optimizer
 from gradflow.program import Program, Recorder
+from gradflow.training.data_set import DataSet
 from gradflow.training.step import checked_data, training_pass
 from gradflow.training.traffic import step_traffic
 from gradflow.training.update import Objective
@@ -96,7 +98,8 @@ def _measure_epilogue(
 
 
 def measure_steps(backend: CupyBackend, device: Device, *, quick: bool) -> Iterator[Measurement]:
-    """A training step with Adam, beside the least time in which the device could move its bytes or multiply.
+    """A training step with Adam in every precision, beside the least time in which the device could move its bytes or
+    multiply in float32.
 
     Args:
         backend: the GPU.
@@ -112,16 +115,20 @@ def measure_steps(backend: CupyBackend, device: Device, *, quick: bool) -> Itera
         x = random.standard_normal((rows, sizes[0]), dtype=np.float32)
         data = checked_data(network, loss, x, random.integers(sizes[-1], size=rows))
         traffic = step_traffic(objective, data, batch_size)
-        training = training_pass(objective, data, rows=rows, batch_size=batch_size, shuffle=True)
-        seconds = _seconds(network.backend, training.run, 2 if quick else 10)
-        yield Measurement(
-            "steps",
-            f"{name} {'-'.join(map(str, sizes))} ({batch_size})",
-            1e6 * seconds * batch_size / rows,
-            "µs",
-            _roofline(device, traffic.n_bytes, traffic.flops),
-            "roofline, an estimate",
-        )
+
+        def step(
+            precision: str, objective: Objective = objective, data: DataSet = data, size: int = batch_size
+        ) -> float:
+            chosen = replace(objective, precision=precision)
+            training = training_pass(chosen, data, rows=len(data), batch_size=size, shuffle=True)
+            return 1e6 * _seconds(backend, training.run, 2 if quick else 10) * size / len(data)
+
+        title = f"{name} {'-'.join(map(str, sizes))} ({batch_size})"
+        in_float32 = step("float32")
+        limit = _roofline(device, traffic.n_bytes, traffic.flops)
+        yield Measurement("steps", title, in_float32, "µs", limit, "roofline, an estimate")
+        for precision in ("tf32", "bfloat16", "float16"):
+            yield Measurement("steps", f"{title}, {precision}", step(precision), "µs", in_float32, "float32")
 
 
 def _roofline(device: Device, n_bytes: int, flops: int) -> float | None:

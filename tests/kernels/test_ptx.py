@@ -34,7 +34,7 @@ def test_everything_stays_in_registers(file: Path, architecture: int, tmp_path: 
     expected = {name for name, kernel in kernels("cuda").items() if kernel.file == file}
     for real in REALS:
         needed = local_memory(ptx_of(file, real, architecture), architecture, tmp_path)
-        assert needed.keys() == expected
+        assert needed.keys() >= expected  # besides, functions of CUDA's own
         for name, memory in needed.items():
             assert (memory.spill_stores, memory.spill_loads) == (0, 0), f"{name}, {real}"
             assert (memory.frame == 0) is (name not in HAS_AN_ARRAY), f"{name}, {real}"

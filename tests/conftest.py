@@ -26,7 +26,6 @@ settings.register_profile("long", max_examples=2000, deadline=None)
 settings.load_profile("quick")
 
 _MISSING = pytest.StashKey[dict[str, str]]()
-_COUNTS = pytest.StashKey[Counter[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,21 +50,20 @@ def pytest_configure(config: pytest.Config) -> None:
         if kind in missing:
             raise pytest.UsageError(f"--require {kind}: {missing[kind]}")
     config.stash[_MISSING] = missing
-    config.stash[_COUNTS] = Counter()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for kind, reason in item.config.stash[_MISSING].items():
         if item.get_closest_marker(kind):
-            item.config.stash[_COUNTS][kind] += 1
             pytest.skip(reason)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    counts, missing = config.stash[_COUNTS], config.stash[_MISSING]
-    if counts:
-        skipped = "; ".join(f"{count} marked {kind} ({missing[kind]})" for kind, count in sorted(counts.items()))
-        terminalreporter.write_line(f"not run here: {skipped}")
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.getreports("skipped"))
+    missing = sorted(config.stash[_MISSING].items())
+    skipped = [f"{reasons[reason]} marked {kind} ({reason})" for kind, reason in missing if reasons[reason]]
+    if skipped:
+        terminalreporter.write_line(f"not run here: {'; '.join(skipped)}")
 
 
 @pytest.fixture(params=["reference", "numpy", pytest.param("cupy", marks=pytest.mark.gpu)])

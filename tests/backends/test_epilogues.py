@@ -153,7 +153,7 @@ def assert_near(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) 
         ((1, 13, 5, 3), {"relu_bias", "bgrada"}),
         ((7, 13, 1, 3), {"relu_bias"}),
     ],
-    ids=str,
+    ids=["rows", "one row", "one hidden unit"],
 )
 def test_which_epilogues_are_asked_for(shape: tuple[int, int, int, int], epilogues: set[str]) -> None:
     simgpu = pytest.importorskip("simgpu")

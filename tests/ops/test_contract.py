@@ -18,7 +18,7 @@ from gradflow.ops import OPS
 
 
 def test_every_op_has_a_case() -> None:
-    assert CASES.keys() == OPS.keys(), "add a Case to gradflow/doctor/cases.py for every op"
+    assert CASES.keys() == OPS.keys(), "add a Case to a file of gradflow/doctor/cases for every op"
 
 
 @pytest.mark.parametrize("name", OPS)

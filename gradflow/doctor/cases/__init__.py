@@ -1,0 +1,22 @@
+"""One case for each op: how its arguments are made, and how close every backend must come to the definition.
+
+A new op needs one entry in the `CASES` of its family's file. The tests and `gradflow doctor` then run it on every
+backend with every kind of shape and of values; `Case.without` leaves out a kind that the op cannot take, and says why.
+"""
+
+from gradflow.doctor.cases import activations, data, dense, losses, metrics, normalization, optimizers
+from gradflow.doctor.cases.case import Case
+from gradflow.doctor.cases.draw import SHAPES, VALUES, Draw
+
+__all__ = ["CASES", "SHAPES", "VALUES", "Case", "Draw"]
+
+CASES: dict[str, Case] = {
+    **dense.CASES,
+    **activations.CASES,
+    **normalization.CASES,
+    **losses.CASES,
+    **optimizers.CASES,
+    **data.CASES,
+    **metrics.CASES,
+}
+"""All cases, by the names of their ops."""

@@ -55,8 +55,9 @@ class BuildKernels(build_ext):
                 source.write_text(sources.c_library_text(real, table))
                 objects += self._compiled(source, [*sources.C_FLAGS, *flags])
                 tables.append(table)
+        fingerprint = [f'-DGF_FINGERPRINT="{sources.fingerprint()}"']
         listed = " ".join(f"X({table})" for table in tables)
-        objects += self._compiled(BACKENDS / "native.c", [*sources.C_FLAGS, f"-DGF_TABLES={listed}"])
+        objects += self._compiled(BACKENDS / "native.c", [*sources.C_FLAGS, f"-DGF_TABLES={listed}", *fingerprint])
         target.parent.mkdir(parents=True, exist_ok=True)
         self.compiler.link_shared_object(objects, str(target), libraries=["m"])
 

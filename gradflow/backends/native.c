@@ -42,6 +42,9 @@ GF_EXPORT int gf_supports(const char *instructions) {
   return !strcmp(instructions, "baseline");
 }
 
+/* Which sources the kernels were built from: fingerprint in sources.py. */
+GF_EXPORT const char *gf_fingerprint(void) { return GF_FINGERPRINT; }
+
 /* The kernel of a name in a table, such as "gf_float32_avx2"; null if there is none. */
 GF_EXPORT gf_function gf_find(const char *table, const char *name) {
   for (const gf_table *t = tables; t->name; t++)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.backends.blas import Blas, candidates
-from gradflow.backends.sources import INSTRUCTION_FLAGS, Kernel, kernels
+from gradflow.backends.sources import INSTRUCTION_FLAGS, Kernel, fingerprint, kernels
 from gradflow.ops import Op
 
 __all__ = ["INSTRUCTIONS", "NativeCall", "NativeLibrary", "NativeProgram", "native_library", "native_problem"]
@@ -24,6 +24,9 @@ INSTRUCTIONS = tuple(INSTRUCTION_FLAGS)
 _NO_TRANSPOSE, _TRANSPOSE = 111, 112
 # Multiplications up to which a product is our own: it takes 30 µs on one thread, and a BLAS would wake others for it.
 _SMALL_PRODUCT = 1 << 20
+
+
+_OTHER_SOURCES = "it was built from other kernel sources than those that are here"
 
 
 class _Value(ctypes.Union):
@@ -71,11 +74,19 @@ class NativeLibrary:
         supported: the instruction sets that were built and that this processor has, the fastest first.
         instructions: the one whose kernels are used: "baseline", "avx2" or "avx512".
         blas: the BLAS for matrix products; None leaves these to NumPy.
+
+    Raises:
+        OSError: if the file is no library for this system, or was built from other sources than those that are here.
     """
 
     def __init__(self, path: Path, blas: Blas | None, instructions: str | None = None) -> None:
         self.path = path
         self._library = ctypes.CDLL(str(path))
+        if not hasattr(self._library, "gf_fingerprint"):
+            raise OSError(_OTHER_SOURCES)
+        self._library.gf_fingerprint.restype = ctypes.c_char_p
+        if self._library.gf_fingerprint().decode() != fingerprint():
+            raise OSError(_OTHER_SOURCES)
         self._library.gf_find.restype = ctypes.c_void_p
         self._library.gf_run.argtypes = [ctypes.POINTER(_Call), ctypes.c_longlong, ctypes.c_longlong]
         self._library.gf_run.restype = None
@@ -191,4 +202,8 @@ def native_problem() -> str | None:
     again = "pip install --force-reinstall --no-deps --no-binary gradflow-mlp gradflow-mlp"
     if not _library_files():
         return f"the compiled kernels were not built; install a C compiler (GCC or Clang), then: {again}"
-    return f"{_library_files()[0]} cannot be loaded; build it for this system: {again}"
+    try:
+        NativeLibrary(_library_files()[0], None)
+    except OSError as error:
+        problem = str(error)
+    return f"{_library_files()[0]} cannot be used: {problem}; build it again: {again}, or in a clone: pip install -e ."

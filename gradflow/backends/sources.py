@@ -6,6 +6,7 @@ The build of the C kernels reads this file by itself, so it imports nothing but 
 from __future__ import annotations
 
 import re
+import zlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ __all__ = [
     "Language",
     "Parameter",
     "c_library_text",
+    "fingerprint",
     "kernel_folder",
     "kernels",
     "low_precision_text",
@@ -98,6 +100,14 @@ def kernel_folder() -> Path:
     raise FileNotFoundError(
         f"gradflow's kernel sources are missing: expected them in {installed}; reinstall gradflow-mlp"
     )
+
+
+@cache
+def fingerprint() -> str:
+    """Of all that the compiled kernels are made from: a library made from anything else may take other arguments."""
+    files = [path for path in sorted(kernel_folder().iterdir()) if path.suffix in (".c", ".cu", ".h")]
+    parts = [f"{path.name}\n{path.read_text()}" for path in [*files, Path(__file__)]]
+    return f"{zlib.crc32(''.join(parts).encode()):08x}"
 
 
 @cache

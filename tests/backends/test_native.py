@@ -309,3 +309,11 @@ def test_products_of_mixed_types_are_left_to_numpy(wrong: str, size: int, librar
     arrays = {name: np.ones((size, size), np.float32) for name in ("a", "b", "out")}
     arrays[wrong] = arrays[wrong].astype(np.float64)
     assert library.bind(OPS["gemm"], OPS["gemm"].arguments(**arrays)) is None
+
+
+def test_a_library_of_other_kernels_is_left_out(library: NativeLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a clone after a pull: a kernel that has got another argument would take what lies behind."""
+    monkeypatch.setattr("gradflow.backends.native.fingerprint", lambda: "others")
+    with pytest.raises(OSError, match="built from other kernel sources"):
+        NativeLibrary(library.path, None)
+    assert native_library.__wrapped__() is None

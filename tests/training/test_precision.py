@@ -169,8 +169,8 @@ def test_layers_that_compute_by_themselves_are_refused_in_16_bits() -> None:
     gf.Trainer(network, "mean_squared_error", "adam", precision="tf32")
 
 
+@pytest.mark.gpu
 def test_without_ml_dtypes_bfloat16_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("cupy")
     from gradflow.backends.cupy import CupyBackend
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

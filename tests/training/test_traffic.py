@@ -42,7 +42,7 @@ def test_a_step_moves_little_more_than_its_products_and_its_optimizer_must(shape
 
 def test_every_byte_of_a_small_step() -> None:
     step = traffic([4, 8, 2], 16, gf.Adam())
-    clock, hyper, row = 4 * 8, 7 * 8, 4
+    clock, hyper, row = 4 * 8, 9 * 8, 4
     x, hidden, logits, labels = 16 * 4 * row, 16 * 8 * row, 16 * 2 * row, 16 * row
     signs, parameters = 16 * 16, (4 * 8 + 8 + 8 * 2 + 2) * 4
     moved = [(call.name, call.read, call.written) for call in step]

@@ -10,7 +10,8 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0; 2 wrong usage or input; 3 training diverged; 130 interrupted.
+    """Run the command and return its exit code: 0; 2 wrong usage or input; 3 training diverged; 130 interrupted; 143
+    terminated; and of ``gradflow repeat`` 1 if the results are not the same.
 
     Args:
         arguments: the words behind the command's name; None takes those of the process.

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gradflow.cli import bench, doctor, info, train
+from gradflow.cli import bench, doctor, info, repeat, train
 from gradflow.errors import DivergedError, GradflowError
 from gradflow.version import __version__
 
@@ -33,6 +33,7 @@ application = typer.Typer(
 )
 application.add_typer(train.application, name="train")
 application.command("info")(info.info)
+application.command("repeat")(repeat.repeat)
 application.command("bench")(bench.bench)
 application.command("doctor")(doctor.doctor)
 
@@ -55,7 +56,7 @@ def _options(
 def run(arguments: Sequence[str]) -> int:
     """Run the command; an error of gradflow's is one line on standard error."""
     try:
-        application(list(arguments), prog_name="gradflow")
+        application(list(arguments), prog_name="gradflow", obj=list(arguments))
     except SystemExit as exit_request:
         return exit_request.code if isinstance(exit_request.code, int) else 0
     except DivergedError as error:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import numpy as np
@@ -14,17 +18,19 @@ from rich.table import Table
 
 from gradflow.arguments import positive_integer
 from gradflow.backends import BACKENDS
+from gradflow.cli.command_line import KeepsCommandLine, read_command_line
 from gradflow.data import load_digits
 from gradflow.errors import DataError, DivergedError
 from gradflow.layers import ACTIVATIONS
 from gradflow.losses import LOSSES, get_loss
 from gradflow.network import MLP
 from gradflow.optimizers import OPTIMIZERS, get_optimizer
-from gradflow.training import EarlyStopping, History, Trainer
+from gradflow.training import Checkpoint, EarlyStopping, History, Trainer
 
 __all__ = ["application"]
 
 INTERRUPTED = 130
+TERMINATED = 143
 
 application = typer.Typer(help="Train a network.", no_args_is_help=True, rich_markup_mode="rich")
 
@@ -41,6 +47,8 @@ Examples:
 [cyan]gradflow train digits --optimizer sgd --learning-rate 0.1 --batch-size 64[/]
 
 [cyan]gradflow train digits --epochs 200 --early-stopping 20 --output runs/patient[/]
+
+[cyan]gradflow train --resume runs/patient[/]
 """
 
 
@@ -48,13 +56,26 @@ def _names(names: dict[str, type]) -> str:
     return ", ".join(sorted(names))
 
 
-@application.callback()
-def _group() -> None:
-    pass
+@application.callback(invoke_without_command=True)
+def _group(
+    context: typer.Context,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with the run in this folder, as it was begun.", metavar="FOLDER", show_default=False),
+    ] = None,
+) -> None:
+    if resume is None:
+        return
+    if context.invoked_subcommand is not None:
+        raise DataError("--resume goes on with a run as it was begun; leave the other words out")
+    words = read_command_line(resume)
+    code = application([*words, "--output", str(resume), "--resume"], standalone_mode=False, obj=["train", *words])
+    raise typer.Exit(code or 0)
 
 
 @application.command(help=_DIGITS_HELP)
 def digits(
+    context: typer.Context,
     layers: Annotated[
         str, typer.Option(help="Widths of the hidden layers, with commas between; 'none' for no hidden layer.")
     ] = "128,64",
@@ -90,6 +111,10 @@ def digits(
     output: Annotated[
         Path, typer.Option(help="Folder for the model, settings and curves; a former run there is replaced.")
     ] = Path("runs/digits"),
+    checkpoint_minutes: Annotated[
+        float, typer.Option(help="Save the run so often, so that gradflow train --resume can go on from there.")
+    ] = 10.0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder of --output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show the summary only, not the progress.")] = False,
 ) -> None:
     data = load_digits()
@@ -105,17 +130,23 @@ def digits(
     trainer = Trainer(
         network, loss, get_optimizer(optimizer, learning_rate), l2=l2, clip_norm=clip_norm, threads=threads
     )
+    # The words behind "gradflow train".
+    words = list(context.obj)[1:]
     try:
-        history = trainer.fit(
-            data.x_train,
-            y_train,
-            epochs=epochs,
-            batch_size=_rows_per_step(batch_size),
-            validation_data=(data.x_test, y_test),
-            early_stopping=None if early_stopping is None else EarlyStopping(patience=early_stopping),
-            progress=not quiet,
-            output=output,
-        )
+        with _ending_with_143(output):
+            history = trainer.fit(
+                data.x_train,
+                y_train,
+                epochs=epochs,
+                batch_size=_rows_per_step(batch_size),
+                validation_data=(data.x_test, y_test),
+                early_stopping=None if early_stopping is None else EarlyStopping(patience=early_stopping),
+                callbacks=[] if resume else [KeepsCommandLine(output, words)],
+                progress=not quiet,
+                output=None if resume else output,
+                checkpoint=Checkpoint(every_minutes=checkpoint_minutes),
+                resume=output if resume else None,
+            )
     except DivergedError:
         print(f"the run up to there is in {output}", file=sys.stderr)
         raise
@@ -127,8 +158,27 @@ def digits(
     console.print(_summary(trainer, history, len(data.x_train), train, held_out))
     console.print(f"run folder: {output}", markup=False, highlight=False, soft_wrap=True)
     if history.stopped_by == "interrupted":
-        print("interrupted: the work so far is saved in the run folder", file=sys.stderr)
+        print(f"interrupted: {_saved(output)}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED)
+
+
+def _saved(folder: Path) -> str:
+    return f"the work so far is saved; go on with: gradflow train --resume {folder}"
+
+
+@contextmanager
+def _ending_with_143(folder: Path) -> Iterator[None]:
+    """SIGTERM, which `Trainer.fit` sends on when all is saved, ends the command in good order."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        print(f"terminated: {_saved(folder)}", file=sys.stderr)
+        raise SystemExit(TERMINATED)
+
+    former = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _widths(layers: str) -> list[int]:

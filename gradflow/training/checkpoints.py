@@ -115,7 +115,7 @@ class Checkpoints:
             self._save(step, state.take(batches_done))
         except OSError as error:
             warnings.warn(
-                f"no checkpoint behind step {step}: {error}. Training goes on, and the checkpoints before it are kept",
+                f"no checkpoint behind step {step}: {error}. Training goes on without it",
                 CheckpointWarning,
                 stacklevel=2,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import io
 import json
@@ -89,6 +90,9 @@ class RunFolder:
 
     def write(self, network: Sequential, run: dict[str, Any], history: History) -> None:
         """Write all files, each whole or not at all."""
+        if not self.path.is_dir():
+            problem = "the run folder has gone; the network still has its weights, which gradflow.save keeps"
+            raise FileNotFoundError(errno.ENOENT, problem, str(self.path))
         save(network, self.path / "model.safetensors")
         full = {
             "network": describe(network),

@@ -1,0 +1,82 @@
+"""Runs of the command that are broken off, resumed and repeated."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gradflow as gf
+from tests.cli.command import environment, gradflow
+
+_RUN = ("train", "digits", "--layers", "16", "--backend", "numpy", "--seed", "5")
+
+
+def _results(folder: Path) -> tuple[bytes, bytes]:
+    return (folder / "model.safetensors").read_bytes(), (folder / "history.csv").read_bytes()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_run_goes_on_as_if_there_had_been_none(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    folder = tmp_path / "run"
+    options = (*_RUN, "--epochs", "2000", "--output")
+    command = [sys.executable, "-m", "gradflow", *options, str(folder)]
+    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("epoch 1/2000")
+        process.send_signal(number)
+        errors = process.stderr.read()
+        process.wait(timeout=60)
+    assert process.returncode == code, errors
+    assert f"the work so far is saved; go on with: gradflow train --resume {folder}" in errors
+    assert "Traceback" not in errors
+    assert json.loads((folder / "config.json").read_text())["result"]["stopped_by"] == "interrupted"
+    unfinished = gradflow("repeat", folder)
+    assert (unfinished.returncode, unfinished.stdout) == (2, "")
+    assert "was interrupted; finish it first" in unfinished.stderr
+
+    resumed = gradflow("train", "--resume", folder)
+    assert resumed.returncode == 0, resumed.stderr
+    assert gradflow(*options, tmp_path / "alone", "--quiet").returncode == 0
+    assert _results(folder) == _results(tmp_path / "alone")
+
+
+def test_repeat_runs_again_and_compares(tmp_path: Path) -> None:
+    assert gradflow(*_RUN, "--epochs", "3", "--output", tmp_path, "--quiet").returncode == 0
+    before = _results(tmp_path)
+    same = gradflow("repeat", tmp_path)
+    assert same.returncode == 0, same.stderr
+    assert "the same again, bit for bit" in same.stdout
+    assert _results(tmp_path) == before
+
+    network = gf.load(tmp_path / "model.safetensors", backend="numpy")
+    weights = network.get_weights()
+    weights["0.weight"][0, 0] += 0.5
+    network.set_weights(weights)
+    gf.save(network, tmp_path / "model.safetensors")
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["versions"]["numpy"] = "1.0"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    other = gradflow("repeat", tmp_path)
+    assert other.returncode == 1, other.stderr
+    for words in ("0.weight", "apart by 0.5", "versions.numpy", "1.0"):
+        assert words in other.stdout
+
+
+def test_what_cannot_go_on_says_why(tmp_path: Path) -> None:
+    for command in (("train", "--resume", tmp_path), ("repeat", tmp_path)):
+        done = gradflow(*command)
+        assert done.returncode == 2
+        assert "there is no run of the gradflow command in" in done.stderr
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "command.json").write_text("{")
+    damaged = gradflow("train", "--resume", tmp_path)
+    assert damaged.returncode == 2
+    assert "command.json is damaged" in damaged.stderr

@@ -1,0 +1,424 @@
+"""What can go wrong with a run folder, and what is left then: the last good checkpoint, or an error that says why."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradflow as gf
+from gradflow.training import snapshots
+from gradflow.training.checkpoints import last_good_snapshot
+from gradflow.training.snapshots import Snapshot
+from tests.training.test_resume import LABELS, RULES, BrokenOffError, Dies, X, bits, fit, network, trainer
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """All files of a run folder that hold something of the run."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def results(folder: Path) -> tuple[bytes, bytes]:
+    return (folder / "model.safetensors").read_bytes(), (folder / "history.csv").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of 4 epochs that nothing happened to."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    fit(trainer("numpy"), folder, checkpoint=gf.Checkpoint(keep=9))
+    return folder
+
+
+@pytest.fixture
+def broken_off(tmp_path: Path) -> Path:
+    """The folder of a run that ended after its third epoch; the last checkpoint is behind the second."""
+    folder = tmp_path / "run"
+    with pytest.raises(BrokenOffError):
+        fit(trainer("numpy"), folder, checkpoint=gf.Checkpoint(), callbacks=[Dies(3)])
+    return folder
+
+
+def last(folder: Path) -> Path:
+    return max((folder / "checkpoints").glob("step-*.safetensors"))
+
+
+# -- damage -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_checkpoint_before_a_damaged_one_is_used(broken_off: Path, uninterrupted: Path) -> None:
+    damaged = last(broken_off)
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    before = last_good = sorted((broken_off / "checkpoints").iterdir())[-2]
+    kept = before.read_bytes()
+    with pytest.warns(gf.CheckpointWarning, match=f"{damaged.name}.* damaged.* The checkpoint before it is used"):
+        fit(trainer("numpy"), resume=broken_off, checkpoint=gf.Checkpoint(keep=9))
+    assert results(broken_off) == results(uninterrupted)
+    assert last_good.read_bytes() == kept
+    assert damaged.with_suffix(".damaged").exists()
+    assert Snapshot.read(damaged).record["progress"]["history"]["values"]
+
+
+def test_every_truncation_is_found(broken_off: Path) -> None:
+    whole = last(broken_off).read_bytes()
+    header = int.from_bytes(whole[:8], "little")
+    lengths = {0, 1, 7, 8, 9, 8 + header // 2, 7 + header, 8 + header, 9 + header, (8 + header + len(whole)) // 2}
+    for length in sorted(lengths | {len(whole) - 1}):
+        last(broken_off).write_bytes(whole[:length])
+        with pytest.raises(gf.FileFormatError, match=r"damaged|no checkpoint of gradflow's"):
+            Snapshot.read(last(broken_off))
+    last(broken_off).write_bytes(whole + b"\0")
+    with pytest.raises(gf.FileFormatError, match="damaged"):
+        Snapshot.read(last(broken_off))
+
+
+def test_every_flipped_byte_is_found_or_means_nothing(broken_off: Path) -> None:
+    path = last(broken_off)
+    whole, expected = path.read_bytes(), Snapshot.read(path)
+    refused = 0
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            snapshot = Snapshot.read(path)
+        except gf.FileFormatError:
+            refused += 1
+        else:
+            assert snapshot.record == expected.record
+            assert {name: vector.tobytes() for name, vector in snapshot.vectors.items()} == {
+                name: vector.tobytes() for name, vector in expected.vectors.items()
+            }
+    # What means nothing is the space that fills up the header.
+    assert refused > len(whole) - 8
+
+
+def test_no_whole_checkpoint_is_an_error(broken_off: Path) -> None:
+    for path in (broken_off / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    before = files(broken_off)
+    with pytest.raises(gf.FileFormatError, match="none of the 3 checkpoints"):
+        fit(trainer("numpy"), resume=broken_off)
+    assert files(broken_off) == before
+
+
+def test_a_newer_format_is_refused(broken_off: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = Snapshot.read(last(broken_off))
+    with monkeypatch.context() as newer:
+        newer.setattr(snapshots, "FORMAT_VERSION", 2)
+        Snapshot(snapshot.vectors, {name: value for name, value in snapshot.record.items() if name != "version"}).write(
+            last(broken_off)
+        )
+    before = files(broken_off)
+    with pytest.raises(gf.FileFormatError, match=r"checkpoint format 2, .* up to 1; update gradflow"):
+        fit(trainer("numpy"), resume=broken_off)
+    assert files(broken_off) == before
+
+
+# -- another run ------------------------------------------------------------------------------------------------------
+
+
+OTHERS: dict[str, tuple[Callable[[], gf.Trainer], dict[str, Any], str]] = {
+    "network": (
+        lambda: gf.Trainer(gf.MLP([6, 8, 3], dropout=0.3, seed=3), "softmax_cross_entropy", RULES["adam"]()),
+        {},
+        r"network\.layers\[0\]\.\w*\.?n_out was 9, and is 8",
+    ),
+    "seed": (
+        lambda: gf.Trainer(network("numpy", seed=4), "softmax_cross_entropy", RULES["adam"]()),
+        {},
+        "network.seed was 3, and is 4",
+    ),
+    "optimizer": (lambda: trainer("numpy", "lion"), {}, "settings.optimizer.name was 'adam', and is 'lion'"),
+    "penalty": (lambda: trainer("numpy", l2=0.5), {}, "settings.l2 was 0.0, and is 0.5"),
+    "batch_size": (lambda: trainer("numpy"), {"batch_size": 8}, "settings.batch_size was 16, and is 8"),
+    "validation": (lambda: trainer("numpy"), {"validation_data": (X, LABELS)}, "validation_data was None"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_another_run_is_refused(broken_off: Path, kind: str) -> None:
+    make, arguments, message = OTHERS[kind]
+    other, before = make(), files(broken_off)
+    weights = other.network.get_weights()
+    with pytest.raises(gf.DataError, match=f"the run to resume is another one: .*{message}"):
+        fit(other, resume=broken_off, **arguments)
+    assert files(broken_off) == before
+    for name, weight in other.network.get_weights().items():
+        np.testing.assert_array_equal(weight, weights[name])
+
+
+def test_other_data_are_refused(broken_off: Path) -> None:
+    changed = X.copy()
+    changed[69, 5] += 1e-3
+    before = files(broken_off)
+    with pytest.raises(gf.DataError, match="data was '70 rows, sha256 "):
+        trainer("numpy").fit(changed, LABELS, epochs=4, batch_size=16, resume=broken_off)
+    assert files(broken_off) == before
+
+
+def test_more_epochs_go_on_where_the_rate_is_constant(tmp_path: Path) -> None:
+    longer = trainer("numpy")
+    expected = bits(longer, fit(longer, epochs=6))
+    fit(trainer("numpy"), tmp_path, checkpoint=gf.Checkpoint(every_epochs=3))
+    resumed = trainer("numpy")
+    assert bits(resumed, fit(resumed, resume=tmp_path, epochs=6)) == expected
+    fit(trainer("numpy", "cosine"), tmp_path, checkpoint=gf.Checkpoint())
+    with pytest.raises(gf.DataError, match=r"settings\.epochs was 4, and is 6"):
+        fit(trainer("numpy", "cosine"), resume=tmp_path, epochs=6)
+
+
+def test_a_finished_run_is_finished(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"early_stopping": gf.EarlyStopping("loss", patience=1, min_delta=10.0), "epochs": 9}
+    first = trainer("numpy")
+    expected = bits(first, fit(first, tmp_path, checkpoint=gf.Checkpoint(), **arguments))
+    assert expected[2] == "early stopping"
+    again = trainer("numpy")
+    assert bits(again, fit(again, resume=tmp_path, **arguments)) == expected
+
+
+def test_arguments_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
+    for arguments, message in (
+        ({"checkpoint": gf.Checkpoint()}, "checkpoints need a folder"),
+        ({"checkpoint": 3, "output": tmp_path}, "checkpoint must be a gradflow.Checkpoint, got 3"),
+        ({"resume": tmp_path / "gone"}, "no such folder"),
+        ({"resume": tmp_path}, "there is no checkpoint in"),
+        ({"resume": tmp_path, "output": tmp_path / "other"}, "leave output out"),
+    ):
+        with pytest.raises(gf.DataError, match=message):
+            trainer("numpy").fit(X, LABELS, epochs=1, **arguments)
+    for settings in ({"every_steps": 0}, {"every_epochs": 1.5}, {"every_minutes": 0}, {"keep": 0}):
+        with pytest.raises(gf.DataError, match=next(iter(settings))):
+            gf.Checkpoint(**settings)  # type: ignore[arg-type]
+
+
+# -- the folder -------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
+    class Intruder(gf.Callback):
+        """Begins another run in the same folder."""
+
+        def on_epoch_end(self, of: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
+            for arguments in ({"output": tmp_path}, {"resume": tmp_path}):
+                with pytest.raises(gf.DataError, match=f"process {os.getpid()} is training in"):
+                    trainer("numpy").fit(X, LABELS, epochs=4, batch_size=16, **arguments)
+
+    first, alone = trainer("numpy"), trainer("numpy")
+    disturbed = fit(first, tmp_path, checkpoint=gf.Checkpoint(), callbacks=[Intruder()])
+    assert bits(first, disturbed) == bits(alone, fit(alone))
+
+
+def test_the_lock_of_a_process_that_is_gone_is_no_lock(broken_off: Path, uninterrupted: Path) -> None:
+    (broken_off / ".lock").write_text("1\n")
+    fit(trainer("numpy"), resume=broken_off)
+    assert results(broken_off) == results(uninterrupted)
+
+
+def test_a_folder_that_vanishes_is_named_and_training_goes_on(tmp_path: Path) -> None:
+    class Vandal(gf.Callback):
+        """Removes the run folder."""
+
+        def on_epoch_end(self, of: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
+            if epoch == 2:
+                shutil.rmtree(tmp_path / "run")
+
+    robbed, alone = trainer("numpy"), trainer("numpy")
+    with (
+        pytest.warns(gf.CheckpointWarning, match=r"no checkpoint behind step \d+: .*Training goes on"),
+        pytest.raises(FileNotFoundError, match="the run folder has gone; the network still has its weights"),
+    ):
+        fit(robbed, tmp_path / "run", checkpoint=gf.Checkpoint(), callbacks=[Vandal()])
+    fit(alone)
+    np.testing.assert_array_equal(robbed.network.parameters, alone.network.parameters)
+
+
+def test_a_new_run_removes_the_checkpoints_of_the_former(tmp_path: Path) -> None:
+    fit(trainer("numpy"), tmp_path, checkpoint=gf.Checkpoint())
+    with pytest.raises(BrokenOffError):
+        fit(trainer("numpy"), tmp_path, checkpoint=gf.Checkpoint(), callbacks=[Dies(1)])
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000000000000.safetensors"]
+
+
+class Half:
+    """A file of a full disk: half of what is written gets there."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __enter__(self) -> Half:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def write(self, content: bytes) -> None:
+        self._file.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("operation", ["mkstemp", "write", "fsync", "replace"])
+def test_a_full_disk_costs_no_checkpoint_before_it(
+    tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    """The disk is full from the n-th call on, for every n; then there is room again, and the run is resumed."""
+    module, name = {"mkstemp": (tempfile, "mkstemp"), "write": (os, "fdopen")}.get(operation, (os, operation))
+    original = getattr(module, name)
+
+    def run(folder: Path, works: float) -> tuple[int, str]:
+        calls = 0
+
+        def failing(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls <= works:
+                return original(*args, **kwargs)
+            if operation == "write":
+                return Half(original(*args, **kwargs))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as full, warnings.catch_warnings():
+            warnings.simplefilter("ignore", gf.CheckpointWarning)
+            full.setattr(module, name, failing)
+            try:
+                fit(trainer("numpy"), folder, checkpoint=gf.Checkpoint())
+            except OSError as error:
+                return calls, os.strerror(error.errno or 0)
+        return calls, ""
+
+    total, problem = run(tmp_path / "all", float("inf"))
+    assert problem == ""
+    assert total >= 8
+    for works in range(total):
+        folder = tmp_path / str(works)
+        assert run(folder, works)[1] == os.strerror(errno.ENOSPC)
+        assert not [path for path in folder.rglob(".*") if path.name != ".lock"]
+        if list((folder / "checkpoints").iterdir()):
+            fit(trainer("numpy"), resume=folder)
+            assert results(folder) == results(uninterrupted)
+        else:
+            assert works < 2
+
+
+# -- other backends ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("begun", "resumed"),
+    [
+        ("numpy", "reference"),
+        pytest.param("numpy", "cupy", marks=pytest.mark.gpu),
+        pytest.param("cupy", "numpy", marks=pytest.mark.gpu),
+    ],
+)
+def test_another_backend_goes_on_with_the_same_shuffles_and_masks(tmp_path: Path, begun: str, resumed: str) -> None:
+    alone = trainer(resumed)
+    history = fit(alone)
+    with pytest.raises(BrokenOffError):
+        fit(trainer(begun), tmp_path, checkpoint=gf.Checkpoint(every_steps=7), callbacks=[Dies(3)])
+    other = trainer(resumed)
+    moved = fit(other, resume=tmp_path)
+    # Adam divides by the root of small squares, which magnifies rounding.
+    np.testing.assert_allclose(moved["loss"], history["loss"], rtol=1e-5)
+    for name, weight in other.network.get_weights().items():
+        np.testing.assert_allclose(weight, alone.network.get_weights()[name], rtol=0, atol=1e-4)
+
+
+# -- signals ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGTERM")
+def test_sigterm_saves_and_is_sent_on(tmp_path: Path) -> None:
+    kills = iter([False] * 14 + [True])
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for start in range(0, 70, 10):
+            if next(kills, False):
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield X[start : start + 10], LABELS[start : start + 10]
+
+    def train(**arguments: Any) -> tuple[gf.Trainer, gf.History]:
+        of, source = trainer("numpy"), gf.data.Batches(batches, rows=70, block_rows=10)
+        return of, of.fit(source, epochs=4, batch_size=7, **arguments)
+
+    received: list[int] = []
+    former = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        _, history = train(output=tmp_path, checkpoint=gf.Checkpoint(every_epochs=100))
+        assert signal.getsignal(signal.SIGTERM) is not former
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert (received, history.stopped_by) == ([signal.SIGTERM], "interrupted")
+    assert last_good_snapshot(tmp_path / "checkpoints").record["progress"]["history"]["stopped_by"] == "epochs"
+    assert bits(*train(resume=tmp_path)) == bits(*train())
+
+
+SCRIPT = """
+import sys
+import gradflow as gf
+from tests.training.test_resume import X, LABELS, trainer
+
+class Begun(gf.Callback):
+    def on_fit_begin(self, trainer, epochs):
+        print("begun", flush=True)
+
+where = {sys.argv[1]: sys.argv[2]}
+often = gf.Checkpoint(every_steps=1)
+trainer("numpy").fit(X, LABELS, epochs=60, batch_size=7, checkpoint=often, callbacks=[Begun()], **where)
+"""
+
+
+def _process(how: str, folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, how, str(folder)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGKILL")
+@pytest.mark.parametrize("moments", [4, pytest.param(50, marks=pytest.mark.slow)])
+def test_runs_killed_at_random_moments_end_with_the_same_bytes(tmp_path: Path, moments: int) -> None:
+    """Each step writes a checkpoint, so that most moments are inside a write."""
+    of = trainer("numpy")
+    of.fit(X, LABELS, epochs=60, batch_size=7, output=tmp_path / "alone")
+    chance = random.Random(moments)
+    killed = 0
+    for number in range(moments):
+        folder = tmp_path / str(number)
+        how = "output"
+        while not (folder / "model.safetensors").exists():
+            with _process(how, folder) as process:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "begun\n"
+                how = "resume"
+                try:
+                    process.wait(chance.uniform(0, 0.6) if killed < moments else 60)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    killed += 1
+            assert process.returncode in (0, -signal.SIGKILL)
+        assert results(folder) == results(tmp_path / "alone")
+        if killed >= moments:
+            break
+    assert killed >= moments

@@ -12,7 +12,15 @@ from tests.kernels.c_library import COMPILER, items, run_kernel
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
 
-ONE_ITEM = ("advance", "advance_part", "advance_scheduled", "total", "clip_scale", "add_weighted_total")
+ONE_ITEM = (
+    "advance",
+    "advance_part",
+    "advance_scheduled",
+    "total",
+    "clip_scale",
+    "add_weighted_total",
+    "adapt_scaling",
+)
 DIVISIBLE = sorted(name for name in OPS if name in kernels("c") and name not in ONE_ITEM)
 
 
@@ -37,7 +45,7 @@ def test_two_parts_are_the_whole(name: str, dtype: str) -> None:
             assert part[written].tobytes() == whole[written].tobytes(), written
 
 
-@pytest.mark.parametrize("name", ["total", "clip_scale"])
+@pytest.mark.parametrize("name", ONE_ITEM)
 def test_kernels_with_one_item_have_nothing_to_divide(name: str) -> None:
     arguments = CASES[name].make(Draw("float32", "large", "ordinary"), **CASES[name].variants[0])
     assert items(kernels("c")[name], OPS[name].sizes(arguments)) == 1

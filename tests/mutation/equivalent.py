@@ -25,8 +25,6 @@ EQUIVALENT: dict[str, str] = {
     "if (t[j] == largest_target && j <= label) label = j;": _ORDER,
     "kernels/shuffle.h: gf_word bits = 0;  ->  "
     "gf_word bits = 1;": "one row stays where it is, however often it is sent through",
-    "gradflow/optimizers/clipping.py: ones = np.ones(1, gradients.dtype)  ->  "
-    "ones = np.ones(2, gradients.dtype)": "only the first one is read",
     "gradflow/optimizers/clipping.py: gradient_scale[0] = clip_norm / norm if norm > clip_norm else 1  ->  "
     "gradient_scale[0] = clip_norm / norm if ((norm) >= (clip_norm)) else 1": _SAME,
     "gradflow/layers/elu.py: y[...] = np.where(x <= 0, alpha * np.expm1(x), x)  ->  "

@@ -41,7 +41,7 @@ def read_command_line(folder: Path) -> list[str]:
             f"there is no run of the gradflow command in {folder}: {path}: {error.strerror}. A run of a program of "
             "your own goes on with trainer.fit(..., resume=folder)"
         ) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} is damaged: {error}") from error
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise FileFormatError(f"{path} is damaged: expected a list of words")

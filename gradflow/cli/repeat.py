@@ -61,7 +61,7 @@ def _config(folder: Path) -> dict[str, Any]:
         _ = config["result"]["stopped_by"]
     except OSError as error:
         raise DataError(f"the run in {folder} has not ended: {path}: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} is damaged: {error!r}") from error
     return config
 

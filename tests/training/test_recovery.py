@@ -221,6 +221,10 @@ def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
             for arguments in ({"output": tmp_path}, {"resume": tmp_path}):
                 with pytest.raises(gf.DataError, match=f"process {os.getpid()} is training in"):
                     trainer("numpy").fit(X, LABELS, epochs=4, batch_size=16, **arguments)
+            if epoch == 2:
+                with _process("output", tmp_path, stderr=subprocess.PIPE) as process:
+                    _, errors = process.communicate()
+                assert f"process {os.getpid()} is training in" in errors
 
     first, alone = trainer("numpy"), trainer("numpy")
     disturbed = fit(first, tmp_path, checkpoint=gf.Checkpoint(), callbacks=[Intruder()])
@@ -386,13 +390,14 @@ trainer("numpy").fit(X, LABELS, epochs=60, batch_size=7, checkpoint=often, callb
 """
 
 
-def _process(how: str, folder: Path) -> subprocess.Popen[str]:
+def _process(how: str, folder: Path, **streams: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, how, str(folder)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         text=True,
+        **streams,
     )
 
 
@@ -403,7 +408,7 @@ def test_runs_killed_at_random_moments_end_with_the_same_bytes(tmp_path: Path, m
     of = trainer("numpy")
     of.fit(X, LABELS, epochs=60, batch_size=7, output=tmp_path / "alone")
     chance = random.Random(moments)
-    killed = 0
+    killed = inside_a_write = 0
     while killed < moments:
         folder = tmp_path / f"run {killed}"
         how, code = "output", None
@@ -417,6 +422,9 @@ def test_runs_killed_at_random_moments_end_with_the_same_bytes(tmp_path: Path, m
                 except subprocess.TimeoutExpired:
                     process.kill()
                     killed += 1
+            inside_a_write += bool(list((folder / "checkpoints").glob(".step-*")))
             code = process.returncode
             assert code in (0, -signal.SIGKILL)
         assert results(folder) == results(tmp_path / "alone")
+    print(f"killed at {killed} moments, {inside_a_write} of them inside a write of a checkpoint")
+    assert inside_a_write or moments < 10

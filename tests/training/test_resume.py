@@ -123,3 +123,36 @@ def test_all_that_a_run_keeps_goes_on(
 )
 def test_average_clipping_and_metrics_go_on(tmp_path: Path, backend_name: str, settings: dict[str, Any]) -> None:
     resumed_is_uninterrupted(tmp_path, lambda: trainer(backend_name, **settings), gf.Checkpoint(every_steps=7))
+
+
+def test_running_values_of_batch_normalisation_go_on(tmp_path: Path, backend_name: str) -> None:
+    def make() -> gf.Trainer:
+        layers = [gf.Dense(6, 9), gf.BatchNorm(9), gf.ReLU(), gf.Dense(9, 3)]
+        return gf.Trainer(gf.Sequential(layers, backend=backend_name), "softmax_cross_entropy", gf.Adam(0.01))
+
+    resumed_is_uninterrupted(tmp_path, make, gf.Checkpoint(every_steps=7), drop_last=True)
+
+
+def test_lbfgs_goes_on_from_the_end_of_an_epoch(tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+
+    def make() -> gf.Trainer:
+        return gf.Trainer(network("numpy", dropout=0.0), "softmax_cross_entropy", gf.LBFGS(), l2=1e-3)
+
+    resumed_is_uninterrupted(tmp_path, make, gf.Checkpoint(), batch_size=None)
+
+
+def test_time_makes_a_checkpoint_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(0, 10**9, 45))
+    monkeypatch.setattr("gradflow.training.checkpoints.time.monotonic", lambda: next(now))
+    names = resumed_is_uninterrupted(tmp_path, lambda: trainer("numpy"), gf.Checkpoint(every_minutes=1, keep=99))
+    # Each look at the clock finds it 45 s later; a look at each block of steps at least.
+    assert len(names) >= 3
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "settings", [{"steps_per_launch": 3}, {"precision": "bfloat16"}, {"precision": "float16"}], ids=str
+)
+def test_what_only_a_gpu_has_goes_on(tmp_path: Path, settings: dict[str, Any]) -> None:
+    resumed_is_uninterrupted(tmp_path, lambda: trainer("cupy", **settings), gf.Checkpoint(every_steps=7))

@@ -87,7 +87,7 @@ def test_layers_in_plain_numpy_run_on_a_gpu_as_the_page_says() -> None:
         x, y = np.random.default_rng(0).normal(size=(8, 4)), np.zeros((8, 2))
         predictions = []
         for backend in ("cupy", "reference"):
-            layers = [gf.Dense(4, 3), namespace["SiLU"](beta=1.5), namespace["Gain"](3), gf.Dense(3, 2)]
+            layers = [gf.Dense(4, 3), namespace["Swish"](beta=1.5), namespace["Gain"](3), gf.Dense(3, 2)]
             network = gf.Sequential(layers, dtype="float64", backend=backend)
             assert max(gf.check_gradients(network, "mean_squared_error", x, y).values()) < 1e-5
             predictions.append(network.predict(x))

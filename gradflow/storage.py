@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from gradflow.layers.base import Layer, describe_layer, layer_from_description
 from gradflow.network import Sequential
 from gradflow.output_scale import OutputScale
 
-__all__ = ["FORMAT_VERSION", "describe", "load", "read_tensors", "save"]
+__all__ = ["FORMAT_VERSION", "checksum", "describe", "load", "read_tensors", "save"]
 
 FORMAT_VERSION = 1
 
@@ -44,12 +46,14 @@ def save(network: Sequential, path: str | os.PathLike[str]) -> None:
         DataError: if a layer has settings that JSON cannot hold.
         OSError: if the file cannot be written.
     """
+    weights, description = network.get_weights(), describe(network)
     try:
-        # One entry, since safetensors writes several in an order that differs between equal files.
-        header = {"gradflow": json.dumps({"version": FORMAT_VERSION, "network": describe(network)})}
+        text = json.dumps(description)
     except TypeError as error:
         raise DataError(f"a layer's config() must hold numbers, strings and booleans only: {error}") from error
-    write_atomically(path, safetensors.numpy.save(network.get_weights(), metadata=header))
+    model = {"version": FORMAT_VERSION, "network": description, "checksum": checksum(weights, text)}
+    # One entry, since safetensors writes several in an order that differs between equal files.
+    write_atomically(path, safetensors.numpy.save(weights, metadata={"gradflow": json.dumps(model)}))
 
 
 def load(path: str | os.PathLike[str], backend: str = "auto") -> Sequential:
@@ -63,7 +67,7 @@ def load(path: str | os.PathLike[str], backend: str = "auto") -> Sequential:
         BackendError: if the backend cannot be used here.
     """
     weights, header = read_tensors(path, "gradflow model")
-    description = _description(path, header)
+    description = _description(path, header, weights)
     try:
         layers = _layers(path, description["layers"])
         network = Sequential(
@@ -95,7 +99,19 @@ def read_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.
     return arrays, json.loads(content[8 : 8 + header_size]).get("__metadata__") or {}
 
 
-def _description(path: str | os.PathLike[str], header: dict[str, Any]) -> dict[str, Any]:
+def checksum(arrays: Mapping[str, np.ndarray], text: str) -> str:
+    """SHA-256 over a text, and over name, dtype, shape and bytes of each array, as 64 hexadecimal digits."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _description(
+    path: str | os.PathLike[str], header: dict[str, Any], weights: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
     if "gradflow" not in header:
         raise FileFormatError(f"{path} is a safetensors file, but no gradflow model: write one with gradflow.save(...)")
     try:
@@ -110,6 +126,9 @@ def _description(path: str | os.PathLike[str], header: dict[str, Any]) -> dict[s
         )
     if not isinstance(description, dict):
         raise FileFormatError(f"{path}: the description of the network is damaged: expected an object")
+    # Files of the first versions have none.
+    if "checksum" in model and model["checksum"] != checksum(weights, json.dumps(description)):
+        raise FileFormatError(f"{path} is damaged: its checksum is not that of its contents")
     return description
 
 

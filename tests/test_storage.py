@@ -96,9 +96,10 @@ def load_bytes(content: bytes, folder: Path) -> gf.Sequential:
 
 
 def with_header(saved: bytes, change: Any) -> bytes:
-    """The file with a changed description."""
+    """The file with a changed description, and as files were before they had checksums."""
     size = int.from_bytes(saved[:8], "little")
     model = json.loads(json.loads(saved[8 : 8 + size])["__metadata__"]["gradflow"])
+    del model["checksum"]
     changed = change(model)
     return safetensors.numpy.save(safetensors.numpy.load(saved), metadata={"gradflow": json.dumps(changed)})
 

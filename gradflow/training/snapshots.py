@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import safetensors.numpy
 
 from gradflow.errors import FileFormatError
 from gradflow.files import write_atomically
-from gradflow.storage import read_tensors
+from gradflow.storage import checksum, read_tensors
 
 __all__ = ["FORMAT_VERSION", "Snapshot"]
 
@@ -41,7 +40,7 @@ class Snapshot:
         """
         text = json.dumps({"version": FORMAT_VERSION, **self.record})
         # One entry, since safetensors writes several in an order that differs between equal files.
-        header = {"gradflow-checkpoint": _checksum(self.vectors, text) + text}
+        header = {"gradflow-checkpoint": checksum(self.vectors, text) + text}
         write_atomically(path, safetensors.numpy.save(dict(self.vectors), metadata=header))
 
     @classmethod
@@ -56,8 +55,8 @@ class Snapshot:
         entry = metadata.get("gradflow-checkpoint")
         if not isinstance(entry, str):
             raise FileFormatError(f"{path} is a safetensors file, but no checkpoint of gradflow's")
-        checksum, text = entry[:_CHECKSUM_LENGTH], entry[_CHECKSUM_LENGTH:]
-        if checksum != _checksum(vectors, text):
+        written, text = entry[:_CHECKSUM_LENGTH], entry[_CHECKSUM_LENGTH:]
+        if written != checksum(vectors, text):
             raise FileFormatError(f"{path} is damaged: its checksum is not that of its contents")
         record = json.loads(text)
         if record["version"] > FORMAT_VERSION:
@@ -72,14 +71,4 @@ class NewerFormatError(FileFormatError):
     """A checkpoint that is whole, but from a newer gradflow."""
 
 
-_CHECKSUM_LENGTH = hashlib.sha256().digest_size * 2
-
-
-def _checksum(vectors: Mapping[str, np.ndarray], text: str) -> str:
-    """SHA-256 over the text, and over name, dtype, shape and bytes of each vector, as hexadecimal digits."""
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(vectors):
-        vector = np.ascontiguousarray(vectors[name])
-        digest.update(f"{name} {vector.dtype.str} {vector.shape} ".encode())
-        digest.update(vector.data)
-    return digest.hexdigest()
+_CHECKSUM_LENGTH = 64

@@ -375,10 +375,16 @@ def test_sigterm_saves_and_is_sent_on(tmp_path: Path) -> None:
     assert bits(*train(resume=tmp_path)) == bits(*train())
 
 
+def wide() -> gf.Trainer:
+    """A network whose checkpoints take longer to write than its steps."""
+    return gf.Trainer(gf.MLP([6, 400, 400, 3], dropout=0.3, backend="numpy"), "softmax_cross_entropy", gf.Adam(0.001))
+
+
 SCRIPT = """
 import sys
 import gradflow as gf
-from tests.training.test_resume import X, LABELS, trainer
+from tests.training.test_recovery import wide
+from tests.training.test_resume import X, LABELS
 
 class Begun(gf.Callback):
     def on_fit_begin(self, trainer, epochs):
@@ -386,7 +392,7 @@ class Begun(gf.Callback):
 
 where = {sys.argv[1]: sys.argv[2]}
 often = gf.Checkpoint(every_steps=1)
-trainer("numpy").fit(X, LABELS, epochs=60, batch_size=7, checkpoint=often, callbacks=[Begun()], **where)
+wide().fit(X, LABELS, epochs=12, batch_size=7, checkpoint=often, callbacks=[Begun()], **where)
 """
 
 
@@ -404,9 +410,8 @@ def _process(how: str, folder: Path, **streams: int) -> subprocess.Popen[str]:
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGKILL")
 @pytest.mark.parametrize("moments", [4, pytest.param(50, marks=pytest.mark.slow)])
 def test_runs_killed_at_random_moments_end_with_the_same_bytes(tmp_path: Path, moments: int) -> None:
-    """Each step writes a checkpoint, so that most moments are inside a write."""
-    of = trainer("numpy")
-    of.fit(X, LABELS, epochs=60, batch_size=7, output=tmp_path / "alone")
+    """Each step writes a checkpoint of some megabytes, so that many moments are inside a write."""
+    wide().fit(X, LABELS, epochs=12, batch_size=7, output=tmp_path / "alone")
     chance = random.Random(moments)
     killed = inside_a_write = 0
     while killed < moments:

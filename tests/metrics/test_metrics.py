@@ -159,7 +159,7 @@ def test_a_constant_target_has_r2_0_or_1(backend_name: str) -> None:
 def test_early_stopping_watches_any_metric(monitor: str, backend_name: str) -> None:
     trainer = make_trainer("classes", backend_name, rate=0.3)
     stopping = gf.EarlyStopping(monitor, patience=3)
-    history = trainer.fit(X, CLASSES, epochs=40, validation_data=(X, CLASSES), early_stopping=stopping)
+    history = trainer.fit(X, CLASSES, epochs=15, batch_size=100, validation_data=(X, CLASSES), early_stopping=stopping)
     values = np.array(history[monitor])
     best = values.argmin() if "loss" in monitor else values.argmax()
     assert history.best_epoch == best + 1
@@ -170,7 +170,7 @@ def test_early_stopping_watches_any_metric(monitor: str, backend_name: str) -> N
 def test_a_plateau_of_a_score_lowers_the_rate(backend_name: str) -> None:
     trainer = make_trainer("classes", backend_name)
     trainer.optimizer.schedule = gf.PlateauSchedule(0.01, monitor="val_f1", patience=1, factor=0.5)
-    history = trainer.fit(X, CLASSES, epochs=12, validation_data=(X, CLASSES))
+    history = trainer.fit(X, CLASSES, epochs=12, batch_size=100, validation_data=(X, CLASSES))
     better = np.diff(np.maximum.accumulate(history["val_f1"])) > 0
     halved = np.concatenate([[0, 0], np.cumsum(~better)])[:12]
     assert_allclose(history["learning_rate"], 0.01 * 0.5**halved)

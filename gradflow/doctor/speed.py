@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.backends.cupy import CupyBackend
+from gradflow.backends.epilogues import TF32
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.doctor.device import Device
 from gradflow.doctor.findings import Measurement
@@ -19,7 +22,7 @@ from gradflow.layers.dense import add_bias, gemm
 from gradflow.layers.relu import relu_forward
 from gradflow.losses import get_loss
 from gradflow.network import MLP
-from gradflow.ops import copy
+from gradflow.ops import Op, copy
 from gradflow.optimizers import get_optimizer
 from gradflow.program import Program, Recorder
 from gradflow.training.data_set import DataSet
@@ -57,12 +60,12 @@ def measure_device(backend: CupyBackend, device: Device, *, quick: bool) -> Iter
         "memory", f"copy of {4 * n:,} bytes", 8 * n / seconds / 1e9, "GB/s", _in_giga(device.peak_bandwidth), "its peak"
     )
     width = 64 if quick else 4096
-    for dtype in ("float32", "float64"):
+    for precision, (product, dtype) in _products().items():
         a, b, out = (backend.zeros((width, width), dtype) for _ in range(3))
-        seconds = timed(_program(backend, [(gemm, a, b, out)]).run)
-        limit = _in_giga(device.peak_rate) if dtype == "float32" else None
+        seconds = timed(_program(backend, [(product, a, b, out)]).run)
+        limit = _in_giga(device.peak_rate) if precision == "float32" else None
         yield Measurement(
-            "products", f"{width} x {width}, {dtype}", 2 * width**3 / seconds / 1e9, "GFLOP/s", limit, "its peak"
+            "products", f"{width} x {width}, {precision}", 2 * width**3 / seconds / 1e9, "GFLOP/s", limit, "its peak"
         )
     one, other = (backend.zeros(1, np.float32) for _ in range(2))
     calls = 10 if quick else 1000
@@ -136,6 +139,19 @@ def _roofline(device: Device, n_bytes: int, flops: int) -> float | None:
     if device.peak_bandwidth is None or device.peak_rate is None:
         return None
     return 1e6 * max(n_bytes / device.peak_bandwidth, flops / device.peak_rate)
+
+
+def _products() -> dict[str, tuple[Op, Any]]:
+    """The matrix product in each precision: the op, and the type of its arrays."""
+    products: dict[str, tuple[Op, Any]] = {
+        "float64": (gemm, np.float64),
+        "float32": (gemm, np.float32),
+        "tf32": (replace(gemm, name=TF32), np.float32),
+        "float16": (gemm, np.float16),
+    }
+    if importlib.util.find_spec("ml_dtypes") is not None:
+        products["bfloat16"] = gemm, importlib.import_module("ml_dtypes").bfloat16
+    return products
 
 
 def _in_giga(rate: float | None) -> float | None:

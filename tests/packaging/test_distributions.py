@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.packaging
 
 _REPOSITORY = Path(__file__).parents[2]
 _KERNELS = {path.name for path in (_REPOSITORY / "kernels").iterdir() if path.suffix in (".cu", ".c", ".h")}
+_NO_SOURCES = (".git", ".venv*", ".*_cache", "__pycache__", "_native*", "*.egg-info", "build", "dist", "runs")
 
 
 def _run(*command: str | Path, folder: Path) -> str:
@@ -41,7 +43,9 @@ class Distributions:
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
     folder = tmp_path_factory.mktemp("distributions")
-    _run(sys.executable, "-m", "build", "--outdir", folder, _REPOSITORY, folder=folder)
+    # A build writes into its tree: of a copy each, several processes that test at once do not meet.
+    tree = shutil.copytree(_REPOSITORY, folder / "tree", ignore=shutil.ignore_patterns(*_NO_SOURCES))
+    _run(sys.executable, "-m", "build", "--outdir", folder, tree, folder=folder)
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
     with zipfile.ZipFile(wheel) as archive:
         wheel_names = set(archive.namelist())

@@ -356,7 +356,7 @@ def test_sigterm_saves_and_is_sent_on(tmp_path: Path) -> None:
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for start in range(0, 70, 10):
             if next(kills, False):
-                os.kill(os.getpid(), signal.SIGTERM)
+                signal.raise_signal(signal.SIGTERM)
             yield X[start : start + 10], LABELS[start : start + 10]
 
     def train(**arguments: Any) -> tuple[gf.Trainer, gf.History]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from pathlib import Path
 
@@ -218,7 +217,7 @@ def test_ctrl_c_keeps_the_work_so_far(backend_name: str) -> None:
 
         def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
             if epoch == 3:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
 
     def run(epochs: int, callbacks: list[gf.Callback]) -> tuple[gf.History, bytes]:
         network = gf.MLP([4, 8, 2], backend=backend_name)
@@ -241,8 +240,8 @@ def test_a_second_ctrl_c_raises() -> None:
         """Sends Ctrl-C twice."""
 
         def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     network, recording = gf.MLP([4, 8, 2], backend="numpy"), Recording()
     trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam())

@@ -13,6 +13,7 @@ __all__ = ["Interruption"]
 class Interruption:
     """A context in which the first signal sets `requested`; a second one does at once what it did before.
 
+    A signal that the process ignores, as a shell's background jobs do Ctrl-C, stays ignored.
     SIGTERM wants the process to end: `deliver` sends it again once all work is kept. Outside the main thread, where
     Python delivers no signals, it does nothing.
 
@@ -43,7 +44,8 @@ class Interruption:
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._former[number] = signal.signal(number, self._on_signal)
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._former[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import signal
 from collections import Counter
 
 import pytest
@@ -34,6 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background jobs and their children do
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     missing = {}
     if problem := gpu_problem():
         missing["gpu"] = problem

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -212,15 +211,6 @@ def test_the_first_bad_step_is_noted_on_the_device(backend_name: str) -> None:
     assert clock.step == 5
 
 
-@pytest.fixture
-def ctrl_c() -> Iterator[None]:
-    """Python's own way with Ctrl-C, also where these tests are a background job, which ignores it."""
-    former = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, former)
-
-
-@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_keeps_the_work_so_far(backend_name: str) -> None:
     class Interrupter(gf.Callback):
         """Sends Ctrl-C after the third epoch."""
@@ -245,7 +235,6 @@ def test_ctrl_c_keeps_the_work_so_far(backend_name: str) -> None:
     assert weights == expected
 
 
-@pytest.mark.usefixtures("ctrl_c")
 def test_an_ignored_ctrl_c_stays_ignored() -> None:
     class Interrupter(gf.Callback):
         """Sends Ctrl-C after each epoch."""
@@ -253,13 +242,15 @@ def test_an_ignored_ctrl_c_stays_ignored() -> None:
         def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
             signal.raise_signal(signal.SIGINT)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     trainer = gf.Trainer(gf.MLP([4, 8, 2], backend="numpy"), "softmax_cross_entropy", gf.Adam())
-    assert trainer.fit(X, LABELS, epochs=3, callbacks=[Interrupter()]).stopped_by == "epochs"
-    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert trainer.fit(X, LABELS, epochs=3, callbacks=[Interrupter()]).stopped_by == "epochs"
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
-@pytest.mark.usefixtures("ctrl_c")
 def test_a_second_ctrl_c_raises() -> None:
     class Impatient(gf.Callback):
         """Sends Ctrl-C twice."""

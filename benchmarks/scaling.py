@@ -32,7 +32,8 @@ from gradflow.backends.numpy import NumpyBackend
 from gradflow.backends.reference import BoundCall
 from gradflow.losses import get_loss
 from gradflow.ops import Op
-from gradflow.training.step import Objective, checked_data, training_pass
+from gradflow.training.given_data import checked_data
+from gradflow.training.step import Objective, training_pass
 
 __all__ = ["Point", "bounds", "main", "regimes"]
 

@@ -14,7 +14,8 @@ from gradflow.backends.native import native_library
 from gradflow.backends.numpy import NumpyBackend
 from gradflow.losses import get_loss
 from gradflow.optimizers import get_optimizer
-from gradflow.training.step import Objective, checked_data, training_pass
+from gradflow.training.given_data import checked_data
+from gradflow.training.step import Objective, training_pass
 
 pytestmark = pytest.mark.benchmark(max_time=0.5, min_rounds=3, warmup=True, warmup_iterations=1)
 

@@ -26,7 +26,7 @@ class OutputScale:
 
     Attributes:
         mean: of the targets, one number for each output.
-        deviation: their standard deviation, above 0, likewise.
+        deviation: their standard deviation, likewise; 1 for targets that are constant.
     """
 
     mean: tuple[float, ...]
@@ -37,14 +37,6 @@ class OutputScale:
             raise DataError(f"means and deviations must be finite and of equal number, got {self!r}")
         for deviation in self.deviation:
             positive("deviation", deviation)
-
-    @classmethod
-    def of(cls, targets: np.ndarray) -> OutputScale:
-        """The scale of targets (rows, n_out). A constant column has deviation 1."""
-        mean, deviation = targets.mean(axis=0, dtype=np.float64), targets.std(axis=0, dtype=np.float64)
-        # The deviation of a constant is a rounding of its size, not 0.
-        is_constant = targets.min(axis=0) == targets.max(axis=0)
-        return cls(_numbers(mean), _numbers(np.where(is_constant, 1, deviation)))
 
     def standardize(self, targets: Array, dtype: np.dtype) -> Array:
         """(targets - mean) / deviation, where the targets lie, in a dtype."""
@@ -62,7 +54,3 @@ class OutputScale:
     def config(self) -> dict[str, Sequence[float]]:
         """What JSON holds of it."""
         return {"mean": list(self.mean), "deviation": list(self.deviation)}
-
-
-def _numbers(array: np.ndarray) -> tuple[float, ...]:
-    return tuple(float(value) for value in array)

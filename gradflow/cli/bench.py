@@ -24,7 +24,8 @@ from gradflow.files import write_atomically
 from gradflow.losses import get_loss
 from gradflow.network import MLP
 from gradflow.optimizers import get_optimizer
-from gradflow.training.step import Objective, checked_data, training_pass
+from gradflow.training.given_data import checked_data
+from gradflow.training.step import Objective, training_pass
 
 __all__ = ["Measurement", "bench", "crossover", "verdict"]
 

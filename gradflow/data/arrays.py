@@ -10,6 +10,7 @@ import numpy as np
 
 from gradflow.data.sources import Block, Conversion, Converted, Source
 from gradflow.data.validation import Where, host_array
+from gradflow.data.weights import checked_weights
 from gradflow.errors import DataError
 from gradflow.random import shuffle
 
@@ -29,16 +30,22 @@ class Arrays(Source):
     Args:
         x: inputs, shape (rows, n_in): a NumPy array, or what has ``__array__`` or DLPack and lies in the host's memory.
         y: targets, in the shape that the loss takes, likewise.
+        sample_weight: the weight of each row as in `Trainer.fit`, shape (rows,), likewise; None weighs all alike.
 
     Raises:
         DataError: if these are no such arrays, or the numbers of rows differ.
     """
 
-    def __init__(self, x: Any, y: Any) -> None:
+    def __init__(self, x: Any, y: Any, sample_weight: Any = None) -> None:
         self.x, self.y = host_array("x", x), host_array("y", y)
+        self.sample_weight = None if sample_weight is None else host_array("sample_weight", sample_weight)
         if self.x.ndim == 0 or self.y.ndim == 0 or len(self.x) != len(self.y):
             shapes = f"x has shape {self.x.shape} and y {self.y.shape}"
             raise DataError(f"x and y must have the same number of rows, but {shapes}")
+        if self.sample_weight is not None and self.sample_weight.shape != (len(self),):
+            raise DataError(
+                f"sample_weight must have shape ({len(self)},), one weight for each row, got {self.sample_weight.shape}"
+            )
 
     def __len__(self) -> int:
         return len(self.x)
@@ -46,7 +53,7 @@ class Arrays(Source):
     def blocks(self) -> Generator[Block, None, None]:
         rows = max(1, _BLOCK_BYTES * len(self) // max(self.x.nbytes + self.y.nbytes, 1))
         for start in range(0, max(len(self), 1), rows):
-            yield self._block(start, min(start + rows, len(self)))
+            yield self._rows(range(start, min(start + rows, len(self))))
 
     def check(self, convert: Conversion) -> None:
         """Go through all rows, some megabytes at a time."""
@@ -58,17 +65,21 @@ class Arrays(Source):
     ) -> Generator[Converted, None, None]:
         if seed is None:
             for start in range(first, rows, batch_size):
-                yield convert(self._block(start, min(start + batch_size, rows)))
+                yield convert(self._rows(range(start, min(start + batch_size, rows))))
             return
         together = max(1, _PLACES // batch_size) * batch_size
         for begin in range(first, rows, together):
             order = shuffle(np.arange(begin, min(begin + together, rows)), len(self), seed=seed, epoch=epoch)
             for start in range(0, len(order), batch_size):
-                chosen = order[start : start + batch_size]
-                yield convert(Block(self.x[chosen], self.y[chosen], Where(chosen)))
+                yield convert(self._rows(order[start : start + batch_size]))
 
-    def _block(self, start: int, stop: int) -> Block:
-        return Block(self.x[start:stop], self.y[start:stop], Where(range(start, stop)))
+    def _rows(self, rows: range | np.ndarray) -> Block:
+        place = slice(rows.start, rows.stop) if isinstance(rows, range) else rows
+        where = Where(rows)
+        weight = None
+        if self.sample_weight is not None:
+            weight = checked_weights("sample_weight", self.sample_weight[place], where)
+        return Block(self.x[place], self.y[place], where, sample_weight=weight)
 
 
 def is_memory_mapped(value: object) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradflow.data.sources import Block
 from gradflow.data.streams import BLOCK_ROWS, Stream, columns_block
-from gradflow.data.table import chosen_columns
+from gradflow.data.table import chosen_columns, columns_to_read
 from gradflow.data.validation import Where
 from gradflow.errors import DataError
 from gradflow.random import shuffle
@@ -99,19 +99,22 @@ class _Files(Stream):
         *,
         target: str | Sequence[str],
         features: Sequence[str] | None = None,
+        sample_weight: str | None = None,
         block_rows: int = BLOCK_ROWS,
     ) -> None:
         super().__init__(block_rows)
         _pyarrow()
-        self._path = path
+        self._path, self.sample_weight = path, sample_weight
         self._parts: list[_Part] = []
         kinds: dict[str, str] = {}
         for file in self._files():
             with closing(self._opened(file)) as opened:
                 schema = opened.schema
                 if not kinds:
-                    self.features, self.target = chosen_columns(str(file), schema.names, features, target)
-                for name in (*self.features, *self.target):
+                    self.features, self.target = chosen_columns(
+                        str(file), schema.names, features, target, sample_weight
+                    )
+                for name in columns_to_read(self.features, self.target, sample_weight):
                     if name not in schema.names:
                         raise DataError(f"{file} has no column {name!r}, which {self._parts[0].path} has")
                     kind = _kind(schema.field(name).type, name, file)
@@ -135,7 +138,7 @@ class _Files(Stream):
         order = np.arange(len(self._parts))
         if seed is not None:
             order = shuffle(order, len(order), seed=seed, epoch=epoch)
-        names = list(dict.fromkeys([*self.features, *self.target]))
+        names = columns_to_read(self.features, self.target, self.sample_weight)
         for part in (self._parts[number] for number in order):
             row = part.first_row
             try:
@@ -144,7 +147,9 @@ class _Files(Stream):
                         columns = {name: _values(batch.column(name), name, part.path) for name in names}
                         where = Where(range(row, row + batch.num_rows))
                         row += batch.num_rows
-                        yield columns_block(columns, self.features, self.target, where, str(part.path))
+                        yield columns_block(
+                            columns, self.features, self.target, self.sample_weight, where, str(part.path)
+                        )
             except (_pyarrow().ArrowException, OSError) as error:
                 raise DataError(f"{part.path} cannot be read behind row {row}: {error}") from error
 
@@ -182,6 +187,7 @@ class Parquet(_Files):
         path: a file; several files; or a folder with files ``*.parquet``, taken in the order of their names.
         target: the name of the column to predict, or several names.
         features: the names of the inputs; None takes all other columns.
+        sample_weight: the name of the column with the weight of each row, as in `Trainer.fit`; None weighs all alike.
         block_rows: the rows of a block.
 
     Raises:
@@ -200,6 +206,7 @@ class Arrow(_Files):
         path: a file; several files; or a folder with files ``*.arrow`` or ``*.feather``, in the order of their names.
         target: the name of the column to predict, or several names.
         features: the names of the inputs; None takes all other columns.
+        sample_weight: the name of the column with the weight of each row, as in `Trainer.fit`; None weighs all alike.
         block_rows: the rows of a block.
 
     Raises:

@@ -17,6 +17,7 @@ __all__ = [
     "CategoryColumn",
     "ColumnFit",
     "ColumnRule",
+    "Moments",
     "NumberColumn",
     "OneHot",
     "RobustScale",
@@ -179,7 +180,7 @@ class Standardize(_NumberRule):
     """
 
     def begin(self) -> ColumnFit:
-        return _Moments(self.missing)
+        return Moments(self.missing)
 
 
 class RobustScale(_NumberRule):
@@ -228,12 +229,16 @@ class OneHot(ColumnRule):
         return f"OneHot(missing={self.missing!r}, unknown={self.unknown!r}, most={self.most})"
 
 
-class _Moments(ColumnFit):
-    """Mean and sum of squares about it, block by block: Chan, Golub & LeVeque (1979), equation 2.1."""
+class Moments(ColumnFit):
+    """Mean and sum of squares about it, part by part: Chan, Golub & LeVeque (1979), equation 2.1.
+
+    Attributes:
+        mean: of all numbers so far.
+    """
 
     def __init__(self, missing: str) -> None:
         self._missing = missing
-        self._count, self._mean, self._squares = 0, 0.0, 0.0
+        self._count, self.mean, self._squares = 0, 0.0, 0.0
         self._low, self._high = np.inf, -np.inf
 
     def update(self, name: str, values: np.ndarray, where: Where) -> None:
@@ -241,9 +246,9 @@ class _Moments(ColumnFit):
         if not len(numbers):
             return
         mean, count = float(numbers.mean()), self._count + len(numbers)
-        difference = mean - self._mean
+        difference = mean - self.mean
         self._squares += float(((numbers - mean) ** 2).sum()) + difference**2 * self._count * len(numbers) / count
-        self._mean += difference * len(numbers) / count
+        self.mean += difference * len(numbers) / count
         self._count = count
         self._low, self._high = min(self._low, float(numbers.min())), max(self._high, float(numbers.max()))
 
@@ -253,14 +258,14 @@ class _Moments(ColumnFit):
         return float(np.sqrt(self._squares / self._count)) if self._low < self._high else 0.0
 
     def result(self) -> NumberColumn:
-        return NumberColumn(self._mean, self.deviation, self._missing)
+        return NumberColumn(self.mean, self.deviation, self._missing)
 
 
 class _Quantiles(ColumnFit):
     """A sample of the rows: those with the smallest of random numbers, one for each row."""
 
     def __init__(self, missing: str) -> None:
-        self._moments = _Moments(missing)
+        self._moments = Moments(missing)
         self._missing = missing
         self._updates = 0
         self._keys, self._sample = np.empty(0, np.uint64), np.empty(0)

@@ -12,7 +12,7 @@ import numpy as np
 
 from gradflow.data.sources import Block
 from gradflow.data.streams import BLOCK_ROWS, Stream, columns_block
-from gradflow.data.table import chosen_columns
+from gradflow.data.table import chosen_columns, columns_to_read
 from gradflow.data.validation import Where
 from gradflow.errors import DataError
 
@@ -34,6 +34,7 @@ class CSV(Stream):
         path: the file.
         target: the name of the column to predict, or several names.
         features: the names of the inputs; None takes all other columns.
+        sample_weight: the name of the column with the weight of each row, as in `Trainer.fit`; None weighs all alike.
         text: columns that are text even if they look like numbers, such as postcodes.
         delimiter: what stands between two fields.
         encoding: of the file.
@@ -50,6 +51,7 @@ class CSV(Stream):
         *,
         target: str | Sequence[str],
         features: Sequence[str] | None = None,
+        sample_weight: str | None = None,
         text: Sequence[str] = (),
         delimiter: str = ",",
         encoding: str = "utf-8",
@@ -63,7 +65,8 @@ class CSV(Stream):
         if not names:
             raise DataError(f"{path} is empty; expected a line of names, and one line per row")
         self._names = tuple(names)
-        self.features, self.target = chosen_columns(str(path), names, features, target)
+        self.features, self.target = chosen_columns(str(path), names, features, target, sample_weight)
+        self.sample_weight = sample_weight
         self._text = set(text)
         first = [fields for _, fields in islice(lines, 1)]
         if not first:
@@ -78,7 +81,8 @@ class CSV(Stream):
 
     def read(self, *, seed: int | None, epoch: int) -> Generator[Block, None, None]:
         lines = islice(self._lines(), 1, None)
-        wanted = [(name, self._names.index(name)) for name in dict.fromkeys([*self.features, *self.target])]
+        names = columns_to_read(self.features, self.target, self.sample_weight)
+        wanted = [(name, self._names.index(name)) for name in names]
         rows = min(max(1, _PIECE_FIELDS // len(self._names)), self.block_rows)
         while piece := list(islice(lines, rows)):
             numbers = np.array([number for number, _ in piece])
@@ -88,7 +92,7 @@ class CSV(Stream):
             }
             for name in self.target:
                 columns[name] = _as_integers(columns[name])
-            yield columns_block(columns, self.features, self.target, where, str(self._path))
+            yield columns_block(columns, self.features, self.target, self.sample_weight, where, str(self._path))
 
     def _lines(self) -> Generator[tuple[int, list[str]], None, None]:
         """The fields of each line that is not empty, and the line's number, that of names included."""

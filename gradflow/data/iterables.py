@@ -9,6 +9,7 @@ from gradflow.arguments import positive_integer
 from gradflow.data.sources import Block
 from gradflow.data.streams import BLOCK_ROWS, Stream
 from gradflow.data.validation import Where, host_array
+from gradflow.data.weights import checked_weights
 from gradflow.errors import DataError
 
 __all__ = ["Batches"]
@@ -17,7 +18,8 @@ __all__ = ["Batches"]
 class Batches(Stream):
     """Pairs (x, y) of arrays with some rows each, from an iterable that can be begun anew for each epoch.
 
-    How many rows a pair has does not matter: batches are cut anew. They shuffle by blocks (`Stream`).
+    How many rows a pair has does not matter: batches are cut anew. They shuffle by blocks (`Stream`). Where rows have
+    weights, each item is (x, y, sample_weight).
 
     Args:
         iterable: a function without arguments that returns an iterator of pairs; or a list, or anything else that can
@@ -31,7 +33,7 @@ class Batches(Stream):
 
     def __init__(
         self,
-        iterable: Callable[[], Iterable[tuple[Any, Any]]] | Iterable[tuple[Any, Any]],
+        iterable: Callable[[], Iterable[tuple[Any, ...]]] | Iterable[tuple[Any, ...]],
         *,
         rows: int | None = None,
         block_rows: int = BLOCK_ROWS,
@@ -44,6 +46,7 @@ class Batches(Stream):
         if not callable(iterable) and not isinstance(iterable, Iterable):
             raise DataError(f"Batches takes a function that returns an iterator, got {type(iterable).__name__}")
         self._iterable = iterable
+        self._items = 0
         self._rows = None if rows is None else positive_integer("rows", rows)
 
     def __len__(self) -> int:
@@ -52,18 +55,30 @@ class Batches(Stream):
         return self._rows
 
     def read(self, *, seed: int | None, epoch: int) -> Generator[Block, None, None]:
-        pairs = self._iterable() if callable(self._iterable) else self._iterable
+        items = self._iterable() if callable(self._iterable) else self._iterable
         row = 0
-        for number, pair in enumerate(pairs):
-            if not isinstance(pair, tuple | list) or len(pair) != 2:
-                raise DataError(f"batch {number} of the iterable must be a pair (x, y), got {type(pair).__name__}")
-            x, y = host_array(f"x of batch {number}", pair[0]), host_array(f"y of batch {number}", pair[1])
+        for number, item in enumerate(items):
+            origin = f"batch {number} of the iterable"
+            if not isinstance(item, tuple | list) or len(item) not in (2, 3):
+                raise DataError(
+                    f"{origin} must be a pair (x, y), in which sample weights may come third, got {type(item).__name__}"
+                )
+            self._items = self._items or len(item)
+            if len(item) != self._items:
+                with_weights, without = (origin, "the first one") if self._items == 2 else ("the first one", origin)
+                raise DataError(f"{with_weights} has sample weights, but {without} has none; give them to all or none")
+            x, y = host_array(f"x of batch {number}", item[0]), host_array(f"y of batch {number}", item[1])
             if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
                 raise DataError(
                     f"x and y of batch {number} of the iterable must have the same number of rows, but x has shape "
                     f"{x.shape} and y {y.shape}"
                 )
-            batch = Block(x, y, Where(range(row, row + len(x))), f"batch {number} of the iterable")
+            where = Where(range(row, row + len(x)))
+            weight = None
+            if len(item) == 3:
+                name = f"sample_weight of batch {number} of the iterable"
+                weight = checked_weights(name, host_array(name, item[2]), where)
+            batch = Block(x, y, where, origin, weight)
             row += len(x)
             for start in range(0, len(x), self.block_rows):
                 yield batch[start : start + self.block_rows]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from gradflow.data.table import Table
 from gradflow.data.validation import Where
-from gradflow.errors import GradflowError
+from gradflow.errors import DataError, GradflowError
 
-__all__ = ["Block", "Conversion", "Converted", "Source"]
+__all__ = ["Block", "Conversion", "Converted", "Source", "equal_parts", "joined"]
 
 
 @dataclass(frozen=True)
@@ -23,18 +23,35 @@ class Block:
         y: targets of these rows.
         where: which rows these are, for errors.
         origin: the file that they came from; "" for arrays.
+        sample_weight: the weight of each row, float64 (rows,), checked; None where they have none.
     """
 
     x: np.ndarray | Table
     y: np.ndarray
     where: Where
     origin: str = ""
+    sample_weight: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
     def __getitem__(self, rows: slice) -> Block:
-        return Block(self.x[rows], self.y[rows], self.where[rows], self.origin)
+        weight = None if self.sample_weight is None else self.sample_weight[rows]
+        return Block(self.x[rows], self.y[rows], self.where[rows], self.origin, weight)
+
+    def converted(self, convert: Conversion) -> Converted:
+        """What a conversion makes of the rows.
+
+        Raises:
+            DataError: for rows that do not fit, with the file that they came from.
+        """
+        try:
+            return convert(self)
+        except DataError as error:
+            if not self.origin:
+                raise
+            rows = self.where.rows
+            raise DataError(f"{self.origin}, {self.where.unit}s {rows[0]} to {rows[-1]}: {error}") from error
 
 
 Converted = tuple[np.ndarray, ...]
@@ -86,3 +103,29 @@ class Source:
             return next(blocks)
         finally:
             blocks.close()
+
+
+def joined(parts: list[Converted]) -> Converted:
+    """The rows of several parts, one behind the other."""
+    return parts[0] if len(parts) == 1 else tuple(map(np.concatenate, zip(*parts, strict=True)))
+
+
+def equal_parts(parts: Iterable[Converted], rows: int = 4096) -> Generator[Converted, None, None]:
+    """The same rows in parts of so many, the last one perhaps smaller.
+
+    Sums that are taken part by part then round alike, however a source cuts its blocks.
+    """
+    waiting: list[Converted] = []
+    missing = rows
+    for part in parts:
+        place = 0
+        while place < len(part[0]):
+            piece = tuple(array[place : place + missing] for array in part)
+            waiting.append(piece)
+            place += len(piece[0])
+            missing -= len(piece[0])
+            if missing == 0:
+                yield joined(waiting)
+                waiting, missing = [], rows
+    if waiting:
+        yield joined(waiting)

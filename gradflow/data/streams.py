@@ -8,9 +8,10 @@ import numpy as np
 
 from gradflow.arguments import positive_integer
 from gradflow.data.read_ahead import ReadAhead
-from gradflow.data.sources import Block, Conversion, Converted, Source
+from gradflow.data.sources import Block, Conversion, Converted, Source, joined
 from gradflow.data.table import Table
 from gradflow.data.validation import Where
+from gradflow.data.weights import checked_weights
 from gradflow.errors import DataError, GradflowError
 from gradflow.random import shuffle
 
@@ -45,7 +46,7 @@ class Stream(Source):
 
     def check(self, convert: Conversion) -> None:
         """Look at the first piece. The others are checked as they are read."""
-        _converted(self.sample(), convert)
+        self.sample().converted(convert)
 
     def batches(
         self, convert: Conversion, *, rows: int, batch_size: int, first: int, seed: int | None, epoch: int
@@ -67,7 +68,7 @@ class Stream(Source):
                     missing -= len(chosen)
                     if missing == 0:
                         first += sum(len(part[0]) for part in waiting)
-                        yield _joined(waiting)
+                        yield joined(waiting)
                         waiting = []
                         missing = min(batch_size, rows - first)
                         if missing == 0:
@@ -92,11 +93,11 @@ class Stream(Source):
                     raise DataError(f"{self!r} gave more rows than the {total:,} that were counted; has it changed?")
                 while begin < len(piece):
                     part = piece[begin : begin + wanted]
-                    waiting.append(_converted(part, convert))
+                    waiting.append(part.converted(convert))
                     begin += len(part)
                     wanted -= len(part)
                     if wanted == 0:
-                        yield _joined(waiting)
+                        yield joined(waiting)
                         waiting = []
                         wanted = min(size, total - (read - len(piece) + begin))
         finally:
@@ -105,21 +106,13 @@ class Stream(Source):
             raise DataError(f"{self!r} ended after {read:,} rows, but {total:,} were counted; has it changed?")
 
 
-def _joined(parts: list[Converted]) -> Converted:
-    return parts[0] if len(parts) == 1 else tuple(map(np.concatenate, zip(*parts, strict=True)))
-
-
-def _converted(block: Block, convert: Conversion) -> Converted:
-    try:
-        return convert(block)
-    except DataError as error:
-        where = block.where
-        place = f"{where.unit}s {where.rows[0]} to {where.rows[-1]}"
-        raise DataError(f"{block.origin}, {place}: {error}") from error
-
-
 def columns_block(
-    columns: dict[str, np.ndarray], features: Sequence[str], target: Sequence[str], where: Where, origin: str
+    columns: dict[str, np.ndarray],
+    features: Sequence[str],
+    target: Sequence[str],
+    sample_weight: str | None,
+    where: Where,
+    origin: str,
 ) -> Block:
     """Columns by name as a block. One target gives targets (rows,), several give (rows, targets)."""
     x = Table(tuple(columns[name] for name in features), tuple(features))
@@ -130,4 +123,7 @@ def columns_block(
                 f"{origin}: the target column {name!r} holds text; write its classes as the numbers 0, 1, 2, ..."
             )
     targets = y.columns[0] if len(target) == 1 else y.matrix()
-    return Block(x, targets, Where(where.rows, tuple(features), where.unit), origin)
+    weight = None
+    if sample_weight is not None:
+        weight = checked_weights(f"{origin}: the sample_weight column {sample_weight!r}", columns[sample_weight], where)
+    return Block(x, targets, Where(where.rows, tuple(features), where.unit), origin, weight)

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradflow.errors import DataError, unknown_name
 
-__all__ = ["Table", "chosen_columns"]
+__all__ = ["Table", "chosen_columns", "columns_to_read"]
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,24 @@ class Table:
 
 
 def chosen_columns(
-    origin: str, names: Sequence[str], features: Sequence[str] | None, target: str | Sequence[str]
+    origin: str,
+    names: Sequence[str],
+    features: Sequence[str] | None,
+    target: str | Sequence[str],
+    sample_weight: str | None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of the inputs and of the targets among those of a file; without ``features``, all but the targets.
+    """The names of the inputs and of the targets among those of a file; without ``features``, all that are left.
 
     Raises:
         DataError: for names that the file does not have or has twice, or where nothing is left.
     """
     targets = (target,) if isinstance(target, str) else tuple(target)
-    inputs = tuple(name for name in names if name not in targets) if features is None else tuple(features)
+    weights = () if sample_weight is None else (sample_weight,)
+    inputs = tuple(name for name in names if name not in targets + weights) if features is None else tuple(features)
     if len(set(names)) < len(names):
         twice = next(name for place, name in enumerate(names) if name in names[:place])
         raise DataError(f"{origin} has two columns named {twice!r}; rename one of them")
-    for name in (*inputs, *targets):
+    for name in inputs + targets + weights:
         if name not in names:
             raise DataError(f"{origin}: {unknown_name('column', name, names)}")
     if not inputs or not targets:
@@ -67,3 +72,8 @@ def chosen_columns(
     if both := set(inputs) & set(targets):
         raise DataError(f"{origin}: column {min(both)!r} is a feature and the target; it can be one of them")
     return inputs, targets
+
+
+def columns_to_read(features: Sequence[str], target: Sequence[str], sample_weight: str | None) -> list[str]:
+    """The names of all columns that are read, each once."""
+    return list(dict.fromkeys([*features, *target, *([] if sample_weight is None else [sample_weight])]))

@@ -3,87 +3,107 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from gradflow.backends.reference import ReferenceBackend
-from gradflow.data.validation import as_array
+from gradflow.data.sources import Converted, equal_parts
+from gradflow.data.validation import Where, of_numbers
 from gradflow.errors import DataError
-from gradflow.ops import Array
 
-__all__ = ["ClassWeight", "class_totals", "described_weight", "row_weights"]
+__all__ = ["ClassWeight", "RowWeights", "checked_weights", "class_totals", "described_weight"]
 
 ClassWeight = Mapping[Any, Any] | str
 """A weight for each class by its number, 1 for those left out; or "balanced"."""
 
 
-def row_weights(
-    sample_weight: Any, class_weight: ClassWeight | None, classes: np.ndarray | None, rows: int, backend: Any, kind: str
-) -> np.ndarray | None:
-    """The weight of each row, float64 (rows,) with mean 1: sample weight times class weight. None without either.
+@dataclass(frozen=True)
+class RowWeights:
+    """What makes the weight of a row: its sample weight times that of its class, over their mean in the data.
 
     With mean 1 over all rows, the mean of weighted losses is the weighted mean, and no batch needs a sum of its own.
 
-    Args:
-        sample_weight: numbers of shape (rows,), at least 0 and not all 0; or None.
-        class_weight: by class, or "balanced": rows / (classes · rows of the class); or None.
-        classes: labels (rows,) or shares of the classes (rows, classes), on the host; None where there are no classes.
-        rows: how many rows there are.
-        backend: of the network, for weights on its device.
-        kind: names the data in errors.
-
-    Raises:
-        DataError: for weights of the wrong length, negative, not finite or all 0; for class weights without classes.
+    Attributes:
+        of_class: float64 (classes,), the weight of each class.
+        mean: of sample weight times class weight, over all rows.
+        class_totals: float64 (classes,), how many rows each class has.
     """
-    if sample_weight is None and class_weight is None:
-        return None
-    weights = np.ones(rows)
-    if sample_weight is not None:
-        weights = _checked(f"{kind}sample_weight", sample_weight, rows, backend)
-    if class_weight is not None:
-        if classes is None:
-            raise DataError(
-                "class_weight goes with classes: with softmax_cross_entropy, or binary_cross_entropy and one output; "
-                "use sample_weight"
-            )
-        table = _table(class_weight, classes)
-        weights = weights * (table[classes] if classes.ndim == 1 else classes @ table)
+
+    of_class: np.ndarray
+    mean: float
+    class_totals: np.ndarray
+
+    @classmethod
+    def fit(
+        cls, parts: Iterable[Converted], class_weight: ClassWeight | None, n_classes: int, kind: str = ""
+    ) -> RowWeights:
+        """Learn the mean, in one pass over the rows.
+
+        Args:
+            parts: pairs of sample weights (rows,) and labels (rows,) or shares of the classes (rows, classes). However
+                the rows are cut into parts, the result has the same bits.
+            class_weight: by class, or "balanced": rows / (classes · rows of the class); or None.
+            n_classes: how many classes there are.
+            kind: names the data in errors.
+
+        Raises:
+            DataError: if class_weight is not what it should be, or no row has a weight above 0.
+        """
+        totals, weights, rows = np.zeros(n_classes), np.zeros(n_classes), 0
+        for sample_weight, classes in equal_parts(parts):
+            rows += len(classes)
+            totals += class_totals(classes, n_classes)
+            weights += class_totals(classes, n_classes, sample_weight)
         if not weights.any():
+            raise DataError(f"{kind}sample_weight is 0 in every row; nothing would be learned")
+        of_class = np.ones(n_classes) if class_weight is None else _table(class_weight, totals)
+        mean = float((of_class * weights).sum()) / rows
+        if mean == 0:
             raise DataError(f"class_weight gives every row of the {kind}data the weight 0")
-    normalised: np.ndarray = weights / weights.mean()
-    return normalised
+        return cls(of_class, mean, totals)
+
+    def of(self, sample_weight: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """The weight of each row, float64 (rows,)."""
+        # A matrix product would round differently with the number of rows.
+        of_class = self.of_class[classes] if classes.ndim == 1 else (classes * self.of_class).sum(axis=1)
+        weights: np.ndarray = sample_weight * of_class / self.mean
+        return weights
 
 
-def class_totals(classes: np.ndarray, n_classes: int) -> np.ndarray:
-    """How many rows each class has, float64 (n_classes,); rows that are shared count by their shares."""
+def class_totals(classes: np.ndarray, n_classes: int, sample_weight: np.ndarray | None = None) -> np.ndarray:
+    """How many rows each class has, float64 (n_classes,); rows that are shared count by their shares, and weights."""
     if classes.ndim == 1:
-        return np.bincount(classes, minlength=n_classes).astype(np.float64)
-    totals: np.ndarray = classes.sum(axis=0, dtype=np.float64)
+        return np.bincount(classes, weights=sample_weight, minlength=n_classes).astype(np.float64)
+    shares = classes if sample_weight is None else sample_weight[:, None] * classes
+    totals: np.ndarray = shares.sum(axis=0, dtype=np.float64)
     return totals
 
 
-def _checked(name: str, value: Any, rows: int, backend: ReferenceBackend) -> np.ndarray:
-    array: Array = as_array(name, value, backend)
-    weights = (backend.to_host(array) if hasattr(array, "__cuda_array_interface__") else array).astype(np.float64)
+def checked_weights(name: str, values: np.ndarray, where: Where) -> np.ndarray:
+    """Weights of rows as float64 (rows,).
+
+    Raises:
+        DataError: for weights of the wrong shape, and the first one that is negative or no finite number, with its row.
+    """
+    weights: np.ndarray = of_numbers(name, values).astype(np.float64)
+    rows = len(where.rows)
     if weights.shape != (rows,):
         raise DataError(f"{name} must have shape ({rows},), one weight for each row, got {weights.shape}")
-    if not (np.isfinite(weights).all() and (weights >= 0).all()):
-        row = int(np.argmin(np.isfinite(weights) & (weights >= 0)))
-        raise DataError(f"{name} must hold finite numbers, at least 0, got {weights[row]:g} in row {row}")
-    if not weights.any():
-        raise DataError(f"{name} is 0 in every row; nothing would be learned")
+    is_weight = np.isfinite(weights) & (weights >= 0)
+    if not is_weight.all():
+        place = int(np.argmin(is_weight))
+        raise DataError(f"{name} must hold finite numbers, at least 0, got {weights[place]:g} in {where.row(place)}")
     return weights
 
 
-def _table(class_weight: ClassWeight, classes: np.ndarray) -> np.ndarray:
+def _table(class_weight: ClassWeight, totals: np.ndarray) -> np.ndarray:
     """The weight of each class, float64."""
-    n_classes = int(classes.max()) + 1 if classes.ndim == 1 else classes.shape[1]
+    n_classes = len(totals)
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise DataError(f'class_weight must be a dict of classes and weights, or "balanced", got {class_weight!r}')
-        totals = class_totals(classes, n_classes)
         present = totals > 0
         return np.where(present, totals.sum() / (present.sum() * np.where(present, totals, 1)), 0)
     if not isinstance(class_weight, Mapping):

@@ -26,7 +26,8 @@ from gradflow.ops import Op, copy
 from gradflow.optimizers import get_optimizer
 from gradflow.program import Program, Recorder
 from gradflow.training.data_set import DataSet
-from gradflow.training.step import checked_data, training_pass
+from gradflow.training.given_data import checked_data
+from gradflow.training.step import training_pass
 from gradflow.training.traffic import step_traffic
 from gradflow.training.update import Objective
 

@@ -13,8 +13,9 @@ from gradflow.errors import DataError
 from gradflow.flow.plots import empty_figure
 from gradflow.schedules import Schedule
 from gradflow.schedules.base import History
+from gradflow.training.given_data import pass_data
 from gradflow.training.history import History as NoHistory
-from gradflow.training.step import layers_in_front_of, pass_data, training_pass
+from gradflow.training.step import layers_in_front_of, training_pass
 from gradflow.training.trainer import Trainer
 from gradflow.training.update import Objective, Update
 

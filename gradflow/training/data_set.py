@@ -38,7 +38,14 @@ class Batches(Protocol):
 
 
 class PassData(Protocol):
-    """What a pass goes over, wherever it lies."""
+    """What a pass goes over, wherever it lies.
+
+    ``class_totals`` says how many rows each class has, as float64 on the host, where the targets are classes and that
+    is known.
+    """
+
+    @property
+    def class_totals(self) -> np.ndarray | None: ...
 
     def __len__(self) -> int: ...
 
@@ -61,10 +68,7 @@ class PassData(Protocol):
 
 @dataclass(frozen=True)
 class DataSet:
-    """Inputs (rows, n_in), targets and perhaps the weight of each row: all of the data, or a batch.
-
-    ``class_totals`` says how many rows each class has, as float64 on the host, where the targets are classes.
-    """
+    """Inputs (rows, n_in), targets and perhaps the weight of each row: all of the data, or a batch."""
 
     x: Array
     targets: Array

@@ -10,7 +10,8 @@ from gradflow.layers.stack import record_backward, record_forward
 from gradflow.losses import Loss, get_loss
 from gradflow.network import Sequential
 from gradflow.program import Recorder
-from gradflow.training.step import checked_data, layers_in_front_of
+from gradflow.training.given_data import checked_data
+from gradflow.training.step import layers_in_front_of
 
 __all__ = ["check_gradients"]
 

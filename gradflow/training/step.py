@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from gradflow.data.arrays import Arrays, is_memory_mapped
 from gradflow.data.batches import advance, advance_part
-from gradflow.data.sources import Block, Converted, Source
-from gradflow.data.validation import as_array, finite_targets, of_numbers
-from gradflow.data.weights import ClassWeight, class_totals, row_weights
 from gradflow.errors import DataError
 from gradflow.layers import Layer
 from gradflow.layers.stack import record_backward, record_forward, record_inference
@@ -19,23 +13,17 @@ from gradflow.losses.base import weigh_hits
 from gradflow.metrics import Batch, EpochMetrics, Kind, Task
 from gradflow.network import Sequential
 from gradflow.ops import Array, Executor
-from gradflow.output_scale import OutputScale
 from gradflow.program import Recorder
 from gradflow.status import RunStatus
 from gradflow.training.data_set import DataSet, PassData
 from gradflow.training.passes import DataPass, RowResults
-from gradflow.training.streaming import StreamedData
 from gradflow.training.update import Objective, Update
 
 __all__ = [
     "Objective",
     "check_batch_size",
-    "check_classes",
-    "checked_data",
     "evaluation_pass",
     "layers_in_front_of",
-    "pass_data",
-    "target_scale",
     "task_kind",
     "training_pass",
 ]
@@ -59,92 +47,6 @@ def layers_in_front_of(loss: Loss, network: Sequential) -> list[Layer]:
     return network.logit_layers
 
 
-def checked_data(
-    network: Sequential,
-    loss: Loss,
-    x: Any,
-    y: Any,
-    *,
-    kind: str = "",
-    sample_weight: Any = None,
-    class_weight: ClassWeight | None = None,
-    scale: OutputScale | None = None,
-) -> DataSet:
-    """What a user passed as inputs and targets, checked and converted; ``kind`` names it in errors.
-
-    Raises:
-        DataError: if shapes, dtypes, values, weights or numbers of rows do not fit.
-    """
-    backend = network.backend
-    inputs = network.inputs(f"{kind}x", x)
-    y = as_array(f"{kind}y", y, backend)
-    if y.ndim == 0 or len(y) != len(inputs):
-        rows = "no dimension" if y.ndim == 0 else f"{len(y)} rows"
-        raise DataError(f"{kind}x has {len(inputs)} rows, but {kind}y has {rows}; they must match")
-    targets = _converted_targets(network, loss, y, scale)
-    classes = _classes(network, loss, targets)
-    weight = row_weights(sample_weight, class_weight, classes, len(inputs), backend, kind)
-    return DataSet(
-        inputs,
-        targets,
-        None if weight is None else weight.astype(network.dtype),
-        None if classes is None else class_totals(classes, max(network.n_out, 2)),
-    )
-
-
-def _converted_targets(network: Sequential, loss: Loss, y: Any, scale: OutputScale | None) -> Array:
-    if scale is None:
-        return loss.targets(y, network.n_out, network.dtype)
-    # Standardised in float64: large numbers lose nothing before their mean is taken off.
-    return scale.standardize(loss.targets(y, network.n_out, np.dtype(np.float64)), network.dtype)
-
-
-def _classes(network: Sequential, loss: Loss, targets: Array) -> np.ndarray | None:
-    """The class of each row, or its shares of the classes, on the host; None where there are no classes."""
-    is_binary = loss.output_activation == "sigmoid" and network.n_out == 1
-    if loss.output_activation != "softmax" and not is_binary:
-        return None
-    host = _on_host(targets, network)
-    return np.hstack([1 - host, host]) if is_binary else host
-
-
-def target_scale(network: Sequential, loss: Loss, x: Any, y: Any) -> OutputScale:
-    """The scale of the outputs that belongs to training targets.
-
-    Raises:
-        DataError: if the loss is none of regression, the targets are no array, or do not fit.
-    """
-    if loss.output_activation != "identity" or not loss.takes_any_scale:
-        raise DataError(f"standardize_targets goes with the losses of regression, not with {loss.name!r}")
-    if isinstance(x, Source) or is_memory_mapped(x) or is_memory_mapped(y):
-        raise DataError("standardize_targets takes arrays in memory; standardise the targets of a source beforehand")
-    targets = loss.targets(as_array("y", y, network.backend), network.n_out, np.dtype(np.float64))
-    if targets.ndim != 2 or targets.shape[1] != network.n_out:
-        raise DataError(f"standardize_targets takes one target for each of the {network.n_out} outputs")
-    return OutputScale.of(_on_host(targets, network))
-
-
-def _on_host(array: Array, network: Sequential) -> np.ndarray:
-    """An array as NumPy's; one that a caller's stream still writes is waited for."""
-    if not hasattr(array, "__cuda_array_interface__"):
-        return np.asarray(array)
-    return network.backend.to_host(network.backend.adopt(array))
-
-
-def check_classes(training: PassData, validation: PassData) -> None:
-    """Refuse validation data with a class that training never sees.
-
-    Raises:
-        DataError: naming the classes.
-    """
-    seen, held_out = (getattr(data, "class_totals", None) for data in (training, validation))
-    if seen is not None and held_out is not None and (unseen := np.flatnonzero((seen == 0) & (held_out > 0))).size:
-        raise DataError(
-            f"validation y has classes that no row of training has: {', '.join(map(str, unseen))}; split the data "
-            "so that each class is in both"
-        )
-
-
 def check_batch_size(network: Sequential, rows: int) -> None:
     """Refuse batches with fewer rows than a layer needs in training.
 
@@ -157,58 +59,6 @@ def check_batch_size(network: Sequential, rows: int) -> None:
                 f"layer {index}, {layer!r}, needs batches of at least {layer.least_batch_size} rows in training, got "
                 f"{rows}; pass a larger batch_size, and as many rows of data"
             )
-
-
-def pass_data(
-    network: Sequential,
-    loss: Loss,
-    x: Any,
-    y: Any,
-    *,
-    kind: str = "",
-    sample_weight: Any = None,
-    class_weight: ClassWeight | None = None,
-    scale: OutputScale | None = None,
-) -> PassData:
-    """What a user passed to train or to evaluate on: arrays, or a source that is read batch by batch.
-
-    Args:
-        network: the network.
-        loss: the loss, which converts the targets.
-        x, y: inputs and targets, or a source and None.
-        kind: names the data in errors.
-        sample_weight, class_weight: weights of rows and classes; for arrays in memory.
-        scale: standardises the targets.
-
-    Raises:
-        DataError: if shapes, dtypes, values or numbers of rows do not fit.
-    """
-    if isinstance(x, Source):
-        if y is not None:
-            raise DataError(f"{kind}x is a source, which brings its targets along; leave {kind}y out")
-        source = x
-    elif is_memory_mapped(x) or is_memory_mapped(y):
-        source = Arrays(x, y)
-    else:
-        return checked_data(
-            network,
-            loss,
-            x,
-            y,
-            kind=kind,
-            sample_weight=sample_weight,
-            class_weight=class_weight,
-            scale=scale,
-        )
-    if sample_weight is not None or class_weight is not None:
-        raise DataError(f"weights go with arrays in memory, and {kind}x is a source; leave them out")
-
-    def converted(block: Block) -> Converted:
-        inputs = network.inputs(f"{kind}x", block.x, block.where)
-        targets = finite_targets(f"{kind}y", of_numbers(f"{kind}y", block.y), block.where)
-        return inputs, _converted_targets(network, loss, targets, scale)
-
-    return StreamedData(source, converted)
 
 
 def training_pass(

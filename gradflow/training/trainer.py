@@ -23,6 +23,7 @@ from gradflow.storage import describe
 from gradflow.training.callbacks import Callback
 from gradflow.training.checkpoints import Checkpoint
 from gradflow.training.early_stopping import BestValue, EarlyStopping
+from gradflow.training.given_data import check_classes, pass_data, target_scale
 from gradflow.training.history import History
 from gradflow.training.loop import Loop
 from gradflow.training.memory import within_memory
@@ -33,11 +34,8 @@ from gradflow.training.progress import progress_callback
 from gradflow.training.run_folder import RunFolder, run_path
 from gradflow.training.step import (
     check_batch_size,
-    check_classes,
     evaluation_pass,
     layers_in_front_of,
-    pass_data,
-    target_scale,
     task_kind,
 )
 from gradflow.training.update import Objective

@@ -291,7 +291,7 @@ def test_undecodable_csv_is_refused(tmp_path: Path) -> None:
 
 def test_iterables_that_do_not_fit_are_refused() -> None:
     class Changing:
-        """Gives other batches from the second pass on."""
+        """Gives other batches once training has begun."""
 
         def __init__(self, *later: tuple[Any, Any]) -> None:
             self.passes, self.later = 0, later
@@ -299,7 +299,7 @@ def test_iterables_that_do_not_fit_are_refused() -> None:
         def __call__(self) -> Iterator[tuple[Any, Any]]:
             self.passes += 1
             yield X[:20], Y[:20]
-            yield from self.later if self.passes > 2 else [(X[20:40], Y[20:40])]
+            yield from self.later if self.passes > 3 else [(X[20:40], Y[20:40])]
 
     for later, message in (
         ([], "the iterable ended after 20 rows, but 40 were counted"),
@@ -307,7 +307,10 @@ def test_iterables_that_do_not_fit_are_refused() -> None:
         ([(X[20:40, :2], Y[20:40])], "batch 1 of the iterable, rows 20 to 39: x must have 3 features"),
         ([(X[20:40], Y[20:39])], "x and y of batch 1 of the iterable must have the same number of rows"),
         ([(X[20:40], Y[20:40] + 0.5)], "batch 1 of the iterable, rows 20 to 39: class labels must be integers"),
-        ([X[20:40]], "batch 1 of the iterable must be a pair (x, y), got ndarray"),
+        (
+            [X[20:40]],
+            "batch 1 of the iterable must be a pair (x, y), in which sample weights may come third, got ndarray",
+        ),
         ([(X[20:40] * np.nan, Y[20:40])], "the first (NaN) in row 20, column 0"),
     ):
         with refused(message):

@@ -7,7 +7,7 @@ import pytest
 
 import gradflow as gf
 from gradflow.losses import get_loss
-from gradflow.training.step import checked_data
+from gradflow.training.given_data import checked_data
 from gradflow.training.traffic import StepTraffic, step_traffic
 from gradflow.training.update import Objective
 

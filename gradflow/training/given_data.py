@@ -1,0 +1,213 @@
+"""What users pass to train or to evaluate on: arrays, or a source that is read batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+
+from gradflow.data.arrays import Arrays, is_memory_mapped
+from gradflow.data.columns import Moments
+from gradflow.data.sources import Block, Converted, Source, equal_parts
+from gradflow.data.validation import Where, as_array, finite_targets, of_numbers
+from gradflow.data.weights import ClassWeight, RowWeights, checked_weights, class_totals
+from gradflow.errors import DataError
+from gradflow.losses import Loss
+from gradflow.network import Sequential
+from gradflow.ops import Array
+from gradflow.output_scale import OutputScale
+from gradflow.training.data_set import DataSet, PassData
+from gradflow.training.streaming import StreamedData
+
+__all__ = ["check_classes", "checked_data", "pass_data", "target_scale"]
+
+
+def pass_data(
+    network: Sequential,
+    loss: Loss,
+    x: Any,
+    y: Any,
+    *,
+    kind: str = "",
+    sample_weight: Any = None,
+    class_weight: ClassWeight | None = None,
+    scale: OutputScale | None = None,
+) -> PassData:
+    """What a user passed to train or to evaluate on. A source with weights is gone over once, for their mean.
+
+    Args:
+        network: the network.
+        loss: the loss, which converts the targets.
+        x, y: inputs and targets, or a source and None.
+        kind: names the data in errors.
+        sample_weight, class_weight: weights of rows and classes; a source brings those of its rows along.
+        scale: standardises the targets.
+
+    Raises:
+        DataError: if shapes, dtypes, values, weights or numbers of rows do not fit.
+    """
+    source = _source(x, y, sample_weight, kind)
+    if source is None:
+        return checked_data(
+            network, loss, x, y, kind=kind, sample_weight=sample_weight, class_weight=class_weight, scale=scale
+        )
+    n_classes = _n_classes(network, loss)
+    _check_class_weight(class_weight, n_classes)
+
+    def targets_of(block: Block) -> Array:
+        return _converted_targets(network, loss, _finite_targets(block, kind), scale)
+
+    def weighed(block: Block, targets: Array) -> Converted:
+        weight = np.ones(len(block)) if block.sample_weight is None else block.sample_weight
+        return weight, _classes_or_one(network, loss, targets)
+
+    weights = None
+    if class_weight is not None or source.sample().sample_weight is not None:
+        parts = (block.converted(lambda block: weighed(block, targets_of(block))) for block in source.blocks())
+        weights = RowWeights.fit(parts, class_weight, n_classes or 1, kind)
+
+    def converted(block: Block) -> Converted:
+        targets = targets_of(block)
+        arrays = network.inputs(f"{kind}x", block.x, block.where), targets
+        return arrays if weights is None else (*arrays, weights.of(*weighed(block, targets)).astype(network.dtype))
+
+    return StreamedData(source, converted, None if weights is None or n_classes is None else weights.class_totals)
+
+
+def _source(x: Any, y: Any, sample_weight: Any, kind: str) -> Source | None:
+    """The source that a user's data are; None for arrays that are taken as a whole."""
+    if not isinstance(x, Source):
+        return Arrays(x, y, sample_weight) if is_memory_mapped(x) or is_memory_mapped(y) else None
+    if y is not None:
+        raise DataError(f"{kind}x is a source, which brings its targets along; leave {kind}y out")
+    if sample_weight is not None:
+        raise DataError(
+            f"{kind}x is a source, which brings its weights along: name their column, as in Parquet(..., "
+            "sample_weight='weight'), or pass Arrays(x, y, sample_weight), or Batches of (x, y, sample_weight)"
+        )
+    return x
+
+
+def checked_data(
+    network: Sequential,
+    loss: Loss,
+    x: Any,
+    y: Any,
+    *,
+    kind: str = "",
+    sample_weight: Any = None,
+    class_weight: ClassWeight | None = None,
+    scale: OutputScale | None = None,
+) -> DataSet:
+    """Arrays that a user passed as inputs and targets, checked and converted; ``kind`` names them in errors.
+
+    Raises:
+        DataError: if shapes, dtypes, values, weights or numbers of rows do not fit.
+    """
+    backend = network.backend
+    inputs = network.inputs(f"{kind}x", x)
+    y = as_array(f"{kind}y", y, backend)
+    if y.ndim == 0 or len(y) != len(inputs):
+        rows = "no dimension" if y.ndim == 0 else f"{len(y)} rows"
+        raise DataError(f"{kind}x has {len(inputs)} rows, but {kind}y has {rows}; they must match")
+    targets = _converted_targets(network, loss, y, scale)
+    n_classes = _n_classes(network, loss)
+    _check_class_weight(class_weight, n_classes)
+    classes = _classes_or_one(network, loss, targets)
+    weight = None
+    if sample_weight is not None or class_weight is not None:
+        given = np.ones(len(inputs))
+        if sample_weight is not None:
+            name = f"{kind}sample_weight"
+            values = _on_host(as_array(name, sample_weight, backend), network)
+            given = checked_weights(name, values, Where(range(len(inputs))))
+        weights = RowWeights.fit([(given, classes)], class_weight, n_classes or 1, kind)
+        weight = weights.of(given, classes).astype(network.dtype)
+    return DataSet(inputs, targets, weight, None if n_classes is None else class_totals(classes, n_classes))
+
+
+def _converted_targets(network: Sequential, loss: Loss, y: Any, scale: OutputScale | None) -> Array:
+    if scale is None:
+        return loss.targets(y, network.n_out, network.dtype)
+    # Standardised in float64: large numbers lose nothing before their mean is taken off.
+    return scale.standardize(loss.targets(y, network.n_out, np.dtype(np.float64)), network.dtype)
+
+
+def _finite_targets(block: Block, kind: str) -> np.ndarray:
+    return finite_targets(f"{kind}y", of_numbers(f"{kind}y", block.y), block.where)
+
+
+def _n_classes(network: Sequential, loss: Loss) -> int | None:
+    """How many classes the targets are of; None where they are of none."""
+    if loss.output_activation == "softmax":
+        return network.n_out
+    return 2 if loss.output_activation == "sigmoid" and network.n_out == 1 else None
+
+
+def _check_class_weight(class_weight: ClassWeight | None, n_classes: int | None) -> None:
+    if class_weight is not None and n_classes is None:
+        raise DataError(
+            "class_weight goes with classes: with softmax_cross_entropy, or binary_cross_entropy and one output; "
+            "use sample_weight"
+        )
+
+
+def _classes_or_one(network: Sequential, loss: Loss, targets: Array) -> np.ndarray:
+    """The class of each row, or its shares of the classes, on the host; where there are no classes, all are of one."""
+    if _n_classes(network, loss) is None:
+        return np.zeros(len(targets), np.int32)
+    host = _on_host(targets, network)
+    return np.hstack([1 - host, host]) if loss.output_activation == "sigmoid" else host
+
+
+def _on_host(array: Array, network: Sequential) -> np.ndarray:
+    """An array as NumPy's; one that a caller's stream still writes is waited for."""
+    if not hasattr(array, "__cuda_array_interface__"):
+        return np.asarray(array)
+    return network.backend.to_host(network.backend.adopt(array))
+
+
+def target_scale(network: Sequential, loss: Loss, x: Any, y: Any) -> OutputScale:
+    """The scale of the outputs that belongs to training targets; a source is gone over once.
+
+    Raises:
+        DataError: if the loss is none of regression, or the targets do not fit.
+    """
+    if loss.output_activation != "identity" or not loss.takes_any_scale:
+        raise DataError(f"standardize_targets goes with the losses of regression, not with {loss.name!r}")
+
+    def numbers(targets: Array) -> Converted:
+        targets = loss.targets(targets, network.n_out, np.dtype(np.float64))
+        if targets.ndim != 2 or targets.shape[1] != network.n_out:
+            raise DataError(f"standardize_targets takes one target for each of the {network.n_out} outputs")
+        return (_on_host(targets, network),)
+
+    def parts(source: Source | None) -> Generator[Converted, None, None]:
+        if source is None:
+            yield numbers(as_array("y", y, network.backend))
+            return
+        for block in source.blocks():
+            yield block.converted(lambda block: numbers(_finite_targets(block, "")))
+
+    moments = [Moments("refuse") for _ in range(network.n_out)]
+    for (targets,) in equal_parts(parts(_source(x, y, None, ""))):
+        for of_column, column in zip(moments, targets.T, strict=True):
+            of_column.update("y", column, Where(range(len(column))))
+    return OutputScale(
+        tuple(of_column.mean for of_column in moments), tuple(of_column.deviation or 1.0 for of_column in moments)
+    )
+
+
+def check_classes(training: PassData, validation: PassData) -> None:
+    """Refuse validation data with a class that training never sees, as far as the classes of both are known.
+
+    Raises:
+        DataError: naming the classes.
+    """
+    seen, held_out = training.class_totals, validation.class_totals
+    if seen is not None and held_out is not None and (unseen := np.flatnonzero((seen == 0) & (held_out > 0))).size:
+        raise DataError(
+            f"validation y has classes that no row of training has: {', '.join(map(str, unseen))}; split the data "
+            "so that each class is in both"
+        )

@@ -58,8 +58,10 @@ class BuildKernels(build_ext):
         fingerprint = [f'-DGF_FINGERPRINT="{sources.fingerprint()}"']
         listed = " ".join(f"X({table})" for table in tables)
         objects += self._compiled(BACKENDS / "native.c", [*sources.C_FLAGS, f"-DGF_TABLES={listed}", *fingerprint])
+        threads = [] if sys.platform == "win32" else ["-pthread"]
+        objects += self._compiled(BACKENDS / "team.c", [*sources.C_FLAGS, *threads])
         target.parent.mkdir(parents=True, exist_ok=True)
-        self.compiler.link_shared_object(objects, str(target), libraries=["m"])
+        self.compiler.link_shared_object(objects, str(target), libraries=["m"], extra_postargs=threads)
 
     def _accepts(self, folder: Path, flags: tuple[str, ...]) -> bool:
         """Whether the compiler knows an instruction set: not that of other processors, nor one newer than itself."""
@@ -83,8 +85,8 @@ setup(
     ext_modules=[
         Extension(
             "gradflow.backends._native",
-            [str(BACKENDS / "native.c")],
-            depends=[str(BACKENDS / "native.h")],
+            [str(BACKENDS / "native.c"), str(BACKENDS / "team.c")],
+            depends=[str(BACKENDS / "native.h"), str(BACKENDS / "team.h")],
             optional=os.environ.get("GRADFLOW_REQUIRE_NATIVE") != "1",
         )
     ],

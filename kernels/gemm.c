@@ -1,5 +1,5 @@
 #include "gradflow.h"
-/* out = op(a) op(b), where op transposes a matrix or leaves it: the product of small matrices, on one thread.
+/* out = op(a) op(b), where op transposes a matrix or leaves it: the product of small matrices.
 
    C only: larger products are the BLAS's, whose packing and threads cost more than they bring below a certain
    size (backends/native.py), and a GPU's are cuBLAS's. op(a) is rows x depth, op(b) depth x columns.

@@ -1,8 +1,7 @@
 /* The words in which every kernel is written, for two compilers.
 
    Under CUDA (NVRTC) a kernel is a __global__ function whose loops stride over the grid. Under a C
-   compiler it is a plain function over the items [begin, end), so that a caller can hand parts of the
-   range to threads. The loader puts two lines before this text:
+   compiler it is a plain function over the items [begin, end), and several threads may do a part each. The loader puts two lines before this text:
 
        typedef float real;                     the element type: float or double
        #define GF_MATH(function) function##f   its math functions: expf or exp
@@ -235,7 +234,10 @@ GF_FUNCTION void gf_stripe_sum(accumulator *sums) {
 #define gf_row_min_index(value) (value)
 
 #define gf_multiply_high(a, b) ((gf_word)(((gf_long_word)(a) * (b)) >> 32))
-#define gf_atomic_min(address, value) \
-  do { if ((value) < *(address)) *(address) = (value); } while (0)
+GF_FUNCTION void gf_atomic_min(gf_index *address, gf_index value) {
+  gf_index present = __atomic_load_n(address, __ATOMIC_RELAXED);
+  while (value < present &&
+         !__atomic_compare_exchange_n(address, &present, value, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+}
 
 #endif

@@ -84,6 +84,15 @@ class Blas:
                 return int(getattr(library, name)())
         return None
 
+    @property
+    def threads_address(self) -> int | None:
+        """The address of its C function that tells how many threads it uses at most; None if it has none."""
+        library = ctypes.CDLL(str(self.path))
+        for name, _ in _THREADS:
+            if hasattr(library, name):
+                return ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+        return None
+
     def set_threads(self, threads: int) -> None:
         """Let it use that many threads, in the whole process.
 

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#include "native.h"
+#include "team.h"
 
 #ifdef _WIN32
 #define GF_EXPORT __declspec(dllexport)
@@ -46,18 +46,23 @@ GF_EXPORT int gf_supports(const char *instructions) {
 GF_EXPORT const char *gf_fingerprint(void) { return GF_FINGERPRINT; }
 
 /* The kernel of a name in a table, such as "gf_float32_avx2"; null if there is none. */
-GF_EXPORT gf_function gf_find(const char *table, const char *name) {
+GF_EXPORT const gf_entry *gf_find(const char *table, const char *name) {
   for (const gf_table *t = tables; t->name; t++)
     if (!strcmp(t->name, table))
       for (const gf_entry *entry = t->entries; entry->name; entry++)
-        if (!strcmp(entry->name, name)) return entry->function;
+        if (!strcmp(entry->name, name)) return entry;
   return 0;
 }
 
+/* How many items the range of a kernel has with these arguments. */
+GF_EXPORT long long gf_items(const gf_entry *entry, const gf_value *values) { return entry->items(values); }
+
 /* out = op(a) op(b) for row-major matrices, by a cblas_?gemm with integers of the given type.
+   It has threads of its own, so its range is one item.
    values: the BLAS's function, transposed a, transposed b (CblasNoTrans or CblasTrans), m, n, k, a, b, out. */
 #define GF_GEMM(name, element, count)                                                                       \
-  GF_EXPORT void name(const gf_value *v) {                                                                  \
+  GF_EXPORT void name(const gf_value *v, long long begin, long long end) {                                  \
+    (void)begin, (void)end;                                                                                 \
     typedef void (*gemm)(int, int, int, count, count, count, element, const element *, count,               \
                          const element *, count, element, element *, count);                                \
     const int row_major = 101, no_transpose = 111;                                                          \
@@ -73,8 +78,15 @@ GF_GEMM(gf_gemm_float32_32, float, int)
 GF_GEMM(gf_gemm_float64_64, double, long long)
 GF_GEMM(gf_gemm_float64_32, double, int)
 
-/* Runs a program, the calls in turn, that many times. */
-GF_EXPORT void gf_run(const gf_call *calls, long long count, long long times) {
+/* Runs a program, the calls in turn, that many times.
+   threads: how many a call may be shared out to; null if none of them is worth it.
+   keeps_awake: whether the threads wait for the next call without sleeping: where the BLAS wants none. */
+GF_EXPORT void gf_run(const gf_call *calls, long long count, long long times, int (*threads)(void), int keeps_awake) {
+  const int is_shared = threads && gf_hold_team(threads(), keeps_awake);
   for (long long time = 0; time < times; time++)
-    for (long long i = 0; i < count; i++) calls[i].function(calls[i].values);
+    for (const gf_call *call = calls; call < calls + count; call++) {
+      if (is_shared && call->part < call->items && (keeps_awake || call->wakes_team)) gf_share(call);
+      else call->function(call->values, 0, call->items);
+    }
+  if (is_shared) gf_release_team();
 }

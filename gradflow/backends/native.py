@@ -1,11 +1,13 @@
 """The compiled kernels of the CPU: loading them, and binding ops to them, alone or as a whole program.
 
-A program of such ops is one call into C, which releases Python's lock while it runs.
+A program of such ops is one call into C, which releases Python's lock while it runs. Long calls in it are shared out to
+threads (team.c).
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -22,9 +24,20 @@ __all__ = ["INSTRUCTIONS", "NativeCall", "NativeLibrary", "NativeProgram", "nati
 
 INSTRUCTIONS = tuple(INSTRUCTION_FLAGS)
 _NO_TRANSPOSE, _TRANSPOSE = 111, 112
-# Multiplications up to which a product is our own: it takes 30 µs on one thread, and a BLAS would wake others for it.
+# Multiplications up to which a product is our own: it takes 25 µs, and a BLAS's threads would have to wake for it.
 _SMALL_PRODUCT = 1 << 20
 
+
+# What a call costs, about: an element that is read or written is 1, some 0.05 ns. A thread's part should be worth more
+# than handing it over, and where the threads sleep, much more than waking them.
+_LEAST_PART = 1 << 15
+_WORTH_WAKING = 1 << 21
+_COST_PER_ROW = 300  # of loops over rows, which begin anew in each
+_MULTIPLICATIONS = 2  # that cost 1 in our own product
+# Ranges are cut at multiples of these: whole cache lines and tiles.
+_GRAINS = {"FOR": 64, "FOURS": 16, "ROWS": 1, "STRIPES": 64, "BLOCKS": 32}
+# Runs of a program from which on its threads may stay awake: waking them once takes as long as a small step.
+_STEPS_AWAKE = 4
 
 _OTHER_SOURCES = "it was built from other kernel sources than those that are here"
 
@@ -35,35 +48,61 @@ class _Value(ctypes.Union):
     _fields_ = [("pointer", ctypes.c_void_p), ("integer", ctypes.c_longlong), ("number", ctypes.c_double)]
 
 
+class _Entry(ctypes.Structure):
+    """gf_entry of native.h."""
+
+    _fields_ = [("name", ctypes.c_char_p), ("function", ctypes.c_void_p), ("items", ctypes.c_void_p)]
+
+
 class _Call(ctypes.Structure):
     """gf_call of native.h."""
 
-    _fields_ = [("function", ctypes.c_void_p), ("values", ctypes.POINTER(_Value))]
+    _fields_ = [
+        ("function", ctypes.c_void_p),
+        ("values", ctypes.POINTER(_Value)),
+        ("items", ctypes.c_longlong),
+        ("grain", ctypes.c_longlong),
+        ("part", ctypes.c_longlong),
+        ("wakes_team", ctypes.c_int),
+    ]
 
 
 class NativeCall:
-    """A function of the library bound to its arguments; it keeps the arrays that these point into."""
+    """A function of the library bound to its arguments; it keeps the arrays that these point into.
 
-    def __init__(self, library: ctypes.CDLL, function: int, values: Sequence[_Value], owners: Sequence[Any]) -> None:
-        self._library = library
-        self._values = (_Value * len(values))(*values)
+    Args:
+        call: the function with its arguments.
+        owners: what the arguments point into.
+        is_blas: whether it is the BLAS's.
+    """
+
+    def __init__(self, call: _Call, owners: Sequence[Any], *, is_blas: bool = False) -> None:
+        self.call = call
+        self.is_blas = is_blas
         self._owners = tuple(owners)
-        self.call = _Call(function, self._values)
-
-    def __call__(self) -> None:
-        self._library.gf_run(ctypes.byref(self.call), 1, 1)
 
 
 class NativeProgram:
-    """Several bound functions in turn, run by one call into C as often as asked."""
+    """Several bound functions in turn, run by one call into C as often as asked.
 
-    def __init__(self, library: ctypes.CDLL, calls: Sequence[NativeCall]) -> None:
+    Args:
+        library: the compiled kernels.
+        threads: the address of a C function that tells how many threads there may be; None: there is one.
+        calls: the functions.
+    """
+
+    def __init__(self, library: ctypes.CDLL, threads: int | None, calls: Sequence[NativeCall]) -> None:
         self._library = library
         self._owners = tuple(calls)
         self._calls = (_Call * len(calls))(*(bound.call for bound in calls))
+        # Threads that wait without sleeping are in the way of the BLAS's.
+        self._is_without_blas = not any(bound.is_blas for bound in calls)
+        shares = [call.part < call.items and (self._is_without_blas or call.wakes_team) for call in self._calls]
+        self._threads = threads if any(shares) else None
 
     def __call__(self, times: int = 1) -> None:
-        self._library.gf_run(self._calls, len(self._calls), times)
+        keeps_awake = self._is_without_blas and times >= _STEPS_AWAKE
+        self._library.gf_run(self._calls, len(self._calls), times, self._threads, keeps_awake)
 
 
 class NativeLibrary:
@@ -74,6 +113,8 @@ class NativeLibrary:
         supported: the instruction sets that were built and that this processor has, the fastest first.
         instructions: the one whose kernels are used: "baseline", "avx2" or "avx512".
         blas: the BLAS for matrix products; None leaves these to NumPy.
+        threads_address: of the C function that tells how many threads a kernel may take: as many as the BLAS; None for
+            one.
 
     Raises:
         OSError: if the file is no library for this system, or was built from other sources than those that are here.
@@ -87,8 +128,10 @@ class NativeLibrary:
         self._library.gf_fingerprint.restype = ctypes.c_char_p
         if self._library.gf_fingerprint().decode() != fingerprint():
             raise OSError(_OTHER_SOURCES)
-        self._library.gf_find.restype = ctypes.c_void_p
-        self._library.gf_run.argtypes = [ctypes.POINTER(_Call), ctypes.c_longlong, ctypes.c_longlong]
+        self._library.gf_find.restype = ctypes.POINTER(_Entry)
+        self._library.gf_items.restype = ctypes.c_longlong
+        calls, number = ctypes.POINTER(_Call), ctypes.c_longlong
+        self._library.gf_run.argtypes = [calls, number, number, ctypes.c_void_p, ctypes.c_int]
         self._library.gf_run.restype = None
         self.supported = [
             name
@@ -96,18 +139,21 @@ class NativeLibrary:
             if self._library.gf_supports(name.encode()) and self._find("copy", "float32", name)
         ]
         self.instructions = instructions or self.supported[0]
+        self.threads_address: int | None = None
         self.blas = blas if blas is not None and self._multiplies(blas) else None
+        if self.blas is not None:
+            self.threads_address = self.blas.threads_address
 
-    def _find(self, name: str, real: str, instructions: str) -> int | None:
-        address: int | None = self._library.gf_find(f"gf_{real}_{instructions}".encode(), name.encode())
-        return address
+    def _find(self, name: str, real: str, instructions: str) -> Any:
+        """A pointer to the entry of a kernel; a null pointer, which counts as false, if there is none."""
+        return self._library.gf_find(f"gf_{real}_{instructions}".encode(), name.encode())
 
     def _multiplies(self, blas: Blas) -> bool:
         """Whether the BLAS's functions are what they are taken for: a transposed product comes out right."""
         for dtype in blas.addresses:
             a, b = np.arange(12, dtype=dtype).reshape(4, 3), np.arange(8, dtype=dtype).reshape(4, 2)
             out = np.zeros((3, 2), dtype)
-            self.blas_product(blas, a, b, out, transpose_a=True)()
+            self.program([self.blas_product(blas, a, b, out, transpose_a=True)])()
             if not np.array_equal(out, a.T @ b):
                 return False
         return True
@@ -121,8 +167,8 @@ class NativeLibrary:
         if op.name == "gemm" and values["rows"] * values["columns"] * values["depth"] > _SMALL_PRODUCT:
             return self._blas_product(**arguments)
         real = _real_dtype(kernel, values)
-        function = self._find(kernel.name, real, self.instructions)
-        if function is None or ("columns" in values and values["columns"] == 0):
+        entry = self._find(kernel.name, real, self.instructions)
+        if not entry or ("columns" in values and values["columns"] == 0):
             return None
         packed = []
         for parameter in kernel.parameters:
@@ -136,7 +182,12 @@ class NativeLibrary:
                 packed.append(_Value(number=value))
             else:
                 packed.append(_Value(integer=ctypes.c_longlong(value).value))
-        return NativeCall(self._library, function, packed, list(values.values()))
+        packed_values = (_Value * len(packed))(*packed)
+        items = self._library.gf_items(entry, packed_values)
+        grain, cost = _GRAINS[kernel.loop], _cost(kernel, values, items)
+        part = min(max(math.ceil(_LEAST_PART * items / cost), grain), items) if cost else items
+        call = _Call(entry.contents.function, packed_values, items, grain, part, cost >= _WORTH_WAKING)
+        return NativeCall(call, list(values.values()))
 
     def _blas_product(self, a: Any, b: Any, out: Any, **transposed: bool) -> NativeCall | None:
         dtypes = {matrix.dtype.name for matrix in (a, b, out)}
@@ -159,11 +210,21 @@ class NativeLibrary:
             *(_Value(pointer=array.ctypes.data) for array in (a, b, out)),
         ]
         address = ctypes.cast(function, ctypes.c_void_p).value or 0
-        return NativeCall(self._library, address, packed, [a, b, out])
+        return NativeCall(_Call(address, (_Value * len(packed))(*packed), 1, 1, 0), [a, b, out], is_blas=True)
 
     def program(self, calls: Sequence[NativeCall]) -> NativeProgram:
         """Several calls as one."""
-        return NativeProgram(self._library, calls)
+        return NativeProgram(self._library, self.threads_address, calls)
+
+
+def _cost(kernel: Kernel, values: Mapping[str, Any], items: int) -> int:
+    """What a call costs on one thread, in elements that are read or written."""
+    if kernel.loop == "BLOCKS":
+        return int(values["rows"] * values["columns"] * values["depth"] // _MULTIPLICATIONS)
+    if kernel.loop == "ROWS":
+        return int(items * (_COST_PER_ROW + values.get("columns", values.get("x_words", 0))))
+    arrays = [values[parameter.name] for parameter in kernel.parameters if parameter.is_pointer]
+    return sum(array.size for array in arrays if array is not None)
 
 
 def _real_dtype(kernel: Kernel, values: Mapping[str, Any]) -> str:

@@ -37,6 +37,16 @@ class NumpyBackend(ReferenceBackend):
         return numpy_blas() if self.native is None or self.native.blas is None else self.native.blas
 
     def bind(self, op: Op, arguments: dict[str, Any]) -> BoundCall:
+        (bound,) = self._joined([self._bind_one(op, arguments)])
+        return bound
+
+    def bind_all(self, calls: list[tuple[Op, dict[str, Any]]]) -> list[BoundCall]:
+        """Bind a program; neighbours that are all compiled become one call into C."""
+        if self.native is not None:
+            calls = fuse_bias_and_activation(calls, kernels("c"))
+        return self._joined([self._bind_one(op, arguments) for op, arguments in calls])
+
+    def _bind_one(self, op: Op, arguments: dict[str, Any]) -> NativeCall | BoundCall:
         self.check(op, arguments)
         if self.native is not None and (call := self.native.bind(op, arguments)) is not None:
             return call
@@ -44,23 +54,20 @@ class NumpyBackend(ReferenceBackend):
             return IMPLEMENTATIONS[op.name](**arguments)
         return partial(op.reference, **arguments)
 
-    def bind_all(self, calls: list[tuple[Op, dict[str, Any]]]) -> list[BoundCall]:
-        """Bind a program; neighbours that are all compiled become one call into C."""
-        if self.native is None:
-            return super().bind_all(calls)
-        calls = fuse_bias_and_activation(calls, kernels("c"))
-        programs: list[BoundCall] = []
+    def _joined(self, calls: list[NativeCall | BoundCall]) -> list[BoundCall]:
+        """The calls, where neighbours that are all compiled are one program."""
+        joined: list[BoundCall] = []
         waiting: list[NativeCall] = []
-        for call in [*(self.bind(op, arguments) for op, arguments in calls), None]:
+        for call in [*calls, None]:
             if isinstance(call, NativeCall):
                 waiting.append(call)
                 continue
-            if waiting:
-                programs.append(self.native.program(waiting))
+            if waiting and self.native is not None:
+                joined.append(self.native.program(waiting))
                 waiting = []
             if call is not None:
-                programs.append(call)
-        return programs
+                joined.append(call)
+        return joined
 
     def replay(self, calls: list[BoundCall], steps_per_launch: int = 1) -> Replay:
         """A program that is one call into C stays there for all its runs."""

@@ -105,7 +105,8 @@ def kernel_folder() -> Path:
 @cache
 def fingerprint() -> str:
     """Of all that the compiled kernels are made from: a library made from anything else may take other arguments."""
-    files = [path for path in sorted(kernel_folder().iterdir()) if path.suffix in (".c", ".cu", ".h")]
+    folders = kernel_folder(), Path(__file__).parent
+    files = [path for folder in folders for path in sorted(folder.iterdir()) if path.suffix in (".c", ".cu", ".h")]
     parts = [f"{path.name}\n{path.read_text()}" for path in [*files, Path(__file__)]]
     return f"{zlib.crc32(''.join(parts).encode()):08x}"
 
@@ -204,7 +205,8 @@ def c_library_text(real: str, table: str) -> str:
     """All kernels for the C compiler and one element type, as one source.
 
     It defines ``const gf_entry table[]``, which ends with a null entry: the name of each kernel, and a function that
-    takes its arguments as an array of gf_value (backends/native.h) and runs the kernel over its whole range.
+    takes its arguments as an array of gf_value (backends/native.h) and runs the kernel over a part of its range, and
+    one that tells how long that is.
     """
     included: set[str] = set()
     library = kernels("c")
@@ -212,19 +214,25 @@ def c_library_text(real: str, table: str) -> str:
     parts += [_with_headers(file, included) for file in dict.fromkeys(kernel.file for kernel in library.values())]
     parts += ['#include "native.h"\n']
     parts += [_caller(kernel) for kernel in library.values()]
-    entries = "".join(f'  {{"{name}", call_{name}}},\n' for name in library)
-    parts += [f"const gf_entry {table}[] = {{\n{entries}  {{0, 0}},\n}};\n"]
+    entries = "".join(f'  {{"{name}", call_{name}, items_{name}}},\n' for name in library)
+    parts += [f"const gf_entry {table}[] = {{\n{entries}  {{0, 0, 0}},\n}};\n"]
     return "\n".join(parts)
 
 
 def _caller(kernel: Kernel) -> str:
-    lines = [f"static void call_{kernel.name}(const gf_value *gf_values) {{"]
+    arguments, sizes = [], []
     for place, parameter in enumerate(kernel.parameters):
         if parameter.is_pointer:
-            lines.append(f"  {parameter.c_type} *{parameter.name} = gf_values[{place}].pointer;")
-        else:
-            field = "number" if parameter.dtype("float64") == "float64" else "integer"
-            value = f"({parameter.c_type})gf_values[{place}].{field}"
-            lines.append(f"  const {parameter.c_type} {parameter.name} = {value};")
-    names = ", ".join(parameter.name for parameter in kernel.parameters)
-    return "\n".join([*lines, f"  {kernel.name}(0, {kernel.items}, {names});", "}\n"])
+            arguments.append(f"gf_values[{place}].pointer")
+            continue
+        field = "number" if parameter.dtype("float64") == "float64" else "integer"
+        value = f"({parameter.c_type})gf_values[{place}].{field}"
+        arguments.append(value)
+        if re.search(rf"\b{parameter.name}\b", kernel.items):
+            sizes.append(f"  const {parameter.c_type} {parameter.name} = {value};\n")
+    return (
+        f"static void call_{kernel.name}(const gf_value *gf_values, long long begin, long long end) {{\n"
+        f"  {kernel.name}(begin, end, {', '.join(arguments)});\n}}\n"
+        f"static long long items_{kernel.name}(const gf_value *gf_values) {{\n"
+        f"  (void)gf_values;\n{''.join(sizes)}  return {kernel.items};\n}}\n"
+    )

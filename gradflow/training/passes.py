@@ -76,6 +76,7 @@ class DataPass:
         self._batches = batches
         self.full_batches, rest = divmod(rows, batch_size)
         self._steps_per_launch = min(steps_per_launch, self.full_batches)
+        self._launches = 1  # from one look to the next: as many as a user may wait for
         self._full = _recorded(
             backend, lambda recorder: record_batch(recorder, batch_size), steps_per_launch=self._steps_per_launch
         )
@@ -112,9 +113,8 @@ class DataPass:
             self._batches.close()
 
     def _run(self, allowance: Allowance, done: int) -> bool:
-        launches = 1
         while done < self.full_batches:
-            together = min(launches * self._steps_per_launch, self.full_batches - done, allowance(done))
+            together = min(self._launches * self._steps_per_launch, self.full_batches - done, allowance(done))
             if not together:
                 return False
             began = time.perf_counter()
@@ -122,7 +122,8 @@ class DataPass:
             done += together
             # Each return to Python costs a small network a good part of a step.
             seconds_of_one = (time.perf_counter() - began) * self._steps_per_launch / together
-            launches = max(1, min(2 * launches, int(_SECONDS_BETWEEN_LOOKS / max(seconds_of_one, 1e-9))))
+            worth_a_look = int(_SECONDS_BETWEEN_LOOKS / max(seconds_of_one, 1e-9))
+            self._launches = max(1, min(2 * self._launches, worth_a_look))
         if self._rest is not None:
             if not allowance(done):
                 return False

@@ -63,7 +63,7 @@ def test_products(library: NativeLibrary, blas: Blas, dtype: str, transposed: st
     }
     call = using.bind(OPS["gemm"], arguments)
     assert call is not None
-    call()
+    using.program([call])()
     # A sum of 53 products of numbers about 1, in any order: at most 53 roundings of what has that size at most.
     assert_allclose(out, a.astype(np.float64) @ b.astype(np.float64), rtol=0, atol=53 * 15 * np.finfo(dtype).eps)
 
@@ -151,7 +151,7 @@ def test_only_large_products_are_the_blas_s(library: NativeLibrary, tmp_path: Pa
     a = np.ones((size, size), np.float32)
     call = with_blas.bind(OPS["gemm"], OPS["gemm"].arguments(a, a, np.empty_like(a)))
     assert call is not None
-    call()
+    with_blas.program([call])()
     assert seen.value == products
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +63,20 @@ def programs(library: NativeLibrary, monkeypatch: pytest.MonkeyPatch) -> list[Pr
     return recorded
 
 
-def trained(loss: str = "softmax_cross_entropy", optimizer: Any = "adam", seed: int = 3, **settings: Any) -> bytes:
+def trained(
+    loss: str = "softmax_cross_entropy",
+    optimizer: Any = "adam",
+    seed: int = 3,
+    hidden: Sequence[int] = (20, 16),
+    library: NativeLibrary | None = None,
+    **settings: Any,
+) -> bytes:
     """The parameters after some steps."""
     y = LABELS if loss == "softmax_cross_entropy" else ONE_HOT
-    network = gf.MLP([12, 20, 16, 5], dropout=0.1, seed=seed, backend="numpy")
-    gf.Trainer(network, loss, optimizer, **settings).fit(X, y, epochs=3, batch_size=32, progress=False)
+    network = gf.MLP([12, *hidden, 5], dropout=0.1, seed=seed, backend="numpy")
+    if library is not None:
+        network.backend = NumpyBackend(library)
+    gf.Trainer(network, loss, optimizer, **settings).fit(X, y, epochs=4, batch_size=32, progress=False)
     return np.array(network.parameters).tobytes()
 
 
@@ -218,6 +229,69 @@ def test_instruction_sets_agree(library: NativeLibrary, monkeypatch: pytest.Monk
         assert_allclose(other, fastest, rtol=0, atol=allowed)
 
 
+# -- kernels on several threads ---------------------------------------------------------------------------------------
+
+tells_three = ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 3)
+
+
+@pytest.fixture
+def threaded(library: NativeLibrary) -> NativeLibrary:
+    """The library, with three threads for its kernels whatever the machine has."""
+    several = NativeLibrary(library.path, library.blas)
+    several.threads_address = ctypes.cast(tells_three, ctypes.c_void_p).value
+    return several
+
+
+@pytest.mark.parametrize("awake", [True, False], ids=["awake", "asleep"])
+@pytest.mark.parametrize("op", OPS)
+def test_parts_on_several_threads_have_the_bits_of_one(op: str, awake: bool, threaded: NativeLibrary) -> None:
+    for variant in CASES[op].variants:
+        results = []
+        for threads in (None, threaded.threads_address):
+            arguments = CASES[op].make(Draw("float32", "large", "ordinary"), **variant)
+            call = threaded.bind(OPS[op], arguments)
+            assert call is not None
+            call.call.part, call.call.wakes_team = 1, 1
+            program = threaded.program([call])
+            program._library.gf_run(program._calls, 1, 1, threads, awake)
+            results.append({name: value for name, value in arguments.items() if isinstance(value, np.ndarray)})
+        for name, expected in results[0].items():
+            assert results[1][name].tobytes() == expected.tobytes(), name
+
+
+@pytest.mark.parametrize("hidden", [[64, 64], [256, 128]])
+def test_training_on_several_threads_has_the_bits_of_one(
+    hidden: list[int], library: NativeLibrary, threaded: NativeLibrary
+) -> None:
+    alone = NativeLibrary(library.path, library.blas)
+    alone.threads_address = None
+    assert trained(library=threaded, hidden=hidden) == trained(library=alone, hidden=hidden)
+
+
+def test_threads_sleep_when_nothing_runs(threaded: NativeLibrary) -> None:
+    trained(library=threaded, hidden=[256, 128])
+    before = time.process_time()
+    time.sleep(0.5)
+    # Each thread that did not sleep would have used a good part of the half second.
+    assert time.process_time() - before < 0.1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the threads in /proc")
+def test_one_thread_is_taken_at_its_word() -> None:
+    code = """
+import os
+import numpy as np, gradflow as gf
+x = np.ones((512, 64), np.float32)
+x.T @ x
+before = len(os.listdir("/proc/self/task"))
+gf.Trainer(gf.MLP([64, 256, 10], backend="numpy"), "softmax_cross_entropy", "adam", threads=1).fit(
+    x, np.zeros(512, int), epochs=9, batch_size=64, progress=False
+)
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    assert python(code).split() == ["0"]
+
+
 # -- threads and processes --------------------------------------------------------------------------------------------
 
 
@@ -228,7 +302,7 @@ def test_python_runs_while_a_native_call_does(library: NativeLibrary) -> None:
     product = library.bind(OPS["gemm"], OPS["gemm"].arguments(a, a, np.empty_like(a)))
     assert product is not None
     began = time.perf_counter()
-    product()
+    library.program([product])()
     repeats = 1 + int(0.3 / (time.perf_counter() - began))
     thread = threading.Thread(target=library.program([product] * repeats))
     began = time.perf_counter()
@@ -242,12 +316,15 @@ def test_python_runs_while_a_native_call_does(library: NativeLibrary) -> None:
     assert waits >= 5
 
 
-def test_several_threads_train_to_the_bits_of_serial_runs(library: NativeLibrary) -> None:
-    serial = [trained(seed=seed) for seed in range(4)]
+@pytest.mark.parametrize("hidden", [[20, 16], [256, 128]], ids=["narrow", "wide enough for several threads each"])
+def test_several_threads_train_to_the_bits_of_serial_runs(hidden: list[int], library: NativeLibrary) -> None:
+    serial = [trained(seed=seed, hidden=hidden) for seed in range(4)]
     parallel: dict[int, bytes] = {}
-    threads = [
-        threading.Thread(target=lambda seed=seed: parallel.update({seed: trained(seed=seed)})) for seed in range(4)
-    ]
+
+    def train(seed: int) -> None:
+        parallel[seed] = trained(seed=seed, hidden=hidden)
+
+    threads = [threading.Thread(target=train, args=(seed,)) for seed in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -266,11 +343,14 @@ warnings.filterwarnings("ignore", category=DeprecationWarning)
 x = np.random.default_rng(0).normal(size=(600, 256)).astype(np.float32)
 
 def trained(_):
-    network = gf.MLP([256, 512, 10], backend="numpy")  # wide enough for the threads of the BLAS
-    gf.Trainer(network, "softmax_cross_entropy", "adam").fit(
-        x, np.arange(600) % 10, epochs=1, batch_size=200, progress=False
-    )
-    return np.array(network.parameters).tobytes()
+    parameters = b""
+    for hidden, batch_size in ((512, 200), (64, 64)):  # for threads of the BLAS, and for gradflow's own
+        network = gf.MLP([256, hidden, 10], backend="numpy")
+        gf.Trainer(network, "softmax_cross_entropy", "adam").fit(
+            x, np.arange(600) % 10, epochs=3, batch_size=batch_size, progress=False
+        )
+        parameters += np.array(network.parameters).tobytes()
+    return parameters
 
 before = trained(0)
 child = os.fork()

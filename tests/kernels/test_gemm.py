@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
+from gradflow.backends.numpy import NumpyBackend
 from gradflow.backends.sources import INSTRUCTION_FLAGS
 from gradflow.layers.dense import gemm
 from tests.ops.targets import compiled_for
@@ -25,7 +26,7 @@ from tests.ops.targets import compiled_for
 def test_every_element_is_the_sum_of_its_products(
     instructions: str, dtype: str, rows: int, columns: int, depth: int, transpose_a: bool, transpose_b: bool
 ) -> None:
-    backend = compiled_for(instructions)
+    backend = NumpyBackend(compiled_for(instructions))
     random = np.random.default_rng([rows, columns, depth])
     a = random.standard_normal((depth, rows) if transpose_a else (rows, depth)).astype(dtype)
     b = random.standard_normal((columns, depth) if transpose_b else (depth, columns)).astype(dtype)
@@ -44,7 +45,7 @@ def test_every_element_is_the_sum_of_its_products(
 @pytest.mark.parametrize("instructions", INSTRUCTION_FLAGS)
 def test_an_element_has_the_same_bits_wherever_it_lies(instructions: str) -> None:
     """So a row is predicted alike alone and among others."""
-    backend = compiled_for(instructions)
+    backend = NumpyBackend(compiled_for(instructions))
     random = np.random.default_rng(0)
     a, b = random.standard_normal((29, 300), np.float32), random.standard_normal((300, 53), np.float32)
     whole = np.empty((29, 53), np.float32)

@@ -41,6 +41,14 @@ def fraction(name: str, value: Any) -> float:
     return number
 
 
+def positive_fraction(name: str, value: Any) -> float:
+    """A number above 0 and below 1."""
+    number = _number(name, value, "number above 0 and below 1")
+    if not 0 < number < 1:
+        raise DataError(f"{name} must be above 0 and below 1, got {value!r}")
+    return number
+
+
 def integer(name: str, value: Any, *, least: int, most: int) -> int:
     """An integer between two bounds, these included."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):

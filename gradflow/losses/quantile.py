@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import fraction
+from gradflow.arguments import positive_fraction
 from gradflow.errors import DataError
 from gradflow.losses.base import Loss, dense_targets, record_losses
 from gradflow.ops import Array, Executor, op, shape_of_first
@@ -70,9 +70,7 @@ class QuantileLoss(Loss):
     def __init__(self, quantiles: Sequence[float] = (0.5,)) -> None:
         if not isinstance(quantiles, list | tuple) or not quantiles:
             raise DataError(f"quantiles must list numbers between 0 and 1, such as [0.1, 0.5, 0.9], got {quantiles!r}")
-        self.quantiles = [fraction(f"quantiles[{index}]", value) for index, value in enumerate(quantiles)]
-        if min(self.quantiles) == 0:
-            raise DataError(f"quantiles must lie between 0 and 1, these excluded, got {quantiles!r}")
+        self.quantiles = [positive_fraction(f"quantiles[{index}]", value) for index, value in enumerate(quantiles)]
         if len(set(self.quantiles)) != len(self.quantiles):
             raise DataError(f"each quantile may come once, got {quantiles!r}")
 

@@ -6,21 +6,31 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradflow.metrics.base import Batch, Metric, Statistics, Task
+from gradflow.metrics.rows import TotalWeight
 from gradflow.ops import Array, Executor
 
 __all__ = ["EpochMetrics"]
 
 
 class EpochMetrics:
-    """What several metrics are made of, each once, and their values at the end of an epoch."""
+    """What several metrics are made of, each once, and their values at the end of an epoch.
 
-    def __init__(self, metrics: Sequence[Metric], task: Task) -> None:
+    Args:
+        metrics: what is measured.
+        task: what is predicted.
+        sums_weights: add up the weights of the rows too; without it, their mean is 1.
+    """
+
+    def __init__(self, metrics: Sequence[Metric], task: Task, *, sums_weights: bool = False) -> None:
         self._metrics = metrics
         self._task = task
         self._statistics: dict[Any, Statistics] = {}
         for metric in metrics:
             if _key(metric) not in self._statistics:
                 self._statistics[_key(metric)] = metric.statistics(task, *metric.settings)
+        self._weights = TotalWeight(task) if sums_weights else None
+        if self._weights is not None:
+            self._statistics[TotalWeight] = self._weights
 
     def reset(self) -> None:
         """Begin an epoch."""
@@ -45,6 +55,10 @@ class EpochMetrics:
         """The metrics of the epoch by name; the host waits for the device."""
         read = {key: statistics.read() for key, statistics in self._statistics.items()}
         return {metric.label: metric.value(read[_key(metric)], self._task) for metric in self._metrics}
+
+    def total_weight(self) -> float:
+        """The weights of all rows of the epoch together; if they are summed, the host waits for the device."""
+        return self._task.rows if self._weights is None else float(self._weights.read()[1])
 
 
 def _key(metric: Metric) -> Any:

@@ -13,6 +13,7 @@ from gradflow.ops import Array, Executor, op
 __all__ = [
     "LogLoss",
     "TopKAccuracy",
+    "TotalWeight",
     "add_weighted_total",
     "binary_log_losses",
     "label_log_losses",
@@ -52,6 +53,17 @@ def label_log_losses(logits: Array, labels: Array, values: Array) -> None:
 def binary_log_losses(logits: Array, targets: Array, values: Array) -> None:
     """mean_j [log(1 + exp(z_j)) - t_j z_j]"""
     values[...] = (np.logaddexp(0, logits) - targets * logits).mean(axis=1)
+
+
+class TotalWeight(Statistics):
+    """Σ w, twice: float64 (2,)."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task, (2,))
+
+    def record(self, ops: Executor, batch: Batch) -> None:
+        ones = ops.backend.from_host(np.ones(len(batch.outputs)))
+        ops(add_weighted_total, ones, batch.row_weight, self.sums)
 
 
 class RowMean(Statistics):

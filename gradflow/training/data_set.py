@@ -40,9 +40,12 @@ class Batches(Protocol):
 class PassData(Protocol):
     """What a pass goes over, wherever it lies.
 
-    ``class_totals`` says how many rows each class has, as float64 on the host, where the targets are classes and that
-    is known.
+    ``is_weighted`` says whether its rows have weights; ``class_totals`` how many rows each class has, as float64 on the
+    host, where the targets are classes and that is known.
     """
+
+    @property
+    def is_weighted(self) -> bool: ...
 
     @property
     def class_totals(self) -> np.ndarray | None: ...
@@ -77,6 +80,10 @@ class DataSet:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @property
+    def is_weighted(self) -> bool:
+        return self.row_weight is not None
 
     def on(self, backend: ReferenceBackend) -> DataSet:
         """The same where the backend's arrays lie."""

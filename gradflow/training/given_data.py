@@ -72,7 +72,8 @@ def pass_data(
         arrays = network.inputs(f"{kind}x", block.x, block.where), targets
         return arrays if weights is None else (*arrays, weights.of(*weighed(block, targets)).astype(network.dtype))
 
-    return StreamedData(source, converted, None if weights is None or n_classes is None else weights.class_totals)
+    totals = None if weights is None or n_classes is None else weights.class_totals
+    return StreamedData(source, converted, is_weighted=weights is not None, class_totals=totals)
 
 
 def _source(x: Any, y: Any, sample_weight: Any, kind: str) -> Source | None:

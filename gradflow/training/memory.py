@@ -126,7 +126,11 @@ def _on_host(data: PassData) -> PassData:
     if not isinstance(data, DataSet) or not isinstance(data.x, np.ndarray):
         return data
     arrays = [array for array in (data.x, data.targets, data.row_weight) if array is not None]
-    return StreamedData(Arrays(data.x, data.targets), lambda block: tuple(array[block.where.rows] for array in arrays))
+    return StreamedData(
+        Arrays(data.x, data.targets),
+        lambda block: tuple(array[block.where.rows] for array in arrays),
+        is_weighted=data.is_weighted,
+    )
 
 
 def _readable(n_bytes: int) -> str:

@@ -88,7 +88,9 @@ def training_pass(
     update = update or Update(objective, epochs=1, steps=-(-rows // batch_size))
     status = network.status
     results = RowResults.empty(backend, rows, network.dtype)
-    measured = EpochMetrics(objective.metrics, _task(objective, rows))
+    # The mean of the weights is 1 over all rows, and not over those that an epoch takes if it leaves some out.
+    leaves_out = data.is_weighted and rows < len(data)
+    measured = EpochMetrics(objective.metrics, _task(objective, rows), sums_weights=leaves_out)
     seed = network.seed if shuffle else None
     part_rows = -(-batch_size // parts)
     batches = data.batches(backend, status, rows=rows, batch_size=part_rows, seed=seed)

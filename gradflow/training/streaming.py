@@ -28,14 +28,18 @@ class StreamedData:
     Args:
         source: where they come from.
         convert: what each of them goes through.
+        is_weighted: whether that gives weights too.
         class_totals: how many rows each class has, where that is known.
 
     Raises:
         DataError: if the source knows already that they do not fit.
     """
 
-    def __init__(self, source: Source, convert: Conversion, class_totals: np.ndarray | None = None) -> None:
+    def __init__(
+        self, source: Source, convert: Conversion, *, is_weighted: bool, class_totals: np.ndarray | None = None
+    ) -> None:
         source.check(convert)
+        self.is_weighted = is_weighted
         self.class_totals = class_totals
         self._source = source
         self._convert = convert

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -174,7 +175,9 @@ class Trainer:
             validation_data: ``(x, y)``, ``(x, y, sample_weight)`` or a source, to measure "val_loss" and the other
                 values on after each epoch.
             shuffle: a new order of the rows in each epoch; without it batches come in row order.
-            drop_last: leave out the rows behind the last full batch (others in each epoch, if shuffled).
+            drop_last: leave out the rows behind the last full batch (others in each epoch, if shuffled). Weights then
+                still have mean 1 over all rows, so that each step is what it would be without ``drop_last``; loss,
+                accuracy and metrics of an epoch are weighted means over the rows that it took.
             accumulate: work off each batch in so many parts, one after the other in the same memory, and add up their
                 gradients: for batches larger than memory. The result is that of the whole batch, up to rounding (and
                 to the masks of dropout).
@@ -244,7 +247,7 @@ class Trainer:
                     "accumulate": accumulate,
                     "early_stopping": early_stopping and early_stopping.config(),
                     "tolerance": tolerance,
-                    "weighted": sample_weight is not None,
+                    "weighted": data.is_weighted,
                     "class_weight": described_weight(class_weight),
                 },
                 "data": data.fingerprint(self.network.backend),
@@ -337,9 +340,11 @@ class Trainer:
 
     def _values(self, sums: tuple[float, ...], measured: DataPass) -> dict[str, float]:
         """What a pass has measured, from its sums of losses and hits, and its metrics."""
-        values = {"loss": sums[0] / measured.rows}
+        # All rows of an epoch may have the weight 0 where others were left out: then there is no mean.
+        total = measured.metrics.total_weight() or math.nan
+        values = {"loss": sums[0] / total}
         if self.loss.has_accuracy:
-            values["accuracy"] = sums[1] / measured.rows
+            values["accuracy"] = sums[1] / total
         return values | measured.metrics.read()
 
     def _config(self) -> dict[str, Any]:

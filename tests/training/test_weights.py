@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import gradflow as gf
+from gradflow.random import shuffled_rows
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(70, 4))
@@ -58,6 +59,63 @@ def test_weights_follow_their_rows_into_the_batches(shuffle: bool, backend_name:
     x[WEIGHTS == 0], y[WEIGHTS == 0] = 7, 1000
     wild = fitted(y, "mean_squared_error", 2, backend_name, x=x, batch_size=16, shuffle=shuffle, sample_weight=weights)
     assert_allclose(wild[1]["loss"], history["loss"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_values_of_an_epoch_that_leaves_rows_out_are_means_over_the_others(shuffle: bool, backend_name: str) -> None:
+    """What is left out differs from epoch to epoch, and with it the sum of the weights."""
+    x, y = (np.tile(part, (2, 1)) for part in (X, Y))
+    weights = np.concatenate([np.full(70, 1.0), np.full(70, 20.0)])
+    arguments = {"batch_size": 64, "drop_last": True, "shuffle": shuffle, "sample_weight": weights}
+
+    def run(data: tuple[Any, ...], **more: Any) -> gf.History:
+        network = gf.Sequential([gf.Dense(4, 2)], dtype="float64", seed=2, backend=backend_name)
+        # Steps of no length leave the weights as they are.
+        trainer = gf.Trainer(network, "mean_squared_error", gf.SGD(1e-300), metrics=["mean_squared_error"])
+        return trainer.fit(*data, epochs=4, **arguments | more)
+
+    network = gf.Sequential([gf.Dense(4, 2)], dtype="float64", seed=2, backend=backend_name)
+    losses = ((network.predict(x) - y) ** 2).mean(axis=1)
+    history = run((x, y))
+    for epoch, loss in enumerate(history["loss"]):
+        taken = (shuffled_rows(140, seed=2, epoch=epoch) if shuffle else np.arange(140))[:128]
+        assert_allclose(loss, np.average(losses[taken], weights=weights[taken]), rtol=1e-10)
+    assert_allclose(history["mean_squared_error"], history["loss"], rtol=1e-10)
+    streamed = run((gf.data.Arrays(x, y, weights),), sample_weight=None)
+    assert streamed["loss"] == history["loss"]
+
+
+def test_steps_do_not_depend_on_the_rows_that_are_left_out(backend_name: str) -> None:
+    """The one step of an epoch is the first of an epoch that takes all rows: weights have mean 1 over the same rows."""
+    steps: list[np.ndarray] = []
+    for drop_last in (False, True):
+        trainer, _ = fitted(
+            Y,
+            "mean_squared_error",
+            2,
+            backend_name,
+            batch_size=40,
+            shuffle=False,
+            epochs=1,
+            drop_last=drop_last,
+            sample_weight=np.concatenate([WEIGHTS[:40], np.zeros(30)]),
+        )
+        steps.append(trainer.network.get_weights()["0.weight"])
+    assert_allclose(steps[1], steps[0], rtol=1e-12)
+
+
+def test_an_epoch_without_any_weight_has_no_mean(backend_name: str) -> None:
+    _, history = fitted(
+        Y,
+        "mean_squared_error",
+        2,
+        backend_name,
+        batch_size=40,
+        shuffle=False,
+        drop_last=True,
+        sample_weight=np.concatenate([np.zeros(40), np.ones(30)]),
+    )
+    assert np.isnan(history["loss"]).all()
 
 
 @pytest.mark.parametrize("kind", ["labels", "probabilities", "binary"])

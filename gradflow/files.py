@@ -79,6 +79,15 @@ class FileLock:
         self._descriptor = descriptor
         return None
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file that is held is still the one at its path: not if the folder was removed, or made anew."""
+        assert self._descriptor is not None
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), os.stat(self._path))
+        except FileNotFoundError:
+            return False
+
     def release(self) -> None:
         """Let go of it."""
         if self._descriptor is not None:

@@ -151,7 +151,7 @@ def digits(
         print(f"the run up to there is in {output}", file=sys.stderr)
         raise
     except OSError as error:
-        raise DataError(f"cannot write to {output}: {error.strerror}; choose a folder with --output") from error
+        raise DataError(f"{output}: {error.strerror}") from error
     train = _result(trainer, data.x_train, y_train, data.y_train)
     held_out = _result(trainer, data.x_test, y_test, data.y_test)
     console = Console()

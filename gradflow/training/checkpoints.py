@@ -6,6 +6,7 @@ import json
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +65,17 @@ class Checkpoints:
         folder: where the files go; it is made.
         settings: when, and how many.
         run: what they are checkpoints of, as JSON holds it.
+        check_presence: raises an OSError once the run folder has gone; then nothing is written.
 
     Raises:
         OSError: if the folder cannot be made, or what a killed process left there cannot be removed.
     """
 
-    def __init__(self, folder: Path, settings: Checkpoint, run: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, settings: Checkpoint, run: dict[str, Any], check_presence: Callable[[], None]
+    ) -> None:
         self._folder, self._settings, self._run = folder, settings, run
+        self._check_presence = check_presence
         self._saved_at = time.monotonic()
         folder.mkdir(exist_ok=True)
         for unfinished in folder.glob(".step-*"):
@@ -122,6 +127,7 @@ class Checkpoints:
         self._saved_at = time.monotonic()
 
     def _save(self, step: int, snapshot: Snapshot) -> None:
+        self._check_presence()
         record = {"run": self._run, "checkpoint": self._settings.config(), **snapshot.record}
         Snapshot(snapshot.vectors, record).write(self._folder / _name(step))
         for path in checkpoint_files(self._folder)[: -self._settings.keep]:

@@ -31,24 +31,38 @@ from gradflow.version import __version__
 
 __all__ = ["RunFolder", "environment", "run_path"]
 
+_BEFORE = "Nothing was changed; choose another output"
+_AFTER = "The network still has its weights, which gradflow.save keeps"
+
 
 class RunFolder:
     """A folder with model.safetensors, config.json, history.csv and, where matplotlib is installed, curves.png.
 
-    Checkpoints are in a folder in it. As a context it belongs to one run; no other one can begin there meanwhile.
+    Checkpoints are in a folder in it. As a context it belongs to one run; no other one can begin there meanwhile. Once
+    it was removed, or another one was put in its place, this run writes nothing more.
 
     Raises:
         DataError: if another run is going on there.
-        OSError: if the folder cannot be made or written to.
+        OSError: if the folder cannot be made or written to; nothing has been changed.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __enter__(self) -> RunFolder:
-        self.path.mkdir(parents=True, exist_ok=True)
+        import tempfile  # brings modules for archives, which would slow the import of gradflow down
+
         self._lock = FileLock(self.path / ".lock")
-        if (owner := self._lock.acquire()) is not None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            owner = self._lock.acquire()
+            # A file of a former run may be open to writing in a folder that is not.
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            self._lock.release()
+            raise self._explained(error, "a run cannot be kept here", _BEFORE) from error
+        if owner is not None:
             raise DataError(
                 f"process {owner} is training in {self.path}; wait until it has ended, or choose another output"
             )
@@ -82,17 +96,36 @@ class RunFolder:
         if settings is None and resumed is not None:
             settings = Checkpoint(**resumed.record["checkpoint"])
         assert settings is not None
-        return Checkpoints(self._checkpoints, settings, run)
+        try:
+            return Checkpoints(self._checkpoints, settings, run, self._check_presence)
+        except OSError as error:
+            raise self._explained(error, "checkpoints cannot be kept here", _BEFORE) from error
 
     @property
     def _checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
     def write(self, network: Sequential, run: dict[str, Any], history: History) -> None:
-        """Write all files, each whole or not at all."""
-        if not self.path.is_dir():
-            problem = "the run folder has gone; the network still has its weights, which gradflow.save keeps"
-            raise FileNotFoundError(errno.ENOENT, problem, str(self.path))
+        """Write all files, each whole or not at all.
+
+        Raises:
+            OSError: if the folder has gone, or cannot be written to any more.
+        """
+        try:
+            self._check_presence()
+            self._write(network, run, history)
+        except OSError as error:
+            raise self._explained(error, "the results cannot be written", _AFTER) from error
+
+    def _check_presence(self) -> None:
+        if not self._lock.is_in_place:
+            raise FileNotFoundError(errno.ENOENT, "the run folder has gone, or another is in its place", str(self.path))
+
+    def _explained(self, error: OSError, problem: str, remedy: str) -> OSError:
+        """The same error, saying what it means for the run."""
+        return type(error)(error.errno, f"{problem}: {error.strerror}. {remedy}", str(self.path))
+
+    def _write(self, network: Sequential, run: dict[str, Any], history: History) -> None:
         save(network, self.path / "model.safetensors")
         full = {
             "network": describe(network),

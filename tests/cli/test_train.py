@@ -195,7 +195,7 @@ def test_an_output_that_cannot_be_written_is_found_before_training(tmp_path: Pat
     (tmp_path / "file").write_text("not a folder")
     done = gradflow(*_QUICK, "--output", tmp_path / "file" / "run")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: cannot write to {tmp_path / 'file' / 'run'}: ")
+    assert done.stderr.startswith(f"error: {tmp_path / 'file' / 'run'}: a run cannot be kept here: ")
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
 

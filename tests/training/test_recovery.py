@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -235,24 +234,6 @@ def test_the_lock_of_a_process_that_is_gone_is_no_lock(broken_off: Path, uninter
     (broken_off / ".lock").write_text("1\n")
     fit(trainer("numpy"), resume=broken_off)
     assert results(broken_off) == results(uninterrupted)
-
-
-def test_a_folder_that_vanishes_is_named_and_training_goes_on(tmp_path: Path) -> None:
-    class Vandal(gf.Callback):
-        """Removes the run folder."""
-
-        def on_epoch_end(self, of: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
-            if epoch == 2:
-                shutil.rmtree(tmp_path / "run")
-
-    robbed, alone = trainer("numpy"), trainer("numpy")
-    with (
-        pytest.warns(gf.CheckpointWarning, match=r"no checkpoint behind step \d+: .*Training goes on"),
-        pytest.raises(FileNotFoundError, match="the run folder has gone; the network still has its weights"),
-    ):
-        fit(robbed, tmp_path / "run", checkpoint=gf.Checkpoint(), callbacks=[Vandal()])
-    fit(alone)
-    np.testing.assert_array_equal(robbed.network.parameters, alone.network.parameters)
 
 
 def test_a_new_run_removes_the_checkpoints_of_the_former(tmp_path: Path) -> None:

@@ -1,0 +1,171 @@
+"""A run folder that cannot be written to, vanishes or is replaced: clear errors, and nothing is overwritten."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradflow as gf
+from tests.training.test_resume import bits, fit, trainer
+
+NOBODY = 65534
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def results(folder: Path) -> tuple[bytes, bytes]:
+    return (folder / "model.safetensors").read_bytes(), (folder / "history.csv").read_bytes()
+
+
+@contextmanager
+def read_only(folder: Path, problem: int = errno.EROFS) -> Iterator[None]:
+    """Have the operating system refuse to open anything in a folder for writing, as a read-only file system does."""
+    original = os.open
+
+    def refusing(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
+        writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        if writes and (folder == Path(os.fsdecode(path)) or folder in Path(os.fsdecode(path)).parents):
+            raise OSError(problem, os.strerror(problem), path)
+        return original(path, flags, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "open", refusing)
+        yield
+
+
+def refused_before_training(folder: Path, reason: str, **arguments: Any) -> OSError:
+    """The error of a run in a folder; neither the network nor any file has changed."""
+    of, before = trainer("numpy"), files(folder) if folder.is_dir() else {}
+    weights = of.network.parameters.copy()
+    with pytest.raises(OSError, match=f"cannot be kept here: {reason}. Nothing was changed; choose another") as caught:
+        fit(of, **({} if "resume" in arguments else {"folder": folder}), **arguments)
+    np.testing.assert_array_equal(of.network.parameters, weights)
+    assert (files(folder) if folder.is_dir() else {}) == before
+    return caught.value
+
+
+@pytest.mark.parametrize("checkpoint", [None, gf.Checkpoint()], ids=["plain", "checkpoints"])
+def test_a_file_in_the_place_of_a_folder(tmp_path: Path, checkpoint: gf.Checkpoint | None) -> None:
+    (tmp_path / "file").write_text("mine")
+    refused_before_training(tmp_path / "file", "File exists", checkpoint=checkpoint)
+    refused_before_training(tmp_path / "file" / "run", "Not a directory", checkpoint=checkpoint)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_file_in_the_place_of_the_checkpoints(tmp_path: Path) -> None:
+    fit(trainer("numpy"), tmp_path)
+    (tmp_path / "checkpoints").write_text("mine")
+    error = refused_before_training(tmp_path, "File exists", checkpoint=gf.Checkpoint())
+    assert isinstance(error, FileExistsError)
+    fit(trainer("numpy"), tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_place_where_nobody_can_make_a_folder() -> None:
+    error = refused_before_training(Path("/proc/run"), "No such file or directory")
+    assert error.filename == "/proc/run"
+
+
+@pytest.mark.parametrize("problem", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_is_read_only(tmp_path: Path, problem: int) -> None:
+    """Neither a new run nor one that is resumed touches what a former run left there."""
+    fit(trainer("numpy"), tmp_path, checkpoint=gf.Checkpoint())
+    with read_only(tmp_path, problem):
+        for arguments in ({}, {"checkpoint": gf.Checkpoint()}, {"resume": tmp_path}):
+            error = refused_before_training(tmp_path, os.strerror(problem), **arguments)
+            assert isinstance(error, PermissionError) == (problem == errno.EACCES)
+    fit(trainer("numpy"), resume=tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions are POSIX's")
+def test_a_folder_that_belongs_to_someone_else() -> None:
+    """The real thing; root, whom no permission stops, is nobody for a while."""
+    folder = Path(tempfile.mkdtemp())
+    try:
+        fit(trainer("numpy"), folder, checkpoint=gf.Checkpoint())
+        (folder / ".lock").chmod(0o666)
+        folder.chmod(0o555)
+        is_root = os.geteuid() == 0
+        if is_root:
+            os.seteuid(NOBODY)
+        try:
+            refused_before_training(folder, "Permission denied")
+        finally:
+            if is_root:
+                os.seteuid(0)
+    finally:
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+class AtEpoch(gf.Callback):
+    """Does something at the end of the second epoch."""
+
+    def __init__(self, action: Any) -> None:
+        self._action = action
+
+    def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
+        if epoch == 2:
+            self._action()
+
+
+def trained_all_the_same(folder: Path, action: Any, reason: str) -> None:
+    """The folder is lost in the second epoch: training goes on, and the error at its end says what is left."""
+    robbed, alone = trainer("numpy"), trainer("numpy")
+    with (
+        pytest.warns(gf.CheckpointWarning, match=rf"no checkpoint behind step \d+: .*{reason}.*Training goes on"),
+        pytest.raises(OSError, match=f"the results cannot be written: {reason}.* The network still has its weights"),
+    ):
+        fit(robbed, folder, checkpoint=gf.Checkpoint(), callbacks=[AtEpoch(action)])
+    fit(alone)
+    np.testing.assert_array_equal(robbed.network.parameters, alone.network.parameters)
+
+
+def test_a_folder_that_vanishes(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    trained_all_the_same(folder, lambda: shutil.rmtree(folder), "the run folder has gone")
+    assert not folder.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not remove a folder that is in use")
+def test_another_run_in_the_place_of_a_folder_that_vanished(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    others: dict[str, bytes] = {}
+
+    def replace() -> None:
+        shutil.rmtree(folder)
+        fit(trainer("numpy", "momentum"), folder, checkpoint=gf.Checkpoint())
+        others.update(files(folder))
+
+    trained_all_the_same(folder, replace, "the run folder has gone, or another is in its place")
+    assert files(folder) == others
+
+
+def test_a_folder_that_becomes_read_only(tmp_path: Path) -> None:
+    """What was saved until then stays, and serves once the folder can be written to again."""
+    folder, alone = tmp_path / "run", trainer("numpy")
+    expected = bits(alone, fit(alone, tmp_path / "alone"))
+    saved: dict[str, bytes] = {}
+    with ExitStack() as until_the_end:
+
+        def mount_read_only() -> None:
+            saved.update(files(folder))
+            until_the_end.enter_context(read_only(folder))
+
+        trained_all_the_same(folder, mount_read_only, os.strerror(errno.EROFS))
+    assert files(folder) == saved
+    resumed = trainer("numpy")
+    assert bits(resumed, fit(resumed, resume=folder)) == expected
+    assert results(folder) == results(tmp_path / "alone")

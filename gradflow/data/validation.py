@@ -126,10 +126,12 @@ def finite(name: str, array: Array, dtype: np.dtype, where: Where) -> Array:
     """
     with np.errstate(over="ignore", invalid="ignore"):
         converted = array.astype(dtype, copy=False)
-        # Both ends are NaN if any value is; and they take no memory, where a comparison takes as much as the data.
-        low, high = float(converted.min()), float(converted.max())
-    if low > -float("inf") and high < float("inf"):
-        return converted
+        # These take no memory, where a comparison takes as much as the data. A sum that is finite says it in one pass,
+        # but may overflow; then both ends do, which are NaN if any value is.
+        if abs(float(converted.sum())) < float("inf"):
+            return converted
+        if converted.min() > -float("inf") and converted.max() < float("inf"):
+            return converted
     place, column = (int(index[0]) for index in (~(abs(converted) < float("inf"))).nonzero())
     value = float(converted[place, column])
     kind = "NaN" if value != value else f"infinity or a number too large for {dtype}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -343,3 +344,28 @@ def test_float64_input_is_not_changed_by_training(backend_name: str) -> None:
     network = gf.Sequential([gf.ReLU(), gf.Dense(4, 2)], backend=backend_name)
     gf.Trainer(network, "mean_squared_error", "adam").fit(x, y, epochs=2, batch_size=None, validation_data=(x, y))
     assert (x.tobytes(), y.tobytes()) == (x_before, y_before)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "vectors"), [(gf.GradientDescent(0.01), 2), (gf.SGD(0.01, momentum=0.9), 3), (gf.Adam(), 4)]
+)
+def test_training_holds_little_besides_what_it_must(optimizer: gf.Optimizer, vectors: int) -> None:
+    x, labels = np.ones((256, 784), np.float32), np.arange(256) % 10
+
+    def train(network: gf.Sequential) -> None:
+        trainer = gf.Trainer(network, "softmax_cross_entropy", optimizer)
+        trainer.fit(x, labels, epochs=2, batch_size=128, progress=False)
+
+    train(gf.MLP([784, 10], backend="numpy"))  # imports what training needs
+    sizes = [784, 512, 256, 10]
+    tracemalloc.start()
+    try:
+        network = gf.MLP(sizes, backend="numpy")
+        tracemalloc.reset_peak()
+        train(network)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # Parameters, gradients and the optimizer's vectors; activations and their gradients; and the best weights so far.
+    vector, activations = network.parameters.nbytes, 4 * 128 * (sizes[0] + 2 * sum(sizes[1:]))
+    assert peak < 1.1 * ((vectors + 1) * vector + activations)

@@ -55,10 +55,9 @@ class Arrays(Source):
         for start in range(0, max(len(self), 1), rows):
             yield self._rows(range(start, min(start + rows, len(self))))
 
-    def check(self, convert: Conversion) -> None:
-        """Go through all rows, some megabytes at a time."""
-        for block in self.blocks():
-            convert(block)
+    def looked_at(self) -> Generator[Block, None, None]:
+        """All rows, some megabytes at a time."""
+        return self.blocks()
 
     def batches(
         self, convert: Conversion, *, rows: int, batch_size: int, first: int, seed: int | None, epoch: int

@@ -92,9 +92,9 @@ class Source:
         """
         raise GradflowError(f"{type(self).__name__} does not define batches(...)")
 
-    def check(self, convert: Conversion) -> None:
-        """Refuse data that do not fit, as far as that is known before training."""
-        convert(self.sample())
+    def looked_at(self) -> Generator[Block, None, None]:
+        """The blocks that are checked before training, and that the fingerprint of a run is made of."""
+        raise GradflowError(f"{type(self).__name__} does not define looked_at()")
 
     def sample(self) -> Block:
         """The first block, for the dtypes and shapes."""

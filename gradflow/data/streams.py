@@ -44,9 +44,9 @@ class Stream(Source):
     def blocks(self) -> Generator[Block, None, None]:
         return self.read(seed=None, epoch=0)
 
-    def check(self, convert: Conversion) -> None:
-        """Look at the first piece. The others are checked as they are read."""
-        self.sample().converted(convert)
+    def looked_at(self) -> Generator[Block, None, None]:
+        """The first piece. The others are checked as they are read."""
+        yield self.sample()
 
     def batches(
         self, convert: Conversion, *, rows: int, batch_size: int, first: int, seed: int | None, epoch: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -18,13 +18,15 @@ from gradflow.status import RunStatus
 __all__ = ["Batches", "DataSet", "PassData", "fingerprint"]
 
 
-def fingerprint(rows: int, arrays: Iterable[np.ndarray]) -> str:
-    """Data as a text that other data do not have: the number of rows, and SHA-256 over these arrays."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str} {array.shape} ".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return f"{rows} rows, sha256 {digest.hexdigest()}"
+def fingerprint(rows: int, parts: Iterable[Sequence[np.ndarray]]) -> str:
+    """Data as a text that other data do not have: the number of rows, and SHA-256 over arrays that come in parts."""
+    digests: list[hashlib._Hash] = []
+    for part in parts:
+        digests = digests or [hashlib.sha256(f"{array.dtype.str} {array.shape[1:]} ".encode()) for array in part]
+        for digest, array in zip(digests, part, strict=True):
+            digest.update(np.ascontiguousarray(array).data)
+    whole = hashlib.sha256(b"".join(digest.digest() for digest in digests))
+    return f"{rows} rows, sha256 {whole.hexdigest()}"
 
 
 class Batches(Protocol):
@@ -53,7 +55,7 @@ class PassData(Protocol):
     def __len__(self) -> int: ...
 
     def fingerprint(self, backend: ReferenceBackend) -> str:
-        """The number of rows and a checksum: of all of them, or of a source's first block."""
+        """The number of rows and a checksum: of all of them, or of those that a source looks at before training."""
 
     def batches(
         self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None
@@ -92,9 +94,8 @@ class DataSet:
 
     def fingerprint(self, backend: ReferenceBackend) -> str:
         arrays = [array for array in (self.x, self.targets, self.row_weight) if array is not None]
-        return fingerprint(
-            len(self), [array if isinstance(array, np.ndarray) else backend.to_host(array) for array in arrays]
-        )
+        on_host = [array if isinstance(array, np.ndarray) else backend.to_host(array) for array in arrays]
+        return fingerprint(len(self), [on_host])
 
     def batches(
         self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None

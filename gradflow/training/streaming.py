@@ -32,13 +32,14 @@ class StreamedData:
         class_totals: how many rows each class has, where that is known.
 
     Raises:
-        DataError: if the source knows already that they do not fit.
+        DataError: if what the source looks at before training does not fit.
     """
 
     def __init__(
         self, source: Source, convert: Conversion, *, is_weighted: bool, class_totals: np.ndarray | None = None
     ) -> None:
-        source.check(convert)
+        for block in source.looked_at():
+            block.converted(convert)
         self.is_weighted = is_weighted
         self.class_totals = class_totals
         self._source = source
@@ -48,7 +49,7 @@ class StreamedData:
         return len(self._source)
 
     def fingerprint(self, backend: ReferenceBackend) -> str:
-        return fingerprint(len(self), self._convert(self._source.sample()))
+        return fingerprint(len(self), (block.converted(self._convert) for block in self._source.looked_at()))
 
     def batches(
         self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None

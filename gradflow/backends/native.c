@@ -79,10 +79,13 @@ GF_GEMM(gf_gemm_float64_64, double, long long)
 GF_GEMM(gf_gemm_float64_32, double, int)
 
 /* Runs a program, the calls in turn, that many times.
-   threads: how many a call may be shared out to; null if none of them is worth it.
+   threads: tells how many a call may be shared out to; null if none of them is worth it.
+   most_threads: how many find something to do.
    keeps_awake: whether the threads wait for the next call without sleeping: where the BLAS wants none. */
-GF_EXPORT void gf_run(const gf_call *calls, long long count, long long times, int (*threads)(void), int keeps_awake) {
-  const int is_shared = threads && gf_hold_team(threads(), keeps_awake);
+GF_EXPORT void gf_run(const gf_call *calls, long long count, long long times, int (*threads)(void),
+                      long long most_threads, int keeps_awake) {
+  const long long allowed = threads ? threads() : 1;
+  const int is_shared = gf_hold_team(allowed < most_threads ? allowed : most_threads, keeps_awake);
   for (long long time = 0; time < times; time++)
     for (const gf_call *call = calls; call < calls + count; call++) {
       if (is_shared && call->part < call->items && (keeps_awake || call->wakes_team)) gf_share(call);

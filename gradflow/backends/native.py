@@ -31,7 +31,7 @@ _SMALL_PRODUCT = 1 << 20
 # What a call costs, about: an element that is read or written is 1, some 0.05 ns. A thread's part should be worth more
 # than handing it over, and where the threads sleep, much more than waking them.
 _LEAST_PART = 1 << 15
-_WORTH_WAKING = 1 << 21
+_WORTH_WAKING = 1 << 24
 _COST_PER_ROW = 300  # of loops over rows, which begin anew in each
 _MULTIPLICATIONS = 2  # that cost 1 in our own product
 # Ranges are cut at multiples of these: whole cache lines and tiles.
@@ -97,12 +97,13 @@ class NativeProgram:
         self._calls = (_Call * len(calls))(*(bound.call for bound in calls))
         # Threads that wait without sleeping are in the way of the BLAS's.
         self._is_without_blas = not any(bound.is_blas for bound in calls)
-        shares = [call.part < call.items and (self._is_without_blas or call.wakes_team) for call in self._calls]
-        self._threads = threads if any(shares) else None
+        parts = [call.items // call.part for call in self._calls if self._is_without_blas or call.wakes_team]
+        self._most_threads = max(parts, default=1)
+        self._threads = threads if self._most_threads > 1 else None
 
     def __call__(self, times: int = 1) -> None:
         keeps_awake = self._is_without_blas and times >= _STEPS_AWAKE
-        self._library.gf_run(self._calls, len(self._calls), times, self._threads, keeps_awake)
+        self._library.gf_run(self._calls, len(self._calls), times, self._threads, self._most_threads, keeps_awake)
 
 
 class NativeLibrary:
@@ -131,7 +132,7 @@ class NativeLibrary:
         self._library.gf_find.restype = ctypes.POINTER(_Entry)
         self._library.gf_items.restype = ctypes.c_longlong
         calls, number = ctypes.POINTER(_Call), ctypes.c_longlong
-        self._library.gf_run.argtypes = [calls, number, number, ctypes.c_void_p, ctypes.c_int]
+        self._library.gf_run.argtypes = [calls, number, number, ctypes.c_void_p, number, ctypes.c_int]
         self._library.gf_run.restype = None
         self.supported = [
             name
@@ -185,7 +186,7 @@ class NativeLibrary:
         packed_values = (_Value * len(packed))(*packed)
         items = self._library.gf_items(entry, packed_values)
         grain, cost = _GRAINS[kernel.loop], _cost(kernel, values, items)
-        part = min(max(math.ceil(_LEAST_PART * items / cost), grain), items) if cost else items
+        part = min(max(math.ceil(_LEAST_PART * items / cost), grain), items) if cost else max(items, 1)
         call = _Call(entry.contents.function, packed_values, items, grain, part, cost >= _WORTH_WAKING)
         return NativeCall(call, list(values.values()))
 

@@ -13,7 +13,7 @@
 
 #ifdef _WIN32
 
-int gf_hold_team(int threads, int is_awake) { return (void)threads, (void)is_awake, 0; }
+int gf_hold_team(long long threads, int is_awake) { return (void)threads, (void)is_awake, 0; }
 void gf_share(const gf_call *call) { call->function(call->values, 0, call->items); }
 void gf_release_team(void) {}
 
@@ -118,11 +118,11 @@ static void start_members(int wanted) {
   pthread_sigmask(SIG_SETMASK, &former, 0);
 }
 
-int gf_hold_team(int threads, int is_awake) {
+int gf_hold_team(long long threads, int is_awake) {
   if (threads < 2 || atomic_flag_test_and_set(&team.is_held)) return 0;
-  if (threads > MOST_THREADS) threads = MOST_THREADS;
-  atomic_store(&team.threads, threads);
-  if (team.members < threads - 1) start_members(threads - 1);
+  const int wanted = threads < MOST_THREADS ? (int)threads : MOST_THREADS;
+  atomic_store(&team.threads, wanted);
+  if (team.members < wanted - 1) start_members(wanted - 1);
   atomic_store(&team.is_awake, is_awake);
   return 1;
 }

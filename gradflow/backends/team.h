@@ -6,7 +6,7 @@
 
 /* Claim the team of threads for the calls that follow; 0 where another thread of the process has it, or there are no
    threads here. is_awake: between calls the others wait without sleeping, for as long as the team is held. */
-int gf_hold_team(int threads, int is_awake);
+int gf_hold_team(long long threads, int is_awake);
 
 /* Run a call over its whole range in parts, on the threads of the team and on this one. */
 void gf_share(const gf_call *call);

@@ -253,7 +253,7 @@ def test_parts_on_several_threads_have_the_bits_of_one(op: str, awake: bool, thr
             assert call is not None
             call.call.part, call.call.wakes_team = 1, 1
             program = threaded.program([call])
-            program._library.gf_run(program._calls, 1, 1, threads, awake)
+            program._library.gf_run(program._calls, 1, 1, threads, 3, awake)
             results.append({name: value for name, value in arguments.items() if isinstance(value, np.ndarray)})
         for name, expected in results[0].items():
             assert results[1][name].tobytes() == expected.tobytes(), name

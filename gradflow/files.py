@@ -1,12 +1,19 @@
-"""Writing a file so that it is there whole, or not at all; and a file that one process holds at a time."""
+"""Writing a file so that it is there whole, or not at all; JSON that tells whether it is what was written; and a file
+that one process holds at a time."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-__all__ = ["FileLock", "write_atomically"]
+from gradflow.errors import FileFormatError
+
+__all__ = ["FileLock", "read_json", "write_atomically", "write_json"]
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
@@ -46,6 +53,40 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write an object as JSON, with a checksum of it as its last entry, whole or not at all.
+
+    Raises:
+        OSError: as `write_atomically` does.
+    """
+    text = json.dumps({**content, "checksum": _checksum(content)}, indent=2)
+    write_atomically(path, (text + "\n").encode())
+
+
+def read_json(path: str | os.PathLike[str], *entries: str) -> dict[str, Any]:
+    """Read what `write_json` wrote: an object with these entries, and maybe others.
+
+    Raises:
+        FileFormatError: if the file has been changed since, or is another one.
+        OSError: if it cannot be read.
+    """
+    try:
+        content: dict[str, Any] = json.loads(Path(path).read_bytes())
+        is_whole = isinstance(content, dict) and content.pop("checksum", None) == _checksum(content)
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"{path} is damaged: it is not JSON: {error}") from error
+    if not is_whole:
+        raise FileFormatError(f"{path} is damaged, or was edited: its checksum is not that of its contents")
+    if missing := [name for name in entries if name not in content]:
+        raise FileFormatError(f"{path} is another file than its name says: it has no entry {missing[0]!r}")
+    return content
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    """SHA-256 of an object as JSON without spaces to choose, as 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 class FileLock:

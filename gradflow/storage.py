@@ -116,8 +116,8 @@ def _description(
         raise FileFormatError(f"{path} is a safetensors file, but no gradflow model: write one with gradflow.save(...)")
     try:
         model = json.loads(header["gradflow"])
-        version, description = model["version"], model["network"]
-    except (KeyError, TypeError, ValueError) as error:
+        version, description, written = model["version"], model["network"], model["checksum"]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise FileFormatError(f"{path}: the description of the network is damaged: {error}") from error
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise FileFormatError(
@@ -126,8 +126,7 @@ def _description(
         )
     if not isinstance(description, dict):
         raise FileFormatError(f"{path}: the description of the network is damaged: expected an object")
-    # Files of the first versions have none.
-    if "checksum" in model and model["checksum"] != checksum(weights, json.dumps(description)):
+    if written != checksum(weights, json.dumps(description)):
         raise FileFormatError(f"{path} is damaged: its checksum is not that of its contents")
     return description
 

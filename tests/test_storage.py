@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import gradflow as gf
 from gradflow import files
+from gradflow.storage import checksum
 
 X = np.random.default_rng(0).normal(size=(9, 4))
 
@@ -96,12 +97,13 @@ def load_bytes(content: bytes, folder: Path) -> gf.Sequential:
 
 
 def with_header(saved: bytes, change: Any) -> bytes:
-    """The file with a changed description, and as files were before they had checksums."""
+    """The file with a changed description, and the checksum that belongs to it."""
     size = int.from_bytes(saved[:8], "little")
     model = json.loads(json.loads(saved[8 : 8 + size])["__metadata__"]["gradflow"])
-    del model["checksum"]
-    changed = change(model)
-    return safetensors.numpy.save(safetensors.numpy.load(saved), metadata={"gradflow": json.dumps(changed)})
+    changed, weights = change(model), safetensors.numpy.load(saved)
+    if "network" in changed:
+        changed["checksum"] = checksum(weights, json.dumps(changed["network"]))
+    return safetensors.numpy.save(weights, metadata={"gradflow": json.dumps(changed)})
 
 
 def test_truncated_at_every_length(saved: bytes, tmp_path: Path) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradflow.errors import BackendError
+from gradflow.errors import BackendError, FileFormatError
+from gradflow.files import read_json, write_json
 from gradflow.ops import OPS
 
 if TYPE_CHECKING:
@@ -39,15 +39,13 @@ def check_products(backend: CupyBackend) -> None:
     if identity is None:
         return
     known: dict[str, str | None] = {}
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads(cache_file().read_text())
+    with contextlib.suppress(OSError, FileFormatError):  # What is damaged is computed again.
+        known = read_json(cache_file())
     if identity not in known:
         known[identity] = disagreement(backend)
         with contextlib.suppress(OSError):  # Without a place to keep it, it is computed again.
             cache_file().parent.mkdir(parents=True, exist_ok=True)
-            part = cache_file().with_suffix(f".{os.getpid()}")
-            part.write_text(json.dumps(known, indent=1))
-            part.replace(cache_file())
+            write_json(cache_file(), known)
     if known[identity] is not None:
         backend.refuse_fast_products(BackendError(f"its self-check failed: {known[identity]}"))
 

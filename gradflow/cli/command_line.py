@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from gradflow.errors import DataError, FileFormatError
-from gradflow.files import write_atomically
+from gradflow.errors import DataError
+from gradflow.files import read_json, write_json
 from gradflow.training import Callback, Trainer
 
 __all__ = ["KeepsCommandLine", "read_command_line"]
@@ -22,8 +21,7 @@ class KeepsCommandLine(Callback):
         self._folder, self._words = folder, list(words)
 
     def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
-        text = json.dumps({"arguments": self._words}, indent=2)
-        write_atomically(self._folder / _NAME, (text + "\n").encode())
+        write_json(self._folder / _NAME, {"arguments": self._words})
 
 
 def read_command_line(folder: Path) -> list[str]:
@@ -35,14 +33,10 @@ def read_command_line(folder: Path) -> list[str]:
     """
     path = folder / _NAME
     try:
-        words = json.loads(path.read_bytes())["arguments"]
+        words: list[str] = read_json(path, "arguments")["arguments"]
     except OSError as error:
         raise DataError(
             f"there is no run of the gradflow command in {folder}: {path}: {error.strerror}. A run of a program of "
             "your own goes on with trainer.fit(..., resume=folder)"
         ) from error
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path} is damaged: {error}") from error
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise FileFormatError(f"{path} is damaged: expected a list of words")
     return words

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import tempfile
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -19,6 +18,7 @@ from rich.table import Table
 from gradflow.cli import train
 from gradflow.cli.command_line import read_command_line
 from gradflow.errors import DataError, FileFormatError
+from gradflow.files import read_json
 from gradflow.storage import load
 from gradflow.training.checkpoints import differences
 
@@ -57,13 +57,9 @@ def repeat(
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
-        config: dict[str, Any] = json.loads(path.read_bytes())
-        _ = config["result"]["stopped_by"]
+        return read_json(path, "result")
     except OSError as error:
         raise DataError(f"the run in {folder} has not ended: {path}: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path} is damaged: {error!r}") from error
-    return config
 
 
 def _surroundings(config: dict[str, Any]) -> dict[str, Any]:
@@ -74,22 +70,31 @@ def _differences(first: Path, second: Path) -> list[tuple[str, Any, Any]]:
     """Which weights and values of the history are not the same bits: the largest distance, or where they part."""
     found: list[tuple[str, Any, Any]] = []
     weights, others = (load(folder / "model.safetensors", backend="numpy").get_weights() for folder in (first, second))
+    if _shapes(weights) != _shapes(others):
+        raise DataError(f"{first / 'model.safetensors'} is of another network than the one that this run trains")
     for name, weight in weights.items():
         if weight.tobytes() != others[name].tobytes():
             found.append((f"weight {name}", "", f"apart by {np.abs(weight - others[name]).max():.3g} at most"))
     rows, other_rows = (_history(folder) for folder in (first, second))
     if len(rows) != len(other_rows):
         found.append(("epochs", len(rows), len(other_rows)))
-    parted = next((pair for pair in zip(rows, other_rows, strict=False) if pair[0] != pair[1]), None)
-    if parted is not None:
-        epoch = parted[0]["epoch"]
-        found += [(f"epoch {epoch}, {name}", *values) for name, *values in differences(*parted)]
+    for epoch, pair in enumerate(zip(rows, other_rows, strict=False), start=1):
+        if parted := differences(*pair):
+            return [*found, *((f"epoch {epoch}, {name}", *values) for name, *values in parted)]
     return found
 
 
+def _shapes(weights: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    return {name: weight.shape for name, weight in weights.items()}
+
+
 def _history(folder: Path) -> list[dict[str, str]]:
-    with open(folder / "history.csv", newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    path = folder / "history.csv"
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except (csv.Error, ValueError) as error:
+        raise FileFormatError(f"{path} is damaged: {error}") from error
 
 
 def _table(title: str, rows: list[tuple[str, Any, Any]]) -> Table:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import importlib.util
 import io
-import json
 import os
 import platform
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.errors import DataError
-from gradflow.files import FileLock, write_atomically
+from gradflow.files import FileLock, write_atomically, write_json
 from gradflow.network import Sequential
 from gradflow.storage import describe, save
 from gradflow.training.checkpoints import (
@@ -141,7 +140,7 @@ class RunFolder:
             },
             **environment(network.backend),
         }
-        write_atomically(self.path / "config.json", (json.dumps(full, indent=2) + "\n").encode())
+        write_json(self.path / "config.json", full)
         history.to_csv(self.path / "history.csv")
         if history.epochs and importlib.util.find_spec("matplotlib") is not None:
             write_atomically(self.path / "curves.png", _curves(history))

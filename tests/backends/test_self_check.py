@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import gradflow as gf
 from gradflow.backends import self_check
 from gradflow.backends.self_check import cache_file, check_products, disagreement
+from gradflow.files import read_json
 
 pytestmark = pytest.mark.gpu
 
@@ -25,7 +25,7 @@ def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_a_sound_device_is_trusted_and_remembered(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     check_products(backend)
-    assert json.loads(cache_file().read_text()) == {backend.product_identity: None}
+    assert read_json(cache_file()) == {backend.product_identity: None}
     monkeypatch.setattr(self_check, "disagreement", lambda backend: pytest.fail("it was computed again"))
     check_products(backend)
 
@@ -53,4 +53,4 @@ def test_a_damaged_file_is_written_anew(backend: Any) -> None:
     cache_file().parent.mkdir()
     cache_file().write_text("{")
     check_products(backend)
-    assert backend.product_identity in json.loads(cache_file().read_text())
+    assert backend.product_identity in read_json(cache_file())

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import gradflow as gf
+from gradflow.files import read_json, write_json
 from tests.cli.command import environment, gradflow
 
 _RUN = ("train", "digits", "--layers", "16", "--backend", "numpy", "--seed", "5")
@@ -61,9 +62,9 @@ def test_repeat_runs_again_and_compares(tmp_path: Path) -> None:
     weights["0.weight"][0, 0] += 0.5
     network.set_weights(weights)
     gf.save(network, tmp_path / "model.safetensors")
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = read_json(tmp_path / "config.json")
     config["versions"]["numpy"] = "1.0"
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    write_json(tmp_path / "config.json", config)
     other = gradflow("repeat", tmp_path)
     assert other.returncode == 1, other.stderr
     for words in ("0.weight", "apart by 0.5", "versions.numpy", "1.0"):

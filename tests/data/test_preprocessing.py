@@ -15,6 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import gradflow as gf
 from gradflow.data import Batches, OneHot, Preprocessing, RobustScale, Standardize, Unchanged, fit_preprocessing
+from gradflow.storage import checksum
 
 RNG = np.random.default_rng(0)
 NUMBERS = np.column_stack([RNG.normal(5, 3, 200), RNG.lognormal(size=200), RNG.normal(1e6, 1e-2, 200)])
@@ -241,7 +242,7 @@ def test_damaged_descriptions_are_refused(damage: dict[str, Any], tmp_path: Path
     header = json.loads(content[8 : 8 + length])
     model = json.loads(header["__metadata__"]["gradflow"])
     model["network"]["preprocessing"] = config | damage
-    del model["checksum"]  # as in a file that was written so
+    model["checksum"] = checksum(network.get_weights(), json.dumps(model["network"]))
     header["__metadata__"]["gradflow"] = json.dumps(model)
     damaged = json.dumps(header).encode()
     path.write_bytes(len(damaged).to_bytes(8, "little") + damaged + content[8 + length :])

@@ -85,11 +85,12 @@ GF_GEMM(gf_gemm_float64_32, double, int)
 GF_EXPORT void gf_run(const gf_call *calls, long long count, long long times, int (*threads)(void),
                       long long most_threads, int keeps_awake) {
   const long long allowed = threads ? threads() : 1;
-  const int is_shared = gf_hold_team(allowed < most_threads ? allowed : most_threads, keeps_awake);
+  const int is_held = gf_hold_team(allowed < most_threads ? allowed : most_threads, keeps_awake);
+  int is_shared = is_held;
   for (long long time = 0; time < times; time++)
     for (const gf_call *call = calls; call < calls + count; call++) {
-      if (is_shared && call->part < call->items && (keeps_awake || call->wakes_team)) gf_share(call);
+      if (is_shared && call->part < call->items && (keeps_awake || call->wakes_team)) is_shared = gf_share(call);
       else call->function(call->values, 0, call->items);
     }
-  if (is_shared) gf_release_team();
+  if (is_held) gf_release_team();
 }

@@ -7,14 +7,18 @@
 
    The process's BLAS has threads of its own that want the same processors. So the team stays awake between two calls
    only where the program has no call of the BLAS in it, and never longer than the program runs; otherwise it sleeps
-   until it is called. */
+   until it is called.
+
+   A thread that others keep from its processor in the middle of a part keeps all waiting. Now and then that happens
+   anywhere; where it happens often, the processors have too much to do, and programs run on one thread for a while:
+   the longer, the more often it had to be tried. */
 
 #include "team.h"
 
 #ifdef _WIN32
 
 int gf_hold_team(long long threads, int is_awake) { return (void)threads, (void)is_awake, 0; }
-void gf_share(const gf_call *call) { call->function(call->values, 0, call->items); }
+int gf_share(const gf_call *call) { return (void)call, 0; }
 void gf_release_team(void) {}
 
 #else
@@ -33,7 +37,7 @@ void gf_release_team(void) {}
 #define GF_PAUSE() (void)0
 #endif
 
-enum { MOST_THREADS = 16, PAUSES_BEFORE_YIELDING = 1000 };
+enum { MOST_THREADS = 16, PAUSES_BEFORE_YIELDING = 1000, LATE_CALL = 32, MOST_LATENESS = 128, LONGEST_REST = 63 };
 
 typedef unsigned long long ticket_number; /* which call, parts, next part: 32, 16 and 16 bits */
 #define GF_TICKET_CALL(ticket) ((ticket) >> 32)
@@ -44,6 +48,8 @@ static struct {
   atomic_flag is_held;
   int members;          /* threads that were started */
   atomic_int threads;   /* that are wanted, the caller's among them: maybe fewer */
+  int lateness;         /* grows with a late call, and shrinks with each other */
+  int rest, rested;     /* how many programs that would keep the team awake go without it, and have gone */
 
   /* The call, written by its caller while no part of it is left to do. */
   const gf_call *call;
@@ -120,6 +126,11 @@ static void start_members(int wanted) {
 
 int gf_hold_team(long long threads, int is_awake) {
   if (threads < 2 || atomic_flag_test_and_set(&team.is_held)) return 0;
+  if (is_awake && team.rested < team.rest) {
+    team.rested++;
+    atomic_flag_clear(&team.is_held);
+    return 0;
+  }
   const int wanted = threads < MOST_THREADS ? (int)threads : MOST_THREADS;
   atomic_store(&team.threads, wanted);
   if (team.members < wanted - 1) start_members(wanted - 1);
@@ -130,7 +141,7 @@ int gf_hold_team(long long threads, int is_awake) {
 /* n / d, rounded up */
 static long long divided(long long n, long long d) { return (n + d - 1) / d; }
 
-void gf_share(const gf_call *call) {
+int gf_share(const gf_call *call) {
   /* One part for each thread; more where they must wake first, for who is late leaves more to the others. */
   const long long most = (atomic_load(&team.is_awake) ? 1 : 8) * (long long)atomic_load(&team.threads);
   const long long useful = divided(call->items, call->part);
@@ -146,11 +157,21 @@ void gf_share(const gf_call *call) {
     pthread_mutex_unlock(&team.lock);
   }
   work();
-  for (int pauses = 0; atomic_load(&team.done) < (long long)parts; pauses++) pause_or_yield(pauses);
+  int pauses = 0;
+  for (; atomic_load(&team.done) < (long long)parts; pauses++) pause_or_yield(pauses);
+  if (!atomic_load(&team.is_awake)) return 1;
+  if (pauses > PAUSES_BEFORE_YIELDING) team.lateness += LATE_CALL;
+  else if (team.lateness) team.lateness--;
+  if (team.lateness < MOST_LATENESS) return 1;
+  team.lateness = 0;
+  atomic_store(&team.is_awake, 0);
+  team.rest = team.rest < LONGEST_REST ? 2 * team.rest + 1 : LONGEST_REST;
+  team.rested = 0;
+  return 0;
 }
 
 void gf_release_team(void) {
-  atomic_store(&team.is_awake, 0);
+  if (atomic_exchange(&team.is_awake, 0)) team.rest /= 2;
   atomic_flag_clear(&team.is_held);
 }
 

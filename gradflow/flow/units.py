@@ -9,14 +9,13 @@ import numpy as np
 
 from gradflow.arguments import positive
 from gradflow.errors import DataError
-from gradflow.layers import Activation, Layer, Sigmoid, Softmax, Tanh
+from gradflow.layers import Activation, Layer, Softmax
 from gradflow.network import Sequential
-from gradflow.ops import Array
+from gradflow.ops import Array, Eager
 from gradflow.program import Recorder
+from gradflow.training.layer_statistics import LIMITS, SATURATION_DISTANCE, record_saturation
 
 __all__ = ["dead_units", "layer_outputs", "saturated_units"]
-
-_LIMITS: dict[type[Layer], tuple[float, float]] = {Sigmoid: (0.0, 1.0), Tanh: (-1.0, 1.0)}
 
 
 def layer_outputs(network: Sequential, x: Any) -> dict[str, np.ndarray]:
@@ -63,7 +62,7 @@ def dead_units(network: Sequential, x: Any) -> dict[str, float]:
     return shares
 
 
-def saturated_units(network: Sequential, x: Any, *, distance: float = 0.05) -> dict[str, float]:
+def saturated_units(network: Sequential, x: Any, *, distance: float = SATURATION_DISTANCE) -> dict[str, float]:
     """The share of outputs of each sigmoid or tanh layer that lie near a limit, by name: "1.Sigmoid", "3.Tanh", ...
 
     There the curve is flat and passes on little of the gradient: for a sigmoid output y the share y (1 - y).
@@ -80,10 +79,11 @@ def saturated_units(network: Sequential, x: Any, *, distance: float = 0.05) -> d
         raise DataError(f"distance must be above 0 and below 0.5, got {distance!r}")
     shares = {}
     for step in _forward(network, x):
-        if type(step.layer) in _LIMITS:
-            low, high = _LIMITS[type(step.layer)]
-            y = network.backend.to_host(step.y)
-            shares[step.name] = float(((y < low + distance) | (y > high - distance)).mean())
+        if type(step.layer) in LIMITS:
+            backend = network.backend
+            units = backend.empty(step.y.shape[1], np.float64)
+            record_saturation(Eager(backend), step.layer, step.y, units, distance)
+            shares[step.name] = float(backend.to_host(units).mean())
     return shares
 
 

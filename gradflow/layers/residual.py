@@ -56,6 +56,7 @@ class Residual(Layer):
     Attributes:
         layers: the layers of f.
         projection: a `Dense` without bias where n_in and n_out differ, else None.
+        arrays: those of the layers of f in the training pass that was recorded, or run, last.
 
     The parameters are named after their place: "2.0.weight" is the weight of the first layer of the block in place 2 of
     a network, and "2.projection.weight", shape (n_in, n_out), that of its shortcut.
@@ -73,7 +74,7 @@ class Residual(Layer):
         self.projection = None if self.n_in == self.n_out else Dense(self.n_in, self.n_out, bias=False)
         self.places = sum(layer.places for layer in self.layers)
         self.least_batch_size = max(layer.least_batch_size for layer in self.layers)
-        self._arrays: ForwardArrays | None = None
+        self.arrays: ForwardArrays | None = None
 
     def config(self) -> dict[str, Any]:
         return {"layers": [describe_layer(layer) for layer in self.layers]}
@@ -101,8 +102,8 @@ class Residual(Layer):
             self.projection.attach(attachment.part("projection", attachment.index))
 
     def forward(self, ops: Executor, x: Array, y: Array) -> None:
-        self._arrays = record_forward(ops, self.layers, x)
-        self._add_shortcut(ops, x, self._arrays.outputs[-1], y)
+        self.arrays = record_forward(ops, self.layers, x)
+        self._add_shortcut(ops, x, self.arrays.outputs[-1], y)
 
     def infer(self, ops: Executor, x: Array, y: Array) -> None:
         self._add_shortcut(ops, x, record_inference(ops, self.layers, x), y)
@@ -115,13 +116,13 @@ class Residual(Layer):
             ops(add, of_stack, y, y)
 
     def backward(self, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
-        assert self._arrays is not None
+        assert self.arrays is not None
         # The shortcut comes first: the stack may write over d_y.
         if self.projection is not None:
             self.projection.backward(ops, x, y, d_y, d_x)
         elif d_x is not None:
             ops(copy, d_y, d_x)
-        of_stack = record_backward(ops, self.layers, self._arrays, d_y, needs_d_input=d_x is not None)
+        of_stack = record_backward(ops, self.layers, self.arrays, d_y, needs_d_input=d_x is not None)
         if d_x is not None:
             ops(add, d_x, of_stack, d_x)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gradflow.errors import DataError
@@ -14,6 +14,7 @@ __all__ = [
     "attach",
     "buffers_of",
     "check_stack",
+    "outputs_by_place",
     "parameters_of",
     "record_backward",
     "record_forward",
@@ -95,6 +96,16 @@ def record_forward(ops: Executor, layers: Sequence[Layer], x: Array) -> ForwardA
         inputs.append(current)
         outputs.append(y)
     return ForwardArrays(inputs, outputs)
+
+
+def outputs_by_place(layers: Sequence[Layer], arrays: ForwardArrays) -> Iterator[tuple[str, Layer, Array]]:
+    """The place, the layer and the output of each layer of a stack, and of those inside of layers: "0", "1", "1.0"."""
+    for index, (layer, y) in enumerate(zip(layers, arrays.outputs, strict=True)):
+        yield str(index), layer, y
+        inside = getattr(layer, "arrays", None)
+        if isinstance(inside, ForwardArrays):
+            for place, of_layer, output in outputs_by_place(getattr(layer, "layers", ()), inside):
+                yield f"{index}.{place}", of_layer, output
 
 
 def record_inference(ops: Executor, layers: Sequence[Layer], x: Array) -> Array:

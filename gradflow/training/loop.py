@@ -17,6 +17,7 @@ from gradflow.training.diagnosis import origin_of_divergence
 from gradflow.training.early_stopping import CONVERGENCE_EPOCHS, BestValue, EarlyStopping
 from gradflow.training.history import History
 from gradflow.training.interruption import Interruption
+from gradflow.training.layer_statistics import LayerStatistics
 from gradflow.training.minimization import Minimization
 from gradflow.training.passes import DataPass
 from gradflow.training.run_state import RunState
@@ -95,6 +96,7 @@ class Loop:
         trainer._stop_requested = False
         for callback in self._callbacks:
             callback.on_fit_begin(trainer, self._epochs)
+        layer_values: dict[str, float] = {}
         began = time.perf_counter() - self.history.seconds
         try:
             with self.interruption:
@@ -102,10 +104,12 @@ class Loop:
                     if measured_state is not network.state and not batches_done:
                         backend.copy(network.state, measured_state)
                     update.begin_epoch(epoch - 1, self.history, batches_done)
+                    is_measured = LayerStatistics.is_due(epoch, training.batches)
                     if isinstance(objective.optimizer, LBFGS):
                         finished = Minimization(objective, training).run(lambda: self.interruption.requested)
                     else:
-                        finished = training.run(partial(self._allowance, state), batches_done=batches_done)
+                        allowance = partial(self._allowance, state)
+                        finished = training.run(allowance, batches_done=batches_done, is_measured=is_measured)
                     batches_done = 0
                     update.end_epoch()
                     if validating is not None and finished:
@@ -135,6 +139,10 @@ class Loop:
                         values |= {f"val_{name}": value for name, value in held_out.items()}
                     if update.learning_rates.is_scheduled:
                         values["learning_rate"] = float(update.learning_rates.present[-1])
+                    if training.statistics is not None:
+                        if is_measured or not layer_values:
+                            layer_values = training.statistics.read()
+                        values |= layer_values
                     self.history.append(values)
                     self.history.seconds = time.perf_counter() - began
                     if self._best.is_improved_by(values):

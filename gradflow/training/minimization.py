@@ -23,7 +23,7 @@ def check_minimization(objective: Objective, data: PassData, *, batch_size: int,
     Raises:
         DataError: naming it.
     """
-    for name in ("l1", "clip_norm", "clip_value", "average"):
+    for name in ("l1", "clip_norm", "clip_value", "average", "layer_statistics"):
         if getattr(objective, name):
             raise DataError(f"{name} does not go with L-BFGS; leave it out, or take another optimizer")
     if objective.precision != "float32":

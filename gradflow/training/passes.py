@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
+from gradflow.layers.stack import ForwardArrays
 from gradflow.metrics import EpochMetrics
 from gradflow.ops import Array, Executor
 from gradflow.program import Program, Recorder
 from gradflow.reductions import chunk_length, chunk_sums, total
 from gradflow.training.data_set import Batches
+from gradflow.training.layer_statistics import LayerStatistics
 
 __all__ = ["Allowance", "DataPass", "RowResults"]
 
@@ -42,18 +44,21 @@ class RowResults:
 
 
 class DataPass:
-    """One program for full batches, one for the smaller batch at the end, and one that sums the results.
+    """One program for full batches, one for the smaller batch at the end, and one that sums the results; where layers
+    are measured, another one for a full batch.
 
     Args:
         backend: where it runs.
         batches: what the programs take their batches from.
         rows: how many rows a pass takes.
         batch_size: the rows of a full batch, at most ``rows``.
-        record_batch: records the program of a batch with the given number of rows.
+        record_batch: records the program of a batch with the given number of rows; in training it gives the arrays of
+            the forward pass.
         results: what the batches write.
         sums: float64 (2,), where the sums of losses and hits go.
         metrics: what the batches add to besides.
         steps_per_launch: how many full batches a GPU takes as one launch.
+        statistics: what a measured batch finds out about the layers; None measures none.
     """
 
     def __init__(
@@ -63,23 +68,28 @@ class DataPass:
         *,
         rows: int,
         batch_size: int,
-        record_batch: Callable[[Recorder, int], None],
+        record_batch: Callable[[Recorder, int], ForwardArrays | None],
         results: RowResults,
         sums: Array,
         metrics: EpochMetrics,
         steps_per_launch: int = 1,
+        statistics: LayerStatistics | None = None,
     ) -> None:
         self.results = results
         self.metrics = metrics
+        self.statistics = statistics
         self.rows = rows
         self._batch_size = batch_size
         self._batches = batches
         self.full_batches, rest = divmod(rows, batch_size)
         self._steps_per_launch = min(steps_per_launch, self.full_batches)
         self._launches = 1  # from one look to the next: as many as a user may wait for
-        self._full = _recorded(
-            backend, lambda recorder: record_batch(recorder, batch_size), steps_per_launch=self._steps_per_launch
-        )
+        full = Recorder(backend)
+        arrays = record_batch(full, batch_size)
+        self._full = full.program(self._steps_per_launch)
+        self._measured = None
+        if statistics is not None and arrays is not None:
+            self._measured = _recorded(backend, lambda recorder: statistics.record(recorder, full, arrays))
         self._rest = _recorded(backend, lambda recorder: record_batch(recorder, rest)) if rest else None
         chunk = chunk_length(rows)
         partials = backend.empty(-(-rows // chunk), np.float64)
@@ -103,18 +113,24 @@ class DataPass:
         rows = slice(batches_done * self._batch_size)
         return {"losses": self.results.losses[rows], "hits": self.results.hits[rows], **self.metrics.vectors}
 
-    def run(self, allowance: Allowance = _as_many_as_there_are, *, batches_done: int = 0) -> bool:
-        """Run all batches and the sums, or those that are left; False if it was ended between two batches."""
+    def run(
+        self, allowance: Allowance = _as_many_as_there_are, *, batches_done: int = 0, is_measured: bool = False
+    ) -> bool:
+        """Run all batches and the sums, or those that are left; False if it was ended between two batches.
+
+        Where the pass is measured, its last full batch is.
+        """
         if not batches_done:
             self.metrics.reset()
         try:
-            return self._run(allowance, batches_done)
+            return self._run(allowance, batches_done, self._measured if is_measured else None)
         finally:
             self._batches.close()
 
-    def _run(self, allowance: Allowance, done: int) -> bool:
-        while done < self.full_batches:
-            together = min(self._launches * self._steps_per_launch, self.full_batches - done, allowance(done))
+    def _run(self, allowance: Allowance, done: int, measured: Program | None) -> bool:
+        unmeasured = self.full_batches - (measured is not None)
+        while done < unmeasured:
+            together = min(self._launches * self._steps_per_launch, unmeasured - done, allowance(done))
             if not together:
                 return False
             began = time.perf_counter()
@@ -124,6 +140,11 @@ class DataPass:
             seconds_of_one = (time.perf_counter() - began) * self._steps_per_launch / together
             worth_a_look = int(_SECONDS_BETWEEN_LOOKS / max(seconds_of_one, 1e-9))
             self._launches = max(1, min(2 * self._launches, worth_a_look))
+        if measured is not None and done < self.full_batches:
+            if not allowance(done):
+                return False
+            measured.run()
+            done += 1
         if self._rest is not None:
             if not allowance(done):
                 return False
@@ -132,7 +153,7 @@ class DataPass:
         return True
 
 
-def _recorded(backend: ReferenceBackend, record: Callable[[Recorder], None], *, steps_per_launch: int = 1) -> Program:
+def _recorded(backend: ReferenceBackend, record: Callable[[Recorder], object]) -> Program:
     recorder = Recorder(backend)
     record(recorder)
-    return recorder.program(steps_per_launch)
+    return recorder.program()

@@ -35,10 +35,13 @@ def progress_callback(progress: bool | str) -> list[Callback]:
 
 
 def describe(values: dict[str, float]) -> str:
-    """The values of an epoch in one line, short enough for a bar beside it: "loss 0.3983 (val 0.2100)"."""
+    """The values of an epoch in one line, short enough for a bar beside it: "loss 0.3983 (val 0.2100)".
+
+    Those of single layers, such as "dead/1", are left out.
+    """
     words = []
     for name, value in values.items():
-        if not name.startswith("val_"):
+        if not name.startswith("val_") and "/" not in name:
             validation = f" (val {_short(values[f'val_{name}'])})" if f"val_{name}" in values else ""
             words.append(f"{name} {_short(value)}{validation}")
     return "  ".join(words)

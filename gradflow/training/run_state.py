@@ -90,6 +90,8 @@ class RunState:
             **{f"update.{name}": vector for name, vector in self.update.vectors.items()},
             **{f"epoch.{name}": vector for name, vector in self.training.results_of(batches_done).items()},
         }
+        if self.training.statistics is not None:
+            vectors["statistics"] = self.training.statistics.values
         if self.measured_state is not self.network.state:
             vectors["measured"] = self.measured_state
         return vectors

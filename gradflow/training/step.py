@@ -7,7 +7,7 @@ import numpy as np
 from gradflow.data.batches import advance, advance_part
 from gradflow.errors import DataError
 from gradflow.layers import Layer
-from gradflow.layers.stack import record_backward, record_forward, record_inference
+from gradflow.layers.stack import ForwardArrays, record_backward, record_forward, record_inference
 from gradflow.losses import Loss
 from gradflow.losses.base import weigh_hits
 from gradflow.metrics import Batch, EpochMetrics, Kind, Task
@@ -16,6 +16,7 @@ from gradflow.ops import Array, Executor
 from gradflow.program import Recorder
 from gradflow.status import RunStatus
 from gradflow.training.data_set import DataSet, PassData
+from gradflow.training.layer_statistics import LayerStatistics
 from gradflow.training.passes import DataPass, RowResults
 from gradflow.training.update import Objective, Update
 
@@ -95,7 +96,7 @@ def training_pass(
     part_rows = -(-batch_size // parts)
     batches = data.batches(backend, status, rows=rows, batch_size=part_rows, seed=seed)
 
-    def record_part(recorder: Recorder, rows_of_part: int) -> None:
+    def record_part(recorder: Recorder, rows_of_part: int) -> ForwardArrays:
         batch = batches.next(recorder, rows_of_part)
         ops = update.precision.executor(recorder)
         arrays = record_forward(ops, objective.layers, update.precision.inputs(recorder, batch.x))
@@ -104,22 +105,20 @@ def training_pass(
         d_outputs = backend.empty(outputs.shape, network.dtype) if kept else outputs
         _apply_loss(recorder, objective.loss, outputs, batch, d_outputs, results, status.clock, measured)
         record_backward(ops, objective.layers, arrays, update.precision.d_outputs(recorder, d_outputs))
+        return arrays
 
-    def record_batch(recorder: Recorder, batch_rows: int) -> None:
+    def record_batch(recorder: Recorder, batch_rows: int) -> ForwardArrays:
         whole, rest = divmod(batch_rows, part_rows)
         sizes = [part_rows] * whole + [rest] * (rest > 0)
-        if len(sizes) == 1:
-            record_part(recorder, batch_rows)
-        else:
-            record_parts(recorder, sizes)
+        arrays = record_part(recorder, batch_rows) if len(sizes) == 1 else record_parts(recorder, sizes)
         update.record(recorder)
         update.learning_rates.record_advance(recorder, status.clock, sizes[-1], rows)
+        return arrays
 
-    def record_parts(recorder: Recorder, sizes: list[int]) -> None:
+    def record_parts(recorder: Recorder, sizes: list[int]) -> ForwardArrays:
         # Each size is recorded once, so that all parts of that size share their memory.
         recorded = {size: Recorder(backend) for size in sizes}
-        for size, of_size in recorded.items():
-            record_part(of_size, size)
+        arrays = [record_part(of_size, size) for size, of_size in recorded.items()]
         last = len(sizes) - 1
         for place, size in enumerate(sizes):
             recorder.extend(recorded[size])
@@ -127,6 +126,7 @@ def training_pass(
             update.accumulation.add(recorder, network.gradients, share, is_first=place == 0, is_last=place == last)
             if place < last:
                 recorder(advance_part, status.clock, size)
+        return arrays[-1]
 
     return DataPass(
         backend,
@@ -138,6 +138,7 @@ def training_pass(
         sums=status.sums[:2],
         metrics=measured,
         steps_per_launch=steps_per_launch,
+        statistics=LayerStatistics(network, objective.layers) if objective.layer_statistics else None,
     )
 
 

@@ -75,6 +75,10 @@ class Trainer:
             prediction are always in float32.
         threads: how many threads the BLAS may use while `fit` runs, in the whole process; what it used before is
             restored. None leaves it alone. gradflow's own kernels run on the thread that calls `fit`.
+        layer_statistics: measure for each layer the norm of its gradient, by how much a step changes its weights, and
+            the share of dead or saturated units, in the last full batch of an epoch: "gradient_norm/0", "dead/1" and so
+            on in the history (docs/metrics.md has the formulas). Between two measured steps lie at least 20, and
+            epochs in between repeat the values.
         steps_per_launch: how many steps a GPU takes as one launch, at least 1. More save time with small networks, and
             Ctrl-C waits for all of them. Results are the same bits; the CPU backends take no notice of it.
 
@@ -99,6 +103,7 @@ class Trainer:
         standardize_targets: bool = False,
         precision: str = "float32",
         threads: int | None = None,
+        layer_statistics: bool = False,
         steps_per_launch: int = 1,
     ) -> None:
         if not isinstance(network, Sequential):
@@ -117,6 +122,7 @@ class Trainer:
         self.standardize_targets = bool(standardize_targets)
         self.precision = check_precision(precision, network)
         self.threads = None if threads is None else positive_integer("threads", threads)
+        self.layer_statistics = bool(layer_statistics)
         self.steps_per_launch = positive_integer("steps_per_launch", steps_per_launch)
         self._objective = Objective(
             network,
@@ -130,6 +136,7 @@ class Trainer:
             average=self.average,
             metrics=self.metrics,
             precision=self.precision,
+            layer_statistics=self.layer_statistics,
         )
         self._stop_requested = False
 
@@ -360,6 +367,7 @@ class Trainer:
             "standardize_targets": self.standardize_targets,
             "precision": self.precision,
             "threads": self.threads,
+            "layer_statistics": self.layer_statistics,
             "steps_per_launch": self.steps_per_launch,
         }
 

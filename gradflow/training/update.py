@@ -30,7 +30,8 @@ class Objective:
     """What is minimised: the loss of the outputs of these layers, with a penalty, by this optimizer; what is measured.
 
     ``average`` is the share of the moving average of the weights that each step keeps; None makes no average.
-    ``precision`` names the numbers that a step computes in.
+    ``precision`` names the numbers that a step computes in. ``layer_statistics`` says whether a step of each epoch
+    measures what happens in the layers.
     """
 
     network: Sequential
@@ -44,6 +45,7 @@ class Objective:
     average: float | None = None
     metrics: Sequence[Metric] = ()
     precision: str = "float32"
+    layer_statistics: bool = False
 
 
 class Update:

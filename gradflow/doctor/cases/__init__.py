@@ -4,7 +4,7 @@ A new op needs one entry in the `CASES` of its family's file. The tests and `gra
 backend with every kind of shape and of values; `Case.without` leaves out a kind that the op cannot take, and says why.
 """
 
-from gradflow.doctor.cases import activations, data, dense, losses, metrics, normalization, optimizers
+from gradflow.doctor.cases import activations, data, dense, layer_statistics, losses, metrics, normalization, optimizers
 from gradflow.doctor.cases.case import Case
 from gradflow.doctor.cases.draw import SHAPES, VALUES, Draw
 
@@ -18,5 +18,6 @@ CASES: dict[str, Case] = {
     **optimizers.CASES,
     **data.CASES,
     **metrics.CASES,
+    **layer_statistics.CASES,
 }
 """All cases, by the names of their ops."""

@@ -27,11 +27,11 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_there_had_been_none(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     folder = tmp_path / "run"
-    options = (*_RUN, "--epochs", "2000", "--output")
+    options = (*_RUN, "--epochs", "600", "--output")
     command = [sys.executable, "-m", "gradflow", *options, str(folder)]
     with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        assert process.stderr.readline().startswith("epoch 1/2000")
+        assert process.stderr.readline().startswith("epoch 1/600")
         process.send_signal(number)
         errors = process.stderr.read()
         process.wait(timeout=60)

@@ -62,7 +62,18 @@ from gradflow.schedules import (
     StepSchedule,
 )
 from gradflow.storage import load, save
-from gradflow.training import Callback, Checkpoint, EarlyStopping, History, JSONLines, Trainer, check_gradients
+from gradflow.training import (
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    History,
+    JSONLines,
+    RunComparison,
+    Trainer,
+    check_gradients,
+    compare_runs,
+    repeat,
+)
 from gradflow.version import __version__
 
 __all__ = [
@@ -114,6 +125,7 @@ __all__ = [
     "RMSprop",
     "ReLU",
     "Residual",
+    "RunComparison",
     "Schedule",
     "Sequential",
     "SiLU",
@@ -127,10 +139,12 @@ __all__ = [
     "Trainer",
     "__version__",
     "check_gradients",
+    "compare_runs",
     "data",
     "flow",
     "learning_rate_range_test",
     "load",
     "metrics",
+    "repeat",
     "save",
 ]

@@ -20,7 +20,15 @@ from gradflow.layers.base import Layer, describe_layer, layer_from_description
 from gradflow.network import Sequential
 from gradflow.output_scale import OutputScale
 
-__all__ = ["FORMAT_VERSION", "checksum", "describe", "load", "read_tensors", "save"]
+__all__ = [
+    "FORMAT_VERSION",
+    "checksum",
+    "describe",
+    "described_network",
+    "load",
+    "read_tensors",
+    "save",
+]
 
 FORMAT_VERSION = 1
 
@@ -69,17 +77,26 @@ def load(path: str | os.PathLike[str], backend: str = "auto") -> Sequential:
     weights, header = read_tensors(path, "gradflow model")
     description = _description(path, header, weights)
     try:
-        layers = _layers(path, description["layers"])
-        network = Sequential(
-            layers, dtype=description["dtype"], seed=description["seed"], backend=backend, weights=weights
-        )
-        network.output_activation = description["output_activation"]
-        if (scale := description.get("output_scale")) is not None:
-            network.output_scale = OutputScale(tuple(scale["mean"]), tuple(scale["deviation"]))
-        if (preprocessing := description.get("preprocessing")) is not None:
-            network.preprocessing = Preprocessing.from_config(preprocessing)
+        return described_network(_layers(path, description["layers"]), description, backend, weights)
     except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(f"{path}: the description of the network is damaged: {error}") from error
+
+
+def described_network(
+    layers: list[Layer], description: Mapping[str, Any], backend: str, weights: Mapping[str, np.ndarray] | None = None
+) -> Sequential:
+    """A network of these layers, and else as `describe` says; without weights it begins as its seed makes it.
+
+    Raises:
+        DataError, KeyError, TypeError, ValueError, AttributeError: if the description is none of a network.
+        BackendError: if the backend cannot be used here.
+    """
+    network = Sequential(layers, dtype=description["dtype"], seed=description["seed"], backend=backend, weights=weights)
+    network.output_activation = description["output_activation"]
+    if (scale := description.get("output_scale")) is not None:
+        network.output_scale = OutputScale(tuple(scale["mean"]), tuple(scale["deviation"]))
+    if (preprocessing := description.get("preprocessing")) is not None:
+        network.preprocessing = Preprocessing.from_config(preprocessing)
     return network
 
 

@@ -37,6 +37,6 @@ def read_command_line(folder: Path) -> list[str]:
     except OSError as error:
         raise DataError(
             f"there is no run of the gradflow command in {folder}: {path}: {error.strerror}. A run of a program of "
-            "your own goes on with trainer.fit(..., resume=folder)"
+            "your own goes on with trainer.fit(..., resume=folder), and is run again with gradflow.repeat(folder, x, y)"
         ) from error
     return words

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gradflow.errors import DataError
-from gradflow.schedules.base import ConstantSchedule, FunctionSchedule, Schedule
+from gradflow.schedules.base import SCHEDULES, ConstantSchedule, FunctionSchedule, Schedule
 from gradflow.schedules.cosine import CosineSchedule
 from gradflow.schedules.exponential import ExponentialSchedule
 from gradflow.schedules.one_cycle import OneCycleSchedule
@@ -13,6 +13,7 @@ from gradflow.schedules.plateau import PlateauSchedule
 from gradflow.schedules.step import StepSchedule
 
 __all__ = [
+    "SCHEDULES",
     "ConstantSchedule",
     "CosineSchedule",
     "ExponentialSchedule",

@@ -10,7 +10,10 @@ import numpy as np
 from gradflow.arguments import positive
 from gradflow.errors import DataError, GradflowError
 
-__all__ = ["ConstantSchedule", "FunctionSchedule", "History", "Schedule"]
+__all__ = ["SCHEDULES", "ConstantSchedule", "FunctionSchedule", "History", "Schedule"]
+
+SCHEDULES: dict[str, type[Schedule]] = {}
+"""Every schedule class by its name."""
 
 
 class History(Protocol):
@@ -31,6 +34,11 @@ class Schedule:
     """
 
     name: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if hasattr(cls, "name"):
+            SCHEDULES[cls.name] = cls
 
     def rates(self, times: np.ndarray, epochs: int, history: History) -> np.ndarray:
         """The rate of each step, float64 of the shape of ``times``.

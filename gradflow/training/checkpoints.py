@@ -184,7 +184,12 @@ def _deciding(run: dict[str, Any]) -> dict[str, Any]:
     if isinstance(settings["optimizer"].get("learning_rate"), float):
         del settings["epochs"]
     network = {name: value for name, value in run["network"].items() if not name.startswith("output_")}
-    return {**run, "settings": settings, "network": network}
+    return {
+        "network": network,
+        "settings": settings,
+        "data": run["data"],
+        "validation_data": run["validation_data"],
+    }
 
 
 def differences(saved: Any, present: Any, name: str = "") -> list[tuple[str, Any, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import importlib.util
 import io
 import os
@@ -28,7 +29,7 @@ from gradflow.training.history import History
 from gradflow.training.snapshots import Snapshot
 from gradflow.version import __version__
 
-__all__ = ["RunFolder", "environment", "run_path"]
+__all__ = ["RunFolder", "environment", "initial_state", "run_path"]
 
 _BEFORE = "Nothing was changed; choose another output"
 _AFTER = "The network still has its weights, which gradflow.save keeps"
@@ -128,6 +129,7 @@ class RunFolder:
         save(network, self.path / "model.safetensors")
         full = {
             "network": describe(network),
+            "initial_state": run["initial_state"],
             **run["settings"],
             "data": run["data"],
             "validation_data": run["validation_data"],
@@ -165,6 +167,13 @@ def run_path(
     if not Path(resume).is_dir():
         raise DataError(f"there is no run to resume in {resume}: no such folder")
     return Path(resume)
+
+
+def initial_state(network: Sequential) -> str:
+    """How a run begins, as a text: the epoch that shuffles and masks go on from, and SHA-256 over the weights."""
+    clock = network.status.read()
+    digest = hashlib.sha256(np.ascontiguousarray(network.backend.to_host(network.state)).data)
+    return f"epoch {clock.epoch + (clock.position > 0)}, sha256 {digest.hexdigest()}"
 
 
 def environment(backend: ReferenceBackend) -> dict[str, Any]:

@@ -18,11 +18,13 @@ from gradflow.losses import Loss, get_loss
 from gradflow.metrics import Metric, get_metrics
 from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS, Optimizer, get_optimizer
+from gradflow.output_scale import OutputScale
 from gradflow.schedules import ConstantSchedule, Schedule
 from gradflow.status import RunStatus
 from gradflow.storage import describe
 from gradflow.training.callbacks import Callback
 from gradflow.training.checkpoints import Checkpoint
+from gradflow.training.data_set import PassData
 from gradflow.training.early_stopping import BestValue, EarlyStopping
 from gradflow.training.given_data import check_classes, pass_data, target_scale
 from gradflow.training.history import History
@@ -32,7 +34,7 @@ from gradflow.training.minimization import check_minimization
 from gradflow.training.passes import DataPass
 from gradflow.training.precision import check_precision
 from gradflow.training.progress import progress_callback
-from gradflow.training.run_folder import RunFolder, run_path
+from gradflow.training.run_folder import RunFolder, initial_state, run_path
 from gradflow.training.step import (
     check_batch_size,
     evaluation_pass,
@@ -208,23 +210,7 @@ class Trainer:
             OSError: if ``output`` cannot be written to, before training begins.
         """
         epochs = positive_integer("epochs", epochs)
-        scale = self.network.output_scale
-        if self.standardize_targets and scale is None:
-            scale = target_scale(self.network, self.loss, x, y)
-        checked = partial(pass_data, self.network, self.loss, class_weight=class_weight, scale=scale)
-        data = checked(x, y, sample_weight=sample_weight)
-        validation = None
-        if validation_data is not None:
-            if isinstance(validation_data, Source):
-                validation_data = (validation_data, None)
-            if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
-                raise DataError(
-                    f"validation_data must be a pair (x, y), got {type(validation_data).__name__}; "
-                    "sample weights may come third"
-                )
-            weight = validation_data[2] if len(validation_data) == 3 else None
-            validation = checked(*validation_data[:2], sample_weight=weight, kind="validation ")
-            check_classes(data, validation)
+        data, validation, scale = self._checked_data(x, y, sample_weight, class_weight, validation_data)
         size = len(data) if batch_size is None else min(positive_integer("batch_size", batch_size), len(data))
         rows = len(data) - len(data) % size if drop_last else len(data)
         parts = positive_integer("accumulate", accumulate)
@@ -245,6 +231,7 @@ class Trainer:
         if (path := run_path(output, resume, checkpoint)) is not None:
             run = {
                 "network": describe(self.network),
+                "initial_state": initial_state(self.network),
                 "settings": self._config()
                 | {
                     "epochs": epochs,
@@ -263,6 +250,8 @@ class Trainer:
         data, validation = within_memory(self._objective, data, validation, rows=rows, batch_size=size, parts=parts)
         with nullcontext() if path is None else RunFolder(path) as folder:
             resumed = folder.resume(run) if folder is not None and resume is not None else None
+            if resumed is not None:
+                run["initial_state"] = resumed.record["run"]["initial_state"]
             checkpoints = None if folder is None else folder.checkpoints(checkpoint, run, resumed)
             loop = Loop(self, epochs, rows, best, convergence, early_stopping, callbacks, checkpoints, resumed)
             try:
@@ -280,6 +269,29 @@ class Trainer:
         if loop.diverged is not None:
             raise loop.diverged
         return loop.history
+
+    def _checked_data(
+        self, x: Any, y: Any, sample_weight: Any, class_weight: ClassWeight | None, validation_data: Any
+    ) -> tuple[PassData, PassData | None, OutputScale | None]:
+        """What `fit` takes as data: training and validation data, and the scale of the targets."""
+        scale = self.network.output_scale
+        if self.standardize_targets and scale is None:
+            scale = target_scale(self.network, self.loss, x, y)
+        checked = partial(pass_data, self.network, self.loss, class_weight=class_weight, scale=scale)
+        data = checked(x, y, sample_weight=sample_weight)
+        validation = None
+        if validation_data is not None:
+            if isinstance(validation_data, Source):
+                validation_data = (validation_data, None)
+            if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
+                raise DataError(
+                    f"validation_data must be a pair (x, y), got {type(validation_data).__name__}; "
+                    "sample weights may come third"
+                )
+            weight = validation_data[2] if len(validation_data) == 3 else None
+            validation = checked(*validation_data[:2], sample_weight=weight, kind="validation ")
+            check_classes(data, validation)
+        return data, validation, scale
 
     def evaluate(
         self, x: Any, y: Any = None, *, sample_weight: Any = None, class_weight: ClassWeight | None = None

@@ -72,12 +72,25 @@ def test_repeat_runs_again_and_compares(tmp_path: Path) -> None:
 
 
 def test_what_cannot_go_on_says_why(tmp_path: Path) -> None:
-    for command in (("train", "--resume", tmp_path), ("repeat", tmp_path)):
+    for command, message in (
+        (("train", "--resume", tmp_path), "there is no run of the gradflow command in"),
+        (("repeat", tmp_path), "there is no finished run in"),
+    ):
         done = gradflow(*command)
         assert done.returncode == 2
-        assert "there is no run of the gradflow command in" in done.stderr
+        assert message in done.stderr
     assert not list(tmp_path.iterdir())
     (tmp_path / "command.json").write_text("{")
     damaged = gradflow("train", "--resume", tmp_path)
     assert damaged.returncode == 2
     assert "command.json is damaged" in damaged.stderr
+
+
+def test_a_run_of_a_program_is_repeated_by_one(tmp_path: Path) -> None:
+    data = gf.data.load_digits()
+    trainer = gf.Trainer(gf.MLP([64, 10], backend="numpy"), "softmax_cross_entropy", "adam")
+    trainer.fit(data.x_train, data.y_train, epochs=1, output=tmp_path)
+    done = gradflow("repeat", tmp_path)
+    assert done.returncode == 2
+    assert "is run again with gradflow.repeat(folder, x, y)" in done.stderr
+    assert gf.repeat(tmp_path, data.x_train, data.y_train).is_same

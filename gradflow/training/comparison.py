@@ -1,0 +1,104 @@
+"""Two run folders, compared: whether they hold the same results bit for bit, and what the runs ran on."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradflow.errors import DataError, FileFormatError
+from gradflow.files import read_json
+from gradflow.storage import load
+from gradflow.training.checkpoints import differences
+
+__all__ = ["RunComparison", "compare_runs", "read_config"]
+
+_SURROUNDINGS = ("versions", "platform", "backend", "device", "blas", "data", "validation_data", "initial_state")
+_NO_SETTINGS = (*_SURROUNDINGS, "network", "result")
+
+Difference = tuple[str, Any, Any]
+"""What differs, and how it was in the first and in the second run."""
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """Where two runs differ; each entry is a name, and the values of the first and of the second run.
+
+    Attributes:
+        results: weights, and values of the history.
+        surroundings: versions, backend, device, BLAS and its threads, data, and the weights that they began with.
+        settings: the arguments of the trainer and of fit.
+    """
+
+    results: list[Difference]
+    surroundings: list[Difference]
+    settings: list[Difference]
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the results are the same, bit for bit."""
+        return not self.results
+
+
+def compare_runs(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> RunComparison:
+    """Compare what two runs left in their folders: weights and history bit for bit, and what they ran on.
+
+    Raises:
+        DataError: if there is no finished run in one of them.
+        FileFormatError: if a file is damaged.
+    """
+    folders = Path(first), Path(second)
+    one, other = (read_config(folder) for folder in folders)
+
+    def differing(names: Sequence[str]) -> list[Difference]:
+        return differences({name: one.get(name) for name in names}, {name: other.get(name) for name in names})
+
+    settings = differing([name for name in {**one, **other} if name not in _NO_SETTINGS])
+    return RunComparison(_differing_results(*folders), differing(_SURROUNDINGS), settings)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a finished run.
+
+    Raises:
+        DataError: if there is none.
+        FileFormatError: if it is damaged, or was edited.
+    """
+    path = folder / "config.json"
+    try:
+        return read_json(path, "result")
+    except OSError as error:
+        raise DataError(f"there is no finished run in {folder}: {path}: {error.strerror}") from error
+
+
+def _differing_results(first: Path, second: Path) -> list[Difference]:
+    """Which weights and values of the history are not the same bits: the largest distance, or where they part."""
+    found: list[Difference] = []
+    weights, others = (load(folder / "model.safetensors", backend="numpy").get_weights() for folder in (first, second))
+    for name in {**weights, **others}:
+        shape, other = (arrays[name].shape if name in arrays else None for arrays in (weights, others))
+        if shape != other:
+            found.append((f"shape of weight {name}", shape, other))
+        elif weights[name].tobytes() != others[name].tobytes():
+            found.append((f"weight {name}", "", f"apart by {np.abs(weights[name] - others[name]).max():.3g} at most"))
+    rows, other_rows = (_history(folder) for folder in (first, second))
+    if len(rows) != len(other_rows):
+        found.append(("epochs", len(rows), len(other_rows)))
+    for epoch, pair in enumerate(zip(rows, other_rows, strict=False), start=1):
+        if parted := differences(*pair):
+            return [*found, *((f"epoch {epoch}, {name}", *values) for name, *values in parted)]
+    return found
+
+
+def _history(folder: Path) -> list[dict[str, str]]:
+    path = folder / "history.csv"
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except (csv.Error, ValueError) as error:
+        raise FileFormatError(f"{path} is damaged: {error}") from error

@@ -1,0 +1,146 @@
+"""Running a training run again, from what its folder says and the same data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from gradflow.errors import DataError, DivergedError
+from gradflow.layers.base import layer_from_description
+from gradflow.losses import LOSSES
+from gradflow.network import Sequential
+from gradflow.optimizers import LBFGS, OPTIMIZERS, Optimizer
+from gradflow.schedules import SCHEDULES
+from gradflow.storage import described_network
+from gradflow.training.callbacks import Callback
+from gradflow.training.comparison import RunComparison, compare_runs, read_config
+from gradflow.training.early_stopping import EarlyStopping
+from gradflow.training.run_folder import initial_state
+from gradflow.training.trainer import Trainer
+
+__all__ = ["repeat"]
+
+_OF_TRAINER = ("metrics", "l2", "l1", "clip_norm", "clip_value", "average", "standardize_targets")
+_OF_ENGINE = ("precision", "threads", "steps_per_launch")
+_OF_FIT = ("epochs", "batch_size", "shuffle", "drop_last", "accumulate", "tolerance")
+
+_INSTEAD = "Run your program again with another output=, and compare with gradflow.compare_runs(folder, other)"
+
+
+def repeat(
+    folder: str | os.PathLike[str],
+    x: Any,
+    y: Any = None,
+    *,
+    sample_weight: Any = None,
+    validation_data: Any = None,
+    network: Sequential | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> RunComparison:
+    """Run a finished training run again, and compare weights and history bit for bit.
+
+    Network, trainer and arguments of fit are made again from the config.json in the folder, on the same backend. Data
+    are not kept there, but their fingerprint is, and other data are refused.
+
+    Args:
+        folder: the run folder; nothing in it is changed.
+        x, y, sample_weight, validation_data: what was passed to `Trainer.fit`.
+        network: the network as it was when the run began, if that is not what layers and seed make: where layers had
+            initializers of their own, weights were set, or it had been trained before. It is trained.
+        callbacks: those of the run, if they had a part in it, as one that stops the training.
+
+    Raises:
+        DataError: if there is no finished run, the data are others, or the folder does not say all: what to do then.
+        FileFormatError: if a file is damaged.
+        BackendError: if the run's backend cannot be used here.
+    """
+    import tempfile  # brings modules for archives, which would slow the import of gradflow down
+
+    folder = Path(folder)
+    config = read_config(folder)
+    if config["result"]["stopped_by"] == "interrupted":
+        raise DataError(
+            f"the run in {folder} was interrupted; finish it first: trainer.fit(..., resume={str(folder)!r})"
+        )
+    network = _network(config) if network is None else network
+    trainer = _trainer(config, network)
+    class_weight = config["class_weight"]
+    if isinstance(class_weight, dict):
+        class_weight = {int(label): weight for label, weight in class_weight.items()}
+    stopping = config["early_stopping"] and EarlyStopping(**config["early_stopping"])
+    arguments = {name: config[name] for name in _OF_FIT}
+    _check_beginning(config, network)
+    _check_data(config, trainer, x, y, sample_weight, class_weight, validation_data)
+    with tempfile.TemporaryDirectory() as again:
+        # A run that diverges has files too, and they are compared.
+        with suppress(DivergedError):
+            trainer.fit(
+                x,
+                y,
+                sample_weight=sample_weight,
+                class_weight=class_weight,
+                validation_data=validation_data,
+                early_stopping=stopping,
+                callbacks=callbacks,
+                progress=False,
+                output=again,
+                **arguments,
+            )
+        return compare_runs(folder, again)
+
+
+def _network(config: Mapping[str, Any]) -> Sequential:
+    description = dict(config["network"])
+    if config["standardize_targets"]:
+        description["output_scale"] = None
+    layers = list(map(layer_from_description, description["layers"]))
+    return described_network(layers, description, config["backend"])
+
+
+def _trainer(config: Mapping[str, Any], network: Sequential) -> Trainer:
+    loss = dict(config["loss"])
+    settings = {name: config[name] for name in (*_OF_TRAINER, *_OF_ENGINE)}
+    return Trainer(network, _known(LOSSES, "loss", loss.pop("name"))(**loss), _optimizer(config), **settings)
+
+
+def _optimizer(config: Mapping[str, Any]) -> Optimizer:
+    settings = dict(config["optimizer"])
+    cls = _known(OPTIMIZERS, "optimizer", settings.pop("name"))
+    if issubclass(cls, LBFGS):
+        del settings["learning_rate"]
+    rate = settings.get("learning_rate")
+    if isinstance(rate, dict):
+        rate = dict(rate)
+        name = rate.pop("name")
+        if name == "function":
+            raise DataError(f"the learning rate of the run was a function, which a folder cannot hold. {_INSTEAD}")
+        settings["learning_rate"] = _known(SCHEDULES, "schedule", name)(**rate)
+    made: Optimizer = cls(**settings)
+    return made
+
+
+def _known(classes: Mapping[str, type[Any]], kind: str, name: str) -> type[Any]:
+    if name not in classes:
+        raise DataError(f"the run had the {kind} {name!r}, which is not known; import the module that defines it")
+    return classes[name]
+
+
+def _check_beginning(config: Mapping[str, Any], network: Sequential) -> None:
+    was, now = config["initial_state"], initial_state(network)
+    if now != was:
+        raise DataError(
+            f"the run did not begin with this network: it was at {was}, and is at {now}. Pass network= as it was then: "
+            "with the same initializers, the weights that were set, or an earlier fit behind it"
+        )
+
+
+def _check_data(config: Mapping[str, Any], trainer: Trainer, x: Any, y: Any, *others: Any) -> None:
+    data, validation, _ = trainer._checked_data(x, y, *others)
+    backend = trainer.network.backend
+    for name, given in (("data", data), ("validation_data", validation)):
+        now = given and given.fingerprint(backend)
+        if now != config[name]:
+            raise DataError(f"these are not the {name} of the run: {name} was {config[name]!r}, and is {now!r}")

@@ -75,8 +75,8 @@ class Trainer:
             10 bits of mantissa; "bfloat16" or "float16", with activations and their gradients in 16 bits and float32
             weights, optimizer state and loss (in float16 the loss is scaled, by a factor that adapts). Evaluation and
             prediction are always in float32.
-        threads: how many threads the BLAS may use while `fit` runs, in the whole process; what it used before is
-            restored. None leaves it alone. gradflow's own kernels run on the thread that calls `fit`.
+        threads: how many threads the BLAS may use while `fit` runs, in the whole process, and gradflow's own kernels
+            with it; what it used before is restored. None leaves it alone.
         layer_statistics: measure for each layer the norm of its gradient, by how much a step changes its weights, and
             the share of dead or saturated units, in the last full batch of an epoch: "gradient_norm/0", "dead/1" and so
             on in the history (docs/metrics.md has the formulas). Between two measured steps lie at least 20, and

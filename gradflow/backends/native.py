@@ -186,7 +186,8 @@ class NativeLibrary:
         packed_values = (_Value * len(packed))(*packed)
         items = self._library.gf_items(entry, packed_values)
         grain, cost = _GRAINS[kernel.loop], _cost(kernel, values, items)
-        part = min(max(math.ceil(_LEAST_PART * items / cost), grain), items) if cost else max(items, 1)
+        worth_sharing = max(math.ceil(_LEAST_PART * items / cost), grain) if cost else items
+        part = max(min(worth_sharing, items), 1)
         call = _Call(entry.contents.function, packed_values, items, grain, part, cost >= _WORTH_WAKING)
         return NativeCall(call, list(values.values()))
 

@@ -9,7 +9,7 @@ comma := ,
 bin = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench wheel check-long clean
+.PHONY: help demo test lint types bench wheel proofs check-long clean
 .DELETE_ON_ERROR:
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make types       check types"
 	@echo "make bench       measure training steps, and how they scale (benchmarks/README.md has more)"
 	@echo "make wheel       build the sdist and the wheel with the C kernels, into dist (Linux)"
+	@echo "make proofs      kill, damage and starve training runs, and resume them (Linux; ten minutes)"
 	@echo "make check-long  mutation, fuzzing, sanitizers and slow tests (Linux, gcc; an hour)"
 	@echo "make clean       remove what these commands made, but not your runs"
 
@@ -46,6 +47,10 @@ wheel: $(VENV)/installed-dev
 	GRADFLOW_REQUIRE_NATIVE=1 $(bin)/python -m build
 	$(bin)/auditwheel show dist/*.whl
 	@$(bin)/auditwheel show --json dist/*.whl | grep --quiet '"overall_tag": "manylinux_'
+
+# What each shows, and how to run one alone, is in docs/long-runs.md.
+proofs: $(VENV)/installed-test
+	$(bin)/python -m pytest --run-slow -rP tests/training/test_recovery.py tests/test_mutated_files.py
 
 check-long: .venv-ci/complete
 	.ci/check-long

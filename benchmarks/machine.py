@@ -24,7 +24,8 @@ def machine() -> dict[str, Any]:
     from threadpoolctl import threadpool_info  # here, so that tests of the reports need no extra
 
     native = native_library()
-    blas = next((pool for pool in threadpool_info() if pool["user_api"] == "blas"), {})
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    blas = min(pools, key=lambda pool: "numpy" not in pool["filepath"], default={})  # SciPy brings another
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "processor": _processor(),

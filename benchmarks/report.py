@@ -10,7 +10,7 @@ from benchmarks.contestants import CONTESTANTS, GEMMS, PEERS
 from benchmarks.networks import NETWORKS
 from benchmarks.rounds import Spread, ratios, spread
 
-__all__ = ["README", "RESULTS", "markdown", "readme_table", "table", "with_table", "write_report"]
+__all__ = ["README", "RESULTS", "machine_line", "markdown", "readme_table", "table", "with_table", "write_report"]
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
@@ -28,7 +28,7 @@ def markdown(result: dict[str, Any]) -> str:
     """All that was measured, as tables."""
     parts = [
         "# gradflow and its peers",
-        _machine_line(result),
+        machine_line(result),
         "## Microseconds per training step",
         f"Medians of {result['rounds']} rounds, and in brackets the quartiles.",
         table(*_step_rows(result)),
@@ -66,7 +66,7 @@ def readme_table(result: dict[str, Any]) -> str:
                 f"{_against_best_peer(seconds, peers).median:.2f}",
             ]
         )
-    return f"Microseconds per training step with Adam. {_machine_line(result)}\n\n{table(header, rows)}"
+    return f"Microseconds per training step with Adam. {machine_line(result)}\n\n{table(header, rows)}"
 
 
 def with_table(readme: str, text: str) -> str:
@@ -88,7 +88,8 @@ def _against_best_peer(seconds: dict[str, list[float]], peers: list[str]) -> Spr
     return spread(ratios(seconds[best], seconds["gradflow"]))
 
 
-def _machine_line(result: dict[str, Any]) -> str:
+def machine_line(result: dict[str, Any]) -> str:
+    """The machine that a result comes from, in a sentence."""
     machine = result["machine"]
     blas, versions = machine["blas"], machine["versions"]
     named = ", ".join(f"{name} {version}" for name, version in versions.items())

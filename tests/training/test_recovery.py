@@ -63,51 +63,34 @@ def last(folder: Path) -> Path:
 # -- damage -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_checkpoint_before_a_damaged_one_is_used(broken_off: Path, uninterrupted: Path) -> None:
+def flipped(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda content: b"",
+    "cut off in the length of the header": lambda content: content[:5],
+    "cut off in the header": lambda content: content[:100],
+    "cut off in the vectors": lambda content: content[:-1],
+    "flipped in the length of the header": lambda content: flipped(content, 0),
+    "flipped in the header": lambda content: flipped(content, 100),
+    "flipped in the vectors": lambda content: flipped(content, -9),
+    "longer": lambda content: content + b"\0",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_checkpoint_before_a_damaged_one_is_used(broken_off: Path, uninterrupted: Path, damage: str) -> None:
     damaged = last(broken_off)
-    damaged.write_bytes(damaged.read_bytes()[:-1])
-    before = last_good = sorted((broken_off / "checkpoints").iterdir())[-2]
+    damaged.write_bytes(DAMAGES[damage](damaged.read_bytes()))
+    before = sorted((broken_off / "checkpoints").iterdir())[-2]
     kept = before.read_bytes()
     with pytest.warns(gf.CheckpointWarning, match=f"{damaged.name}.* damaged.* The checkpoint before it is used"):
         fit(trainer("numpy"), resume=broken_off, checkpoint=gf.Checkpoint(keep=9))
     assert results(broken_off) == results(uninterrupted)
-    assert last_good.read_bytes() == kept
+    assert before.read_bytes() == kept
     assert damaged.with_suffix(".damaged").exists()
     assert Snapshot.read(damaged).record["progress"]["history"]["values"]
-
-
-def test_every_truncation_is_found(broken_off: Path) -> None:
-    whole = last(broken_off).read_bytes()
-    header = int.from_bytes(whole[:8], "little")
-    lengths = {0, 1, 7, 8, 9, 8 + header // 2, 7 + header, 8 + header, 9 + header, (8 + header + len(whole)) // 2}
-    for length in sorted(lengths | {len(whole) - 1}):
-        last(broken_off).write_bytes(whole[:length])
-        with pytest.raises(gf.FileFormatError, match=r"damaged|no checkpoint of gradflow's"):
-            Snapshot.read(last(broken_off))
-    last(broken_off).write_bytes(whole + b"\0")
-    with pytest.raises(gf.FileFormatError, match="damaged"):
-        Snapshot.read(last(broken_off))
-
-
-def test_every_flipped_byte_is_found_or_means_nothing(broken_off: Path) -> None:
-    path = last(broken_off)
-    whole, expected = path.read_bytes(), Snapshot.read(path)
-    refused = 0
-    for place in range(len(whole)):
-        flipped = bytearray(whole)
-        flipped[place] ^= 1 << place % 8
-        path.write_bytes(flipped)
-        try:
-            snapshot = Snapshot.read(path)
-        except gf.FileFormatError:
-            refused += 1
-        else:
-            assert snapshot.record == expected.record
-            assert {name: vector.tobytes() for name, vector in snapshot.vectors.items()} == {
-                name: vector.tobytes() for name, vector in expected.vectors.items()
-            }
-    # What means nothing is the space that fills up the header.
-    assert refused > len(whole) - 8
 
 
 def test_no_whole_checkpoint_is_an_error(broken_off: Path) -> None:
@@ -301,6 +284,7 @@ def test_a_full_disk_costs_no_checkpoint_before_it(
             assert results(folder) == results(uninterrupted)
         else:
             assert works < 2
+    print(f"{operation}: the disk was full from each of {total} calls on, and nothing before it was lost")
 
 
 # -- other backends ---------------------------------------------------------------------------------------------------

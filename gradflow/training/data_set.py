@@ -32,11 +32,14 @@ def fingerprint(rows: int, parts: Iterable[Sequence[np.ndarray]]) -> str:
 class Batches(Protocol):
     """The batches of one pass after another."""
 
+    def begin(self, *, reads_on: bool) -> None:
+        """A pass begins. With ``reads_on`` the next one follows: its first batch may be made while this one ends."""
+
     def next(self, recorder: Recorder, rows: int) -> DataSet:
         """Record what brings the next batch of so many rows, and return the arrays in which it then lies."""
 
     def close(self) -> None:
-        """End what a pass has begun; the next batch is then the first of a pass."""
+        """End what a pass has begun; the next batch is then the one that the clock says."""
 
 
 class PassData(Protocol):
@@ -110,6 +113,9 @@ class _GatheredBatches:
     backend: ReferenceBackend
     clock: Array
     seed: int | None
+
+    def begin(self, *, reads_on: bool) -> None:
+        pass
 
     def next(self, recorder: Recorder, rows: int) -> DataSet:
         data = self.data

@@ -109,7 +109,12 @@ class Loop:
                         finished = Minimization(objective, training).run(lambda: self.interruption.requested)
                     else:
                         allowance = partial(self._allowance, state)
-                        finished = training.run(allowance, batches_done=batches_done, is_measured=is_measured)
+                        finished = training.run(
+                            allowance,
+                            batches_done=batches_done,
+                            is_measured=is_measured,
+                            is_last=epoch == self._epochs,
+                        )
                     batches_done = 0
                     update.end_epoch()
                     if validating is not None and finished:
@@ -162,6 +167,7 @@ class Loop:
             backend.synchronize()
             self.history.seconds = time.perf_counter() - began
         finally:
+            training.close()
             for callback in self._callbacks:
                 callback.on_fit_end(trainer, self.history)
 

@@ -114,18 +114,32 @@ class DataPass:
         return {"losses": self.results.losses[rows], "hits": self.results.hits[rows], **self.metrics.vectors}
 
     def run(
-        self, allowance: Allowance = _as_many_as_there_are, *, batches_done: int = 0, is_measured: bool = False
+        self,
+        allowance: Allowance = _as_many_as_there_are,
+        *,
+        batches_done: int = 0,
+        is_measured: bool = False,
+        is_last: bool = True,
     ) -> bool:
         """Run all batches and the sums, or those that are left; False if it was ended between two batches.
 
-        Where the pass is measured, its last full batch is.
+        Where the pass is measured, its last full batch is. Behind a pass that is not the last one, the first batch of
+        the next is made meanwhile, which `close` ends.
         """
         if not batches_done:
             self.metrics.reset()
+        self._batches.begin(reads_on=not is_last)
+        is_finished = False
         try:
-            return self._run(allowance, batches_done, self._measured if is_measured else None)
+            is_finished = self._run(allowance, batches_done, self._measured if is_measured else None)
         finally:
-            self._batches.close()
+            if is_last or not is_finished:
+                self.close()
+        return is_finished
+
+    def close(self) -> None:
+        """Make no more batches until the next pass."""
+        self._batches.close()
 
     def _run(self, allowance: Allowance, done: int, measured: Program | None) -> bool:
         unmeasured = self.full_batches - (measured is not None)

@@ -40,7 +40,7 @@ DATA_CASES: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "label too large": (X, LABELS + 1, {}, "class labels must be from 0 to 2 for a network with 3 outputs"),
     "negative label": (X, LABELS - 1, {}, "got labels from -1 to 1"),
     "labels that are no integers": (X, LABELS / 2, {}, "class labels must be integers from 0 to 2, got dtype float64"),
-    "labels as text": (X, LABELS.astype(str), {}, "y must hold numbers, got dtype <U"),
+    "labels as text": (X, LABELS.astype(str), {}, "names of classes with numpy.unique(y, return_inverse=True)"),
     "epochs 0": (X, LABELS, {"epochs": 0}, "epochs must be at least 1, got 0"),
     "half epochs": (X, LABELS, {"epochs": 1.5}, "epochs must be an integer, got 1.5"),
     "batch size 0": (X, LABELS, {"batch_size": 0}, "batch_size must be at least 1, got 0"),
@@ -53,6 +53,10 @@ DATA_CASES: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "unknown monitor": (
         X, LABELS, {"early_stopping": gf.EarlyStopping("val_loss")},
         "early stopping cannot watch 'val_loss': there is loss, accuracy; pass validation_data",
+    ),
+    "monitor that is no metric": (
+        X, LABELS, {"early_stopping": gf.EarlyStopping("f1")},
+        "early stopping cannot watch 'f1': there is loss, accuracy; what metrics= of the trainer names is there too",
     ),
     "early stopping as number": (X, LABELS, {"early_stopping": 5}, "must be a gradflow.EarlyStopping, got 5"),
     "callback as function": (X, LABELS, {"callbacks": [print]}, "callbacks must be gradflow.Callback objects"),

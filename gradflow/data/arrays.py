@@ -47,6 +47,9 @@ class Arrays(Source):
                 f"sample_weight must have shape ({len(self)},), one weight for each row, got {self.sample_weight.shape}"
             )
 
+        files = [file for file in map(_mapped_file, (self.x, self.y)) if file]
+        self._origin = " and ".join(dict.fromkeys(files))
+
     def __len__(self) -> int:
         return len(self.x)
 
@@ -78,7 +81,17 @@ class Arrays(Source):
         weight = None
         if self.sample_weight is not None:
             weight = checked_weights("sample_weight", self.sample_weight[place], where)
-        return Block(self.x[place], self.y[place], where, sample_weight=weight)
+        return Block(self.x[place], self.y[place], where, self._origin, weight)
+
+
+def _mapped_file(array: np.ndarray) -> str:
+    """The file that NumPy has mapped an array from, or one that it is a view of; "" if there is none."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap) and base.filename is not None:
+            return str(base.filename)
+        base = base.base
+    return ""
 
 
 def is_memory_mapped(value: object) -> bool:

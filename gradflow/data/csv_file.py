@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import os
 from collections.abc import Generator, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 
 from gradflow.data.sources import Block
 from gradflow.data.streams import BLOCK_ROWS, Stream, columns_block
-from gradflow.data.table import chosen_columns, columns_to_read
+from gradflow.data.table import chosen_columns, columns_to_read, is_number
 from gradflow.data.validation import Where
 from gradflow.errors import DataError
 
@@ -72,7 +73,7 @@ class CSV(Stream):
         if not first:
             raise DataError(f"{path} has no rows; expected a line of names and at least one row")
         for fields in (*first, *(fields for _, fields in islice(lines, _TYPED_ROWS - 1))):
-            self._text.update(name for name, field in zip(names, fields, strict=True) if not _is_number(field))
+            self._text.update(name for name, field in zip(names, fields, strict=True) if not is_number(field))
 
     def __len__(self) -> int:
         if self._rows is None:
@@ -110,8 +111,25 @@ class CSV(Stream):
                             f"{len(fields)}"
                         )
                     yield reader.line_num, fields
-            except (csv.Error, UnicodeDecodeError) as error:
+            except csv.Error as error:
                 raise DataError(f"{self._path}, line {reader.line_num + 1}: {error}") from error
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{self._path}, line {self._undecodable_line()}: this is no text in {self._encoding}, for "
+                    f"{error.reason}; pass encoding=, or save the file anew"
+                ) from error
+
+    def _undecodable_line(self) -> int:
+        """The number of the first line that is no text, or of the last one, if the file ends within a character."""
+        decoder, lines = codecs.getincrementaldecoder(self._encoding)(), 0
+        with open(self._path, "rb") as file:
+            for line in file:
+                lines += 1
+                try:
+                    decoder.decode(line)
+                except UnicodeDecodeError:
+                    break
+        return lines
 
     def _column(self, name: str, fields: list[str], where: Where) -> np.ndarray:
         if name in self._text:
@@ -119,7 +137,7 @@ class CSV(Stream):
         try:
             return np.array([float(field or "nan") for field in fields])
         except ValueError:
-            place = next(place for place, field in enumerate(fields) if not _is_number(field))
+            place = next(place for place, field in enumerate(fields) if not is_number(field))
             raise DataError(
                 f"{self._path}, {where.row(place)}: column {name!r} holds numbers further up, but here "
                 f"{fields[place]!r}; mend it, or name the column in text="
@@ -127,14 +145,6 @@ class CSV(Stream):
 
     def __repr__(self) -> str:
         return str(self._path)
-
-
-def _is_number(field: str) -> bool:
-    try:
-        float(field or "nan")
-    except ValueError:
-        return False
-    return True
 
 
 def _as_integers(column: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from gradflow.random import shuffle
 __all__ = ["BLOCK_ROWS", "Stream", "columns_block"]
 
 BLOCK_ROWS = 65536
+_EXPECTED = "were counted before training, or given as rows=; has it changed?"
 
 
 class Stream(Source):
@@ -89,8 +90,8 @@ class Stream(Source):
             for piece in pieces:
                 begin = min(len(piece), max(0, skipped - read))
                 read += len(piece)
-                if read > total:
-                    raise DataError(f"{self!r} gave more rows than the {total:,} that were counted; has it changed?")
+                if read > total or (read == total and next(pieces, None) is not None):
+                    raise DataError(f"{self!r} gives more rows than the {total:,} that {_EXPECTED}")
                 while begin < len(piece):
                     part = piece[begin : begin + wanted]
                     waiting.append(part.converted(convert))
@@ -103,7 +104,7 @@ class Stream(Source):
         finally:
             pieces.close()
         if read < total:
-            raise DataError(f"{self!r} ended after {read:,} rows, but {total:,} were counted; has it changed?")
+            raise DataError(f"{self!r} ended after {read:,} rows, before the {total:,} that {_EXPECTED}")
 
 
 def columns_block(

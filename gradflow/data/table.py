@@ -9,7 +9,7 @@ import numpy as np
 
 from gradflow.errors import DataError, unknown_name
 
-__all__ = ["Table", "chosen_columns", "columns_to_read"]
+__all__ = ["Table", "chosen_columns", "columns_to_read", "is_number"]
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,26 @@ class Table:
         for name, column in zip(self.names, self.columns, strict=True):
             if column.dtype.kind not in "fiub":
                 raise DataError(
-                    f"column {name!r} holds text, and a network takes numbers; leave it out of features=, or give the "
-                    "network a preprocessing (gradflow.data.fit_preprocessing), which makes one column per category"
+                    f"column {name!r} holds text, such as {_example(column)!r}, and a network takes numbers; leave it "
+                    "out of features=, or give the network a preprocessing (gradflow.data.fit_preprocessing), which "
+                    "makes one column per category"
                 )
         return np.stack(self.columns, axis=1)
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a number, or empty, which is a missing one."""
+    try:
+        float(text or "nan")
+    except ValueError:
+        return False
+    return True
+
+
+def _example(column: np.ndarray) -> str:
+    """What in a column of text is no number, or looks like none."""
+    given = [str(value) for value in column if value is not None]
+    return next((text for text in given if not is_number(text)), given[0] if given else "")
 
 
 def chosen_columns(

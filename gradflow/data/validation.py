@@ -94,8 +94,9 @@ def of_numbers(name: str, array: Array) -> Array:
     """
     if array.dtype.kind not in "fiub":
         raise DataError(
-            f"{name} must hold numbers, got dtype {array.dtype}; convert with {name}.astype('float32') "
-            "and encode text and categories first"
+            f"{name} must hold numbers, got dtype {array.dtype}; convert numbers with {name}.astype('float32'), "
+            f"names of classes with numpy.unique({name}, return_inverse=True), and categories with "
+            "gradflow.data.fit_preprocessing"
         )
     return array
 

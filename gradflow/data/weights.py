@@ -108,14 +108,16 @@ def _table(class_weight: ClassWeight, totals: np.ndarray) -> np.ndarray:
         return np.where(present, totals.sum() / (present.sum() * np.where(present, totals, 1)), 0)
     if not isinstance(class_weight, Mapping):
         raise DataError(f'class_weight must be a dict of classes and weights, or "balanced", got {class_weight!r}')
-    table = np.ones(max([n_classes, *(int(label) + 1 for label in class_weight if _is_label(label))]))
+    table = np.ones(n_classes)
     for label, weight in class_weight.items():
         if not _is_label(label):
             raise DataError(f"class_weight must name classes by their numbers, 0, 1, ..., got {label!r}")
+        if int(label) >= n_classes:
+            raise DataError(f"class_weight names class {label}, but the classes are 0 to {n_classes - 1}")
         if not isinstance(weight, numbers.Real) or not 0 <= float(weight) < float("inf"):
             raise DataError(f"class_weight of class {label} must be a finite number, at least 0, got {weight!r}")
         table[int(label)] = weight
-    return table[:n_classes]
+    return table
 
 
 def _is_label(label: Any) -> bool:

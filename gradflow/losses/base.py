@@ -100,7 +100,8 @@ def dense_targets(y: Array, n_out: int, dtype: Any) -> Array:
         y = y.reshape(-1, 1)
     if y.ndim != 2 or y.shape[1] != n_out:
         expected = f"(batch, {n_out})" + (" or (batch,)" if n_out == 1 else "")
-        raise DataError(f"targets must have shape {expected} for a network with {n_out} outputs, got {y.shape}")
+        other = f"; a network with {y.shape[1]} outputs takes them" if y.ndim == 2 else ""
+        raise DataError(f"targets must have shape {expected} for a network with {n_out} outputs, got {y.shape}{other}")
     converted = y.astype(dtype)
     if not bool((abs(converted) < float("inf")).all()):
         raise DataError(f"targets contain NaN, infinity, or numbers too large for {dtype}; remove or replace them")

@@ -195,9 +195,11 @@ def _deciding(run: dict[str, Any]) -> dict[str, Any]:
 def differences(saved: Any, present: Any, name: str = "") -> list[tuple[str, Any, Any]]:
     """Where two JSON values differ: the name of the entry, and both values."""
     if isinstance(saved, dict) and isinstance(present, dict):
+        # Of two kinds of thing nothing else can be compared.
+        kinds = [key for key in ("name", "type") if saved.get(key) != present.get(key)]
         return [
             difference
-            for key in {**saved, **present}
+            for key in kinds or {**saved, **present}
             for difference in differences(saved.get(key), present.get(key), f"{name}.{key}" if name else key)
         ]
     if isinstance(saved, list) and isinstance(present, list) and len(saved) == len(present):
@@ -206,6 +208,8 @@ def differences(saved: Any, present: Any, name: str = "") -> list[tuple[str, Any
             for place, pair in enumerate(zip(saved, present, strict=True))
             for difference in differences(*pair, f"{name}[{place}]")
         ]
+    if isinstance(saved, list) and isinstance(present, list):
+        return [(f"the number of {name}", len(saved), len(present))]
     return [] if saved == present else [(name, saved, present)]
 
 

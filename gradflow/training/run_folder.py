@@ -85,6 +85,11 @@ class RunFolder:
         """
         snapshot = last_good_snapshot(self._checkpoints)
         check_same_run(snapshot.record["run"], run)
+        history, progress = History(), snapshot.record["progress"]
+        history.restore(progress["history"])
+        begun, epochs = history.epochs + (progress["batches_done"] > 0), run["settings"]["epochs"]
+        if begun > epochs:
+            raise DataError(f"the run in {self.path} has begun epoch {begun} already; pass that or more, got {epochs=}")
         return snapshot
 
     def checkpoints(

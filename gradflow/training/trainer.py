@@ -329,7 +329,9 @@ class Trainer:
             raise DataError(f"early_stopping must be a gradflow.EarlyStopping, got {early_stopping!r}")
         names = self._value_names(has_validation=has_validation)
         if early_stopping.monitor not in names:
-            hint = "" if has_validation else "; pass validation_data for values on data that is held out"
+            hint = "; pass validation_data for values on data that is held out"
+            if has_validation or not early_stopping.monitor.startswith("val_"):
+                hint = "; what metrics= of the trainer names is there too"
             raise DataError(
                 f"early stopping cannot watch {early_stopping.monitor!r}: there is {', '.join(names)}{hint}"
             )

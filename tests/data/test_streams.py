@@ -211,6 +211,22 @@ def test_a_nan_deep_in_a_file_is_named(tmp_path: Path) -> None:
         trainer.evaluate(gf.data.Parquet(tmp_path / "1.parquet", features=["y"], target="x"))
 
 
+def test_a_nan_in_a_mapped_file_is_named(tmp_path: Path) -> None:
+    x, y = np.zeros((50_000, 3), np.float32), np.zeros(50_000, np.int64)
+    x[49_000, 2] = np.nan
+    for name, array in (("x", x), ("y", y)):
+        np.save(tmp_path / f"{name}.npy", array)
+    mapped_x, mapped_y = (np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("x", "y"))
+    trainer = gf.Trainer(gf.MLP([3, 3]), "softmax_cross_entropy", gf.Adam())
+    with refused(
+        f"{tmp_path}/x.npy and {tmp_path}/y.npy, rows 0 to 49999: x holds values that are not finite, "
+        "the first (NaN) in row 49000, column 2"
+    ):
+        trainer.fit(mapped_x, mapped_y, epochs=1)
+    with refused(f"{tmp_path}/x.npy, rows 0 to 999: x holds values that are not finite, the first (NaN) in row 0, "):
+        trainer.fit(mapped_x[48_990:][10:], y[:1000], epochs=1)
+
+
 def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     def written(name: str, **columns: Any) -> Path:
         pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / name)
@@ -235,7 +251,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     ):
         with refused(message):
             fit(gf.data.Parquet(path, target="y"))
-    with refused(f"{text}, rows 0 to 1: column 'a' holds text, and a network takes numbers"):
+    with refused(f"{text}, rows 0 to 1: column 'a' holds text, such as '1', and a network takes numbers"):
         fit(gf.data.Parquet(text, target="y"))
     with refused("unknown column 'z'"):
         gf.data.Parquet(first, target="z")
@@ -270,7 +286,7 @@ def test_a_damaged_row_group_is_named(tmp_path: Path) -> None:
         ("a,b,c,z\n1,2,3,0\n", "unknown column 'y'"),
         ('a,b,c,y\n1,2,3,0\n1,"2,3,0\n', "rows.csv, line 4: unexpected end of data"),
         ("a,b,c,y\n1,2,3,0\n1,,3,0\n", "the first (NaN) in line 3, column 'b'"),
-        ("a,b,c,y\n1,x,3,0\n", "column 'b' holds text"),
+        ("a,b,c,y\n1,2,3,0\n1,x,3,0\n", "column 'b' holds text, such as 'x'"),
         ("a,b,c,y\n1,2,3,x\n", "the target column 'y' holds text"),
         ("a,b,c,y\n1,2,3,0\n1,2,3,7\n", "rows.csv, lines 2 to 3: class labels must be from 0 to 2"),
         ("a,b,c,y\n" + "1,2,3,0\n" * 5000 + "1,x,3,0\n", "line 5002: column 'b' holds numbers further up"),
@@ -285,7 +301,7 @@ def test_csv_files_that_do_not_fit_are_refused(text: str, message: str, tmp_path
 
 def test_undecodable_csv_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_bytes(b"a,b,c,y\n1,2,3,0\n1,\xff,3,0\n")
-    with refused("'utf-8' codec can't decode byte 0xff"):
+    with refused("rows.csv, line 3: this is no text in utf-8, for invalid start byte; pass encoding="):
         gf.data.CSV(tmp_path / "rows.csv", target="y")
 
 
@@ -302,8 +318,9 @@ def test_iterables_that_do_not_fit_are_refused() -> None:
             yield from self.later if self.passes > 3 else [(X[20:40], Y[20:40])]
 
     for later, message in (
-        ([], "the iterable ended after 20 rows, but 40 were counted"),
-        ([(X[20:41], Y[20:41])], "the iterable gave more rows than the 40 that were counted"),
+        ([], "the iterable ended after 20 rows, before the 40 that were counted before training"),
+        ([(X[20:41], Y[20:41])], "the iterable gives more rows than the 40 that were counted before training"),
+        ([(X[20:40], Y[20:40]), (X[:1], Y[:1])], "the iterable gives more rows than the 40"),
         ([(X[20:40, :2], Y[20:40])], "batch 1 of the iterable, rows 20 to 39: x must have 3 features"),
         ([(X[20:40], Y[20:39])], "x and y of batch 1 of the iterable must have the same number of rows"),
         ([(X[20:40], Y[20:40] + 0.5)], "batch 1 of the iterable, rows 20 to 39: class labels must be integers"),
@@ -315,7 +332,9 @@ def test_iterables_that_do_not_fit_are_refused() -> None:
     ):
         with refused(message):
             fit(gf.data.Batches(Changing(*later)))
-    with refused("the iterable ended after 230 rows, but 500 were counted"):
+    with refused("the iterable gives more rows than the 200 that were counted before training, or given as rows="):
+        fit(gf.data.Batches([(X[:100], Y[:100]), (X[100:200], Y[100:200]), (X[200:], Y[200:])], rows=200))
+    with refused("the iterable ended after 230 rows, before the 500 that were counted"):
         fit(gf.data.Batches([(X, Y)], rows=500))
     with refused("the iterable gave no rows"):
         fit(gf.data.Batches(list))

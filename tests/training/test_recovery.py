@@ -129,7 +129,12 @@ OTHERS: dict[str, tuple[Callable[[], gf.Trainer], dict[str, Any], str]] = {
         {},
         "network.seed was 3, and is 4",
     ),
-    "optimizer": (lambda: trainer("numpy", "lion"), {}, "settings.optimizer.name was 'adam', and is 'lion'"),
+    "optimizer": (lambda: trainer("numpy", "lion"), {}, "settings.optimizer.name was 'adam', and is 'lion'. Pass"),
+    "depth": (
+        lambda: gf.Trainer(gf.MLP([6, 9, 9, 3], dropout=0.3, seed=3), "softmax_cross_entropy", RULES["adam"]()),
+        {},
+        r"the number of network\.layers was 4, and is 7\.",
+    ),
     "penalty": (lambda: trainer("numpy", l2=0.5), {}, "settings.l2 was 0.0, and is 0.5"),
     "batch_size": (lambda: trainer("numpy"), {"batch_size": 8}, "settings.batch_size was 16, and is 8"),
     "validation": (lambda: trainer("numpy"), {"validation_data": (X, LABELS)}, "validation_data was None"),
@@ -166,6 +171,13 @@ def test_more_epochs_go_on_where_the_rate_is_constant(tmp_path: Path) -> None:
     fit(trainer("numpy", "cosine"), tmp_path, checkpoint=gf.Checkpoint())
     with pytest.raises(gf.DataError, match=r"settings\.epochs was 4, and is 6"):
         fit(trainer("numpy", "cosine"), resume=tmp_path, epochs=6)
+
+
+def test_fewer_epochs_than_there_were_are_refused(broken_off: Path) -> None:
+    before = files(broken_off)
+    with pytest.raises(gf.DataError, match="has begun epoch 2 already; pass that or more, got epochs=1"):
+        fit(trainer("numpy"), resume=broken_off, epochs=1)
+    assert files(broken_off) == before
 
 
 def test_a_finished_run_is_finished(tmp_path: Path) -> None:

@@ -212,6 +212,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "unknown word": ("labels", {"class_weight": "even"}, "or \"balanced\", got 'even'"),
     "list": ("labels", {"class_weight": [1, 2]}, r'or "balanced", got \[1, 2\]'),
     "class as text": ("labels", {"class_weight": {"yes": 2}}, "must name classes by their numbers"),
+    "class that is not there": ("labels", {"class_weight": {5: 2}}, "names class 5, but the classes are 0 to"),
     "negative class": ("labels", {"class_weight": {0: -2}}, "class_weight of class 0 must be a finite number"),
     "classes all zero": ("labels", {"class_weight": {0: 0, 1: 0}}, "gives every row of the data the weight 0"),
     "validation weights": (

@@ -1,0 +1,165 @@
+"""What a training step costs more where data are read from files than where they lie in memory:
+python -m benchmarks.streaming.
+
+The same rows as arrays, as .npy mapped into memory, as Parquet and as CSV; shuffled, Adam, float32, on the CPU. Each is
+trained on for some epochs in turn, the steps alone as `Trainer.fit` runs them; what is read ahead of the first step is
+part of the time. Reading alone is timed too: where that takes as long as the steps, the data are the bottleneck.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import gradflow as gf
+from benchmarks.contestants.with_gradflow import gradflow_network
+from benchmarks.machine import machine
+from benchmarks.networks import LEARNING_RATES, NETWORKS, Network
+from benchmarks.report import RESULTS, table
+from benchmarks.rounds import Spread, ratios, rounds_in_turn, spread
+from gradflow.losses import get_loss
+from gradflow.training.given_data import pass_data
+from gradflow.training.step import Objective, training_pass
+
+__all__ = ["KINDS", "main", "measure", "text"]
+
+KINDS = ("memory", "npy", "parquet", "csv")
+_STEPS = {"T": 2000, "S": 2000, "M": 256}
+_QUICK_STEPS = 20
+_BLOCK_ROWS = 8192
+"""So that an epoch has several blocks, as one over a file larger than memory has."""
+_EPOCHS = 4
+
+
+def measure(network: Network, folder: Path, rounds: int) -> dict[str, Any]:
+    """Seconds of a step for each kind of data in each round, and seconds of reading a batch alone.
+
+    Args:
+        network: what is trained, and its data.
+        folder: where the files go.
+        rounds: how often each is timed.
+    """
+    sources = _written(network, folder)
+    steps = rounds_in_turn({kind: _training(network, data) for kind, data in sources.items()}, rounds)
+    reading = rounds_in_turn({kind: _reading(network, sources[kind]) for kind in KINDS[1:]}, rounds)
+    return {"network": str(network), "seconds_per_step": steps, "reading_seconds_per_batch": reading}
+
+
+def _written(network: Network, folder: Path) -> dict[str, tuple[Any, ...]]:
+    """What is passed to `fit`, by kind."""
+    import pyarrow
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    x, y = network.data()
+    np.save(folder / "x.npy", x)
+    np.save(folder / "y.npy", y)
+    rows = pyarrow.table({**{f"x{column}": x[:, column] for column in range(x.shape[1])}, "y": y})
+    pyarrow.parquet.write_table(rows, folder / "rows.parquet", row_group_size=_BLOCK_ROWS)
+    pyarrow.csv.write_csv(rows, folder / "rows.csv")
+    return {
+        "memory": (x, y),
+        "npy": (np.load(folder / "x.npy", mmap_mode="r"), np.load(folder / "y.npy", mmap_mode="r")),
+        "parquet": (gf.data.Parquet(folder / "rows.parquet", target="y", block_rows=_BLOCK_ROWS), None),
+        "csv": (gf.data.CSV(folder / "rows.csv", target="y", block_rows=_BLOCK_ROWS), None),
+    }
+
+
+def _training(network: Network, data: tuple[Any, ...]) -> Callable[[], float]:
+    """The seconds of a step, over some epochs one after the other."""
+    made, loss = gradflow_network(network), get_loss("softmax_cross_entropy")
+    objective = Objective(made, made.layers, loss, gf.Adam(LEARNING_RATES["adam"]))
+    given = pass_data(made, loss, *data)
+    training = training_pass(objective, given, rows=len(given), batch_size=network.batch_size, shuffle=True)
+
+    def seconds() -> float:
+        began = time.perf_counter()
+        for epoch in range(_EPOCHS):
+            training.run(is_last=epoch == _EPOCHS - 1)
+        return (time.perf_counter() - began) / (_EPOCHS * network.steps)
+
+    seconds()
+    return seconds
+
+
+def _reading(network: Network, data: tuple[Any, ...]) -> Callable[[], float]:
+    """The seconds in which a batch is read and converted while nothing else runs."""
+    source = data[0] if isinstance(data[0], gf.data.Source) else gf.data.Arrays(*data)
+    made, loss = gradflow_network(network), get_loss("softmax_cross_entropy")
+
+    def converted(block: Any) -> tuple[np.ndarray, ...]:
+        return made.inputs("x", block.x, block.where), loss.targets(block.y, made.n_out, made.dtype)
+
+    def seconds() -> float:
+        began = time.perf_counter()
+        rows, batch_size = len(source), network.batch_size
+        for _ in source.batches(converted, rows=rows, batch_size=batch_size, first=0, seed=0, epoch=0):
+            pass
+        return (time.perf_counter() - began) / network.steps
+
+    return seconds
+
+
+def text(result: dict[str, Any]) -> str:
+    """The result as Markdown."""
+    described = result["machine"]
+    parts = [
+        "# What streaming costs",
+        f"{described['processor']}, {described['cores']} cores, {described['blas']['internal_api']} "
+        f"{described['blas']['version']}, {described['kernels']} kernels, {described['date']}. Adam, shuffled, blocks "
+        f"of {_BLOCK_ROWS:,} rows, {_EPOCHS} epochs at a time. Medians of {result['rounds']} rounds; ratios are formed "
+        "within each round, with their quartiles. Where reading a batch alone takes as long as a step in memory, or no "
+        "core is left for it beside the BLAS, the data are the bottleneck.",
+    ]
+    header = ["data", "µs per step", "of that in memory", "reading alone, µs per batch"]
+    for entry in result["networks"]:
+        steps, reading = entry["seconds_per_step"], entry["reading_seconds_per_batch"]
+        rows = [
+            [
+                kind,
+                f"{1e6 * spread(seconds).median:,.1f}",
+                _share(spread(ratios(seconds, steps["memory"]))),
+                f"{1e6 * spread(reading[kind]).median:,.1f}" if kind in reading else "",
+            ]
+            for kind, seconds in steps.items()
+        ]
+        parts += [f"## {entry['network']}", table(header, rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _share(of: Spread) -> str:
+    return f"{of.median:.2f} ({of.low:.2f} to {of.high:.2f})"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, and write streaming.json and streaming.md."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.streaming", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few steps: to see it work")
+    parser.add_argument("--rounds", type=int, default=7, help="how often each is timed; default: %(default)s")
+    parser.add_argument("--networks", nargs="+", choices=_STEPS, default=["S", "M"], help="default: S M")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the results; default: %(default)s")
+    options = parser.parse_args(arguments)
+    if options.rounds < 1:
+        parser.error(f"--rounds must be at least 1, got {options.rounds}")
+    result: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "networks": []}
+    for name in options.networks:
+        network = replace(NETWORKS[name], steps=_QUICK_STEPS if options.quick else _STEPS[name])
+        with tempfile.TemporaryDirectory() as folder:
+            result["networks"].append(measure(network, Path(folder), options.rounds))
+        print(f"measured: {network}", flush=True)
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "streaming.json").write_text(json.dumps(result, indent=1) + "\n")
+    (options.output / "streaming.md").write_text(text(result))
+    print(f"\n{text(result)}\nwritten: {options.output}")
+
+
+if __name__ == "__main__":
+    main()

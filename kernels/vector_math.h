@@ -18,14 +18,15 @@ GF_FUNCTION float gf_power_of_two(int exponent) {
 /* exp(x) = 2^n exp(r) with n = round(x / log 2), |r| <= log(2) / 2, and exp(r) = 1 + r + r^2 Q(r). */
 GF_FUNCTION float gf_exp_float(float x) {
   const float rounder = 12582912.0f; /* 1.5 * 2^23: adding it leaves the integer in the low bits */
-  x = x > 89.0f ? 89.0f : x;
   x = x < -104.0f ? -104.0f : x;
   const gf_float_bits shifted = {.number = x * 1.44269504f + rounder}, origin = {.number = rounder};
   const float n = shifted.number - rounder;
   const float r = (x - n * 0.693359375f) + n * 2.12194442e-4f; /* log 2 in two parts, the first exact in n */
   const float q = 0.499999940f + r * (0.166665196f + r * (0.0416683927f + r * (0.00836878084f + r * 0.00138144672f)));
   const int exponent = shifted.bits - origin.bits, half = exponent / 2;
-  return (1.0f + (r + r * r * q)) * gf_power_of_two(half) * gf_power_of_two(exponent - half);
+  const float power = (1.0f + (r + r * r * q)) * gf_power_of_two(half) * gf_power_of_two(exponent - half);
+  /* Not left to the last product: fused with an addition behind it, it might not overflow. */
+  return x > 88.7228317f ? 1.0f / 0.0f : power;
 }
 
 /* Near 0 a polynomial x + x^2 Q(x); elsewhere exp(x) - 1 loses at most two bits. */

@@ -67,8 +67,8 @@ def _saturated_shares(draw: Draw) -> dict[str, Any]:
 
 def _layer_means(draw: Draw) -> dict[str, Any]:
     return {
-        "units": draw.between(0, 1, draw.n + _LAYERS).astype(np.float64),
-        "layers": _ranges(draw.n + _LAYERS, _LAYERS),
+        "units": draw.between(0, 1, draw.rows + _LAYERS).astype(np.float64),
+        "layers": _ranges(draw.rows + _LAYERS, _LAYERS),
         "means": draw.blank(_LAYERS, dtype=np.float64),
     }
 

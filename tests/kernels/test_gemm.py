@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from gradflow.backends.numpy import NumpyBackend
-from gradflow.backends.sources import INSTRUCTION_FLAGS
 from gradflow.layers.dense import gemm
-from tests.ops.targets import compiled_for
+from tests.ops.targets import COMPILED_TARGETS, make_target
+
+OWN_PRODUCTS = ("c", *COMPILED_TARGETS)
 
 
-@pytest.mark.parametrize("instructions", INSTRUCTION_FLAGS)
+@pytest.mark.parametrize("target", OWN_PRODUCTS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @given(
     rows=st.integers(1, 40),
@@ -24,14 +24,13 @@ from tests.ops.targets import compiled_for
     transpose_b=st.booleans(),
 )
 def test_every_element_is_the_sum_of_its_products(
-    instructions: str, dtype: str, rows: int, columns: int, depth: int, transpose_a: bool, transpose_b: bool
+    target: str, dtype: str, rows: int, columns: int, depth: int, transpose_a: bool, transpose_b: bool
 ) -> None:
-    backend = NumpyBackend(compiled_for(instructions))
     random = np.random.default_rng([rows, columns, depth])
     a = random.standard_normal((depth, rows) if transpose_a else (rows, depth)).astype(dtype)
     b = random.standard_normal((columns, depth) if transpose_b else (depth, columns)).astype(dtype)
     out = np.full((rows, columns), np.nan, dtype)
-    backend.bind(gemm, gemm.arguments(a, b, out, transpose_a, transpose_b))()
+    make_target(target).run(gemm, gemm.arguments(a, b, out, transpose_a, transpose_b))
     exact_a, exact_b = (
         (a.T if transpose_a else a).astype(np.longdouble),
         (b.T if transpose_b else b).astype(np.longdouble),
@@ -42,15 +41,14 @@ def test_every_element_is_the_sum_of_its_products(
     assert_allclose(error / np.where(terms == 0, 1, terms), 0, atol=(depth + 1) * np.finfo(dtype).eps)
 
 
-@pytest.mark.parametrize("instructions", INSTRUCTION_FLAGS)
-def test_an_element_has_the_same_bits_wherever_it_lies(instructions: str) -> None:
+@pytest.mark.parametrize("target", OWN_PRODUCTS)
+def test_an_element_has_the_same_bits_wherever_it_lies(target: str) -> None:
     """So a row is predicted alike alone and among others."""
-    backend = NumpyBackend(compiled_for(instructions))
     random = np.random.default_rng(0)
     a, b = random.standard_normal((29, 300), np.float32), random.standard_normal((300, 53), np.float32)
     whole = np.empty((29, 53), np.float32)
-    backend.bind(gemm, gemm.arguments(a, b, whole))()
+    make_target(target).run(gemm, gemm.arguments(a, b, whole))
     for row in range(29):
         alone = np.empty((1, 53), np.float32)
-        backend.bind(gemm, gemm.arguments(a[row : row + 1], b, alone))()
+        make_target(target).run(gemm, gemm.arguments(a[row : row + 1], b, alone))
         assert alone.tobytes() == whole[row].tobytes()

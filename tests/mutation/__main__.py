@@ -2,9 +2,9 @@
 
     python -m tests.mutation [--processes 2] [file ...]
 
-Every kernel, every definition in the layers, losses and optimizers, and the NumPy backend's own forms are taken in
-turn; the exit status is 1 if a fault stays unnoticed that `EQUIVALENT` does not explain. It needs a C compiler and no
-GPU; narrow.cu is CUDA's alone and is left to the GPU tests.
+Every kernel, every definition of an op, the NumPy backend's own forms, and what metrics, schedules, preprocessing and
+L-BFGS compute on the host are taken in turn; the exit status is 1 if a fault stays unnoticed that `EQUIVALENT` does not
+explain. It needs a C compiler and no GPU; narrow.cu is CUDA's alone and is left to the GPU tests.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np  # noqa: F401
 import numpy.testing  # noqa: F401
 import pytest  # noqa: F401
 
+from tests.mutation.check import OWN_TESTS
 from tests.mutation.equivalent import EQUIVALENT
 from tests.mutation.mutants import Mutant, mutants_of_c, mutants_of_python
 
@@ -39,11 +40,12 @@ def files() -> Iterator[Path]:
             # gradflow.h holds the words of the two compilers and no formula.
             if path.name not in ("narrow.cu", "gradflow.h"):
                 yield path.relative_to(ROOT)
-    for folder in ("layers", "losses", "optimizers", "backends/numpy_forms"):
+    for folder in ("layers", "losses", "metrics", "optimizers", "schedules", "backends/numpy_forms"):
         for path in sorted((ROOT / "gradflow" / folder).glob("*.py")):
             yield path.relative_to(ROOT)
-    for name in ("reductions.py", "random.py", "ops.py", "data/batches.py"):
+    for name in ("reductions.py", "random.py", "ops.py", "output_scale.py", "data/batches.py"):
         yield Path("gradflow", name)
+    yield from map(Path, OWN_TESTS)
 
 
 def mutants_of(file: Path, text: str) -> list[Mutant]:

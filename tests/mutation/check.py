@@ -14,7 +14,19 @@ from gradflow.ops import OPS
 from tests.ops.targets import make_target
 from tests.ops.test_parity import FUSED, KINDS, test_bias_and_activation_in_one_kernel, test_definition
 
-_TESTS_OF_KERNELS = ("tests/ops/test_sums.py", "tests/ops/test_random.py", "tests/kernels/test_ranges.py")
+_TESTS_OF_KERNELS = (
+    "tests/ops/test_sums.py",
+    "tests/ops/test_random.py",
+    "tests/kernels/test_gemm.py",
+    "tests/kernels/test_ranges.py",
+)
+OWN_TESTS = {
+    "gradflow/data/preprocessing.py": "tests/data/test_preprocessing.py",
+    "gradflow/training/layer_statistics.py": "tests/training/test_layer_statistics.py",
+    "gradflow/training/minimization.py": "tests/training/test_lbfgs.py",
+}
+"""The files with formulas that have tests of their own, where those of a whole folder would take too long."""
+
 _SLOW_STATISTICS = "not equally_likely and not equally_often and not fewer_rounds"
 
 
@@ -30,9 +42,10 @@ def notices(file: str) -> bool:
     except Exception:
         return True
     _limit_processor_time(200)
-    # A layer, loss or optimizer has its tests in the folder of the same name.
-    own = Path("tests", path.parent.name)
-    tests = [str(own)] if path.parent.parent.name == "gradflow" and path.parent.name != "data" else []
+    # Layers, losses and the like have their tests in the folder of the same name.
+    folder = Path("tests", path.parent.name)
+    has_folder = path.parent.parent.name == "gradflow" and path.parent.name != "data"
+    tests = [OWN_TESTS[file]] if file in OWN_TESTS else [str(folder)] if has_folder else []
     options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not gpu and not peers", "--assert=plain"]
     return pytest.main([*options, "-k", _SLOW_STATISTICS, *tests, *_TESTS_OF_KERNELS]) != pytest.ExitCode.OK
 
@@ -71,8 +84,6 @@ def compare(target_name: str, ops: list[str]) -> None:
         # What finds most comes first.
         for shape, values in sorted(KINDS, key=lambda kind: kind != ("odd", "ordinary")):
             for op in ops:
-                if op == "gemm" and target_name == "c":
-                    continue
                 if not CASES[op].without.keys() & {shape, values}:
                     test_definition(target, op, shape, values, dtype)
                 if target_name == "c" and op in FUSED:

@@ -207,7 +207,7 @@ _SIGNS: dict[type, str] = {
 
 
 def mutants_of_python(file: Path, text: str) -> Iterator[Mutant]:
-    """All mutants of the formulas in a module: its ops, the helpers that these share, and what layers call."""
+    """All mutants of the formulas in a module: its ops, their helpers, what layers call, and what the host computes."""
     line_starts = [0]
     for line in text.splitlines(keepends=True):
         line_starts.append(line_starts[-1] + len(line.encode()))
@@ -256,10 +256,21 @@ def mutants_of_python(file: Path, text: str) -> Iterator[Mutant]:
                     yield Mutant(file, *span(node), other)
 
 
-_SHARED_BY_FORMULAS = ("penalised", "with_penalties", "_change", "record_losses", "factor")
+_SHARED_BY_FORMULAS = ("penalised", "with_penalties", "_change", "record_losses", "factor", "_add_counts")
+_ON_THE_HOST = (
+    "value",
+    "_share",
+    "_mean_over_classes",
+    "rates",
+    "_share_of_cycle",
+    "_numbers",
+    "_one_hot",
+    "_at",
+    "is_due",
+)
 _CALLS_OF_OPS = ("forward", "backward", "_apply", "run")
 
 
 def _is_formula(function: ast.FunctionDef) -> bool:
     is_op = any(isinstance(d, ast.Call) and getattr(d.func, "id", "") == "op" for d in function.decorator_list)
-    return is_op or function.name in _SHARED_BY_FORMULAS + _CALLS_OF_OPS
+    return is_op or function.name in _SHARED_BY_FORMULAS + _ON_THE_HOST + _CALLS_OF_OPS

@@ -133,7 +133,7 @@ def _row(entry: dict[str, Any], library: str) -> list[str]:
 
 
 def _mean_and_deviation(values: list[float]) -> str:
-    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
+    return f"{statistics.mean(values):z.4f} ± {statistics.stdev(values):.4f}"
 
 
 def _draw(result: dict[str, Any], path: Path) -> None:
@@ -142,7 +142,7 @@ def _draw(result: dict[str, Any], path: Path) -> None:
 
     entries = result["data_sets"]
     figure = Figure(figsize=(3.2 * len(entries), 5), layout="constrained")
-    axes = figure.subplots(2, len(entries), squeeze=False)
+    axes = figure.subplots(2, len(entries), sharex="col", squeeze=False)
     libraries = list(entries[0]["scores"])
     colours = ["tab:green" if library == _OURS else "tab:blue" for library in libraries]
     for (score_ax, time_ax), entry in zip(axes.T, entries, strict=True):
@@ -151,12 +151,10 @@ def _draw(result: dict[str, Any], path: Path) -> None:
             score_ax.plot([library], [statistics.mean(entry["scores"][library])], "_", color="black", markersize=20)
         medians = [1e3 * spread(entry["seconds"][library]).median for library in libraries]
         time_ax.bar(libraries, medians, color=colours)
-        time_ax.set_yscale("log")
         score_ax.set_title(entry["name"])
-        for ax in (score_ax, time_ax):
-            ax.tick_params("x", rotation=30)
+        time_ax.tick_params("x", rotation=60)
     axes[0][0].set_ylabel("score on held-out rows")
-    axes[1][0].set_ylabel("ms per fit, logarithmic")
+    axes[1][0].set_ylabel("ms per fit")
     figure.savefig(path, dpi=90)
 
 

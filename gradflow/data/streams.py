@@ -90,6 +90,7 @@ class Stream(Source):
             for piece in pieces:
                 begin = min(len(piece), max(0, skipped - read))
                 read += len(piece)
+                # The end is looked for before the last block is given, since no one asks for another.
                 if read > total or (read == total and next(pieces, None) is not None):
                     raise DataError(f"{self!r} gives more rows than the {total:,} that {_EXPECTED}")
                 while begin < len(piece):

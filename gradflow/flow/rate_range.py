@@ -13,7 +13,7 @@ from gradflow.errors import DataError
 from gradflow.flow.plots import empty_figure
 from gradflow.schedules import Schedule
 from gradflow.schedules.base import History
-from gradflow.training.given_data import pass_data
+from gradflow.training.given_data import pass_data, target_scale
 from gradflow.training.history import History as NoHistory
 from gradflow.training.step import layers_in_front_of, training_pass
 from gradflow.training.trainer import Trainer
@@ -89,7 +89,10 @@ def learning_rate_range_test(
     if positive_integer("steps", steps) < 10:
         raise DataError(f"steps must be at least 10, got {steps!r}")
     network = trainer.network.copy()
-    data = pass_data(network, trainer.loss, x, y)
+    scale = network.output_scale
+    if trainer.standardize_targets and scale is None:
+        scale = network.output_scale = target_scale(network, trainer.loss, x, y)
+    data = pass_data(network, trainer.loss, x, y, scale=scale)
     size = min(positive_integer("batch_size", batch_size), len(data))
     per_epoch = -(-len(data) // size)
     optimizer = copy.copy(trainer.optimizer)

@@ -35,7 +35,7 @@ def data(size):
 
 def train(size):
     x, y = data(size)
-    trainer.fit(x, y, epochs=1, batch_size=1024)
+    trainer.fit(x, y, epochs=2, batch_size=1024)
     trainer.evaluate(x, y)
     if kind == "npy":
         network.predict(x[-5000:])

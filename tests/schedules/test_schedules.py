@@ -243,6 +243,15 @@ def test_range_test_finds_a_rate_that_works(backend_name: str) -> None:
     assert len(result.plot().axes[0].lines) == 3
 
 
+def test_range_test_standardises_targets_as_training_does(backend_name: str) -> None:
+    """Large targets are as easy as small ones, and the network is left without a scale."""
+    network = gf.MLP([X.shape[1], 8, Y.shape[1]], seed=1, backend=backend_name, dtype="float64")
+    trainer = gf.Trainer(network, "mean_squared_error", gf.SGD(0.1), standardize_targets=True)
+    results = [gf.learning_rate_range_test(trainer, X, y, steps=20, batch_size=16) for y in (Y, 1e6 + 1e4 * Y)]
+    assert_allclose(results[1].losses, results[0].losses, rtol=1e-6)
+    assert network.output_scale is None
+
+
 def test_range_test_refuses() -> None:
     trainer = gf.Trainer(gf.MLP([4, 2], backend="numpy"), "mean_squared_error", gf.SGD(0.1))
     with pytest.raises(gf.DataError, match=r"highest must be above lowest, which is 1.0, got 0.5"):

@@ -15,7 +15,6 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 # Imported here, so that the forked processes need not do it again; gradflow itself is what they import anew.
@@ -24,28 +23,11 @@ import numpy as np  # noqa: F401
 import numpy.testing  # noqa: F401
 import pytest  # noqa: F401
 
-from tests.mutation.check import OWN_TESTS
 from tests.mutation.equivalent import EQUIVALENT
+from tests.mutation.files import ROOT, files
 from tests.mutation.mutants import Mutant, mutants_of_c, mutants_of_python
 
-ROOT = Path(__file__).resolve().parents[2]
-
 _COPIED = ("gradflow", "kernels", "tests", "pyproject.toml")
-
-
-def files() -> Iterator[Path]:
-    """The files that hold formulas, relative to the root."""
-    for ending in ("*.cu", "*.c", "*.h"):
-        for path in sorted((ROOT / "kernels").glob(ending)):
-            # gradflow.h holds the words of the two compilers and no formula.
-            if path.name not in ("narrow.cu", "gradflow.h"):
-                yield path.relative_to(ROOT)
-    for folder in ("layers", "losses", "metrics", "optimizers", "schedules", "backends/numpy_forms"):
-        for path in sorted((ROOT / "gradflow" / folder).glob("*.py")):
-            yield path.relative_to(ROOT)
-    for name in ("reductions.py", "random.py", "ops.py", "output_scale.py", "data/batches.py"):
-        yield Path("gradflow", name)
-    yield from map(Path, OWN_TESTS)
 
 
 def mutants_of(file: Path, text: str) -> list[Mutant]:

@@ -11,6 +11,7 @@ from gradflow.backends.numpy_forms import IMPLEMENTATIONS
 from gradflow.backends.sources import kernel_folder, kernels
 from gradflow.doctor.cases import CASES
 from gradflow.ops import OPS
+from tests.mutation.files import OWN_TESTS
 from tests.ops.targets import make_target
 from tests.ops.test_parity import FUSED, KINDS, test_bias_and_activation_in_one_kernel, test_definition
 
@@ -19,14 +20,8 @@ _TESTS_OF_KERNELS = (
     "tests/ops/test_random.py",
     "tests/kernels/test_gemm.py",
     "tests/kernels/test_ranges.py",
+    "tests/kernels/test_vector_math.py",
 )
-OWN_TESTS = {
-    "gradflow/data/preprocessing.py": "tests/data/test_preprocessing.py",
-    "gradflow/training/layer_statistics.py": "tests/training/test_layer_statistics.py",
-    "gradflow/training/minimization.py": "tests/training/test_lbfgs.py",
-}
-"""The files with formulas that have tests of their own, where those of a whole folder would take too long."""
-
 _SLOW_STATISTICS = "not equally_likely and not equally_often and not fewer_rounds"
 
 

@@ -82,8 +82,8 @@ def _training(network: Network, data: tuple[Any, ...]) -> Callable[[], float]:
 
     def seconds() -> float:
         began = time.perf_counter()
-        for epoch in range(_EPOCHS):
-            training.run(is_last=epoch == _EPOCHS - 1)
+        for passes_to_come in reversed(range(_EPOCHS)):
+            training.run(passes_to_come=passes_to_come)
         return (time.perf_counter() - began) / (_EPOCHS * network.steps)
 
     seconds()
@@ -101,7 +101,7 @@ def _reading(network: Network, data: tuple[Any, ...]) -> Callable[[], float]:
     def seconds() -> float:
         began = time.perf_counter()
         rows, batch_size = len(source), network.batch_size
-        for _ in source.batches(converted, rows=rows, batch_size=batch_size, first=0, seed=0, epoch=0):
+        for _ in source.batches(converted, rows=rows, batch_size=batch_size, first=0, seed=0, epochs=[0]):
             pass
         return (time.perf_counter() - began) / network.steps
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import numpy as np
@@ -63,17 +63,16 @@ class Arrays(Source):
         return self.blocks()
 
     def batches(
-        self, convert: Conversion, *, rows: int, batch_size: int, first: int, seed: int | None, epoch: int
+        self, convert: Conversion, *, rows: int, batch_size: int, first: int, seed: int | None, epochs: Iterable[int]
     ) -> Generator[Converted, None, None]:
-        if seed is None:
-            for start in range(first, rows, batch_size):
-                yield convert(self._rows(range(start, min(start + batch_size, rows))))
-            return
         together = max(1, _PLACES // batch_size) * batch_size
-        for begin in range(first, rows, together):
-            order = shuffle(np.arange(begin, min(begin + together, rows)), len(self), seed=seed, epoch=epoch)
-            for start in range(0, len(order), batch_size):
-                yield convert(self._rows(order[start : start + batch_size]))
+        for epoch in epochs:
+            for begin in range(first, rows, together):
+                places = range(begin, min(begin + together, rows))
+                order = places if seed is None else shuffle(np.array(places), len(self), seed=seed, epoch=epoch)
+                for start in range(0, len(order), batch_size):
+                    yield convert(self._rows(order[start : start + batch_size]))
+            first = 0
 
     def _rows(self, rows: range | np.ndarray) -> Block:
         place = slice(rows.start, rows.stop) if isinstance(rows, range) else rows

@@ -75,17 +75,18 @@ class Source:
         raise GradflowError(f"{type(self).__name__} does not define blocks()")
 
     def batches(
-        self, convert: Conversion, *, rows: int, batch_size: int, first: int, seed: int | None, epoch: int
+        self, convert: Conversion, *, rows: int, batch_size: int, first: int, seed: int | None, epochs: Iterable[int]
     ) -> Generator[Converted, None, None]:
-        """The batches of an epoch, in their order.
+        """The batches of some epochs, in their order.
 
         Args:
             convert: what each row goes through.
-            rows: how many rows of the epoch to read; the last batch may be smaller than the others.
+            rows: how many rows of an epoch to read; its last batch may be smaller than the others.
             batch_size: the rows of a batch.
-            first: the row of the epoch at which to begin.
-            seed: of the shuffle, which it makes together with ``epoch``; None leaves the rows in their order.
-            epoch: the number of the epoch, from 0.
+            first: the row of the first epoch at which to begin.
+            seed: of the shuffle, which it makes together with the epoch; None leaves the rows in their order.
+            epochs: the numbers of the epochs, from 0. The next one is asked for as soon as it can be read, and may be
+                asked for in another thread.
 
         Raises:
             DataError: for rows that do not fit, with their place; then no batch follows.

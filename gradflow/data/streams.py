@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -50,60 +50,71 @@ class Stream(Source):
         yield self.sample()
 
     def batches(
-        self, convert: Conversion, *, rows: int, batch_size: int, first: int, seed: int | None, epoch: int
+        self, convert: Conversion, *, rows: int, batch_size: int, first: int, seed: int | None, epochs: Iterable[int]
     ) -> Generator[Converted, None, None]:
-        ahead = ReadAhead(self._whole_blocks(convert, seed=seed, epoch=epoch, start=first // self.block_rows))
+        ahead = ReadAhead(self._whole_blocks(convert, seed=seed, epochs=epochs, start=first // self.block_rows))
         try:
+            present: int | None = None
             waiting: list[Converted] = []
-            missing = min(batch_size, rows - first)
-            for number, block in enumerate(ahead, start=first // self.block_rows):
+            missing = 0
+            for epoch, number, block in ahead:
+                if epoch != present:
+                    present, done, first = epoch, first, 0
+                    missing = min(batch_size, rows - done)
                 order = np.arange(len(block[0]))
                 if seed is not None:
                     # Block 0 must not have the order of the whole data that arrays would have.
                     order = shuffle(order, len(order), seed=seed, epoch=epoch | (number + 1) << 32)
-                place = max(0, first - number * self.block_rows)
-                while place < len(order):
+                place = max(0, done - number * self.block_rows)
+                while missing and place < len(order):
                     chosen = order[place : place + missing]
                     waiting.append(tuple(array[chosen] for array in block))
                     place += len(chosen)
                     missing -= len(chosen)
                     if missing == 0:
-                        first += sum(len(part[0]) for part in waiting)
+                        done += sum(len(part[0]) for part in waiting)
                         yield joined(waiting)
                         waiting = []
-                        missing = min(batch_size, rows - first)
-                        if missing == 0:
-                            return
+                        missing = min(batch_size, rows - done)
         finally:
             ahead.close()
 
     def _whole_blocks(
-        self, convert: Conversion, *, seed: int | None, epoch: int, start: int
+        self, convert: Conversion, *, seed: int | None, epochs: Iterable[int], start: int
+    ) -> Generator[tuple[int, int, Converted], None, None]:
+        """The blocks of the epochs, those of the first one from number ``start`` on: epoch, number, converted rows."""
+        for epoch in epochs:
+            pieces = self.read(seed=seed, epoch=epoch)
+            try:
+                for number, block in enumerate(self._joined_pieces(pieces, convert, start), start=start):
+                    yield epoch, number, block
+            finally:
+                pieces.close()
+            start = 0
+
+    def _joined_pieces(
+        self, pieces: Iterator[Block], convert: Conversion, start: int
     ) -> Generator[Converted, None, None]:
-        """The blocks of the epoch from number ``start`` on, converted."""
+        """The blocks of an epoch from number ``start`` on, converted."""
         total, size = len(self), self.block_rows
         skipped = start * size
         read, wanted = 0, min(size, total - skipped)
         waiting: list[Converted] = []
-        pieces = self.read(seed=seed, epoch=epoch)
-        try:
-            for piece in pieces:
-                begin = min(len(piece), max(0, skipped - read))
-                read += len(piece)
-                # The end is looked for before the last block is given, since no one asks for another.
-                if read > total or (read == total and next(pieces, None) is not None):
-                    raise DataError(f"{self!r} gives more rows than the {total:,} that {_EXPECTED}")
-                while begin < len(piece):
-                    part = piece[begin : begin + wanted]
-                    waiting.append(part.converted(convert))
-                    begin += len(part)
-                    wanted -= len(part)
-                    if wanted == 0:
-                        yield joined(waiting)
-                        waiting = []
-                        wanted = min(size, total - (read - len(piece) + begin))
-        finally:
-            pieces.close()
+        for piece in pieces:
+            begin = min(len(piece), max(0, skipped - read))
+            read += len(piece)
+            # The end is looked for before the last block is given, since no one may ask for another.
+            if read > total or (read == total and next(pieces, None) is not None):
+                raise DataError(f"{self!r} gives more rows than the {total:,} that {_EXPECTED}")
+            while begin < len(piece):
+                part = piece[begin : begin + wanted]
+                waiting.append(part.converted(convert))
+                begin += len(part)
+                wanted -= len(part)
+                if wanted == 0:
+                    yield joined(waiting)
+                    waiting = []
+                    wanted = min(size, total - (read - len(piece) + begin))
         if read < total:
             raise DataError(f"{self!r} ended after {read:,} rows, before the {total:,} that {_EXPECTED}")
 

@@ -32,8 +32,8 @@ def fingerprint(rows: int, parts: Iterable[Sequence[np.ndarray]]) -> str:
 class Batches(Protocol):
     """The batches of one pass after another."""
 
-    def begin(self, *, reads_on: bool) -> None:
-        """A pass begins. With ``reads_on`` the next one follows: its first batch may be made while this one ends."""
+    def begin(self, passes_to_come: int) -> None:
+        """A pass begins, behind which so many follow: their first batches may be made while the one before ends."""
 
     def next(self, recorder: Recorder, rows: int) -> DataSet:
         """Record what brings the next batch of so many rows, and return the arrays in which it then lies."""
@@ -114,7 +114,7 @@ class _GatheredBatches:
     clock: Array
     seed: int | None
 
-    def begin(self, *, reads_on: bool) -> None:
+    def begin(self, passes_to_come: int) -> None:
         pass
 
     def next(self, recorder: Recorder, rows: int) -> DataSet:

@@ -113,7 +113,7 @@ class Loop:
                             allowance,
                             batches_done=batches_done,
                             is_measured=is_measured,
-                            is_last=epoch == self._epochs,
+                            passes_to_come=self._epochs - epoch,
                         )
                     batches_done = 0
                     update.end_epoch()

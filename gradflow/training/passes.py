@@ -119,21 +119,21 @@ class DataPass:
         *,
         batches_done: int = 0,
         is_measured: bool = False,
-        is_last: bool = True,
+        passes_to_come: int = 0,
     ) -> bool:
         """Run all batches and the sums, or those that are left; False if it was ended between two batches.
 
-        Where the pass is measured, its last full batch is. Behind a pass that is not the last one, the first batch of
-        the next is made meanwhile, which `close` ends.
+        Where the pass is measured, its last full batch is. Where passes are to come, the first batches of the next one
+        are made meanwhile, which `close` ends.
         """
         if not batches_done:
             self.metrics.reset()
-        self._batches.begin(reads_on=not is_last)
+        self._batches.begin(passes_to_come)
         is_finished = False
         try:
             is_finished = self._run(allowance, batches_done, self._measured if is_measured else None)
         finally:
-            if is_last or not is_finished:
+            if not passes_to_come or not is_finished:
                 self.close()
         return is_finished
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from itertools import count
+from itertools import cycle
 
 import numpy as np
 
@@ -83,12 +83,10 @@ class _StagedBatches:
             self._places.append((slice(start, n_bytes), array.dtype, shape))
         self._staging = backend.staging(n_bytes)
         self._ahead: ReadAhead[int] | None = None
-        self._passes_begun = self._passes_wanted = 0
+        self._passes_to_come = 0
 
-    def begin(self, *, reads_on: bool) -> None:
-        # The reader may come to the end of a pass when the next one has begun: so passes are counted.
-        self._passes_begun = 1 if self._ahead is None else self._passes_begun + 1
-        self._passes_wanted = self._passes_begun + reads_on
+    def begin(self, passes_to_come: int) -> None:
+        self._passes_to_come = passes_to_come
 
     def next(self, recorder: Recorder, rows: int) -> DataSet:
         recorder.record(self._bring_next, recorded=False)
@@ -102,28 +100,28 @@ class _StagedBatches:
     def _bring_next(self, ops: Executor) -> None:
         if self._ahead is None:
             clock = self._status.read()
-            self._ahead = ReadAhead(self._fill(clock.epoch, clock.position))
+            epochs = range(clock.epoch, clock.epoch + 1 + self._passes_to_come)
+            self._ahead = ReadAhead(self._fill(epochs, clock.position))
         self._staging.bring(next(self._ahead))
 
-    def _fill(self, epoch: int, first: int) -> Generator[int, None, None]:
-        """Fill the host buffers in turn, for one pass or several; each index means that this buffer is full."""
-        index = 0
-        for number in count(1):
-            batches = self._source.batches(
-                self._convert, rows=self._rows, batch_size=self._batch_size, first=first, seed=self._seed, epoch=epoch
-            )
-            try:
-                for batch in batches:
-                    self._staging.wait_until_brought(index)
-                    for target, array in zip(self._arrays(self._staging.host[index]), batch, strict=True):
-                        np.copyto(target[: len(array)], array)
-                    yield index
-                    index = 1 - index
-            finally:
-                batches.close()
-            if number >= self._passes_wanted:
-                return
-            epoch, first = epoch + 1, 0
+    def _fill(self, epochs: range, first: int) -> Generator[int, None, None]:
+        """Fill the host buffers in turn; each index means that this buffer is full."""
+        batches = self._source.batches(
+            self._convert,
+            rows=self._rows,
+            batch_size=self._batch_size,
+            first=first,
+            seed=self._seed,
+            epochs=epochs,
+        )
+        try:
+            for index, batch in zip(cycle((0, 1)), batches, strict=False):
+                self._staging.wait_until_brought(index)
+                for target, array in zip(self._arrays(self._staging.host[index]), batch, strict=True):
+                    np.copyto(target[: len(array)], array)
+                yield index
+        finally:
+            batches.close()
 
     def _arrays(self, staged: Array) -> list[Array]:
         """The arrays in a buffer, with the rows of a full batch."""

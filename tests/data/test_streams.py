@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,8 @@ def as_they_are(block: Block) -> Converted:
 
 
 def epoch_of(source: Source, **arguments: Any) -> list[Converted]:
-    settings: dict[str, Any] = {"rows": len(source), "batch_size": 32, "first": 0, "seed": None, "epoch": 0}
-    return list(source.batches(as_they_are, **settings | arguments))
+    settings: dict[str, Any] = {"rows": len(source), "batch_size": 32, "first": 0, "seed": None}
+    return list(source.batches(as_they_are, epochs=[arguments.pop("epoch", 0)], **settings | arguments))
 
 
 def joined(batches: list[Converted]) -> tuple[np.ndarray, np.ndarray]:
@@ -156,6 +157,42 @@ def test_an_epoch_goes_on_where_it_was_left(
     for expected, got in zip(whole[first // 32 :], rest, strict=True):
         np.testing.assert_array_equal(got[0], expected[0])
         np.testing.assert_array_equal(got[1], expected[1])
+
+
+@kinds
+@pytest.mark.parametrize("rows", [ROWS, 160, 90])
+def test_one_epoch_follows_the_other(make: Callable[[Path], Source], rows: int, tmp_path: Path) -> None:
+    """Also where the last block, or more than that, is left out."""
+    source = make(tmp_path)
+    together = list(
+        source.batches(as_they_are, rows=rows, batch_size=30, first=60, seed=8, epochs=(epoch for epoch in (3, 4, 5)))
+    )
+    apart = [
+        epoch_of(source, rows=rows, batch_size=30, first=60 if epoch == 3 else 0, seed=8, epoch=epoch)
+        for epoch in (3, 4, 5)
+    ]
+    for expected, got in zip([batch for epoch in apart for batch in epoch], together, strict=True):
+        np.testing.assert_array_equal(got[0], expected[0])
+        np.testing.assert_array_equal(got[1], expected[1])
+
+
+def test_the_first_block_of_an_epoch_is_read_while_the_last_one_is_worked_off() -> None:
+    begun: list[int] = []
+    next_is_begun = threading.Event()
+
+    def epochs() -> Iterator[int]:
+        for epoch in range(2):
+            begun.append(epoch)
+            if epoch == 1:
+                next_is_begun.set()
+            yield epoch
+
+    source = gf.data.Batches([(X, Y)])
+    batches = source.batches(as_they_are, rows=ROWS, batch_size=10, first=0, seed=1, epochs=epochs())
+    next(batches)
+    assert next_is_begun.wait(10)
+    assert begun == [0, 1]
+    batches.close()
 
 
 @kinds

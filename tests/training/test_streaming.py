@@ -133,10 +133,11 @@ def test_the_next_epoch_is_read_while_the_present_one_ends(backend_name: str) ->
     class Noting(gf.data.Arrays):
         """Keeps which epochs were begun."""
 
-        def batches(self, *args: Any, **kwargs: Any) -> Iterator[Any]:  # type: ignore[override]
-            begun.append(kwargs["epoch"])
-            next_is_begun.set()
-            yield from super().batches(*args, **kwargs)
+        def batches(self, *args: Any, epochs: Any, **kwargs: Any) -> Iterator[Any]:  # type: ignore[override]
+            for epoch in epochs:
+                begun.append(epoch)
+                next_is_begun.set()
+                yield from super().batches(*args, epochs=[epoch], **kwargs)
 
     class Waits(gf.Callback):
         """Goes on once the next epoch has been begun by the reader; the present one is over."""

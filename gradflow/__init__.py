@@ -17,6 +17,7 @@ from gradflow.errors import (
     FileFormatError,
     GradflowError,
     SlowPathWarning,
+    TrainingWarning,
 )
 from gradflow.flow import learning_rate_range_test
 from gradflow.layers import (
@@ -137,6 +138,7 @@ __all__ = [
     "StepSchedule",
     "Tanh",
     "Trainer",
+    "TrainingWarning",
     "__version__",
     "check_gradients",
     "compare_runs",

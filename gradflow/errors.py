@@ -14,6 +14,7 @@ __all__ = [
     "FileFormatError",
     "GradflowError",
     "SlowPathWarning",
+    "TrainingWarning",
     "unknown_name",
 ]
 
@@ -58,6 +59,10 @@ class SlowPathWarning(UserWarning):
 
 class CheckpointWarning(UserWarning):
     """A checkpoint could not be written or is damaged: others serve, but more of a run may be lost."""
+
+
+class TrainingWarning(UserWarning):
+    """Training goes on, but probably in vain: its loss explodes, or has stalled."""
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> DataError:

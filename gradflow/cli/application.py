@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -54,9 +55,11 @@ def _options(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command; an error of gradflow's is one line on standard error."""
+    """Run the command; an error of gradflow's is one line on standard error, and so is a warning."""
     try:
-        application(list(arguments), prog_name="gradflow", obj=list(arguments))
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            application(list(arguments), prog_name="gradflow", obj=list(arguments))
     except SystemExit as exit_request:
         return exit_request.code if isinstance(exit_request.code, int) else 0
     except DivergedError as error:
@@ -66,6 +69,17 @@ def run(arguments: Sequence[str]) -> int:
     except MemoryError as error:
         return _fail(f"not enough memory: {error}", WRONG_INPUT)
     return 0
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _fail(error: object, code: int) -> int:

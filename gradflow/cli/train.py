@@ -25,7 +25,7 @@ from gradflow.layers import ACTIVATIONS
 from gradflow.losses import LOSSES, get_loss
 from gradflow.network import MLP
 from gradflow.optimizers import OPTIMIZERS, get_optimizer
-from gradflow.training import Checkpoint, EarlyStopping, History, Trainer
+from gradflow.training import Checkpoint, EarlyStopping, History, JSONLines, Trainer
 
 __all__ = ["application"]
 
@@ -45,6 +45,8 @@ Examples:
 [cyan]gradflow train digits --layers 32 --activation sigmoid[/]
 
 [cyan]gradflow train digits --optimizer sgd --learning-rate 0.1 --batch-size 64[/]
+
+[cyan]gradflow train digits --layer-statistics --json-lines[/]
 
 [cyan]gradflow train digits --epochs 200 --early-stopping 20 --output runs/patient[/]
 
@@ -114,8 +116,20 @@ def digits(
     checkpoint_minutes: Annotated[
         float, typer.Option(help="Save the run so often, so that gradflow train --resume can go on from there.")
     ] = 10.0,
+    layer_statistics: Annotated[
+        bool,
+        typer.Option("--layer-statistics", help="Measure gradients, updates and dead or saturated units of layers."),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder of --output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show the summary only, not the progress.")] = False,
+    json_lines: Annotated[
+        bool,
+        typer.Option(
+            "--json-lines",
+            help='Write a JSON object per line to standard output, and nothing else: "event" is "begin", "epoch" with '
+            'the values of one, or "end".',
+        ),
+    ] = False,
 ) -> None:
     data = load_digits()
     y_train, y_test = (_targets(labels, loss) for labels in (data.y_train, data.y_test))
@@ -128,7 +142,13 @@ def digits(
         backend=backend,
     )
     trainer = Trainer(
-        network, loss, get_optimizer(optimizer, learning_rate), l2=l2, clip_norm=clip_norm, threads=threads
+        network,
+        loss,
+        get_optimizer(optimizer, learning_rate),
+        l2=l2,
+        clip_norm=clip_norm,
+        threads=threads,
+        layer_statistics=layer_statistics,
     )
     # The words behind "gradflow train".
     words = list(context.obj)[1:]
@@ -141,8 +161,11 @@ def digits(
                 batch_size=_rows_per_step(batch_size),
                 validation_data=(data.x_test, y_test),
                 early_stopping=None if early_stopping is None else EarlyStopping(patience=early_stopping),
-                callbacks=[] if resume else [KeepsCommandLine(output, words)],
-                progress=not quiet,
+                callbacks=[
+                    *([] if resume else [KeepsCommandLine(output, words)]),
+                    *([JSONLines(sys.stdout)] if json_lines else []),
+                ],
+                progress=not (quiet or json_lines),
                 output=None if resume else output,
                 checkpoint=Checkpoint(every_minutes=checkpoint_minutes),
                 resume=output if resume else None,
@@ -152,11 +175,12 @@ def digits(
         raise
     except OSError as error:
         raise DataError(f"{output}: {error.strerror}") from error
-    train = _result(trainer, data.x_train, y_train, data.y_train)
-    held_out = _result(trainer, data.x_test, y_test, data.y_test)
-    console = Console()
-    console.print(_summary(trainer, history, len(data.x_train), train, held_out))
-    console.print(f"run folder: {output}", markup=False, highlight=False, soft_wrap=True)
+    if not json_lines:
+        train = _result(trainer, data.x_train, y_train, data.y_train)
+        held_out = _result(trainer, data.x_test, y_test, data.y_test)
+        console = Console()
+        console.print(_summary(trainer, history, len(data.x_train), train, held_out))
+        console.print(f"run folder: {output}", markup=False, highlight=False, soft_wrap=True)
     if history.stopped_by == "interrupted":
         print(f"interrupted: {_saved(output)}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED)

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from gradflow.errors import DataError
-from gradflow.layers.stack import record_backward, record_forward
 from gradflow.losses import Loss, get_loss
 from gradflow.network import Sequential
 from gradflow.program import Recorder
 from gradflow.training.given_data import checked_data
-from gradflow.training.step import layers_in_front_of
+from gradflow.training.step import layers_in_front_of, record_gradients
 
 __all__ = ["gradient_norms"]
 
@@ -42,12 +41,7 @@ def gradient_norms(network: Sequential, loss: str | Loss, x: Any, y: Any) -> dic
     data = checked_data(copy, loss, x, y).on(copy.backend)
 
     recorder = Recorder(backend)
-    arrays = record_forward(recorder, layers, data.x)
-    outputs = arrays.outputs[-1]
-    d_outputs = backend.empty(outputs.shape, copy.dtype)
-    row_losses, row_hits = (backend.empty(len(data), copy.dtype) for _ in range(2))
-    loss.apply(recorder, outputs, data.targets, None, d_outputs, row_losses, row_hits, copy.status.clock)
-    record_backward(recorder, layers, arrays, d_outputs)
+    record_gradients(recorder, copy, layers, loss, data)
     recorder.program().run()
 
     gradients = backend.to_host(copy.gradients).astype(np.float64)

@@ -14,6 +14,7 @@ __all__ = [
     "attach",
     "buffers_of",
     "check_stack",
+    "layer_at",
     "outputs_by_place",
     "parameters_of",
     "record_backward",
@@ -106,6 +107,15 @@ def outputs_by_place(layers: Sequence[Layer], arrays: ForwardArrays) -> Iterator
         if isinstance(inside, ForwardArrays):
             for place, of_layer, output in outputs_by_place(getattr(layer, "layers", ()), inside):
                 yield f"{index}.{place}", of_layer, output
+
+
+def layer_at(layers: Sequence[Layer], place: str) -> Layer:
+    """The layer of a stack at a place such as "1", or "1.0" and "1.projection" inside of layers."""
+    first, *inside = place.split(".")
+    layer = layers[int(first)]
+    for part in inside:
+        layer = getattr(layer, "layers", ())[int(part)] if part.isdigit() else getattr(layer, part)
+    return layer
 
 
 def record_inference(ops: Executor, layers: Sequence[Layer], x: Array) -> Array:

@@ -1,16 +1,30 @@
-"""Where a loss that is not finite began: the step is run once more, layer by layer."""
+"""In which layer it began that a loss is not finite, explodes or stalls: steps are run once more for a look inside."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from gradflow.layers import Layer
-from gradflow.layers.stack import record_forward
+from gradflow.layers.stack import layer_at, record_forward
 from gradflow.network import Sequential
+from gradflow.ops import Array, Executor
 from gradflow.program import Recorder
+from gradflow.status import RunStatus
 from gradflow.training.data_set import PassData
+from gradflow.training.layer_statistics import LayerStatistics, ranges_by_layer
+from gradflow.training.step import layers_in_front_of, record_gradients
+from gradflow.training.update import Objective
 
-__all__ = ["origin_of_divergence"]
+__all__ = ["LookAtLayers", "layer_grown_most", "origin_of_divergence"]
+
+SATURATED = 0.95
+"""A layer is saturated where at least this share of its outputs is."""
+VANISHED = 1e-3
+"""A gradient has vanished where its norm is below this share of the largest that a layer has."""
+LOWERED = 0.95
+"""Another step is better where it brings the objective on the batch below this share of what it was."""
+
+_MOST_ROWS = 1024  # of the batch of a look
 
 
 def origin_of_divergence(
@@ -62,3 +76,148 @@ def origin_of_divergence(
             sizes[index] = max(sizes[index], size)
     index = int(np.argmax(sizes))
     return f"all layers gave finite numbers, up to {sizes[index]:.3g} in layer {index}, {layers[index]!r}"
+
+
+def layer_grown_most(network: Sequential, best_state: Array) -> str:
+    """The layer whose parameters have grown by the largest factor since the best state, in words."""
+    before, now = (network.backend.to_host(state).astype(np.float64) for state in (best_state, network.parameters))
+
+    def norm(state: np.ndarray, ranges: list[tuple[int, int]]) -> float:
+        return float(np.sqrt(sum((state[first:end] ** 2).sum() for first, end in ranges)))
+
+    norms = {place: (norm(before, ranges), norm(now, ranges)) for place, ranges in ranges_by_layer(network).items()}
+    place = max(norms, key=lambda place: norms[place][1] / norms[place][0] if norms[place][0] else np.inf)
+    was, is_now = norms[place]
+    return f"{_named(network.layers, place)}, whose weights grew most, from a norm of {was:.3g} to {is_now:.3g}"
+
+
+class LookAtLayers:
+    """A batch that is run through a network, to see what its layers do and what there is to learn.
+
+    Args:
+        objective: what is minimised; its network stays as it is.
+        data: what it is trained on; the batch has at most 1024 of its rows.
+    """
+
+    def __init__(self, objective: Objective, data: PassData) -> None:
+        self._objective, self._network, self._loss = objective, objective.network, objective.loss
+        backend, rows = self._network.backend, min(len(data), _MOST_ROWS)
+        batches = data.batches(backend, RunStatus(backend), rows=len(data), batch_size=rows, seed=self._network.seed)
+        recorder = Recorder(backend)
+        self._batch = batches.next(recorder, rows)
+        recorder.program().run()
+        batches.close()
+
+    def loss_of_zeros(self) -> float:
+        """The loss of a network all of whose outputs are 0."""
+        return self._loss_of(np.zeros(self._network.n_out))
+
+    def loss_of_one_answer(self) -> float:
+        """The loss of one answer for all rows: 0, or what the mean of the targets asks for, if that is lower."""
+        targets, n_out = self._network.backend.to_host(self._batch.targets), self._network.n_out
+        activation = self._loss.output_activation
+        if targets.ndim == 1 and activation == "softmax":
+            targets = np.eye(n_out)[targets]
+        if targets.ndim != 2 or n_out % targets.shape[1]:
+            return self.loss_of_zeros()  # a loss whose targets mean something of their own
+        mean, least = targets.mean(axis=0, dtype=np.float64), np.finfo(np.float32).tiny
+        if activation == "sigmoid":
+            mean = np.log(np.maximum(mean, least)) - np.log(np.maximum(1 - mean, least))
+        elif activation == "softmax" or not self._loss.takes_any_scale:
+            mean = np.log(np.maximum(mean, least))
+        return min(self._loss_of(np.repeat(mean, n_out // mean.size)), self.loss_of_zeros())
+
+    def cause(self, learning_rate: float) -> str | None:
+        """Why nothing is learnt, and what to try, in words; None if the batch shows no reason.
+
+        It is the first of these: a ReLU layer all of whose units are dead, or a sigmoid or tanh layer with `SATURATED`
+        of its outputs near a limit; the last layer whose gradient has `VANISHED`; the learning rate, if there is a step
+        down the gradient that makes the objective `LOWERED`. Layers inside of a `Residual` are left out: what they do
+        not let pass goes by the shortcut.
+        """
+        network = self._network.copy()
+        layers = layers_in_front_of(self._loss, network)
+        values = self._measured(network, layers)
+        for kind, layer, share in values:
+            if kind == "dead" and share == 1:
+                return (
+                    f"It began in {layer}, all of whose units are dead: they give 0 for every row, and no gradient "
+                    f"passes. Train anew with a learning rate below {learning_rate:g}, with leaky_relu, or with inputs "
+                    "scaled to about unit size"
+                )
+            if kind == "saturated" and share >= SATURATED:
+                return (
+                    f"It began in {layer}: {share:.0%} of its outputs are near a limit, where hardly any gradient "
+                    "passes. Train anew with inputs scaled to about unit size, smaller initial weights, or relu"
+                )
+        norms = [(layer, norm) for kind, layer, norm in values if kind == "gradient_norm"]
+        largest = max(norm for _, norm in norms)
+        vanished = [(layer, norm / largest) for layer, norm in norms if norm < VANISHED * largest]
+        if vanished:
+            layer, share = vanished[-1]
+            return (
+                f"It began in {layer}, where the gradient has vanished: its norm is {share:.1g} times the largest of a "
+                "layer. Try relu, BatchNorm or LayerNorm between the layers, Residual blocks, or fewer layers"
+                + (", or smaller penalties" if self._objective.l2 or self._objective.l1 else "")
+            )
+        now, *behind_steps = self._objectives_along_the_gradient(network, layers)
+        if min(behind_steps) < now - (1 - LOWERED) * abs(now):
+            return (
+                "No layer stands out, and a single step of the right length would lower it by more than "
+                f"{1 - LOWERED:.0%}. Try a learning rate above {learning_rate:g}; or below, if the weights have grown"
+            )
+        return None
+
+    def _measured(self, network: Sequential, layers: list[Layer]) -> list[tuple[str, str, float]]:
+        """What is measured of each layer on the batch: its kind, the layer, and the value. The network is a copy, which
+        then has the gradient of the batch."""
+        step, recorder = Recorder(network.backend), Recorder(network.backend)
+        arrays = record_gradients(step, network, layers, self._loss, self._batch)
+        statistics = LayerStatistics(network, layers)
+        statistics.record(recorder, step, arrays)
+        recorder.program().run()
+        named = [(*name.partition("/"), value) for name, value in statistics.read().items()]
+        return [(kind, _named(network.layers, place), value) for kind, _, place, value in named if "." not in place]
+
+    def _objectives_along_the_gradient(self, network: Sequential, layers: list[Layer]) -> list[float]:
+        """The objective on the batch where the network is, and behind steps down its gradient of several lengths: from
+        a hundred-thousandth of the norm of the weights to all of it."""
+        backend, n_decayed = network.backend, network.n_decayed
+        l2, l1 = self._objective.l2, self._objective.l1
+        w, g = (backend.to_host(vector).astype(np.float64) for vector in (network.parameters, network.gradients))
+        g[:n_decayed] += l2 * w[:n_decayed] + l1 * np.sign(w[:n_decayed])
+        unit = float(np.linalg.norm(w)) / max(float(np.linalg.norm(g)), np.finfo(np.float64).tiny)
+        recorder = Recorder(backend)
+        outputs = record_forward(recorder, layers, self._batch.x).outputs[-1]
+        row_losses = self._record_loss(recorder, outputs)
+        program = recorder.program()
+        objectives = []
+        for share in (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0):
+            point = w - share * unit * g
+            backend.copy(backend.from_host(point.astype(network.dtype)), network.parameters)
+            program.run()
+            penalty = l2 / 2 * (point[:n_decayed] ** 2).sum() + l1 * abs(point[:n_decayed]).sum()
+            objectives.append(float(backend.to_host(row_losses).mean(dtype=np.float64) + penalty))
+        return objectives
+
+    def _loss_of(self, answer: np.ndarray) -> float:
+        """The loss of the same outputs (n_out,) for all rows of the batch."""
+        backend, dtype = self._network.backend, self._network.dtype
+        recorder = Recorder(backend)
+        outputs = backend.from_host(np.tile(answer.astype(dtype), (len(self._batch), 1)))
+        row_losses = self._record_loss(recorder, outputs)
+        recorder.program().run()
+        return float(backend.to_host(row_losses).mean(dtype=np.float64))
+
+    def _record_loss(self, ops: Executor, outputs: Array) -> Array:
+        """Record the loss of outputs for the batch, and return where it has that of each row."""
+        backend, batch = self._network.backend, self._batch
+        d_outputs = backend.empty(outputs.shape, outputs.dtype)
+        row_losses, row_hits = (backend.empty(len(batch), outputs.dtype) for _ in range(2))
+        clock = RunStatus(backend).clock
+        self._loss.apply(ops, outputs, batch.targets, batch.row_weight, d_outputs, row_losses, row_hits, clock)
+        return row_losses
+
+
+def _named(layers: list[Layer], place: str) -> str:
+    return f"layer {place}, {layer_at(layers, place)!r}"

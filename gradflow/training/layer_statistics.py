@@ -23,6 +23,7 @@ __all__ = [
     "layer_changes",
     "layer_means",
     "mark_dead_units",
+    "ranges_by_layer",
     "record_saturation",
     "saturated_shares",
 ]
@@ -107,10 +108,7 @@ class LayerStatistics:
 
     def __init__(self, network: Sequential, layers: Sequence[Layer]) -> None:
         self._network, self._layers = network, layers
-        ranges: dict[str, list[tuple[int, int]]] = {}
-        for name, ends in network.parameter_ranges.items():
-            ranges.setdefault(name.rpartition(".")[0], []).append(ends)
-        self._ranges = dict(sorted(ranges.items(), key=lambda item: _in_order(item[0])))
+        self._ranges = ranges_by_layer(network)
         self._before = network.backend.empty(network.n_parameters, network.dtype)
         self._names = [f"{kind}/{place}" for kind in ("gradient_norm", "update_ratio") for place in self._ranges]
         self.values: Array = network.backend.zeros(len(self._names), np.float64)
@@ -169,6 +167,14 @@ class LayerStatistics:
             else:
                 record_saturation(ops, layer, y, units[first:end])
         ops(layer_means, units, backend.from_host(np.array(ranges, np.int64)), self.values[-len(ranges) :])
+
+
+def ranges_by_layer(network: Sequential) -> dict[str, list[tuple[int, int]]]:
+    """By the place of each layer with parameters, where these begin and end in the flat vectors."""
+    ranges: dict[str, list[tuple[int, int]]] = {}
+    for name, ends in network.parameter_ranges.items():
+        ranges.setdefault(name.rpartition(".")[0], []).append(ends)
+    return dict(sorted(ranges.items(), key=lambda item: _in_order(item[0])))
 
 
 def record_saturation(

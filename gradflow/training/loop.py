@@ -18,6 +18,7 @@ from gradflow.training.early_stopping import CONVERGENCE_EPOCHS, BestValue, Earl
 from gradflow.training.history import History
 from gradflow.training.interruption import Interruption
 from gradflow.training.layer_statistics import LayerStatistics
+from gradflow.training.loss_watch import LossWatch
 from gradflow.training.minimization import Minimization
 from gradflow.training.passes import DataPass
 from gradflow.training.run_state import RunState
@@ -96,6 +97,7 @@ class Loop:
         trainer._stop_requested = False
         for callback in self._callbacks:
             callback.on_fit_begin(trainer, self._epochs)
+        watch = LossWatch(objective, data, self.history["loss"] if self.history.epochs else [])
         layer_values: dict[str, float] = {}
         began = time.perf_counter() - self.history.seconds
         try:
@@ -148,6 +150,8 @@ class Loop:
                         if is_measured or not layer_values:
                             layer_values = training.statistics.read()
                         values |= layer_values
+                    learning_rate = float(update.learning_rates.present.max())
+                    watch.epoch_ended(epoch, values["loss"], training, best_state, learning_rate)
                     self.history.append(values)
                     self.history.seconds = time.perf_counter() - began
                     if self._best.is_improved_by(values):

@@ -75,6 +75,7 @@ class DataPass:
         steps_per_launch: int = 1,
         statistics: LayerStatistics | None = None,
     ) -> None:
+        self._backend = backend
         self.results = results
         self.metrics = metrics
         self.statistics = statistics
@@ -105,6 +106,11 @@ class DataPass:
     def batches(self) -> int:
         """The number of batches, the smaller one included."""
         return self.full_batches + (self._rest is not None)
+
+    def first_loss(self) -> float:
+        """The mean loss of the rows of the first batch of the pass that has run; the host waits for it."""
+        losses = self.results.losses[: self._batch_size]
+        return float(self._backend.to_host(losses).mean(dtype=np.float64))
 
     def results_of(self, batches_done: int) -> dict[str, Array]:
         """What so many batches of a pass have measured, by name."""

@@ -194,21 +194,29 @@ def environment(backend: ReferenceBackend) -> dict[str, Any]:
 
 
 def _curves(history: History) -> bytes:
-    """The learning curves as a PNG: losses, and accuracies where there are any."""
+    """The learning curves as a PNG: losses, accuracies where there are any, and below them what layers did."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    kinds = [kind for kind in ("loss", "accuracy") if kind in history]
-    figure = Figure(figsize=(5 * len(kinds), 4), layout="constrained")
+    panels = [[kind for kind in ("loss", "accuracy") if kind in history]]
+    of_layers = list(dict.fromkeys(name.partition("/")[0] for name in history if "/" in name))
+    panels += [of_layers[start : start + 2] for start in range(0, len(of_layers), 2)]
+    columns = max(map(len, panels))
+    figure = Figure(figsize=(5 * columns, 4 * len(panels)), layout="constrained")
     FigureCanvasAgg(figure)
-    epochs = range(1, history.epochs + 1)
-    for place, kind in enumerate(kinds, start=1):
-        axes = figure.add_subplot(1, len(kinds), place)
-        for name, label in ((kind, "training"), (f"val_{kind}", "validation")):
-            if name in history:
-                axes.plot(epochs, history[name], label=label)
-        axes.set(xlabel="epoch", ylabel=kind)
-        axes.legend()
+    for row, kinds in enumerate(panels):
+        for column, kind in enumerate(kinds):
+            axes = figure.add_subplot(len(panels), columns, 1 + row * columns + column)
+            lines = {kind: "training", f"val_{kind}": "validation"}
+            if kind in of_layers:
+                places = [name.partition("/")[2] for name in history if name.startswith(f"{kind}/")]
+                lines = {f"{kind}/{place}": f"layer {place}" for place in places}
+            for name, label in lines.items():
+                if name in history:
+                    axes.plot(range(1, history.epochs + 1), history[name], label=label)
+            is_norm = kind in ("gradient_norm", "update_ratio")
+            axes.set(xlabel="epoch", ylabel=kind.replace("_", " "), yscale="log" if is_norm else "linear")
+            axes.legend()
     png = io.BytesIO()
     figure.savefig(png, dpi=120)
     return png.getvalue()

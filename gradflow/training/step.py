@@ -25,6 +25,7 @@ __all__ = [
     "check_batch_size",
     "evaluation_pass",
     "layers_in_front_of",
+    "record_gradients",
     "task_kind",
     "training_pass",
 ]
@@ -140,6 +141,29 @@ def training_pass(
         steps_per_launch=steps_per_launch,
         statistics=LayerStatistics(network, objective.layers) if objective.layer_statistics else None,
     )
+
+
+def record_gradients(
+    ops: Executor, network: Sequential, layers: list[Layer], loss: Loss, batch: DataSet
+) -> ForwardArrays:
+    """Record a step forwards and backwards on a batch, up to the gradients of the network, and nothing else.
+
+    Args:
+        ops: what records it.
+        network: the network.
+        layers: those in front of the loss.
+        loss: the loss.
+        batch: inputs, targets and weights on the network's backend.
+    """
+    backend, rows = network.backend, len(batch)
+    arrays = record_forward(ops, layers, batch.x)
+    outputs = arrays.outputs[-1]
+    d_outputs = backend.empty(outputs.shape, network.dtype)
+    row_losses, row_hits = (backend.empty(rows, network.dtype) for _ in range(2))
+    clock = network.status.clock
+    loss.apply(ops, outputs, batch.targets, batch.row_weight, d_outputs, row_losses, row_hits, clock)
+    record_backward(ops, layers, arrays, d_outputs)
+    return arrays
 
 
 def evaluation_pass(objective: Objective, data: PassData, status: RunStatus, sums: Array) -> DataPass:

@@ -81,6 +81,37 @@ def test_progress_goes_to_standard_error_unless_quiet(tmp_path: Path) -> None:
     assert quiet.stdout.splitlines()[-1] == shown.stdout.splitlines()[-1] == f"run folder: {tmp_path}"
 
 
+def test_json_lines_are_all_that_is_on_standard_output(tmp_path: Path) -> None:
+    done = gradflow(*_QUICK, "--epochs", "3", "--json-lines", "--layer-statistics", "--output", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *epochs, last = map(json.loads, done.stdout.splitlines())
+    assert (first["event"], last["event"], last["epochs"]) == ("begin", "end", 3)
+    assert [line["epoch"] for line in epochs] == [1, 2, 3]
+    with (tmp_path / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for line, row in zip(epochs, rows, strict=True):
+        assert line.pop("event") == "epoch"
+        assert {name: repr(value) for name, value in line.items()} == row
+    assert {"gradient_norm/0", "update_ratio/2", "dead/1"} <= epochs[0].keys()
+
+
+def test_a_resumed_run_goes_on_with_json_lines(tmp_path: Path) -> None:
+    done = gradflow(*_QUICK, "--epochs", "2", "--json-lines", "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    again = gradflow("train", "--resume", tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert [json.loads(line)["event"] for line in again.stdout.splitlines()] == ["begin", "end"]
+
+
+def test_a_warning_is_one_line_on_standard_error(tmp_path: Path) -> None:
+    rate = ("--optimizer", "gradient_descent", "--learning-rate", "1e-7")
+    done = gradflow(*_QUICK, "--epochs", "40", *rate, "--json-lines", "--output", tmp_path)
+    assert done.returncode == 0
+    assert done.stderr.startswith("warning: the loss has stalled: ")
+    assert done.stderr.count("\n") == 1
+    assert len(done.stdout.splitlines()) == 42
+
+
 def test_every_option_reaches_the_run(tmp_path: Path) -> None:
     options = {
         "--layers": "12, 8",
@@ -99,7 +130,8 @@ def test_every_option_reaches_the_run(tmp_path: Path) -> None:
         "--seed": "7",
         "--output": str(tmp_path),
     }
-    done = gradflow("train", "digits", *(word for option in options.items() for word in option))
+    words = (word for option in options.items() for word in option)
+    done = gradflow("train", "digits", "--layer-statistics", *words)
     assert done.returncode == 0, done.stderr
     config = json.loads((tmp_path / "config.json").read_text())
     layers = config["network"]["layers"]
@@ -114,6 +146,7 @@ def test_every_option_reaches_the_run(tmp_path: Path) -> None:
     assert config["early_stopping"]["patience"] == 3
     assert config["early_stopping"]["monitor"] == "val_loss"
     assert config["backend"] == "reference"
+    assert config["layer_statistics"] is True
 
 
 def test_the_whole_data_as_one_batch_and_no_hidden_layer(tmp_path: Path) -> None:

@@ -219,6 +219,33 @@ def test_weights_that_begin_at_zero_have_no_ratio_yet(backend_name: str) -> None
     assert history["update_ratio/2"][0] > 0
 
 
+@pytest.mark.parametrize("dies", [False, True])
+def test_the_run_folder_draws_them(dies: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    drawn: list[Any] = []
+    save = Figure.savefig
+
+    def kept(figure: Any, *arguments: Any, **settings: Any) -> None:
+        drawn.extend(figure.axes)
+        save(figure, *arguments, **settings)
+
+    monkeypatch.setattr(Figure, "savefig", kept)
+    network = plain_network("numpy", "float32")
+    if dies:  # norms of 0 have no place on a logarithmic axis
+        network.set_weights(network.get_weights() | {"0.bias": np.full(40, -90.0)})
+    trainer = gf.Trainer(network, "softmax_cross_entropy", "adam", layer_statistics=True)
+    history = trainer.fit(X, Y, epochs=3, output=tmp_path)
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    lines = {axes.get_ylabel(): {line.get_label(): line.get_ydata() for line in axes.lines} for axes in drawn}
+    assert list(lines) == ["loss", "accuracy", "gradient norm", "update ratio", "dead", "saturated"]
+    assert {label: list(values) for label, values in lines["update ratio"].items()} == {
+        f"layer {place}": history[f"update_ratio/{place}"] for place in PLACES[plain_network]
+    }
+    assert list(lines["saturated"]) == ["layer 3", "layer 5"]
+
+
 def test_lbfgs_takes_no_steps_that_could_be_measured() -> None:
     pytest.importorskip("scipy")
     trainer = gf.Trainer(make_network("numpy"), "softmax_cross_entropy", "lbfgs", layer_statistics=True)

@@ -1,0 +1,101 @@
+"""A loss that explodes or stalls: noticed between two epochs, and reported with the layer where it began."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+from gradflow.errors import DeviceLostError, GradflowError, TrainingWarning
+from gradflow.ops import Array
+from gradflow.training.data_set import PassData
+from gradflow.training.diagnosis import LookAtLayers, layer_grown_most
+from gradflow.training.passes import DataPass
+from gradflow.training.update import Objective
+
+__all__ = ["LossWatch"]
+
+EXPLODED = 10.0
+"""A loss has exploded once it is so many times that of the first step, and that of outputs 0."""
+STALL_EPOCHS = 10
+"""A loss has stalled once it has not fallen for so many epochs,"""
+PROGRESS = 0.01
+"""by this share of itself,"""
+LEARNT = 0.5
+"""and is still above this share of the loss of one answer for all rows."""
+VARIED = 1e-4
+"""Only targets whose loss of one answer is above this share of that of outputs 0 leave anything to learn."""
+
+
+class LossWatch:
+    """Warns once in a fit, if its loss explodes or stalls.
+
+    - It has exploded where the loss of an epoch is above `EXPLODED` times that of the first step, and that of outputs
+      0. The layer where it began is the one whose parameters have grown most since the best epoch.
+    - It has stalled where it has not fallen by `PROGRESS` for `STALL_EPOCHS` epochs, and one answer for all rows is not
+      much worse. A batch is then run forwards and backwards, to see why (`LookAtLayers.cause`). Where it shows no
+      reason, nothing is said: it may have converged.
+
+    Args:
+        objective: what is minimised.
+        data: what it is trained on.
+        losses: those of the epochs that a resumed run has behind it.
+    """
+
+    def __init__(self, objective: Objective, data: PassData, losses: Sequence[float]) -> None:
+        self._objective, self._data = objective, data
+        self._first = losses[0] if losses else None
+        self._lowest: float | None = None
+        self._epochs_since = 0
+        self._has_warned = False
+        for loss in losses:
+            self._note(loss)
+
+    def epoch_ended(self, epoch: int, loss: float, training: DataPass, best_state: Array, learning_rate: float) -> None:
+        """Look at the loss of an epoch, where ``best_state`` has the weights of the best one before it."""
+        if self._first is None:
+            self._first = loss if training.batches == 1 else training.first_loss()
+        self._note(loss)
+        if self._has_warned:
+            return
+        try:
+            report = self._explosion(epoch, loss, best_state, learning_rate) or self._stall(loss, learning_rate)
+        except DeviceLostError:
+            raise
+        except GradflowError:
+            return  # No memory is left for a look, or weights are infinite: training goes on without one.
+        if report is not None:
+            self._has_warned = True
+            warnings.warn(report, TrainingWarning, stacklevel=4)  # as if from the line that called fit
+
+    def _note(self, loss: float) -> None:
+        if self._lowest is None or loss < self._lowest - PROGRESS * abs(self._lowest):
+            self._lowest, self._epochs_since = loss, 0
+        else:
+            self._epochs_since += 1
+
+    def _explosion(self, epoch: int, loss: float, best_state: Array, learning_rate: float) -> str | None:
+        assert self._first is not None
+        if loss <= EXPLODED * abs(self._first):
+            return None
+        if loss <= EXPLODED * abs(LookAtLayers(self._objective, self._data).loss_of_zeros()):
+            return None
+        return (
+            f"the loss has exploded: it was {self._first:.3g} in the first step, and is {loss:.3g} in epoch {epoch}. "
+            f"It began in {layer_grown_most(self._objective.network, best_state)}. Try a learning rate below "
+            f"{learning_rate:g}, clip_norm=1.0, or inputs and targets scaled to about unit size"
+        )
+
+    def _stall(self, loss: float, learning_rate: float) -> str | None:
+        if not self._epochs_since or self._epochs_since % STALL_EPOCHS:
+            return None
+        look = LookAtLayers(self._objective, self._data)
+        constant, zeros = look.loss_of_one_answer(), look.loss_of_zeros()
+        if loss <= LEARNT * constant or constant <= VARIED * abs(zeros):
+            return None
+        cause = look.cause(learning_rate)
+        if cause is None:
+            return None
+        return (
+            f"the loss has stalled: it is {loss:.3g} and has not fallen for {self._epochs_since} epochs, while one "
+            f"answer for all rows has {constant:.3g}. {cause}"
+        )

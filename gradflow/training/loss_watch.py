@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
+from functools import cached_property
 
 from gradflow.errors import DeviceLostError, GradflowError, TrainingWarning
 from gradflow.ops import Array
@@ -33,7 +35,7 @@ class LossWatch:
       0. The layer where it began is the one whose parameters have grown most since the best epoch.
     - It has stalled where it has not fallen by `PROGRESS` for `STALL_EPOCHS` epochs, and one answer for all rows is not
       much worse. A batch is then run forwards and backwards, to see why (`LookAtLayers.cause`). Where it shows no
-      reason, nothing is said: it may have converged.
+      reason, nothing is said, for it may have converged; the next look comes after twice as many epochs.
 
     Args:
         objective: what is minimised.
@@ -43,15 +45,19 @@ class LossWatch:
 
     def __init__(self, objective: Objective, data: PassData, losses: Sequence[float]) -> None:
         self._objective, self._data = objective, data
-        self._first = losses[0] if losses else None
-        self._lowest: float | None = None
+        known = [loss for loss in losses if not math.isnan(loss)]
+        self._first = known[0] if known else None
+        self._lowest = math.inf
         self._epochs_since = 0
+        self._patience = STALL_EPOCHS
         self._has_warned = False
-        for loss in losses:
+        for loss in known:
             self._note(loss)
 
     def epoch_ended(self, epoch: int, loss: float, training: DataPass, best_state: Array, learning_rate: float) -> None:
         """Look at the loss of an epoch, where ``best_state`` has the weights of the best one before it."""
+        if math.isnan(loss):
+            return  # That of an epoch whose rows have no weight.
         if self._first is None:
             self._first = loss if training.batches == 1 else training.first_loss()
         self._note(loss)
@@ -68,16 +74,20 @@ class LossWatch:
             warnings.warn(report, TrainingWarning, stacklevel=4)  # as if from the line that called fit
 
     def _note(self, loss: float) -> None:
-        if self._lowest is None or loss < self._lowest - PROGRESS * abs(self._lowest):
-            self._lowest, self._epochs_since = loss, 0
+        if self._lowest == math.inf or loss < self._lowest - PROGRESS * abs(self._lowest):
+            self._lowest, self._epochs_since, self._patience = loss, 0, STALL_EPOCHS
         else:
             self._epochs_since += 1
 
+    @cached_property
+    def _answers(self) -> tuple[float, float]:
+        """The losses of one answer for all rows, and of the answer 0."""
+        look = LookAtLayers(self._objective, self._data)
+        return look.loss_of_one_answer(), look.loss_of_zeros()
+
     def _explosion(self, epoch: int, loss: float, best_state: Array, learning_rate: float) -> str | None:
         assert self._first is not None
-        if loss <= EXPLODED * abs(self._first):
-            return None
-        if loss <= EXPLODED * abs(LookAtLayers(self._objective, self._data).loss_of_zeros()):
+        if loss <= EXPLODED * abs(self._first) or loss <= EXPLODED * abs(self._answers[1]):
             return None
         return (
             f"the loss has exploded: it was {self._first:.3g} in the first step, and is {loss:.3g} in epoch {epoch}. "
@@ -86,13 +96,13 @@ class LossWatch:
         )
 
     def _stall(self, loss: float, learning_rate: float) -> str | None:
-        if not self._epochs_since or self._epochs_since % STALL_EPOCHS:
+        if self._epochs_since < self._patience:
             return None
-        look = LookAtLayers(self._objective, self._data)
-        constant, zeros = look.loss_of_one_answer(), look.loss_of_zeros()
+        self._patience *= 2  # A look takes as long as some steps.
+        constant, zeros = self._answers
         if loss <= LEARNT * constant or constant <= VARIED * abs(zeros):
             return None
-        cause = look.cause(learning_rate)
+        cause = LookAtLayers(self._objective, self._data).cause(learning_rate)
         if cause is None:
             return None
         return (

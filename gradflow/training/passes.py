@@ -108,8 +108,8 @@ class DataPass:
         return self.full_batches + (self._rest is not None)
 
     def first_loss(self) -> float:
-        """The mean loss of the rows of the first batch of the pass that has run; the host waits for it."""
-        losses = self.results.losses[: self._batch_size]
+        """The mean loss of the pass's first batch, or of so many that they have 32 rows; the host waits for it."""
+        losses = self.results.losses[: max(self._batch_size, 32)]
         return float(self._backend.to_host(losses).mean(dtype=np.float64))
 
     def results_of(self, batches_done: int) -> dict[str, Array]:

@@ -200,6 +200,29 @@ def test_dead_units_beside_a_shortcut() -> None:
     assert warned(network, gf.Adam(0.01), X, X @ np.ones((5, 1)) + 2 * NOISE, MSE, epochs=60) == []
 
 
+def test_looks_become_rare(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Epochs(gf.Callback):
+        """The epoch that runs."""
+
+        def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
+            self.now = epoch + 1
+
+    epochs, looks = Epochs(), []
+    monkeypatch.setattr(LookAtLayers, "cause", lambda *_: looks.append(epochs.now))
+    network = gf.MLP([5, 8, 1], "tanh", backend="numpy")
+    assert warned(network, gf.GradientDescent(1e-12), X, Y, MSE, epochs=100, callbacks=[epochs]) == []
+    assert looks == [11, 21, 41, 81]
+
+
+def test_an_epoch_without_any_weight() -> None:
+    weight = np.zeros(200)
+    weight[0] = 1
+    network = gf.MLP([5, 8, 1], backend="numpy")
+    assert (
+        warned(network, gf.Adam(0.01), X, Y, MSE, epochs=30, drop_last=True, batch_size=150, sample_weight=weight) == []
+    )
+
+
 def test_lbfgs() -> None:
     pytest.importorskip("scipy")
     network = gf.MLP([5, 8, 1], "tanh", backend="numpy")

@@ -50,7 +50,8 @@ def test_the_layer_where_a_divergence_began_is_named(accumulate: int, shuffle: b
 
 
 def test_outputs_that_were_finite_are_told(backend_name: str) -> None:
-    error = diverged([gf.Dense(4, 2)], X, 1e6, backend_name, batch_size=None)
+    with pytest.warns(gf.TrainingWarning, match="the loss has exploded"):
+        error = diverged([gf.Dense(4, 2)], X, 1e6, backend_name, batch_size=None)
     assert "all layers gave finite numbers, up to" in str(error)
     assert "Try a learning rate below 1e+06" in str(error)
 

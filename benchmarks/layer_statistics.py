@@ -1,0 +1,105 @@
+"""What layer statistics cost on the CPU: python -m benchmarks.layer_statistics [--rounds N] [--seconds S].
+
+Three things run in turn: steps of an epoch, one step, and one step that is measured, both in the same memory, with the
+host's reading of its values as in `Trainer.fit`. The difference of the last two, over the first, is what a measurement
+adds to a step. At the default cadence one step of at least 20 is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import gradflow as gf
+from benchmarks.networks import NETWORKS, Network
+from benchmarks.rounds import Spread, rounds_in_turn, spread
+from gradflow.losses import get_loss
+from gradflow.training.given_data import checked_data
+from gradflow.training.layer_statistics import LayerStatistics
+from gradflow.training.passes import DataPass
+from gradflow.training.step import Objective, training_pass
+
+__all__ = ["Cost", "measure"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a measurement costs in one network.
+
+    Attributes:
+        step: the median time of a step without it, in seconds.
+        added: what a measurement adds to a step, in units of that.
+        at_cadence: the share that training takes longer at the default cadence.
+    """
+
+    step: float
+    added: Spread
+    at_cadence: Spread
+
+
+def measure(network: Network, activation: str, *, rounds: int, seconds: float) -> Cost:
+    """Time steps of a network with and without a measurement, each for about so many seconds in every round."""
+    whole, one = (_training_pass(network, activation, steps=steps) for steps in (network.steps, 1))
+    assert one.statistics is not None
+    read = one.statistics.read
+
+    def measured() -> None:
+        one.run(is_measured=True)
+        read()
+
+    timed = {
+        name: partial(_seconds, run, max(1, int(seconds / _seconds(run, 1))))
+        for name, run in {"epoch": whole.run, "plain": one.run, "measured": measured}.items()
+    }
+    found = rounds_in_turn(timed, rounds)
+    steps = [epoch / network.steps for epoch in found["epoch"]]
+    added = [
+        (longer - plain) / step for longer, plain, step in zip(found["measured"], found["plain"], steps, strict=True)
+    ]
+    # From one measured step to the next, in epochs of the network's data.
+    apart = next(epoch for epoch in range(1, 100) if LayerStatistics.is_due(1 + epoch, network.steps)) * network.steps
+    return Cost(spread(steps).median, spread(added), spread([share / apart for share in added]))
+
+
+def _training_pass(network: Network, activation: str, *, steps: int) -> DataPass:
+    """The pass over so many batches."""
+    model = gf.MLP(list(network.sizes), activation, backend="numpy")
+    loss = get_loss("softmax_cross_entropy")
+    objective = Objective(model, model.layers, loss, gf.Adam(), layer_statistics=True)
+    x, labels = network.data()
+    rows = steps * network.batch_size
+    data = checked_data(model, loss, x[:rows], labels[:rows])
+    return training_pass(objective, data, rows=rows, batch_size=network.batch_size, shuffle=True)
+
+
+def _seconds(run: Callable[[], object], times: int) -> float:
+    run()
+    began = time.perf_counter()
+    for _ in range(times):
+        run()
+    return (time.perf_counter() - began) / times
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--rounds", type=int, default=15, help="how often each is timed (15)")
+    arguments.add_argument("--seconds", type=float, default=0.3, help="how long it runs each time (0.3)")
+    options = arguments.parse_args()
+    print("| network (batch) | activation | step, µs | added, in steps | longer at the default cadence |")
+    print("| --- | --- | ---: | ---: | ---: |")
+    for network in NETWORKS.values():
+        for activation in ("relu", "tanh"):
+            cost = measure(network, activation, rounds=options.rounds, seconds=options.seconds)
+            added, share = cost.added, cost.at_cadence
+            print(
+                f"| {network} | {activation} | {1e6 * cost.step:,.0f} | {added.median:.2f} ({added.low:.2f} to "
+                f"{added.high:.2f}) | {share.median:.1%} ({share.low:.1%} to {share.high:.1%}) |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

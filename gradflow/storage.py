@@ -130,7 +130,10 @@ def _description(
     path: str | os.PathLike[str], header: dict[str, Any], weights: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
     if "gradflow" not in header:
-        raise FileFormatError(f"{path} is a safetensors file, but no gradflow model: write one with gradflow.save(...)")
+        raise FileFormatError(
+            f"{path} is a safetensors file, but no gradflow model, which gradflow.save(...) writes; from a checkpoint "
+            "a run goes on with trainer.fit(..., resume=folder)"
+        )
     try:
         model = json.loads(header["gradflow"])
         version, description, written = model["version"], model["network"], model["checksum"]

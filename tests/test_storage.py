@@ -178,8 +178,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: '.*nowhere/model\.safetensors'"):
         gf.save(make_network(), tmp_path / "nowhere" / "model.safetensors")
+    with pytest.raises(IsADirectoryError, match=f"Is a directory: '{tmp_path}'"):
+        gf.save(make_network(), tmp_path)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")

@@ -10,7 +10,7 @@ from functools import cache
 
 from gradflow.backends.availability import gpu_problem
 from gradflow.backends.reference import ReferenceBackend
-from gradflow.errors import BackendError, unknown_name
+from gradflow.errors import BackendError, DataError, unknown_name
 
 __all__ = ["BACKENDS", "ReferenceBackend", "get_backend"]
 
@@ -29,6 +29,8 @@ def get_backend(name: str = "auto") -> ReferenceBackend:
     """
     if name == "auto":
         name = os.environ.get("GRADFLOW_BACKEND", "auto") or "auto"
+    if name in ("cpu", "cuda", "gpu"):
+        raise DataError(f"unknown backend {name!r}: 'numpy' computes on the CPU, 'cupy' on an NVIDIA GPU")
     if name not in BACKENDS:
         raise unknown_name("backend", name, BACKENDS)
     if name == "auto":

@@ -59,7 +59,11 @@ def compare_runs(first: str | os.PathLike[str], second: str | os.PathLike[str]) 
         return differences({name: one.get(name) for name in names}, {name: other.get(name) for name in names})
 
     settings = differing([name for name in {**one, **other} if name not in _NO_SETTINGS])
-    return RunComparison(_differing_results(*folders), differing(_SURROUNDINGS), settings)
+    try:
+        results = _differing_results(*folders)
+    except OSError as error:
+        raise DataError(f"{error.filename}, which a finished run has, cannot be read: {error.strerror}") from error
+    return RunComparison(results, differing(_SURROUNDINGS), settings)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

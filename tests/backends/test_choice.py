@@ -76,5 +76,9 @@ def test_environment_decides_what_auto_means(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_unknown_backend_suggests_the_nearest() -> None:
+    with pytest.raises(
+        gf.DataError, match=r"unknown backend 'cpu': 'numpy' computes on the CPU, 'cupy' on an NVIDIA GPU"
+    ):
+        get_backend("cpu")
     with pytest.raises(gf.DataError, match="Did you mean 'cupy'"):
         gf.MLP([2, 1], backend="cuppy")

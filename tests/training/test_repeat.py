@@ -172,6 +172,13 @@ def test_what_cannot_be_made_again_says_why(tmp_path: Path) -> None:
         run(tmp_path)
         change(tmp_path)
         refused(tmp_path, message)
+    for name in ("model.safetensors", "history.csv"):
+        run(tmp_path)
+        (tmp_path / name).unlink()
+        refused(tmp_path, f"{name}, which a finished run has, cannot be read: No such file")
+    (tmp_path / "history.csv").write_bytes(b"epoch,loss\n1,\xff\n")
+    with pytest.raises(gf.FileFormatError, match=r"history\.csv is damaged: .*can't decode"):
+        gf.repeat(tmp_path, X, LABELS)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(gf.FileFormatError, match=r"config\.json is damaged, or was edited"):
         gf.repeat(tmp_path, X, LABELS)

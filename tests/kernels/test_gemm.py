@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -23,6 +23,7 @@ OWN_PRODUCTS = ("c", *COMPILED_TARGETS)
     transpose_a=st.booleans(),
     transpose_b=st.booleans(),
 )
+@example(rows=3, columns=64, depth=2, transpose_a=True, transpose_b=True)  # neighbours in a row of op(b) lie 2 apart
 def test_every_element_is_the_sum_of_its_products(
     target: str, dtype: str, rows: int, columns: int, depth: int, transpose_a: bool, transpose_b: bool
 ) -> None:

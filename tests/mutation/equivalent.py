@@ -5,8 +5,31 @@ from __future__ import annotations
 _ZERO = "the other branch gives 0 at 0 too"
 _SAME = "both branches give the same where the two sides are equal"
 _ORDER = "a row's columns are walked in order, so that a later one is never the first"
+_ROOM = "an array has room to spare"
+_SLOWER = "the other branch gives the same, more slowly"
+_OUTSIDE = "what lies outside of an array is not used; AddressSanitizer, in make check-long, finds that it is touched"
 
 EQUIVALENT: dict[str, str] = {
+    "kernels/gemm.c: gf_vector sum[GF_TILE_ROWS][2];  ->  gf_vector sum[GF_TILE_ROWS][3];": _ROOM,
+    "kernels/gemm.c: gf_vector whole[GF_TILE_ROWS][2];  ->  gf_vector whole[GF_TILE_ROWS][3];": _ROOM,
+    "kernels/gemm.c: if (columns == vectors * GF_LANES) {  ->  if (0) {": _SLOWER,
+    "kernels/gemm.c: if (columns == vectors * GF_LANES) {  ->  if (columns == vectors / GF_LANES) {": _SLOWER,
+    "kernels/gemm.c: if (columns == vectors * GF_LANES) {  ->  if (columns == GF_LANES) {": _SLOWER,
+    "kernels/gemm.c: if (b.column_step == 1 && columns == vectors * GF_LANES) {  ->  if (0) {": _SLOWER,
+    "kernels/gemm.c: if (b.column_step == 1 && columns == vectors * GF_LANES) {  ->  "
+    "if (b.column_step == 0 && columns == vectors * GF_LANES) {": _SLOWER,
+    "kernels/gemm.c: if (b.column_step == 1 && columns == vectors * GF_LANES) {  ->  "
+    "if (b.column_step == 1 && columns == vectors / GF_LANES) {": _SLOWER,
+    "kernels/gemm.c: if (b.column_step == 1 && columns == vectors * GF_LANES) {  ->  "
+    "if (b.column_step == 1 && columns == GF_LANES) {": _SLOWER,
+    "kernels/gemm.c: if (b.column_step == 1 && columns == vectors * GF_LANES) {  ->  "
+    "if (b.column_step == 1 && columns != vectors * GF_LANES) {": _OUTSIDE,
+    "kernels/gemm.c: if (b.column_step == 1 && columns == vectors * GF_LANES) {  ->  "
+    "if (b.column_step == 1 && columns == vectors ) {": _OUTSIDE,
+    "kernels/gemm.c: for (int v = 0; v < vectors; v++)  ->  for (int v = 0; v <= vectors; v++)": _OUTSIDE,
+    "kernels/gemm.c: for (int j = 0; j < vectors * GF_LANES; j++)  ->  "
+    "for (int j = 0; j <= vectors * GF_LANES; j++)": _OUTSIDE,
+    "kernels/vector_math.h: x = x < -104.0f ? -104.0f : x;  ->  x = x <= -104.0f ? -104.0f : x;": _SAME,
     "kernels/clip.cu: const gf_index first = row * chunk, length = n - first < chunk ? n - first : chunk;  ->  "
     "const gf_index first = row * chunk, length = n - first <= chunk ? n - first : chunk;": _SAME,
     "kernels/clip.cu: GF_ONCE_PER_ROW gradient_scale[row] = norm > clip_norm ? (real)(clip_norm / norm) : 1;  ->  "

@@ -67,8 +67,9 @@ NETWORKS: dict[str, list[gf.Layer]] = {
 @pytest.mark.parametrize("layers", NETWORKS)
 @pytest.mark.parametrize("batch_size", [32, 300, None])
 @pytest.mark.parametrize("where", ["host", "device", "source"])
+@pytest.mark.parametrize("layer_statistics", [False, True])
 def test_a_fit_takes_what_was_computed(
-    layers: str, batch_size: int | None, where: str, monkeypatch: pytest.MonkeyPatch
+    layers: str, batch_size: int | None, where: str, layer_statistics: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import cupy
 
@@ -86,7 +87,8 @@ def test_a_fit_takes_what_was_computed(
 
     compute = memory.fit_memory
     monkeypatch.setattr(memory, "fit_memory", noted)
-    trainer, used = gf.Trainer(network, "softmax_cross_entropy", gf.Adam(), clip_norm=1.0), Used()
+    settings = {"clip_norm": 1.0, "layer_statistics": layer_statistics}
+    trainer, used = gf.Trainer(network, "softmax_cross_entropy", gf.Adam(), **settings), Used()
     trainer.fit(*data, epochs=1, batch_size=batch_size)
     before = used_bytes()
     trainer.fit(*data, epochs=1, batch_size=batch_size, validation_data=(X[:100], LABELS[:100]), callbacks=[used])

@@ -37,7 +37,7 @@ void gf_release_team(void) {}
 #define GF_PAUSE() (void)0
 #endif
 
-enum { MOST_THREADS = 16, PAUSES_BEFORE_YIELDING = 1000, LATE_CALL = 32, MOST_LATENESS = 128, LONGEST_REST = 63 };
+enum { MOST_THREADS = 16, PAUSES_BEFORE_YIELDING = 1000, LATE_CALL = 8, MOST_LATENESS = 128, LONGEST_REST = 63 };
 
 typedef unsigned long long ticket_number; /* which call, parts, next part: 32, 16 and 16 bits */
 #define GF_TICKET_CALL(ticket) ((ticket) >> 32)

@@ -16,7 +16,7 @@ _NEVER = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class StatusReading:
-    """What the host read: the entries of the clock (kernels/clock.h), None for no bad step, and the four sums."""
+    """What the host read: the entries of the clock (kernels/clock.h), None for no bad step, and the six sums."""
 
     step: int
     epoch: int
@@ -26,16 +26,17 @@ class StatusReading:
 
 
 class RunStatus:
-    """Eight 64-bit words on the device.
+    """Ten 64-bit words on the device.
 
     Attributes:
         clock: int64 (4,): step, epoch, position, first_bad_step.
-        sums: float64 (4,): loss and hits over the training epoch, loss and hits over the validation data.
+        sums: float64 (6,): loss and hits over the training epoch, and loss of its first rows; the same over the
+            validation data.
     """
 
     def __init__(self, backend: ReferenceBackend) -> None:
         self._backend = backend
-        self._words = backend.zeros(2 * len(CLOCK_ENTRIES), np.int64)
+        self._words = backend.zeros(len(CLOCK_ENTRIES) + 6, np.int64)
         self.clock: Array = self._words[: len(CLOCK_ENTRIES)]
         self.sums: Array = self._words[len(CLOCK_ENTRIES) :].view(np.float64)
         self.begin(epoch=0)

@@ -78,7 +78,7 @@ class Loop:
         )
         validating = None
         if validation is not None:
-            validating = evaluation_pass(objective, validation, RunStatus(backend), status.sums[2:])
+            validating = evaluation_pass(objective, validation, RunStatus(backend), status.sums[3:])
         best_state = backend.empty(network.state.shape, network.dtype)
         backend.copy(network.state, best_state)
         if not network.ends_in_activation:
@@ -140,9 +140,9 @@ class Loop:
                     if not finished:
                         self.history.stopped_by = "interrupted"
                         break
-                    values = trainer._values(reading.sums[:2], training)
+                    values = trainer._values(reading.sums[:3], training)
                     if validating is not None:
-                        held_out = trainer._values(reading.sums[2:], validating)
+                        held_out = trainer._values(reading.sums[3:], validating)
                         values |= {f"val_{name}": value for name, value in held_out.items()}
                     if update.learning_rates.is_scheduled:
                         values["learning_rate"] = float(update.learning_rates.present[-1])
@@ -151,7 +151,8 @@ class Loop:
                             layer_values = training.statistics.read()
                         values |= layer_values
                     learning_rate = float(update.learning_rates.present.max())
-                    watch.epoch_ended(epoch, values["loss"], training, best_state, learning_rate)
+                    first_loss = training.first_loss(reading.sums)
+                    watch.epoch_ended(epoch, values["loss"], first_loss, best_state, learning_rate)
                     self.history.append(values)
                     self.history.seconds = time.perf_counter() - began
                     if self._best.is_improved_by(values):

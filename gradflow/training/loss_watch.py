@@ -11,7 +11,6 @@ from gradflow.errors import DeviceLostError, GradflowError, TrainingWarning
 from gradflow.ops import Array
 from gradflow.training.data_set import PassData
 from gradflow.training.diagnosis import LookAtLayers, layer_grown_most
-from gradflow.training.passes import DataPass
 from gradflow.training.update import Objective
 
 __all__ = ["LossWatch"]
@@ -54,12 +53,12 @@ class LossWatch:
         for loss in known:
             self._note(loss)
 
-    def epoch_ended(self, epoch: int, loss: float, training: DataPass, best_state: Array, learning_rate: float) -> None:
-        """Look at the loss of an epoch, where ``best_state`` has the weights of the best one before it."""
+    def epoch_ended(self, epoch: int, loss: float, first_loss: float, best_state: Array, learning_rate: float) -> None:
+        """Look at the loss of an epoch and of its first step, where ``best_state`` is that of the best epoch before."""
         if math.isnan(loss):
             return  # That of an epoch whose rows have no weight.
         if self._first is None:
-            self._first = loss if training.batches == 1 else training.first_loss()
+            self._first = first_loss
         self._note(loss)
         if self._has_warned:
             return

@@ -116,7 +116,7 @@ def fit_memory(
     }
     if validation is not None:
         needed["validation"] = bytes_of(
-            lambda: evaluation_pass(objective, validation, RunStatus(plan), status.sums[2:])
+            lambda: evaluation_pass(objective, validation, RunStatus(plan), status.sums[3:])
         )
     return needed
 

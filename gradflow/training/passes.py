@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,8 @@ Allowance = Callable[[int], int]
 
 _SECONDS_BETWEEN_LOOKS = 0.02
 """How long batches may run before the next look whether the user wants to stop."""
+_LEAST_FIRST_ROWS = 32
+"""The rows at the start of a pass whose mean loss says what the loss was before training."""
 
 
 def _as_many_as_there_are(batches_done: int) -> int:
@@ -55,7 +57,8 @@ class DataPass:
         record_batch: records the program of a batch with the given number of rows; in training it gives the arrays of
             the forward pass.
         results: what the batches write.
-        sums: float64 (2,), where the sums of losses and hits go.
+        sums: float64 (3,), where the sums of losses and hits go, and that of the losses of the first rows: the first
+            batch, or so many that there are 32.
         metrics: what the batches add to besides.
         steps_per_launch: how many full batches a GPU takes as one launch.
         statistics: what a measured batch finds out about the layers; None measures none.
@@ -81,6 +84,7 @@ class DataPass:
         self.statistics = statistics
         self.rows = rows
         self._batch_size = batch_size
+        self._first_rows = min(max(batch_size, _LEAST_FIRST_ROWS), rows)
         self._batches = batches
         self.full_batches, rest = divmod(rows, batch_size)
         self._steps_per_launch = min(steps_per_launch, self.full_batches)
@@ -99,6 +103,7 @@ class DataPass:
             for place, of_rows in enumerate((results.losses, results.hits)):
                 ops(chunk_sums, of_rows, partials, chunk)
                 ops(total, partials, sums[place : place + 1])
+            ops(chunk_sums, results.losses[: self._first_rows], sums[2:], self._first_rows)
 
         self._sums = _recorded(backend, record_sums)
 
@@ -107,10 +112,9 @@ class DataPass:
         """The number of batches, the smaller one included."""
         return self.full_batches + (self._rest is not None)
 
-    def first_loss(self) -> float:
-        """The mean loss of the pass's first batch, or of so many that they have 32 rows; the host waits for it."""
-        losses = self.results.losses[: max(self._batch_size, 32)]
-        return float(self._backend.to_host(losses).mean(dtype=np.float64))
+    def first_loss(self, sums: Sequence[float]) -> float:
+        """The mean loss of the pass's first rows, from the sums that the host has read."""
+        return sums[2] / self._first_rows
 
     def results_of(self, batches_done: int) -> dict[str, Array]:
         """What so many batches of a pass have measured, by name."""

@@ -136,7 +136,7 @@ def training_pass(
         batch_size=batch_size,
         record_batch=record_batch,
         results=results,
-        sums=status.sums[:2],
+        sums=status.sums[:3],
         metrics=measured,
         steps_per_launch=steps_per_launch,
         statistics=LayerStatistics(network, objective.layers) if objective.layer_statistics else None,
@@ -173,7 +173,7 @@ def evaluation_pass(objective: Objective, data: PassData, status: RunStatus, sum
         objective: the network and the loss.
         data: what to evaluate on.
         status: whose clock counts the batches; not the network's own, which counts those of training.
-        sums: float64 (2,), where the sums go.
+        sums: float64 (3,), where the sums go.
     """
     network, backend = objective.network, objective.network.backend
     measured = EpochMetrics(objective.metrics, _task(objective, len(data)))

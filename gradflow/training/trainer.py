@@ -313,9 +313,9 @@ class Trainer:
             scale=self.network.output_scale,
         )
         status = RunStatus(self.network.backend)
-        evaluating = evaluation_pass(self._objective, data, status, status.sums[:2])
+        evaluating = evaluation_pass(self._objective, data, status, status.sums[:3])
         evaluating.run()
-        return self._values(status.read().sums[:2], evaluating)
+        return self._values(status.read().sums[:3], evaluating)
 
     def stop(self) -> None:
         """End the training after this epoch; for callbacks."""
@@ -360,7 +360,7 @@ class Trainer:
         return names + [f"val_{name}" for name in names] if has_validation else names
 
     def _values(self, sums: tuple[float, ...], measured: DataPass) -> dict[str, float]:
-        """What a pass has measured, from its sums of losses and hits, and its metrics."""
+        """What a pass has measured, from its sums (`RunStatus.sums`), and its metrics."""
         # All rows of an epoch may have the weight 0 where others were left out: then there is no mean.
         total = measured.metrics.total_weight() or math.nan
         values = {"loss": sums[0] / total}

@@ -84,8 +84,8 @@ def trained(network: gf.Sequential, *callbacks: gf.Callback, **kwargs: Any) -> t
 def test_a_step_is_one_launch_without_traffic(simgpu: Any, steps_per_launch: int, launches: int) -> None:
     counts = Counts(simgpu)
     trained(make_network(), counts, steps_per_launch=steps_per_launch)
-    # The sums of the epoch; and once in a fit the losses of the first step, by which an explosion is told later.
-    for epoch, reads in zip(counts.epochs, (2, 1, 1), strict=True):
+    assert len(counts.epochs) == 3
+    for epoch in counts.epochs:
         # The full batches, the rest, their sums; the batch of validation, its sums.
         assert epoch["graph_launches"] == launches + 1 + 1 + 2
         assert epoch["launches"] == 0
@@ -94,7 +94,7 @@ def test_a_step_is_one_launch_without_traffic(simgpu: Any, steps_per_launch: int
         assert epoch["kernels"]["adamw"]["count"] == BATCHES
         assert epoch["h2d"]["count"] == epoch["mallocs"] == epoch["host_allocs"] == epoch["captured"] == 0
         assert epoch["memset"]["count"] == epoch["events"] == 0
-        assert (epoch["d2h"]["count"], epoch["syncs"]) == (reads, reads)
+        assert (epoch["d2h"]["count"], epoch["syncs"]) == (1, 1)
         assert epoch["d2h"]["bytes"] <= 1024
 
 
@@ -130,6 +130,7 @@ def test_capturing_runs_nothing(simgpu: Any) -> None:
         arrays = (network.parameters, network.gradients, network.status.clock, network.status.sums)
         return [network.backend.to_host(array).tobytes() for array in arrays]
 
+    trained(make_network())  # A product runs once when it is planned, for the first time of its shape.
     network = make_network()
     before = bits(network)
     simgpu.reset()

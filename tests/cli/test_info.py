@@ -119,7 +119,7 @@ def test_an_unusable_choice_is_shown_and_does_not_end_the_command() -> None:
     facts = _facts(GRADFLOW_BACKEND="cuda")
     assert facts["backend"] is None
     assert "GRADFLOW_BACKEND=cuda" in facts["reason"]
-    assert "Did you mean 'cupy'?" in facts["reason"]
+    assert "'cupy' on an NVIDIA GPU" in facts["reason"]
 
 
 def test_table_shows_the_same_facts() -> None:

@@ -8,14 +8,13 @@ adds to a step. At the default cadence one step of at least 20 is measured.
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import gradflow as gf
 from benchmarks.networks import NETWORKS, Network
 from benchmarks.rounds import Spread, rounds_in_turn, spread
+from benchmarks.worker import seconds_of
 from gradflow.losses import get_loss
 from gradflow.training.given_data import checked_data
 from gradflow.training.layer_statistics import LayerStatistics
@@ -51,7 +50,7 @@ def measure(network: Network, activation: str, *, rounds: int, seconds: float) -
         read()
 
     timed = {
-        name: partial(_seconds, run, max(1, int(seconds / _seconds(run, 1))))
+        name: partial(seconds_of, run, max(1, int(seconds / seconds_of(run, 1))))
         for name, run in {"epoch": whole.run, "plain": one.run, "measured": measured}.items()
     }
     found = rounds_in_turn(timed, rounds)
@@ -73,14 +72,6 @@ def _training_pass(network: Network, activation: str, *, steps: int) -> DataPass
     rows = steps * network.batch_size
     data = checked_data(model, loss, x[:rows], labels[:rows])
     return training_pass(objective, data, rows=rows, batch_size=network.batch_size, shuffle=True)
-
-
-def _seconds(run: Callable[[], object], times: int) -> float:
-    run()
-    began = time.perf_counter()
-    for _ in range(times):
-        run()
-    return (time.perf_counter() - began) / times
 
 
 def main() -> None:

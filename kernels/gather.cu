@@ -4,8 +4,8 @@
 #include "shuffle.h"
 /* The next batch: rows of the data and of the targets, copied side by side in one launch, with their weights where
    there are any. Rows are moved as 32-bit words, whatever they hold. Row r of the batch is row `position + r` of the
-   epoch: of the data as it stands (gather_batch), or of the shuffle that belongs to (seed, epoch)
-   (gather_shuffled_batch). */
+   epoch: of the shuffle that belongs to (seed, epoch) (gather_shuffled_batch), or of the data as it stands, which may
+   be a stretch of the epoch, one of many of that length (gather_batch). */
 
 GF_FUNCTION void copy_row(const gf_word *from, gf_word *to, gf_index words) {
   GF_COLUMNS_OF(j, words, from, to) to[j] = from[j];
@@ -13,9 +13,10 @@ GF_FUNCTION void copy_row(const gf_word *from, gf_word *to, gf_index words) {
 
 GF_KERNEL(gather_batch, const gf_word *x, const gf_word *targets, const real *row_weight, gf_word *batch_x,
           gf_word *batch_targets, real *batch_row_weight, const gf_index *clock, gf_index x_words,
-          gf_index target_words, gf_index rows) {
+          gf_index target_words, gf_index data_rows, gf_index rows) {
+  const gf_index first = clock[GF_POSITION] % data_rows;
   GF_ROWS(row, rows) {
-    const gf_index source = clock[GF_POSITION] + row;
+    const gf_index source = first + row;
     copy_row(x + source * x_words, batch_x + row * x_words, x_words);
     copy_row(targets + source * target_words, batch_targets + row * target_words, target_words);
     GF_ONCE_PER_ROW if (row_weight) batch_row_weight[row] = row_weight[source];

@@ -16,9 +16,9 @@ __all__ = ["PinnedStaging"]
 
 
 class PinnedStaging(Staging):
-    """A batch goes from a pinned buffer into a landing place on the copy stream, while a step reads the former batch.
+    """Batches go from a pinned buffer into a landing place on the copy stream, while steps read the former ones.
 
-    In front of the next step it is moved on, within the device. So the host waits for nothing here: streams wait for
+    In front of the next step they are moved on, within the device. So the host waits for nothing here: streams wait for
     events, and only who fills a pinned buffer again waits until it has been read.
     """
 
@@ -27,7 +27,7 @@ class PinnedStaging(Staging):
             memory = [cupy.cuda.alloc_pinned_memory(n_bytes) for _ in range(2)]
         except cupy.cuda.runtime.CUDARuntimeError as error:
             raise BackendError(
-                f"{2 * n_bytes:,} bytes of page-locked memory for two batches cannot be had: {error}; "
+                f"{2 * n_bytes:,} bytes of page-locked memory for batches cannot be had: {error}; "
                 "a smaller batch_size needs less"
             ) from error
         first, second = (np.frombuffer(each, np.uint8, n_bytes) for each in memory)

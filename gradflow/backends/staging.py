@@ -1,4 +1,4 @@
-"""How batches that are made on the host reach a step: two buffers on the host take turns, one lies on the device."""
+"""How batches that are made on the host reach the steps: two buffers on the host take turns, one lies on the device."""
 
 from __future__ import annotations
 

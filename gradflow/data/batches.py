@@ -42,8 +42,8 @@ def gather_batch(
     batch_row_weight: Array | None,
     clock: Array,
 ) -> None:
-    """Row r of the batch is row position + r of the data, and likewise for the targets, and the weights if there are"""
-    first = int(clock[POSITION])
+    """Row r of the batch is row position % data_rows + r of the data, and likewise for the targets and the weights"""
+    first = int(clock[POSITION]) % len(x)
     _take(slice(first, first + len(batch_x)), x, targets, row_weight, batch_x, batch_targets, batch_row_weight)
 
 

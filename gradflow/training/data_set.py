@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -15,7 +16,7 @@ from gradflow.ops import Array
 from gradflow.program import Recorder
 from gradflow.status import RunStatus
 
-__all__ = ["Batches", "DataSet", "PassData", "fingerprint"]
+__all__ = ["Batches", "DataSet", "GatheredBatches", "PassData", "fingerprint"]
 
 
 def fingerprint(rows: int, parts: Iterable[Sequence[np.ndarray]]) -> str:
@@ -30,13 +31,16 @@ def fingerprint(rows: int, parts: Iterable[Sequence[np.ndarray]]) -> str:
 
 
 class Batches(Protocol):
-    """The batches of one pass after another."""
+    """The batches of one pass after another. What was recorded runs behind `bring`."""
 
     def begin(self, passes_to_come: int) -> None:
         """A pass begins, behind which so many follow: their first batches may be made while the one before ends."""
 
+    def bring(self, batches_done: int) -> int:
+        """See to it that the batch behind so many of a pass can be taken; how many can be until this is called again"""
+
     def next(self, recorder: Recorder, rows: int) -> DataSet:
-        """Record what brings the next batch of so many rows, and return the arrays in which it then lies."""
+        """Record what takes the next so many rows of a batch, and return the arrays in which they then lie."""
 
     def close(self) -> None:
         """End what a pass has begun; the next batch is then the one that the clock says."""
@@ -69,7 +73,7 @@ class PassData(Protocol):
             backend: where the batches go.
             status: whose clock says which epoch it is, and where in it the next batch begins.
             rows: how many rows make a pass.
-            batch_size: the most rows of a batch.
+            batch_size: the rows of a batch; the last one of a pass may have fewer.
             seed: of the shuffles; None leaves the rows in their order.
         """
 
@@ -104,11 +108,20 @@ class DataSet:
         self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None
     ) -> Batches:
         """The batches that a recorded step gathers by itself."""
-        return _GatheredBatches(self.on(backend), backend, status.clock, seed)
+        return GatheredBatches(self.on(backend), backend, status.clock, seed)
 
 
 @dataclass(frozen=True)
-class _GatheredBatches:
+class GatheredBatches:
+    """Batches that a recorded step takes by itself from data that lie on the device.
+
+    Attributes:
+        data: all rows of a pass, or, without a seed, the stretch of them in which the batch lies.
+        backend: where the batches go.
+        clock: says which epoch it is, and where in it the next batch begins.
+        seed: of the shuffles; None leaves the rows in their order.
+    """
+
     data: DataSet
     backend: ReferenceBackend
     clock: Array
@@ -116,6 +129,9 @@ class _GatheredBatches:
 
     def begin(self, passes_to_come: int) -> None:
         pass
+
+    def bring(self, batches_done: int) -> int:
+        return sys.maxsize
 
     def next(self, recorder: Recorder, rows: int) -> DataSet:
         data = self.data

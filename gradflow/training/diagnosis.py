@@ -62,10 +62,11 @@ def origin_of_divergence(
     for position in positions:
         status.begin(epoch=epoch, position=position, step=step)
         count = min(positions.step, positions.stop - position)
-        seed = network.seed if shuffle else None
+        seed = network.seed if shuffle and positions.step < len(data) else None
         batches = data.batches(backend, status, rows=rows, batch_size=positions.step, seed=seed)
         recorder = Recorder(backend)
         arrays = record_forward(recorder, layers, batches.next(recorder, count).x)
+        batches.bring(position // positions.step)
         recorder.program().run()
         batches.close()
         backend.copy(clock, status.clock)
@@ -102,9 +103,11 @@ class LookAtLayers:
     def __init__(self, objective: Objective, data: PassData) -> None:
         self._objective, self._network, self._loss = objective, objective.network, objective.loss
         backend, rows = self._network.backend, min(len(data), _MOST_ROWS)
-        batches = data.batches(backend, RunStatus(backend), rows=len(data), batch_size=rows, seed=self._network.seed)
+        seed = self._network.seed if rows < len(data) else None
+        batches = data.batches(backend, RunStatus(backend), rows=len(data), batch_size=rows, seed=seed)
         recorder = Recorder(backend)
         self._batch = batches.next(recorder, rows)
+        batches.bring(0)
         recorder.program().run()
         batches.close()
 

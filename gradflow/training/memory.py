@@ -106,7 +106,7 @@ def fit_memory(
             objective, data, rows=rows, batch_size=batch_size, shuffle=True, parts=parts, update=made
         )
 
-    of_data = bytes_of(lambda: data.batches(plan, status, rows=rows, batch_size=-(-batch_size // parts), seed=0))
+    of_data = bytes_of(lambda: data.batches(plan, status, rows=rows, batch_size=batch_size, seed=0))
     of_state = bytes_of(update)
     needed = {
         "data": of_data,

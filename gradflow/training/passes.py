@@ -154,10 +154,12 @@ class DataPass:
     def _run(self, allowance: Allowance, done: int, measured: Program | None) -> bool:
         unmeasured = self.full_batches - (measured is not None)
         while done < unmeasured:
-            together = min(self._launches * self._steps_per_launch, unmeasured - done, allowance(done))
-            if not together:
+            allowed = allowance(done)
+            if not allowed:
                 return False
             began = time.perf_counter()
+            most = min(allowed, unmeasured - done, self._batches.bring(done))
+            together = min(self._launches * self._steps_per_launch, most)
             self._full.run(together)
             done += together
             # Each return to Python costs a small network a good part of a step.
@@ -167,11 +169,13 @@ class DataPass:
         if measured is not None and done < self.full_batches:
             if not allowance(done):
                 return False
+            self._batches.bring(done)
             measured.run()
             done += 1
         if self._rest is not None:
             if not allowance(done):
                 return False
+            self._batches.bring(done)
             self._rest.run()
         self._sums.run()
         return True

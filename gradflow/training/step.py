@@ -93,9 +93,10 @@ def training_pass(
     # The mean of the weights is 1 over all rows, and not over those that an epoch takes if it leaves some out.
     leaves_out = data.is_weighted and rows < len(data)
     measured = EpochMetrics(objective.metrics, _task(objective, rows), sums_weights=leaves_out)
-    seed = network.seed if shuffle else None
     part_rows = -(-batch_size // parts)
-    batches = data.batches(backend, status, rows=rows, batch_size=part_rows, seed=seed)
+    # A step that takes all rows at once takes them in their order.
+    seed = network.seed if shuffle and part_rows < len(data) else None
+    batches = data.batches(backend, status, rows=rows, batch_size=batch_size, seed=seed)
 
     def record_part(recorder: Recorder, rows_of_part: int) -> ForwardArrays:
         batch = batches.next(recorder, rows_of_part)

@@ -15,6 +15,7 @@ import pyarrow.parquet
 import pytest
 
 import gradflow as gf
+from gradflow.training import streaming
 from tests.training import test_streamed_weights as streams
 from tests.training.test_resume import BrokenOffError, Dies, bits
 from tests.training.test_streamed_weights import KINDS, Make
@@ -61,9 +62,12 @@ def broken_off(backend: str, data: tuple[Any, ...], folder: Path, **arguments: A
 
 @kinds
 @pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("stretch_bytes", [6000, 2**19], ids=["three batches", "all batches"])
 def test_a_stream_goes_on_in_the_middle_of_an_epoch(
-    make: Make, shuffle: bool, backend_name: str, tmp_path: Path
+    make: Make, shuffle: bool, stretch_bytes: int, backend_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(streaming, "_STRETCH_BYTES", stretch_bytes)
+
     def data() -> tuple[Any, ...]:
         return make(tmp_path, LABELS, WEIGHT)
 

@@ -13,6 +13,7 @@ import pytest
 import gradflow as gf
 from gradflow.data.read_ahead import ReadAhead
 from gradflow.random import shuffle, shuffled_rows
+from gradflow.training import streaming
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(150, 6))
@@ -57,6 +58,19 @@ def test_batches_are_those_of_data_on_the_device(arguments: dict[str, Any], loss
         **arguments,
     )
     assert streamed == resident
+
+
+@pytest.mark.parametrize("stretch_bytes", [1, 1000, 2000])
+@pytest.mark.parametrize("arguments", [{}, {"drop_last": True}, {"accumulate": 2}], ids=str)
+def test_an_epoch_of_many_stretches_gives_the_same_bits(
+    arguments: dict[str, Any], stretch_bytes: int, backend_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one, two and four batches each; 150 rows are nine batches and six rows."""
+    fit: dict[str, Any] = {"loss": "softmax_cross_entropy", "batch_size": 16, **arguments}
+    resident = trained(network_on(backend_name), X, LABELS, validation_data=(X[:70], LABELS[:70]), **fit)
+    monkeypatch.setattr(streaming, "_STRETCH_BYTES", stretch_bytes)
+    held_out = gf.data.Arrays(X[:70], LABELS[:70])
+    assert trained(network_on(backend_name), gf.data.Arrays(X, LABELS), validation_data=held_out, **fit) == resident
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int16"])
@@ -108,7 +122,9 @@ class Stop(gf.Callback):
         raise RuntimeError("stop")
 
 
-def test_an_error_ends_the_reader(backend_name: str) -> None:
+def test_an_error_ends_the_reader(backend_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "_STRETCH_BYTES", 1000)
+
     class Broken(gf.data.Arrays):
         """Fails in the middle of an epoch."""
 
@@ -216,8 +232,12 @@ def test_arrays_of_other_libraries_on_the_gpu_are_taken(protocol: str) -> None:
 
 
 @pytest.mark.gpu
-def test_a_step_costs_one_copy_and_waits_for_nothing() -> None:
+@pytest.mark.parametrize("stretches", [1, 4, 10])
+def test_a_stretch_costs_one_copy_and_waits_for_nothing(stretches: int, monkeypatch: pytest.MonkeyPatch) -> None:
     simgpu = pytest.importorskip("simgpu")
+    steps = 10
+    together = -(-steps // stretches)
+    monkeypatch.setattr(streaming, "_STRETCH_BYTES", together * 16 * (6 + 1) * 4)
 
     class Counts(gf.Callback):
         """The simulator's counts at the end of each epoch."""
@@ -230,7 +250,7 @@ def test_a_step_costs_one_copy_and_waits_for_nothing() -> None:
 
         def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
             stats = simgpu.stats()
-            names = ("h2d", "d2h", "d2d", "mallocs", "host_allocs", "syncs")
+            names = ("h2d", "d2h", "d2d", "mallocs", "host_allocs", "syncs", "launches", "graph_launches")
             self.epochs.append({n: stats[n]["count"] if isinstance(stats[n], dict) else stats[n] for n in names})
             self.epochs[-1]["h2d_bytes"] = stats["h2d"]["bytes"]
             simgpu.reset()
@@ -240,13 +260,15 @@ def test_a_step_costs_one_copy_and_waits_for_nothing() -> None:
     gf.Trainer(network_on("cupy"), "softmax_cross_entropy", gf.Adam()).fit(
         data, epochs=3, batch_size=16, callbacks=[counts], progress=False
     )
-    steps = 10
     for epoch in counts.epochs[1:]:
-        assert epoch["h2d"] == steps
+        assert epoch["h2d"] == stretches
         # Six features of four bytes, padded, and a label of four.
-        assert epoch["h2d_bytes"] == steps * (512 + 64)
+        features = -(-together * 16 * 6 * 4 // 256) * 256
+        assert epoch["h2d_bytes"] == stretches * (features + together * 16 * 4)
+        # The batches, and the sums at the end.
+        assert (epoch["launches"], epoch["graph_launches"]) == (0, steps + 1)
         # The sums at its end; the reader goes on from epoch to epoch without asking the clock.
         assert epoch["d2h"] == 1
         assert epoch["mallocs"] == epoch["host_allocs"] == 0
         # The reader's: one for each buffer that it fills again.
-        assert epoch["syncs"] <= steps + 2
+        assert epoch["syncs"] <= stretches + 2

@@ -3,7 +3,8 @@ python -m benchmarks.streaming.
 
 The same rows as arrays, as .npy mapped into memory, as Parquet and as CSV; shuffled, Adam, float32, on the CPU. Each is
 trained on for some epochs in turn, the steps alone as `Trainer.fit` runs them; what is read ahead of the first step is
-part of the time. Reading alone is timed too: where that takes as long as the steps, the data are the bottleneck.
+part of the time. Each is timed with as many threads as the BLAS takes by itself, and with one less, which leaves a core
+to the reader. Reading alone is timed too: where that takes as long as the steps, the data are the bottleneck.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from benchmarks.machine import machine
 from benchmarks.networks import LEARNING_RATES, NETWORKS, Network
 from benchmarks.report import RESULTS, table
 from benchmarks.rounds import Spread, ratios, rounds_in_turn, spread
+from gradflow.backends import get_backend
+from gradflow.backends.blas import using_threads
 from gradflow.losses import get_loss
 from gradflow.training.given_data import pass_data
 from gradflow.training.step import Objective, training_pass
@@ -41,19 +44,26 @@ _BLOCK_ROWS = 8192
 _EPOCHS = 4
 
 
-def measure(network: Network, folder: Path, rounds: int) -> dict[str, Any]:
-    """Seconds of a step for each kind of data in each round, and seconds of reading a batch alone.
+def measure(network: Network, folder: Path, rounds: int, threads: Sequence[int]) -> list[dict[str, Any]]:
+    """For each number of threads: seconds of a step for each kind of data in each round, and of reading a batch alone.
 
     Args:
         network: what is trained, and its data.
         folder: where the files go.
         rounds: how often each is timed.
+        threads: the numbers of threads of the BLAS, and so of gradflow's kernels.
     """
     kinds = _KINDS_OF.get(network.name, KINDS)
     sources = _written(network, folder, kinds)
-    steps = rounds_in_turn({kind: _training(network, sources[kind]) for kind in kinds}, rounds)
+    training = {kind: _training(network, sources[kind]) for kind in kinds}
     reading = rounds_in_turn({kind: _reading(network, sources[kind]) for kind in kinds[1:]}, rounds)
-    return {"network": str(network), "seconds_per_step": steps, "reading_seconds_per_batch": reading}
+    measured = []
+    for number in threads:
+        with using_threads(get_backend("numpy").blas, number):
+            steps = rounds_in_turn(training, rounds)
+        entry = {"network": str(network), "threads": number, "seconds_per_step": steps}
+        measured.append(entry | {"reading_seconds_per_batch": reading})
+    return measured
 
 
 def _written(network: Network, folder: Path, kinds: Sequence[str]) -> dict[str, tuple[Any, ...]]:
@@ -136,7 +146,7 @@ def text(result: dict[str, Any]) -> str:
             ]
             for kind, seconds in steps.items()
         ]
-        parts += [f"## {entry['network']}", table(header, rows)]
+        parts += [f"## {entry['network']}, threads: {entry['threads']}", table(header, rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -154,11 +164,15 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {options.rounds}")
-    result: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "networks": []}
+    described = machine()
+    blas = get_backend("numpy").blas
+    most = 1 if blas is None else blas.threads
+    threads = [most, most - 1] if most > 1 else [1]
+    result: dict[str, Any] = {"machine": described, "rounds": options.rounds, "networks": []}
     for name in options.networks:
         network = replace(NETWORKS[name], steps=_QUICK_STEPS if options.quick else _STEPS[name])
         with tempfile.TemporaryDirectory() as folder:
-            result["networks"].append(measure(network, Path(folder), options.rounds))
+            result["networks"].extend(measure(network, Path(folder), options.rounds, threads))
         print(f"measured: {network}", flush=True)
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "streaming.json").write_text(json.dumps(result, indent=1) + "\n")

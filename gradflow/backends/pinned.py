@@ -6,10 +6,13 @@ kernels on another.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import cycle
+
 import cupy
 import numpy as np
 
-from gradflow.backends.staging import Staging
+from gradflow.backends.staging import Staging, put
 from gradflow.errors import BackendError
 
 __all__ = ["PinnedStaging"]
@@ -30,8 +33,8 @@ class PinnedStaging(Staging):
                 f"{2 * n_bytes:,} bytes of page-locked memory for batches cannot be had: {error}; "
                 "a smaller batch_size needs less"
             ) from error
-        first, second = (np.frombuffer(each, np.uint8, n_bytes) for each in memory)
-        self.host = first, second
+        self._pinned = [np.frombuffer(each, np.uint8, n_bytes) for each in memory]
+        self._turns = cycle((0, 1))
         self._stream = stream
         self._copies = cupy.cuda.Stream(non_blocking=True)
         with stream:
@@ -41,14 +44,17 @@ class PinnedStaging(Staging):
         self._moved_on = cupy.cuda.Event(disable_timing=True)
         self._moved_on.record(stream)
 
-    def bring(self, index: int) -> None:
-        pinned, landing = self.host[index], self._landing
+    def stage(self, starts: Sequence[int], arrays: Sequence[np.ndarray]) -> int:
+        turn = next(self._turns)
+        self._brought[turn].synchronize()
+        put(starts, arrays, self._pinned[turn])
+        return turn
+
+    def bring(self, staged: int) -> None:
+        pinned, landing = self._pinned[staged], self._landing
         self._copies.wait_event(self._moved_on)
         landing.data.copy_from_host_async(pinned.ctypes.data, pinned.nbytes, self._copies)
-        self._brought[index].record(self._copies)
-        self._stream.wait_event(self._brought[index])
+        self._brought[staged].record(self._copies)
+        self._stream.wait_event(self._brought[staged])
         self.device.data.copy_from_device_async(landing.data, landing.nbytes, self._stream)
         self._moved_on.record(self._stream)
-
-    def wait_until_brought(self, index: int) -> None:
-        self._brought[index].synchronize()

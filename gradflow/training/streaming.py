@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from itertools import cycle
+from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
+from gradflow.backends.staging import array_in
 from gradflow.data.read_ahead import ReadAhead
 from gradflow.data.sources import Conversion, Source
-from gradflow.ops import Array
 from gradflow.program import Recorder
 from gradflow.status import RunStatus
 from gradflow.training.data_set import Batches, DataSet, GatheredBatches, fingerprint
@@ -81,16 +82,17 @@ class _StagedBatches:
         sample = convert(source.sample())
         bytes_of_batch = batch_size * sum(array[:1].nbytes for array in sample)
         self._together = max(1, min(_STRETCH_BYTES // bytes_of_batch, -(-rows // batch_size)))
-        self._places = []
-        n_bytes = 0
-        for array in sample:
-            start, shape = -(-n_bytes // _ALIGNMENT) * _ALIGNMENT, (self._together * batch_size, *array.shape[1:])
-            n_bytes = start + math.prod(shape) * array.itemsize
-            self._places.append((slice(start, n_bytes), array.dtype, shape))
-        self._staging = backend.staging(n_bytes)
-        stretch = DataSet(*self._arrays(self._staging.device))
-        self._in_stretch = GatheredBatches(stretch, backend, status.clock, seed=None)
-        self._ahead: ReadAhead[int] | None = None
+        shapes = [(self._together * batch_size, *array.shape[1:]) for array in sample]
+        sizes = [math.prod(shape) * array.itemsize for shape, array in zip(shapes, sample, strict=True)]
+        ends = list(accumulate(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes))
+        self._starts = [0, *ends[:-1]]
+        self._staging = backend.staging(ends[-1])
+        arrays = [
+            array_in(self._staging.device, start, shape, array.dtype)
+            for start, shape, array in zip(self._starts, shapes, sample, strict=True)
+        ]
+        self._in_stretch = GatheredBatches(DataSet(*arrays), backend, status.clock, seed=None)
+        self._ahead: ReadAhead[Any] | None = None
         self._passes_to_come = 0
 
     def begin(self, passes_to_come: int) -> None:
@@ -101,7 +103,7 @@ class _StagedBatches:
         if self._ahead is None:
             epoch = self._status.read().epoch
             epochs = range(epoch, epoch + 1 + self._passes_to_come)
-            self._ahead = ReadAhead(self._fill(epochs, first=(batches_done - place) * self._batch_size))
+            self._ahead = ReadAhead(self._staged(epochs, first=(batches_done - place) * self._batch_size))
             is_there = False
         else:
             is_there = place > 0
@@ -117,8 +119,8 @@ class _StagedBatches:
             self._ahead.close()
             self._ahead = None
 
-    def _fill(self, epochs: range, first: int) -> Generator[int, None, None]:
-        """Fill the host buffers in turn; each index means that this buffer is full."""
+    def _staged(self, epochs: range, first: int) -> Generator[Any, None, None]:
+        """The stretches of the epochs, staged, from a row of the first epoch on."""
         stretches = self._source.batches(
             self._convert,
             rows=self._rows,
@@ -128,14 +130,7 @@ class _StagedBatches:
             epochs=epochs,
         )
         try:
-            for index, stretch in zip(cycle((0, 1)), stretches, strict=False):
-                self._staging.wait_until_brought(index)
-                for target, array in zip(self._arrays(self._staging.host[index]), stretch, strict=True):
-                    np.copyto(target[: len(array)], array)
-                yield index
+            for stretch in stretches:
+                yield self._staging.stage(self._starts, stretch)
         finally:
             stretches.close()
-
-    def _arrays(self, staged: Array) -> list[Array]:
-        """The arrays in a buffer, with the rows of a whole stretch."""
-        return [staged[place].view(dtype).reshape(shape) for place, dtype, shape in self._places]

@@ -262,9 +262,9 @@ def test_a_stretch_costs_one_copy_and_waits_for_nothing(stretches: int, monkeypa
     )
     for epoch in counts.epochs[1:]:
         assert epoch["h2d"] == stretches
-        # Six features of four bytes, padded, and a label of four.
-        features = -(-together * 16 * 6 * 4 // 256) * 256
-        assert epoch["h2d_bytes"] == stretches * (features + together * 16 * 4)
+        # Six features of four bytes, and a label of four, both padded.
+        n_bytes = sum(-(-together * 16 * features * 4 // 256) * 256 for features in (6, 1))
+        assert epoch["h2d_bytes"] == stretches * n_bytes
         # The batches, and the sums at the end.
         assert (epoch["launches"], epoch["graph_launches"]) == (0, steps + 1)
         # The sums at its end; the reader goes on from epoch to epoch without asking the clock.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 __all__ = ["Spread", "ratios", "rounds_in_turn", "spread"]
 
-_PAUSE = 0.02  # seconds: idle threads of the run before stop spinning
+_PAUSE = 0.2  # seconds: the threads of OpenBLAS spin for 0.11 s behind their last call, and take the next one's core
 
 
 @dataclass(frozen=True)

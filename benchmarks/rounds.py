@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from random import Random
 
 __all__ = ["Spread", "ratios", "rounds_in_turn", "spread"]
 
@@ -41,17 +42,16 @@ def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[f
 
 
 def rounds_in_turn(measurements: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """What each measurement gave in each round: A, B, C, then B, C, A and so on, so that none is always behind another.
+    """What each measurement gave in each round. The order changes, so that none is always behind the same other.
 
     Args:
         measurements: by name, functions that do something and return the seconds that it took.
         rounds: how often each of them runs.
     """
     measured: dict[str, list[float]] = {name: [] for name in measurements}
-    order = list(measurements)
+    random = Random(0)
     for _ in range(rounds):
-        for name in order:
+        for name in random.sample(list(measurements), len(measurements)):
             time.sleep(_PAUSE)
             measured[name].append(measurements[name]())
-        order.append(order.pop(0))
     return measured

@@ -9,7 +9,7 @@ from benchmarks import rounds
 from benchmarks.rounds import Spread, ratios, rounds_in_turn, spread
 
 
-def test_everyone_runs_once_in_a_round_and_no_one_is_always_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everyone_runs_once_in_a_round_and_no_one_is_always_behind_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "_PAUSE", 0)
     called: list[str] = []
     seconds = {"a": 1.0, "b": 2.0, "c": 3.0}
@@ -18,9 +18,13 @@ def test_everyone_runs_once_in_a_round_and_no_one_is_always_first(monkeypatch: p
         called.append(name)
         return seconds[name] + len(called)
 
-    measured = rounds_in_turn({name: lambda name=name: runner(name) for name in seconds}, 3)
-    assert "".join(called) == "abcbcacab"
-    assert measured == {"a": [2, 7, 9], "b": [4, 6, 11], "c": [6, 8, 10]}
+    measured = rounds_in_turn({name: lambda name=name: runner(name) for name in seconds}, 20)
+    turns = ["".join(called[start : start + 3]) for start in range(0, 60, 3)]
+    assert {"".join(sorted(turn)) for turn in turns} == {"abc"}
+    assert set(turns) == {"abc", "acb", "bac", "bca", "cab", "cba"}
+    for name, of_name in measured.items():
+        places = [place for place, caller in enumerate(called, start=1) if caller == name]
+        assert of_name == [seconds[name] + place for place in places]
 
 
 def test_the_spread_is_median_and_quartiles() -> None:

@@ -64,6 +64,8 @@ def as_array(name: str, value: Any, backend: ReferenceBackend) -> Array:
 
 
 def _lies_on_gpu(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return False  # The usual case, and asking an array takes as long as a small layer.
     if hasattr(value, "__cuda_array_interface__"):
         return True
     return hasattr(value, "__dlpack_device__") and int(value.__dlpack_device__()[0]) == _CUDA_OF_DLPACK

@@ -100,15 +100,8 @@ class _StagedBatches:
 
     def bring(self, batches_done: int) -> int:
         place = batches_done % self._together
-        if self._ahead is None:
-            epoch = self._status.read().epoch
-            epochs = range(epoch, epoch + 1 + self._passes_to_come)
-            self._ahead = ReadAhead(self._staged(epochs, first=(batches_done - place) * self._batch_size))
-            is_there = False
-        else:
-            is_there = place > 0
-        if not is_there:
-            self._staging.bring(next(self._ahead))
+        if self._ahead is None or place == 0:
+            self._staging.bring(next(self._reader(batches_done - place)))
         return self._together - place
 
     def next(self, recorder: Recorder, rows: int) -> DataSet:
@@ -118,6 +111,14 @@ class _StagedBatches:
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None
+
+    def _reader(self, first_batch: int) -> ReadAhead[Any]:
+        """What makes the stretches; where there is none, it begins with the present epoch at that batch."""
+        if self._ahead is None:
+            epoch = self._status.read().epoch
+            epochs = range(epoch, epoch + 1 + self._passes_to_come)
+            self._ahead = ReadAhead(self._staged(epochs, first=first_batch * self._batch_size))
+        return self._ahead
 
     def _staged(self, epochs: range, first: int) -> Generator[Any, None, None]:
         """The stretches of the epochs, staged, from a row of the first epoch on."""

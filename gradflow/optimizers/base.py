@@ -23,9 +23,11 @@ LEARNING_RATE, L2, L1, CLIP_VALUE, OWN = range(5)
 
 
 def with_penalties(parameters: Array, gradients: Array, hyper: Array, n_decayed: int) -> Array:
-    """dL/dw + l2 w + l1 sign(w), the penalties on the first n_decayed parameters only."""
+    """dL/dw + l2 w + l1 sign(w), the penalties on the first n_decayed parameters only; without any, dL/dw as it is."""
     g, w = gradients.copy(), parameters[:n_decayed]
-    g[:n_decayed] += float(hyper[L2]) * w + float(hyper[L1]) * np.sign(w)
+    l2, l1 = float(hyper[L2]), float(hyper[L1])
+    if l2 or l1:
+        g[:n_decayed] += l2 * w + l1 * np.sign(w)
     return g
 
 

@@ -20,12 +20,20 @@ OPTIMIZER_VARIANTS = (
     {"decayed": 0.3, "first_bad_step": 5},
     {"decayed": 0.3, "first_bad_step": 4},
     {"decayed": 0.3, "clip_value": 0.4},
+    {"decayed": 0.3, "penalties": (0.0, 0.0)},
+    {"decayed": 0.3, "penalties": (0.0, 0.0), "clip_value": 0.4},
 )
 
 
 def _optimizer(*state: str, hyper: tuple[float, ...] = ()) -> Callable[..., dict[str, Any]]:
     def make(
-        draw: Draw, *, decayed: float, step: int = 5, first_bad_step: int = NEVER, clip_value: float = math.inf
+        draw: Draw,
+        *,
+        decayed: float,
+        step: int = 5,
+        first_bad_step: int = NEVER,
+        clip_value: float = math.inf,
+        penalties: tuple[float, float] = (0.2, 0.1),
     ) -> dict[str, Any]:
         vectors = {name: draw.reals(draw.n, room=64, power=2) for name in ("parameters", "gradients", *state)}
         for name in ("second_moment", "square_sum"):
@@ -34,7 +42,7 @@ def _optimizer(*state: str, hyper: tuple[float, ...] = ()) -> Callable[..., dict
         vectors["parameters"][5::9] = 0
         return {
             **vectors,
-            "hyper": np.array([0.03, 0.2, 0.1, clip_value, *hyper]),
+            "hyper": np.array([0.03, *penalties, clip_value, *hyper]),
             "gradient_scale": np.full(1, 0.7, draw.dtype),
             "clock": clock(step=step, first_bad_step=first_bad_step),
             "n_decayed": round(decayed * draw.n),
@@ -45,10 +53,10 @@ def _optimizer(*state: str, hyper: tuple[float, ...] = ()) -> Callable[..., dict
 
 def _penalised_terms(before: Mapping[str, Any], scale: float | None = None) -> Array:
     w, g = abs(before["parameters"].astype(np.float64)), abs(before["gradients"].astype(np.float64))
-    is_decayed = np.arange(w.size) < before["n_decayed"]
-    return (float(before["gradient_scale"][0]) if scale is None else scale) * (
-        g + np.where(is_decayed, float(before["hyper"][1]) * w + float(before["hyper"][2]), 0)
-    )
+    l2, l1 = map(float, before["hyper"][1:3])
+    if l2 or l1:
+        g += np.where(np.arange(w.size) < before["n_decayed"], l2 * w + l1, 0)
+    return (float(before["gradient_scale"][0]) if scale is None else scale) * g
 
 
 def _signed_gradient(before: Mapping[str, Any]) -> Array:

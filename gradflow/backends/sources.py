@@ -35,7 +35,7 @@ C_FLAGS = (
     "-fno-trapping-math",
     "-ffp-contract=fast",
     "-fvisibility=hidden",
-    # GCC takes a condition that holds for a whole loop out of it only if the loop is short: those of optimizers are not.
+    # GCC takes a condition that holds for a whole loop out of it only if the loop is short: not those of optimizers.
     *("--param", "max-unswitch-insns=400", "--param", "max-unswitch-level=4"),
 )
 """How GCC and Clang compile the kernels of the CPU backend."""

@@ -28,6 +28,7 @@ void gf_release_team(void) {}
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <time.h>
 
 #if defined(__x86_64__)
 #define GF_PAUSE() __builtin_ia32_pause()
@@ -37,7 +38,8 @@ void gf_release_team(void) {}
 #define GF_PAUSE() (void)0
 #endif
 
-enum { MOST_THREADS = 16, PAUSES_BEFORE_YIELDING = 1000, LATE_CALL = 8, MOST_LATENESS = 128, LONGEST_REST = 63 };
+enum { MOST_THREADS = 16, PAUSES_BEFORE_YIELDING = 1000, LATE_CALL = 8, MOST_LATENESS = 128, LONGEST_REST = 63,
+       FINE = 8 };
 
 typedef unsigned long long ticket_number; /* which call, parts, next part: 32, 16 and 16 bits */
 #define GF_TICKET_CALL(ticket) ((ticket) >> 32)
@@ -141,12 +143,21 @@ int gf_hold_team(long long threads, int is_awake) {
 /* n / d, rounded up */
 static long long divided(long long n, long long d) { return (n + d - 1) / d; }
 
+static double seconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
 int gf_share(const gf_call *call) {
-  /* One part for each thread; more where they must wake first, for who is late leaves more to the others. */
-  const long long most = (atomic_load(&team.is_awake) ? 1 : 8) * (long long)atomic_load(&team.threads);
-  const long long useful = divided(call->items, call->part);
+  /* Eight parts for each thread, so that who is late leaves more to the others; but where all are awake and parts would
+     be so short that handing them over counts, one. */
+  const long long useful = divided(call->items, call->part), threads = atomic_load(&team.threads);
+  const long long least = atomic_load(&team.is_awake) ? FINE : 1;
+  const long long fine = useful / least < FINE * threads ? useful / least : FINE * threads;
+  const long long coarse = useful < threads ? useful : threads;
   team.call = call;
-  team.part = call->grain * divided(divided(call->items, useful < most ? useful : most), call->grain);
+  team.part = call->grain * divided(divided(call->items, fine > coarse ? fine : coarse), call->grain);
   const ticket_number parts = (ticket_number)divided(call->items, team.part);
   atomic_store(&team.done, 0);
   const ticket_number number = (GF_TICKET_CALL(atomic_load(&team.ticket)) + 1) & 0xffffffff;
@@ -156,11 +167,13 @@ int gf_share(const gf_call *call) {
     pthread_cond_broadcast(&team.called);
     pthread_mutex_unlock(&team.lock);
   }
+  const double start = seconds();
   work();
+  const double own = seconds() - start;
   int pauses = 0;
   for (; atomic_load(&team.done) < (long long)parts; pauses++) pause_or_yield(pauses);
   if (!atomic_load(&team.is_awake)) return 1;
-  if (pauses > PAUSES_BEFORE_YIELDING) team.lateness += LATE_CALL;
+  if (pauses > PAUSES_BEFORE_YIELDING && seconds() - start > 2 * own) team.lateness += LATE_CALL;
   else if (team.lateness) team.lateness--;
   if (team.lateness < MOST_LATENESS) return 1;
   team.lateness = 0;

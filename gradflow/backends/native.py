@@ -24,18 +24,19 @@ __all__ = ["INSTRUCTIONS", "NativeCall", "NativeLibrary", "NativeProgram", "nati
 
 INSTRUCTIONS = tuple(INSTRUCTION_FLAGS)
 _NO_TRANSPOSE, _TRANSPOSE = 111, 112
-# Multiplications up to which a product is our own: it takes 25 µs, and a BLAS's threads would have to wake for it.
+# Multiplications up to which a product is our own: so many take 25 µs, and a BLAS's threads would have to wake for it.
 _SMALL_PRODUCT = 1 << 20
-
+# Where our own product is as fast as the BLAS's, more: programs without a call of the BLAS keep their threads awake.
+_OWN_PRODUCT = {("OpenBLAS", "avx2"): 1 << 27}
 
 # What a call costs, about: an element that is read or written is 1, some 0.05 ns. A thread's part should be worth more
 # than handing it over, and where the threads sleep, much more than waking them.
 _LEAST_PART = 1 << 15
-_WORTH_WAKING = 1 << 24
+_WORTH_WAKING = 1 << 22
 _COST_PER_ROW = 300  # of loops over rows, which begin anew in each
 _MULTIPLICATIONS = 2  # that cost 1 in our own product
 # Ranges are cut at multiples of these: whole cache lines and tiles.
-_GRAINS = {"FOR": 64, "FOURS": 16, "ROWS": 1, "STRIPES": 64, "BLOCKS": 32}
+_GRAINS = {"FOR": 64, "FOURS": 16, "ROWS": 1, "STRIPES": 64, "BLOCKS": 1}
 # Runs of a program from which on its threads may stay awake: waking them once takes as long as a small step.
 _STEPS_AWAKE = 4
 
@@ -114,6 +115,7 @@ class NativeLibrary:
         supported: the instruction sets that were built and that this processor has, the fastest first.
         instructions: the one whose kernels are used: "baseline", "avx2" or "avx512".
         blas: the BLAS for matrix products; None leaves these to NumPy.
+        largest_product: how many multiplications a product has at most that is our own kernel's.
         threads_address: of the C function that tells how many threads a kernel may take: as many as the BLAS; None for
             one.
 
@@ -142,8 +144,11 @@ class NativeLibrary:
         self.instructions = instructions or self.supported[0]
         self.threads_address: int | None = None
         self.blas = blas if blas is not None and self._multiplies(blas) else None
+        self.largest_product = _SMALL_PRODUCT
         if self.blas is not None:
             self.threads_address = self.blas.threads_address
+            name, _, _ = self.blas.description.partition(" ")
+            self.largest_product = _OWN_PRODUCT.get((name, self.instructions), _SMALL_PRODUCT)
 
     def _find(self, name: str, real: str, instructions: str) -> Any:
         """A pointer to the entry of a kernel; a null pointer, which counts as false, if there is none."""
@@ -165,7 +170,7 @@ class NativeLibrary:
         if kernel is None:
             return None
         values = {**op.sizes(arguments), **arguments}
-        if op.name == "gemm" and values["rows"] * values["columns"] * values["depth"] > _SMALL_PRODUCT:
+        if op.name == "gemm" and values["rows"] * values["columns"] * values["depth"] > self.largest_product:
             return self._blas_product(**arguments)
         real = _real_dtype(kernel, values)
         entry = self._find(kernel.name, real, self.instructions)

@@ -22,9 +22,9 @@
 #endif
 #define GF_LANES ((int)(GF_VECTOR_BYTES / sizeof(real)))
 #define GF_PANEL_COLUMNS (2 * GF_LANES)
-#define GF_DEPTH 256
-/* What a block is at most: 128 KiB of op(b), and of op(a), where its rows must be brought together, half as much. */
-#define GF_BLOCK_COLUMNS ((int)(512 / sizeof(real)))
+/* A part of a block of op(b) is 128 KiB; of op(a), where its rows must be brought together, 64. */
+#define GF_DEPTH ((int)(1024 / sizeof(real)))
+#define GF_BLOCK_COLUMNS 128
 #define GF_BLOCK_ROWS 64
 #define GF_FEW_ROWS (3 * GF_BLOCK_ROWS)
 #define GF_NARROW 4

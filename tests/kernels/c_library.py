@@ -41,13 +41,19 @@ _SCALARS: dict[str, Any] = {
     "uint64": ctypes.c_ulonglong,
 }
 
+
+def _blocks(rows: int, columns: int) -> int:
+    """Of the result of a product, as kernels/gemm.c cuts it."""
+    return -(-rows // 64) * -(-columns // 128) if rows > 192 else min(rows, 1) * -(-columns // 32)
+
+
 # What the range of a kernel counts where it is neither `rows` nor `n`.
 _ITEMS = {
     "adapt_scaling": lambda sizes: 1,
     "advance": lambda sizes: 1,
     "advance_part": lambda sizes: 1,
     "advance_scheduled": lambda sizes: 1,
-    "gemm": lambda sizes: sizes["columns"],
+    "gemm": lambda sizes: _blocks(sizes["rows"], sizes["columns"]),
     "dropout": lambda sizes: -(-sizes["n"] // 4),
     "uniform": lambda sizes: -(-sizes["n"] // 4),
 }

@@ -17,8 +17,8 @@ OWN_PRODUCTS = ("c", *COMPILED_TARGETS)
 @pytest.mark.parametrize("target", OWN_PRODUCTS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @given(
-    rows=st.integers(1, 40),
-    columns=st.integers(1, 70),
+    rows=st.one_of(st.integers(1, 40), st.integers(190, 270)),
+    columns=st.one_of(st.integers(1, 70), st.integers(120, 300)),
     depth=st.one_of(st.integers(0, 40), st.sampled_from([255, 256, 257, 512, 700])),
     transpose_a=st.booleans(),
     transpose_b=st.booleans(),

@@ -15,20 +15,6 @@ EQUIVALENT: dict[str, str] = {
     "kernels/gemm.c: if (columns == vectors * GF_LANES) {  ->  if (0) {": _SLOWER,
     "kernels/gemm.c: if (columns == vectors * GF_LANES) {  ->  if (columns == vectors / GF_LANES) {": _SLOWER,
     "kernels/gemm.c: if (columns == vectors * GF_LANES) {  ->  if (columns == GF_LANES) {": _SLOWER,
-    "kernels/gemm.c: if (b.column_step == 1 && columns == vectors * GF_LANES) {  ->  if (0) {": _SLOWER,
-    "kernels/gemm.c: if (b.column_step == 1 && columns == vectors * GF_LANES) {  ->  "
-    "if (b.column_step == 0 && columns == vectors * GF_LANES) {": _SLOWER,
-    "kernels/gemm.c: if (b.column_step == 1 && columns == vectors * GF_LANES) {  ->  "
-    "if (b.column_step == 1 && columns == vectors / GF_LANES) {": _SLOWER,
-    "kernels/gemm.c: if (b.column_step == 1 && columns == vectors * GF_LANES) {  ->  "
-    "if (b.column_step == 1 && columns == GF_LANES) {": _SLOWER,
-    "kernels/gemm.c: if (b.column_step == 1 && columns == vectors * GF_LANES) {  ->  "
-    "if (b.column_step == 1 && columns != vectors * GF_LANES) {": _OUTSIDE,
-    "kernels/gemm.c: if (b.column_step == 1 && columns == vectors * GF_LANES) {  ->  "
-    "if (b.column_step == 1 && columns == vectors ) {": _OUTSIDE,
-    "kernels/gemm.c: for (int v = 0; v < vectors; v++)  ->  for (int v = 0; v <= vectors; v++)": _OUTSIDE,
-    "kernels/gemm.c: for (int j = 0; j < vectors * GF_LANES; j++)  ->  "
-    "for (int j = 0; j <= vectors * GF_LANES; j++)": _OUTSIDE,
     "kernels/vector_math.h: x = x < -104.0f ? -104.0f : x;  ->  x = x <= -104.0f ? -104.0f : x;": _SAME,
     "kernels/clip.cu: const gf_index first = row * chunk, length = n - first < chunk ? n - first : chunk;  ->  "
     "const gf_index first = row * chunk, length = n - first <= chunk ? n - first : chunk;": _SAME,

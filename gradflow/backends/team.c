@@ -9,9 +9,9 @@
    only where the program has no call of the BLAS in it, and never longer than the program runs; otherwise it sleeps
    until it is called.
 
-   A thread that others keep from its processor in the middle of a part keeps all waiting. Now and then that happens
-   anywhere; where it happens often, the processors have too much to do, and programs run on one thread for a while:
-   the longer, the more often it had to be tried. */
+   A thread that others keep from its processor in the middle of a part keeps all waiting, for longer than they have
+   worked. Now and then that happens anywhere; where it happens often, the processors have too much to do, and programs
+   run on one thread for a while: the longer, the more often it had to be tried. */
 
 #include "team.h"
 
@@ -39,7 +39,7 @@ void gf_release_team(void) {}
 #endif
 
 enum { MOST_THREADS = 16, PAUSES_BEFORE_YIELDING = 1000, LATE_CALL = 8, MOST_LATENESS = 128, LONGEST_REST = 63,
-       FINE = 8 };
+       FINE = 8, STACK_BYTES = 1 << 20 /* a product takes a fifth of it; musl's threads have less than that */ };
 
 typedef unsigned long long ticket_number; /* which call, parts, next part: 32, 16 and 16 bits */
 #define GF_TICKET_CALL(ticket) ((ticket) >> 32)
@@ -119,10 +119,14 @@ static void start_members(int wanted) {
   sigset_t all, former;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &former); /* signals are for the threads of the program */
+  pthread_attr_t attributes;
+  is_prepared = is_prepared && pthread_attr_init(&attributes) == 0;
+  if (is_prepared) pthread_attr_setstacksize(&attributes, STACK_BYTES);
   for (pthread_t thread; is_prepared && team.members < wanted; team.members++) {
-    if (pthread_create(&thread, 0, member, (void *)(intptr_t)(team.members + 1))) break;
+    if (pthread_create(&thread, &attributes, member, (void *)(intptr_t)(team.members + 1))) break;
     pthread_detach(thread);
   }
+  if (is_prepared) pthread_attr_destroy(&attributes);
   pthread_sigmask(SIG_SETMASK, &former, 0);
 }
 
@@ -150,7 +154,7 @@ static double seconds(void) {
 }
 
 int gf_share(const gf_call *call) {
-  /* Eight parts for each thread, so that who is late leaves more to the others; but where all are awake and parts would
+  /* FINE parts for each thread, so that who is late leaves more to the others; but where all are awake and parts would
      be so short that handing them over counts, one. */
   const long long useful = divided(call->items, call->part), threads = atomic_load(&team.threads);
   const long long least = atomic_load(&team.is_awake) ? FINE : 1;

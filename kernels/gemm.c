@@ -1,7 +1,7 @@
 #include "gradflow.h"
 /* out = op(a) op(b), where op transposes a matrix or leaves it.
 
-   C only: a GPU's products are cuBLAS's, and so are the BLAS's those that it does faster (backends/native.py).
+   C only: a GPU's products are cuBLAS's, and those of large matrices the BLAS's (backends/native.py).
    op(a) is rows x depth, op(b) depth x columns.
 
    As in Goto & van de Geijn (2008, "Anatomy of High-Performance Matrix Multiplication"), a tile of the result

@@ -35,7 +35,7 @@ _LEAST_PART = 1 << 15
 _WORTH_WAKING = 1 << 22
 _COST_PER_ROW = 300  # of loops over rows, which begin anew in each
 _MULTIPLICATIONS = 2  # that cost 1 in our own product
-# Ranges are cut at multiples of these: whole cache lines and tiles.
+# Ranges are cut at multiples of these: whole cache lines.
 _GRAINS = {"FOR": 64, "FOURS": 16, "ROWS": 1, "STRIPES": 64, "BLOCKS": 1}
 # Runs of a program from which on its threads may stay awake: waking them once takes as long as a small step.
 _STEPS_AWAKE = 4

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -45,7 +46,7 @@ class BuildKernels(build_ext):
         sources = _sources_module()
         generated = Path(self.build_temp) / "kernels"
         generated.mkdir(parents=True, exist_ok=True)
-        tables, objects = [], []
+        tables, jobs = [], []
         for instructions, flags in sources.INSTRUCTION_FLAGS.items():
             if not self._accepts(generated, flags):
                 continue
@@ -53,13 +54,15 @@ class BuildKernels(build_ext):
                 table = f"gf_{real}_{instructions}"
                 source = generated / f"{table}.c"
                 source.write_text(sources.c_library_text(real, table))
-                objects += self._compiled(source, [*sources.C_FLAGS, *flags])
+                jobs.append((source, [*sources.C_FLAGS, *flags]))
                 tables.append(table)
         fingerprint = [f'-DGF_FINGERPRINT="{sources.fingerprint()}"']
         listed = " ".join(f"X({table})" for table in tables)
-        objects += self._compiled(BACKENDS / "native.c", [*sources.C_FLAGS, f"-DGF_TABLES={listed}", *fingerprint])
+        jobs.append((BACKENDS / "native.c", [*sources.C_FLAGS, f"-DGF_TABLES={listed}", *fingerprint]))
         threads = [] if sys.platform == "win32" else ["-pthread"]
-        objects += self._compiled(BACKENDS / "team.c", [*sources.C_FLAGS, *threads])
+        jobs.append((BACKENDS / "team.c", [*sources.C_FLAGS, *threads]))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = [name for compiled in pool.map(self._compiled, *zip(*jobs, strict=True)) for name in compiled]
         target.parent.mkdir(parents=True, exist_ok=True)
         self.compiler.link_shared_object(objects, str(target), libraries=["m"], extra_postargs=threads)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 __all__ = [
@@ -67,6 +66,8 @@ class TrainingWarning(UserWarning):
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> DataError:
     """The error for a name that is not among the valid ones; it suggests the nearest."""
+    import difflib  # only errors need it: it would slow the import of gradflow down
+
     names = sorted(valid)
     nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     suggestion = f" Did you mean {nearest[0]!r}?" if nearest else ""

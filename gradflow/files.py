@@ -3,7 +3,6 @@ that one process holds at a time."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -90,6 +89,8 @@ def read_json(path: str | os.PathLike[str], *entries: str) -> dict[str, Any]:
 
 def _checksum(content: Mapping[str, Any]) -> str:
     """SHA-256 of an object as JSON without spaces to choose, as 64 hexadecimal digits."""
+    import hashlib  # brings OpenSSL, which would slow the import of gradflow down
+
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

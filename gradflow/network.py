@@ -6,8 +6,7 @@ import itertools
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,8 +33,7 @@ _PREDICTION_ROWS = 4096
 _KEPT_PROGRAMS = 4
 
 
-@dataclass(frozen=True)
-class _Inference:
+class _Inference(NamedTuple):
     program: Program
     x: Array
     y: Array

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from gradflow.errors import DataError
 
@@ -43,8 +42,7 @@ def has_diverged(clock: Array) -> bool:
     return bool(clock[FIRST_BAD_STEP] <= clock[STEP])
 
 
-@dataclass(frozen=True)
-class Op:
+class Op(NamedTuple):
     """One op of the contract.
 
     Attributes:

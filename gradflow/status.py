@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,7 @@ __all__ = ["RunStatus", "StatusReading"]
 _NEVER = np.iinfo(np.int64).max
 
 
-@dataclass(frozen=True)
-class StatusReading:
+class StatusReading(NamedTuple):
     """What the host read: the entries of the clock (kernels/clock.h), None for no bad step, and the six sums."""
 
     step: int

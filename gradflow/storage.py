@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -118,6 +117,8 @@ def read_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.
 
 def checksum(arrays: Mapping[str, np.ndarray], text: str) -> str:
     """SHA-256 over a text, and over name, dtype, shape and bytes of each array, as 64 hexadecimal digits."""
+    import hashlib  # brings OpenSSL, which would slow the import of gradflow down
+
     digest = hashlib.sha256(text.encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])

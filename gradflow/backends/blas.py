@@ -9,9 +9,9 @@ import ctypes
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,8 +45,7 @@ _VERSIONS = (
 _REPRODUCIBLE_ON_THIS_PROCESSOR = 2  # MKL_CBWR_AUTO
 
 
-@dataclass(frozen=True)
-class Blas:
+class Blas(NamedTuple):
     """A BLAS that is loaded.
 
     Attributes:

@@ -8,7 +8,7 @@ gradient beside the weight gradient.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from gradflow.backends.fusion import Call
 from gradflow.ops import Array
@@ -34,8 +34,7 @@ _KEEPING_SIGNS = {"RELU": "RELU_AUX", "RELU_BIAS": "RELU_AUX_BIAS"}
 _GELU_ALIGNMENT = 8  # The input of GELU can be kept where it lies if the width is a multiple of this.
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """A product and the calls that follow it, where these join it; or one call alone.
 
     Attributes:
@@ -87,7 +86,7 @@ def grouped(calls: Iterable[Call]) -> list[Group]:
             groups.append(Group((call,)))
     signs_read = {id(group.relu_output) for group in groups if group.epilogue == "DRELU" and not group.is_narrow}
     return [
-        replace(group, epilogue=_KEEPING_SIGNS[group.epilogue])
+        group._replace(epilogue=_KEEPING_SIGNS[group.epilogue])
         if group.epilogue in _KEEPING_SIGNS and id(group.relu_output) in signs_read
         else group
         for group in groups

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Container
-from dataclasses import replace
 from typing import Any
 
 from gradflow.ops import Array, Op, shape_of_first
@@ -57,7 +56,7 @@ def fuse_update_and_copy(calls: list[Call]) -> list[Call]:
         update, of_update = fused[-1] if fused else (op, arguments)
         changed = of_update.get("parameters") if "parameters" in update.writes else None
         if op.name == "copy" and arguments["x"] is changed is not None and arguments["y"].itemsize == 2:
-            fused[-1] = replace(update, name=update.name + MIRRORED), of_update | {"copies": arguments["y"]}
+            fused[-1] = update._replace(name=update.name + MIRRORED), of_update | {"copies": arguments["y"]}
         else:
             fused.append((op, arguments))
     return fused

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,8 +22,7 @@ __all__ = ["Arrow", "Parquet"]
 _READ_BUFFER = 2**14  # bytes; without it pyarrow reads the whole of a column of a row group at once
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """Rows that a file holds together: a row group of Parquet, a record batch of Arrow."""
 
     path: Path

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 __all__ = ["Digits", "load_digits"]
 
 
-@dataclass(frozen=True)
-class Digits:
+class Digits(NamedTuple):
     """Inputs (rows, 64), float32 from 0 to 1 (ink, row by row), and labels (rows,), int32 from 0 to 9."""
 
     x_train: np.ndarray

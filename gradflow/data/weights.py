@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,8 +18,7 @@ ClassWeight = Mapping[Any, Any] | str
 """A weight for each class by its number, 1 for those left out; or "balanced"."""
 
 
-@dataclass(frozen=True)
-class RowWeights:
+class RowWeights(NamedTuple):
     """What makes the weight of a row: its sample weight times that of its class, over their mean in the data.
 
     With mean 1 over all rows, the mean of weighted losses is the weighted mean, and no batch needs a sum of its own.

@@ -7,7 +7,6 @@ import importlib.util
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -123,7 +122,7 @@ def measure_steps(backend: CupyBackend, device: Device, *, quick: bool) -> Itera
         def step(
             precision: str, objective: Objective = objective, data: DataSet = data, size: int = batch_size
         ) -> float:
-            chosen = replace(objective, precision=precision)
+            chosen = objective._replace(precision=precision)
             training = training_pass(chosen, data, rows=len(data), batch_size=size, shuffle=True)
             return 1e6 * _seconds(backend, training.run, 2 if quick else 10) * size / len(data)
 
@@ -147,7 +146,7 @@ def _products() -> dict[str, tuple[Op, Any]]:
     products: dict[str, tuple[Op, Any]] = {
         "float64": (gemm, np.float64),
         "float32": (gemm, np.float32),
-        "tf32": (replace(gemm, name=TF32), np.float32),
+        "tf32": (gemm._replace(name=TF32), np.float32),
         "float16": (gemm, np.float16),
     }
     if importlib.util.find_spec("ml_dtypes") is not None:

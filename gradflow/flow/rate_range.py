@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["RangeTest", "learning_rate_range_test"]
 
 
-@dataclass(frozen=True)
-class RangeTest:
+class RangeTest(NamedTuple):
     """What a range test measured.
 
     Attributes:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -87,8 +86,7 @@ def saturated_units(network: Sequential, x: Any, *, distance: float = SATURATION
     return shares
 
 
-@dataclass(frozen=True)
-class _Step:
+class _Step(NamedTuple):
     """A layer with what went in and what came out, on the device."""
 
     name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from gradflow.errors import DataError, GradflowError
 from gradflow.initializers import Initializer
@@ -26,8 +26,7 @@ LAYERS: dict[str, type[Layer]] = {}
 """Every layer class by name, the user's own included: how a saved network finds its layers again."""
 
 
-@dataclass(frozen=True)
-class ParameterSpec:
+class ParameterSpec(NamedTuple):
     """A parameter that a layer asks its network for.
 
     Attributes:
@@ -41,8 +40,7 @@ class ParameterSpec:
     initializer: Initializer | None
 
 
-@dataclass(frozen=True)
-class BufferSpec:
+class BufferSpec(NamedTuple):
     """A buffer that a layer asks its network for: what it keeps between steps and no optimizer trains.
 
     Attributes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gradflow.errors import DataError
 from gradflow.layers.base import Attachment, BufferSpec, Layer, ParameterSpec
@@ -23,8 +23,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class ForwardArrays:
+class ForwardArrays(NamedTuple):
     """The arrays of a forward pass in training: the input of each layer, and its output."""
 
     inputs: list[Array]

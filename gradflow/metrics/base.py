@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -20,8 +19,7 @@ METRICS: dict[str, type[Metric]] = {}
 Kind = Literal["classes", "binary", "multi-label", "numbers"]
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """What is predicted, and where.
 
     Attributes:
@@ -41,8 +39,7 @@ class Task:
     deviation: np.ndarray
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """What a metric sees of a batch, on the device.
 
     Attributes:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,8 +24,7 @@ Difference = tuple[str, Any, Any]
 """What differs, and how it was in the first and in the second run."""
 
 
-@dataclass(frozen=True)
-class RunComparison:
+class RunComparison(NamedTuple):
     """Where two runs differ; each entry is a name, and the values of the first and of the second run.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,8 @@ __all__ = ["Batches", "DataSet", "GatheredBatches", "PassData", "fingerprint"]
 
 def fingerprint(rows: int, parts: Iterable[Sequence[np.ndarray]]) -> str:
     """Data as a text that other data do not have: the number of rows, and SHA-256 over arrays that come in parts."""
+    import hashlib  # brings OpenSSL, which would slow the import of gradflow down
+
     digests: list[hashlib._Hash] = []
     for part in parts:
         digests = digests or [hashlib.sha256(f"{array.dtype.str} {array.shape[1:]} ".encode()) for array in part]

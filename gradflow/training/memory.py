@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,7 +86,7 @@ def fit_memory(
     """
     network = copy.copy(objective.network)
     network.backend = plan
-    objective = replace(objective, network=network)
+    objective = objective._replace(network=network)
     status = network.status
 
     def bytes_of(make: Callable[[], object]) -> int:

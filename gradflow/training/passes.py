@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,8 +33,7 @@ def _as_many_as_there_are(batches_done: int) -> int:
     return sys.maxsize
 
 
-@dataclass(frozen=True)
-class RowResults:
+class RowResults(NamedTuple):
     """What a loss writes for each row of an epoch: its loss, and whether it was predicted right."""
 
     losses: Array

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from gradflow.optimizers.loss_scaling import LossScaling, scaled_copy
 __all__ = ["PRECISIONS", "Precision", "check_precision", "make_precision"]
 
 
-_gemm_tf32 = replace(gemm, name=TF32_PRODUCT)
+_gemm_tf32 = gemm._replace(name=TF32_PRODUCT)
 
 
 class Precision:

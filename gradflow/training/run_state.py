@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,8 +18,7 @@ from gradflow.training.update import Update
 __all__ = ["RunState"]
 
 
-@dataclass(frozen=True)
-class RunState:
+class RunState(NamedTuple):
     """What a run has on the device and on the host. Random numbers need no entry: they follow from seed and clock.
 
     Attributes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,7 @@ def step_traffic(objective: Objective, data: DataSet, batch_size: int) -> StepTr
     recording = _Recording()
     network = copy.copy(objective.network)
     network.backend, network.status = recording, RunStatus(recording)
-    training_pass(replace(objective, network=network), data, rows=len(data), batch_size=batch_size, shuffle=True)
+    training_pass(objective._replace(network=network), data, rows=len(data), batch_size=batch_size, shuffle=True)
     return StepTraffic(tuple(_traffic(group, batch_size) for group in recording.programs[0]))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,8 +25,7 @@ from gradflow.training.precision import make_precision
 __all__ = ["Objective", "Update"]
 
 
-@dataclass(frozen=True)
-class Objective:
+class Objective(NamedTuple):
     """What is minimised: the loss of the outputs of these layers, with a penalty, by this optimizer; what is measured.
 
     ``average`` is the share of the moving average of the weights that each step keeps; None makes no average.

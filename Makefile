@@ -27,7 +27,7 @@ demo: $(VENV)/installed-cli-plot
 	$(bin)/gradflow train digits --output runs/digits
 
 test: $(VENV)/installed-test
-	$(bin)/python -m pytest --numprocesses=auto --maxprocesses=8 $(PYTEST_OPTIONS)
+	$(bin)/python -m pytest --numprocesses=auto --dist=worksteal --maxprocesses=8 $(PYTEST_OPTIONS)
 
 lint: $(VENV)/installed-dev
 	$(bin)/ruff check .

@@ -9,7 +9,7 @@ from benchmarks.layer_statistics import measure
 from benchmarks.networks import NETWORKS
 
 
-@pytest.mark.parametrize(("name", "apart"), [("T", 100), ("L", 20)])
+@pytest.mark.parametrize(("name", "apart"), [("T", 100), ("M", 20)])
 def test_what_is_added_is_spread_over_the_steps_between(name: str, apart: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "_PAUSE", 0)
     cost = measure(NETWORKS[name], "relu", rounds=1, seconds=0)

@@ -32,10 +32,8 @@ def test_every_element_is_the_sum_of_its_products(
     b = random.standard_normal((columns, depth) if transpose_b else (depth, columns)).astype(dtype)
     out = np.full((rows, columns), np.nan, dtype)
     make_target(target).run(gemm, gemm.arguments(a, b, out, transpose_a, transpose_b))
-    exact_a, exact_b = (
-        (a.T if transpose_a else a).astype(np.longdouble),
-        (b.T if transpose_b else b).astype(np.longdouble),
-    )
+    wider = np.float64 if dtype == "float32" else np.longdouble
+    exact_a, exact_b = (a.T if transpose_a else a).astype(wider), (b.T if transpose_b else b).astype(wider)
     # An error of half an ulp in each product and each sum: a sum of `depth` terms is known to so many of them.
     terms = abs(exact_a) @ abs(exact_b)
     error = abs(out - exact_a @ exact_b)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -117,27 +118,32 @@ def trained(kind: str, backend: str, data: tuple[Any, ...], **arguments: Any) ->
     }
 
 
+CASES: dict[str, tuple[str, np.ndarray | None, Any]] = {
+    "labels, weighted": ("labels", WEIGHT, None),
+    "labels, balanced": ("labels", None, "balanced"),
+    "labels, weighted twice": ("labels", WEIGHT, {0: 3.0, 2: 0.5}),
+    "shares, weighted twice": ("shares", WEIGHT, "balanced"),
+    "binary, weighted twice": ("binary", WEIGHT, {1: 2.5}),
+    "numbers, weighted": ("numbers", WEIGHT, None),
+    "numbers": ("numbers", None, None),
+}
+"""The kind of the targets, sample_weight and class_weight."""
+
+
+@functools.cache
+def trained_in_memory(case: str, backend: str, shuffle: bool) -> tuple[bytes, dict[str, Any]]:
+    kind, weight, class_weight = CASES[case]
+    return trained(kind, backend, (X, TARGETS[kind][1], weight), class_weight=class_weight, shuffle=shuffle)
+
+
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
-@pytest.mark.parametrize(
-    ("kind", "is_weighted", "class_weight"),
-    [
-        ("labels", True, None),
-        ("labels", False, "balanced"),
-        ("labels", True, {0: 3.0, 2: 0.5}),
-        ("shares", True, "balanced"),
-        ("binary", True, {1: 2.5}),
-        ("numbers", True, None),
-        ("numbers", False, None),
-    ],
-)
-def test_streams_are_weighed_as_arrays_in_memory(
-    make: Make, kind: str, is_weighted: bool, class_weight: Any, backend_name: str, tmp_path: Path
-) -> None:
-    y, weight = TARGETS[kind][1], WEIGHT if is_weighted else None
-    in_memory = (X, y) if weight is None else (X, y, weight)
-    arguments = {"class_weight": class_weight, "shuffle": make in SHUFFLED_AS_IN_MEMORY}
-    expected = trained(kind, backend_name, in_memory, **arguments)
-    assert trained(kind, backend_name, make(tmp_path, y, weight), **arguments) == expected
+@pytest.mark.parametrize("case", CASES)
+def test_streams_are_weighed_as_arrays_in_memory(make: Make, case: str, backend_name: str, tmp_path: Path) -> None:
+    kind, weight, class_weight = CASES[case]
+    shuffle = make in SHUFFLED_AS_IN_MEMORY
+    stream = make(tmp_path, TARGETS[kind][1], weight)
+    found = trained(kind, backend_name, stream, class_weight=class_weight, shuffle=shuffle)
+    assert found == trained_in_memory(case, backend_name, shuffle)
 
 
 def test_a_weight_that_is_no_feature_can_be_one(tmp_path: Path) -> None:

@@ -90,9 +90,17 @@ def compiled(file: Path, real: np.dtype) -> ctypes.CDLL:
 
 
 def run_kernel(
-    name: str, sizes: Mapping[str, int], arguments: Mapping[str, Any], *, cuts: tuple[float, ...] = ()
+    name: str,
+    sizes: Mapping[str, int],
+    arguments: Mapping[str, Any],
+    *,
+    cuts: tuple[float, ...] = (),
+    only: int | None = None,
 ) -> None:
-    """Run a kernel on NumPy arrays over its whole range, in one call or cut at the given shares of the range."""
+    """Run a kernel on NumPy arrays over its whole range, in one call or cut at the given shares of the range.
+
+    With ``only``, just one of these parts, counted from 0.
+    """
     kernel = kernels("c")[name]
     values = {**sizes, **arguments}
     real = real_dtype(kernel, values)
@@ -110,6 +118,7 @@ def run_kernel(
             packed.append(ctypes.c_void_p(value.ctypes.data))
     end = items(kernel, sizes)
     bounds = [0, *(int(share * end) for share in cuts), end]
+    parts = list(pairwise(bounds))
     # The last part first: what one part writes into another shows.
-    for first, last in reversed(list(pairwise(bounds))):
+    for first, last in reversed(parts if only is None else [parts[only]]):
         function(ctypes.c_longlong(first), ctypes.c_longlong(last), *packed)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from gradflow.layers.dense import gemm
+from tests.kernels.c_library import COMPILER, run_kernel
 from tests.ops.targets import COMPILED_TARGETS, make_target
 
 OWN_PRODUCTS = ("c", *COMPILED_TARGETS)
@@ -24,6 +25,7 @@ OWN_PRODUCTS = ("c", *COMPILED_TARGETS)
     transpose_b=st.booleans(),
 )
 @example(rows=3, columns=64, depth=2, transpose_a=True, transpose_b=True)  # neighbours in a row of op(b) lie 2 apart
+@example(rows=192, columns=300, depth=300, transpose_a=False, transpose_b=False)  # the most rows that are few
 def test_every_element_is_the_sum_of_its_products(
     target: str, dtype: str, rows: int, columns: int, depth: int, transpose_a: bool, transpose_b: bool
 ) -> None:
@@ -51,3 +53,19 @@ def test_an_element_has_the_same_bits_wherever_it_lies(target: str) -> None:
         alone = np.empty((1, 53), np.float32)
         make_target(target).run(gemm, gemm.arguments(a[row : row + 1], b, alone))
         assert alone.tobytes() == whole[row].tobytes()
+
+
+@pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
+@pytest.mark.parametrize("rows", [50, 300])
+def test_a_part_writes_its_own_blocks_and_no_others(rows: int) -> None:
+    """Two threads that add to the same block would both be wrong, though one after the other gives the same."""
+    random = np.random.default_rng(0)
+    a, b = random.standard_normal((rows, 3), np.float32), random.standard_normal((3, 300), np.float32)
+    writes = np.zeros((rows, 300), int)
+    for part in range(3):
+        out = np.full((rows, 300), np.nan, np.float32)
+        arguments = gemm.arguments(a, b, out)
+        run_kernel("gemm", gemm.sizes(arguments), arguments, cuts=(0.2, 0.5), only=part)
+        assert np.isfinite(out).any()
+        writes += np.isfinite(out)
+    assert_array_equal(writes, 1)

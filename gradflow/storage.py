@@ -25,6 +25,7 @@ __all__ = [
     "describe",
     "described_network",
     "load",
+    "model_content",
     "read_tensors",
     "save",
 ]
@@ -47,11 +48,21 @@ def describe(network: Sequential) -> dict[str, Any]:
 def save(network: Sequential, path: str | os.PathLike[str]) -> None:
     """Write a network to one file: weights and buffers, layers, preprocessing, dtype, seed and output activation.
 
-    The file is written under a temporary name, synced and renamed, so that it is never half there.
+    The file is written under a temporary name, synced and renamed, so that it is never half there. A file that is
+    replaced keeps its permissions, and a symbolic link stays: the file that it points to is written.
 
     Raises:
         DataError: if a layer has settings that JSON cannot hold.
         OSError: if the file cannot be written.
+    """
+    write_atomically(path, model_content(network), through_links=True)
+
+
+def model_content(network: Sequential) -> bytes:
+    """The bytes of the file that `save` writes.
+
+    Raises:
+        DataError: if a layer has settings that JSON cannot hold.
     """
     weights, description = network.get_weights(), describe(network)
     try:
@@ -60,7 +71,7 @@ def save(network: Sequential, path: str | os.PathLike[str]) -> None:
         raise DataError(f"a layer's config() must hold numbers, strings and booleans only: {error}") from error
     model = {"version": FORMAT_VERSION, "network": description, "checksum": checksum(weights, text)}
     # One entry, since safetensors writes several in an order that differs between equal files.
-    write_atomically(path, safetensors.numpy.save(weights, metadata={"gradflow": json.dumps(model)}))
+    return safetensors.numpy.save(weights, metadata={"gradflow": json.dumps(model)})
 
 
 def load(path: str | os.PathLike[str], backend: str = "auto") -> Sequential:

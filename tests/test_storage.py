@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -182,13 +181,6 @@ def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
         gf.save(make_network(), tmp_path / "nowhere" / "model.safetensors")
     with pytest.raises(IsADirectoryError, match=f"Is a directory: '{tmp_path}'"):
         gf.save(make_network(), tmp_path)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
-def test_files_have_the_usual_mode(tmp_path: Path) -> None:
-    (tmp_path / "usual").write_text("")
-    files.write_atomically(tmp_path / "ours", b"")
-    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 def test_settings_that_json_cannot_hold(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def doctor(
             "quick": quick,
             **found.as_dict(),
         }
-        write_atomically(json_file, (json.dumps(facts, indent=2) + "\n").encode())
+        write_atomically(json_file, (json.dumps(facts, indent=2) + "\n").encode(), through_links=True)
         console.print(f"written to {json_file}", markup=False, soft_wrap=True)
     if found.problems:
         raise typer.Exit(CHECK_FAILED)

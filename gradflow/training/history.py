@@ -78,12 +78,16 @@ class History:
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a row per epoch: its number, counted from 1, and its values."""
+        write_atomically(path, self.csv_content(), through_links=True)
+
+    def csv_content(self) -> bytes:
+        """The bytes of the file that `to_csv` writes."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["epoch", *self._values])
         for epoch, row in enumerate(zip(*self._values.values(), strict=True), start=1):
             writer.writerow([epoch, *(repr(value) for value in row)])
-        write_atomically(path, text.getvalue().encode())
+        return text.getvalue().encode()
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write the same as a Parquet file: a column "epoch", and one of 64-bit numbers for each value.
@@ -101,7 +105,7 @@ class History:
         table = pyarrow.table({"epoch": list(range(1, self.epochs + 1)), **self._values})
         sink = pyarrow.BufferOutputStream()
         pyarrow.parquet.write_table(table, sink)
-        write_atomically(path, sink.getvalue().to_pybytes())
+        write_atomically(path, sink.getvalue().to_pybytes(), through_links=True)
 
     def __repr__(self) -> str:
         last: Any = {name: round(value, 6) for name, value in self.last().items()}

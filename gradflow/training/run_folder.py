@@ -16,7 +16,7 @@ from gradflow.backends.reference import ReferenceBackend
 from gradflow.errors import DataError
 from gradflow.files import FileLock, write_atomically, write_json
 from gradflow.network import Sequential
-from gradflow.storage import describe, save
+from gradflow.storage import describe, model_content
 from gradflow.training.checkpoints import (
     Checkpoint,
     Checkpoints,
@@ -130,7 +130,7 @@ class RunFolder:
         return type(error)(error.errno, f"{problem}: {error.strerror}. {remedy}", str(self.path))
 
     def _write(self, network: Sequential, run: dict[str, Any], history: History) -> None:
-        save(network, self.path / "model.safetensors")
+        write_atomically(self.path / "model.safetensors", model_content(network))
         full = {
             "network": describe(network),
             "initial_state": run["initial_state"],
@@ -147,7 +147,7 @@ class RunFolder:
             **environment(network.backend),
         }
         write_json(self.path / "config.json", full)
-        history.to_csv(self.path / "history.csv")
+        write_atomically(self.path / "history.csv", history.csv_content())
         if history.epochs and importlib.util.find_spec("matplotlib") is not None:
             write_atomically(self.path / "curves.png", _curves(history))
 

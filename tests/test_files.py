@@ -1,0 +1,236 @@
+"""Files: which permissions they have, what links do, and who holds a lock."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gradflow as gf
+from gradflow import files
+from gradflow.files import FileLock, read_json, write_atomically, write_json
+
+if os.name != "posix":
+    pytest.skip("permissions, links and forks are POSIX's", allow_module_level=True)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_files_have_the_usual_mode(tmp_path: Path) -> None:
+    (tmp_path / "usual").write_text("")
+    write_atomically(tmp_path / "ours", b"")
+    assert mode(tmp_path / "ours") == mode(tmp_path / "usual")
+
+
+def test_writing_never_changes_the_umask_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may make a file at any moment."""
+
+    def refused(mask: int) -> int:
+        raise AssertionError("the umask was changed")
+
+    monkeypatch.setattr(os, "umask", refused)
+    write_atomically(tmp_path / "file", b"")
+
+
+@pytest.mark.parametrize("permissions", [0o600, 0o640, 0o444, 0o666])
+def test_a_file_keeps_its_permissions(tmp_path: Path, permissions: int) -> None:
+    path = tmp_path / "private"
+    path.touch()
+    path.chmod(permissions)
+    write_atomically(path, b"new")
+    assert (path.read_bytes(), mode(path)) == (b"new", permissions)
+
+
+def test_a_saved_model_goes_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    target, link = tmp_path / "models" / "5", tmp_path / "latest"
+    link.symlink_to("models/5")
+    network = gf.MLP([3, 2], backend="numpy")
+    for _ in range(2):  # the file that the link points to is made, and then replaced
+        gf.save(network, link)
+        assert link.is_symlink()
+        assert gf.load(target, backend="numpy").n_in == 3
+        assert [path.name for path in (tmp_path / "models").iterdir()] == ["5"]
+        target.chmod(0o600)
+    assert mode(target) == 0o600
+
+
+def test_a_name_as_long_as_there_may_be(tmp_path: Path) -> None:
+    for name in ("n" * 255, "é" * 127):
+        write_atomically(tmp_path / name, b"content")
+        assert (tmp_path / name).read_bytes() == b"content"
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(OSError, match="a device, pipe or socket cannot be replaced by a file"):
+            gf.save(gf.MLP([3, 2], backend="numpy"), tmp_path / name)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_json_is_not_read_from_a_pipe(tmp_path: Path) -> None:
+    """It would be waited for without an end."""
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(gf.FileFormatError, match=r"config\.json is not a regular file"):
+        read_json(tmp_path / "config.json")
+    write_json(tmp_path / "whole.json", {"a": 1})
+    assert read_json(tmp_path / "whole.json") == {"a": 1}
+
+
+# -- locks ------------------------------------------------------------------------------------------------------------
+
+
+def link_to(path: Path, precious: Path) -> None:
+    path.symlink_to(precious)
+
+
+def hard_link_to(path: Path, precious: Path) -> None:
+    path.hardlink_to(precious)
+
+
+def pipe(path: Path, precious: Path) -> None:
+    os.mkfifo(path)
+
+
+def folder(path: Path, precious: Path) -> None:
+    path.mkdir()
+
+
+def file_of_another_program(path: Path, precious: Path) -> None:
+    path.write_text("resolved = 1.2.3")
+
+
+def long_file(path: Path, precious: Path) -> None:
+    path.write_text("1" * 100)
+
+
+@pytest.mark.parametrize("make", [link_to, hard_link_to, pipe, folder, file_of_another_program, long_file])
+def test_what_is_no_lock_is_left_alone(tmp_path: Path, make: Callable[[Path, Path], None]) -> None:
+    precious, lock = tmp_path / "precious", tmp_path / "run" / ".lock"
+    precious.write_text("1234")  # also what looks like the id of a process
+    lock.parent.mkdir()
+    make(lock, precious)
+    before = lock.read_bytes() if lock.is_file() else b""
+    trainer = gf.Trainer(gf.MLP([1, 2], backend="numpy"), "softmax_cross_entropy", "adam")
+    with pytest.raises(OSError, match=r"a run cannot be kept here: .*\. Nothing was changed; choose another output"):
+        trainer.fit([[0.0]], [1], epochs=1, output=lock.parent)
+    assert precious.read_text() == "1234"
+    assert (lock.read_bytes() if lock.is_file() else b"") == before
+
+
+RESULTS = ("model.safetensors", "config.json", "history.csv", "curves.png", "command.json")
+
+
+def test_links_in_a_run_folder_lead_nowhere(tmp_path: Path) -> None:
+    """Who may write to a run folder must not write to other files with the rights of who trains there."""
+    precious, run = tmp_path / "precious", tmp_path / "run"
+    precious.write_text("mine")
+    (run / "checkpoints").mkdir(parents=True)
+    for name in (*RESULTS, "checkpoints/.step-1", "checkpoints/step-000000000000.safetensors"):
+        (run / name).symlink_to(precious)
+    trainer = gf.Trainer(gf.MLP([1, 2], backend="numpy"), "softmax_cross_entropy", "adam")
+    trainer.fit([[0.0]], [1], epochs=1, output=run, checkpoint=gf.Checkpoint())
+    write_json(run / "command.json", {})
+    assert precious.read_text() == "mine"
+    assert not any(
+        path.is_symlink() for path in run.rglob("*") if path.name != "curves.png"
+    )  # matplotlib may be missing
+
+
+def in_child(action: Callable[[], Any]) -> int:
+    """The id of a forked process that does something, and then waits until it is killed."""
+    ready, done = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            action()
+        finally:
+            os.write(done, b"!")
+            signal.pause()
+            os._exit(0)
+    os.read(ready, 1)
+    return child
+
+
+def end(child: int) -> None:
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def test_a_lock_is_let_go_of_while_a_child_lives(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / ".lock")
+    assert lock.acquire() is None
+    child = in_child(lambda: None)
+    try:
+        lock.release()
+        again = FileLock(tmp_path / ".lock")
+        assert again.acquire() is None
+        again.release()
+    finally:
+        end(child)
+
+
+def test_a_child_does_not_let_go_of_its_parents_lock(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / ".lock")
+    assert lock.acquire() is None
+    child = in_child(lock.release)
+    try:
+        assert FileLock(tmp_path / ".lock").acquire() == os.getpid()
+        assert lock.is_in_place
+    finally:
+        end(child)
+    lock.release()
+
+
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from gradflow.files import FileLock
+
+lock = FileLock(Path(sys.argv[1]))
+assert lock.acquire() is None
+ready, done = os.pipe()
+if os.fork():
+    os.read(ready, 1)
+    os.kill(os.getpid(), 9)
+print(os.getpid(), flush=True)
+os.write(done, b"!")
+time.sleep(60)
+"""
+
+
+def test_the_lock_of_a_killed_process_does_not_live_on_in_its_child(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path / ".lock"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    try:
+        assert process.wait() == -signal.SIGKILL
+        lock = FileLock(tmp_path / ".lock")
+        assert lock.acquire() is None
+        lock.release()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.stdout.close()
+
+
+def test_locks_of_threads_exclude_each_other(tmp_path: Path) -> None:
+    lock, found = FileLock(tmp_path / ".lock"), list[int | None]()
+    assert lock.acquire() is None
+    thread = threading.Thread(target=lambda: found.append(FileLock(tmp_path / ".lock").acquire()))
+    thread.start()
+    thread.join()
+    lock.release()
+    assert found == [os.getpid()]
+    assert not files._held

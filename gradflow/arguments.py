@@ -1,20 +1,120 @@
-"""Checks of the numbers that users pass: each returns the value, or raises a DataError that names it."""
+"""Checks of the arguments that users pass: each returns the value, or raises a DataError that names it."""
 
 from __future__ import annotations
 
 import math
 import numbers
-from typing import Any
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
-from gradflow.errors import DataError
+import numpy as np
 
-__all__ = ["fraction", "integer", "non_negative", "positive", "positive_integer"]
+from gradflow.errors import DataError, shown, unknown_name
+
+__all__ = [
+    "boolean",
+    "file_path",
+    "fraction",
+    "function",
+    "instance",
+    "instances",
+    "integer",
+    "known_name",
+    "non_negative",
+    "positive",
+    "positive_fraction",
+    "positive_integer",
+    "positive_share",
+    "sequence",
+    "text",
+]
+
+_T = TypeVar("_T")
+
+
+def boolean(name: str, value: Any) -> bool:
+    """True or False, and nothing that merely counts as one of them: "no" counts as true."""
+    if not isinstance(value, bool | np.bool_):
+        raise DataError(f"{name} must be True or False, got {shown(value)}")
+    return bool(value)
+
+
+def text(name: str, value: Any) -> str:
+    """A text."""
+    if not isinstance(value, str):
+        raise DataError(f"{name} must be a text, got {shown(value)}")
+    return value
+
+
+def known_name(kind: str, value: Any, valid: Iterable[str]) -> str:
+    """One of the valid names."""
+    if not isinstance(value, str):
+        raise DataError(f"{kind} must be a name, got {shown(value)}. Valid names: {', '.join(sorted(valid))}")
+    if value not in valid:
+        raise unknown_name(kind, value, valid)
+    return value
+
+
+def instance(name: str, value: Any, kind: type[_T], what: str) -> _T:
+    """An object of a class; ``what`` says which, such as "a gradflow network"."""
+    if not isinstance(value, kind):
+        raise DataError(f"{name} must be {what}, got {_object(value, kind)}")
+    return value
+
+
+def instances(name: str, values: Any, kind: type[_T], what: str) -> list[_T]:
+    """A list of objects of a class; ``what`` says which, such as "gradflow layers"."""
+    found = sequence(name, values, f"a list of {what}")
+    for value in found:
+        if not isinstance(value, kind):
+            raise DataError(f"{name} must be a list of {what}, but it holds {_object(value, kind)}")
+    return found
+
+
+def _object(value: Any, kind: type[Any]) -> str:
+    """A value that is no object of the class, and what to do where it is the class itself."""
+    if isinstance(value, type):
+        remedy = f"; make an object of it: {value.__name__}(...)" if issubclass(value, kind) else ""
+        return f"the class {value.__name__}{remedy}"
+    return f"{shown(value)} of type {type(value).__name__}"
+
+
+def sequence(name: str, values: Any, what: str) -> list[Any]:
+    """The items of a list, a tuple, an array or an iterator; a text, a set or a dict is none."""
+    is_list = isinstance(values, Sequence | np.ndarray) or hasattr(values, "__next__")
+    if not is_list or isinstance(values, str | bytes | Mapping) or getattr(values, "ndim", 1) == 0:
+        raise DataError(f"{name} must be {what}, got {shown(values)}")
+    return list(values)
+
+
+def function(name: str, value: Any, what: str) -> Callable[..., Any]:
+    """A function, or an object that can be called; a class is none."""
+    if isinstance(value, type) or not callable(value):
+        raise DataError(f"{name} must be {what}, got {shown(value)}")
+    return value  # type: ignore[no-any-return]
+
+
+def file_path(name: str, value: Any) -> Path:
+    """The path of a file or a folder."""
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        raise DataError(f"{name} must be a path, as a text or a pathlib.Path, got {shown(value)}")
+    if not os.fspath(value) or "\0" in os.fspath(value):
+        raise DataError(f"{name} must name a file or a folder, got {shown(value)}")
+    return Path(value)
 
 
 def _number(name: str, value: Any, condition: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise DataError(f"{name} must be a {condition}, got {value!r}")
-    return float(value)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise DataError(f"{name} must be a {condition}, got {shown(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise DataError(f"{name} must be a {condition}, got {shown(value)}")
+    return number
 
 
 def positive(name: str, value: Any) -> float:
@@ -49,22 +149,28 @@ def positive_fraction(name: str, value: Any) -> float:
     return number
 
 
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise DataError(f"{name} must be an integer, got {shown(value)}")
+    return int(value)
+
+
 def integer(name: str, value: Any, *, least: int, most: int) -> int:
     """An integer between two bounds, these included."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise DataError(f"{name} must be an integer, got {value!r}")
-    if not least <= int(value) <= most:
-        raise DataError(f"{name} must be between {least} and {most}, got {value!r}")
-    return int(value)
+    number = _integer(name, value)
+    if not least <= number <= most:
+        raise DataError(f"{name} must be between {least} and {most}, got {shown(value)}")
+    return number
 
 
 def positive_integer(name: str, value: Any) -> int:
     """An integer, at least 1."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise DataError(f"{name} must be an integer, got {value!r}")
-    if value < 1:
+    number = _integer(name, value)
+    if number < 1:
         raise DataError(f"{name} must be at least 1, got {value!r}")
-    return int(value)
+    if number >= 2**63:
+        raise DataError(f"{name} must be below 2**63, got {shown(value)}")
+    return number
 
 
 def positive_share(name: str, value: Any) -> float:

@@ -14,6 +14,7 @@ __all__ = [
     "GradflowError",
     "SlowPathWarning",
     "TrainingWarning",
+    "shown",
     "unknown_name",
 ]
 
@@ -65,10 +66,22 @@ class TrainingWarning(UserWarning):
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> DataError:
-    """The error for a name that is not among the valid ones; it suggests the nearest."""
-    import difflib  # only errors need it: it would slow the import of gradflow down
+    """The error for a name that is not among the valid ones; it suggests the one that is meant, or the nearest."""
+    from gradflow.synonyms import meant_names  # only errors need it: it would slow the import of gradflow down
 
     names = sorted(valid)
-    nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    suggestion = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    return DataError(f"unknown {kind} {name!r}.{suggestion} Valid names: {', '.join(names)}")
+    meant = " or ".join(map(repr, meant_names(kind, str(name), names)))
+    suggestion = f" Did you mean {meant}?" if meant else ""
+    return DataError(f"unknown {kind} {shown(name)}.{suggestion} Valid names: {', '.join(names)}")
+
+
+def shown(value: object) -> str:
+    """A value for a message, in one line; what is long ends in three points."""
+    try:
+        text = " ".join(repr(value).split()) if not isinstance(value, str) else repr(value)
+    except Exception:  # what others write in their __repr__ may raise anything, as int's does for 5000 digits
+        text = f"an object of {type(value).__name__}"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
+_MOST_SHOWN = 200

@@ -18,6 +18,7 @@ from gradflow.files import write_atomically
 from gradflow.layers.base import Layer, describe_layer, layer_from_description
 from gradflow.network import Sequential
 from gradflow.output_scale import OutputScale
+from gradflow.plain import plain
 
 __all__ = [
     "FORMAT_VERSION",
@@ -34,15 +35,23 @@ FORMAT_VERSION = 1
 
 
 def describe(network: Sequential) -> dict[str, Any]:
-    """What is needed, besides the weights, to make a network again."""
-    return {
-        "layers": [describe_layer(layer) for layer in network.layers],
-        "dtype": network.dtype.name,
-        "seed": network.seed,
-        "output_activation": network.output_activation,
-        "output_scale": network.output_scale and network.output_scale.config(),
-        "preprocessing": network.preprocessing and network.preprocessing.config(),
-    }
+    """What is needed, besides the weights, to make a network again, as JSON holds it.
+
+    Raises:
+        DataError: if a layer has settings that JSON cannot hold.
+    """
+    description: dict[str, Any] = plain(
+        "network",
+        {
+            "layers": [describe_layer(layer) for layer in network.layers],
+            "dtype": network.dtype.name,
+            "seed": network.seed,
+            "output_activation": network.output_activation,
+            "output_scale": network.output_scale and network.output_scale.config(),
+            "preprocessing": network.preprocessing and network.preprocessing.config(),
+        },
+    )
+    return description
 
 
 def save(network: Sequential, path: str | os.PathLike[str]) -> None:
@@ -65,11 +74,11 @@ def model_content(network: Sequential) -> bytes:
         DataError: if a layer has settings that JSON cannot hold.
     """
     weights, description = network.get_weights(), describe(network)
-    try:
-        text = json.dumps(description)
-    except TypeError as error:
-        raise DataError(f"a layer's config() must hold numbers, strings and booleans only: {error}") from error
-    model = {"version": FORMAT_VERSION, "network": description, "checksum": checksum(weights, text)}
+    model = {
+        "version": FORMAT_VERSION,
+        "network": description,
+        "checksum": checksum(weights, json.dumps(description)),
+    }
     # One entry, since safetensors writes several in an order that differs between equal files.
     return safetensors.numpy.save(weights, metadata={"gradflow": json.dumps(model)})
 

@@ -126,4 +126,4 @@ def described_weight(class_weight: ClassWeight | None) -> str | dict[str, float]
     """Class weights as JSON holds them."""
     if class_weight is None or isinstance(class_weight, str):
         return class_weight
-    return {str(label): float(weight) for label, weight in class_weight.items()}
+    return {str(int(label)): float(weight) for label, weight in class_weight.items()}

@@ -54,7 +54,7 @@ class EpochMetrics:
     def read(self) -> dict[str, float]:
         """The metrics of the epoch by name; the host waits for the device."""
         read = {key: statistics.read() for key, statistics in self._statistics.items()}
-        return {metric.label: metric.value(read[_key(metric)], self._task) for metric in self._metrics}
+        return {metric.label: float(metric.value(read[_key(metric)], self._task)) for metric in self._metrics}
 
     def total_weight(self) -> float:
         """The weights of all rows of the epoch together; if they are summed, the host waits for the device."""

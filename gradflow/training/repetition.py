@@ -24,7 +24,7 @@ from gradflow.training.trainer import Trainer
 __all__ = ["repeat"]
 
 _OF_TRAINER = ("metrics", "l2", "l1", "clip_norm", "clip_value", "average", "standardize_targets")
-_OF_ENGINE = ("precision", "threads", "steps_per_launch")
+_OF_ENGINE = ("precision", "threads", "layer_statistics", "steps_per_launch")
 _OF_FIT = ("epochs", "batch_size", "shuffle", "drop_last", "accumulate", "tolerance")
 
 _INSTEAD = "Run your program again with another output=, and compare with gradflow.compare_runs(folder, other)"
@@ -102,7 +102,8 @@ def _network(config: Mapping[str, Any]) -> Sequential:
 
 def _trainer(config: Mapping[str, Any], network: Sequential) -> Trainer:
     loss = dict(config["loss"])
-    settings = {name: config[name] for name in (*_OF_TRAINER, *_OF_ENGINE)}
+    # A folder of an earlier version does not have all of them.
+    settings = {name: config[name] for name in (*_OF_TRAINER, *_OF_ENGINE) if name in config}
     return Trainer(network, _known(LOSSES, "loss", loss.pop("name"))(**loss), _optimizer(config), **settings)
 
 

@@ -19,6 +19,7 @@ from gradflow.metrics import Metric, get_metrics
 from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS, Optimizer, get_optimizer
 from gradflow.output_scale import OutputScale
+from gradflow.plain import plain
 from gradflow.schedules import ConstantSchedule, Schedule
 from gradflow.status import RunStatus
 from gradflow.storage import describe
@@ -232,18 +233,21 @@ class Trainer:
             run = {
                 "network": describe(self.network),
                 "initial_state": initial_state(self.network),
-                "settings": self._config()
-                | {
-                    "epochs": epochs,
-                    "batch_size": batch_size,
-                    "shuffle": shuffle,
-                    "drop_last": drop_last,
-                    "accumulate": accumulate,
-                    "early_stopping": early_stopping and early_stopping.config(),
-                    "tolerance": tolerance,
-                    "weighted": data.is_weighted,
-                    "class_weight": described_weight(class_weight),
-                },
+                "settings": plain(
+                    "settings",
+                    self._config()
+                    | {
+                        "epochs": epochs,
+                        "batch_size": batch_size,
+                        "shuffle": shuffle,
+                        "drop_last": drop_last,
+                        "accumulate": accumulate,
+                        "early_stopping": early_stopping and early_stopping.config(),
+                        "tolerance": tolerance,
+                        "weighted": data.is_weighted,
+                        "class_weight": described_weight(class_weight),
+                    },
+                ),
                 "data": data.fingerprint(self.network.backend),
                 "validation_data": validation and validation.fingerprint(self.network.backend),
             }

@@ -55,6 +55,7 @@ def test_lbfgs_is_made_again(tmp_path: Path) -> None:
 
 def test_all_settings_are_made_again(tmp_path: Path, backend_name: str) -> None:
     settings = {"metrics": ["f1", "top_2_accuracy"], "l2": 0.1, "l1": 0.01, "clip_norm": 2.0, "average": 0.9}
+    settings |= {"layer_statistics": True}
     run(
         tmp_path,
         network(backend_name),

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,94 @@ import numpy as np
 import pytest
 
 import gradflow as gf
-from tests.training.test_resume import bits, fit, trainer
+from tests.training.test_resume import LABELS, X, bits, fit, network, trainer
 
 NOBODY = 65534
 
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+WHOLE: Any = np.int64
+NUMBER: Any = np.float32
+BOOLEAN: Any = np.bool_
+
+OPTIMIZERS: dict[str, Callable[[], gf.Optimizer]] = {
+    "adam": lambda: gf.Adam(NUMBER(0.01), NUMBER(0.9), NUMBER(0.99), NUMBER(1e-7)),
+    "nesterov": lambda: gf.SGD(NUMBER(0.01), NUMBER(0.9), nesterov=BOOLEAN(True)),
+    "cosine": lambda: gf.Adam(gf.CosineSchedule(NUMBER(0.01), warmup=NUMBER(1), final=NUMBER(0.001))),
+    "plateau": lambda: gf.Adam(gf.PlateauSchedule(NUMBER(0.01), patience=WHOLE(1), monitor=np.str_("loss"))),
+    "a function": lambda: gf.Adam(lambda time: NUMBER(0.01)),
+}
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_arguments_may_be_numbers_of_numpy(tmp_path: Path, kind: str) -> None:
+    """The results are those of the same numbers of Python's, and the run is kept, resumed and repeated."""
+
+    class Half(gf.metrics.F1):
+        """A metric of a user's."""
+
+        name = "half"
+
+        def value(self, statistics: np.ndarray, task: Any) -> Any:
+            return NUMBER(0.5)
+
+    held_out: dict[str, Any] = {"validation_data": (X[:20], LABELS[:20])}
+
+    def run(whole: Any = WHOLE, number: Any = NUMBER, boolean: Any = BOOLEAN, **where: Any) -> Any:
+        of = gf.Trainer(
+            gf.MLP([whole(6), whole(9), whole(3)], dropout=number(0.3), seed=whole(3), backend="numpy"),
+            gf.SoftmaxCrossEntropy(number(0.1), number(1)),
+            OPTIMIZERS[kind](),
+            metrics=["f1", Half()],
+            l2=number(0.1),
+            l1=number(0.01),
+            clip_norm=number(1),
+            average=number(0.9),
+            layer_statistics=boolean(True),
+        )
+        history = of.fit(
+            X,
+            LABELS,
+            epochs=whole(3),
+            batch_size=whole(16),
+            sample_weight=[number(1)] * 70,
+            class_weight={whole(0): number(2)},
+            shuffle=boolean(True),
+            drop_last=boolean(True),
+            accumulate=whole(2),
+            early_stopping=gf.EarlyStopping("val_loss", whole(3), number(0)),
+            tolerance=number(0.1),
+            **held_out,
+            **where,
+        )
+        return bits(of, history)
+
+    checkpoint = gf.Checkpoint(every_epochs=WHOLE(1), every_minutes=NUMBER(9), keep=WHOLE(2))
+    expected = run(int, lambda value: float(NUMBER(value)), bool)
+    assert run(output=np.str_(tmp_path / "run"), checkpoint=checkpoint) == expected
+    assert run(resume=tmp_path / "run") == expected
+    if kind != "a function":
+        assert gf.repeat(tmp_path / "run", X, LABELS, sample_weight=np.ones(70), **held_out).is_same
+
+
+def test_a_configuration_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
+    class Configured(gf.Adam):
+        """An optimizer whose config a file cannot hold."""
+
+        name = "configured"
+
+        def config(self) -> dict[str, Any]:
+            return super().config() | {"table": np.ones(3)}
+
+    of = gf.Trainer(network("numpy"), "softmax_cross_entropy", Configured(0.01))
+    weights = of.network.parameters.copy()
+    with pytest.raises(gf.DataError, match=r"settings\.optimizer\.table is of type ndarray, which a file cannot hold"):
+        fit(of, tmp_path / "run")
+    np.testing.assert_array_equal(of.network.parameters, weights)
+    assert not list(tmp_path.iterdir())
 
 
 def results(folder: Path) -> tuple[bytes, bytes]:

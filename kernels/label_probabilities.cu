@@ -1,6 +1,8 @@
 #include "gradflow.h"
-/* Class labels as probabilities, with label smoothing (Szegedy et al., 2016, section 7): smoothing / columns in
-   each column, and 1 - smoothing more in that of the label. */
+/* Targets with label smoothing (Szegedy et al., 2016, section 7): of class labels smoothing / columns in each column,
+   and 1 - smoothing more in that of the label; of probabilities t
+
+     smoothed = (1 - smoothing) t + smoothing / classes */
 
 GF_KERNEL(label_probabilities, const int *labels, real *probabilities, real smoothing, gf_index rows,
           gf_index columns) {
@@ -9,4 +11,9 @@ GF_KERNEL(label_probabilities, const int *labels, real *probabilities, real smoo
     const real share = smoothing / columns;
     GF_COLUMNS(j, columns) probabilities[row * columns + j] = (j == label ? 1 - smoothing : 0) + share;
   }
+}
+
+GF_KERNEL(smooth_targets, const real *targets, real *smoothed, accumulator smoothing, gf_index classes, gf_index n) {
+  const real kept = (real)(1 - smoothing), share = (real)(smoothing / classes);
+  GF_FOR(i, n, targets, smoothed) smoothed[i] = kept * targets[i] + share;
 }

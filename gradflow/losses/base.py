@@ -51,6 +51,10 @@ class Loss:
         """
         raise GradflowError(f"loss {type(self).__name__} does not define targets(y, n_out, dtype)")
 
+    def smoothed(self, targets: Array) -> Array:
+        """Return the targets (batch, n_out) that `apply` compares with the outputs, where labels are smoothed."""
+        return targets
+
     def apply(
         self,
         ops: Executor,

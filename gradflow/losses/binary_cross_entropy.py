@@ -10,6 +10,7 @@ from gradflow.arguments import fraction, non_negative
 from gradflow.errors import DataError
 from gradflow.losses.base import Loss, dense_targets, record_losses
 from gradflow.losses.focal import binary_focal
+from gradflow.losses.smoothing import smooth_targets
 from gradflow.ops import POSITION, Array, Executor, op
 
 __all__ = ["BinaryCrossEntropy", "binary_cross_entropy"]
@@ -70,9 +71,12 @@ class BinaryCrossEntropy(Loss):
                 f"binary_cross_entropy takes targets between 0 and 1, got values from {low:g} to {high:g}; "
                 "classes -1 and 1 become (y + 1) / 2, several classes go with softmax_cross_entropy"
             )
-        targets *= 1 - self.label_smoothing
-        targets += self.label_smoothing / 2
         return targets
+
+    def smoothed(self, targets: Array) -> Array:
+        smoothed = np.empty_like(targets)
+        smooth_targets.reference(targets, smoothed, self.label_smoothing, 2)
+        return smoothed
 
     def apply(
         self,
@@ -85,6 +89,9 @@ class BinaryCrossEntropy(Loss):
         row_hits: Array,
         clock: Array,
     ) -> None:
+        if self.label_smoothing:
+            given, targets = targets, ops.backend.empty(outputs.shape, outputs.dtype)
+            ops(smooth_targets, given, targets, self.label_smoothing, 2)
         arguments = (outputs, targets, row_weight, d_outputs, row_losses, row_hits, clock)
         if self.focal_gamma:
             ops(binary_focal, *arguments, self.focal_gamma)

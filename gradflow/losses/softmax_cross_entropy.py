@@ -10,6 +10,7 @@ from gradflow.arguments import fraction, non_negative
 from gradflow.errors import DataError
 from gradflow.losses.base import Loss, dense_targets, record_losses
 from gradflow.losses.focal import softmax_focal
+from gradflow.losses.smoothing import smooth_targets
 from gradflow.ops import POSITION, Array, Executor, op, shape_of_first
 
 __all__ = [
@@ -136,9 +137,12 @@ class SoftmaxCrossEntropy(Loss):
                 "target probabilities must be at least 0 and have the sum 1 in each row, got values from "
                 f"{float(targets.min()):g} and sums from {float(sums.min()):g} to {float(sums.max()):g}"
             )
-        targets *= 1 - self.label_smoothing
-        targets += self.label_smoothing / n_out
         return targets
+
+    def smoothed(self, targets: Array) -> Array:
+        smoothed = np.empty_like(targets)
+        smooth_targets.reference(targets, smoothed, self.label_smoothing, targets.shape[1])
+        return smoothed
 
     def apply(
         self,
@@ -154,6 +158,9 @@ class SoftmaxCrossEntropy(Loss):
         if targets.ndim == 1 and (self.label_smoothing or self.focal_gamma):
             labels, targets = targets, ops.backend.empty(outputs.shape, outputs.dtype)
             ops(label_probabilities, labels, targets, self.label_smoothing)
+        elif self.label_smoothing:
+            given, targets = targets, ops.backend.empty(outputs.shape, outputs.dtype)
+            ops(smooth_targets, given, targets, self.label_smoothing, outputs.shape[1])
         arguments = (outputs, targets, row_weight, d_outputs, row_losses, row_hits, clock)
         if self.focal_gamma:
             ops(softmax_focal, *arguments, self.focal_gamma)

@@ -11,6 +11,7 @@ import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.data.batches import gather_batch, gather_shuffled_batch
+from gradflow.losses import Loss
 from gradflow.ops import Array
 from gradflow.program import Recorder
 from gradflow.status import RunStatus
@@ -29,6 +30,12 @@ def fingerprint(rows: int, parts: Iterable[Sequence[np.ndarray]]) -> str:
             digest.update(np.ascontiguousarray(array).data)
     whole = hashlib.sha256(b"".join(digest.digest() for digest in digests))
     return f"{rows} rows, sha256 {whole.hexdigest()}"
+
+
+def as_the_loss_sees(loss: Loss, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Inputs, targets and perhaps weights, with the targets as the loss smooths them; class labels stay as they are."""
+    x, targets, *weight = arrays
+    return [x, targets if targets.ndim == 1 else loss.smoothed(targets), *weight]
 
 
 class Batches(Protocol):
@@ -62,8 +69,11 @@ class PassData(Protocol):
 
     def __len__(self) -> int: ...
 
-    def fingerprint(self, backend: ReferenceBackend) -> str:
-        """The number of rows and a checksum: of all of them, or of those that a source looks at before training."""
+    def fingerprint(self, backend: ReferenceBackend, loss: Loss) -> str:
+        """The number of rows and a checksum: of all of them, or of those that a source looks at before training.
+
+        The checksum is that of the targets as the loss smooths them, so that runs of earlier versions can be resumed.
+        """
 
     def batches(
         self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None
@@ -100,10 +110,10 @@ class DataSet:
         weight = None if self.row_weight is None else backend.adopt(self.row_weight)
         return replace(self, x=backend.adopt(self.x), targets=backend.adopt(self.targets), row_weight=weight)
 
-    def fingerprint(self, backend: ReferenceBackend) -> str:
+    def fingerprint(self, backend: ReferenceBackend, loss: Loss) -> str:
         arrays = [array for array in (self.x, self.targets, self.row_weight) if array is not None]
         on_host = [array if isinstance(array, np.ndarray) else backend.to_host(array) for array in arrays]
-        return fingerprint(len(self), [on_host])
+        return fingerprint(len(self), [as_the_loss_sees(loss, on_host)])
 
     def batches(
         self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None

@@ -123,12 +123,22 @@ class LookAtLayers:
             targets = np.eye(n_out)[targets]
         if targets.ndim != 2 or n_out % targets.shape[1]:
             return self.loss_of_zeros()  # a loss whose targets mean something of their own
-        mean, least = targets.mean(axis=0, dtype=np.float64), np.finfo(np.float32).tiny
+        targets = self._loss.smoothed(targets.astype(np.float64))
+        mean, least = self._mean_over_rows(targets), np.finfo(np.float32).tiny
         if activation == "sigmoid":
             mean = np.log(np.maximum(mean, least)) - np.log(np.maximum(1 - mean, least))
         elif activation == "softmax" or not self._loss.takes_any_scale:
             mean = np.log(np.maximum(mean, least))
         return min(self._loss_of(np.repeat(mean, n_out // mean.size)), self.loss_of_zeros())
+
+    def _mean_over_rows(self, values: np.ndarray) -> np.ndarray:
+        """The weighted mean of values (rows, columns) over the rows of the batch, which may all have the weight 0."""
+        weight = self._batch.row_weight
+        weights = None if weight is None else self._network.backend.to_host(weight).astype(np.float64)
+        mean: np.ndarray = np.average(
+            values, axis=0, weights=weights if weights is not None and weights.any() else None
+        )
+        return mean
 
     def cause(self, learning_rate: float) -> str | None:
         """Why nothing is learnt, and what to try, in words; None if the batch shows no reason.

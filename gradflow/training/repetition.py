@@ -142,6 +142,6 @@ def _check_data(config: Mapping[str, Any], trainer: Trainer, x: Any, y: Any, *ot
     data, validation, _ = trainer._checked_data(x, y, *others)
     backend = trainer.network.backend
     for name, given in (("data", data), ("validation_data", validation)):
-        now = given and given.fingerprint(backend)
+        now = given and given.fingerprint(backend, trainer.loss)
         if now != config[name]:
             raise DataError(f"these are not the {name} of the run: {name} was {config[name]!r}, and is {now!r}")

@@ -13,9 +13,10 @@ from gradflow.backends.reference import ReferenceBackend
 from gradflow.backends.staging import array_in
 from gradflow.data.read_ahead import ReadAhead
 from gradflow.data.sources import Conversion, Source
+from gradflow.losses import Loss
 from gradflow.program import Recorder
 from gradflow.status import RunStatus
-from gradflow.training.data_set import Batches, DataSet, GatheredBatches, fingerprint
+from gradflow.training.data_set import Batches, DataSet, GatheredBatches, as_the_loss_sees, fingerprint
 
 __all__ = ["StreamedData"]
 
@@ -51,8 +52,9 @@ class StreamedData:
     def __len__(self) -> int:
         return len(self._source)
 
-    def fingerprint(self, backend: ReferenceBackend) -> str:
-        return fingerprint(len(self), (block.converted(self._convert) for block in self._source.looked_at()))
+    def fingerprint(self, backend: ReferenceBackend, loss: Loss) -> str:
+        parts = (block.converted(self._convert) for block in self._source.looked_at())
+        return fingerprint(len(self), (as_the_loss_sees(loss, part) for part in parts))
 
     def batches(
         self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None

@@ -248,8 +248,8 @@ class Trainer:
                         "class_weight": described_weight(class_weight),
                     },
                 ),
-                "data": data.fingerprint(self.network.backend),
-                "validation_data": validation and validation.fingerprint(self.network.backend),
+                "data": data.fingerprint(self.network.backend, self.loss),
+                "validation_data": validation and validation.fingerprint(self.network.backend, self.loss),
             }
         data, validation = within_memory(self._objective, data, validation, rows=rows, batch_size=size, parts=parts)
         with nullcontext() if path is None else RunFolder(path) as folder:

@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 
 import gradflow as gf
 from gradflow.direction import larger_is_better
+from gradflow.losses import get_loss
 from gradflow.metrics import METRICS, get_metrics
 
 RNG = np.random.default_rng(0)
@@ -133,6 +134,28 @@ def test_errors_are_on_the_scale_of_the_targets(backend_name: str) -> None:
     found = trainer.evaluate(X, y)
     for name, value in expected("numbers", y, trainer.network.predict(X), None).items():
         assert_allclose(found[name], value, rtol=1e-8, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["classes", "one-hot", "binary", "multi-label"])
+def test_metrics_know_nothing_of_smoothed_labels(kind: str, backend_name: str) -> None:
+    """Label smoothing and focal weights are the loss's; scikit-learn computes metrics from targets and predictions."""
+    name, y, n_out, metrics = TASKS["classes" if kind == "one-hot" else kind]
+    y = np.eye(5)[y] if kind == "one-hot" else y
+    network = gf.Sequential([gf.Dense(4, 6), gf.Tanh(), gf.Dense(6, n_out)], dtype="float64", backend=backend_name)
+    metrics = sorted({*metrics, "log_loss"})
+    plain = gf.Trainer(network, name, "adam", metrics=metrics).evaluate(X, y, sample_weight=WEIGHTS)
+    loss = type(get_loss(name))(label_smoothing=0.4, focal_gamma=2.0)
+    smoothed = gf.Trainer(network, loss, "adam", metrics=metrics).evaluate(X, y, sample_weight=WEIGHTS)
+    assert_allclose([smoothed[metric] for metric in metrics], [plain[metric] for metric in metrics], rtol=1e-14)
+
+    network.output_activation = loss.output_activation
+    p = network.predict(X)
+    if loss.output_activation == "softmax":
+        losses = -np.log(p[np.arange(ROWS), CLASSES])
+    else:
+        is_one = y.reshape(ROWS, n_out) == 1
+        losses = -np.log(np.where(is_one, p, 1 - p)).mean(axis=1)
+    assert_allclose(smoothed["log_loss"], np.average(losses, weights=WEIGHTS), rtol=1e-10)
 
 
 def test_one_hot_targets_have_the_same_values(backend_name: str) -> None:

@@ -245,6 +245,10 @@ def test_the_loss_of_one_answer() -> None:
     assert_allclose(looking(CE, 3, classes).loss_of_one_answer(), entropy, rtol=1e-12)
     assert_allclose(looking(CE, 3, classes).loss_of_zeros(), np.log(3), rtol=1e-12)
     assert_allclose(looking(CE, 3, np.eye(3)[classes]).loss_of_one_answer(), entropy, rtol=1e-12)
+    smooth = 0.9 * shares + 0.1 / 3
+    smoothed = gf.SoftmaxCrossEntropy(label_smoothing=0.1)
+    for y in (classes, np.eye(3)[classes]):
+        assert_allclose(looking(smoothed, 3, y).loss_of_one_answer(), -(smooth * np.log(smooth)).sum(), rtol=1e-12)
     is_first = (classes == 0).astype(float)
     assert_allclose(looking("binary_cross_entropy", 1, is_first).loss_of_one_answer(), np.log(2), rtol=1e-12)
     assert_allclose(looking(MSE, 1, Y).loss_of_one_answer(), Y.var(), rtol=1e-12)
@@ -259,8 +263,10 @@ def test_the_loss_of_one_answer() -> None:
 
 def test_the_loss_of_one_answer_has_the_weights_of_the_rows() -> None:
     weight = np.where(Y[:, 0] > 0, 3.0, 1.0)
-    weighted = looking(MSE, 1, Y, sample_weight=weight).loss_of_zeros()
-    assert_allclose(weighted, (weight[:, None] * Y**2).mean() / weight.mean(), rtol=1e-12)
+    look = looking(MSE, 1, Y, sample_weight=weight)
+    assert_allclose(look.loss_of_zeros(), np.average(Y[:, 0] ** 2, weights=weight), rtol=1e-12)
+    mean = np.average(Y[:, 0], weights=weight)
+    assert_allclose(look.loss_of_one_answer(), np.average((Y[:, 0] - mean) ** 2, weights=weight), rtol=1e-12)
 
 
 def stalling_network(backend_name: str) -> gf.Sequential:

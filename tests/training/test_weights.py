@@ -10,7 +10,11 @@ import pytest
 from numpy.testing import assert_allclose
 
 import gradflow as gf
+from gradflow.losses import get_loss
 from gradflow.random import shuffled_rows
+from gradflow.training.data_set import fingerprint
+from gradflow.training.given_data import pass_data
+from gradflow.training.streaming import StreamedData
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(70, 4))
@@ -27,7 +31,9 @@ TARGETS: dict[str, tuple[str, Any, int]] = {
 }
 
 
-def fitted(y: Any, loss: str, n_out: int, backend: str, x: np.ndarray = X, **arguments: Any) -> tuple[Any, gf.History]:
+def fitted(
+    y: Any, loss: str | gf.Loss, n_out: int, backend: str, x: np.ndarray = X, **arguments: Any
+) -> tuple[Any, gf.History]:
     network = gf.Sequential([gf.Dense(4, 3), gf.Tanh(), gf.Dense(3, n_out)], dtype="float64", seed=2, backend=backend)
     trainer = gf.Trainer(network, loss, gf.SGD(0.1))
     return trainer, trainer.fit(x, y, **{"epochs": 3, "batch_size": None, **arguments})
@@ -135,6 +141,54 @@ def test_class_weights_are_weights_of_their_rows(kind: str, class_weight: Any, b
     )
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("kind", ["labels", "probabilities", "binary"])
+def test_classes_keep_their_weights_where_labels_are_smoothed(kind: str, streamed: bool) -> None:
+    name, y, n_out = TARGETS[kind]
+    loss = type(get_loss(name))(label_smoothing=0.5, focal_gamma=1.0)
+    network = gf.MLP([4, n_out], dtype="float64", backend="numpy")
+    x, targets = (gf.data.Arrays(X, y), None) if streamed else (X, y)
+    for class_weight, ratio in (({1: 10}, 10), ("balanced", (LABELS == 0).sum() / (LABELS == 1).sum())):
+        data = pass_data(network, loss, x, targets, class_weight=class_weight)
+        if isinstance(data, StreamedData):
+            [(_, _, weight)] = [block.converted(data._convert) for block in data._source.blocks()]
+        else:
+            weight = data.row_weight
+        assert_allclose(weight[LABELS == 1] / weight[LABELS == 0][0], ratio, rtol=1e-14)
+        assert_allclose(data.class_totals, np.bincount(LABELS), rtol=1e-14)
+
+
+def test_soft_labels_share_the_weights_of_their_classes(backend_name: str) -> None:
+    soft = np.where(np.eye(2)[LABELS] == 1, 0.75, 0.25)
+    network = gf.MLP([4, 2], dtype="float64", backend=backend_name)
+    data = pass_data(network, gf.SoftmaxCrossEntropy(label_smoothing=0.3), X, soft, class_weight={0: 1, 1: 9})
+    assert_allclose(data.row_weight[LABELS == 1] / data.row_weight[LABELS == 0][0], (0.25 + 0.75 * 9) / 3)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_one_hot_targets_with_class_weights_train_as_labels_do(smoothing: float, backend_name: str) -> None:
+    def predicted(y: np.ndarray) -> np.ndarray:
+        network = gf.Sequential([gf.Dense(4, 3), gf.Tanh(), gf.Dense(3, 2)], dtype="float64", backend=backend_name)
+        loss = gf.SoftmaxCrossEntropy(label_smoothing=smoothing)
+        gf.Trainer(network, loss, gf.Adam(0.01)).fit(X, y, epochs=5, class_weight={1: 10})
+        return network.predict(X)
+
+    assert_allclose(predicted(np.eye(2)[LABELS]), predicted(LABELS), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "binary", "multi-label"])
+def test_the_fingerprint_is_that_of_smoothed_targets(kind: str) -> None:
+    """Runs of earlier versions, which smoothed targets before training, can be resumed."""
+    name, y, n_out = TARGETS[kind]
+    loss = type(get_loss(name))(label_smoothing=0.1)
+    network = gf.MLP([4, n_out], backend="numpy")
+    targets = np.asarray(y, np.float32).reshape(70, n_out) * (1 - 0.1)
+    targets += 0.1 / (2 if "binary" in name else n_out)
+    expected = fingerprint(70, [[X.astype(np.float32), targets]])
+    for data in (pass_data(network, loss, X, y), pass_data(network, loss, gf.data.Arrays(X, y), None)):
+        assert data.fingerprint(network.backend, loss) == expected
+
+
 def test_one_hot_and_label_targets_give_the_same_run(backend_name: str) -> None:
     runs = [fitted(*TARGETS[kind][1::-1], 2, backend_name)[1] for kind in ("labels", "probabilities")]
     assert_allclose(runs[0]["loss"], runs[1]["loss"], rtol=1e-12)
@@ -232,8 +286,10 @@ def test_refused_before_the_first_step(case: str, backend_name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["labels", "probabilities", "binary"])
-def test_classes_that_training_never_saw_are_refused(kind: str, backend_name: str) -> None:
-    loss, y, n_out = TARGETS[kind]
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_classes_that_training_never_saw_are_refused(kind: str, smoothing: float, backend_name: str) -> None:
+    name, y, n_out = TARGETS[kind]
+    loss = type(get_loss(name))(label_smoothing=smoothing)
     chosen = LABELS == 0
     with pytest.raises(gf.DataError, match="validation y has classes that no row of training has: 1; split the data"):
         fitted(y[chosen], loss, n_out, backend_name, x=X[chosen], validation_data=(X, y))

@@ -133,6 +133,11 @@ def _label_probabilities(draw: Draw, *, smoothing: float) -> dict[str, Any]:
     return {"labels": labels, "probabilities": draw.blank(draw.rows, draw.columns), "smoothing": smoothing}
 
 
+def _smooth_targets(draw: Draw, *, smoothing: float) -> dict[str, Any]:
+    targets = draw.between(0, 1, draw.rows, draw.columns)
+    return {"targets": targets, "smoothed": draw.like(targets), "smoothing": smoothing, "classes": 3}
+
+
 def binary_cross_entropy(draw: Draw, **settings: Any) -> dict[str, Any]:
     logits = 4 * draw.reals(draw.rows, draw.columns, room=64 * max(draw.columns, 1))
     targets = draw.random.uniform(0, 1, logits.shape).astype(draw.dtype)
@@ -281,6 +286,7 @@ CASES: dict[str, Case] = {
         variants=({"smoothing": 0.0}, {"smoothing": 0.3}),
         without={**NO_VALUES, "empty": NO_ROWS},
     ),
+    "smooth_targets": Case(_smooth_targets, 2, PRODUCTS, variants=({"smoothing": 0.1}, {"smoothing": 0.9})),
     "softmax_focal": Case(
         _focal(_softmax_probabilities),
         24,

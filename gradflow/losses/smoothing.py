@@ -1,0 +1,16 @@
+"""Label smoothing (Szegedy et al., 2016, section 7), which concerns the loss alone: all else takes plain targets."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradflow.ops import Array, op
+
+__all__ = ["smooth_targets"]
+
+
+@op(shapes="targets, smoothed: rows columns", writes=("smoothed",))
+def smooth_targets(targets: Array, smoothed: Array, smoothing: float, classes: int) -> None:
+    """smoothed = (1 - smoothing) t + smoothing / classes"""
+    np.multiply(targets, 1 - smoothing, out=smoothed)
+    smoothed += smoothing / classes

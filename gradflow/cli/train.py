@@ -175,6 +175,12 @@ def digits(
         raise
     except OSError as error:
         raise DataError(f"{output}: {error.strerror}") from error
+    except KeyboardInterrupt as interrupt:
+        if isinstance(problem := interrupt.__context__, OSError):
+            raise DataError(f"{output}: {problem.strerror}") from problem
+        if trainer.history is None or trainer.history.stopped_by != "interrupted":
+            raise
+        history = trainer.history
     if not json_lines:
         train = _result(trainer, data.x_train, y_train, data.y_train)
         held_out = _result(trainer, data.x_test, y_test, data.y_test)

@@ -7,9 +7,16 @@ from collections.abc import Generator, Iterator
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
-__all__ = ["ReadAhead"]
+__all__ = ["BrokenOffError", "ReadAhead"]
 
 Item = TypeVar("Item")
+
+_SECONDS_FOR_THE_LAST_ITEM = 1.0
+"""How long a thread that was broken off may work on its item. It is left behind then: its source may never answer."""
+
+
+class BrokenOffError(Exception):
+    """Nobody waits for the next item any more."""
 
 
 class ReadAhead(Generic[Item]):
@@ -27,6 +34,7 @@ class ReadAhead(Generic[Item]):
         self._results: SimpleQueue[tuple[Item] | BaseException] = SimpleQueue()
         self._wanted = threading.Semaphore()
         self._is_closed = False
+        self._is_broken_off = False
         self._thread = threading.Thread(target=self._run, name="gradflow-read-ahead", daemon=True)
         self._thread.start()
 
@@ -43,15 +51,24 @@ class ReadAhead(Generic[Item]):
         return self
 
     def __next__(self) -> Item:
-        result = self._results.get()
+        try:
+            result = self._results.get()
+        except BaseException:  # a signal's: Ctrl-C while the source keeps its reader waiting
+            self._is_broken_off = True
+            raise
         if isinstance(result, BaseException):
             self._results.put(result)
             raise result
         self._wanted.release()
         return result[0]
 
+    def break_off(self) -> None:
+        """Raise BrokenOffError where an item is waited for, or would be next. A signal handler may call it."""
+        self._is_broken_off = True
+        self._results.put(BrokenOffError())
+
     def close(self) -> None:
-        """End the thread, once the item that it works on is made."""
+        """End the thread, once the item that it works on is made, or has taken too long after it was broken off."""
         self._is_closed = True
         self._wanted.release()
-        self._thread.join()
+        self._thread.join(_SECONDS_FOR_THE_LAST_ITEM if self._is_broken_off else None)

@@ -50,6 +50,9 @@ class Batches(Protocol):
     def next(self, recorder: Recorder, rows: int) -> DataSet:
         """Record what takes the next so many rows of a batch, and return the arrays in which they then lie."""
 
+    def break_off(self) -> None:
+        """Raise BrokenOffError in `bring` where it waits for batches, or would next. A signal handler may call it."""
+
     def close(self) -> None:
         """End what a pass has begun; the next batch is then the one that the clock says."""
 
@@ -157,6 +160,9 @@ class GatheredBatches:
         else:
             recorder(gather_shuffled_batch, *arrays, self.clock, self.seed)
         return DataSet(x, targets, weight)
+
+    def break_off(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

@@ -1,9 +1,12 @@
-"""Ctrl-C and SIGTERM during training: the step that runs is finished, then the loop ends, and all work is kept."""
+"""Ctrl-C and SIGTERM during training: the step that runs is finished, all work is kept, and then the signal acts."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -11,44 +14,71 @@ __all__ = ["Interruption"]
 
 
 class Interruption:
-    """A context in which the first signal sets `requested`; a second one does at once what it did before.
+    """A context in which the first signal sets `requested`, and acts when the context ends: Ctrl-C then raises
+    KeyboardInterrupt, and SIGTERM ends the process, unless the program has handlers of its own. A second signal acts at
+    once.
 
-    A signal that the process ignores, as a shell's background jobs do Ctrl-C, stays ignored.
-    SIGTERM wants the process to end: `deliver` sends it again once all work is kept. Outside the main thread, where
-    Python delivers no signals, it does nothing.
+    Left alone are a signal that the process ignores, as a shell's background jobs do Ctrl-C, and one that has a handler
+    outside Python. Outside the main thread, where Python delivers no signals, the context does nothing, and neither
+    does it in a forked child.
 
     Attributes:
-        requested: whether training is to end.
+        requested: True once training must end.
+        wakers: called when the signal comes; they end what the main thread may be waiting for.
     """
 
     def __init__(self) -> None:
         self.requested = False
-        self._terminated = False
-        self._former: dict[int, Any] = {}
+        self.wakers: list[Callable[[], None]] = []
+        self._received: int | None = None
+        self._previous: dict[int, Any] = {}
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-        self._terminated |= number == signal.SIGTERM
+        self._received = number
         self._restore()
+        for wake in self.wakers:
+            wake()
 
     def _restore(self) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        self._former = {}
+        for number, handler in self._previous.items():
+            if signal.getsignal(number) == self._on_signal:  # a callback may have set a handler of its own
+                signal.signal(number, handler)
+        self._previous = {}
 
-    def deliver(self) -> None:
-        """Send the SIGTERM that came, if one did, to whom it would have reached without this context."""
-        if self._terminated:
-            signal.raise_signal(signal.SIGTERM)
+    def leave_to_the_parent(self) -> None:
+        """In a forked child: what comes is for the child, and what came was for its parent."""
+        self._received = None
+        self._restore()
 
     def __enter__(self) -> Interruption:
+        _active.append(self)
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._former[number] = signal.signal(number, self._on_signal)
+                previous = signal.getsignal(number)
+                if previous not in (signal.SIG_IGN, None):
+                    with suppress(ValueError):  # the main thread of a subinterpreter
+                        signal.signal(number, self._on_signal)
+                        self._previous[number] = previous
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        _active.remove(self)
         self._restore()
+        has_acted = self._received == signal.SIGINT and isinstance(error, KeyboardInterrupt)
+        if self._received is not None and not has_acted:
+            signal.raise_signal(self._received)
+
+
+_active: list[Interruption] = []
+
+
+def _leave_all_to_the_parent() -> None:
+    for interruption in reversed(_active):  # the inner one's previous handler is that of the outer
+        interruption.leave_to_the_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_all_to_the_parent)

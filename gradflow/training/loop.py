@@ -46,6 +46,7 @@ class Loop:
         callbacks: Sequence[Callback],
         checkpoints: Checkpoints | None,
         resumed: Snapshot | None,
+        interruption: Interruption,
     ) -> None:
         self.history = History()
         self.diverged: DivergedError | None = None
@@ -58,7 +59,7 @@ class Loop:
         self._callbacks = callbacks
         self._checkpoints = checkpoints
         self._resumed = resumed
-        self.interruption = Interruption()
+        self._interruption = interruption
 
     def run(self, data: PassData, validation: PassData | None, *, batch_size: int, parts: int, shuffle: bool) -> None:
         """Train until there is a reason to stop; the network then holds the weights that are to be kept."""
@@ -79,6 +80,7 @@ class Loop:
         validating = None
         if validation is not None:
             validating = evaluation_pass(objective, validation, RunStatus(backend), status.sums[3:])
+        self._interruption.wakers = [of.break_off for of in (training, validating) if of is not None]
         best_state = backend.empty(network.state.shape, network.dtype)
         backend.copy(network.state, best_state)
         if not network.ends_in_activation:
@@ -101,71 +103,70 @@ class Loop:
         layer_values: dict[str, float] = {}
         began = time.perf_counter() - self.history.seconds
         try:
-            with self.interruption:
-                for epoch in self._epochs_left():
-                    if measured_state is not network.state and not batches_done:
-                        backend.copy(network.state, measured_state)
-                    update.begin_epoch(epoch - 1, self.history, batches_done)
-                    is_measured = LayerStatistics.is_due(epoch, training.batches)
-                    if isinstance(objective.optimizer, LBFGS):
-                        finished = Minimization(objective, training).run(lambda: self.interruption.requested)
-                    else:
-                        allowance = partial(self._allowance, state)
-                        finished = training.run(
-                            allowance,
-                            batches_done=batches_done,
-                            is_measured=is_measured,
-                            passes_to_come=self._epochs - epoch,
-                        )
-                    batches_done = 0
-                    update.end_epoch()
-                    if validating is not None and finished:
-                        validating.run()
-                    reading = status.read()
-                    if reading.first_bad_step is not None:
-                        update.put_back()
-                        first = (reading.first_bad_step - 1) % training.batches * batch_size
-                        origin = origin_of_divergence(
-                            network,
-                            objective.layers,
-                            data,
-                            epoch=first_epoch + epoch - 1,
-                            positions=range(first, min(first + batch_size, self._rows), -(-batch_size // parts)),
-                            step=reading.first_bad_step,
-                            rows=self._rows,
-                            shuffle=shuffle,
-                        )
-                        self._record_divergence(epoch, reading.first_bad_step, training, update, origin)
-                        break
-                    if not finished:
-                        self.history.stopped_by = "interrupted"
-                        break
-                    values = trainer._values(reading.sums[:3], training)
-                    if validating is not None:
-                        held_out = trainer._values(reading.sums[3:], validating)
-                        values |= {f"val_{name}": value for name, value in held_out.items()}
-                    if update.learning_rates.is_scheduled:
-                        values["learning_rate"] = float(update.learning_rates.present[-1])
-                    if training.statistics is not None:
-                        if is_measured or not layer_values:
-                            layer_values = training.statistics.read()
-                        values |= layer_values
-                    learning_rate = float(update.learning_rates.present.max())
-                    first_loss = training.first_loss(reading.sums)
-                    watch.epoch_ended(epoch, values["loss"], first_loss, best_state, learning_rate)
-                    self.history.append(values)
-                    self.history.seconds = time.perf_counter() - began
-                    if self._best.is_improved_by(values):
-                        backend.copy(measured_state, best_state)
-                    for callback in self._callbacks:
-                        callback.on_epoch_end(trainer, epoch, dict(values))
-                    reason = self._reason_to_stop(values, self.interruption.requested)
-                    self.history.stopped_by = reason or "epochs"
-                    if self._checkpoints is not None:
-                        is_last = reason is not None or epoch == self._epochs
-                        self._checkpoints.epoch_ended(state, epoch, is_last=is_last)
-                    if reason:
-                        break
+            for epoch in self._epochs_left():
+                if measured_state is not network.state and not batches_done:
+                    backend.copy(network.state, measured_state)
+                update.begin_epoch(epoch - 1, self.history, batches_done)
+                is_measured = LayerStatistics.is_due(epoch, training.batches)
+                if isinstance(objective.optimizer, LBFGS):
+                    finished = Minimization(objective, training).run(lambda: self._interruption.requested)
+                else:
+                    allowance = partial(self._allowance, state)
+                    finished = training.run(
+                        allowance,
+                        batches_done=batches_done,
+                        is_measured=is_measured,
+                        passes_to_come=self._epochs - epoch,
+                    )
+                batches_done = 0
+                update.end_epoch()
+                if validating is not None and finished:
+                    finished = validating.run()
+                reading = status.read()
+                if reading.first_bad_step is not None:
+                    update.put_back()
+                    first = (reading.first_bad_step - 1) % training.batches * batch_size
+                    origin = origin_of_divergence(
+                        network,
+                        objective.layers,
+                        data,
+                        epoch=first_epoch + epoch - 1,
+                        positions=range(first, min(first + batch_size, self._rows), -(-batch_size // parts)),
+                        step=reading.first_bad_step,
+                        rows=self._rows,
+                        shuffle=shuffle,
+                    )
+                    self._record_divergence(epoch, reading.first_bad_step, training, update, origin)
+                    break
+                if not finished:
+                    self.history.stopped_by = "interrupted"
+                    break
+                values = trainer._values(reading.sums[:3], training)
+                if validating is not None:
+                    held_out = trainer._values(reading.sums[3:], validating)
+                    values |= {f"val_{name}": value for name, value in held_out.items()}
+                if update.learning_rates.is_scheduled:
+                    values["learning_rate"] = float(update.learning_rates.present[-1])
+                if training.statistics is not None:
+                    if is_measured or not layer_values:
+                        layer_values = training.statistics.read()
+                    values |= layer_values
+                learning_rate = float(update.learning_rates.present.max())
+                first_loss = training.first_loss(reading.sums)
+                watch.epoch_ended(epoch, values["loss"], first_loss, best_state, learning_rate)
+                self.history.append(values)
+                self.history.seconds = time.perf_counter() - began
+                if self._best.is_improved_by(values):
+                    backend.copy(measured_state, best_state)
+                for callback in self._callbacks:
+                    callback.on_epoch_end(trainer, epoch, dict(values))
+                reason = self._reason_to_stop(values, self._interruption.requested)
+                self.history.stopped_by = reason or "epochs"
+                if self._checkpoints is not None:
+                    is_last = reason is not None or epoch == self._epochs
+                    self._checkpoints.epoch_ended(state, epoch, is_last=is_last)
+                if reason:
+                    break
             if self.diverged is not None or (self._early_stopping is not None and self._best.epoch):
                 backend.copy(best_state, network.state)
                 self.history.best_epoch = self._best.epoch or None
@@ -199,7 +200,7 @@ class Loop:
 
     def _allowance(self, state: RunState, batches_done: int) -> int:
         """How many batches may run until the next look; at a look a checkpoint may be due."""
-        is_interrupted = self.interruption.requested
+        is_interrupted = self._interruption.requested
         allowed = state.training.batches
         if self._checkpoints is not None:
             allowed = self._checkpoints.between_steps(state, batches_done, is_last=is_interrupted)

@@ -91,7 +91,8 @@ class Minimization:
         network, status = self._network, self._network.status
         self._move_to(point)
         status.begin(epoch=status.read().epoch)
-        self._evaluation.run()
+        if not self._evaluation.run():
+            raise _InterruptedError
         gradient = network.backend.to_host(network.gradients).astype(np.float64)
         weight = point[: network.n_decayed]
         gradient[: network.n_decayed] += self._l2 * weight

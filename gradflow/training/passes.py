@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
+from gradflow.data.read_ahead import BrokenOffError
 from gradflow.layers.stack import ForwardArrays
 from gradflow.metrics import EpochMetrics
 from gradflow.ops import Array, Executor
@@ -130,7 +131,8 @@ class DataPass:
         is_measured: bool = False,
         passes_to_come: int = 0,
     ) -> bool:
-        """Run all batches and the sums, or those that are left; False if it was ended between two batches.
+        """Run all batches and the sums, or those that are left; False if it was ended between two batches, or was
+        broken off.
 
         Where the pass is measured, its last full batch is. Where passes are to come, the first batches of the next one
         are made meanwhile, which `close` ends.
@@ -146,6 +148,10 @@ class DataPass:
                 self.close()
         return is_finished
 
+    def break_off(self) -> None:
+        """Wait no longer for batches. A signal handler may call it."""
+        self._batches.break_off()
+
     def close(self) -> None:
         """Make no more batches until the next pass."""
         self._batches.close()
@@ -153,12 +159,11 @@ class DataPass:
     def _run(self, allowance: Allowance, done: int, measured: Program | None) -> bool:
         unmeasured = self.full_batches - (measured is not None)
         while done < unmeasured:
-            allowed = allowance(done)
-            if not allowed:
+            ready = self._ready(allowance, done)
+            if not ready:
                 return False
             began = time.perf_counter()
-            most = min(allowed, unmeasured - done, self._batches.bring(done))
-            together = min(self._launches * self._steps_per_launch, most)
+            together = min(self._launches * self._steps_per_launch, unmeasured - done, ready)
             self._full.run(together)
             done += together
             # Each return to Python costs a small network a good part of a step.
@@ -166,18 +171,27 @@ class DataPass:
             worth_a_look = int(_SECONDS_BETWEEN_LOOKS / max(seconds_of_one, 1e-9))
             self._launches = max(1, min(2 * self._launches, worth_a_look))
         if measured is not None and done < self.full_batches:
-            if not allowance(done):
+            if not self._ready(allowance, done):
                 return False
-            self._batches.bring(done)
             measured.run()
             done += 1
         if self._rest is not None:
-            if not allowance(done):
+            if not self._ready(allowance, done):
                 return False
-            self._batches.bring(done)
             self._rest.run()
         self._sums.run()
         return True
+
+    def _ready(self, allowance: Allowance, done: int) -> int:
+        """How many batches may run now, and are there; 0 if the pass ends here."""
+        allowed = allowance(done)
+        if not allowed:
+            return 0
+        try:
+            return min(allowed, self._batches.bring(done))
+        except BrokenOffError:
+            allowance(done)  # which saves the run
+            return 0
 
 
 def _recorded(backend: ReferenceBackend, record: Callable[[Recorder], object]) -> Program:

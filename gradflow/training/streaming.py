@@ -109,6 +109,10 @@ class _StagedBatches:
     def next(self, recorder: Recorder, rows: int) -> DataSet:
         return self._in_stretch.next(recorder, rows)
 
+    def break_off(self) -> None:
+        if self._ahead is not None:
+            self._ahead.break_off()
+
     def close(self) -> None:
         if self._ahead is not None:
             self._ahead.close()

@@ -29,6 +29,7 @@ from gradflow.training.data_set import PassData
 from gradflow.training.early_stopping import BestValue, EarlyStopping
 from gradflow.training.given_data import check_classes, pass_data, target_scale
 from gradflow.training.history import History
+from gradflow.training.interruption import Interruption
 from gradflow.training.loop import Loop
 from gradflow.training.memory import within_memory
 from gradflow.training.minimization import check_minimization
@@ -84,6 +85,9 @@ class Trainer:
             epochs in between repeat the values.
         steps_per_launch: how many steps a GPU takes as one launch, at least 1. More save time with small networks, and
             Ctrl-C waits for all of them. Results are the same bits; the CPU backends take no notice of it.
+
+    Attributes:
+        history: what the last `fit` measured, also if it raised an error or was interrupted; None before the first.
 
     Raises:
         DataError: for unknown names, numbers out of range, a last layer that does not go with the loss, or a network or
@@ -141,6 +145,7 @@ class Trainer:
             precision=self.precision,
             layer_statistics=self.layer_statistics,
         )
+        self.history: History | None = None
         self._stop_requested = False
 
     def fit(
@@ -167,9 +172,10 @@ class Trainer:
         """Train for up to ``epochs`` passes over the data.
 
         Calling it again goes on from the present weights with a fresh optimizer state, and with new shuffles and
-        dropout masks. Ctrl-C and SIGTERM end the training after the step that runs, with all work so far kept; the
-        history then says ``stopped_by == "interrupted"``. SIGTERM goes on to do what it does outside of `fit`, which
-        is to end the process, once all is saved.
+        dropout masks. Ctrl-C and SIGTERM end the training after the step that runs. Once all work so far is kept, in
+        the network, in `history`, which then says ``stopped_by == "interrupted"``, and in ``output``, the signal does
+        what it does outside of `fit`: Ctrl-C raises KeyboardInterrupt, SIGTERM ends the process. A second one does so
+        at once.
 
         Args:
             x: inputs, shape (rows, n_in); or a source, such as `gradflow.data.Parquet`, which is read batch by batch.
@@ -207,6 +213,7 @@ class Trainer:
             BackendError: if ``threads`` was given and the backend's BLAS cannot be told, or GPU memory ran out.
             DeviceLostError: if the GPU stopped at an error after which the process must be restarted.
             DivergedError: once a loss was NaN or infinite; the network then holds its best weights.
+            KeyboardInterrupt: after Ctrl-C.
             FileFormatError: if there are checkpoints, but all are damaged, or the last is from a newer version.
             OSError: if ``output`` cannot be written to, before training begins.
         """
@@ -252,12 +259,14 @@ class Trainer:
                 "validation_data": validation and validation.fingerprint(self.network.backend, self.loss),
             }
         data, validation = within_memory(self._objective, data, validation, rows=rows, batch_size=size, parts=parts)
-        with nullcontext() if path is None else RunFolder(path) as folder:
+        with Interruption() as interruption, nullcontext() if path is None else RunFolder(path) as folder:
             resumed = folder.resume(run) if folder is not None and resume is not None else None
             if resumed is not None:
                 run["initial_state"] = resumed.record["run"]["initial_state"]
             checkpoints = None if folder is None else folder.checkpoints(checkpoint, run, resumed)
-            loop = Loop(self, epochs, rows, best, convergence, early_stopping, callbacks, checkpoints, resumed)
+            state = checkpoints, resumed, interruption
+            loop = Loop(self, epochs, rows, best, convergence, early_stopping, callbacks, *state)
+            self.history = loop.history
             try:
                 with using_threads(self.network.backend.blas, self.threads):
                     self.network.output_scale = scale
@@ -269,10 +278,9 @@ class Trainer:
                 raise DeviceLostError(f"{error}. {saved}") from error
             if folder is not None:
                 folder.write(self.network, run, loop.history)
-        loop.interruption.deliver()
-        if loop.diverged is not None:
-            raise loop.diverged
-        return loop.history
+            if loop.diverged is not None:
+                raise loop.diverged
+            return loop.history
 
     def _checked_data(
         self, x: Any, y: Any, sample_weight: Any, class_weight: ClassWeight | None, validation_data: Any

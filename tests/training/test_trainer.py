@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import tracemalloc
 from pathlib import Path
 
@@ -210,61 +209,6 @@ def test_the_first_bad_step_is_noted_on_the_device(backend_name: str) -> None:
     clock = network.status.read()
     assert clock.first_bad_step == 2
     assert clock.step == 5
-
-
-def test_ctrl_c_keeps_the_work_so_far(backend_name: str) -> None:
-    class Interrupter(gf.Callback):
-        """Sends Ctrl-C after the third epoch."""
-
-        def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
-            if epoch == 3:
-                signal.raise_signal(signal.SIGINT)
-
-    def run(epochs: int, callbacks: list[gf.Callback]) -> tuple[gf.History, bytes]:
-        network = gf.MLP([4, 8, 2], backend=backend_name)
-        history = gf.Trainer(network, "softmax_cross_entropy", gf.Adam()).fit(
-            X, LABELS, epochs=epochs, callbacks=callbacks
-        )
-        return history, network.backend.to_host(network.parameters).tobytes()
-
-    before = signal.getsignal(signal.SIGINT)
-    interrupted, weights = run(100, [Interrupter()])
-    assert signal.getsignal(signal.SIGINT) is before
-    assert interrupted.stopped_by == "interrupted"
-    finished, expected = run(3, [])
-    assert interrupted["loss"] == finished["loss"]
-    assert weights == expected
-
-
-def test_an_ignored_ctrl_c_stays_ignored() -> None:
-    class Interrupter(gf.Callback):
-        """Sends Ctrl-C after each epoch."""
-
-        def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
-            signal.raise_signal(signal.SIGINT)
-
-    trainer = gf.Trainer(gf.MLP([4, 8, 2], backend="numpy"), "softmax_cross_entropy", gf.Adam())
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        assert trainer.fit(X, LABELS, epochs=3, callbacks=[Interrupter()]).stopped_by == "epochs"
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, former)
-
-
-def test_a_second_ctrl_c_raises() -> None:
-    class Impatient(gf.Callback):
-        """Sends Ctrl-C twice."""
-
-        def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
-            signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGINT)
-
-    network, recording = gf.MLP([4, 8, 2], backend="numpy"), Recording()
-    trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam())
-    with pytest.raises(KeyboardInterrupt):
-        trainer.fit(X, LABELS, epochs=9, callbacks=[Impatient(), recording])
-    assert recording.ended
 
 
 def test_callbacks_see_each_epoch_and_can_stop(backend_name: str) -> None:

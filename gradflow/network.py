@@ -16,11 +16,12 @@ from gradflow.backends.reference import ReferenceBackend
 from gradflow.data.preprocessing import Preprocessing, as_table
 from gradflow.data.table import Table
 from gradflow.data.validation import Where, as_array, feature_matrix, finite
-from gradflow.errors import DataError, unknown_name
+from gradflow.errors import DataError, shown, unknown_name
 from gradflow.initializers import Initializer, initial_weight
-from gradflow.layers import ACTIVATIONS, Dense, Dropout, Layer, ParameterSpec
+from gradflow.layers import ACTIVATIONS, Dense, Dropout, Layer, ParameterSpec, Sigmoid, Softmax
 from gradflow.layers.base import Attachment, BufferSpec
 from gradflow.layers.stack import attach, buffers_of, check_stack, parameters_of, record_inference
+from gradflow.losses.base import OUTPUT_ACTIVATIONS
 from gradflow.ops import Array
 from gradflow.output_scale import OutputScale
 from gradflow.program import Program, Recorder
@@ -92,16 +93,17 @@ class Sequential:
         self._specs: dict[str, ParameterSpec | BufferSpec] = {**parameters, **buffers}
         if weights is not None:
             _check_weights(weights, self._specs)
-        self._allocate(parameters, buffers)
+        attachment = self._allocate(parameters, buffers)
         if weights is None:
             self._initialize(parameters, buffers)
         else:
             self.set_weights(weights)
+        attach(self.layers, attachment)  # last, so that a network that cannot be made uses no layer up
 
     # -- parameters and buffers -----------------------------------------------------------------------------------
 
-    def _allocate(self, parameters: Mapping[str, ParameterSpec], buffers: Mapping[str, BufferSpec]) -> None:
-        """Make the flat vectors, and give each layer its views."""
+    def _allocate(self, parameters: Mapping[str, ParameterSpec], buffers: Mapping[str, BufferSpec]) -> Attachment:
+        """Make the flat vectors, and what gives each layer its views."""
         # What penalties reach comes first, so that an optimizer needs one number to know it.
         order = [*sorted(parameters, key=lambda name: not parameters[name].decayed), *buffers]
         sizes = {name: math.prod(self._specs[name].shape) for name in order}
@@ -119,7 +121,7 @@ class Sequential:
             return {name: flat[slice(*ranges[name])].reshape(self._specs[name].shape) for name in names}
 
         self._views = views(self.state, self._specs)
-        attachment = Attachment(
+        return Attachment(
             parameters={name: self._views[name] for name in parameters},
             gradients=views(self.gradients, parameters),
             buffers={name: self._views[name] for name in buffers},
@@ -127,7 +129,6 @@ class Sequential:
             seed=self.seed,
             index=0,
         )
-        attach(self.layers, attachment)
 
     def _initialize(self, parameters: Mapping[str, ParameterSpec], buffers: Mapping[str, BufferSpec]) -> None:
         """Set every parameter and buffer as it begins, one after the other: in float64 they are twice as large."""
@@ -211,6 +212,9 @@ class Sequential:
 
     @output_scale.setter
     def output_scale(self, scale: OutputScale | None) -> None:
+        # A subclass would come back from a file, or in a copy, as the class that it is made of.
+        if scale is not None and type(scale) is not OutputScale:
+            raise DataError(f"output_scale must be a gradflow.output_scale.OutputScale, got {shown(scale)}")
         if scale is not None and len(scale.mean) != self.n_out:
             raise DataError(f"output_scale must have one mean for each of {self.n_out} outputs, got {scale!r}")
         self._output_scale = scale
@@ -223,8 +227,9 @@ class Sequential:
 
     @property
     def _trailing_activation(self) -> str | None:
-        name = type(self.layers[-1]).__name__.lower()
-        return name if name in ("sigmoid", "softmax") else None
+        # The type itself: a subclass may do something else, which must not be left out.
+        last = type(self.layers[-1])
+        return "sigmoid" if last is Sigmoid else "softmax" if last is Softmax else None
 
     @property
     def logit_layers(self) -> list[Layer]:
@@ -244,7 +249,7 @@ class Sequential:
 
     @preprocessing.setter
     def preprocessing(self, preprocessing: Preprocessing | None) -> None:
-        if preprocessing is not None and not isinstance(preprocessing, Preprocessing):
+        if preprocessing is not None and type(preprocessing) is not Preprocessing:
             raise DataError(f"preprocessing must come from gradflow.data.fit_preprocessing, got {preprocessing!r}")
         if preprocessing is not None and preprocessing.n_out != self.n_in:
             raise DataError(
@@ -356,7 +361,6 @@ class Sequential:
         )
 
 
-OUTPUT_ACTIVATIONS = ("identity", "sigmoid", "softmax")
 _DTYPES = ("float32", "float64")
 
 

@@ -12,11 +12,13 @@ The code that uses ops calls them through an *executor*: ``ops(relu_forward, x, 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from gradflow.errors import DataError
+from gradflow.names import redefines
 
 if TYPE_CHECKING:
     from gradflow.backends.reference import ReferenceBackend
@@ -77,7 +79,9 @@ class Op(NamedTuple):
         """
         sizes: dict[str, tuple[int, ...]] = {}
         for name, dimensions in _parsed(self.shapes(arguments)).items():
-            array = arguments.get(name)
+            if name not in arguments:
+                raise DataError(f"op {self.name!r}: shapes names {name!r}, which is none of {', '.join(arguments)}")
+            array = arguments[name]
             if array is None:
                 continue
             has_rest = dimensions[-1].startswith("*")
@@ -121,14 +125,30 @@ def op(
     in_place: tuple[tuple[str, str], ...] = (),
     sizes: Callable[[Mapping[str, Any]], dict[str, int]] = shape_of_first,
 ) -> Callable[[Callable[..., None]], Op]:
-    """Make a function on NumPy arrays the definition of an op of the same name."""
+    """Make a function on NumPy arrays the definition of an op of the same name.
+
+    Raises:
+        DataError: if an op of the name exists already, unless the function is the same one defined again, as a cell of
+            a notebook does that runs twice; or if shapes, writes or in_place name an argument that there is not.
+    """
 
     def define(reference: Callable[..., None]) -> Op:
         name = reference.__name__
-        if name in OPS:
-            raise ValueError(f"an op named {name!r} exists already, in {OPS[name].reference.__module__}")
+        if name in OPS and not redefines(reference, OPS[name].reference):
+            raise DataError(
+                f"an op named {name!r} exists already, in {OPS[name].reference.__module__}; choose another name"
+            )
+        signature = inspect.signature(reference)
+        named: dict[str, Iterable[str]] = {"writes": writes, "in_place": itertools.chain(*in_place)}
+        if not callable(shapes):
+            named["shapes"] = _parsed(shapes)
+        for what, arguments in named.items():
+            if unknown := [argument for argument in arguments if argument not in signature.parameters]:
+                raise DataError(
+                    f"op {name!r}: {what} names {unknown[0]!r}, but the arguments are {', '.join(signature.parameters)}"
+                )
         shapes_of = shapes if callable(shapes) else lambda arguments: shapes
-        OPS[name] = Op(name, reference, shapes_of, writes, in_place, sizes, inspect.signature(reference))
+        OPS[name] = Op(name, reference, shapes_of, writes, in_place, sizes, signature)
         return OPS[name]
 
     return define

@@ -258,3 +258,34 @@ def test_gradients_of_any_network(
     network.set_weights({name: rng.normal(size=weight.shape) for name, weight in network.get_weights().items()})
     x, y = rng.normal(size=(rows, sizes[0])), rng.normal(size=(rows, sizes[-1]))
     assert max(gf.check_gradients(network, "half_squared_error", x, y).values()) < 1e-4
+
+
+def broken(shape: tuple[int, ...], random: Any) -> np.ndarray:
+    raise ArithmeticError("no weights today")
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_network_that_cannot_be_made_uses_no_layer_up(inside: bool) -> None:
+    def stack(*layers: gf.Layer) -> list[gf.Layer]:
+        return [gf.Residual(list(layers))] if inside else list(layers)
+
+    good, used = gf.Dense(3, 3), gf.Dense(3, 3)
+    gf.Sequential([used])
+    with pytest.raises(ArithmeticError):
+        gf.Sequential(stack(good, gf.Dense(3, 3, initializer=broken)))
+    with pytest.raises(gf.DataError, match="unknown initializer"):
+        gf.Sequential(stack(good, gf.Dense(3, 3, initializer="ones")))
+    with pytest.raises(gf.DataError, match="weights are missing"):
+        gf.Sequential(stack(good), weights={})
+    with pytest.raises(gf.DataError, match="this Dense belongs to a network already"):
+        gf.Sequential(stack(good, used))
+    with pytest.raises(gf.DataError, match="stands in the network twice"):
+        gf.Sequential([*stack(good), good])
+    gf.Sequential(stack(good))
+
+
+def test_a_residual_block_belongs_to_one_network() -> None:
+    block = gf.Residual([gf.Dense(3, 3)])
+    gf.Sequential([block])
+    with pytest.raises(gf.DataError, match="this Residual belongs to a network already"):
+        gf.Sequential([block])

@@ -97,6 +97,7 @@ class Residual(Layer):
         return buffers_of(self.layers)
 
     def attach(self, attachment: Attachment) -> None:
+        self.attached = attachment
         attach(self.layers, attachment)
         if self.projection is not None:
             self.projection.attach(attachment.part("projection", attachment.index))

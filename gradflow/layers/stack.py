@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from gradflow.errors import DataError
@@ -34,14 +34,17 @@ def check_stack(layers: Sequence[Layer]) -> tuple[int, int]:
     """The numbers of inputs and outputs of a stack, once it is known to fit together.
 
     Raises:
-        DataError: if something is no layer, stands in it twice, or does not take what the layer before it gives; or if
-            no layer has parameters.
+        DataError: if something is no layer, stands in it twice, belongs to a network, or does not take what the layer
+            before it gives; or if no layer has parameters.
     """
     for layer in layers:
         if not isinstance(layer, Layer):
             raise DataError(f"a network is made of gradflow layers, got {layer!r} of type {type(layer).__name__}")
-    if len({id(layer) for layer in layers}) != len(layers):
+    everywhere = list(_with_inner(layers))
+    if len({id(layer) for layer in everywhere}) != len(everywhere):
         raise DataError("the same layer object stands in the network twice; make one object for each place")
+    if used := next((layer for layer in everywhere if layer.attached is not None), None):
+        raise DataError(f"this {type(used).__name__} belongs to a network already; make a new one for each network")
     sized = [layer for layer in layers if layer.parameters()]
     if not sized:
         raise DataError("a network needs at least one layer with parameters, such as Dense(n_in, n_out)")
@@ -55,6 +58,13 @@ def check_stack(layers: Sequence[Layer]) -> tuple[int, int]:
             raise DataError(f"{layer!r} takes {expected} inputs, but the layer before it gives {width}")
         width = layer.output_width(width)
     return n_in, width
+
+
+def _with_inner(layers: Iterable[Layer]) -> Iterator[Layer]:
+    """The layers, each followed by those inside of it."""
+    for layer in layers:
+        yield layer
+        yield from _with_inner(getattr(layer, "layers", ()))
 
 
 def parameters_of(layers: Sequence[Layer]) -> dict[str, ParameterSpec]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradflow.errors import DataError, unknown_name
 from gradflow.losses.absolute_error import MeanAbsoluteError
-from gradflow.losses.base import LOSSES, Loss
+from gradflow.losses.base import LOSSES, OUTPUT_ACTIVATIONS, Loss
 from gradflow.losses.binary_cross_entropy import BinaryCrossEntropy
 from gradflow.losses.huber import HuberLoss
 from gradflow.losses.poisson import PoissonLoss
@@ -31,12 +31,25 @@ def get_loss(loss: str | Loss) -> Loss:
     """A loss from its name, or the loss itself.
 
     Raises:
-        DataError: for an unknown name (the nearest valid one is suggested) or anything else.
+        DataError: for an unknown name (the nearest valid one is suggested), a loss that does not say which output
+            activation it has, or anything else.
     """
     if isinstance(loss, Loss):
-        return loss
+        return _complete(loss)
     if not isinstance(loss, str):
         raise DataError(f"a loss is a name or a gradflow Loss, got {loss!r}")
     if loss not in LOSSES:
         raise unknown_name("loss", loss, LOSSES)
-    return LOSSES[loss]()
+    return _complete(LOSSES[loss]())
+
+
+def _complete(loss: Loss) -> Loss:
+    """A loss, once it is known to say what belongs to it."""
+    activation = getattr(loss, "output_activation", None)
+    if activation not in OUTPUT_ACTIVATIONS:
+        raise DataError(
+            f"the output_activation of loss {loss!r} must be one of {', '.join(OUTPUT_ACTIVATIONS)}, got {activation!r}"
+        )
+    if not isinstance(getattr(loss, "has_accuracy", None), bool):
+        raise DataError(f"loss {loss!r} must say by has_accuracy, True or False, whether it counts rows that are right")
+    return loss

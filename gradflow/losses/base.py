@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from gradflow.errors import DataError, GradflowError
+from gradflow.names import register
 from gradflow.ops import FIRST_BAD_STEP, POSITION, STEP, Array, Executor, op
 
-__all__ = ["LOSSES", "Loss", "RegressionLoss", "dense_targets", "record_losses", "weigh_hits"]
+__all__ = ["LOSSES", "OUTPUT_ACTIVATIONS", "Loss", "RegressionLoss", "dense_targets", "record_losses", "weigh_hits"]
 
 LOSSES: dict[str, type[Loss]] = {}
 """Every loss class by its name."""
+
+OUTPUT_ACTIVATIONS = ("identity", "sigmoid", "softmax")
+"""What can turn the outputs that a loss takes into predictions."""
 
 
 class Loss:
@@ -36,8 +40,7 @@ class Loss:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if hasattr(cls, "name"):
-            LOSSES[cls.name] = cls
+        register(LOSSES, cls, Loss)
 
     def config(self) -> dict[str, Any]:
         """The arguments that make this loss again: numbers, strings and booleans, or lists of these."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from gradflow.direction import LARGER_IS_BETTER
 from gradflow.errors import DataError, unknown_name
 from gradflow.metrics.base import METRICS, Batch, Kind, Metric, Statistics, Task
 from gradflow.metrics.counts import F1, BalancedAccuracy, Precision, Recall
@@ -40,22 +41,38 @@ def get_metrics(metrics: Sequence[str | Metric]) -> list[Metric]:
     """Metrics from their names, such as "f1" or "top_3_accuracy", or the metrics themselves.
 
     Raises:
-        DataError: for unknown names, the same metric twice, or anything else.
+        DataError: for unknown names, the same metric twice, one that has the name of another value of the history or
+            does not say all that it must, or anything else.
     """
     found = [_get_metric(metric) for metric in metrics]
     labels = [metric.label for metric in found]
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):
         raise DataError(f"metrics must differ, got {repeated[0]!r} twice")
+    for metric in found:
+        LARGER_IS_BETTER[metric.label] = metric.larger_is_better
     return found
 
 
 def _get_metric(metric: str | Metric) -> Metric:
     if isinstance(metric, Metric):
-        return metric
+        return _complete(metric)
     if not isinstance(metric, str):
         raise DataError(f"a metric is a name or a gradflow Metric, got {metric!r}")
     if match := re.fullmatch(r"top_(\d+)_accuracy", metric):
         return TopKAccuracy(int(match[1]))
     if metric not in METRICS:
         raise unknown_name("metric", metric, METRICS)
-    return METRICS[metric]()
+    return _complete(METRICS[metric]())
+
+
+_TAKEN = ("epoch", "loss", "accuracy", "learning_rate")
+
+
+def _complete(metric: Metric) -> Metric:
+    """A metric, once it is known to say what it is, under a name that nothing else in the history has."""
+    if missing := [name for name in ("larger_is_better", "kinds", "statistics") if not hasattr(metric, name)]:
+        raise DataError(f"metric {type(metric).__name__} must have an attribute {missing[0]}")
+    label = metric.label
+    if label in _TAKEN or label.startswith("val_") or "/" in label:
+        raise DataError(f"a metric cannot be named {label!r}: the history uses that name; choose another one")
+    return metric

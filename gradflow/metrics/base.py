@@ -9,6 +9,7 @@ import numpy as np
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.direction import LARGER_IS_BETTER
 from gradflow.errors import DataError, GradflowError
+from gradflow.names import register
 from gradflow.ops import Array, Executor
 
 __all__ = ["METRICS", "Batch", "Kind", "Metric", "Statistics", "Task"]
@@ -101,9 +102,9 @@ class Metric:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        METRICS[cls.name] = cls
-        if cls.larger_is_better:
-            LARGER_IS_BETTER.add(cls.name)
+        register(METRICS, cls, Metric)
+        if hasattr(cls, "larger_is_better"):
+            LARGER_IS_BETTER[cls.name] = cls.larger_is_better
 
     @property
     def label(self) -> str:

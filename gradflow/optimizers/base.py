@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradflow.errors import GradflowError
+from gradflow.names import register
 from gradflow.ops import Array, Executor, Op
 from gradflow.schedules import ConstantSchedule, LearningRate, Schedule, get_schedule
 
@@ -65,8 +66,7 @@ class Optimizer:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if hasattr(cls, "name"):
-            OPTIMIZERS[cls.name] = cls
+        register(OPTIMIZERS, cls, Optimizer)
 
     @property
     def op(self) -> Op:

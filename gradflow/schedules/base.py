@@ -9,6 +9,7 @@ import numpy as np
 
 from gradflow.arguments import positive
 from gradflow.errors import DataError, GradflowError
+from gradflow.names import register
 
 __all__ = ["SCHEDULES", "ConstantSchedule", "FunctionSchedule", "History", "Schedule"]
 
@@ -37,8 +38,7 @@ class Schedule:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if hasattr(cls, "name"):
-            SCHEDULES[cls.name] = cls
+        register(SCHEDULES, cls, Schedule)
 
     def rates(self, times: np.ndarray, epochs: int, history: History) -> np.ndarray:
         """The rate of each step, float64 of the shape of ``times``.

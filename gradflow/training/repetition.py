@@ -101,26 +101,35 @@ def _network(config: Mapping[str, Any]) -> Sequential:
 
 
 def _trainer(config: Mapping[str, Any], network: Sequential) -> Trainer:
-    loss = dict(config["loss"])
     # A folder of an earlier version does not have all of them.
     settings = {name: config[name] for name in (*_OF_TRAINER, *_OF_ENGINE) if name in config}
-    return Trainer(network, _known(LOSSES, "loss", loss.pop("name"))(**loss), _optimizer(config), **settings)
+    return Trainer(network, _made(LOSSES, "loss", config["loss"]), _optimizer(config), **settings)
 
 
 def _optimizer(config: Mapping[str, Any]) -> Optimizer:
     settings = dict(config["optimizer"])
-    cls = _known(OPTIMIZERS, "optimizer", settings.pop("name"))
-    if issubclass(cls, LBFGS):
+    if issubclass(_known(OPTIMIZERS, "optimizer", settings["name"]), LBFGS):
         del settings["learning_rate"]
     rate = settings.get("learning_rate")
     if isinstance(rate, dict):
-        rate = dict(rate)
-        name = rate.pop("name")
-        if name == "function":
+        if rate["name"] == "function":
             raise DataError(f"the learning rate of the run was a function, which a folder cannot hold. {_INSTEAD}")
-        settings["learning_rate"] = _known(SCHEDULES, "schedule", name)(**rate)
-    made: Optimizer = cls(**settings)
+        settings["learning_rate"] = _made(SCHEDULES, "schedule", rate)
+    made: Optimizer = _made(OPTIMIZERS, "optimizer", settings)
     return made
+
+
+def _made(classes: Mapping[str, type[Any]], kind: str, description: Mapping[str, Any]) -> Any:
+    """What a description makes again: the name of a class, and its arguments."""
+    arguments = dict(description)
+    name = arguments.pop("name")
+    try:
+        return _known(classes, kind, name)(**arguments)
+    except TypeError as error:
+        raise DataError(
+            f"the {kind} {name!r} cannot be made from {arguments}: {error}. Its config() must return all of its "
+            f"arguments. {_INSTEAD}"
+        ) from error
 
 
 def _known(classes: Mapping[str, type[Any]], kind: str, name: str) -> type[Any]:

@@ -18,10 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-from gradflow.layers import LAYERS
-from gradflow.losses import LOSSES
-from gradflow.ops import OPS
-from gradflow.optimizers import OPTIMIZERS
+from tests.registries import REGISTRIES
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "docs" / "pictures"
@@ -63,7 +60,7 @@ def run(page: Path, folder: Path, backend: str = "numpy") -> Iterator[tuple[Bloc
         # The figures on the pages are those of the CPU, whatever "auto" would take here.
         stack.enter_context(patch.dict(os.environ, {"GRADFLOW_BACKEND": backend}))
         # What a page adds to the library must not be found by the tests that run after it.
-        for registry in (LAYERS, LOSSES, OPS, OPTIMIZERS):
+        for registry in REGISTRIES:
             stack.enter_context(patch.dict(registry))
         for block in blocks(page):
             printed = io.StringIO()

@@ -1,0 +1,55 @@
+"""Names of losses, optimizers, schedules and metrics: each belongs to the class that states it."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from gradflow.errors import DataError
+
+__all__ = ["is_built_in", "redefines", "register"]
+
+_Class = TypeVar("_Class", bound=type[Any])
+
+
+def register(classes: dict[str, _Class], cls: _Class, base: type[Any]) -> None:
+    """Enter a new class under its name. A subclass of a named class that states no name of its own is named after
+    itself, so that nobody takes it for the class that it is made of.
+
+    Args:
+        classes: the classes by name.
+        cls: the new one.
+        base: what all of them are subclasses of.
+
+    Raises:
+        DataError: if another class has the name, unless the new one is the same class defined again, as a cell of a
+            notebook does that runs twice.
+    """
+    owner = next((parent for parent in cls.__mro__ if "name" in vars(parent)), None)
+    states_none = owner is None or (owner is not cls and issubclass(owner, base))
+    if states_none and is_built_in(cls):
+        return  # the base of several
+    if states_none:
+        is_free = cls.__name__ not in classes or redefines(cls, classes[cls.__name__])
+        cls.name = cls.__name__ if is_free else f"{cls.__module__}.{cls.__qualname__}"
+    kind = base.__name__.lower()
+    if not isinstance(cls.name, str):
+        raise DataError(f"the name of {kind} {cls.__name__} must be a text, got {cls.name!r}")
+    known = classes.get(cls.name)
+    if known is not None and not redefines(cls, known):
+        raise DataError(
+            f"a {kind} named {cls.name!r} exists already: {known.__module__}.{known.__qualname__}; give "
+            f"{cls.__qualname__} another name"
+        )
+    classes[cls.name] = cls
+
+
+def redefines(new: Any, known: Any) -> bool:
+    """True if a class or function is another one's new definition: of the same place, or of the same notebook."""
+    is_same_module: bool = new.__module__ == known.__module__
+    return is_same_module and (new.__qualname__ == known.__qualname__ or new.__module__ == "__main__")
+
+
+def is_built_in(cls: Any) -> bool:
+    """True if a class or function is gradflow's own."""
+    package: str = cls.__module__.partition(".")[0]
+    return package == __name__.partition(".")[0]

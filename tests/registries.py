@@ -1,0 +1,15 @@
+"""Where the library keeps what is defined by name: a test that defines something there takes it back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradflow.direction import LARGER_IS_BETTER
+from gradflow.layers import LAYERS
+from gradflow.losses import LOSSES
+from gradflow.metrics import METRICS
+from gradflow.ops import OPS
+from gradflow.optimizers import OPTIMIZERS
+from gradflow.schedules import SCHEDULES
+
+REGISTRIES: tuple[dict[str, Any], ...] = (LAYERS, LARGER_IS_BETTER, LOSSES, METRICS, OPS, OPTIMIZERS, SCHEDULES)

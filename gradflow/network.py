@@ -6,6 +6,7 @@ import itertools
 import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +14,10 @@ import numpy as np
 from gradflow.arguments import fraction, integer, positive_integer
 from gradflow.backends import get_backend
 from gradflow.backends.reference import ReferenceBackend
-from gradflow.data.preprocessing import Preprocessing, as_table
-from gradflow.data.table import Table
-from gradflow.data.validation import Where, as_array, feature_matrix, finite
+from gradflow.data.frames import as_columns, as_table
+from gradflow.data.preprocessing import Preprocessing
+from gradflow.data.table import Table, positions
+from gradflow.data.validation import Where, as_array, check_width, feature_matrix, finite
 from gradflow.errors import DataError, shown, unknown_name
 from gradflow.initializers import Initializer, initial_weight
 from gradflow.layers import ACTIVATIONS, Dense, Dropout, Layer, ParameterSpec, Sigmoid, Softmax
@@ -88,6 +90,7 @@ class Sequential:
         self._activation_of_loss = "identity"
         self._output_scale: OutputScale | None = None
         self._preprocessing: Preprocessing | None = None
+        self._feature_names: tuple[str, ...] | None = None
         self._inference: OrderedDict[tuple[int, bool], _Inference] = OrderedDict()
         parameters, buffers = parameters_of(self.layers), buffers_of(self.layers)
         self._specs: dict[str, ParameterSpec | BufferSpec] = {**parameters, **buffers}
@@ -181,6 +184,7 @@ class Sequential:
         twin.output_activation = self.output_activation
         twin.output_scale = self.output_scale
         twin.preprocessing = self.preprocessing
+        twin._feature_names = self._feature_names
         return twin
 
     # -- outputs -----------------------------------------------------------------------------------------------
@@ -258,37 +262,72 @@ class Sequential:
             )
         self._preprocessing = preprocessing
 
-    def inputs(self, name: str, x: Any, where: Where | None = None) -> Array:
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """The names of the columns that the network takes, in their order; None if it was trained on arrays.
+
+        They are those of its preprocessing; without one, the first `Trainer.fit` on a table with named columns (a
+        DataFrame, a dict, a file) sets them, and they are saved and copied with the network. From then on each table
+        must have these columns: they are taken by name, in whatever order they come, and more columns do no harm. An
+        array, and any table while no names are known, is taken by position. Set None to forget them.
+        """
+        names = self._feature_names if self._preprocessing is None else self._preprocessing.names
+        return None if names == positions(len(names or ())) else names
+
+    @feature_names.setter
+    def feature_names(self, names: Sequence[str] | None) -> None:
+        if names is not None and self._preprocessing is not None:
+            raise DataError("the preprocessing names the columns that this network takes; feature_names follows it")
+        if isinstance(names, str) or (names is not None and not all(isinstance(name, str) for name in names)):
+            raise DataError(f"feature_names must be a list of names, or None, got {names!r}")
+        if names is not None and not len(set(names)) == len(names) == self.n_in:
+            raise DataError(f"feature_names must be {self.n_in} different names, as the first layer takes, got {names}")
+        self._feature_names = None if names is None else tuple(names)
+
+    def inputs(self, name: str, x: Any, where: Where | None = None, names: Sequence[str] | None = None) -> Array:
         """What the first layer takes of what a caller gave: preprocessed, of shape (batch, n_in), finite, in `dtype`.
 
         Args:
             name: names x in errors.
             x: as in `predict`.
             where: which rows these are, for errors.
+            names: of the columns to take of a table, in their order; None takes `feature_names`.
 
         Raises:
             DataError: if shape, dtype or values do not fit.
         """
-        given = self._given(name, x)
+        given = self._given(name, x, names)
         return self._as_inputs(name, given, where or Where(range(len(given))))
 
-    def _given(self, name: str, x: Any) -> Array | Table:
+    def _given(self, name: str, x: Any, names: Sequence[str] | None = None) -> Array | Table:
+        """What a caller passed: a table with the columns that the network takes, or an array."""
         if hasattr(x, "__cuda_array_interface__"):
             x = as_array(name, x, self.backend)
-        if self.preprocessing is not None:
-            return as_table(x, self.preprocessing.names)
-        x = x.matrix() if isinstance(x, Table) else as_array(name, x, self.backend)
-        return feature_matrix(name, x, self.n_in)
+        if self._preprocessing is not None:
+            return as_table(name, x, self._preprocessing.names)
+        x = as_columns(name, x)
+        if isinstance(x, Table):
+            names = names or self.feature_names
+            if (width := len(names or x.columns)) != self.n_in:
+                x.matrix()  # a column of text is the more likely cause, and has an error of its own
+                check_width(name, width, self.n_in)
+            return as_table(name, x, names or positions(self.n_in))
+        return feature_matrix(name, as_array(name, x, self.backend), self.n_in)
 
     def _as_inputs(self, name: str, given: Array | Table, where: Where) -> Array:
-        if self.preprocessing is not None:
-            given = self.preprocessing.transform(given, where)
-        return finite(name, given, self.dtype, where)
+        columns: Sequence[str] | None = None
+        if self._preprocessing is not None:
+            given, columns = self._preprocessing.transform(given, where), self._preprocessing.output_names
+        elif isinstance(given, Table):
+            columns, given = given.names, given.matrix(where)
+        return finite(name, given, self.dtype, replace(where, columns=columns))
 
     # -- prediction -----------------------------------------------------------------------------------------------
 
     def predict(self, x: Any) -> Array:
-        """Predictions (batch, n_out) for x (batch, n_in): outputs behind the output activation, on the targets' scale.
+        """Predictions (batch, n_out) for x (batch, n_in): outputs after the output activation, on the targets' scale.
+
+        x is an array, or a table whose columns are taken by name (`feature_names`).
 
         NumPy in gives NumPy out, CuPy in gives CuPy out. Large inputs are worked off in blocks of rows.
 

@@ -51,11 +51,13 @@ def describe(network: Sequential) -> dict[str, Any]:
             "preprocessing": network.preprocessing and network.preprocessing.config(),
         },
     )
+    if network.preprocessing is None and network.feature_names is not None:
+        description["feature_names"] = list(network.feature_names)
     return description
 
 
 def save(network: Sequential, path: str | os.PathLike[str]) -> None:
-    """Write a network to one file: weights and buffers, layers, preprocessing, dtype, seed and output activation.
+    """Write a network to one file: weights, buffers, layers, preprocessing, feature names, dtype, seed and activation.
 
     The file is written under a temporary name, synced and renamed, so that it is never half there. A file that is
     replaced keeps its permissions, and a symbolic link stays: the file that it points to is written.
@@ -116,6 +118,8 @@ def described_network(
         network.output_scale = OutputScale(tuple(scale["mean"]), tuple(scale["deviation"]))
     if (preprocessing := description.get("preprocessing")) is not None:
         network.preprocessing = Preprocessing.from_config(preprocessing)
+    if (names := description.get("feature_names")) is not None:
+        network.feature_names = names
     return network
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.data.sources import Block, Conversion, Converted, Source
+from gradflow.data.frames import as_columns
+from gradflow.data.sources import Block, Conversion, Converted, Source, check_same_rows
+from gradflow.data.table import Table
 from gradflow.data.validation import Where, host_array
 from gradflow.data.weights import checked_weights
 from gradflow.errors import DataError
@@ -28,7 +30,8 @@ class Arrays(Source):
     itself for memory-mapped arrays (``np.load(path, mmap_mode="r")``), and for arrays that do not fit on the device.
 
     Args:
-        x: inputs, shape (rows, n_in): a NumPy array, or what has ``__array__`` or DLPack and lies in the host's memory.
+        x: inputs, shape (rows, n_in): a NumPy array, or what has ``__array__`` or DLPack and lies in the host's memory;
+            or columns by name, as `Trainer.fit` takes them.
         y: targets, in the shape that the loss takes, likewise.
         sample_weight: the weight of each row as in `Trainer.fit`, shape (rows,), likewise; None weighs all alike.
 
@@ -37,17 +40,19 @@ class Arrays(Source):
     """
 
     def __init__(self, x: Any, y: Any, sample_weight: Any = None) -> None:
-        self.x, self.y = host_array("x", x), host_array("y", y)
+        table = as_columns("x", x)
+        self.x = table if isinstance(table, Table) else host_array("x", x)
+        self.y = host_array("y", y)
         self.sample_weight = None if sample_weight is None else host_array("sample_weight", sample_weight)
-        if self.x.ndim == 0 or self.y.ndim == 0 or len(self.x) != len(self.y):
-            shapes = f"x has shape {self.x.shape} and y {self.y.shape}"
-            raise DataError(f"x and y must have the same number of rows, but {shapes}")
+        check_same_rows("x and y", self.x, self.y)
+        if len(self.x) == 0:
+            raise DataError("x has no rows; at least 1 is needed")
         if self.sample_weight is not None and self.sample_weight.shape != (len(self),):
             raise DataError(
                 f"sample_weight must have shape ({len(self)},), one weight for each row, got {self.sample_weight.shape}"
             )
 
-        files = [file for file in map(_mapped_file, (self.x, self.y)) if file]
+        files = [file for array in (self.x, self.y) if isinstance(array, np.ndarray) and (file := _mapped_file(array))]
         self._origin = " and ".join(dict.fromkeys(files))
 
     def __len__(self) -> int:
@@ -55,7 +60,7 @@ class Arrays(Source):
 
     def blocks(self) -> Generator[Block, None, None]:
         rows = max(1, _BLOCK_BYTES * len(self) // max(self.x.nbytes + self.y.nbytes, 1))
-        for start in range(0, max(len(self), 1), rows):
+        for start in range(0, len(self), rows):
             yield self._rows(range(start, min(start + rows, len(self))))
 
     def looked_at(self) -> Generator[Block, None, None]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradflow.arguments import positive_integer
+from gradflow.data.table import number_in
 from gradflow.data.validation import Where
 from gradflow.errors import DataError, GradflowError, unknown_name
 from gradflow.random import SAMPLE_STREAM, philox
@@ -25,6 +26,7 @@ __all__ = [
     "Unchanged",
     "as_categories",
     "as_numbers",
+    "category_label",
     "holds_text",
 ]
 
@@ -37,10 +39,8 @@ _SAMPLE = 65536
 
 
 def holds_text(values: np.ndarray) -> bool:
-    """Whether a column (rows,) holds anything but numbers and missing values."""
-    if values.dtype.kind != "O":
-        return values.dtype.kind not in "fiub"
-    return not all(value is None or isinstance(value, int | float | np.number | np.bool_) for value in values)
+    """True if a column (rows,) of a `Table` holds text."""
+    return values.dtype.kind == "O"
 
 
 def as_numbers(name: str, values: np.ndarray, where: Where) -> np.ndarray:
@@ -61,9 +61,12 @@ def as_numbers(name: str, values: np.ndarray, where: Where) -> np.ndarray:
 
 def _number(name: str, value: Any, place: int, where: Where) -> float:
     try:
-        return np.nan if value is None else float(value)
+        return np.nan if value is None else number_in(value) if isinstance(value, str) else float(value)
     except (TypeError, ValueError):
-        raise DataError(f"column {name!r} holds numbers, but {value!s:.40} in {where.row(place)}") from None
+        raise DataError(
+            f"column {name!r} holds numbers, but {value!s:.40} in {where.row(place)}; correct it, or pass None or NaN "
+            "for a missing value"
+        ) from None
 
 
 def as_categories(name: str, values: np.ndarray, where: Where, *, text: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -76,9 +79,19 @@ def as_categories(name: str, values: np.ndarray, where: Where, *, text: bool) ->
         numbers = as_numbers(name, values, where)
         missing = np.isnan(numbers)
         return np.where(missing, 0, numbers), missing
-    missing = np.array([value is None or value != value for value in values], np.bool_)
+    if not holds_text(values):
+        values = np.array([None if value != value else category_label(value) for value in values.tolist()], object)
+    missing = np.array([value is None for value in values], np.bool_)
+    # As objects: in an array of text, each value takes as much as the longest.
     filled = ["" if gone else str(value) for value, gone in zip(values, missing, strict=True)]
-    return np.array(filled, np.str_), missing
+    return np.array(filled, object), missing
+
+
+def category_label(category: str | float) -> str:
+    """A category as it is printed: whole numbers without a point."""
+    if isinstance(category, float) and category.is_integer():
+        return str(int(category))
+    return str(category)
 
 
 # -- what is kept of a column -----------------------------------------------------------------------------------------
@@ -299,15 +312,17 @@ class _Nothing(ColumnFit):
 class _Categories(ColumnFit):
     def __init__(self, rule: OneHot) -> None:
         self._rule = rule
-        self._name, self._text = "", False
+        self._name, self._text, self._bool = "", False, True
         self._seen: set[str | float] = set()
 
     def update(self, name: str, values: np.ndarray, where: Where) -> None:
         if not self._seen:
             self._name, self._text = name, holds_text(values)
+        self._bool = self._bool and values.dtype.kind == "b"
         categories, missing = as_categories(name, values, where, text=self._text)
         refuse_missing(name, missing, where, self._rule.missing)
-        self._seen.update(np.unique(categories[~missing]).tolist())
+        present = categories[~missing]
+        self._seen.update(set(present) if self._text else np.unique(present).tolist())
         if len(self._seen) > self._rule.most:
             raise DataError(
                 f"column {name!r} has more than {self._rule.most} categories; leave it out of the features, make fewer "
@@ -317,7 +332,8 @@ class _Categories(ColumnFit):
     def result(self) -> CategoryColumn:
         if not self._seen:
             raise DataError(f"column {self._name!r} has no value in any row; leave it out of the features")
-        return CategoryColumn(tuple(sorted(self._seen)), self._rule.missing, self._rule.unknown)
+        categories = sorted(map(bool, self._seen)) if self._bool else sorted(self._seen)
+        return CategoryColumn(tuple(categories), self._rule.missing, self._rule.unknown)
 
 
 def _present(name: str, values: np.ndarray, where: Where, missing: str) -> np.ndarray:

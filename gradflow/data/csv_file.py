@@ -73,7 +73,7 @@ class CSV(Stream):
         if not first:
             raise DataError(f"{path} has no rows; expected a line of names and at least one row")
         for fields in (*first, *(fields for _, fields in islice(lines, _TYPED_ROWS - 1))):
-            self._text.update(name for name, field in zip(names, fields, strict=True) if not is_number(field))
+            self._text.update(name for name, field in zip(names, fields, strict=True) if field and not is_number(field))
 
     def __len__(self) -> int:
         if self._rows is None:
@@ -137,7 +137,7 @@ class CSV(Stream):
         try:
             return np.array([float(field or "nan") for field in fields])
         except ValueError:
-            place = next(place for place, field in enumerate(fields) if not is_number(field))
+            place = next(place for place, field in enumerate(fields) if field and not is_number(field))
             raise DataError(
                 f"{self._path}, {where.row(place)}: column {name!r} holds numbers further up, but here "
                 f"{fields[place]!r}; mend it, or name the column in text="

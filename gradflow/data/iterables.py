@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
+import numpy as np
+
 from gradflow.arguments import positive_integer
-from gradflow.data.sources import Block
+from gradflow.data.frames import as_columns
+from gradflow.data.sources import Block, check_same_rows
 from gradflow.data.streams import BLOCK_ROWS, Stream
+from gradflow.data.table import Table
 from gradflow.data.validation import Where, host_array
 from gradflow.data.weights import checked_weights
 from gradflow.errors import DataError
@@ -16,7 +20,7 @@ __all__ = ["Batches"]
 
 
 class Batches(Stream):
-    """Pairs (x, y) of arrays with some rows each, from an iterable that can be begun anew for each epoch.
+    """Pairs (x, y) of arrays or tables with some rows each, from an iterable that can be begun anew for each epoch.
 
     How many rows a pair has does not matter: batches are cut anew. They shuffle by blocks (`Stream`). Where rows have
     weights, each item is (x, y, sample_weight).
@@ -47,6 +51,7 @@ class Batches(Stream):
             raise DataError(f"Batches takes a function that returns an iterator, got {type(iterable).__name__}")
         self._iterable = iterable
         self._items = 0
+        self._target_shape: tuple[int, ...] | None = None
         self._rows = None if rows is None else positive_integer("rows", rows)
 
     def __len__(self) -> int:
@@ -67,13 +72,8 @@ class Batches(Stream):
             if len(item) != self._items:
                 with_weights, without = (origin, "the first one") if self._items == 2 else ("the first one", origin)
                 raise DataError(f"{with_weights} has sample weights, but {without} has none; give them to all or none")
-            x, y = host_array(f"x of batch {number}", item[0]), host_array(f"y of batch {number}", item[1])
-            if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
-                raise DataError(
-                    f"x and y of batch {number} of the iterable must have the same number of rows, but x has shape "
-                    f"{x.shape} and y {y.shape}"
-                )
-            where = Where(range(row, row + len(x)))
+            x, y = self._inputs_and_targets(number, row, *item[:2])
+            where = Where(range(row, row + len(x)), x.names if isinstance(x, Table) else None)
             weight = None
             if len(item) == 3:
                 name = f"sample_weight of batch {number} of the iterable"
@@ -84,6 +84,21 @@ class Batches(Stream):
                 yield batch[start : start + self.block_rows]
         if row == 0:
             raise DataError("the iterable gave no rows; at least 1 is needed")
+
+    def _inputs_and_targets(self, number: int, row: int, x: Any, y: Any) -> tuple[np.ndarray | Table, np.ndarray]:
+        x = as_columns(f"x of batch {number}", x)
+        if not isinstance(x, Table):
+            x = host_array(f"x of batch {number}", x)
+        y = host_array(f"y of batch {number}", y)
+        check_same_rows(f"x and y of batch {number} of the iterable", x, y)
+        if self._target_shape is None:
+            self._target_shape = y.shape[1:]
+        if y.shape[1:] != self._target_shape:
+            raise DataError(
+                f"batch {number} of the iterable, rows {row} to {row + len(y) - 1}: the rows of y have shape "
+                f"{y.shape[1:]}, but those of the first batch {self._target_shape}; they must be alike"
+            )
+        return x, y
 
     def __repr__(self) -> str:
         return "the iterable"

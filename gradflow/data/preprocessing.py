@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +17,16 @@ from gradflow.data.columns import (
     Standardize,
     as_categories,
     as_numbers,
+    category_label,
     holds_text,
     refuse_missing,
 )
+from gradflow.data.frames import as_table
 from gradflow.data.sources import Source
-from gradflow.data.table import Table
 from gradflow.data.validation import Where
 from gradflow.errors import DataError, unknown_name
 
-__all__ = ["Preprocessing", "as_table", "fit_preprocessing"]
+__all__ = ["Preprocessing", "fit_preprocessing"]
 
 _KINDS: dict[str, type[NumberColumn | CategoryColumn]] = {"number": NumberColumn, "category": CategoryColumn}
 
@@ -58,7 +59,7 @@ class Preprocessing:
         marks = [f"{name} is missing" for name, column in self._of(NumberColumn) if column.missing == "mark"]
         categories = []
         for name, column in self._of(CategoryColumn):
-            categories += [f"{name} = {category}" for category in _distinguishing(column)]
+            categories += [f"{name} = {category_label(category)}" for category in _distinguishing(column)]
             categories += [f"{name} is missing"] if column.missing == "mark" else []
         return numbers + marks + categories
 
@@ -81,15 +82,15 @@ class Preprocessing:
 
         Args:
             x: an array (rows, columns) with the columns in the order of `names`; or columns by name: a dict of arrays,
-                a pandas or pyarrow table; more columns than those in `names` do no harm.
+                a pandas, polars or pyarrow table; more columns than those in `names` do no harm.
             where: which rows these are, for errors.
 
         Raises:
             DataError: for missing columns, and values that the columns cannot hold.
         """
-        table = as_table(x, self.names)
+        table = as_table("x", x, self.names, where)
         where = where or Where(range(len(table)))
-        values = dict(zip(table.names, table.columns, strict=True))
+        values = dict(zip(self.names, table.columns, strict=True))
         parts = [self._numbers(values, where)]
         parts += [_one_hot(name, column, values[name], where) for name, column in self._of(CategoryColumn)]
         return np.hstack(parts)
@@ -157,15 +158,15 @@ def fit_preprocessing(
     names: tuple[str, ...] | None = None
     fits: dict[str, ColumnFit] = {}
     for x, where, origin in _parts(data):
-        table = as_table(x, names)
+        table = as_table("x", x, names, where)
         if names is None:
             names = table.names
             for name in rules:
                 if name not in names:
                     raise unknown_name("column", name, names)
             for name, values in zip(names, table.columns, strict=True):
-                default = (text or OneHot()) if holds_text(values) else (numbers or Standardize())
-                fits[name] = rules.get(name, default).begin()
+                is_category = holds_text(values) or name in table.categories
+                fits[name] = rules.get(name, (text or OneHot()) if is_category else numbers or Standardize()).begin()
         try:
             for name, values in zip(names, table.columns, strict=True):
                 fits[name].update(name, values, where or Where(range(len(table))))
@@ -185,38 +186,6 @@ def _parts(data: Any) -> Generator[tuple[Any, Where | None, str], None, None]:
         yield data, None, ""
 
 
-def as_table(x: Any, names: Sequence[str] | None) -> Table:
-    """What a caller gave as columns; with names, those columns and no others."""
-    given = x.names if isinstance(x, Table) else getattr(x, "column_names", None) or getattr(x, "keys", lambda: None)()
-    if given is None:
-        return _columns_of_array(x, names)
-    by_name = dict(zip(x.names, x.columns, strict=True)) if isinstance(x, Table) else x
-    wanted = [str(name) for name in given] if names is None else names
-    for name in wanted:
-        if name not in given:
-            raise unknown_name("column", name, list(given))
-    columns = tuple(np.asarray(by_name[name]) for name in wanted)
-    if any(column.ndim != 1 or len(column) != len(columns[0]) for column in columns):
-        raise DataError(f"columns must have shape (rows,), got {[column.shape for column in columns]}")
-    if not columns or len(columns[0]) == 0:
-        raise DataError("x has no rows or no columns; at least 1 is needed")
-    return Table(columns, tuple(wanted))
-
-
-def _columns_of_array(x: Any, names: Sequence[str] | None) -> Table:
-    try:
-        array = np.asarray(x.get() if hasattr(x, "__cuda_array_interface__") else x)
-    except ValueError as error:
-        raise DataError(f"x is not a rectangular array: {error}") from error
-    expected = "columns" if names is None else len(names)
-    if array.ndim != 2 or (names is not None and array.shape[1] != len(names)):
-        raise DataError(f"x must have shape (rows, {expected}), as the preprocessing takes it, got {array.shape}")
-    if array.size == 0:
-        raise DataError(f"x has no rows or no columns, but shape {array.shape}; at least 1 is needed")
-    wanted = tuple(map(str, range(array.shape[1]))) if names is None else tuple(names)
-    return Table(tuple(array.T), wanted)
-
-
 def _distinguishing(column: CategoryColumn) -> tuple[str | float, ...]:
     """The categories that have an input: none if there is only one."""
     return column.categories if len(column.categories) > 1 else ()
@@ -225,17 +194,27 @@ def _distinguishing(column: CategoryColumn) -> tuple[str | float, ...]:
 def _one_hot(name: str, column: CategoryColumn, values: np.ndarray, where: Where) -> np.ndarray:
     given, missing = as_categories(name, values, where, text=column.is_text)
     refuse_missing(name, missing, where, column.missing)
-    categories = np.array(column.categories)
-    place = np.minimum(np.searchsorted(categories, given), len(categories) - 1)
-    known = (categories[place] == given) & ~missing
+    place = _places(column, given)
+    known = (place >= 0) & ~missing
     if column.unknown == "refuse" and not (known | missing).all():
         row = int(np.flatnonzero(~(known | missing))[0])
+        shown = repr(given[row]) if column.is_text else category_label(given[row])
         raise DataError(
-            f"column {name!r} holds {given[row].item()!r} in {where.row(row)}, a category that the training data did "
+            f"column {name!r} holds {shown} in {where.row(row)}, a category that the training data did "
             "not have; OneHot(unknown='zeros') takes such rows"
         )
-    out = np.zeros((len(given), len(categories) + 1))
+    out = np.zeros((len(given), len(column.categories) + 1))
     out[known, place[known]] = 1
     out[missing, -1] = 1
     first = 0 if _distinguishing(column) else 1
-    return out[:, first : len(categories) + (column.missing == "mark")]
+    return out[:, first : len(column.categories) + (column.missing == "mark")]
+
+
+def _places(column: CategoryColumn, values: np.ndarray) -> np.ndarray:
+    """The place of each value among the categories; -1 for one that is none of them."""
+    if column.is_text:
+        places = {category: place for place, category in enumerate(column.categories)}
+        return np.array([places.get(value, -1) for value in values], np.int64)
+    categories = np.array(column.categories)
+    place = np.minimum(np.searchsorted(categories, values), len(categories) - 1)
+    return np.where(categories[place] == values, place, -1)

@@ -11,7 +11,7 @@ from gradflow.data.table import Table
 from gradflow.data.validation import Where
 from gradflow.errors import DataError, GradflowError
 
-__all__ = ["Block", "Conversion", "Converted", "Source", "equal_parts", "joined"]
+__all__ = ["Block", "Conversion", "Converted", "Source", "check_same_rows", "equal_parts", "joined"]
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,17 @@ class Source:
             return next(blocks)
         finally:
             blocks.close()
+
+
+def check_same_rows(names: str, x: np.ndarray | Table, y: np.ndarray) -> None:
+    """Refuse inputs and targets of different numbers of rows.
+
+    Raises:
+        DataError: with the shapes.
+    """
+    shape = (len(x), len(x.columns)) if isinstance(x, Table) else x.shape
+    if not shape or y.ndim == 0 or shape[0] != len(y):
+        raise DataError(f"{names} must have the same number of rows, but x has shape {shape} and y {y.shape}")
 
 
 def joined(parts: list[Converted]) -> Converted:

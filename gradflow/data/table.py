@@ -1,15 +1,19 @@
-"""Columns of numbers and text, as files hold them."""
+"""Columns of numbers and text, as files and tables of other libraries hold them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradflow.errors import DataError, unknown_name
 
-__all__ = ["Table", "chosen_columns", "columns_to_read", "is_number"]
+if TYPE_CHECKING:
+    from gradflow.data.validation import Where
+
+__all__ = ["Table", "chosen_columns", "columns_to_read", "is_number", "number_in", "positions"]
 
 
 @dataclass(frozen=True)
@@ -20,46 +24,99 @@ class Table:
         columns: arrays of shape (rows,): numbers, in which a missing one is NaN; or text, as objects, in which a
             missing one is None.
         names: of the columns, in the same order.
+        categories: the names of those columns that are declared to be categories, even if they look like numbers.
     """
 
     columns: tuple[np.ndarray, ...]
     names: tuple[str, ...]
+    categories: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.columns[0])
 
-    def __getitem__(self, rows: slice) -> Table:
-        return Table(tuple(column[rows] for column in self.columns), self.names)
+    def __getitem__(self, rows: slice | np.ndarray) -> Table:
+        return Table(tuple(column[rows] for column in self.columns), self.names, self.categories)
 
-    def matrix(self) -> np.ndarray:
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all columns; text counts as its references."""
+        return sum(column.nbytes for column in self.columns)
+
+    def by_names(self, name: str, names: Sequence[str]) -> Table:
+        """These columns in this order, and no others.
+
+        Names "0", "1", ... are those of an array: a table with other names has its columns taken by position then.
+
+        Raises:
+            DataError: for a column that is missing; ``name`` names the table.
+        """
+        if self.names == tuple(names):
+            return self
+        missing = [wanted for wanted in names if wanted not in self.names]
+        if not missing:
+            places = [self.names.index(wanted) for wanted in names]
+            return Table(tuple(self.columns[place] for place in places), tuple(names), self.categories)
+        listed = ", ".join(self.names)
+        if tuple(names) == positions(len(names)) and len(missing) == len(names):
+            if len(self.names) != len(names):
+                raise DataError(f"{name} must have {len(names)} columns, but has {len(self.names)}: {listed}")
+            return self
+        from gradflow.synonyms import meant_names  # only errors need it
+
+        nearest = [given for given in meant_names("column", missing[0], self.names) if given not in names]
+        suggestion = f" Is it {nearest[0]!r}? Then rename it." if nearest else ""
+        which = f"column {missing[0]!r} is" if len(missing) == 1 else f"columns {', '.join(map(repr, missing))} are"
+        raise DataError(f"{which} missing from {name}; it has {listed}.{suggestion}")
+
+    def matrix(self, where: Where | None = None) -> np.ndarray:
         """The columns side by side, shape (rows, columns).
 
         Raises:
             DataError: if one of them is no column of numbers.
         """
+        remedy = (
+            "and a network takes numbers; leave it out of the features, or give the network a preprocessing "
+            "(gradflow.data.fit_preprocessing), which makes one input per category"
+        )
         for name, column in zip(self.names, self.columns, strict=True):
             if column.dtype.kind not in "fiub":
-                raise DataError(
-                    f"column {name!r} holds text, such as {_example(column)!r}, and a network takes numbers; leave it "
-                    "out of features=, or give the network a preprocessing (gradflow.data.fit_preprocessing), which "
-                    "makes one column per category"
-                )
+                example, place = _example(column)
+                at = f" in {where.row(place)}" if where is not None else ""
+                raise DataError(f"column {name!r} holds text, such as {example!r}{at}, {remedy}")
+            if name in self.categories:
+                raise DataError(f"column {name!r} holds categories, {remedy}")
         return np.stack(self.columns, axis=1)
 
 
+def positions(n: int) -> tuple[str, ...]:
+    """The names of an array's columns: "0", "1", and so on."""
+    return tuple(map(str, range(n)))
+
+
+def number_in(text: str) -> float:
+    """The number that a text is.
+
+    Raises:
+        ValueError: if it is none. Digits with underscores, which Python's float takes, are codes such as "12_7".
+    """
+    if "_" in text:
+        raise ValueError(text)
+    return float(text)
+
+
 def is_number(text: str) -> bool:
-    """Whether a text is a number, or empty, which is a missing one."""
+    """True if a text is a number."""
     try:
-        float(text or "nan")
+        number_in(text)
     except ValueError:
         return False
     return True
 
 
-def _example(column: np.ndarray) -> str:
-    """What in a column of text is no number, or looks like none."""
-    given = [str(value) for value in column if value is not None]
-    return next((text for text in given if not is_number(text)), given[0] if given else "")
+def _example(column: np.ndarray) -> tuple[str, int]:
+    """The first value in a column of text that is no number, or else the first one, and its place."""
+    given = [(str(value), place) for place, value in enumerate(column) if value is not None]
+    return next((item for item in given if not is_number(item[0])), given[0] if given else ("", 0))
 
 
 def chosen_columns(

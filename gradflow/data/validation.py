@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
+from gradflow.data.frames import check_dense, plain_values
 from gradflow.errors import DataError
 from gradflow.ops import Array
 
-__all__ = ["Where", "as_array", "feature_matrix", "finite", "finite_targets", "host_array", "of_numbers"]
+__all__ = ["Where", "as_array", "check_width", "feature_matrix", "finite", "finite_targets", "host_array", "of_numbers"]
 
 
 _CUDA_OF_DLPACK = 2  # kDLCUDA in dlpack.h
@@ -75,16 +76,18 @@ def host_array(name: str, value: Any) -> np.ndarray:
     """What lies in the host's memory as a NumPy array, of whatever dtype; it is not copied where it need not be.
 
     Raises:
-        DataError: for None, ragged lists, or an array on a GPU.
+        DataError: for None, ragged lists, a sparse matrix, what does not become an array, or an array on a GPU.
     """
     if value is None:
         raise DataError(f"{name} is missing: expected an array, got None")
+    check_dense(name, value)
+    value = plain_values(name, value)
     if _lies_on_gpu(value):
         raise DataError(f"{name} lies on a GPU, but is to be read on the host; pass a NumPy array ({name}.get())")
     try:
         has_dlpack_only = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
         return np.from_dlpack(value) if has_dlpack_only else np.asarray(value)
-    except (ValueError, BufferError, RuntimeError) as error:
+    except (ValueError, TypeError, BufferError, RuntimeError) as error:
         raise DataError(f"{name} is not a rectangular array of numbers: {error}") from error
 
 
@@ -114,11 +117,20 @@ def feature_matrix(name: str, array: Array, n_in: int) -> Array:
         raise DataError(
             f"{name} must have shape (batch, {n_in}), got {array.shape}; {hint} gives two dimensions, if that is meant"
         )
-    if array.shape[1] != n_in:
-        raise DataError(f"{name} must have {n_in} features, as the network's first layer, got {array.shape[1]}")
+    check_width(name, array.shape[1], n_in)
     if len(array) == 0:
         raise DataError(f"{name} has no rows; at least 1 is needed")
     return array
+
+
+def check_width(name: str, width: int, n_in: int) -> None:
+    """Refuse inputs of another width than the first layer takes.
+
+    Raises:
+        DataError: with both.
+    """
+    if width != n_in:
+        raise DataError(f"{name} must have {n_in} features, as the network's first layer, got {width}")
 
 
 def finite(name: str, array: Array, dtype: np.dtype, where: Where) -> Array:

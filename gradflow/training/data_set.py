@@ -61,7 +61,7 @@ class PassData(Protocol):
     """What a pass goes over, wherever it lies.
 
     ``is_weighted`` says whether its rows have weights; ``class_totals`` how many rows each class has, as float64 on the
-    host, where the targets are classes and that is known.
+    host, where the targets are classes and that is known; ``feature_names`` which columns the inputs were taken from.
     """
 
     @property
@@ -69,6 +69,9 @@ class PassData(Protocol):
 
     @property
     def class_totals(self) -> np.ndarray | None: ...
+
+    @property
+    def feature_names(self) -> Sequence[str] | None: ...
 
     def __len__(self) -> int: ...
 
@@ -100,6 +103,7 @@ class DataSet:
     targets: Array
     row_weight: Array | None = None
     class_totals: np.ndarray | None = None
+    feature_names: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.x)

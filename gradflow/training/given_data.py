@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
 
 from gradflow.data.arrays import Arrays, is_memory_mapped
 from gradflow.data.columns import Moments
+from gradflow.data.frames import as_columns
 from gradflow.data.sources import Block, Converted, Source, equal_parts
+from gradflow.data.table import Table
 from gradflow.data.validation import Where, as_array, finite_targets, of_numbers
 from gradflow.data.weights import ClassWeight, RowWeights, checked_weights, class_totals
 from gradflow.errors import DataError
@@ -33,6 +35,7 @@ def pass_data(
     sample_weight: Any = None,
     class_weight: ClassWeight | None = None,
     scale: OutputScale | None = None,
+    feature_names: Sequence[str] | None = None,
 ) -> PassData:
     """What a user passed to train or to evaluate on. A source with weights is gone over once, for their mean.
 
@@ -43,6 +46,7 @@ def pass_data(
         kind: names the data in errors.
         sample_weight, class_weight: weights of rows and classes; a source brings those of its rows along.
         scale: standardises the targets.
+        feature_names: of the columns to take of a table; None takes those of the network, or all if it knows none.
 
     Raises:
         DataError: if shapes, dtypes, values, weights or numbers of rows do not fit.
@@ -50,7 +54,15 @@ def pass_data(
     source = _source(x, y, sample_weight, kind)
     if source is None:
         return checked_data(
-            network, loss, x, y, kind=kind, sample_weight=sample_weight, class_weight=class_weight, scale=scale
+            network,
+            loss,
+            x,
+            y,
+            kind=kind,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            scale=scale,
+            feature_names=feature_names,
         )
     n_classes = _n_classes(network, loss)
     _check_class_weight(class_weight, n_classes)
@@ -62,18 +74,19 @@ def pass_data(
         weight = np.ones(len(block)) if block.sample_weight is None else block.sample_weight
         return weight, _classes_or_one(network, loss, targets)
 
-    weights = None
-    if class_weight is not None or source.sample().sample_weight is not None:
+    weights, sample = None, source.sample()
+    names = feature_names or _feature_names(network, sample.x)
+    if class_weight is not None or sample.sample_weight is not None:
         parts = (block.converted(lambda block: weighed(block, targets_of(block))) for block in source.blocks())
         weights = RowWeights.fit(parts, class_weight, n_classes or 1, kind)
 
     def converted(block: Block) -> Converted:
         targets = targets_of(block)
-        arrays = network.inputs(f"{kind}x", block.x, block.where), targets
+        arrays = network.inputs(f"{kind}x", block.x, block.where, names), targets
         return arrays if weights is None else (*arrays, weights.of(*weighed(block, targets)).astype(network.dtype))
 
     totals = None if weights is None or n_classes is None else weights.class_totals
-    return StreamedData(source, converted, is_weighted=weights is not None, class_totals=totals)
+    return StreamedData(source, converted, is_weighted=weights is not None, class_totals=totals, feature_names=names)
 
 
 def _source(x: Any, y: Any, sample_weight: Any, kind: str) -> Source | None:
@@ -100,14 +113,17 @@ def checked_data(
     sample_weight: Any = None,
     class_weight: ClassWeight | None = None,
     scale: OutputScale | None = None,
+    feature_names: Sequence[str] | None = None,
 ) -> DataSet:
-    """Arrays that a user passed as inputs and targets, checked and converted; ``kind`` names them in errors.
+    """Arrays or tables that a user passed as inputs and targets, checked and converted: as `pass_data`.
 
     Raises:
         DataError: if shapes, dtypes, values, weights or numbers of rows do not fit.
     """
     backend = network.backend
-    inputs = network.inputs(f"{kind}x", x)
+    x = as_columns(f"{kind}x", x)
+    names = feature_names or _feature_names(network, x)
+    inputs = network.inputs(f"{kind}x", x, names=names)
     y = as_array(f"{kind}y", y, backend)
     if y.ndim == 0 or len(y) != len(inputs):
         rows = "no dimension" if y.ndim == 0 else f"{len(y)} rows"
@@ -125,7 +141,13 @@ def checked_data(
             given = checked_weights(name, values, Where(range(len(inputs))))
         weights = RowWeights.fit([(given, classes)], class_weight, n_classes or 1, kind)
         weight = weights.of(given, classes).astype(network.dtype)
-    return DataSet(inputs, targets, weight, None if n_classes is None else class_totals(classes, n_classes))
+    totals = None if n_classes is None else class_totals(classes, n_classes)
+    return DataSet(inputs, targets, weight, totals, names)
+
+
+def _feature_names(network: Sequential, x: Any) -> tuple[str, ...] | None:
+    """The names of the columns that the network takes, those of these inputs if it knows none yet."""
+    return network.feature_names or (x.names if isinstance(x, Table) and network.preprocessing is None else None)
 
 
 def _converted_targets(network: Sequential, loss: Loss, y: Any, scale: OutputScale | None) -> Array:

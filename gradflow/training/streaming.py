@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -34,18 +34,26 @@ class StreamedData:
         convert: what each of them goes through.
         is_weighted: whether that gives weights too.
         class_totals: how many rows each class has, where that is known.
+        feature_names: of the columns that inputs were taken from, in their order; None for arrays.
 
     Raises:
         DataError: if what the source looks at before training does not fit.
     """
 
     def __init__(
-        self, source: Source, convert: Conversion, *, is_weighted: bool, class_totals: np.ndarray | None = None
+        self,
+        source: Source,
+        convert: Conversion,
+        *,
+        is_weighted: bool,
+        class_totals: np.ndarray | None = None,
+        feature_names: Sequence[str] | None = None,
     ) -> None:
         for block in source.looked_at():
             block.converted(convert)
         self.is_weighted = is_weighted
         self.class_totals = class_totals
+        self.feature_names = feature_names
         self._source = source
         self._convert = convert
 

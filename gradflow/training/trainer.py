@@ -178,9 +178,11 @@ class Trainer:
         at once.
 
         Args:
-            x: inputs, shape (rows, n_in); or a source, such as `gradflow.data.Parquet`, which is read batch by batch.
-                Memory-mapped arrays (``np.load(path, mmap_mode="r")``) are read so too, and on a GPU arrays that do not
-                fit there. An error in a row of a stream ends the training; steps in front of it have been made.
+            x: inputs, shape (rows, n_in): an array; a table of pandas, polars or pyarrow, or a dict of columns, whose
+                names the network keeps (`Sequential.feature_names`); or a source, such as `gradflow.data.Parquet`,
+                which is read batch by batch. Memory-mapped arrays (``np.load(path, mmap_mode="r")``) are read so too,
+                and on a GPU arrays that do not fit there. An error in a row of a stream ends the training; steps in
+                front of it have been made.
             y: targets, in the shape that the loss takes; None beside a source, which brings them along.
             epochs: the most passes over the data, at least 1.
             batch_size: rows per step; None, or more than there are, takes the whole data as one batch.
@@ -258,6 +260,7 @@ class Trainer:
                 "data": data.fingerprint(self.network.backend, self.loss),
                 "validation_data": validation and validation.fingerprint(self.network.backend, self.loss),
             }
+        names = data.feature_names
         data, validation = within_memory(self._objective, data, validation, rows=rows, batch_size=size, parts=parts)
         with Interruption() as interruption, nullcontext() if path is None else RunFolder(path) as folder:
             resumed = folder.resume(run) if folder is not None and resume is not None else None
@@ -270,6 +273,8 @@ class Trainer:
             try:
                 with using_threads(self.network.backend.blas, self.threads):
                     self.network.output_scale = scale
+                    if self.network.preprocessing is None:
+                        self.network.feature_names = names
                     loop.run(data, validation, batch_size=size, parts=parts, shuffle=shuffle)
             except DeviceLostError as error:
                 saved = "No weights were saved"
@@ -301,7 +306,9 @@ class Trainer:
                     "sample weights may come third"
                 )
             weight = validation_data[2] if len(validation_data) == 3 else None
-            validation = checked(*validation_data[:2], sample_weight=weight, kind="validation ")
+            validation = checked(
+                *validation_data[:2], sample_weight=weight, kind="validation ", feature_names=data.feature_names
+            )
             check_classes(data, validation)
         return data, validation, scale
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 
 from gradflow.data.sources import Converted, equal_parts
 from gradflow.data.validation import Where, of_numbers
-from gradflow.errors import DataError
+from gradflow.errors import DataError, shown
 
 __all__ = ["ClassWeight", "RowWeights", "checked_weights", "class_totals", "described_weight"]
 
@@ -23,12 +24,17 @@ class RowWeights(NamedTuple):
 
     With mean 1 over all rows, the mean of weighted losses is the weighted mean, and no batch needs a sum of its own.
 
+    Sample weights, and then class weights, are halved or doubled as often as makes the largest weight of a row about 1:
+    this rounds nothing, and then no sum or product overflows, however large or small the weights are.
+
     Attributes:
-        of_class: float64 (classes,), the weight of each class.
-        mean: of sample weight times class weight, over all rows.
+        exponent: sample weights count in units of 2^exponent.
+        of_class: float64 (classes,), the weight of each class that has rows, in a unit of its own.
+        mean: of sample weight times class weight, over all rows, in these units.
         class_totals: float64 (classes,), how many rows each class has.
     """
 
+    exponent: int
     of_class: np.ndarray
     mean: float
     class_totals: np.ndarray
@@ -49,32 +55,56 @@ class RowWeights(NamedTuple):
         Raises:
             DataError: if class_weight is not what it should be, or no row has a weight above 0.
         """
-        totals, weights, rows = np.zeros(n_classes), np.zeros(n_classes), 0
+        totals, weights, rows, largest = np.zeros(n_classes), np.zeros(n_classes), 0, 0.0
         for sample_weight, classes in equal_parts(parts):
             rows += len(classes)
             totals += class_totals(classes, n_classes)
-            weights += class_totals(classes, n_classes, sample_weight)
+            before, largest = largest, max(largest, float(sample_weight.max()))
+            weights = _scaled(weights, _exponent(before) - _exponent(largest))
+            weights += class_totals(classes, n_classes, _scaled(sample_weight, -_exponent(largest)))
         if not weights.any():
             raise DataError(f"{kind}sample_weight is 0 in every row; nothing would be learned")
         of_class = np.ones(n_classes) if class_weight is None else _table(class_weight, totals)
-        mean = float((of_class * weights).sum()) / rows
-        if mean == 0:
+        of_class = np.where(weights > 0, of_class, 0)
+        if not of_class.any():
             raise DataError(f"class_weight gives every row of the {kind}data the weight 0")
-        return cls(of_class, mean, totals)
+        of_class = _scaled(of_class, -int((np.frexp(of_class)[1] + np.frexp(weights)[1])[of_class > 0].max()))
+        if not np.isfinite(of_class).all():
+            raise DataError(
+                f"the weights of the {kind}data are too far apart: those of some rows are more than 1e300 times those of "
+                "others; pass weights that are closer to each other"
+            )
+        with np.errstate(under="ignore"):
+            mean = float((of_class * weights).sum()) / rows
+        return cls(_exponent(largest), of_class, mean, totals)
 
     def of(self, sample_weight: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """The weight of each row, float64 (rows,)."""
-        # A matrix product would round differently with the number of rows.
-        of_class = self.of_class[classes] if classes.ndim == 1 else (classes * self.of_class).sum(axis=1)
-        weights: np.ndarray = sample_weight * of_class / self.mean
+        with np.errstate(under="ignore"):
+            # A matrix product would round differently with the number of rows.
+            of_class = self.of_class[classes] if classes.ndim == 1 else (classes * self.of_class).sum(axis=1)
+            weights: np.ndarray = _scaled(sample_weight, -self.exponent) * of_class / self.mean
         return weights
+
+
+def _exponent(value: float) -> int:
+    """The exponent e for which value / 2^e is at least ½ and below 1; 0 for 0."""
+    return math.frexp(value)[1]
+
+
+def _scaled(values: np.ndarray, exponent: int) -> np.ndarray:
+    """values · 2^exponent, exact unless it is next to nothing, or infinite."""
+    with np.errstate(under="ignore", over="ignore"):
+        scaled: np.ndarray = np.ldexp(values, exponent)
+    return scaled
 
 
 def class_totals(classes: np.ndarray, n_classes: int, sample_weight: np.ndarray | None = None) -> np.ndarray:
     """How many rows each class has, float64 (n_classes,); rows that are shared count by their shares, and weights."""
     if classes.ndim == 1:
         return np.bincount(classes, weights=sample_weight, minlength=n_classes).astype(np.float64)
-    shares = classes if sample_weight is None else sample_weight[:, None] * classes
+    with np.errstate(under="ignore"):
+        shares = classes if sample_weight is None else sample_weight[:, None] * classes
     totals: np.ndarray = shares.sum(axis=0, dtype=np.float64)
     return totals
 
@@ -85,7 +115,8 @@ def checked_weights(name: str, values: np.ndarray, where: Where) -> np.ndarray:
     Raises:
         DataError: for weights of the wrong shape, and the first one that is negative or no finite number, with its row.
     """
-    weights: np.ndarray = of_numbers(name, values).astype(np.float64)
+    with np.errstate(over="ignore"):
+        weights: np.ndarray = of_numbers(name, values).astype(np.float64)
     rows = len(where.rows)
     if weights.shape != (rows,):
         raise DataError(f"{name} must have shape ({rows},), one weight for each row, got {weights.shape}")
@@ -112,10 +143,18 @@ def _table(class_weight: ClassWeight, totals: np.ndarray) -> np.ndarray:
             raise DataError(f"class_weight must name classes by their numbers, 0, 1, ..., got {label!r}")
         if int(label) >= n_classes:
             raise DataError(f"class_weight names class {label}, but the classes are 0 to {n_classes - 1}")
-        if not isinstance(weight, numbers.Real) or not 0 <= float(weight) < float("inf"):
-            raise DataError(f"class_weight of class {label} must be a finite number, at least 0, got {weight!r}")
-        table[int(label)] = weight
+        table[int(label)] = _class_weight(label, weight)
     return table
+
+
+def _class_weight(label: Any, weight: Any) -> float:
+    try:
+        number = float(weight) if isinstance(weight, numbers.Real) else -1.0
+    except OverflowError:  # an integer beyond the largest float
+        number = math.inf
+    if not 0 <= number < math.inf:
+        raise DataError(f"class_weight of class {label} must be a finite number, at least 0, got {shown(weight)}")
+    return number
 
 
 def _is_label(label: Any) -> bool:

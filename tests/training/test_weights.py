@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import gradflow as gf
+from gradflow.data.weights import RowWeights
 from gradflow.losses import get_loss
 from gradflow.random import shuffled_rows
 from gradflow.training.data_set import fingerprint
@@ -255,6 +256,45 @@ def test_averaged_weights(batch_size: int | None, backend_name: str) -> None:
         assert history["val_loss"][0] != plain_history["val_loss"][0]
 
 
+FACTORS = {
+    "huge weights": (1e307, 1.0),
+    "tiny weights": (1e-315, 1.0),
+    "huge class weights": (1.0, 3e307),
+    "tiny class weights": (1.0, 1e-315),
+    "a huge product": (1e300, 1e300),
+    "a tiny product": (1e-200, 1e-200),
+    "a product of both": (1e-300, 1e300),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("case", FACTORS)
+def test_only_ratios_of_weights_count(case: str, streamed: bool) -> None:
+    """Sums and products of weights overflow or vanish, and the weights of rows stay what they are."""
+    factor, of_classes = FACTORS[case]
+    network, loss = gf.MLP([4, 2], dtype="float64", backend="numpy"), gf.SoftmaxCrossEntropy()
+    weights, class_weight = factor * (1 + WEIGHTS), {0: of_classes, 1: 4 * of_classes}
+    expected = (1 + WEIGHTS) * np.where(LABELS == 1, 4, 1)
+    if streamed:
+        # The second part has the largest weights.
+        order = np.argsort(weights)
+        parts = [(weights[rows], LABELS[rows]) for rows in (order[:30], order[30:])]
+        of_rows = RowWeights.fit(iter(parts), class_weight, 2)
+        found = of_rows.of(weights, LABELS)
+    else:
+        found = pass_data(network, loss, X, LABELS, sample_weight=weights, class_weight=class_weight).row_weight
+    assert_allclose(found, expected / expected.mean(), rtol=1e-6 if "tiny w" in case or "tiny c" in case else 1e-12)
+
+
+def test_weights_whose_sum_is_infinite_train_as_others_do(backend_name: str) -> None:
+    histories = [
+        fitted(Y, "mean_squared_error", 2, backend_name, sample_weight=factor * WEIGHTS)[1] for factor in (1.0, 1e307)
+    ]
+    assert_allclose(histories[1]["loss"], histories[0]["loss"], rtol=1e-12)
+    assert histories[1]["loss"][-1] < histories[1]["loss"][0]
+
+
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "wrong length": ("labels", {"sample_weight": WEIGHTS[1:]}, r"sample_weight must have shape \(70,\).* got \(69,\)"),
     "negative": ("labels", {"sample_weight": WEIGHTS - 1}, "must hold finite numbers, at least 0, got -1 in row"),
@@ -268,6 +308,12 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "class as text": ("labels", {"class_weight": {"yes": 2}}, "must name classes by their numbers"),
     "class that is not there": ("labels", {"class_weight": {5: 2}}, "names class 5, but the classes are 0 to"),
     "negative class": ("labels", {"class_weight": {0: -2}}, "class_weight of class 0 must be a finite number"),
+    "endless class": ("labels", {"class_weight": {0: 10**400}}, "class_weight of class 0 must be a finite number"),
+    "too far apart": (
+        "labels",
+        {"sample_weight": np.where(LABELS == 1, 1e-320, 1), "class_weight": {0: 1e-300, 1: 1e20}},
+        "the weights of the data are too far apart",
+    ),
     "classes all zero": ("labels", {"class_weight": {0: 0, 1: 0}}, "gives every row of the data the weight 0"),
     "validation weights": (
         "labels",

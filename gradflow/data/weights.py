@@ -71,8 +71,8 @@ class RowWeights(NamedTuple):
         of_class = _scaled(of_class, -int((np.frexp(of_class)[1] + np.frexp(weights)[1])[of_class > 0].max()))
         if not np.isfinite(of_class).all():
             raise DataError(
-                f"the weights of the {kind}data are too far apart: those of some rows are more than 1e300 times those of "
-                "others; pass weights that are closer to each other"
+                f"the weights of the {kind}data are too far apart: those of some rows are more than 1e300 times those "
+                "of others; pass weights that are closer to each other"
             )
         with np.errstate(under="ignore"):
             mean = float((of_class * weights).sum()) / rows

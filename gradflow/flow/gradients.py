@@ -19,9 +19,10 @@ __all__ = ["gradient_norms"]
 def gradient_norms(network: Sequential, loss: str | Loss, x: Any, y: Any) -> dict[str, float]:
     """The Euclidean norm of each parameter's gradient on a batch, by name: "0.weight", "0.bias", and so on.
 
-    It is the gradient of the mean loss over the batch as training sees it: without penalties and clipping, with one
-    dropout mask. A vanishing gradient shows as norms that shrink towards the first layer, an exploding one as norms
-    that grow; a NaN means that the loss is not finite on this batch.
+    It is the gradient of the mean loss over the batch as training sees it: of standardized targets, where the network
+    has an `output_scale`, without penalties and clipping, with one dropout mask. A vanishing gradient shows as norms
+    that shrink towards the first layer, an exploding one as norms that grow; a NaN means that the loss is not finite on
+    this batch.
 
     Args:
         network: the network; it is not changed.
@@ -38,7 +39,7 @@ def gradient_norms(network: Sequential, loss: str | Loss, x: Any, y: Any) -> dic
     copy = network.copy()
     backend = copy.backend
     layers = layers_in_front_of(loss, copy)
-    data = checked_data(copy, loss, x, y).on(copy.backend)
+    data = checked_data(copy, loss, x, y, scale=copy.output_scale).on(copy.backend)
 
     recorder = Recorder(backend)
     record_gradients(recorder, copy, layers, loss, data)

@@ -16,7 +16,7 @@ from gradflow.training.given_data import pass_data, target_scale
 from gradflow.training.history import History as NoHistory
 from gradflow.training.step import layers_in_front_of, training_pass
 from gradflow.training.trainer import Trainer
-from gradflow.training.update import Objective, Update
+from gradflow.training.update import Update
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,15 +96,8 @@ def learning_rate_range_test(
     optimizer = copy.copy(trainer.optimizer)
     optimizer.schedule = _Geometric(lowest, highest, (steps - 1) / per_epoch)
     layers = layers_in_front_of(trainer.loss, network)
-    objective = Objective(
-        network,
-        layers,
-        trainer.loss,
-        optimizer,
-        l2=trainer.l2,
-        l1=trainer.l1,
-        clip_norm=trainer.clip_norm,
-        clip_value=trainer.clip_value,
+    objective = trainer._objective._replace(
+        network=network, layers=layers, optimizer=optimizer, average=None, metrics=(), layer_statistics=False
     )
     epochs = -(-steps // per_epoch)
     update = Update(objective, epochs=epochs, steps=per_epoch)

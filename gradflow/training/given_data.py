@@ -136,9 +136,7 @@ def checked_data(
     if sample_weight is not None or class_weight is not None:
         given = np.ones(len(inputs))
         if sample_weight is not None:
-            name = f"{kind}sample_weight"
-            values = _on_host(as_array(name, sample_weight, backend), network)
-            given = checked_weights(name, values, Where(range(len(inputs))))
+            given = _sample_weights(network, f"{kind}sample_weight", sample_weight, len(inputs))
         weights = RowWeights.fit([(given, classes)], class_weight, n_classes or 1, kind)
         weight = weights.of(given, classes).astype(network.dtype)
     totals = None if n_classes is None else class_totals(classes, n_classes)
@@ -150,11 +148,26 @@ def _feature_names(network: Sequential, x: Any) -> tuple[str, ...] | None:
     return network.feature_names or (x.names if isinstance(x, Table) and network.preprocessing is None else None)
 
 
+def _sample_weights(network: Sequential, name: str, sample_weight: Any, rows: int) -> np.ndarray:
+    values = _on_host(as_array(name, sample_weight, network.backend), network)
+    return checked_weights(name, values, Where(range(rows)))
+
+
 def _converted_targets(network: Sequential, loss: Loss, y: Any, scale: OutputScale | None) -> Array:
     if scale is None:
         return loss.targets(y, network.n_out, network.dtype)
     # Standardised in float64: large numbers lose nothing before their mean is taken off.
-    return scale.standardize(loss.targets(y, network.n_out, np.dtype(np.float64)), network.dtype)
+    targets = loss.targets(y, network.n_out, np.dtype(np.float64))
+    if not _takes_scales(loss) or targets.shape[1:] != (len(scale.mean),):
+        raise DataError(
+            "the network has an output_scale, from training a regression on standardized targets, and loss "
+            f"{loss.name!r} does not go with it; set network.output_scale = None to train it for something else"
+        )
+    return scale.standardize(targets, network.dtype)
+
+
+def _takes_scales(loss: Loss) -> bool:
+    return loss.output_activation == "identity" and loss.takes_any_scale
 
 
 def _finite_targets(block: Block, kind: str) -> np.ndarray:
@@ -191,30 +204,36 @@ def _on_host(array: Array, network: Sequential) -> np.ndarray:
     return network.backend.to_host(network.backend.adopt(array))
 
 
-def target_scale(network: Sequential, loss: Loss, x: Any, y: Any) -> OutputScale:
+def target_scale(network: Sequential, loss: Loss, x: Any, y: Any, sample_weight: Any = None) -> OutputScale:
     """The scale of the outputs that belongs to training targets; a source is gone over once.
+
+    Rows of weight 0 have no part in it, as in anything else. Other weights make no difference.
 
     Raises:
         DataError: if the loss is none of regression, or the targets do not fit.
     """
-    if loss.output_activation != "identity" or not loss.takes_any_scale:
+    if not _takes_scales(loss):
         raise DataError(f"standardize_targets goes with the losses of regression, not with {loss.name!r}")
 
-    def numbers(targets: Array) -> Converted:
+    def numbers(targets: Array, weights: np.ndarray | None) -> Converted:
         targets = loss.targets(targets, network.n_out, np.dtype(np.float64))
         if targets.ndim != 2 or targets.shape[1] != network.n_out:
             raise DataError(f"standardize_targets takes one target for each of the {network.n_out} outputs")
-        return (_on_host(targets, network),)
+        on_host = _on_host(targets, network)
+        return (on_host if weights is None else on_host[weights > 0],)
 
     def parts(source: Source | None) -> Generator[Converted, None, None]:
         if source is None:
-            yield numbers(as_array("y", y, network.backend))
+            targets, weights = as_array("y", y, network.backend), None
+            if sample_weight is not None and targets.ndim:
+                weights = _sample_weights(network, "sample_weight", sample_weight, len(targets))
+            yield numbers(targets, weights)
             return
         for block in source.blocks():
-            yield block.converted(lambda block: numbers(_finite_targets(block, "")))
+            yield block.converted(lambda block: numbers(_finite_targets(block, ""), block.sample_weight))
 
     moments = [Moments("refuse") for _ in range(network.n_out)]
-    for (targets,) in equal_parts(parts(_source(x, y, None, ""))):
+    for (targets,) in equal_parts(parts(_source(x, y, sample_weight, ""))):
         for of_column, column in zip(moments, targets.T, strict=True):
             of_column.update("y", column, Where(range(len(column))))
     return OutputScale(

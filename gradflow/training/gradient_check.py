@@ -42,7 +42,7 @@ def check_gradients(network: Sequential, loss: str | Loss, x: Any, y: Any) -> di
     copy = network.copy(dtype="float64")
     backend, status = copy.backend, copy.status
     layers = layers_in_front_of(loss, copy)
-    data = checked_data(copy, loss, x, y).on(copy.backend)
+    data = checked_data(copy, loss, x, y, scale=copy.output_scale).on(copy.backend)
     row_losses, row_hits = (backend.empty(len(data), copy.dtype) for _ in range(2))
 
     forward = Recorder(backend)

@@ -293,7 +293,7 @@ class Trainer:
         """What `fit` takes as data: training and validation data, and the scale of the targets."""
         scale = self.network.output_scale
         if self.standardize_targets and scale is None:
-            scale = target_scale(self.network, self.loss, x, y)
+            scale = target_scale(self.network, self.loss, x, y, sample_weight)
         checked = partial(pass_data, self.network, self.loss, class_weight=class_weight, scale=scale)
         data = checked(x, y, sample_weight=sample_weight)
         validation = None

@@ -55,6 +55,21 @@ def test_agrees_with_central_differences(backend_name: str) -> None:
         assert_allclose(norms[name], math.sqrt(squares), rtol=1e-7)
 
 
+def test_standardized_targets_are_those_that_training_sees(backend_name: str) -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(40, 3))
+    y = 5000 + 300 * x[:, :1]
+    network = gf.MLP([3, 4, 1], "tanh", dtype="float64", seed=1, backend=backend_name)
+    gf.Trainer(network, "mean_squared_error", gf.SGD(0.1), standardize_targets=True).fit(x, y, epochs=1)
+    norms = gf.flow.gradient_norms(network, "mean_squared_error", x, y)
+    assert max(gf.check_gradients(network, "mean_squared_error", x, y).values()) < 1e-5
+    before = network.get_weights()
+    # A step of rate 1 is the gradient itself.
+    gf.Trainer(network, "mean_squared_error", gf.SGD(1.0)).fit(x, y, epochs=1, batch_size=None)
+    for name, weight in network.get_weights().items():
+        assert_allclose(norms[name], np.linalg.norm(weight - before[name]), rtol=1e-9)
+
+
 def test_network_stays_as_it_is(backend_name: str) -> None:
     network = gf.MLP([2, 5, 1], dropout=0.5, seed=3, backend=backend_name)
     x, y = np.ones((4, 2)), np.zeros(4)

@@ -221,6 +221,43 @@ def test_standardised_targets_are_undone_at_prediction(backend_name: str, tmp_pa
     assert_allclose(network.output_scale.mean, y.mean(axis=0))
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_rows_of_weight_0_have_no_part_in_the_scale(streamed: bool, backend_name: str) -> None:
+    """Their targets are often a sign for a missing one, such as 1e12."""
+    weights = WEIGHTS.copy()
+    weights[0] = 0
+    y = np.where(weights[:, None] == 0, 1e12, Y)
+    network = gf.MLP([4, 2], backend=backend_name)
+    trainer = gf.Trainer(network, "mean_squared_error", gf.Adam(0.02), standardize_targets=True)
+    if streamed:
+        trainer.fit(gf.data.Arrays(X, y, weights), epochs=1)
+    else:
+        trainer.fit(X, y, sample_weight=weights, epochs=1)
+    assert network.output_scale is not None
+    assert_allclose(network.output_scale.mean, Y[weights > 0].mean(axis=0))
+    assert_allclose(network.output_scale.deviation, Y[weights > 0].std(axis=0))
+
+
+@pytest.mark.parametrize(
+    ("loss", "y"),
+    [
+        ("softmax_cross_entropy", LABELS),
+        ("binary_cross_entropy", TARGETS["multi-label"][1]),
+        ("poisson", abs(Y)),
+        (gf.QuantileLoss([0.1, 0.9]), Y[:, 0]),
+    ],
+)
+def test_a_scale_goes_with_regression(loss: Any, y: np.ndarray, backend_name: str) -> None:
+    network = gf.MLP([4, 2], backend=backend_name)
+    gf.Trainer(network, "mean_squared_error", "adam", standardize_targets=True).fit(X, Y, epochs=1)
+    trainer = gf.Trainer(network, loss, "adam")
+    for call in (lambda: trainer.fit(X, y, epochs=1), lambda: trainer.evaluate(X, y)):
+        with pytest.raises(gf.DataError, match=r"the network has an output_scale.* set network\.output_scale = None"):
+            call()
+    network.output_scale = None
+    trainer.fit(X, y, epochs=1)
+
+
 @pytest.mark.parametrize("batch_size", [16, None])
 def test_averaged_weights(batch_size: int | None, backend_name: str) -> None:
     class Noting(gf.Callback):

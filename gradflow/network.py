@@ -14,7 +14,7 @@ import numpy as np
 from gradflow.arguments import fraction, integer, positive_integer
 from gradflow.backends import get_backend
 from gradflow.backends.reference import ReferenceBackend
-from gradflow.data.frames import as_columns, as_table
+from gradflow.data.frames import as_columns, as_table, check_unmasked
 from gradflow.data.preprocessing import Preprocessing
 from gradflow.data.table import Table, positions
 from gradflow.data.validation import Where, as_array, check_width, feature_matrix, finite
@@ -414,6 +414,7 @@ def _check_weights(
     arrays = {}
     for name, spec in specs.items():
         value, shape = weights[name], spec.shape
+        check_unmasked(f"weight {name!r}", value)
         array = np.asarray(value.get() if hasattr(value, "__cuda_array_interface__") else value)
         if array.dtype.kind not in "fiu" or array.shape != shape:
             raise DataError(f"weight {name!r} must hold numbers of shape {shape}, got {array.dtype} {array.shape}")

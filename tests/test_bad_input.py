@@ -199,3 +199,46 @@ def test_set_weights_changes_nothing_when_it_refuses(backend_name: str) -> None:
     with pytest.raises(gf.DataError):
         network.set_weights({"0.weight": np.ones((4, 2)), "0.bias": np.full(2, np.inf)})
     assert network.backend.to_host(network.parameters).tobytes() == before
+
+
+def masked(array: np.ndarray, row: int) -> Any:
+    mask = np.zeros(array.shape, bool)
+    mask[row] = True
+    return np.ma.array(array, mask=mask)
+
+
+WEIGHT = np.ones(20)
+NETWORK = gf.MLP([4, 5, 3], backend="numpy")
+TRAINER = gf.Trainer(NETWORK, "softmax_cross_entropy", "adam")
+MASKED_CASES: dict[str, Callable[[], Any]] = {
+    "x": lambda: TRAINER.fit(masked(X, 3), LABELS, epochs=1),
+    "y": lambda: TRAINER.fit(X, masked(LABELS, 3), epochs=1),
+    "sample_weight": lambda: TRAINER.fit(X, LABELS, epochs=1, sample_weight=masked(WEIGHT, 3)),
+    "validation x": lambda: TRAINER.fit(X, LABELS, epochs=1, validation_data=(masked(X, 3), LABELS)),
+    "a list of rows": lambda: NETWORK.predict([*X[:3], masked(X[3], 1)]),
+    "a list of numbers": lambda: TRAINER.evaluate(X, [*LABELS[:3], np.ma.masked, *LABELS[4:]]),
+    "evaluate": lambda: TRAINER.evaluate(X, LABELS, sample_weight=masked(WEIGHT, 3)),
+    "predict": lambda: NETWORK.predict(masked(X, 3)),
+    "predict_classes": lambda: NETWORK.predict_classes(masked(X, 3)),
+    "Arrays": lambda: gf.data.Arrays(X, masked(LABELS, 3)),
+    "weights of Arrays": lambda: gf.data.Arrays(X, LABELS, masked(WEIGHT, 3)),
+    "Batches": lambda: TRAINER.fit(gf.data.Batches([(masked(X, 3), LABELS)]), epochs=1),
+    "a column": lambda: NETWORK.predict({"a": masked(X[:, 0], 3), "b": X[:, 1], "c": X[:, 2], "d": X[:, 3]}),
+    "fit_preprocessing": lambda: gf.data.fit_preprocessing(masked(X, 3)),
+    "fit_preprocessing of columns": lambda: gf.data.fit_preprocessing({"a": masked(X[:, 0], 3), "b": X[:, 1]}),
+    "set_weights": lambda: gf.MLP([20, 4]).set_weights({"0.weight": masked(X, 3), "0.bias": X[0]}),
+    "check_gradients": lambda: gf.check_gradients(NETWORK, "softmax_cross_entropy", X, masked(LABELS, 3)),
+    "gradient_norms": lambda: gf.flow.gradient_norms(NETWORK, "softmax_cross_entropy", masked(X, 3), LABELS),
+    "dead_units": lambda: gf.flow.dead_units(NETWORK, masked(X, 3)),
+}
+
+
+@pytest.mark.parametrize("case", MASKED_CASES)
+def test_masked_values_are_refused(case: str) -> None:
+    with pytest.raises(gf.DataError, match=r"has masked values, the first in row 3, .* values.filled\(0\)"):
+        MASKED_CASES[case]()
+
+
+def test_masks_without_a_masked_value_are_taken() -> None:
+    whole = np.ma.array(X, mask=np.zeros(X.shape, bool))
+    assert NETWORK.predict(whole).tobytes() == NETWORK.predict(X).tobytes()

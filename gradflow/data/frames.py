@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import numbers
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from gradflow.errors import DataError
 if TYPE_CHECKING:
     from gradflow.data.validation import Where
 
-__all__ = ["as_columns", "as_table", "check_dense", "is_series", "plain_values"]
+__all__ = ["as_columns", "as_table", "check_dense", "check_unmasked", "is_series", "plain_values"]
 
 _TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 _TIME_ADVICE = (
@@ -104,6 +105,7 @@ def _arrow_table(name: str, value: Any) -> Any:
 
 def _columns_of_array(name: str, value: Any, names: Sequence[str] | None, where: Where | None) -> Table:
     check_dense(name, value)
+    check_unmasked(name, value)
     if is_series(value):
         raise DataError(
             f"{name} is one {type(value).__name__}, but must be a table: if it is a row, pass "
@@ -138,6 +140,26 @@ def check_dense(name: str, value: Any) -> None:
         raise DataError(f"{name} is a sparse matrix, and a network takes dense ones: pass {name}.toarray()")
 
 
+def check_unmasked(name: str, value: Any) -> None:
+    """Refuse an array of numpy.ma with values that are masked, of which NumPy would take what lies under the mask.
+
+    Raises:
+        DataError: with the place of the first one.
+    """
+    if (masked := sys.modules.get("numpy.ma")) is None:
+        return  # no one has made one, and the import takes time
+    for row, part in enumerate(value if isinstance(value, list | tuple) else [value]):
+        if not isinstance(part, masked.MaskedArray) or not masked.is_masked(part):
+            continue
+        if part is value:
+            row = int(np.argwhere(masked.getmaskarray(part))[0][0]) if part.ndim else 0
+        raise DataError(
+            f"{name} has masked values, the first in row {row}, and every value must be known: leave their rows out, or "
+            "put a number in their place, as values.filled(0) does; a preprocessing with missing='fill' "
+            "(gradflow.data.fit_preprocessing) takes values.filled(numpy.nan)"
+        )
+
+
 # -- columns ----------------------------------------------------------------------------------------------------------
 
 
@@ -166,6 +188,7 @@ def _values(label: str, column: Any, where: Where | None) -> tuple[np.ndarray, b
     """A column as `canonical` gives it, and whether its library declares it to hold categories."""
     if str(getattr(column, "type", "")).startswith("dictionary"):
         column = column.cast(column.type.value_type)  # pyarrow's own array has other values for nulls
+    check_unmasked(label, column)
     if isinstance(column, list | tuple):
         array = np.array(column, object)  # as text, each value would take as much as the longest
     else:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
-from gradflow.data.frames import check_dense, plain_values
+from gradflow.data.frames import check_dense, check_unmasked, plain_values
 from gradflow.errors import DataError
 from gradflow.ops import Array
 
@@ -76,11 +76,13 @@ def host_array(name: str, value: Any) -> np.ndarray:
     """What lies in the host's memory as a NumPy array, of whatever dtype; it is not copied where it need not be.
 
     Raises:
-        DataError: for None, ragged lists, a sparse matrix, what does not become an array, or an array on a GPU.
+        DataError: for None, ragged lists, a sparse matrix, masked values, what does not become an array, or an array on
+            a GPU.
     """
     if value is None:
         raise DataError(f"{name} is missing: expected an array, got None")
     check_dense(name, value)
+    check_unmasked(name, value)
     value = plain_values(name, value)
     if _lies_on_gpu(value):
         raise DataError(f"{name} lies on a GPU, but is to be read on the host; pass a NumPy array ({name}.get())")

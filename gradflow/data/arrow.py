@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
+from gradflow.data.frames import TIME_ADVICE
 from gradflow.data.sources import Block
 from gradflow.data.streams import BLOCK_ROWS, Stream, columns_block
 from gradflow.data.table import chosen_columns, columns_to_read
@@ -235,9 +236,8 @@ def _kind(of: Any, name: str, path: Path) -> str:
         return "numbers"
     if types.is_string(of) or types.is_large_string(of) or types.is_string_view(of):
         return "text"
-    raise DataError(
-        f"column {name!r} of {path} is of type {of}; expected numbers or text, so convert it or leave it out"
-    )
+    advice = TIME_ADVICE if types.is_temporal(of) else "convert it or leave it out"
+    raise DataError(f"column {name!r} of {path} is of type {of}; expected numbers or text: {advice}")
 
 
 def _values(column: Any, name: str, path: Path) -> np.ndarray:

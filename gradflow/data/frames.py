@@ -16,10 +16,10 @@ from gradflow.errors import DataError
 if TYPE_CHECKING:
     from gradflow.data.validation import Where
 
-__all__ = ["as_columns", "as_table", "check_dense", "check_unmasked", "is_series", "plain_values"]
+__all__ = ["TIME_ADVICE", "as_columns", "as_table", "check_dense", "check_unmasked", "is_series", "plain_values"]
 
 _TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
-_TIME_ADVICE = (
+TIME_ADVICE = (
     "make numbers of it, such as the seconds since a date, or columns of year, month and weekday; or text, if each "
     "value is a category"
 )
@@ -29,14 +29,27 @@ _TIME_ADVICE = (
 
 
 def as_columns(name: str, value: Any, where: Where | None = None) -> Any:
-    """A `Table` of what has named columns: a dict, a table of pandas, polars or pyarrow, a structured array.
+    """A `Table` of inputs with named columns: a dict, a table of pandas, polars or pyarrow, a structured array.
 
     All else is returned as it is. Names that are no text count as the text that they print as.
 
     Raises:
-        DataError: for names that are tuples or occur twice, columns of different lengths, and values that are neither
-            numbers nor text.
+        DataError: for names that are tuples or occur twice, columns of different lengths, values that are neither
+            numbers nor text, a sparse matrix, and a single row or column.
     """
+    check_dense(name, value)
+    if is_series(value):
+        raise DataError(
+            f"{name} is one {type(value).__name__}, but must be a table: if it is a row, pass "
+            f"pandas.DataFrame([{name}]); if it is a column, {name}.to_frame()"
+        )
+    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+        raise DataError(f"{name} is a list of rows by name; make a table of it: pandas.DataFrame({name})")
+    return _named(name, value, where)
+
+
+def _named(name: str, value: Any, where: Where | None) -> Any:
+    """A `Table` of what has named columns; all else as it is."""
     if isinstance(value, Table):
         return value
     if isinstance(value, np.ndarray):
@@ -104,15 +117,7 @@ def _arrow_table(name: str, value: Any) -> Any:
 
 
 def _columns_of_array(name: str, value: Any, names: Sequence[str] | None, where: Where | None) -> Table:
-    check_dense(name, value)
     check_unmasked(name, value)
-    if is_series(value):
-        raise DataError(
-            f"{name} is one {type(value).__name__}, but must be a table: if it is a row, pass "
-            f"pandas.DataFrame([{name}]); if it is a column, {name}.to_frame()"
-        )
-    if isinstance(value, list) and value and isinstance(value[0], Mapping):
-        raise DataError(f"{name} is a list of rows by name; make a table of it: pandas.DataFrame({name})")
     try:
         # Numbers beside text in lists would all become text, each as long as the longest.
         array = np.array(value, object) if isinstance(value, list | tuple) else np.asarray(_on_host(value))
@@ -176,7 +181,7 @@ def plain_values(name: str, value: Any) -> Any:
     Raises:
         DataError: for values that are neither numbers nor text, and several columns that are no numbers.
     """
-    value = as_columns(name, value)
+    value = _named(name, value, None)
     if isinstance(value, Table):
         return value.columns[0] if len(value.columns) == 1 else value.matrix()
     if is_series(value) or hasattr(value, "to_pylist"):
@@ -193,7 +198,8 @@ def _values(label: str, column: Any, where: Where | None) -> tuple[np.ndarray, b
         array = np.array(column, object)  # as text, each value would take as much as the longest
     else:
         try:
-            array = np.asarray(_on_host(column))
+            # Polars' __array__ makes text as wide as the longest, its to_numpy does not.
+            array = np.asarray(column.to_numpy() if is_series(column) else _on_host(column))
         except (ValueError, TypeError, RuntimeError) as error:
             raise DataError(f"{label} cannot be read as an array: {error}") from error
     dtype = str(getattr(column, "dtype", ""))
@@ -213,7 +219,7 @@ def canonical(label: str, values: np.ndarray, where: Where | None = None) -> np.
     if values.dtype.kind in "fiub" or values.ndim != 1:
         return values
     if values.dtype.kind in "mM":
-        raise DataError(f"{label} holds times (dtype {values.dtype}); {_TIME_ADVICE}")
+        raise DataError(f"{label} holds times (dtype {values.dtype}); {TIME_ADVICE}")
     if values.dtype.kind not in "OUT":
         advice = "decode it to text" if values.dtype.kind == "S" else "expected numbers or text"
         raise DataError(f"{label} has dtype {values.dtype}; {advice}")
@@ -261,6 +267,6 @@ def _unusable(label: str, values: np.ndarray, of_value: type, where: Where | Non
     place = next(place for place, value in enumerate(values) if type(value) is of_value)
     row = f"row {place}" if where is None else where.row(place)
     if issubclass(of_value, _TIMES):
-        return DataError(f"{label} holds times (a {of_value.__name__} in {row}); {_TIME_ADVICE}")
+        return DataError(f"{label} holds times (a {of_value.__name__} in {row}); {TIME_ADVICE}")
     advice = "decode it to text" if issubclass(of_value, bytes) else "expected numbers or text"
     return DataError(f"{label} holds a {of_value.__name__} in {row}; {advice}")

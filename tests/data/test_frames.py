@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import re
+import tracemalloc
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -14,9 +16,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import scipy.sparse
 
 import gradflow as gf
-from gradflow.data import fit_preprocessing
+from gradflow.data import OneHot, Standardize, fit_preprocessing
 
 RNG = np.random.default_rng(0)
 X = np.column_stack([RNG.uniform(18, 90, 200), RNG.lognormal(8, 1, 200), RNG.normal(size=200)]).astype(np.float32)
@@ -273,3 +276,226 @@ def test_targets_of_text_and_missing_targets_are_refused() -> None:
     gone[7] = pd.NA
     with refused("targets contain NaN"):
         trained(X, gone)
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+def test_names_need_not_be_text() -> None:
+    numbered = fit_preprocessing(pd.DataFrame(X))
+    assert numbered == fit_preprocessing(X)
+    assert fit_preprocessing({0: X[:, 0], 1: X[:, 1], 2: X[:, 2]}) == numbered
+    mixed = {0: X[:, 0], "a": X[:, 1], 2.5: X[:, 2]}
+    assert fit_preprocessing(mixed).names == ("0", "a", "2.5")
+    assert fit_preprocessing(pd.DataFrame(mixed), {0: Standardize("fill")}).names == ("0", "a", "2.5")
+    np.testing.assert_array_equal(trained(pd.DataFrame(mixed)).network.predict(mixed), trained(X).network.predict(X))
+
+
+def test_names_that_are_not_unique_are_refused() -> None:
+    several = FRAME.set_axis(pd.MultiIndex.from_tuples([("a", "b"), ("a", "c"), ("d", "e")]), axis=1)
+    twice = FRAME.set_axis(["a", "b", "a"], axis=1)
+    looks_alike = FRAME.set_axis(["1", 1, "a"], axis=1)
+    arrow = pa.table([pa.array(column) for column in X.T], names=["a", "b", "a"])
+    for x, message in (
+        (several, "the columns of x have names of several parts, such as ('a', 'b'); join them: x.columns = ['_'.join"),
+        (twice, "x has two columns named 'a'; rename one of them"),
+        (looks_alike, "x has two columns named '1'; rename one of them"),
+        (arrow, "x has two columns named 'a'; rename one of them"),
+    ):
+        for refuse in (lambda x=x: fit_preprocessing(x), lambda x=x: trained(x), lambda x=x: gf.data.Arrays(x, Y)):
+            with refused(message):
+                refuse()
+
+
+# -- what columns hold ------------------------------------------------------------------------------------------------
+
+NUMBERS: dict[str, tuple[Any, list[float]]] = {
+    "Int64": (pd.Series([1, None, 3], dtype="Int64"), [1, np.nan, 3]),
+    "Float64": (pd.Series([1, None, 3], dtype="Float64"), [1, np.nan, 3]),
+    "boolean": (pd.Series([True, None, False], dtype="boolean"), [1, np.nan, 0]),
+    "arrow-backed": (pd.Series([1, None, 3], dtype="int64[pyarrow]"), [1, np.nan, 3]),
+    "objects": (pd.Series([1, pd.NA, 3.0], dtype=object), [1, np.nan, 3]),
+    "None, NaN and NaT": ([1, None, float("nan"), pd.NaT, 3], [1, np.nan, np.nan, np.nan, 3]),
+    "large integers": ([2**70, None], [2.0**70, np.nan]),
+    "decimals": (pd.Series([Decimal("1.5"), None, Decimal("NaN")]), [1.5, np.nan, np.nan]),
+    "decimals of polars": (pl.Series([Decimal("1.5"), None]), [1.5, np.nan]),
+    "decimals of pyarrow": (pa.array([Decimal("1.5"), None]), [1.5, np.nan]),
+    "integers of polars": (pl.Series([1, None, 3]), [1, np.nan, 3]),
+    "booleans of pyarrow": (pa.chunked_array([pa.array([True, None])]), [1, np.nan]),
+    "sparse": (pd.Series(pd.arrays.SparseArray([1.0, np.nan, 0])), [1, np.nan, 0]),
+    "dictionary of pyarrow": (pa.chunked_array([pa.array([1, None, 3]).dictionary_encode()]), [1, np.nan, 3]),
+}
+
+
+@pytest.mark.parametrize("case", NUMBERS)
+def test_numbers_of_every_kind_are_numbers(case: str) -> None:
+    column, expected = NUMBERS[case]
+    rest = {"b": np.arange(len(expected))}
+    preprocessing = fit_preprocessing({"a": column, **rest}, {"a": Standardize("mark")})
+    assert preprocessing == fit_preprocessing({"a": np.array(expected), **rest}, {"a": Standardize("mark")})
+    np.testing.assert_array_equal(
+        preprocessing.transform({"a": column, **rest}), preprocessing.transform({"a": np.array(expected), **rest})
+    )
+
+
+TEXT: dict[str, Any] = {
+    "string": pd.Series(["u", None, "v"], dtype="string"),
+    "objects": pd.Series(["u", pd.NA, "v"], dtype=object),
+    "NaN among text": ["u", float("nan"), "v"],
+    "category": pd.Series(["u", None, "v"], dtype="category"),
+    "polars": pl.Series(["u", None, "v"]),
+    "categories of polars": pl.Series(["u", None, "v"], dtype=pl.Categorical),
+    "enumeration of polars": pl.Series(["u", None, "v"], dtype=pl.Enum(["v", "u"])),
+    "pyarrow": pa.chunked_array([["u", None, "v"]]),
+    "dictionary of pyarrow": pa.chunked_array([pa.array(["u", None, "v"]).dictionary_encode()]),
+    "texts of NumPy": np.array(["u", None, "v"], np.dtypes.StringDType(na_object=None)),
+}
+
+
+@pytest.mark.parametrize("column", TEXT.values(), ids=TEXT)
+def test_text_of_every_kind_is_categories(column: Any) -> None:
+    preprocessing = fit_preprocessing({"t": column}, text=OneHot(missing="mark"))
+    assert preprocessing.output_names == ["t = u", "t = v", "t is missing"]
+    np.testing.assert_array_equal(preprocessing.transform({"t": column}), [[1, 0, 0], [0, 0, 1], [0, 1, 0]])
+    with refused("column 't' has no value in row 1"):
+        fit_preprocessing({"t": column})
+
+
+def test_categories_may_be_numbers_and_are_named_as_such() -> None:
+    frame = pd.DataFrame({"zip": pd.Series([8001, 3011, 8001], dtype="category"), "b": [True, False, True]})
+    preprocessing = fit_preprocessing(frame, {"b": OneHot()})
+    assert preprocessing.output_names == ["zip = 3011", "zip = 8001", "b = False", "b = True"]
+    as_numbers = preprocessing.transform({"zip": [3011.0, 8001], "b": [0, 1]})
+    np.testing.assert_array_equal(as_numbers, [[1, 0, 1, 0], [0, 1, 0, 1]])
+    with refused("column 'zip' holds 8002 in row 0, a category that the training data did not have"):
+        preprocessing.transform({"zip": [8002], "b": [True]})
+    with refused("column 'zip' holds categories, and a network takes numbers"):
+        gf.MLP([2, 1]).predict(frame)
+    saved = type(preprocessing).from_config(preprocessing.config())
+    assert saved.output_names == preprocessing.output_names
+
+
+def test_whole_numbers_match_text_that_they_print_as() -> None:
+    preprocessing = fit_preprocessing({"zip": ["8001", "3011", None]}, text=OneHot(missing="mark"))
+    for column in (np.array([8001, 3011]), np.array([8001.0, 3011.0])):
+        np.testing.assert_array_equal(preprocessing.transform({"zip": column}), [[0, 1, 0], [1, 0, 0]])
+
+
+MONDAY = datetime.date(2024, 1, 1)
+UNUSABLE: dict[str, tuple[Any, str]] = {
+    "timestamps": (pd.Series(pd.to_datetime(["2024-01-01"])), "holds times (dtype datetime64"),
+    "time zones": (pd.Series(pd.to_datetime(["2024-01-01"]).tz_localize("UTC")), "holds times (a Timestamp in row 0)"),
+    "durations": (pd.Series(pd.to_timedelta(["1 day"])), "holds times (dtype timedelta64"),
+    "periods": (pd.Series(pd.period_range("2024", periods=1, freq="M")), "holds a Period in row 0"),
+    "times of NumPy": (np.array(["2024-01-01"], "datetime64[D]"), "holds times (dtype datetime64[D])"),
+    "dates of polars": (pl.Series([MONDAY]), "holds times (dtype datetime64"),
+    "times of polars": (pl.Series([datetime.time(1)]), "holds times (a time in row 0)"),
+    "dates of pyarrow": (pa.array([MONDAY]), "holds times (dtype datetime64"),
+    "durations of pyarrow": (pa.chunked_array([[datetime.timedelta(1)]]), "holds times (dtype timedelta64"),
+    "dates as objects": ([None, MONDAY], "holds times (a date in row 1)"),
+    "dates beside numbers": ([1.0, np.datetime64("2024-01-01")], "holds times (a datetime64 in row 1)"),
+    "durations beside numbers": ([1.0, np.timedelta64(1, "D")], "holds times (a timedelta64 in row 1)"),
+    "bytes": ([b"x"], "holds a bytes in row 0; decode it to text"),
+    "bytes of NumPy": (np.array([b"x"]), "has dtype |S1; decode it to text"),
+    "lists": (pd.Series([[1], [2, 3]]), "holds a list in row 0; expected numbers or text"),
+    "lists of polars": (pl.Series([[1], [2, 3]]), "holds a ndarray in row 0; expected numbers or text"),
+    "dicts": (pd.Series([{"a": 1}]), "holds a dict in row 0; expected numbers or text"),
+    "complex numbers": (np.array([1j]), "has dtype complex128; expected numbers or text"),
+    "complex objects": ([1.0, 1j], "holds a complex in row 1; expected numbers or text"),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_what_is_neither_number_nor_text_is_refused(case: str) -> None:
+    column, message = UNUSABLE[case]
+    for refuse in (fit_preprocessing, gf.MLP([1, 1]).predict, lambda x: gf.data.Arrays(x, np.zeros(len(column)))):
+        with refused(f"column 'when' {message}"):
+            refuse({"when": column})
+    if "times" in message:
+        with refused("make numbers of it, such as the seconds since a date, or columns of year, month and weekday"):
+            fit_preprocessing({"when": column})
+
+
+def test_rows_of_lists_keep_their_numbers() -> None:
+    preprocessing = fit_preprocessing([[1.5, "u"], [2.5, "v"], [np.float32(4), "u"]])
+    assert preprocessing.output_names == ["0", "1 = u", "1 = v"]
+
+
+def test_a_long_text_does_not_widen_the_others(tmp_path: Path) -> None:
+    rows, long = 20_000, "x" * 100_000
+    texts = ["ab"] * rows
+    texts[5] = long
+    with open(tmp_path / "rows.csv", "w") as file:
+        file.write("t,y\n" + "".join(f"{text},{row % 2}\n" for row, text in enumerate(texts)))
+    csv = gf.data.CSV(tmp_path / "rows.csv", target="y")
+    for data in (pd.DataFrame({"t": texts}), pl.DataFrame({"t": texts}), {"t": texts}, [[t] for t in texts], csv):
+        tracemalloc.start()
+        try:
+            preprocessing = fit_preprocessing(data)
+            preprocessing.transform(csv.sample().x if data is csv else data)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert preprocessing.n_out == 2
+        assert peak < 50e6, f"{peak / 1e6:.0f} MB"
+
+
+# -- what is no table -------------------------------------------------------------------------------------------------
+
+
+def test_a_single_row_is_refused_with_what_makes_a_table_of_it() -> None:
+    network = trained(FRAME).network
+    with_preprocessing = gf.MLP([3, 8, 1])
+    with_preprocessing.preprocessing = fit_preprocessing(FRAME)
+    row = FRAME.iloc[0]
+    for predict in (network.predict, with_preprocessing.predict):
+        with refused("x holds single values by name, but must hold columns: for one row, pass lists of one value"):
+            predict(dict(row))
+        with refused("x is a list of rows by name; make a table of it: pandas.DataFrame(x)"):
+            predict([dict(row)])
+        with refused("if it is a row, pass pandas.DataFrame([x])"):
+            predict(row)
+        for table in (pd.DataFrame([row]), pd.DataFrame([dict(row)])):
+            assert predict(table).shape == (1, 1)
+
+
+@pytest.mark.parametrize("sparse", [scipy.sparse.csr_matrix, scipy.sparse.coo_array])
+def test_sparse_matrices_are_refused_with_what_makes_them_dense(sparse: Callable[[np.ndarray], Any]) -> None:
+    x, y = sparse(X), sparse(Y[:, None])
+    network = gf.MLP([3, 8, 1])
+    trainer = gf.Trainer(network, "binary_cross_entropy", gf.Adam())
+    for refuse in (
+        lambda: trainer.fit(x, Y, epochs=1),
+        lambda: trainer.evaluate(x, Y),
+        lambda: network.predict(x),
+        lambda: fit_preprocessing(x),
+        lambda: fit_preprocessing(FRAME).transform(x),
+        lambda: gf.data.Arrays(x, Y),
+        lambda: trainer.fit(gf.data.Batches([(x, Y)]), epochs=1),
+        lambda: gf.check_gradients(network, "binary_cross_entropy", x, Y),
+    ):
+        with pytest.raises(gf.DataError, match=r"is a sparse matrix, and a network takes dense ones: .*\.toarray\(\)"):
+            refuse()
+    for refuse in (lambda: trainer.fit(X, y, epochs=1), lambda: gf.data.Arrays(X, y), lambda: trainer.evaluate(X, y)):
+        with refused("y is a sparse matrix, and a network takes dense ones: pass y.toarray()"):
+            refuse()
+
+
+class Bfloat16:
+    """As a tensor of torch in bfloat16."""
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        raise TypeError("Got unsupported ScalarType BFloat16")
+
+
+def test_what_does_not_become_an_array_is_refused() -> None:
+    for refuse in (
+        lambda: trained(Bfloat16()),
+        lambda: trained(X, Bfloat16()),
+        lambda: gf.data.Arrays(Bfloat16(), Y),
+        lambda: fit_preprocessing(Bfloat16()),
+        lambda: fit_preprocessing({"a": Bfloat16()}),
+        lambda: gf.MLP([3, 1]).predict(Bfloat16()),
+    ):
+        with refused("Got unsupported ScalarType BFloat16"):
+            refuse()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
-from collections import OrderedDict
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Self
 
 import numpy as np
 
+from gradflow.access import Access
 from gradflow.arguments import fraction, integer, positive_integer
 from gradflow.backends import get_backend
 from gradflow.backends.reference import ReferenceBackend
@@ -18,28 +21,27 @@ from gradflow.data.frames import as_columns, as_table, check_unmasked
 from gradflow.data.preprocessing import Preprocessing
 from gradflow.data.table import Table, positions
 from gradflow.data.validation import Where, as_array, check_width, feature_matrix, finite
-from gradflow.errors import DataError, shown, unknown_name
+from gradflow.errors import BackendError, DataError, SlowPathWarning, shown, unknown_name
+from gradflow.inference import Inference, InferencePrograms
 from gradflow.initializers import Initializer, initial_weight
 from gradflow.layers import ACTIVATIONS, Dense, Dropout, Layer, ParameterSpec, Sigmoid, Softmax
 from gradflow.layers.base import Attachment, BufferSpec
-from gradflow.layers.stack import attach, buffers_of, check_stack, parameters_of, record_inference
+from gradflow.layers.stack import all_recorded, attach, buffers_of, check_stack, parameters_of, record_inference
 from gradflow.losses.base import OUTPUT_ACTIVATIONS
 from gradflow.ops import Array
 from gradflow.output_scale import OutputScale
-from gradflow.program import Program, Recorder
+from gradflow.program import Recorder
 from gradflow.random import WEIGHT_STREAM, RandomNumbers
 from gradflow.status import RunStatus
 
 __all__ = ["MLP", "Sequential"]
 
 _PREDICTION_ROWS = 4096
-_KEPT_PROGRAMS = 4
-
-
-class _Inference(NamedTuple):
-    program: Program
-    x: Array
-    y: Array
+_NOT_PICKLED = (
+    "access", "backend", "gradients", "n_decayed", "n_parameters", "parameter_ranges", "parameters", "state", "status",
+    "_inference", "_specs", "_views",
+)  # fmt: skip
+"""The attributes that a copy makes anew: what lies on the device, and what follows from the layers."""
 
 
 class Sequential:
@@ -54,6 +56,14 @@ class Sequential:
         n_parameters, n_decayed: the number of all parameters, and of those that penalties reach.
         n_in, n_out: the numbers of inputs and outputs.
         status: the clock of training, on the device.
+        access: orders the threads that use the network.
+
+    Any number of threads may predict at once, and `Trainer.evaluate` may run beside them. While a thread trains the
+    network, or a method waits to change its weights, the other threads are refused or wait (`gradflow.access.Access`).
+
+    ``copy.deepcopy`` and pickle make a network of the same class, with weights, preprocessing and the count of epochs,
+    so that training goes on in the same way as in the original; on the same backend, or with a `SlowPathWarning` on
+    another where that cannot be used.
 
     A trailing ``Sigmoid()`` or ``Softmax()`` names `output_activation` and is folded into the loss where that loss
     works on logits; without one, the loss names it when training begins.
@@ -82,20 +92,16 @@ class Sequential:
     ) -> None:
         self.layers: list[Layer] = list(layers)
         self.n_in, self.n_out = check_stack(self.layers)
-        if dtype not in _DTYPES:
-            raise unknown_name("dtype", dtype, _DTYPES)
-        self.dtype = np.dtype(dtype)
+        self.dtype = _dtype(dtype)
         self.seed = integer("seed", seed, least=0, most=2**64 - 1)
         self.backend: ReferenceBackend = get_backend(backend)
         self._activation_of_loss = "identity"
         self._output_scale: OutputScale | None = None
         self._preprocessing: Preprocessing | None = None
         self._feature_names: tuple[str, ...] | None = None
-        self._inference: OrderedDict[tuple[int, bool], _Inference] = OrderedDict()
         parameters, buffers = parameters_of(self.layers), buffers_of(self.layers)
-        self._specs: dict[str, ParameterSpec | BufferSpec] = {**parameters, **buffers}
         if weights is not None:
-            _check_weights(weights, self._specs)
+            _check_weights(weights, {**parameters, **buffers})
         attachment = self._allocate(parameters, buffers)
         if weights is None:
             self._initialize(parameters, buffers)
@@ -107,6 +113,7 @@ class Sequential:
 
     def _allocate(self, parameters: Mapping[str, ParameterSpec], buffers: Mapping[str, BufferSpec]) -> Attachment:
         """Make the flat vectors, and what gives each layer its views."""
+        self._specs: dict[str, ParameterSpec | BufferSpec] = {**parameters, **buffers}
         # What penalties reach comes first, so that an optimizer needs one number to know it.
         order = [*sorted(parameters, key=lambda name: not parameters[name].decayed), *buffers]
         sizes = {name: math.prod(self._specs[name].shape) for name in order}
@@ -124,6 +131,9 @@ class Sequential:
             return {name: flat[slice(*ranges[name])].reshape(self._specs[name].shape) for name in names}
 
         self._views = views(self.state, self._specs)
+        self._is_recorded = all_recorded(self.layers)
+        self.access = Access()
+        self._inference = InferencePrograms(self.access, self._recorded_inference)
         return Attachment(
             parameters={name: self._views[name] for name in parameters},
             gradients=views(self.gradients, parameters),
@@ -144,7 +154,8 @@ class Sequential:
 
     def get_weights(self) -> dict[str, np.ndarray]:
         """A copy of every parameter and buffer by name: "0.weight" (n_in, n_out), "0.bias" (n_out,), and so on."""
-        return {name: self.backend.to_host(view) for name, view in self._views.items()}
+        with self.access.reading():
+            return {name: self.backend.to_host(view) for name, view in self._views.items()}
 
     def set_weights(self, weights: Mapping[str, Any]) -> None:
         """Set every parameter and buffer, from arrays by the names of `get_weights`.
@@ -154,38 +165,70 @@ class Sequential:
         """
         arrays = _check_weights(weights, self._specs)
         for name, array in arrays.items():
-            self._converted(name, array)
+            _converted(name, array, self.dtype)
             spec = self._specs[name]
             if isinstance(spec, BufferSpec) and (array < spec.least).any():
                 raise DataError(f"weight {name!r} must be at least {spec.least:g}, got {array.min():g}")
-        for name, array in arrays.items():
-            self._set(name, array)
+        with self.access.writing():
+            for name, array in arrays.items():
+                self._set(name, array)
 
     def _set(self, name: str, array: np.ndarray) -> None:
-        self.backend.copy(self.backend.from_host(self._converted(name, array)), self._views[name])
+        self.backend.copy(self.backend.from_host(_converted(name, array, self.dtype)), self._views[name])
 
-    def _converted(self, name: str, array: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            converted = array.astype(self.dtype, copy=False)
-        if not np.isfinite(converted).all():
-            raise DataError(f"weight {name!r} holds values that are NaN, infinite or too large for {self.dtype}")
-        return converted
+    # -- copies ---------------------------------------------------------------------------------------------------
 
-    def copy(self, *, dtype: str | None = None) -> Sequential:
-        """A network of its own with the same layers, weights, seed and backend, in the same dtype or another."""
-        layers = [type(layer).from_config(layer.config()) for layer in self.layers]
-        twin = Sequential(
-            layers,
-            dtype=dtype or self.dtype.name,
-            seed=self.seed,
-            backend=self.backend.name,
-            weights=self.get_weights(),
-        )
-        twin.output_activation = self.output_activation
-        twin.output_scale = self.output_scale
-        twin.preprocessing = self.preprocessing
-        twin._feature_names = self._feature_names
+    def copy(self, *, dtype: str | None = None) -> Self:
+        """A network of its own of the same class, with the same layers, weights, seed and backend.
+
+        It has trained as many epochs as this one: when both go on, they see the same shuffles and dropout masks.
+
+        Args:
+            dtype: "float32" or "float64"; None keeps the dtype.
+
+        Raises:
+            DataError: for an unknown dtype, or weights that are too large for it.
+        """
+        state = copy.deepcopy(self.__getstate__())
+        if dtype is not None and dtype != self.dtype.name:
+            state["attributes"]["dtype"] = _dtype(dtype)
+            for name, weight in self.get_weights().items():
+                _converted(name, weight, _dtype(dtype))
+        twin = type(self).__new__(type(self))
+        twin.__setstate__(state)
         return twin
+
+    def __copy__(self) -> Self:
+        return self.copy()  # Layers belong to one network, so that there is no shallow copy.
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self.access.reading():
+            weights, epochs = self.backend.to_host(self.state), self.epochs_begun
+        kept = {name: value for name, value in vars(self).items() if name not in _NOT_PICKLED}
+        return {"attributes": kept, "backend": self.backend.name, "state": weights, "epochs_begun": epochs}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state["attributes"])
+        self.backend = _backend_of_pickle(state["backend"])
+        attach(self.layers, self._allocate(parameters_of(self.layers), buffers_of(self.layers)))
+        with np.errstate(all="ignore"):
+            weights = state["state"].astype(self.dtype)
+        self.backend.copy(self.backend.from_host(weights), self.state)
+        self.status.begin(epoch=state["epochs_begun"])
+
+    @property
+    def epochs_begun(self) -> int:
+        """In how many epochs it has been trained, an interrupted one included: the next one continues this count.
+
+        With the seed it decides the order of rows and the dropout masks of an epoch. It is copied and saved.
+        """
+        reading = self.status.read()
+        return reading.epoch + (reading.position > 0)
+
+    @epochs_begun.setter
+    def epochs_begun(self, epochs: int) -> None:
+        with self.access.writing():
+            self.status.begin(epoch=integer("epochs_begun", epochs, least=0, most=2**62))
 
     # -- outputs -----------------------------------------------------------------------------------------------
 
@@ -203,8 +246,9 @@ class Sequential:
             raise unknown_name("output activation", name, OUTPUT_ACTIVATIONS)
         if self._trailing_activation not in (None, name):
             raise DataError(f"the network ends in {self.layers[-1]!r}, so its output activation cannot be {name!r}")
-        self._activation_of_loss = name
-        self._inference.clear()
+        with self.access.writing():
+            self._activation_of_loss = name
+            self._inference.clear()
 
     @property
     def output_scale(self) -> OutputScale | None:
@@ -221,8 +265,9 @@ class Sequential:
             raise DataError(f"output_scale must be a gradflow.output_scale.OutputScale, got {shown(scale)}")
         if scale is not None and len(scale.mean) != self.n_out:
             raise DataError(f"output_scale must have one mean for each of {self.n_out} outputs, got {scale!r}")
-        self._output_scale = scale
-        self._inference.clear()
+        with self.access.writing():
+            self._output_scale = scale
+            self._inference.clear()
 
     @property
     def ends_in_activation(self) -> bool:
@@ -260,7 +305,8 @@ class Sequential:
                 f"the preprocessing makes {preprocessing.n_out} inputs, but the first layer takes {self.n_in}; make "
                 "the network with preprocessing.n_out inputs"
             )
-        self._preprocessing = preprocessing
+        with self.access.writing():
+            self._preprocessing = preprocessing
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:
@@ -282,7 +328,8 @@ class Sequential:
             raise DataError(f"feature_names must be a list of names, or None, got {names!r}")
         if names is not None and not len(set(names)) == len(names) == self.n_in:
             raise DataError(f"feature_names must be {self.n_in} different names, as the first layer takes, got {names}")
-        self._feature_names = None if names is None else tuple(names)
+        with self.access.writing():
+            self._feature_names = None if names is None else tuple(names)
 
     def inputs(self, name: str, x: Any, where: Where | None = None, names: Sequence[str] | None = None) -> Array:
         """What the first layer takes of what a caller gave: preprocessed, of shape (batch, n_in), finite, in `dtype`.
@@ -364,34 +411,42 @@ class Sequential:
         on_device = hasattr(x, "__cuda_array_interface__")
         shape = (len(given), self.n_out)
         output: Array = self.backend.empty(shape, self.dtype) if on_device else np.empty(shape, self.dtype)
-        for start in range(0, len(given), _PREDICTION_ROWS):
-            rows = range(start, min(start + _PREDICTION_ROWS, len(given)))
-            block = self._as_inputs("x", given[rows.start : rows.stop], Where(rows))
-            inference = self._inference_for(len(block), activated)
-            self.backend.copy(self.backend.adopt(block), inference.x)
-            inference.program.run()
-            if on_device:
-                self.backend.copy(inference.y, output[start : start + len(block)])
-            else:
-                output[start : start + len(block)] = self.backend.to_host(inference.y)
+        with self.inferring():
+            for start in range(0, len(given), _PREDICTION_ROWS):
+                rows = range(start, min(start + _PREDICTION_ROWS, len(given)))
+                block = self._as_inputs("x", given[rows.start : rows.stop], Where(rows))
+                self._infer_block(block, activated, output[rows.start : rows.stop])
         return self.backend.to_caller(output) if on_device else output
 
-    def _inference_for(self, rows: int, activated: bool) -> _Inference:
-        key = (rows, activated)
-        if key not in self._inference:
-            layers = list(self.logit_layers)
-            if activated and self.output_activation != "identity":
-                layers.append(ACTIVATIONS[self.output_activation]())
-            recorder = Recorder(self.backend)
-            x = self.backend.empty((rows, self.n_in), self.dtype)
-            y = record_inference(recorder, layers, x)
-            if activated and self.output_scale is not None:
-                self.output_scale.record(recorder, y)
-            self._inference[key] = _Inference(recorder.program(), x, y)
-            if len(self._inference) > _KEPT_PROGRAMS:
-                self._inference.popitem(last=False)
-        self._inference.move_to_end(key)
-        return self._inference[key]
+    def _infer_block(self, block: Array, activated: bool, output: Array) -> None:
+        inference = self._inference.take(len(block), activated=activated)
+        self.backend.copy(self.backend.adopt(block), inference.x)
+        inference.program.run()
+        if isinstance(output, np.ndarray):
+            output[...] = self.backend.to_host(inference.y)
+        else:
+            self.backend.copy(inference.y, output)
+        self._inference.put_back(inference, activated=activated)
+
+    def _recorded_inference(self, rows: int, activated: bool) -> Inference:
+        layers = list(self.logit_layers)
+        if activated and self.output_activation != "identity":
+            layers.append(ACTIVATIONS[self.output_activation]())
+        recorder = Recorder(self.backend)
+        x = self.backend.empty((rows, self.n_in), self.dtype)
+        y = record_inference(recorder, layers, x)
+        if activated and self.output_scale is not None:
+            self.output_scale.record(recorder, y)
+        return Inference(recorder.program(), x, y)
+
+    def inferring(self) -> AbstractContextManager[None]:
+        """A context in which layers compute outputs: the weights stay as they are, and layers that run Python code,
+        which may keep something in themselves, do so in one thread.
+
+        Raises:
+            GradflowError: if another thread trains the network.
+        """
+        return self.access.reading() if self._is_recorded else self.access.writing()
 
     def __repr__(self) -> str:
         return (
@@ -401,6 +456,34 @@ class Sequential:
 
 
 _DTYPES = ("float32", "float64")
+
+
+def _dtype(name: str) -> np.dtype:
+    if name not in _DTYPES:
+        raise unknown_name("dtype", name, _DTYPES)
+    return np.dtype(name)
+
+
+def _backend_of_pickle(name: str) -> ReferenceBackend:
+    """The backend of a network that was pickled, perhaps on another machine; where it cannot be used, another one."""
+    try:
+        return get_backend(name)
+    except BackendError as error:
+        other = get_backend("auto")
+        warnings.warn(
+            f"the network was pickled on another backend, and is now on {other.name!r}: {error}",
+            SlowPathWarning,
+            stacklevel=4,
+        )
+        return other
+
+
+def _converted(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        converted = array.astype(dtype, copy=False)
+    if not np.isfinite(converted).all():
+        raise DataError(f"weight {name!r} holds values that are NaN, infinite or too large for {dtype}")
+    return converted
 
 
 def _check_weights(

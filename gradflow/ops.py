@@ -65,6 +65,10 @@ class Op(NamedTuple):
     sizes: Callable[[Mapping[str, Any]], dict[str, int]]
     signature: inspect.Signature
 
+    def __reduce__(self) -> tuple[Callable[[str], Op], tuple[str]]:
+        """A copy of an op is the op of that name: pickle cannot hold the functions that it is made of."""
+        return _op_of_name, (self.name,)
+
     def arguments(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The arguments of a call by name, in the order of the signature, defaults included."""
         bound = self.signature.bind(*args, **kwargs)
@@ -97,6 +101,12 @@ class Op(NamedTuple):
                     f"op {self.name!r}: argument {name!r} of shape ({', '.join(dimensions)}) must be {expected} beside "
                     f"the other arguments, got {tuple(array.shape)}"
                 )
+
+
+def _op_of_name(name: str) -> Op:
+    if name not in OPS:
+        raise DataError(f"there is no op named {name!r}; import the module that defines it before unpickling")
+    return OPS[name]
 
 
 @cache

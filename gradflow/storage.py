@@ -57,7 +57,8 @@ def describe(network: Sequential) -> dict[str, Any]:
 
 
 def save(network: Sequential, path: str | os.PathLike[str]) -> None:
-    """Write a network to one file: weights, buffers, layers, preprocessing, feature names, dtype, seed and activation.
+    """Write a network to one file: weights, buffers, layers, preprocessing, feature names, dtype, seed, activation, and
+    how many epochs it has been trained, so that training continues as if it had not been saved.
 
     The file is written under a temporary name, synced and renamed, so that it is never half there. A file that is
     replaced keeps its permissions, and a symbolic link stays: the file that it points to is written.
@@ -75,7 +76,9 @@ def model_content(network: Sequential) -> bytes:
     Raises:
         DataError: if a layer has settings that JSON cannot hold.
     """
-    weights, description = network.get_weights(), describe(network)
+    with network.access.reading():
+        weights = network.get_weights()
+        description = describe(network) | {"epochs_begun": network.epochs_begun}
     model = {
         "version": FORMAT_VERSION,
         "network": description,
@@ -120,6 +123,7 @@ def described_network(
         network.preprocessing = Preprocessing.from_config(preprocessing)
     if (names := description.get("feature_names")) is not None:
         network.feature_names = names
+    network.epochs_begun = description.get("epochs_begun", 0)
     return network
 
 

@@ -155,13 +155,6 @@ def test_prediction_in_blocks_is_prediction(rows: int, backend_name: str) -> Non
     assert_allclose(network.predict(x), expected, rtol=1e-11, atol=1e-13)
 
 
-def test_many_batch_sizes_keep_few_programs() -> None:
-    network = gf.MLP([4, 3], backend="numpy")
-    results = [network.predict(X[:rows]) for rows in (1, 2, 3, 4, 5, 6, 1)]
-    assert_allclose(results[-1], results[0])
-    assert len(network._inference) <= 4
-
-
 def test_output_activation_is_named_by_the_loss(backend_name: str) -> None:
     network = gf.MLP([4, 3], backend=backend_name)
     assert network.output_activation == "identity"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -109,9 +110,25 @@ class Blas(NamedTuple):
         )
 
 
+class _ThreadRequest:
+    """The number of threads that one context wants; compared by identity, for several may want the same."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+
+
+# The number is that of the whole process: contexts overlap where several threads train, and end in any order.
+_REQUESTS: dict[Path, list[_ThreadRequest]] = {}
+_BEFORE_REQUESTS: dict[Path, int | None] = {}
+_REQUESTS_LOCK = threading.Lock()
+
+
 @contextmanager
 def using_threads(blas: Blas | None, threads: int | None) -> Iterator[None]:
     """A context in which the BLAS uses that many threads, in the whole process; None leaves it as it is.
+
+    Where contexts overlap, the one that began last decides; when the last one has ended, the number is what it was
+    before the first.
 
     Raises:
         BackendError: if the number cannot be set.
@@ -123,13 +140,21 @@ def using_threads(blas: Blas | None, threads: int | None) -> Iterator[None]:
         raise BackendError(
             f"threads={threads}: this backend has no BLAS on the CPU whose threads gradflow can set; leave threads out"
         )
-    former = blas.threads
-    blas.set_threads(threads)
+    request = _ThreadRequest(threads)
+    with _REQUESTS_LOCK:
+        if not _REQUESTS.get(blas.path):
+            _BEFORE_REQUESTS[blas.path] = blas.threads
+        blas.set_threads(threads)
+        _REQUESTS.setdefault(blas.path, []).append(request)
     try:
         yield
     finally:
-        if former is not None:
-            blas.set_threads(former)
+        with _REQUESTS_LOCK:
+            requests = _REQUESTS[blas.path]
+            requests.remove(request)
+            remaining = requests[-1].threads if requests else _BEFORE_REQUESTS[blas.path]
+            if remaining is not None:
+                blas.set_threads(remaining)
 
 
 def candidates() -> Iterator[Blas]:

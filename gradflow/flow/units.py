@@ -110,5 +110,6 @@ def _forward(network: Sequential, x: Any) -> list[_Step]:
         recorder.record(layer.infer, current, y, recorded=layer.recorded)
         steps.append(_Step(f"{index}.{type(layer).__name__}", layer, current, y))
         current = y
-    recorder.program().run()
+    with network.inferring():
+        recorder.program().run()
     return steps

@@ -118,6 +118,8 @@ class Layer:
     """True where y has the shape of x and may be written over it."""
     backward_reads: ClassVar[tuple[str, ...]] = ("x", "y")
     """Which of x and y `backward` reads: these are kept until then."""
+    set_by_forward: ClassVar[tuple[str, ...]] = ()
+    """The attributes that `forward` sets for `backward`; a copy of the layer begins with None there."""
     training_only: ClassVar[bool] = False
     """True where the layer is left out at prediction."""
     preferred_initializer: ClassVar[str | None] = "glorot_uniform"
@@ -174,6 +176,18 @@ class Layer:
             setattr(self, f"d_{name}", attachment.gradients[name])
         for name, view in attachment.buffers.items():
             setattr(self, name, view)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and ``copy.deepcopy`` keep of a layer: its settings, since its weights are its network's.
+
+        The copy belongs to no network; that of a network attaches the copies of its layers.
+        """
+        state = vars(self).copy()
+        if (attached := state.pop("attached", None)) is not None:
+            gradients = [f"d_{name}" for name in attached.parameters]
+            for name in (*attached.parameters, *gradients, *attached.buffers):
+                state.pop(name, None)
+        return state | dict.fromkeys(self.set_by_forward)
 
     def forward(self, ops: Executor, x: Array, y: Array) -> None:
         """Write the output y (batch, n_out) for the input x (batch, n_in), in training."""

@@ -113,6 +113,7 @@ class BatchNorm(Layer):
     recorded = True
     elementwise = True
     backward_reads = ("x",)
+    set_by_forward = ("_statistics",)
     preferred_initializer = None
     least_batch_size = 2
 

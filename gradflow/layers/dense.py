@@ -65,7 +65,7 @@ class Dense(Layer):
 
     weight: Array
     d_weight: Array
-    bias: Array | None
+    bias: Array | None = None
     d_bias: Array
 
     def __init__(self, n_in: int, n_out: int, *, bias: bool = True, initializer: Initializer | None = None) -> None:
@@ -73,7 +73,6 @@ class Dense(Layer):
         self.n_out = positive_integer("n_out", n_out)
         self.has_bias = bool(bias)
         self.initializer = initializer
-        self.bias = None
 
     def config(self) -> dict[str, Any]:
         return {"n_in": self.n_in, "n_out": self.n_out, "bias": self.has_bias}
@@ -86,6 +85,12 @@ class Dense(Layer):
         if self.has_bias:
             specs["bias"] = ParameterSpec((self.n_out,), decayed=False, initializer="zeros")
         return specs
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        if self.attached is not None and callable(self.initializer):
+            state["initializer"] = None  # It has done its work, and pickle takes few functions.
+        return state
 
     def forward(self, ops: Executor, x: Array, y: Array) -> None:
         ops(gemm, x, self.weight, y)

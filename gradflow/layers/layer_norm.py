@@ -88,6 +88,8 @@ class LayerNorm(Layer):
     backward_reads = ("x",)
     preferred_initializer = None
 
+    set_by_forward = ("_statistics",)
+
     gamma: Array
     d_gamma: Array
     beta: Array

@@ -67,6 +67,7 @@ class Residual(Layer):
 
     recorded = True
     backward_reads = ("x",)
+    set_by_forward = ("arrays",)
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = list(layers)

@@ -11,6 +11,7 @@ from gradflow.ops import Array, Executor
 
 __all__ = [
     "ForwardArrays",
+    "all_recorded",
     "attach",
     "buffers_of",
     "check_stack",
@@ -83,6 +84,11 @@ def parameters_of(layers: Sequence[Layer]) -> dict[str, ParameterSpec]:
 def buffers_of(layers: Sequence[Layer]) -> dict[str, BufferSpec]:
     """The buffers of a stack by name, such as "1.running_mean"."""
     return {f"{index}.{name}": spec for index, layer in enumerate(layers) for name, spec in layer.buffers().items()}
+
+
+def all_recorded(layers: Sequence[Layer]) -> bool:
+    """True if no layer of a stack, nor one inside of layers, runs Python code at each step."""
+    return all(layer.recorded and all_recorded(getattr(layer, "layers", ())) for layer in layers)
 
 
 def attach(layers: Sequence[Layer], attachment: Attachment) -> None:

@@ -184,9 +184,7 @@ class Loop:
             if self._checkpoints is not None:
                 self._checkpoints.go_on(state, batches_done)
             return batches_done
-        status = state.network.status
-        interrupted = status.read()
-        status.begin(epoch=interrupted.epoch + (interrupted.position > 0))
+        state.network.epochs_begun = state.network.epochs_begun
         if self._checkpoints is not None:
             self._checkpoints.begin(state)
         return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -77,8 +76,8 @@ def step_traffic(objective: Objective, data: DataSet, batch_size: int) -> StepTr
         batch_size: the rows of the batch.
     """
     recording = _Recording()
-    network = copy.copy(objective.network)
-    network.backend, network.status = recording, RunStatus(recording)
+    network = object.__new__(type(objective.network))
+    vars(network).update(vars(objective.network), backend=recording, status=RunStatus(recording))
     training_pass(objective._replace(network=network), data, rows=len(data), batch_size=batch_size, shuffle=True)
     return StepTraffic(tuple(_traffic(group, batch_size) for group in recording.programs[0]))
 

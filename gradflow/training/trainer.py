@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from gradflow.arguments import fraction, non_negative, positive, positive_integer
 from gradflow.backends.blas import using_threads
@@ -46,6 +46,22 @@ from gradflow.training.step import (
 from gradflow.training.update import Objective
 
 __all__ = ["Trainer"]
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+def _alone(
+    method: Callable[Concatenate[Trainer, _Arguments], _Result],
+) -> Callable[Concatenate[Trainer, _Arguments], _Result]:
+    """A method of `Trainer` that has the network for itself while it runs."""
+
+    @wraps(method)
+    def run(trainer: Trainer, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        with trainer.network.access.training():
+            return method(trainer, *args, **kwargs)
+
+    return run
 
 
 class Trainer:
@@ -148,6 +164,7 @@ class Trainer:
         self.history: History | None = None
         self._stop_requested = False
 
+    @_alone
     def fit(
         self,
         x: Any,
@@ -213,6 +230,7 @@ class Trainer:
         Raises:
             DataError: for data or arguments that do not fit, before anything is changed.
             BackendError: if ``threads`` was given and the backend's BLAS cannot be told, or GPU memory ran out.
+            GradflowError: if the network is being trained already, in another thread or by the caller of a callback.
             DeviceLostError: if the GPU stopped at an error after which the process must be restarted.
             DivergedError: once a loss was NaN or infinite; the network then holds its best weights.
             KeyboardInterrupt: after Ctrl-C.
@@ -332,8 +350,9 @@ class Trainer:
             scale=self.network.output_scale,
         )
         status = RunStatus(self.network.backend)
-        evaluating = evaluation_pass(self._objective, data, status, status.sums[:3])
-        evaluating.run()
+        with self.network.inferring():
+            evaluating = evaluation_pass(self._objective, data, status, status.sums[:3])
+            evaluating.run()
         return self._values(status.read().sums[:3], evaluating)
 
     def stop(self) -> None:

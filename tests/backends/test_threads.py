@@ -101,3 +101,16 @@ def test_the_command_line_passes_them_on(blas: Blas, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert '"threads": 1' in json.dumps(json.loads((tmp_path / "config.json").read_text()))
     assert gradflow("train", "digits", "--threads", "0", "--output", tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("ends_first", [0, 1])
+def test_contexts_that_overlap_restore_what_was_before_the_first(blas: Blas, ends_first: int) -> None:
+    before = blas.threads
+    contexts = [using_threads(blas, threads) for threads in (1, 2)]
+    for context in contexts:
+        context.__enter__()
+    assert blas.threads == 2
+    contexts[ends_first].__exit__(None, None, None)
+    assert blas.threads == (2 if ends_first == 0 else 1)
+    contexts[1 - ends_first].__exit__(None, None, None)
+    assert blas.threads == before

@@ -1,0 +1,157 @@
+"""Who may use a network at a time: any number of threads read it, and one thread trains it or sets its weights."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from gradflow.errors import GradflowError
+
+__all__ = ["Access"]
+
+
+class Access:
+    """Orders the threads that use one network, so that none reads weights that another one is changing.
+
+    Predictions run side by side. Setting weights waits until those that run have ended, and later ones wait for it.
+    Training lasts too long to wait for: meanwhile other threads are refused. The thread that trains, in a callback,
+    may do everything but train the network again.
+    """
+
+    def __init__(self) -> None:
+        self._writer: int | None = None
+        self._trainer: int | None = None
+        self._readers: dict[int, int] = {}  # how often each thread has begun and not ended to read
+        self._forget_other_threads()
+        _LIVING.add(self)
+
+    def _forget_other_threads(self) -> None:
+        thread = threading.get_ident()
+        self.lock = threading.RLock()
+        self._changed = threading.Condition(self.lock)
+        self._readers = {thread: self._readers[thread]} if thread in self._readers else {}
+
+    def reading(self) -> Reading:
+        """A context in which the weights stay as they are.
+
+        Raises:
+            GradflowError: if another thread trains the network.
+        """
+        return Reading(self)
+
+    def begin_reading(self) -> None:
+        """Begin a context of `reading`."""
+        thread = threading.get_ident()
+        with self.lock:
+            if thread not in (self._trainer, self._writer) and thread not in self._readers:
+                self._wait_for_writer()
+            self._readers[thread] = self._readers.get(thread, 0) + 1
+
+    def end_reading(self) -> None:
+        """End a context of `reading`."""
+        thread = threading.get_ident()
+        with self.lock:
+            self._readers[thread] -= 1
+            if not self._readers[thread]:
+                del self._readers[thread]
+                if self._writer is not None or self._trainer is not None:
+                    self._changed.notify_all()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A context in which no other thread uses the network.
+
+        Raises:
+            GradflowError: if another thread trains the network.
+        """
+        thread = threading.get_ident()
+        if thread in (self._trainer, self._writer):
+            yield
+            return
+        try:
+            with self.lock:
+                self._wait_for_writer()
+                self._writer = thread
+                self._wait_for_readers()
+            yield
+        finally:
+            with self.lock:
+                if self._writer == thread:
+                    self._writer = None
+                    self._changed.notify_all()
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """A context in which only this thread uses the network, and the others are refused.
+
+        Raises:
+            GradflowError: if the network is being trained, in this thread or in another one.
+        """
+        thread = threading.get_ident()
+        if self._trainer == thread:
+            raise GradflowError(
+                "this network is being trained: fit was called in a callback of its own fit; train a copy instead "
+                "(network.copy())"
+            )
+        try:
+            with self.lock:
+                self._wait_for_writer()
+                self._trainer = thread
+                self._wait_for_readers()
+            yield
+        finally:
+            with self.lock:
+                if self._trainer == thread:
+                    self._trainer = None
+                    self._changed.notify_all()
+
+    def _wait_for_writer(self) -> None:
+        while True:
+            if self._trainer is not None:
+                raise GradflowError(
+                    "another thread is training this network; wait until its fit has ended, or use a copy that was "
+                    "made before (network.copy())"
+                )
+            if self._writer is None:
+                return
+            self._changed.wait()
+
+    def _wait_for_readers(self) -> None:
+        """Wait until no other thread reads."""
+        while self._readers.keys() - {threading.get_ident()}:
+            self._changed.wait()
+
+    def after_fork(self) -> None:
+        """Forget the threads that a forked process does not have; weights that one was changing stay refused."""
+        self._forget_other_threads()
+        if self._writer != threading.get_ident():
+            self._trainer = self._trainer or self._writer
+            self._writer = None
+
+
+class Reading:
+    """The context of `Access.reading`; a generator would cost a prediction of one row a good part of its time."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def __enter__(self) -> None:
+        self._access.begin_reading()
+
+    def __exit__(self, *exception: object) -> None:
+        self._access.end_reading()
+
+
+_LIVING: weakref.WeakSet[Access] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for access in list(_LIVING):
+        access.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,74 @@
+"""The programs of prediction: recorded for a number of rows, and kept for the next call with as many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gradflow.access import Access
+from gradflow.ops import Array
+from gradflow.program import Program
+
+__all__ = ["Inference", "InferencePrograms"]
+
+_KEPT_ROWS = 16384
+"""The most rows that the idle programs of a network have together: their arrays take as much memory as these rows."""
+
+
+class Inference(NamedTuple):
+    """A program with the arrays that it reads and writes.
+
+    Attributes:
+        program: what computes y from x.
+        x: inputs, shape (rows, n_in).
+        y: outputs, shape (rows, n_out).
+    """
+
+    program: Program
+    x: Array
+    y: Array
+
+
+class InferencePrograms:
+    """The idle programs of a network. Each call takes one for itself, so that threads do not share arrays.
+
+    Small ones stay longest: a prediction for one row finds its program whatever sizes came before.
+
+    Args:
+        access: whose lock guards the idle programs.
+        record: makes a program for a number of rows, with the output activation or without.
+    """
+
+    def __init__(self, access: Access, record: Callable[[int, bool], Inference]) -> None:
+        self._access, self._record = access, record
+        self._idle: dict[tuple[int, bool], list[Inference]] = {}
+        self._idle_rows = 0
+
+    def take(self, rows: int, *, activated: bool) -> Inference:
+        """A program that belongs to the caller, who puts it back after use."""
+        key = rows, activated
+        with self._access.lock:
+            if key in self._idle:
+                return self._pop(key)
+        return self._record(rows, activated)
+
+    def put_back(self, inference: Inference, *, activated: bool) -> None:
+        """Keep a program for the next call; after an error it may still be in use on a device, and must not be kept."""
+        with self._access.lock:
+            self._idle.setdefault((len(inference.x), activated), []).append(inference)
+            self._idle_rows += len(inference.x)
+            while self._idle_rows > _KEPT_ROWS:
+                self._pop(max(self._idle))
+
+    def clear(self) -> None:
+        """Forget all programs, while none is in use."""
+        with self._access.lock:
+            self._idle = {}
+            self._idle_rows = 0
+
+    def _pop(self, key: tuple[int, bool]) -> Inference:
+        inference = self._idle[key].pop()
+        self._idle_rows -= key[0]
+        if not self._idle[key]:
+            del self._idle[key]
+        return inference

@@ -18,6 +18,7 @@ import numpy as np
 
 from gradflow.backends.blas import Blas, candidates
 from gradflow.backends.sources import INSTRUCTION_FLAGS, Kernel, fingerprint, kernels
+from gradflow.errors import BackendError
 from gradflow.ops import Op
 
 __all__ = ["INSTRUCTIONS", "NativeCall", "NativeLibrary", "NativeProgram", "native_library", "native_problem"]
@@ -243,18 +244,41 @@ def _real_dtype(kernel: Kernel, values: Mapping[str, Any]) -> str:
 def native_library() -> NativeLibrary | None:
     """The library of compiled kernels that was built with the package; None if there is none.
 
-    The environment variable GRADFLOW_NATIVE=0 leaves it out.
+    The environment variable GRADFLOW_NATIVE=0 leaves it out; the name of an instruction set, as in
+    GRADFLOW_NATIVE=avx2, chooses the kernels for it instead of the fastest ones.
+
+    Raises:
+        BackendError: if GRADFLOW_NATIVE has another value, or names instructions that cannot be used here.
     """
-    if os.environ.get("GRADFLOW_NATIVE") == "0":
+    wish = _wish()
+    if wish == "0":
         return None
     for path in _library_files():
         try:
             library = NativeLibrary(path, None)
         except OSError:
             continue
-        with_blas = (NativeLibrary(path, blas) for blas in candidates())
-        return next((tried for tried in with_blas if tried.blas is not None), library)
+        if wish is not None and wish not in library.supported:
+            raise BackendError(
+                f"GRADFLOW_NATIVE={wish} cannot be used: this processor and the compiler that built the kernels have "
+                f"{', '.join(library.supported)}; name one of these, or unset it"
+            )
+        with_blas = (NativeLibrary(path, blas, wish) for blas in candidates())
+        return next((tried for tried in with_blas if tried.blas is not None), NativeLibrary(path, None, wish))
+    if wish is not None:
+        raise BackendError(f"GRADFLOW_NATIVE={wish} cannot be used: {_why_not_loaded()}")
     return None
+
+
+def _wish() -> str | None:
+    """What GRADFLOW_NATIVE asks for: "0", or the name of an instruction set; None if it leaves the choice."""
+    wish = os.environ.get("GRADFLOW_NATIVE") or None
+    if wish not in (None, "0", *INSTRUCTIONS):
+        raise BackendError(
+            f"GRADFLOW_NATIVE must be 0 (no compiled kernels), {', '.join(INSTRUCTIONS[:-1])} or {INSTRUCTIONS[-1]}, "
+            f"got {wish!r}; unset it for the fastest"
+        )
+    return wish
 
 
 def _library_files() -> list[Path]:
@@ -265,8 +289,12 @@ def native_problem() -> str | None:
     """Why the compiled kernels are not used, with the remedy; None if they are."""
     if native_library() is not None:
         return None
-    if os.environ.get("GRADFLOW_NATIVE") == "0":
+    if _wish() == "0":
         return "GRADFLOW_NATIVE=0 leaves the compiled kernels out; unset it"
+    return _why_not_loaded()
+
+
+def _why_not_loaded() -> str:
     again = "pip install --force-reinstall --no-deps --no-binary gradflow-mlp gradflow-mlp"
     if not _library_files():
         return f"the compiled kernels were not built; install a C compiler (GCC or Clang), then: {again}"

@@ -13,6 +13,7 @@ import time
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,8 @@ ONE_HOT = np.eye(5, dtype=np.float32)[LABELS]
 
 @pytest.fixture
 def library() -> NativeLibrary:
-    if not FILES:
-        pytest.skip("the C kernels were not built")
+    if not FILES or os.environ.get("GRADFLOW_NATIVE") == "0":
+        pytest.skip("the C kernels were not built, or are left out")
     found = native_library()
     assert found is not None, f"{FILES[0]} does not load"
     return found
@@ -381,6 +382,39 @@ trainer.fit(digits.x_train, digits.y_train, epochs=3, progress=False)
 print(native_library() is None, trainer.evaluate(digits.x_test, digits.y_test)["accuracy"] > 0.8)
 """
     assert python(code, GRADFLOW_NATIVE="0").split() == ["True", "True"]
+
+
+def test_the_environment_variable_chooses_among_the_instruction_sets(library: NativeLibrary) -> None:
+    code = "import gradflow as gf; print(gf.MLP([2, 2], backend='numpy').backend.native.instructions)"
+    for instructions in library.supported:
+        assert python(code, GRADFLOW_NATIVE=instructions).split() == [instructions]
+    assert python(code, GRADFLOW_NATIVE="").split() == library.supported[:1]
+
+
+@pytest.mark.parametrize(
+    ("wish", "supported", "says"),
+    [
+        ("avx512", ["avx2", "baseline"], "GRADFLOW_NATIVE=avx512 cannot be used: .* have avx2, baseline; name one of"),
+        ("off", ["avx2", "baseline"], r"GRADFLOW_NATIVE must be 0 .* got 'off'; unset it for the fastest"),
+    ],
+)
+def test_instructions_that_cannot_be_used_are_refused(
+    wish: str, supported: list[str], says: str, library: NativeLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = SimpleNamespace(supported=supported)
+    monkeypatch.setattr("gradflow.backends.native.NativeLibrary", lambda *arguments: loaded)
+    monkeypatch.setenv("GRADFLOW_NATIVE", wish)
+    with pytest.raises(gf.BackendError, match=says):
+        native_library.__wrapped__()
+
+
+def test_instructions_named_without_compiled_kernels_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradflow.backends.native.__file__", str(tmp_path / "native.py"))
+    monkeypatch.setenv("GRADFLOW_NATIVE", "avx2")
+    with pytest.raises(gf.BackendError, match="GRADFLOW_NATIVE=avx2 cannot be used: the compiled kernels were not"):
+        native_library.__wrapped__()
 
 
 @pytest.mark.parametrize("size", [3, 110])

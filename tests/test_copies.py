@@ -145,20 +145,16 @@ def test_a_copy_of_a_layer_belongs_to_no_network() -> None:
     assert gf.Sequential([layer], backend="numpy").predict(X).shape == (60, 3)
 
 
-@copies
+@pytest.mark.parametrize("way", ["copy.deepcopy", "pickle"])
 @pytest.mark.parametrize("epochs", [0, 2])
-def test_a_copy_of_a_trainer_trains_its_own_network(
-    make_copy: Callable[[Any], Any], epochs: int, backend_name: str
-) -> None:
-    if make_copy is copy.copy:
-        pytest.skip("a shallow copy of a trainer trains the same network")
+def test_a_copy_of_a_trainer_trains_its_own_network(way: str, epochs: int, backend_name: str) -> None:
     trainer = gf.Trainer(
         crowded(backend_name), gf.HuberLoss(delta=0.5), gf.SGD(gf.PlateauSchedule(0.05, patience=1), momentum=0.9),
         metrics=["r2", "mean_absolute_error"], average=0.9, clip_norm=1.0, standardize_targets=True,
     )  # fmt: skip
     if epochs:
         train(trainer, epochs)
-    twin = make_copy(trainer)
+    twin = COPIES[way](trainer)
     assert twin.network is not trainer.network
     before = bits(trainer.network)
     losses = train(twin)

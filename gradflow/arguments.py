@@ -16,6 +16,7 @@ from gradflow.errors import DataError, shown, unknown_name
 __all__ = [
     "boolean",
     "file_path",
+    "finite_number",
     "fraction",
     "function",
     "instance",
@@ -23,6 +24,7 @@ __all__ = [
     "integer",
     "known_name",
     "non_negative",
+    "object_or_name",
     "positive",
     "positive_fraction",
     "positive_integer",
@@ -62,6 +64,15 @@ def instance(name: str, value: Any, kind: type[_T], what: str) -> _T:
     if not isinstance(value, kind):
         raise DataError(f"{name} must be {what}, got {_object(value, kind)}")
     return value
+
+
+def object_or_name(kind: str, value: Any, of: type[_T], names: Iterable[str]) -> _T | str:
+    """An object of a class, or one of the names that stand for one."""
+    if isinstance(value, of):
+        return value
+    if not isinstance(value, str):
+        raise DataError(f"{kind} must be a name or a gradflow {of.__name__}, got {_object(value, of)}")
+    return known_name(kind, value, names)
 
 
 def instances(name: str, values: Any, kind: type[_T], what: str) -> list[_T]:
@@ -123,6 +134,11 @@ def positive(name: str, value: Any) -> float:
     if number <= 0:
         raise DataError(f"{name} must be above 0, got {value!r}")
     return number
+
+
+def finite_number(name: str, value: Any) -> float:
+    """A finite number."""
+    return _number(name, value, "finite number")
 
 
 def non_negative(name: str, value: Any) -> float:

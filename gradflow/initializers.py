@@ -7,15 +7,17 @@ once, in float64 on the host, and then copied, so that they are the same on ever
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from gradflow.errors import DataError, unknown_name
+from gradflow.arguments import finite_number, known_name
+from gradflow.errors import DataError, shown
 from gradflow.random import RandomNumbers
 
-__all__ = ["INITIALIZERS", "Initializer", "initial_weight"]
+__all__ = ["INITIALIZERS", "Initializer", "checked_initializer", "initial_weight"]
 
 Rule: TypeAlias = Callable[[tuple[int, ...], RandomNumbers], np.ndarray]
 Initializer: TypeAlias = str | float | Rule
@@ -72,10 +74,33 @@ def zeros(shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
     return np.zeros(shape)
 
 
+def _numbers(rule: Rule, weight: object) -> np.ndarray:
+    try:
+        return np.asarray(weight, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"initializer {rule!r} must give an array of numbers, got {shown(weight)}") from error
+
+
 INITIALIZERS: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (glorot_uniform, glorot_normal, he_uniform, he_normal, lecun_uniform, lecun_normal, orthogonal, zeros)
 }
+
+
+def checked_initializer(initializer: Any) -> Initializer:
+    """The initializer, once it is known to be one.
+
+    Raises:
+        DataError: for an unknown name, a number that is not finite, or anything else.
+    """
+    if isinstance(initializer, str):
+        return known_name("initializer", initializer, INITIALIZERS)
+    if isinstance(initializer, bool | type) or not (isinstance(initializer, numbers.Real) or callable(initializer)):
+        raise DataError(f"an initializer is a name, a number or a function (shape, random), got {shown(initializer)}")
+    if isinstance(initializer, numbers.Real):
+        return finite_number("a number as initializer", initializer)
+    rule: Rule = initializer
+    return rule
 
 
 def initial_weight(initializer: Initializer, shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
@@ -84,16 +109,13 @@ def initial_weight(initializer: Initializer, shape: tuple[int, ...], random: Ran
     Raises:
         DataError: for an unknown name, or a rule that returns another shape or a value that is not finite.
     """
-    if isinstance(initializer, bool) or not (isinstance(initializer, str | int | float) or callable(initializer)):
-        raise DataError(f"an initializer is a name, a number or a function (shape, random), got {initializer!r}")
-    if isinstance(initializer, int | float):
-        weight = np.full(shape, float(initializer))
-    elif isinstance(initializer, str):
-        if initializer not in INITIALIZERS:
-            raise unknown_name("initializer", initializer, INITIALIZERS)
+    initializer = checked_initializer(initializer)
+    if isinstance(initializer, str):
         weight = INITIALIZERS[initializer](shape, random)
+    elif callable(initializer):
+        weight = _numbers(initializer, initializer(shape, random))
     else:
-        weight = np.asarray(initializer(shape, random), np.float64)
+        weight = np.full(shape, initializer)
     if weight.shape != shape or not np.isfinite(weight).all():
         raise DataError(f"initializer {initializer!r} must give finite numbers of shape {shape}, got {weight.shape}")
     return weight

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from gradflow.access import Access
-from gradflow.arguments import fraction, integer, positive_integer
+from gradflow.arguments import fraction, integer, known_name, positive_integer, sequence
 from gradflow.backends import get_backend
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.data.frames import as_columns, as_table, check_unmasked
@@ -26,7 +26,15 @@ from gradflow.inference import Inference, InferencePrograms
 from gradflow.initializers import Initializer, initial_weight
 from gradflow.layers import ACTIVATIONS, Dense, Dropout, Layer, ParameterSpec, Sigmoid, Softmax
 from gradflow.layers.base import Attachment, BufferSpec
-from gradflow.layers.stack import all_recorded, attach, buffers_of, check_stack, parameters_of, record_inference
+from gradflow.layers.stack import (
+    all_recorded,
+    attach,
+    buffers_of,
+    check_stack,
+    layer_list,
+    parameters_of,
+    record_inference,
+)
 from gradflow.losses.base import OUTPUT_ACTIVATIONS
 from gradflow.ops import Array
 from gradflow.output_scale import OutputScale
@@ -90,7 +98,7 @@ class Sequential:
         backend: str = "auto",
         weights: Mapping[str, Any] | None = None,
     ) -> None:
-        self.layers: list[Layer] = list(layers)
+        self.layers: list[Layer] = layer_list(layers)
         self.n_in, self.n_out = check_stack(self.layers)
         self.dtype = _dtype(dtype)
         self.seed = integer("seed", seed, least=0, most=2**64 - 1)
@@ -190,10 +198,10 @@ class Sequential:
             DataError: for an unknown dtype, or weights that are too large for it.
         """
         state = copy.deepcopy(self.__getstate__())
-        if dtype is not None and dtype != self.dtype.name:
-            state["attributes"]["dtype"] = _dtype(dtype)
+        if dtype is not None and (wanted := _dtype(dtype)) != self.dtype:
+            state["attributes"]["dtype"] = wanted
             for name, weight in self.get_weights().items():
-                _converted(name, weight, _dtype(dtype))
+                _converted(name, weight, wanted)
         twin = type(self).__new__(type(self))
         twin.__setstate__(state)
         return twin
@@ -242,8 +250,7 @@ class Sequential:
 
     @output_activation.setter
     def output_activation(self, name: str) -> None:
-        if name not in OUTPUT_ACTIVATIONS:
-            raise unknown_name("output activation", name, OUTPUT_ACTIVATIONS)
+        known_name("output activation", name, OUTPUT_ACTIVATIONS)
         if self._trailing_activation not in (None, name):
             raise DataError(f"the network ends in {self.layers[-1]!r}, so its output activation cannot be {name!r}")
         with self.access.writing():
@@ -299,7 +306,9 @@ class Sequential:
     @preprocessing.setter
     def preprocessing(self, preprocessing: Preprocessing | None) -> None:
         if preprocessing is not None and type(preprocessing) is not Preprocessing:
-            raise DataError(f"preprocessing must come from gradflow.data.fit_preprocessing, got {preprocessing!r}")
+            raise DataError(
+                f"preprocessing must be what gradflow.data.fit_preprocessing returns, got {shown(preprocessing)}"
+            )
         if preprocessing is not None and preprocessing.n_out != self.n_in:
             raise DataError(
                 f"the preprocessing makes {preprocessing.n_out} inputs, but the first layer takes {self.n_in}; make "
@@ -459,9 +468,7 @@ _DTYPES = ("float32", "float64")
 
 
 def _dtype(name: str) -> np.dtype:
-    if name not in _DTYPES:
-        raise unknown_name("dtype", name, _DTYPES)
-    return np.dtype(name)
+    return np.dtype(known_name("dtype", getattr(name, "name", name), _DTYPES))
 
 
 def _backend_of_pickle(name: str) -> ReferenceBackend:
@@ -490,19 +497,25 @@ def _check_weights(
     weights: Mapping[str, Any], specs: Mapping[str, ParameterSpec | BufferSpec]
 ) -> dict[str, np.ndarray]:
     """Weights as NumPy arrays, once names and shapes are known to be the expected ones."""
+    if not isinstance(weights, Mapping):
+        raise DataError(f"weights must be a dict of arrays, as network.get_weights() returns it, got {shown(weights)}")
+    if unknown := sorted(map(str, weights.keys() - specs.keys())):
+        raise unknown_name("weight", unknown[0], specs)
     if missing := sorted(specs.keys() - weights.keys()):
         raise DataError(f"weights are missing: {', '.join(missing)}")
-    if unknown := sorted(weights.keys() - specs.keys()):
-        raise unknown_name("weight", unknown[0], specs)
-    arrays = {}
-    for name, spec in specs.items():
-        value, shape = weights[name], spec.shape
-        check_unmasked(f"weight {name!r}", value)
+    return {name: _checked_weight(name, weights[name], spec.shape) for name, spec in specs.items()}
+
+
+def _checked_weight(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    check_unmasked(f"weight {name!r}", value)
+    expected = f"weight {name!r} must hold numbers of shape {shape}"
+    try:
         array = np.asarray(value.get() if hasattr(value, "__cuda_array_interface__") else value)
-        if array.dtype.kind not in "fiu" or array.shape != shape:
-            raise DataError(f"weight {name!r} must hold numbers of shape {shape}, got {array.dtype} {array.shape}")
-        arrays[name] = array
-    return arrays
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{expected}, got {shown(value)}") from error
+    if array.dtype.kind not in "fiu" or array.shape != shape:
+        raise DataError(f"{expected}, got {array.dtype} {array.shape}")
+    return array
 
 
 class MLP(Sequential):
@@ -539,19 +552,24 @@ class MLP(Sequential):
         seed: int = 0,
         backend: str = "auto",
     ) -> None:
-        if isinstance(sizes, str | int) or len(sizes) < 2:
+        given = sequence("sizes", sizes, "a list of the widths from the inputs to the outputs, such as [64, 10]")
+        if len(given) < 2:
             raise DataError(
-                f"sizes must list at least the numbers of inputs and outputs, such as [64, 10], got {sizes!r}"
+                f"sizes must list at least the numbers of inputs and outputs, such as [64, 10], got {given!r}"
             )
-        if activation not in ACTIVATIONS:
-            raise unknown_name("activation", activation, ACTIVATIONS)
-        widths = [positive_integer(f"sizes[{index}]", size) for index, size in enumerate(sizes)]
+        widths = [positive_integer(f"sizes[{index}]", size) for index, size in enumerate(given)]
+        if not isinstance(activation, str):
+            raise DataError(
+                f"activation must be one name, for all hidden layers, got {shown(activation)}; for several, list the "
+                "layers: gradflow.Sequential([gradflow.Dense(64, 32), gradflow.Tanh(), gradflow.Dense(32, 10)])"
+            )
+        hidden = ACTIVATIONS[known_name("activation", activation, ACTIVATIONS)]
         rate = fraction("dropout", dropout)
         layers: list[Layer] = [Dropout(input_dropout)] if fraction("input_dropout", input_dropout) else []
         for index, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
             layers.append(Dense(n_in, n_out, bias=bias, initializer=initializer))
             if index < len(widths) - 2:
-                layers.append(ACTIVATIONS[activation]())
+                layers.append(hidden())
                 if rate:
                     layers.append(Dropout(rate))
         super().__init__(layers, dtype=dtype, seed=seed, backend=backend)

@@ -12,6 +12,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from gradflow.arguments import file_path, instance
+from gradflow.backends import get_backend
 from gradflow.data.preprocessing import Preprocessing
 from gradflow.errors import DataError, FileFormatError
 from gradflow.files import write_atomically
@@ -64,10 +66,11 @@ def save(network: Sequential, path: str | os.PathLike[str]) -> None:
     replaced keeps its permissions, and a symbolic link stays: the file that it points to is written.
 
     Raises:
-        DataError: if a layer has settings that JSON cannot hold.
+        DataError: if a layer has settings that JSON cannot hold, or this is no network or no path.
         OSError: if the file cannot be written.
     """
-    write_atomically(path, model_content(network), through_links=True)
+    instance("network", network, Sequential, "a gradflow network")
+    write_atomically(file_path("path", path), model_content(network), through_links=True)
 
 
 def model_content(network: Sequential) -> bytes:
@@ -94,10 +97,13 @@ def load(path: str | os.PathLike[str], backend: str = "auto") -> Sequential:
     Layers of your own are found by their class name: import the module that defines them first.
 
     Raises:
+        DataError: if ``path`` is no path, or the backend is unknown.
         FileNotFoundError: if there is no such file.
         FileFormatError: if it is damaged, from a newer version, or not a gradflow model.
         BackendError: if the backend cannot be used here.
     """
+    path = file_path("path", path)
+    get_backend(backend)  # a wrong one is no fault of the file
     weights, header = read_tensors(path, "gradflow model")
     description = _description(path, header, weights)
     try:

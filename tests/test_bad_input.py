@@ -59,7 +59,10 @@ DATA_CASES: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
         "early stopping cannot watch 'f1': there is loss, accuracy; what metrics= of the trainer names is there too",
     ),
     "early stopping as number": (X, LABELS, {"early_stopping": 5}, "must be a gradflow.EarlyStopping, got 5"),
-    "callback as function": (X, LABELS, {"callbacks": [print]}, "callbacks must be gradflow.Callback objects"),
+    "callback as class": (X, LABELS, {"callbacks": [gf.JSONLines]}, "it holds the class JSONLines; make an object"),
+    "one callback": (X, LABELS, {"callbacks": gf.Callback()}, "callbacks must be a list of gradflow.Callback objects"),
+    "shuffle as text": (X, LABELS, {"shuffle": "no"}, "shuffle must be True or False, got 'no'"),
+    "callback as function": (X, LABELS, {"callbacks": [print]}, "must be a list of gradflow.Callback objects, but it"),
     "progress as text": (X, LABELS, {"progress": "yes"}, 'progress must be True, False or "auto", got \'yes\''),
 }  # fmt: skip
 
@@ -92,7 +95,7 @@ def test_evaluate_and_predict_refuse(case: str, backend_name: str) -> None:
 ARGUMENT_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "unknown activation": (lambda: gf.MLP([4, 3, 2], "rellu"), "unknown activation 'rellu'. Did you mean 'relu'?"),
     "one size": (lambda: gf.MLP([4]), "sizes must list at least the numbers of inputs and outputs"),
-    "a size for sizes": (lambda: gf.MLP(4), "sizes must list at least"),
+    "a size for sizes": (lambda: gf.MLP(4), "sizes must be a list of the widths from the inputs to the outputs"),
     "size 0": (lambda: gf.MLP([4, 0, 2]), "sizes[1] must be at least 1, got 0"),
     "size as float": (lambda: gf.MLP([4, 2.0]), "sizes[1] must be an integer, got 2.0"),
     "dropout 1": (lambda: gf.MLP([4, 3, 2], dropout=1.0), "dropout must be at least 0 and below 1, got 1.0"),
@@ -122,9 +125,26 @@ ARGUMENT_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "no layer": (lambda: gf.Sequential([]), "a network needs at least one layer with parameters"),
     "no parameters": (lambda: gf.Sequential([gf.ReLU()]), "a network needs at least one layer with parameters"),
-    "class for layer": (lambda: gf.Sequential([gf.Dense(4, 3), gf.ReLU]), "a network is made of gradflow layers, got"),
+    "class for layer": (
+        lambda: gf.Sequential([gf.Dense(4, 3), gf.ReLU]), "it holds the class ReLU; make an object of it: ReLU(...)",
+    ),
+    "class for optimizer": (
+        lambda: gf.Trainer(gf.MLP([4, 2]), "mean_squared_error", gf.SGD), "got the class SGD; make an object of it",
+    ),
+    "a layer for layers": (
+        lambda: gf.Sequential(gf.Dense(4, 3)), "layers must be a list of gradflow layers, got Dense(n_in=4",
+    ),
+    "activations": (
+        lambda: gf.MLP([4, 3, 3, 2], activation=["relu", "tanh"]), "activation must be one name, for all hidden layers",
+    ),
+    "a word for a boolean": (lambda: gf.Dense(4, 2, bias="no"), "bias must be True or False, got 'no'"),
     "unknown loss": (lambda: gf.Trainer(gf.MLP([4, 2]), "crossentropy", "sgd"), "unknown loss 'crossentropy'"),
-    "loss as number": (lambda: gf.Trainer(gf.MLP([4, 2]), 3, "sgd"), "a loss is a name or a gradflow Loss, got 3"),
+    "loss as number": (
+        lambda: gf.Trainer(gf.MLP([4, 2]), 3, "sgd"), "loss must be a name or a gradflow Loss, got 3 of type int",
+    ),
+    "loss by another name": (
+        lambda: gf.Trainer(gf.MLP([4, 2]), "mse", "sgd"), "unknown loss 'mse'. Did you mean 'mean_squared_error'?",
+    ),
     "unknown optimizer": (lambda: gf.Trainer(gf.MLP([4, 2]), "mean_squared_error", "adamm"), "Did you mean 'adam'?"),
     "l2 negative": (
         lambda: gf.Trainer(gf.MLP([4, 2]), "mean_squared_error", "sgd", l2=-1), "l2 must be at least 0, got -1",
@@ -156,6 +176,10 @@ ARGUMENT_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "unknown weight": (
         lambda: gf.MLP([4, 2]).set_weights({"0.weight": 0, "0.bias": 0, "0.bais": 0}), "Did you mean '0.bias'?",
     ),
+    "misspelt weight": (lambda: gf.MLP([4, 2]).set_weights({"0.weight": 0, "0.bais": 0}), "Did you mean '0.bias'?"),
+    "weights as list": (lambda: gf.MLP([4, 2]).set_weights([1, 2]), "weights must be a dict of arrays"),
+    "save of a trainer": (lambda: gf.save(X, "model"), "network must be a gradflow network"),
+    "load of nothing": (lambda: gf.load(""), "path must name a file or a folder, got ''"),
     "weight of wrong shape": (
         lambda: gf.MLP([4, 2]).set_weights({"0.weight": np.zeros((2, 4)), "0.bias": np.zeros(2)}),
         "weight '0.weight' must hold numbers of shape (4, 2), got float64 (2, 4)",

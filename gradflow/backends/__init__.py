@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 from functools import cache
 
+from gradflow.arguments import known_name
 from gradflow.backends.availability import gpu_problem
 from gradflow.backends.reference import ReferenceBackend
-from gradflow.errors import BackendError, DataError, unknown_name
+from gradflow.errors import BackendError, DataError
 
 __all__ = ["BACKENDS", "ReferenceBackend", "get_backend"]
 
@@ -27,12 +28,11 @@ def get_backend(name: str = "auto") -> ReferenceBackend:
         DataError: for an unknown name.
         BackendError: if the backend cannot be used here; the message names the cause and the remedy.
     """
-    if name == "auto":
+    if isinstance(name, str) and name == "auto":
         name = os.environ.get("GRADFLOW_BACKEND", "auto") or "auto"
-    if name in ("cpu", "cuda", "gpu"):
+    if isinstance(name, str) and name in ("cpu", "cuda", "gpu"):
         raise DataError(f"unknown backend {name!r}: 'numpy' computes on the CPU, 'cupy' on an NVIDIA GPU")
-    if name not in BACKENDS:
-        raise unknown_name("backend", name, BACKENDS)
+    known_name("backend", name, BACKENDS)
     if name == "auto":
         name = "numpy" if gpu_problem() else "cupy"
     elif name == "cupy" and (problem := gpu_problem()):

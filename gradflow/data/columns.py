@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from gradflow.arguments import positive_integer
+from gradflow.arguments import known_name, positive_integer
 from gradflow.data.table import number_in
 from gradflow.data.validation import Where
-from gradflow.errors import DataError, GradflowError, unknown_name
+from gradflow.errors import DataError, GradflowError
 from gradflow.random import SAMPLE_STREAM, philox
 
 __all__ = [
@@ -115,7 +114,7 @@ class NumberColumn:
     def __post_init__(self) -> None:
         if not (np.isfinite([self.center, self.scale]).all() and self.scale >= 0):
             raise DataError(f"center and scale must be finite, and scale at least 0, got {self!r}")
-        _one_of("missing", self.missing, _MISSING)
+        known_name("missing", self.missing, _MISSING)
 
     def config(self) -> dict[str, Any]:
         """What JSON holds of it."""
@@ -141,8 +140,8 @@ class CategoryColumn:
         object.__setattr__(self, "categories", tuple(self.categories))
         if not self.categories or list(self.categories) != sorted(set(self.categories)):
             raise DataError(f"there must be categories, sorted and different, got {self.categories!r}")
-        _one_of("missing", self.missing, _MISSING)
-        _one_of("unknown", self.unknown, _UNKNOWN)
+        known_name("missing", self.missing, _MISSING)
+        known_name("unknown", self.unknown, _UNKNOWN)
 
     @property
     def is_text(self) -> bool:
@@ -179,7 +178,7 @@ class ColumnRule:
 
 class _NumberRule(ColumnRule):
     def __init__(self, missing: str = "refuse") -> None:
-        self.missing = _one_of("missing", missing, _MISSING)
+        self.missing = known_name("missing", missing, _MISSING)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(missing={self.missing!r})"
@@ -231,8 +230,8 @@ class OneHot(ColumnRule):
     """
 
     def __init__(self, missing: str = "refuse", unknown: str = "refuse", most: int = 1000) -> None:
-        self.missing = _one_of("missing", missing, _MISSING)
-        self.unknown = _one_of("unknown", unknown, _UNKNOWN)
+        self.missing = known_name("missing", missing, _MISSING)
+        self.unknown = known_name("unknown", unknown, _UNKNOWN)
         self.most = positive_integer("most", most)
 
     def begin(self) -> ColumnFit:
@@ -351,9 +350,3 @@ def refuse_missing(name: str, gone: np.ndarray, where: Where, missing: str) -> N
             f"column {name!r} has no value in {where.row(place)}; remove such rows, or fit the preprocessing with "
             f"missing='fill' or missing='mark' for this column"
         )
-
-
-def _one_of(kind: str, name: str, names: Sequence[str]) -> str:
-    if name not in names:
-        raise unknown_name(kind, name, names)
-    return name

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.errors import DataError
+from gradflow.arguments import instance
 from gradflow.losses import Loss, get_loss
 from gradflow.network import Sequential
 from gradflow.program import Recorder
@@ -33,8 +33,7 @@ def gradient_norms(network: Sequential, loss: str | Loss, x: Any, y: Any) -> dic
     Raises:
         DataError: if data do not fit, or the last layer does not go with the loss.
     """
-    if not isinstance(network, Sequential):
-        raise DataError(f"network must be a gradflow network, got {type(network).__name__}")
+    instance("network", network, Sequential, "a gradflow network")
     loss = get_loss(loss)
     copy = network.copy()
     backend = copy.backend

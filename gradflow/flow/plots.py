@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from gradflow.errors import DataError, GradflowError
+from gradflow.arguments import boolean, finite_number, instance, text
+from gradflow.errors import DataError, GradflowError, shown
 from gradflow.training.history import History
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ def plot_curves(histories: Mapping[str, History], name: str = "loss", *, logarit
     """
     if not isinstance(histories, Mapping) or not histories:
         raise DataError(f"histories must be a dict of labels and histories, at least one, got {histories!r}")
+    text("name", name)
+    boolean("logarithmic", logarithmic)
+    for history in histories.values():
+        instance("each history", history, History, "what Trainer.fit returns")
     figure, axes = empty_figure()
     for place, (label, history) in enumerate(histories.items()):
         colour = _COLOURS[place % len(_COLOURS)]
@@ -57,6 +62,11 @@ def plot_gradient_norms(norms: Mapping[str, Mapping[str, float]]) -> Figure:
     """
     if not isinstance(norms, Mapping) or not norms:
         raise DataError(f"norms must be a dict of labels and gradient norms, at least one, got {norms!r}")
+    for by_name in norms.values():
+        if not isinstance(by_name, Mapping):
+            raise DataError(f"norms must hold what gradflow.flow.gradient_norms returns, got {shown(by_name)}")
+        for name, norm in by_name.items():
+            finite_number(f"the norm of {text('each name', name)}", norm)
     figure, axes = empty_figure()
     most_layers = 0
     for place, (label, by_name) in enumerate(norms.items()):

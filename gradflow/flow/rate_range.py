@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gradflow.arguments import positive, positive_integer
+from gradflow.arguments import instance, positive, positive_integer
 from gradflow.errors import DataError
 from gradflow.flow.plots import empty_figure
 from gradflow.schedules import Schedule
@@ -81,6 +81,7 @@ def learning_rate_range_test(
     Raises:
         DataError: for data or numbers that do not fit, or if not even ten steps had a finite loss.
     """
+    instance("trainer", trainer, Trainer, "a gradflow.Trainer")
     lowest, highest = positive("lowest", lowest), positive("highest", highest)
     if lowest >= highest:
         raise DataError(f"highest must be above lowest, which is {lowest!r}, got {highest!r}")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradflow.arguments import positive
+from gradflow.arguments import instance, positive
 from gradflow.errors import DataError
 from gradflow.layers import Activation, Layer, Softmax
 from gradflow.network import Sequential
@@ -97,8 +97,7 @@ class _Step(NamedTuple):
 
 def _forward(network: Sequential, x: Any) -> list[_Step]:
     """The forward pass of prediction, with an array of its own for every output."""
-    if not isinstance(network, Sequential):
-        raise DataError(f"network must be a gradflow network, got {type(network).__name__}")
+    instance("network", network, Sequential, "a gradflow network")
     backend = network.backend
     current = backend.adopt(network.inputs("x", x))
     recorder = Recorder(backend)

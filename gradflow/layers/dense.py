@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import positive_integer
-from gradflow.initializers import Initializer
+from gradflow.arguments import boolean, positive_integer
+from gradflow.initializers import Initializer, checked_initializer
 from gradflow.layers.base import Layer, ParameterSpec
 from gradflow.ops import Array, Executor, op
 
@@ -71,8 +71,8 @@ class Dense(Layer):
     def __init__(self, n_in: int, n_out: int, *, bias: bool = True, initializer: Initializer | None = None) -> None:
         self.n_in = positive_integer("n_in", n_in)
         self.n_out = positive_integer("n_out", n_out)
-        self.has_bias = bool(bias)
-        self.initializer = initializer
+        self.has_bias = boolean("bias", bias)
+        self.initializer = None if initializer is None else checked_initializer(initializer)
 
     def config(self) -> dict[str, Any]:
         return {"n_in": self.n_in, "n_out": self.n_out, "bias": self.has_bias}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.errors import unknown_name
+from gradflow.arguments import known_name
 from gradflow.layers.base import Activation
 from gradflow.ops import SATURATED, Array, op
 
@@ -73,9 +73,7 @@ class GELU(Activation):
     preferred_initializer = "he_normal"
 
     def __init__(self, approximate: str = "none") -> None:
-        if approximate not in _FORMS:
-            raise unknown_name("approximation of GELU", approximate, _FORMS)
-        self.approximate = approximate
+        self.approximate = known_name("approximation of GELU", approximate, _FORMS)
         self.forward_op, self.backward_op = _FORMS[approximate]
 
     def config(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from gradflow.arguments import instances
 from gradflow.errors import DataError
 from gradflow.layers.base import Attachment, BufferSpec, Layer, ParameterSpec
 from gradflow.ops import Array, Executor
@@ -16,6 +17,7 @@ __all__ = [
     "buffers_of",
     "check_stack",
     "layer_at",
+    "layer_list",
     "outputs_by_place",
     "parameters_of",
     "record_backward",
@@ -31,16 +33,22 @@ class ForwardArrays(NamedTuple):
     outputs: list[Array]
 
 
+def layer_list(layers: Sequence[Layer]) -> list[Layer]:
+    """The layers of a stack as a list.
+
+    Raises:
+        DataError: if it is no list, or something in it is no layer.
+    """
+    return instances("layers", layers, Layer, "gradflow layers")
+
+
 def check_stack(layers: Sequence[Layer]) -> tuple[int, int]:
     """The numbers of inputs and outputs of a stack, once it is known to fit together.
 
     Raises:
-        DataError: if something is no layer, stands in it twice, belongs to a network, or does not take what the layer
-            before it gives; or if no layer has parameters.
+        DataError: if a layer stands in it twice, belongs to a network, or does not take what the layer before it gives;
+            or if no layer has parameters.
     """
-    for layer in layers:
-        if not isinstance(layer, Layer):
-            raise DataError(f"a network is made of gradflow layers, got {layer!r} of type {type(layer).__name__}")
     everywhere = list(_with_inner(layers))
     if len({id(layer) for layer in everywhere}) != len(everywhere):
         raise DataError("the same layer object stands in the network twice; make one object for each place")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gradflow.errors import DataError, unknown_name
+from gradflow.arguments import object_or_name
+from gradflow.errors import DataError
 from gradflow.losses.absolute_error import MeanAbsoluteError
 from gradflow.losses.base import LOSSES, OUTPUT_ACTIVATIONS, Loss
 from gradflow.losses.binary_cross_entropy import BinaryCrossEntropy
@@ -34,13 +35,8 @@ def get_loss(loss: str | Loss) -> Loss:
         DataError: for an unknown name (the nearest valid one is suggested), a loss that does not say which output
             activation it has, or anything else.
     """
-    if isinstance(loss, Loss):
-        return _complete(loss)
-    if not isinstance(loss, str):
-        raise DataError(f"a loss is a name or a gradflow Loss, got {loss!r}")
-    if loss not in LOSSES:
-        raise unknown_name("loss", loss, LOSSES)
-    return _complete(LOSSES[loss]())
+    found = object_or_name("loss", loss, Loss, LOSSES)
+    return _complete(LOSSES[found]() if isinstance(found, str) else found)
 
 
 def _complete(loss: Loss) -> Loss:

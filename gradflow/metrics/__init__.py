@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from gradflow.arguments import object_or_name, sequence
 from gradflow.direction import LARGER_IS_BETTER
-from gradflow.errors import DataError, unknown_name
+from gradflow.errors import DataError
 from gradflow.metrics.base import METRICS, Batch, Kind, Metric, Statistics, Task
 from gradflow.metrics.counts import F1, BalancedAccuracy, Precision, Recall
 from gradflow.metrics.epoch import EpochMetrics
@@ -44,7 +45,7 @@ def get_metrics(metrics: Sequence[str | Metric]) -> list[Metric]:
         DataError: for unknown names, the same metric twice, one that has the name of another value of the history or
             does not say all that it must, or anything else.
     """
-    found = [_get_metric(metric) for metric in metrics]
+    found = [_get_metric(metric) for metric in sequence("metrics", metrics, "a list of names or gradflow metrics")]
     labels = [metric.label for metric in found]
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):
         raise DataError(f"metrics must differ, got {repeated[0]!r} twice")
@@ -54,15 +55,10 @@ def get_metrics(metrics: Sequence[str | Metric]) -> list[Metric]:
 
 
 def _get_metric(metric: str | Metric) -> Metric:
-    if isinstance(metric, Metric):
-        return _complete(metric)
-    if not isinstance(metric, str):
-        raise DataError(f"a metric is a name or a gradflow Metric, got {metric!r}")
-    if match := re.fullmatch(r"top_(\d+)_accuracy", metric):
+    if isinstance(metric, str) and (match := re.fullmatch(r"top_(\d{1,18})_accuracy", metric)):
         return TopKAccuracy(int(match[1]))
-    if metric not in METRICS:
-        raise unknown_name("metric", metric, METRICS)
-    return _complete(METRICS[metric]())
+    found = object_or_name("metric", metric, Metric, METRICS)
+    return _complete(METRICS[found]() if isinstance(found, str) else found)
 
 
 _TAKEN = ("epoch", "loss", "accuracy", "learning_rate")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gradflow.errors import DataError, unknown_name
+from gradflow.arguments import object_or_name
+from gradflow.errors import DataError
 from gradflow.optimizers.adagrad import Adagrad
 from gradflow.optimizers.adam import Adam, AdamW
 from gradflow.optimizers.base import OPTIMIZERS, Optimizer
@@ -36,13 +37,10 @@ def get_optimizer(optimizer: str | Optimizer, learning_rate: float | None = None
     Raises:
         DataError: for an unknown name (the nearest valid one is suggested) or anything else.
     """
-    if isinstance(optimizer, Optimizer):
-        return optimizer
-    if not isinstance(optimizer, str):
-        raise DataError(f"an optimizer is a name or a gradflow Optimizer, got {optimizer!r}")
-    if optimizer not in OPTIMIZERS:
-        raise unknown_name("optimizer", optimizer, OPTIMIZERS)
-    cls = OPTIMIZERS[optimizer]
+    found = object_or_name("optimizer", optimizer, Optimizer, OPTIMIZERS)
+    if isinstance(found, Optimizer):
+        return found
+    cls = OPTIMIZERS[found]
     if issubclass(cls, LBFGS):
         if learning_rate is not None:
             raise DataError(f"lbfgs finds the length of its steps by itself; leave out the rate, got {learning_rate!r}")

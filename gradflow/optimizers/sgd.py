@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradflow.arguments import fraction
+from gradflow.arguments import boolean, fraction
 from gradflow.errors import DataError
 from gradflow.ops import Array, Op, has_diverged, op
 from gradflow.optimizers.base import OWN, Optimizer, penalised
@@ -89,7 +89,7 @@ class SGD(Optimizer):
     def __init__(self, learning_rate: LearningRate, momentum: float = 0.0, nesterov: bool = False) -> None:
         super().__init__(learning_rate)
         self.momentum = fraction("momentum", momentum)
-        self.nesterov = bool(nesterov)
+        self.nesterov = boolean("nesterov", nesterov)
         if self.nesterov and self.momentum == 0:
             raise DataError("nesterov=True needs momentum above 0, got momentum=0")
         self.state = ("velocity",) if self.momentum else ()

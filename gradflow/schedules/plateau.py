@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import fraction, non_negative, positive, positive_integer
+from gradflow.arguments import fraction, non_negative, positive, positive_integer, text
 from gradflow.direction import larger_is_better
 from gradflow.errors import DataError
 from gradflow.schedules.base import History, Schedule
@@ -43,7 +43,7 @@ class PlateauSchedule(Schedule):
         lowest: float = 0.0,
     ) -> None:
         self.learning_rate = positive("learning_rate", learning_rate)
-        self.monitor = monitor
+        self.monitor = None if monitor is None else text("monitor", monitor)
         self.factor = fraction("factor", factor)
         self.patience = positive_integer("patience", patience)
         self.min_delta = non_negative("min_delta", min_delta)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradflow.arguments import file_path
 from gradflow.errors import DataError, FileFormatError
 from gradflow.files import read_json
 from gradflow.storage import load
@@ -50,7 +51,7 @@ def compare_runs(first: str | os.PathLike[str], second: str | os.PathLike[str]) 
         DataError: if there is no finished run in one of them.
         FileFormatError: if a file is damaged.
     """
-    folders = Path(first), Path(second)
+    folders = file_path("first", first), file_path("second", second)
     one, other = (read_config(folder) for folder in folders)
 
     def differing(names: Sequence[str]) -> list[Difference]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gradflow.arguments import instance
 from gradflow.layers.stack import record_backward, record_forward
 from gradflow.losses import Loss, get_loss
 from gradflow.network import Sequential
@@ -38,6 +39,7 @@ def check_gradients(network: Sequential, loss: str | Loss, x: Any, y: Any) -> di
     Raises:
         DataError: if data do not fit, or the last layer does not go with the loss.
     """
+    instance("network", network, Sequential, "a gradflow network")
     loss = get_loss(loss)
     copy = network.copy(dtype="float64")
     backend, status = copy.backend, copy.status

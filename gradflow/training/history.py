@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from gradflow.arguments import file_path
 from gradflow.errors import DataError, GradflowError
 from gradflow.files import write_atomically
 
@@ -78,7 +79,7 @@ class History:
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a row per epoch: its number, counted from 1, and its values."""
-        write_atomically(path, self.csv_content(), through_links=True)
+        write_atomically(file_path("path", path), self.csv_content(), through_links=True)
 
     def csv_content(self) -> bytes:
         """The bytes of the file that `to_csv` writes."""
@@ -95,6 +96,7 @@ class History:
         Raises:
             GradflowError: if pyarrow is missing.
         """
+        target = file_path("path", path)
         try:
             import pyarrow
             import pyarrow.parquet
@@ -105,7 +107,7 @@ class History:
         table = pyarrow.table({"epoch": list(range(1, self.epochs + 1)), **self._values})
         sink = pyarrow.BufferOutputStream()
         pyarrow.parquet.write_table(table, sink)
-        write_atomically(path, sink.getvalue().to_pybytes(), through_links=True)
+        write_atomically(target, sink.getvalue().to_pybytes(), through_links=True)
 
     def __repr__(self) -> str:
         last: Any = {name: round(value, 6) for name, value in self.last().items()}

@@ -6,6 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, TextIO
 
+from gradflow.errors import DataError, shown
 from gradflow.training.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -23,9 +24,14 @@ class JSONLines(Callback):
 
     Args:
         file: an open text file, such as ``sys.stdout``; it is flushed after each line and not closed.
+
+    Raises:
+        DataError: if it is no such file.
     """
 
     def __init__(self, file: TextIO) -> None:
+        if isinstance(file, type) or not hasattr(file, "write") or not hasattr(file, "flush"):
+            raise DataError(f"file must be an open text file, such as sys.stdout, got {shown(file)}")
         self._file = file
 
     def _write(self, **values: Any) -> None:

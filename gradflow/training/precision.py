@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from gradflow.arguments import known_name
 from gradflow.backends.epilogues import TF32 as TF32_PRODUCT
 from gradflow.backends.fusion import Call
-from gradflow.errors import DataError, unknown_name
+from gradflow.errors import DataError
 from gradflow.layers.dense import add_bias, gemm
 from gradflow.network import Sequential
 from gradflow.ops import Array, Eager, Executor, Op, copy
@@ -178,8 +179,7 @@ def check_precision(name: str, network: Sequential) -> str:
         DataError: for an unknown name, a float64 network, or a layer that computes by itself and wants float32.
         BackendError: if the backend or its device cannot compute so.
     """
-    if name not in PRECISIONS:
-        raise unknown_name("precision", name, PRECISIONS)
+    known_name("precision", name, PRECISIONS)
     if name == "float32":
         return name
     if network.dtype != np.float32:

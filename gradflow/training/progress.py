@@ -6,7 +6,7 @@ import importlib.util
 import sys
 from typing import TYPE_CHECKING, Any
 
-from gradflow.errors import DataError
+from gradflow.errors import DataError, shown
 from gradflow.training.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ def progress_callback(progress: bool | str) -> list[Callback]:
     Raises:
         DataError: for anything but True, False and "auto".
     """
-    if not (isinstance(progress, bool) or progress == "auto"):
-        raise DataError(f'progress must be True, False or "auto", got {progress!r}')
+    if not isinstance(progress, bool | str) or progress not in (True, False, "auto"):
+        raise DataError(f'progress must be True, False or "auto", got {shown(progress)}')
     on_terminal, in_notebook = sys.stderr.isatty(), "ipykernel" in sys.modules
     if progress is False or (progress == "auto" and not (on_terminal or in_notebook)):
         return []

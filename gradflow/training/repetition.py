@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
+from gradflow.arguments import file_path, instance
 from gradflow.errors import DataError, DivergedError
 from gradflow.layers.base import layer_from_description
 from gradflow.losses import LOSSES
@@ -59,13 +59,15 @@ def repeat(
     """
     import tempfile  # brings modules for archives, which would slow the import of gradflow down
 
-    folder = Path(folder)
+    folder = file_path("folder", folder)
     config = read_config(folder)
     if config["result"]["stopped_by"] == "interrupted":
         raise DataError(
             f"the run in {folder} was interrupted; finish it first: trainer.fit(..., resume={str(folder)!r})"
         )
-    network = _network(config) if network is None else network
+    if network is None:
+        network = _network(config)
+    instance("network", network, Sequential, "a gradflow network")
     trainer = _trainer(config, network)
     class_weight = config["class_weight"]
     if isinstance(class_weight, dict):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gradflow.arguments import file_path, instance
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.errors import DataError
 from gradflow.files import FileLock, write_atomically, write_json
@@ -160,17 +161,19 @@ def run_path(
     Raises:
         DataError: if they do not go together, or there is no folder to resume.
     """
-    if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
-        raise DataError(f"checkpoint must be a gradflow.Checkpoint, got {checkpoint!r}")
+    if checkpoint is not None:
+        instance("checkpoint", checkpoint, Checkpoint, "a gradflow.Checkpoint")
+    folder = None if output is None else file_path("output", output)
     if resume is None:
-        if checkpoint is not None and output is None:
+        if checkpoint is not None and folder is None:
             raise DataError("checkpoints need a folder; pass output= too")
-        return None if output is None else Path(output)
-    if output is not None and Path(output) != Path(resume):
+        return folder
+    resumed = file_path("resume", resume)
+    if folder is not None and folder != resumed:
         raise DataError(f"a resumed run goes on in its own folder; leave output out, got {output} and resume={resume}")
-    if not Path(resume).is_dir():
+    if not os.path.isdir(resumed):
         raise DataError(f"there is no run to resume in {resume}: no such folder")
-    return Path(resume)
+    return resumed
 
 
 def initial_state(network: Sequential) -> str:

@@ -9,7 +9,16 @@ from contextlib import nullcontext
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from gradflow.arguments import fraction, non_negative, positive, positive_integer
+from gradflow.arguments import (
+    boolean,
+    fraction,
+    instance,
+    instances,
+    non_negative,
+    positive,
+    positive_integer,
+    sequence,
+)
 from gradflow.backends.blas import using_threads
 from gradflow.data.sources import Source
 from gradflow.data.weights import ClassWeight, described_weight
@@ -129,9 +138,7 @@ class Trainer:
         layer_statistics: bool = False,
         steps_per_launch: int = 1,
     ) -> None:
-        if not isinstance(network, Sequential):
-            raise DataError(f"network must be a gradflow network, got {type(network).__name__}")
-        self.network = network
+        self.network = instance("network", network, Sequential, "a gradflow network")
         self.loss = get_loss(loss)
         self.optimizer = get_optimizer(optimizer)
         self.metrics = self._checked_metrics(metrics)
@@ -142,10 +149,10 @@ class Trainer:
         if clip_norm is not None and clip_value is not None:
             raise DataError("clip_norm and clip_value exclude each other; the first keeps the gradient's direction")
         self.average = None if average is None else fraction("average", average)
-        self.standardize_targets = bool(standardize_targets)
+        self.standardize_targets = boolean("standardize_targets", standardize_targets)
         self.precision = check_precision(precision, network)
         self.threads = None if threads is None else positive_integer("threads", threads)
-        self.layer_statistics = bool(layer_statistics)
+        self.layer_statistics = boolean("layer_statistics", layer_statistics)
         self.steps_per_launch = positive_integer("steps_per_launch", steps_per_launch)
         self._objective = Objective(
             network,
@@ -238,6 +245,7 @@ class Trainer:
             OSError: if ``output`` cannot be written to, before training begins.
         """
         epochs = positive_integer("epochs", epochs)
+        shuffle, drop_last = boolean("shuffle", shuffle), boolean("drop_last", drop_last)
         data, validation, scale = self._checked_data(x, y, sample_weight, class_weight, validation_data)
         size = len(data) if batch_size is None else min(positive_integer("batch_size", batch_size), len(data))
         rows = len(data) - len(data) % size if drop_last else len(data)
@@ -251,9 +259,7 @@ class Trainer:
         if isinstance(self.optimizer, LBFGS):
             check_minimization(self._objective, data, batch_size=size, parts=parts)
         self.optimizer.schedule.check(epochs, self._value_names(has_validation=validation is not None))
-        for callback in callbacks:
-            if not isinstance(callback, Callback):
-                raise DataError(f"callbacks must be gradflow.Callback objects, got {callback!r}")
+        callbacks = instances("callbacks", callbacks, Callback, "gradflow.Callback objects")
         callbacks = [*callbacks, *progress_callback(progress)]
         run: dict[str, Any] = {}
         if (path := run_path(output, resume, checkpoint)) is not None:
@@ -363,8 +369,7 @@ class Trainer:
         """The name of the value that says which weights are best."""
         if early_stopping is None:
             return "val_loss" if has_validation else "loss"
-        if not isinstance(early_stopping, EarlyStopping):
-            raise DataError(f"early_stopping must be a gradflow.EarlyStopping, got {early_stopping!r}")
+        instance("early_stopping", early_stopping, EarlyStopping, "a gradflow.EarlyStopping")
         names = self._value_names(has_validation=has_validation)
         if early_stopping.monitor not in names:
             hint = "; pass validation_data for values on data that is held out"
@@ -377,12 +382,12 @@ class Trainer:
 
     def _checked_metrics(self, metrics: Sequence[str | Metric]) -> list[Metric]:
         """The metrics that are not the loss's own; each is one that the task has."""
-        if not isinstance(metrics, Sequence) or isinstance(metrics, str):
-            raise DataError(f"metrics must be a list of names or gradflow metrics, got {metrics!r}")
-        if "accuracy" in metrics and not self.loss.has_accuracy:
+        metrics = sequence("metrics", metrics, "a list of names or gradflow metrics")
+        is_accuracy = [isinstance(metric, str) and metric == "accuracy" for metric in metrics]
+        if any(is_accuracy) and not self.loss.has_accuracy:
             raise DataError(f"loss {self.loss.name!r} has no accuracy: leave it out of metrics")
         kind = task_kind(self.loss, self.network.n_out)
-        found = get_metrics([metric for metric in metrics if metric != "accuracy"])
+        found = get_metrics([metric for metric, skipped in zip(metrics, is_accuracy, strict=True) if not skipped])
         if found and not self.loss.predicts_targets:
             raise DataError(
                 f"the outputs of loss {self.loss.name!r} do not stand for the targets themselves, so that it has no "

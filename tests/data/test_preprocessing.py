@@ -141,7 +141,7 @@ def test_bad_settings_are_refused() -> None:
     network = gf.MLP([3, 2])
     with pytest.raises(gf.DataError, match="makes 6 inputs, but the first layer takes 3"):
         network.preprocessing = fit_preprocessing(COLUMNS, RULES)
-    with pytest.raises(gf.DataError, match=r"must come from gradflow\.data\.fit_preprocessing"):
+    with pytest.raises(gf.DataError, match=r"must be what gradflow\.data\.fit_preprocessing returns"):
         network.preprocessing = Standardize()  # type: ignore[assignment]
 
 

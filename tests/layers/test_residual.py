@@ -120,7 +120,10 @@ def test_a_users_own_layer_inside_runs_at_every_step(backend_name: str) -> None:
 BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "no layers": (lambda: gf.Residual([]), "needs at least one layer with parameters"),
     "no parameters": (lambda: gf.Residual([gf.ReLU()]), "needs at least one layer with parameters"),
-    "no layer": (lambda: gf.Residual([gf.Dense(4, 4), "relu"]), "is made of gradflow layers, got 'relu'"),
+    "no layer": (
+        lambda: gf.Residual([gf.Dense(4, 4), "relu"]),
+        "layers must be a list of gradflow layers, but it holds 'relu'",
+    ),
     "misfit inside": (lambda: gf.Residual([gf.Dense(4, 3), gf.Dense(4, 4)]), "takes 4 inputs, but .* gives 3"),
     "misfit in front": (
         lambda: gf.Sequential([gf.Dense(4, 3), gf.Residual([gf.Dense(4, 4)])], backend="numpy"),

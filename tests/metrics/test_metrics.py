@@ -224,7 +224,7 @@ def test_accuracy_may_be_named(backend_name: str) -> None:
         ("classes", ["rocauc"], "unknown metric 'rocauc'. Did you mean 'roc_auc'"),
         ("classes", ["f1", gf.metrics.F1()], "metrics must differ, got 'f1' twice"),
         ("classes", "f1", "metrics must be a list of names or gradflow metrics, got 'f1'"),
-        ("classes", [len], "a metric is a name or a gradflow Metric, got"),
+        ("classes", [len], "metric must be a name or a gradflow Metric, got"),
     ],
 )
 def test_refused(kind: str, metrics: Any, message: str) -> None:

@@ -231,7 +231,7 @@ def test_clipping_matches_pytorch(backend_name: str) -> None:
         (lambda: gf.Lion(beta2=1), "beta2 must be at least 0 and below 1"),
         (lambda: gf.Lion(weight_decay=-1), "weight_decay must be at least 0"),
         (lambda: get_optimizer("adm"), "Did you mean 'adam'"),
-        (lambda: get_optimizer(3), "an optimizer is a name or a gradflow Optimizer"),
+        (lambda: get_optimizer(3), "optimizer must be a name or a gradflow Optimizer, got 3 of type int"),
     ],
 )
 def test_wrong_arguments_are_refused(make: Any, message: str) -> None:

@@ -141,7 +141,7 @@ def describe_with(**changes: Any) -> Any:
         (describe_with(dtype="float8"), "damaged: unknown dtype"),
         (describe_with(seed="x"), "damaged: seed must be an integer"),
         (describe_with(output_activation="relu"), "damaged: unknown output activation"),
-        (describe_with(output_activation=None), "damaged: unknown output activation"),
+        (describe_with(output_activation=None), "damaged: output activation must be a name, got None"),
     ],
 )
 def test_damaged_descriptions(saved: bytes, change: Any, message: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradflow.backends.reference import BoundCall, ReferenceBackend
+from gradflow.layers.recording import record_method
 from gradflow.ops import Eager, Executor, Op
 
 __all__ = ["Program", "Recorder"]
@@ -52,7 +53,7 @@ class Recorder:
         A method that computes by itself would run while recording and never again; so it is called at every step.
         """
         if recorded:
-            method(self, *args)
+            record_method(self, method, *args)
         else:
             eager: Executor = Eager(self.backend)
             self._segments.append(lambda: method(eager, *args))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 from gradflow.direction import LARGER_IS_BETTER
 from gradflow.layers import LAYERS
@@ -13,3 +16,12 @@ from gradflow.optimizers import OPTIMIZERS
 from gradflow.schedules import SCHEDULES
 
 REGISTRIES: tuple[dict[str, Any], ...] = (LAYERS, LARGER_IS_BETTER, LOSSES, METRICS, OPS, OPTIMIZERS, SCHEDULES)
+
+
+@contextmanager
+def forgotten() -> Iterator[None]:
+    """What is defined inside is known nowhere behind it."""
+    with ExitStack() as stack:
+        for registry in REGISTRIES:
+            stack.enter_context(patch.dict(registry))
+        yield

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -21,7 +19,7 @@ from gradflow.metrics.regression import Errors
 from gradflow.ops import OPS, op
 from gradflow.optimizers import OPTIMIZERS
 from gradflow.schedules import SCHEDULES
-from tests.registries import REGISTRIES
+from tests.registries import forgotten
 
 X = np.random.default_rng(0).normal(size=(40, 3))
 LABELS = (X[:, 0] > 0).astype(int)
@@ -30,9 +28,7 @@ LABELS = (X[:, 0] > 0).astype(int)
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
     """What a test defines is forgotten behind it."""
-    with ExitStack() as stack:
-        for registry in REGISTRIES:
-            stack.enter_context(patch.dict(registry))
+    with forgotten():
         yield
 
 

@@ -95,6 +95,9 @@ class Attachment:
         )
 
 
+_METHODS = ("forward", "infer", "backward", "settings", "config", "parameters", "buffers", "output_width", "attach")
+
+
 def _place(cls: type[Layer], name: str) -> int:
     """Which class in the order of inheritance an attribute comes from: 0 is the class itself."""
     return next(place for place, parent in enumerate(cls.__mro__) if name in vars(parent))
@@ -188,6 +191,14 @@ class Layer:
             for name in (*attached.parameters, *gradients, *attached.buffers):
                 state.pop(name, None)
         return state | dict.fromkeys(self.set_by_forward)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _METHODS:
+            raise GradflowError(
+                f"{type(self).__name__}.{name} cannot be replaced in one object: copies and files would lose it; write "
+                "a subclass"
+            )
+        super().__setattr__(name, value)
 
     def forward(self, ops: Executor, x: Array, y: Array) -> None:
         """Write the output y (batch, n_out) for the input x (batch, n_in), in training."""

@@ -23,6 +23,7 @@ __all__ = [
     "record_backward",
     "record_forward",
     "record_inference",
+    "with_inner",
 ]
 
 
@@ -49,7 +50,7 @@ def check_stack(layers: Sequence[Layer]) -> tuple[int, int]:
         DataError: if a layer stands in it twice, belongs to a network, or does not take what the layer before it gives;
             or if no layer has parameters.
     """
-    everywhere = list(_with_inner(layers))
+    everywhere = list(with_inner(layers))
     if len({id(layer) for layer in everywhere}) != len(everywhere):
         raise DataError("the same layer object stands in the network twice; make one object for each place")
     if used := next((layer for layer in everywhere if layer.attached is not None), None):
@@ -69,11 +70,13 @@ def check_stack(layers: Sequence[Layer]) -> tuple[int, int]:
     return n_in, width
 
 
-def _with_inner(layers: Iterable[Layer]) -> Iterator[Layer]:
+def with_inner(layers: Iterable[Layer]) -> Iterator[Layer]:
     """The layers, each followed by those inside of it."""
     for layer in layers:
         yield layer
-        yield from _with_inner(getattr(layer, "layers", ()))
+        yield from with_inner(getattr(layer, "layers", ()))
+        if isinstance(projection := getattr(layer, "projection", None), Layer):
+            yield projection
 
 
 def parameters_of(layers: Sequence[Layer]) -> dict[str, ParameterSpec]:
@@ -96,7 +99,7 @@ def buffers_of(layers: Sequence[Layer]) -> dict[str, BufferSpec]:
 
 def all_recorded(layers: Sequence[Layer]) -> bool:
     """True if no layer of a stack, nor one inside of layers, runs Python code at each step."""
-    return all(layer.recorded and all_recorded(getattr(layer, "layers", ())) for layer in layers)
+    return all(layer.recorded for layer in with_inner(layers))
 
 
 def attach(layers: Sequence[Layer], attachment: Attachment) -> None:
@@ -127,7 +130,8 @@ def outputs_by_place(layers: Sequence[Layer], arrays: ForwardArrays) -> Iterator
     for index, (layer, y) in enumerate(zip(layers, arrays.outputs, strict=True)):
         yield str(index), layer, y
         inside = getattr(layer, "arrays", None)
-        if isinstance(inside, ForwardArrays):
+        # A layer that runs at every step has other arrays each time.
+        if layer.recorded and isinstance(inside, ForwardArrays):
             for place, of_layer, output in outputs_by_place(getattr(layer, "layers", ()), inside):
                 yield f"{index}.{place}", of_layer, output
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from gradflow.errors import DataError
 from gradflow.metrics.base import Batch, Metric, Statistics, Task
 from gradflow.metrics.rows import TotalWeight
 from gradflow.ops import Array, Executor
+from gradflow.sealing import is_of_users, record_sealed
 
 __all__ = ["EpochMetrics"]
 
@@ -49,7 +51,10 @@ class EpochMetrics:
     def record(self, ops: Executor, batch: Batch) -> None:
         """Record what adds a batch to all statistics."""
         for statistics in self._statistics.values():
-            statistics.record(ops, batch)
+            if is_of_users(statistics.record):
+                _record_sealed(ops, statistics, batch)
+            else:
+                statistics.record(ops, batch)
 
     def read(self) -> dict[str, float]:
         """The metrics of the epoch by name; the host waits for the device."""
@@ -59,6 +64,19 @@ class EpochMetrics:
     def total_weight(self) -> float:
         """The weights of all rows of the epoch together; if they are summed, the host waits for the device."""
         return self._task.rows if self._weights is None else float(self._weights.read()[1])
+
+
+def _record_sealed(ops: Executor, statistics: Statistics, batch: Batch) -> None:
+    vectors = statistics.vectors
+    held = [name for name, value in vars(statistics).items() if any(value is vector for vector in vectors.values())]
+    name = f"{type(statistics).__name__}.record"
+    passed = record_sealed(ops, name, statistics.record, batch, results=vectors, held=[(statistics, held)])
+    if batch.row_weight is not None and not any(array is batch.row_weight for array in passed):
+        raise DataError(
+            f"the rows have weights, and the statistics {type(statistics).__name__} pass no op the row_weight of the "
+            "batch, so that they would have no effect; leave sample_weight and class_weight out, or use an op that "
+            "takes row_weight"
+        )
 
 
 def _key(metric: Metric) -> Any:

@@ -62,7 +62,8 @@ class Optimizer:
     @property
     def learning_rate(self) -> float | Schedule:
         """The step size, or the schedule that gives it."""
-        return self.schedule.learning_rate if isinstance(self.schedule, ConstantSchedule) else self.schedule
+        schedule = self.schedule
+        return schedule.learning_rate if type(schedule) is ConstantSchedule else schedule
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

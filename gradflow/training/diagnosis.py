@@ -6,6 +6,7 @@ import numpy as np
 
 from gradflow.layers import Layer
 from gradflow.layers.stack import layer_at, record_forward
+from gradflow.losses.recording import record_loss
 from gradflow.network import Sequential
 from gradflow.ops import Array, Executor
 from gradflow.program import Recorder
@@ -228,7 +229,7 @@ class LookAtLayers:
         d_outputs = backend.empty(outputs.shape, outputs.dtype)
         row_losses, row_hits = (backend.empty(len(batch), outputs.dtype) for _ in range(2))
         clock = RunStatus(backend).clock
-        self._loss.apply(ops, outputs, batch.targets, batch.row_weight, d_outputs, row_losses, row_hits, clock)
+        record_loss(ops, self._loss, outputs, batch.targets, batch.row_weight, d_outputs, row_losses, row_hits, clock)
         return row_losses
 
 

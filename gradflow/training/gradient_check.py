@@ -9,6 +9,7 @@ import numpy as np
 from gradflow.arguments import instance
 from gradflow.layers.stack import record_backward, record_forward
 from gradflow.losses import Loss, get_loss
+from gradflow.losses.recording import record_loss
 from gradflow.network import Sequential
 from gradflow.program import Recorder
 from gradflow.training.given_data import checked_data
@@ -50,7 +51,7 @@ def check_gradients(network: Sequential, loss: str | Loss, x: Any, y: Any) -> di
     forward = Recorder(backend)
     arrays = record_forward(forward, layers, data.x)
     d_outputs = backend.empty(arrays.outputs[-1].shape, copy.dtype)
-    loss.apply(forward, arrays.outputs[-1], data.targets, None, d_outputs, row_losses, row_hits, status.clock)
+    record_loss(forward, loss, arrays.outputs[-1], data.targets, None, d_outputs, row_losses, row_hits, status.clock)
     backward = Recorder(backend)
     record_backward(backward, layers, arrays, d_outputs)
     measure = forward.program()

@@ -6,6 +6,7 @@ import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.data.batches import advance, advance_scheduled
+from gradflow.errors import DataError
 from gradflow.ops import Array, Executor
 from gradflow.schedules import ConstantSchedule, Schedule
 from gradflow.schedules.base import History
@@ -38,7 +39,7 @@ class LearningRates:
         self._hyper = hyper
         self._epochs = epochs
         self._table: Array | None = None
-        if isinstance(schedule, ConstantSchedule):
+        if type(schedule) is ConstantSchedule:  # a subclass may have rates of its own
             self._write(np.full(steps, schedule.learning_rate))
         else:
             self._table = backend.empty(steps, np.float64)
@@ -55,7 +56,19 @@ class LearningRates:
         """
         if self._table is not None:
             times = epoch + np.arange(len(self._table)) / len(self._table)
-            self._write(self._schedule.rates(times, self._epochs, history), steps_done)
+            self._write(self._rates(times, history), steps_done)
+
+    def _rates(self, times: np.ndarray, history: History) -> np.ndarray:
+        """The rates of an epoch, once they are known to be some."""
+        rates = np.asarray(self._schedule.rates(times, self._epochs, history))
+        if rates.dtype.kind not in "fiu" or rates.shape != times.shape:
+            raise DataError(
+                f"rates(times, epochs, history) of {self._schedule!r} must give a number for each of {len(times)} "
+                f"steps, an array of shape {times.shape}, got {rates.dtype} {rates.shape}"
+            )
+        if not (np.isfinite(rates) & (rates >= 0)).all():
+            raise DataError(f"{self._schedule!r} must give finite rates, at least 0, got {rates.min():g}")
+        return rates.astype(np.float64, copy=False)
 
     def _write(self, rates: np.ndarray, steps_done: int = 0) -> None:
         self.present = rates

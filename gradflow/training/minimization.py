@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
 from gradflow.errors import DataError
-from gradflow.layers import Layer
+from gradflow.layers import Dropout
+from gradflow.layers.stack import with_inner
 from gradflow.network import Sequential
 from gradflow.optimizers.lbfgs import LBFGS
 from gradflow.training.data_set import DataSet, PassData
@@ -35,15 +36,9 @@ def check_minimization(objective: Objective, data: PassData, *, batch_size: int,
             f"L-BFGS takes all {len(data)} rows as one batch; pass batch_size=None and accumulate=1, got batches of "
             f"{batch_size} rows in {parts} parts"
         )
-    if layer := next(_random_layers(objective.network.layers), None):
+    everywhere = with_inner(objective.network.layers)
+    if layer := next((layer for layer in everywhere if layer.training_only or isinstance(layer, Dropout)), None):
         raise DataError(f"{layer!r} makes the loss random, and L-BFGS needs one that is not; leave the layer out")
-
-
-def _random_layers(layers: Iterable[Layer]) -> Iterator[Layer]:
-    for layer in layers:
-        if layer.training_only:
-            yield layer
-        yield from _random_layers(getattr(layer, "layers", ()))
 
 
 class _InterruptedError(Exception):

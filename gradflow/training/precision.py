@@ -13,6 +13,8 @@ from gradflow.backends.epilogues import TF32 as TF32_PRODUCT
 from gradflow.backends.fusion import Call
 from gradflow.errors import DataError
 from gradflow.layers.dense import add_bias, gemm
+from gradflow.layers.recording import record_method
+from gradflow.layers.stack import with_inner
 from gradflow.network import Sequential
 from gradflow.ops import Array, Eager, Executor, Op, copy
 from gradflow.optimizers.loss_scaling import LossScaling, scaled_copy
@@ -158,7 +160,7 @@ class _Adapted:
 
     def record(self, method: Callable[..., None], *args: Any, recorded: bool) -> None:
         if recorded:
-            method(self, *args)
+            record_method(self, method, *args)
         else:
             self._ops.record(method, *args, recorded=False)
 
@@ -186,10 +188,10 @@ def check_precision(name: str, network: Sequential) -> str:
         raise DataError(f"precision={name!r} is for float32 networks, and this one is {network.dtype}; leave it out")
     network.backend.check_precision(name)
     if issubclass(PRECISIONS[name], BFloat16):
-        for index, layer in enumerate(network.layers):
+        for layer in with_inner(network.layers):
             if not layer.recorded:
                 raise DataError(
-                    f"precision={name!r}: layer {index}, {layer!r}, computes by itself instead of calling ops, and "
+                    f"precision={name!r}: the layer {layer!r} computes by itself instead of calling ops, and "
                     "16-bit arrays are not for that; take 'float32' or 'tf32'"
                 )
     return name

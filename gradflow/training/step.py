@@ -10,6 +10,7 @@ from gradflow.layers import Layer
 from gradflow.layers.stack import ForwardArrays, record_backward, record_forward, record_inference
 from gradflow.losses import Loss
 from gradflow.losses.base import weigh_hits
+from gradflow.losses.recording import record_loss
 from gradflow.metrics import Batch, EpochMetrics, Kind, Task
 from gradflow.network import Sequential
 from gradflow.ops import Array, Executor
@@ -162,7 +163,7 @@ def record_gradients(
     d_outputs = backend.empty(outputs.shape, network.dtype)
     row_losses, row_hits = (backend.empty(rows, network.dtype) for _ in range(2))
     clock = network.status.clock
-    loss.apply(ops, outputs, batch.targets, batch.row_weight, d_outputs, row_losses, row_hits, clock)
+    record_loss(ops, loss, outputs, batch.targets, batch.row_weight, d_outputs, row_losses, row_hits, clock)
     record_backward(ops, layers, arrays, d_outputs)
     return arrays
 
@@ -229,6 +230,6 @@ def _apply_loss(
 ) -> None:
     """Record what measures a batch; the loss comes last, for its gradient may take the place of the outputs."""
     metrics.record(ops, Batch(outputs, batch.targets, batch.row_weight, clock))
-    loss.apply(ops, outputs, batch.targets, batch.row_weight, d_outputs, results.losses, results.hits, clock)
+    record_loss(ops, loss, outputs, batch.targets, batch.row_weight, d_outputs, results.losses, results.hits, clock)
     if batch.row_weight is not None and loss.has_accuracy:
         ops(weigh_hits, batch.row_weight, results.hits, clock)

@@ -431,6 +431,6 @@ class Trainer:
 
 def _described(schedule: Schedule) -> dict[str, Any]:
     """The learning rate as a run folder's JSON holds it."""
-    if isinstance(schedule, ConstantSchedule):
+    if type(schedule) is ConstantSchedule:
         return {"learning_rate": schedule.learning_rate}
     return {"learning_rate": {"name": schedule.name, **schedule.config()}}

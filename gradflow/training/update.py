@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradflow.errors import DataError
 from gradflow.layers import Layer
 from gradflow.losses import Loss
 from gradflow.metrics import Metric
 from gradflow.network import Sequential
 from gradflow.ops import Array, Executor
-from gradflow.optimizers import Optimizer
+from gradflow.optimizers import LBFGS, Optimizer
 from gradflow.optimizers.accumulation import GradientAccumulation
 from gradflow.optimizers.averaging import average_weights
 from gradflow.optimizers.clipping import GradientClipping
 from gradflow.schedules.base import History
+from gradflow.sealing import is_of_users, record_sealed
 from gradflow.training.learning_rates import LearningRates
 from gradflow.training.precision import make_precision
 
@@ -124,9 +126,22 @@ class Update:
         vectors = network.parameters, network.gradients
         if self._clipping is not None:
             self._clipping.apply(ops, *vectors, self._hyper, self._gradient_scale, network.n_decayed)
-        objective.optimizer.step(
-            ops, *vectors, self._state, self._hyper, self._gradient_scale, clock, network.n_decayed
-        )
+        self._record_step(ops, *vectors, self._state, self._hyper, self._gradient_scale, clock, network.n_decayed)
         self.precision.after_update(ops)
         if self._average is not None:
             ops(average_weights, network.parameters, self._average, clock, objective.average)
+
+    def _record_step(self, ops: Executor, *arguments: Any) -> None:
+        objective = self._objective
+        step = objective.optimizer.step
+        if isinstance(objective.optimizer, LBFGS) or not is_of_users(step):
+            step(ops, *arguments)
+            return
+        name = f"{type(objective.optimizer).__name__}.step"
+        passed = record_sealed(ops, name, step, *arguments, results={"parameters": objective.network.parameters})
+        for needed, array in (("hyper", self._hyper), ("gradient_scale", self._gradient_scale)):
+            if not any(array is other for other in passed):
+                raise DataError(
+                    f"{name} passes no op its {needed}, so that the learning rate, "
+                    "penalties or clipping would have no effect; pass it on"
+                )

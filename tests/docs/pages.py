@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-from tests.registries import REGISTRIES
+from tests.registries import forgotten
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "docs" / "pictures"
@@ -60,8 +60,7 @@ def run(page: Path, folder: Path, backend: str = "numpy") -> Iterator[tuple[Bloc
         # The figures on the pages are those of the CPU, whatever "auto" would take here.
         stack.enter_context(patch.dict(os.environ, {"GRADFLOW_BACKEND": backend}))
         # What a page adds to the library must not be found by the tests that run after it.
-        for registry in REGISTRIES:
-            stack.enter_context(patch.dict(registry))
+        stack.enter_context(forgotten())
         for block in blocks(page):
             printed = io.StringIO()
             code = compile("\n" * (block.line - 1) + block.source, str(page), "exec")

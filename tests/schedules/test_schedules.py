@@ -11,7 +11,8 @@ from numpy.testing import assert_allclose
 
 import gradflow as gf
 from gradflow.data.batches import shuffled_rows
-from gradflow.schedules import get_schedule
+from gradflow.schedules import SCHEDULES as REGISTERED
+from gradflow.schedules import ConstantSchedule, get_schedule
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(70, 4))
@@ -260,3 +261,38 @@ def test_range_test_refuses() -> None:
         gf.learning_rate_range_test(trainer, X, Y, steps=9)
     with pytest.raises(gf.DataError, match="had a finite loss; begin with a rate below lowest=1e"):
         gf.learning_rate_range_test(trainer, X, Y, lowest=1e30, highest=1e38, steps=10)
+
+
+def test_a_subclass_of_the_constant_schedule_has_rates_of_its_own() -> None:
+    class Halving(ConstantSchedule):
+        name = "halving_constant"
+
+        def rates(self, times: np.ndarray, epochs: int, history: Any) -> np.ndarray:
+            return super().rates(times, epochs, history) * 0.5 ** np.floor(times)
+
+    try:
+        trainer = gf.Trainer(gf.MLP([3, 2], backend="numpy"), "mean_squared_error", gf.SGD(Halving(0.4)))
+        history = trainer.fit(np.zeros((9, 3)), np.zeros((9, 2)), epochs=3, progress=False)
+        assert history["learning_rate"] == [0.4, 0.2, 0.1]
+    finally:
+        del REGISTERED["halving_constant"]
+
+
+@pytest.mark.parametrize(
+    ("rates", "said"),
+    [
+        (0.1, r"must give a number for each of 3 steps, an array of shape \(3,\), got float64 \(\)"),
+        (np.full(2, 0.1), r"got float64 \(2,\)"),
+        (np.array(["0.1"] * 3), r"got <U3 \(3,\)"),
+        (np.array([0.1, np.nan, 0.1]), "must give finite rates, at least 0, got nan"),
+        (np.array([0.1, -0.5, 0.1]), "must give finite rates, at least 0, got -0.5"),
+    ],
+)
+def test_what_a_schedule_of_a_user_gives_is_checked(rates: Any, said: str) -> None:
+    made: Any = type("Own", (gf.Schedule,), {"rates": lambda self, times, epochs, history: rates})
+    try:
+        trainer = gf.Trainer(gf.MLP([3, 2], backend="numpy"), "mean_squared_error", gf.SGD(made()))
+        with pytest.raises(gf.DataError, match=said):
+            trainer.fit(np.zeros((9, 3)), np.zeros((9, 2)), epochs=1, batch_size=3, progress=False)
+    finally:
+        del REGISTERED["Own"]

@@ -1,0 +1,42 @@
+"""Recording a loss."""
+
+from __future__ import annotations
+
+from gradflow.errors import DataError
+from gradflow.losses.base import Loss
+from gradflow.ops import Array, Executor
+from gradflow.sealing import is_of_users, record_sealed
+
+__all__ = ["record_loss"]
+
+
+def record_loss(
+    ops: Executor,
+    loss: Loss,
+    outputs: Array,
+    targets: Array,
+    row_weight: Array | None,
+    d_outputs: Array,
+    row_losses: Array,
+    row_hits: Array,
+    clock: Array,
+) -> None:
+    """Have a loss record its calls (`Loss.apply`).
+
+    Raises:
+        DataError: if the loss is a user's and computes by itself, does not write its results, or leaves the weights of
+            the rows out.
+    """
+    arguments = outputs, targets, row_weight, d_outputs, row_losses, row_hits, clock
+    if not is_of_users(loss.apply):
+        loss.apply(ops, *arguments)
+        return
+    results = {"d_outputs": d_outputs, "row_losses": row_losses}
+    if loss.has_accuracy:
+        results["row_hits"] = row_hits
+    passed = record_sealed(ops, f"{type(loss).__name__}.apply", loss.apply, *arguments, results=results)
+    if row_weight is not None and not any(array is row_weight for array in passed):
+        raise DataError(
+            f"the rows have weights, and loss {loss!r} passes no op its row_weight, so that they would have no effect; "
+            "leave sample_weight and class_weight out, or take a loss whose op multiplies by row_weight"
+        )

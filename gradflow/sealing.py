@@ -1,0 +1,207 @@
+"""Methods that users write, and that run once to have their calls of ops recorded: they get sealed arrays.
+
+A sealed array may be passed to ops. It refuses to be read, written or computed with, which would happen while recording
+and never again: training would go on with what was computed then, from arrays that hold nothing yet.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import is_dataclass, replace
+from typing import Any, NoReturn
+
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from gradflow.errors import DataError
+from gradflow.names import is_built_in
+from gradflow.ops import Array, Executor, Op
+
+__all__ = ["IN_AN_OP", "Sealing", "is_of_users", "record_sealed"]
+
+IN_AN_OP = "put the formula into an op: a function decorated with gradflow.ops.op, which this method calls"
+"""What to do about a method that computes by itself, where there is no other way."""
+
+# Threads that predict with one network record its programs side by side, and its layers have one set of attributes.
+_ONE_AT_A_TIME = threading.RLock()
+
+_FACTS = ("shape", "dtype", "ndim", "size", "itemsize", "nbytes")
+
+
+class SealedArray(NDArrayOperatorsMixin):
+    """An array that knows its shape and dtype, can be cut into views, and passed on.
+
+    Args:
+        array: the array.
+        root: the one that it is a view of, or the array itself.
+        refuse: raises the error that says what the method does that it may not do.
+    """
+
+    def __init__(self, array: Array, root: Array, refuse: Callable[[str], NoReturn]) -> None:
+        self.array = array
+        self.root = root
+        self._refuse = refuse
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _FACTS:
+            return getattr(self.array, name)
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._refuse(name)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, key: Any) -> SealedArray:
+        keys = key if isinstance(key, tuple) else (key,)
+        if not all(isinstance(part, slice | int) or part is Ellipsis or part is None for part in keys):
+            self._refuse("chosen elements of an array")
+        view = self.array[key]
+        if view.ndim == 0:
+            self._refuse("an element of an array")
+        return SealedArray(view, self.root, self._refuse)
+
+    def reshape(self, *shape: Any) -> SealedArray:
+        return SealedArray(self.array.reshape(*shape), self.root, self._refuse)
+
+    @property
+    def T(self) -> SealedArray:  # noqa: N802
+        return SealedArray(self.array.T, self.root, self._refuse)
+
+    def __array_ufunc__(self, ufunc: Any, *_: Any, **__: Any) -> NoReturn:
+        self._refuse(f"numpy.{ufunc.__name__}")
+
+    def __array_function__(self, function: Any, *_: Any) -> NoReturn:
+        self._refuse(f"numpy.{function.__name__}")
+
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+        self._refuse("an array as NumPy's")
+
+    def __setitem__(self, key: Any, value: Any) -> NoReturn:
+        self._refuse("an assignment")
+
+    def _read(self) -> NoReturn:
+        self._refuse("the value of an array")
+
+    __bool__ = __int__ = __float__ = __index__ = __iter__ = __contains__ = _read
+
+
+class Sealing:
+    """The executor that a user's method records through: it opens what it passes on, and notes what that was.
+
+    Attributes:
+        passed, written: the arrays that were passed to ops, and those that the ops write.
+    """
+
+    def __init__(self, ops: Executor, refuse: Callable[[str], NoReturn]) -> None:
+        self.backend = ops.backend
+        self.passed: list[Array] = []
+        self.written: list[Array] = []
+        self._ops = ops
+        self._refuse = refuse
+        self._sealed: dict[int, SealedArray] = {}
+
+    def seal(self, value: Any) -> Any:
+        """An array sealed, the same one always in the same way; records and mappings of arrays; all else as it is."""
+        if isinstance(value, Mapping):
+            return {name: self.seal(item) for name, item in value.items()}
+        if isinstance(value, tuple) and hasattr(value, "_make"):
+            return value._make(map(self.seal, value))
+        if is_dataclass(value) and not isinstance(value, type):
+            return replace(value, **self.seal(vars(value)))
+        if isinstance(value, SealedArray) or not (hasattr(value, "shape") and hasattr(value, "flags")):
+            return value
+        return self._sealed.setdefault(id(value), SealedArray(value, value, self._refuse))
+
+    def __call__(self, op: Op, /, *args: Any, **kwargs: Any) -> None:
+        if not isinstance(op, Op):
+            raise DataError(f"{op!r} is not an op; decorate the function with gradflow.ops.op(shapes=..., writes=...)")
+        arguments = op.arguments(*args, **kwargs)
+        self._note(arguments.values(), (arguments.get(name) for name in op.writes))
+        self._ops(op, **{name: _opened(value) for name, value in arguments.items()})
+
+    def record(self, method: Callable[..., None], *args: Any, recorded: bool) -> None:
+        """Record the method of a layer inside of this one."""
+        if recorded:
+            method(self, *args)
+        else:
+            self._note(args, args)
+            self._ops.record(method, *map(_opened, args), recorded=False)
+
+    def _note(self, passed: Iterable[Any], written: Iterable[Any]) -> None:
+        self.passed += [_root(value) for value in passed]
+        self.written += [_root(value) for value in written]
+
+
+def record_sealed(
+    ops: Executor,
+    name: str,
+    method: Callable[..., None],
+    *args: Any,
+    results: Mapping[str, Array],
+    remedy: str = IN_AN_OP,
+    held: Sequence[tuple[Any, Iterable[str]]] = (),
+) -> list[Array]:
+    """Have a user's method record its calls, with sealed arrays; return the arrays that it passed to ops.
+
+    Args:
+        ops: what records them.
+        name: names the method in errors.
+        method: the method; it takes the executor first.
+        args: what it takes besides: arrays, or mappings and named tuples of arrays.
+        results: by name, the arrays that its ops must write.
+        remedy: what to do about a method that computes by itself.
+        held: objects, each with the names of attributes that hold arrays, which are sealed meanwhile.
+
+    Raises:
+        DataError: if it reads, writes or computes with arrays by itself, or records no op that writes a result.
+    """
+
+    def refuse(what: str) -> NoReturn:
+        raise DataError(
+            f"{name} computes by itself ({what}) where its calls of ops are recorded, which happens once: at later "
+            f"steps nothing would be computed anew. To mend it, {remedy}"
+        )
+
+    sealing = Sealing(ops, refuse)
+    sealed = [sealing.seal(arg) for arg in args]
+    with _sealed_attributes(sealing, held):
+        method(sealing, *sealed)
+    for result, array in results.items():
+        if not any(array is written for written in sealing.written):
+            raise DataError(f"{name} records no op that writes {result}. To mend it, {remedy}")
+    return sealing.passed
+
+
+def is_of_users(method: Callable[..., None]) -> bool:
+    """True if a method is not all gradflow's own: its object is of another class, or its code was replaced."""
+    function = getattr(method, "__func__", method)
+    module = getattr(function, "__globals__", {}).get("__name__", "")
+    owner = getattr(method, "__self__", None)
+    return not is_built_in(type(owner)) or module.partition(".")[0] != __name__.partition(".")[0]
+
+
+@contextmanager
+def _sealed_attributes(sealing: Sealing, held: Sequence[tuple[Any, Iterable[str]]]) -> Iterator[None]:
+    """Seal attributes of objects; behind that all is open again, what a method has kept of its arguments too."""
+    with _ONE_AT_A_TIME:
+        before = [(holder, name, getattr(holder, name)) for holder, names in held for name in names]
+        for holder, name, value in before:
+            setattr(holder, name, sealing.seal(value))
+        try:
+            yield
+        finally:
+            for holder, name, value in before:
+                setattr(holder, name, value)
+            for holder, _ in held:
+                for name, value in list(vars(holder).items()):
+                    setattr(holder, name, _opened(value))
+
+
+def _opened(value: Any) -> Any:
+    return value.array if isinstance(value, SealedArray) else value
+
+
+def _root(value: Any) -> Any:
+    return value.root if isinstance(value, SealedArray) else value

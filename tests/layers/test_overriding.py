@@ -1,0 +1,371 @@
+"""Overridden methods of layers run at every step, or are refused: none runs once, while its calls are recorded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import gradflow as gf
+from gradflow.layers.dense import add_bias, gemm
+from gradflow.layers.tanh import tanh_backward, tanh_forward
+from gradflow.ops import Array, Executor, copy
+from tests.registries import forgotten
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(60, 4))
+LABELS = (X[:, 0] * X[:, 1] > 0).astype(int)
+
+
+@pytest.fixture(autouse=True)
+def registries() -> Iterator[None]:
+    """What a test defines is forgotten behind it."""
+    with forgotten():
+        yield
+
+
+class ByHand:
+    """Tanh in plain NumPy, which is CuPy's on a GPU: a mixin."""
+
+    def forward(self, ops: Executor, x: Array, y: Array) -> None:
+        y[...] = np.exp(2 * x)  # in two steps: right only where y is another array than x
+        y[...] = np.tanh(x) + 0 * y
+
+    def backward(self, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
+        if d_x is not None:
+            d_x[...] = 1 - np.tanh(x) ** 2  # it reads x, as gradflow's own does not
+            d_x[...] = d_x * d_y
+
+
+def own_tanh() -> type[gf.Layer]:
+    class OwnTanh(ByHand, gf.Tanh):
+        pass
+
+    return OwnTanh
+
+
+def network(tanh: type[gf.Layer], backend: str, seed: int = 1) -> gf.Sequential:
+    layers = [gf.Dense(4, 5), tanh(), gf.Residual([gf.Dense(5, 5), tanh()]), gf.Dense(5, 2)]
+    return gf.Sequential(layers, dtype="float64", seed=seed, backend=backend)
+
+
+def test_an_overridden_layer_does_what_it_says_everywhere(backend_name: str, tmp_path: Path) -> None:
+    results = []
+    for tanh in (gf.Tanh, own_tanh()):
+        trained = network(tanh, backend_name)
+        trainer = gf.Trainer(trained, "softmax_cross_entropy", gf.Adam(0.02), metrics=["f1"], layer_statistics=True)
+        history = trainer.fit(
+            X, LABELS, epochs=4, batch_size=16, accumulate=2, validation_data=(X[:20], LABELS[:20]), progress=False
+        )
+        assert max(gf.check_gradients(trained, "softmax_cross_entropy", X, LABELS).values()) < 1e-5
+        gf.save(trained, tmp_path / "model")
+        results.append(
+            {name: history[name] for name in history if not name.startswith("saturated")}
+            | trainer.evaluate(X, LABELS)
+            | gf.flow.gradient_norms(trained, "softmax_cross_entropy", X, LABELS)
+            | gf.flow.dead_units(trained, X)
+            | {
+                "predictions": trained.predict(X),
+                "copied": trained.copy().predict(X),
+                "loaded": gf.load(tmp_path / "model", backend_name).predict(X),
+            }
+        )
+    expected, actual = results
+    for name in expected.keys() - {"1.Tanh"}:
+        assert_allclose(actual[name], expected[name], rtol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("states", ["in the class", "by a mixin", "below", "after it was made"])
+def test_a_wrong_derivative_is_noticed_wherever_it_stands(states: str, backend_name: str) -> None:
+    def backward(self: Any, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
+        if d_x is not None:
+            d_x[...] = 3 * d_y
+
+    overriding = {"backward": backward}
+    made: type[gf.Layer]
+    if states == "by a mixin":
+        made = type("Wrong", (type("Mixin", (), overriding), gf.Tanh), {})
+    else:
+        made = type("Wrong", (gf.Tanh,), {} if states == "after it was made" else overriding)
+    if states == "below":
+        made = type("Below", (made,), {})
+    wrong = network(made, backend_name)
+    if states == "after it was made":
+        made.backward = backward  # type: ignore[method-assign]
+        with pytest.raises(gf.DataError, match="computes by itself"):
+            gf.check_gradients(wrong, "softmax_cross_entropy", X, LABELS)
+    else:
+        assert gf.check_gradients(wrong, "softmax_cross_entropy", X, LABELS)["0.weight"] > 0.1
+
+
+def test_a_layer_that_zeroes_its_gradient_is_frozen(backend_name: str) -> None:
+    class Frozen(gf.Dense):
+        def backward(self, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
+            super().backward(ops, x, y, d_y, d_x)
+            self.d_weight[...] = 0
+
+    for frozen in (Frozen(4, 5), gf.Residual([Frozen(4, 5)])):
+        trained = gf.Sequential([frozen, gf.Tanh(), gf.Dense(5, 2)], backend=backend_name)
+        before = trained.get_weights()
+        gf.Trainer(trained, "softmax_cross_entropy", gf.SGD(0.5)).fit(X, LABELS, epochs=2, progress=False)
+        name = "0.weight" if isinstance(frozen, Frozen) else "0.0.weight"
+        after = trained.get_weights()
+        assert_array_equal(after[name], before[name])
+        assert abs(after["2.weight"] - before["2.weight"]).max() > 0.01
+
+
+def test_every_kind_of_layer_may_be_overridden(backend_name: str) -> None:
+    def doubled(base: type[Any]) -> type[Any]:
+        class Doubled(base):  # type: ignore[misc]
+            def forward(self, ops: Executor, x: Array, y: Array) -> None:
+                super().forward(ops, x, y)
+                y *= 2
+
+            def backward(self, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
+                d_y *= 2
+                y /= 2
+                super().backward(ops, x, y, d_y, d_x)
+
+        class DoubledAtPrediction(Doubled):
+            def infer(self, ops: Executor, x: Array, y: Array) -> None:
+                super().infer(ops, x, y)
+                y *= 2
+
+        # Elsewhere prediction is the forward pass, which is doubled already.
+        return DoubledAtPrediction if "infer" in vars(base) else Doubled
+
+    bases: list[tuple[type[Any], tuple[Any, ...]]] = [
+        (gf.Dense, (5, 5)),
+        (gf.BatchNorm, (5,)),
+        (gf.LayerNorm, (5,)),
+        (gf.GELU, ()),
+        (gf.Softmax, ()),
+        (gf.Residual, ([gf.Dense(5, 3), gf.Tanh()],)),
+    ]
+    for base, arguments in bases:
+        layer = doubled(base)(*arguments)
+        assert not layer.recorded
+        made = gf.Sequential([gf.Dense(4, 5), layer, gf.Dense(layer.output_width(5), 2)], backend=backend_name, seed=2)
+        assert max(gf.check_gradients(made, "softmax_cross_entropy", X, LABELS).values()) < 1e-5, layer
+        plain = gf.Sequential([gf.Dense(4, 5), base.from_config(layer.config())], backend=backend_name)
+        weights = made.get_weights()
+        plain.set_weights({name: weights[name] for name in plain.get_weights()})
+        expected = plain.predict(X) * 2
+        inside = gf.flow.layer_outputs(made, X)
+        assert_allclose(inside[f"1.{type(layer).__name__}"], expected, rtol=1e-5, atol=1e-6, err_msg=repr(layer))
+
+
+def test_a_layer_that_overrides_infer_takes_part_in_prediction(backend_name: str) -> None:
+    class AlwaysDropped(gf.Dropout):
+        def infer(self, ops: Executor, x: Array, y: Array) -> None:
+            self.forward(ops, x, y)
+
+    made = gf.Sequential([gf.Dense(4, 50), AlwaysDropped(0.5)], backend=backend_name)
+    assert 0.3 < (made.predict(X) == 0).mean() < 0.7
+    pytest.importorskip("scipy")
+    trainer = gf.Trainer(made, "mean_squared_error", gf.LBFGS())
+    with pytest.raises(gf.DataError, match="makes the loss random"):
+        trainer.fit(X, np.zeros((60, 50)), epochs=1, batch_size=None)
+
+
+def test_what_is_left_alone_keeps_its_promises() -> None:
+    class Named(gf.Tanh):
+        preferred_initializer = "he_normal"
+
+    assert Named.recorded
+    assert Named.elementwise
+    assert Named.backward_reads == ("y",)
+
+
+# -- recorded = True, said by the user --------------------------------------------------------------------------------
+
+
+def test_a_layer_that_only_calls_ops_may_be_recorded(backend_name: str) -> None:
+    class Recorded(gf.Dense):
+        recorded = True
+        backward_reads = ("x",)
+
+        def forward(self, ops: Executor, x: Array, y: Array) -> None:
+            assert (x.shape[1], x.dtype, len(x)) == (self.n_in, self.weight.dtype, x.shape[0])
+            self.last = y
+            ops(gemm, x.reshape(len(x), -1), self.weight[:], y)
+            if self.bias is not None:
+                ops(add_bias, y, self.bias, y)
+
+    def block(dense: type[gf.Dense]) -> gf.Sequential:
+        layers = [dense(4, 5), gf.Residual([gf.Tanh(), dense(5, 5)]), dense(5, 2)]
+        return gf.Sequential(layers, seed=3, backend=backend_name)
+
+    weights = []
+    for dense in (gf.Dense, Recorded):
+        made = block(dense)
+        gf.Trainer(made, "softmax_cross_entropy", "adam").fit(X, LABELS, epochs=2, progress=False)
+        weights.append(made.get_weights())
+    for name, expected in weights[0].items():
+        assert_array_equal(weights[1][name], expected)
+    last = made.layers[0]
+    assert isinstance(last, Recorded)
+    assert made.backend.owns(last.last)
+
+
+def test_threads_may_record_a_layer_side_by_side() -> None:
+    class Recorded(gf.Dense):
+        recorded = True
+
+        def forward(self, ops: Executor, x: Array, y: Array) -> None:
+            time.sleep(0.001)  # another thread comes in
+            ops(gemm, x, self.weight, y)
+
+    made = gf.Sequential([Recorded(4, 5), gf.Dense(5, 2)], backend="numpy")
+    with ThreadPoolExecutor(8) as pool:
+        predictions = list(pool.map(lambda rows: made.predict(X[:rows]), range(1, 41)))
+    weight = made.layers[0].weight  # type: ignore[attr-defined]
+    assert isinstance(weight, np.ndarray)
+    for rows, prediction in enumerate(predictions, start=1):
+        assert_allclose(prediction, made.predict(X)[:rows], rtol=1e-4, atol=1e-5)
+
+
+def computes(how: str) -> dict[str, Any]:
+    def forward(self: Any, ops: Executor, x: Any, y: Any) -> None:
+        match how:
+            case "numpy":
+                y[...] = np.tanh(x)
+            case "arithmetic":
+                ops(copy, x * 2, y)
+            case "in place":
+                ops(tanh_forward, x, y)
+                y *= 2
+            case "value":
+                ops(tanh_forward, x, y)
+                if x.max() > 0:
+                    self.n_out = 1
+            case "truth":
+                ops(tanh_forward, x, y)
+                assert x[:1] > 0
+            case "element":
+                ops(tanh_forward, x, y)
+                float(x[0, 0])
+            case "choice":
+                ops(copy, x[[0, 1]], y)
+            case "array":
+                ops(copy, np.asarray(x), y)
+            case "clock":
+                ops(tanh_forward, x, y)
+                self.step = int(self.attached.clock[0:1])
+            case "parameter":
+                ops(gemm, x, self.weight, y)
+                self.weight[...] = 0
+            case "gradient":
+                ops(gemm, x, self.weight, y)
+                self.d_weight[...] = 0
+
+    return {"forward": forward, "recorded": True}
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "numpy",
+        "arithmetic",
+        "in place",
+        "value",
+        "truth",
+        "element",
+        "choice",
+        "array",
+        "clock",
+        "parameter",
+        "gradient",
+    ],
+)
+def test_a_recorded_method_that_computes_by_itself_is_refused(how: str, backend_name: str) -> None:
+    made = type("Sly", (gf.Dense,), computes(how))(4, 4)
+    sly = gf.Sequential([made, gf.Dense(4, 2)], backend=backend_name)
+    with pytest.raises(gf.DataError, match=r"Sly\.forward computes by itself .* leave recorded = True out"):
+        sly.predict(X)
+    before = sly.get_weights()
+    with pytest.raises(gf.DataError, match=r"Sly\.forward computes by itself"):
+        gf.Trainer(sly, "softmax_cross_entropy", "adam").fit(X, LABELS, epochs=1, progress=False)
+    for name, value in sly.get_weights().items():
+        assert_array_equal(value, before[name])
+    assert isinstance(made, gf.Dense)
+    assert sly.backend.owns(made.weight)  # it is open again
+    assert made.attached is not None
+    assert sly.backend.owns(made.attached.clock)
+
+
+def test_helpers_that_compute_are_noticed(backend_name: str) -> None:
+    class Noise(gf.Dropout):
+        def _apply(self, ops: Executor, x: Array, y: Array) -> None:
+            y[...] = x + 1
+
+    noisy = gf.Sequential([gf.Dense(4, 2), Noise(0.5)], backend=backend_name)
+    with pytest.raises(gf.DataError, match=r"Noise\.forward computes by itself"):
+        gf.Trainer(noisy, "softmax_cross_entropy", "adam").fit(X, LABELS, epochs=1, progress=False)
+
+
+def test_a_block_cannot_write_into_layers_inside(backend_name: str) -> None:
+    class FrozenInside(gf.Residual):
+        recorded = True
+        backward_reads = ("x",)
+
+        def backward(self, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
+            super().backward(ops, x, y, d_y, d_x)
+            self.layers[0].d_weight[...] = 0  # type: ignore[attr-defined]
+
+    made = gf.Sequential([FrozenInside([gf.Dense(4, 4)]), gf.Dense(4, 2)], backend=backend_name)
+    with pytest.raises(gf.DataError, match=r"FrozenInside\.backward computes by itself \(an assignment\)"):
+        gf.check_gradients(made, "softmax_cross_entropy", X, LABELS)
+
+
+@pytest.mark.parametrize("method", ["forward", "infer", "backward"])
+def test_a_recorded_method_that_records_nothing_is_refused(method: str, backend_name: str) -> None:
+    def nothing(self: Any, ops: Executor, *arrays: Array) -> None:
+        pass
+
+    made = type("Idle", (gf.Dense,), {method: nothing, "recorded": True})(4, 4)
+    idle = gf.Sequential([gf.Dense(4, 4), made, gf.Dense(4, 2)], backend=backend_name)
+    result = "d_x" if method == "backward" else "y"
+    trainer = gf.Trainer(idle, "softmax_cross_entropy", "adam")
+    with pytest.raises(gf.DataError, match=rf"Idle\.{method} records no op that writes {result}"):
+        trainer.fit(X, LABELS, epochs=1, validation_data=(X, LABELS))
+
+
+def test_what_is_called_must_be_an_op(backend_name: str) -> None:
+    class Plain(gf.Activation):
+        forward_op = np.tanh  # type: ignore[assignment]
+
+    with pytest.raises(gf.DataError, match=r"tanh'> is not an op; decorate the function with gradflow\.ops\.op"):
+        gf.Sequential([gf.Dense(4, 2), Plain()], backend=backend_name).predict(X)
+
+
+def test_an_activation_says_what_its_derivative_reads(backend_name: str) -> None:
+    class FromOutput(gf.Activation):
+        forward_op, backward_op = tanh_forward, tanh_backward
+        backward_reads = ("x",)
+
+    made = gf.Sequential([gf.Dense(4, 4), FromOutput(), gf.Dense(4, 2)], backend=backend_name)
+    with pytest.raises(gf.DataError, match=r"reads y, which its backward_reads leaves out; set backward_reads = \('y'"):
+        gf.check_gradients(made, "softmax_cross_entropy", X, LABELS)
+
+
+def test_a_method_of_one_object_cannot_be_replaced() -> None:
+    tanh: Any = gf.Tanh()
+    for name in ("forward", "infer", "backward", "settings", "output_width"):
+        with pytest.raises(gf.GradflowError, match=rf"Tanh\.{name} cannot be replaced in one object.*write a subclass"):
+            setattr(tanh, name, lambda *arguments: None)
+
+
+def test_code_of_a_library_class_that_was_replaced_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forward(self: Any, ops: Executor, x: Array, y: Array) -> None:
+        y[...] = x
+
+    monkeypatch.setattr(gf.Dense, "forward", forward)
+    with pytest.raises(gf.DataError, match=r"Dense\.forward computes by itself"):
+        gf.MLP([4, 4]).predict(X)

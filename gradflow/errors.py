@@ -8,6 +8,7 @@ __all__ = [
     "BackendError",
     "CheckpointWarning",
     "DataError",
+    "DataWarning",
     "DeviceLostError",
     "DivergedError",
     "FileFormatError",
@@ -51,6 +52,10 @@ class DivergedError(GradflowError):
 
 class FileFormatError(GradflowError):
     """A file that is damaged, from a newer version, or not gradflow's."""
+
+
+class DataWarning(UserWarning):
+    """Data that can be trained on, but are probably not what is meant."""
 
 
 class SlowPathWarning(UserWarning):

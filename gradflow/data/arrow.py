@@ -96,8 +96,8 @@ class _Files(Stream):
         self,
         path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
-        target: str | Sequence[str],
-        features: Sequence[str] | None = None,
+        target: str | Sequence[str] | None,
+        features: str | Sequence[str] | None = None,
         sample_weight: str | None = None,
         block_rows: int = BLOCK_ROWS,
     ) -> None:
@@ -172,8 +172,11 @@ class _Files(Stream):
         except (_pyarrow().ArrowException, OSError) as error:
             raise DataError(f"{path} is damaged, or no {type(self).__name__} file: {error}") from error
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         return str(self._path)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._path!r}, target={self.target!r}, features={self.features!r})"
 
 
 class Parquet(_Files):
@@ -184,7 +187,7 @@ class Parquet(_Files):
 
     Args:
         path: a file; several files; or a folder with files ``*.parquet``, taken in the order of their names.
-        target: the name of the column to predict, or several names.
+        target: the name of the column to predict, or several names; None for rows to predict for.
         features: the names of the inputs; None takes all other columns.
         sample_weight: the name of the column with the weight of each row, as in `Trainer.fit`; None weighs all alike.
         block_rows: the rows of a block.
@@ -203,7 +206,7 @@ class Arrow(_Files):
 
     Args:
         path: a file; several files; or a folder with files ``*.arrow`` or ``*.feather``, in the order of their names.
-        target: the name of the column to predict, or several names.
+        target: the name of the column to predict, or several names; None for rows to predict for.
         features: the names of the inputs; None takes all other columns.
         sample_weight: the name of the column with the weight of each row, as in `Trainer.fit`; None weighs all alike.
         block_rows: the rows of a block.

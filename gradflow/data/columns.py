@@ -15,6 +15,7 @@ from gradflow.random import SAMPLE_STREAM, philox
 
 __all__ = [
     "CategoryColumn",
+    "CategoryFit",
     "ColumnFit",
     "ColumnRule",
     "Moments",
@@ -235,7 +236,7 @@ class OneHot(ColumnRule):
         self.most = positive_integer("most", most)
 
     def begin(self) -> ColumnFit:
-        return _Categories(self)
+        return CategoryFit(self)
 
     def __repr__(self) -> str:
         return f"OneHot(missing={self.missing!r}, unknown={self.unknown!r}, most={self.most})"
@@ -308,30 +309,39 @@ class _Nothing(ColumnFit):
         return NumberColumn(0.0, 1.0)
 
 
-class _Categories(ColumnFit):
+class CategoryFit(ColumnFit):
+    """The categories so far.
+
+    Attributes:
+        seen: the categories.
+        rows: how many rows have one.
+    """
+
     def __init__(self, rule: OneHot) -> None:
         self._rule = rule
         self._name, self._text, self._bool = "", False, True
-        self._seen: set[str | float] = set()
+        self.seen: set[str | float] = set()
+        self.rows = 0
 
     def update(self, name: str, values: np.ndarray, where: Where) -> None:
-        if not self._seen:
+        if not self.seen:
             self._name, self._text = name, holds_text(values)
         self._bool = self._bool and values.dtype.kind == "b"
         categories, missing = as_categories(name, values, where, text=self._text)
         refuse_missing(name, missing, where, self._rule.missing)
         present = categories[~missing]
-        self._seen.update(set(present) if self._text else np.unique(present).tolist())
-        if len(self._seen) > self._rule.most:
+        self.rows += len(present)
+        self.seen.update(set(present) if self._text else np.unique(present).tolist())
+        if len(self.seen) > self._rule.most:
             raise DataError(
                 f"column {name!r} has more than {self._rule.most} categories; leave it out of the features, make fewer "
                 "categories of it, or pass OneHot(most=...)"
             )
 
     def result(self) -> CategoryColumn:
-        if not self._seen:
+        if not self.seen:
             raise DataError(f"column {self._name!r} has no value in any row; leave it out of the features")
-        categories = sorted(map(bool, self._seen)) if self._bool else sorted(self._seen)
+        categories = sorted(map(bool, self.seen)) if self._bool else sorted(self.seen)
         return CategoryColumn(tuple(categories), self._rule.missing, self._rule.unknown)
 
 

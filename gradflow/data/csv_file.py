@@ -2,78 +2,116 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import os
 from collections.abc import Generator, Sequence
 from itertools import islice
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from gradflow.arguments import file_path
+from gradflow.arguments import text as as_text
 from gradflow.data.sources import Block
 from gradflow.data.streams import BLOCK_ROWS, Stream, columns_block
-from gradflow.data.table import chosen_columns, columns_to_read, is_number
+from gradflow.data.table import chosen_columns, columns_to_read, is_number, listed_names, number_in
+from gradflow.data.text_file import TextFile
 from gradflow.data.validation import Where
-from gradflow.errors import DataError
+from gradflow.errors import DataError, unknown_name
 
 __all__ = ["CSV"]
 
 _TYPED_ROWS = 4096
 _PIECE_FIELDS = 65536
 """How many fields are held as Python's strings, which take many times the memory of numbers: some 5 MB."""
+_NA_VALUES = frozenset({
+    "?", "-", "#n/a", "#n/a n/a", "#na", "-1.#ind", "-1.#qnan", "-nan", "1.#ind", "1.#qnan", "<na>", "n/a", "na", "nan",
+    "null", "none",
+})  # fmt: skip
+"""The markers of missing values of pandas.read_csv, with "?" and "-", in lower case."""
 
 
 class CSV(Stream):
     """A text file with a line of names, and then one line per row (RFC 4180: fields may be quoted).
 
     The file is read once before training, to count its rows and to see that all lines have as many fields. A column
-    holds numbers if all its fields in the first 4096 rows are numbers or empty, else text, which a preprocessing takes.
-    An empty field is a missing value. Rows shuffle by blocks (`Stream`).
+    holds numbers if all its fields in the first 4096 rows are numbers or missing, else text, which a preprocessing
+    takes. A file that gzip has compressed is read as it is. Rows shuffle by blocks (`Stream`).
+
+    An empty field is a missing value. In columns of numbers blanks are too, and what usually stands for one: NA, N/A,
+    NULL, None, NaN, "?", "-" and the others of pandas.read_csv, in upper or lower case. In columns of text they are
+    text, so that Namibia's code NA is a country.
 
     Args:
         path: the file.
-        target: the name of the column to predict, or several names.
+        target: the name of the column to predict, or several names; None for rows to predict for.
         features: the names of the inputs; None takes all other columns.
         sample_weight: the name of the column with the weight of each row, as in `Trainer.fit`; None weighs all alike.
         text: columns that are text even if they look like numbers, such as postcodes.
+        na_values: what stands for a missing value, besides the empty field, in all columns, those of text too; ``()``
+            has no such values. None takes the usual ones, in columns of numbers.
         delimiter: what stands between two fields.
-        encoding: of the file.
+        encoding: of the file. The mark that Excel puts in front of UTF-8 is no part of the first name.
         block_rows: the rows of a block.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        DataError: for a file without rows, names that it does not have, or a line with too few or too many fields.
+        DataError: for a file of another kind or without rows, names that it does not have, or a line with too few or
+            too many fields.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
         *,
-        target: str | Sequence[str],
-        features: Sequence[str] | None = None,
+        target: str | Sequence[str] | None,
+        features: str | Sequence[str] | None = None,
         sample_weight: str | None = None,
-        text: Sequence[str] = (),
+        text: str | Sequence[str] = (),
+        na_values: str | Sequence[str] | None = None,
         delimiter: str = ",",
         encoding: str = "utf-8",
         block_rows: int = BLOCK_ROWS,
     ) -> None:
         super().__init__(block_rows)
-        self._path, self._delimiter, self._encoding = Path(path), delimiter, encoding
+        self._path, self._delimiter = file_path("path", path), _delimiter(delimiter)
+        self._na_values = None if na_values is None else frozenset(listed_names("na_values", na_values))
+        self._file = TextFile(self._path, encoding)
         self._rows: int | None = None
         lines = self._lines()
         _, names = next(lines, (0, []))
         if not names:
             raise DataError(f"{path} is empty; expected a line of names, and one line per row")
         self._names = tuple(names)
+        if len(names) == 1 and (others := [mark for mark in ";\t|" if mark in names[0]]):
+            raise DataError(
+                f"{path}: the line of names holds no {delimiter!r}, but {others[0]!r}; pass delimiter={others[0]!r}"
+            )
         self.features, self.target = chosen_columns(str(path), names, features, target, sample_weight)
         self.sample_weight = sample_weight
-        self._text = set(text)
-        first = [fields for _, fields in islice(lines, 1)]
-        if not first:
-            raise DataError(f"{path} has no rows; expected a line of names and at least one row")
-        for fields in (*first, *(fields for _, fields in islice(lines, _TYPED_ROWS - 1))):
-            self._text.update(name for name, field in zip(names, fields, strict=True) if field and not is_number(field))
+        declared = sorted(text) if isinstance(text, set | frozenset) else text
+        self._declared = frozenset(listed_names("text", declared))
+        for name in self._declared - set(names):
+            raise DataError(f"{path}: {unknown_name('column', name, names)}")
+        self._text = self._columns_of_text(lines)
+
+    def _columns_of_text(self, lines: Generator[tuple[int, list[str]], None, None]) -> set[str]:
+        """The names of the columns that hold text, as the first rows say."""
+        found = set(self._declared)
+        rows = 0
+        for _, fields in islice(lines, _TYPED_ROWS):
+            rows += 1
+            for name, field in zip(self._names, fields, strict=True):
+                if name not in found and not (is_number(field) or self._is_missing(field)):
+                    found.add(name)
+        if rows == 0:
+            raise DataError(f"{self._path} has no rows; expected a line of names and at least one row")
+        return found
+
+    def _is_missing(self, field: str) -> bool:
+        """True if a field stands for a missing number."""
+        field = field.strip()
+        return not field or (field.lower() in _NA_VALUES if self._na_values is None else field in self._na_values)
 
     def __len__(self) -> int:
         if self._rows is None:
@@ -93,58 +131,66 @@ class CSV(Stream):
             }
             for name in self.target:
                 columns[name] = _as_integers(columns[name])
-            yield columns_block(columns, self.features, self.target, self.sample_weight, where, str(self._path))
+            yield columns_block(
+                columns, self.features, self.target, self.sample_weight, where, str(self._path), self._declared
+            )
 
     def _lines(self) -> Generator[tuple[int, list[str]], None, None]:
         """The fields of each line that is not empty, and the line's number, that of names included."""
-        with open(self._path, newline="", encoding=self._encoding) as file:
+        with self._file.opened() as file:
             reader = csv.reader(file, delimiter=self._delimiter, strict=True)
-            width = None
             try:
-                for fields in reader:
-                    if not fields:
-                        continue
-                    width = width or len(fields)
-                    if len(fields) != width:
-                        raise DataError(
-                            f"{self._path}, line {reader.line_num}: expected {width} fields, as in the first line, got "
-                            f"{len(fields)}"
-                        )
-                    yield reader.line_num, fields
+                yield from self._checked(reader)
             except csv.Error as error:
                 raise DataError(f"{self._path}, line {reader.line_num + 1}: {error}") from error
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{self._path}, line {self._undecodable_line()}: this is no text in {self._encoding}, for "
-                    f"{error.reason}; pass encoding=, or save the file anew"
-                ) from error
 
-    def _undecodable_line(self) -> int:
-        """The number of the first line that is no text, or of the last one, if the file ends within a character."""
-        decoder, lines = codecs.getincrementaldecoder(self._encoding)(), 0
-        with open(self._path, "rb") as file:
-            for line in file:
-                lines += 1
-                try:
-                    decoder.decode(line)
-                except UnicodeDecodeError:
-                    break
-        return lines
+    def _checked(self, reader: Any) -> Generator[tuple[int, list[str]], None, None]:
+        width = None
+        for fields in reader:
+            if not fields:
+                continue
+            width = width or len(fields)
+            if len(fields) != width:
+                end = ", the last of them empty" if len(fields) > width and not fields[-1] else ""
+                raise DataError(
+                    f"{self._path}, line {reader.line_num}: expected {width} fields, as in the first line, got "
+                    f"{len(fields)}{end}"
+                )
+            yield reader.line_num, fields
 
     def _column(self, name: str, fields: list[str], where: Where) -> np.ndarray:
         if name in self._text:
-            return np.array([field or None for field in fields], object)
+            missing = self._na_values or ()
+            return np.array([None if not field or field.strip() in missing else field for field in fields], object)
         try:
-            return np.array([float(field or "nan") for field in fields])
+            if "_" not in "".join(fields):
+                return np.array([float(field or "nan") for field in fields])
         except ValueError:
-            place = next(place for place, field in enumerate(fields) if field and not is_number(field))
+            pass
+        return np.array([self._number(name, field, place, where) for place, field in enumerate(fields)])
+
+    def _number(self, name: str, field: str, place: int, where: Where) -> float:
+        if self._is_missing(field):
+            return float("nan")
+        try:
+            return number_in(field)
+        except ValueError:
             raise DataError(
-                f"{self._path}, {where.row(place)}: column {name!r} holds numbers further up, but here "
-                f"{fields[place]!r}; mend it, or name the column in text="
+                f"{self._path}, {where.row(place)}: column {name!r} holds numbers further up, but here {field!r}; "
+                "correct it, or name it in na_values= if it stands for a missing value, or the column in text="
             ) from None
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         return str(self._path)
+
+    def __repr__(self) -> str:
+        return f"CSV({str(self._path)!r}, target={self.target!r}, features={self.features!r})"
+
+
+def _delimiter(delimiter: str) -> str:
+    if len(as_text("delimiter", delimiter)) != 1 or delimiter in '"\r\n':
+        raise DataError(f"delimiter must be one character, such as ',' or '\\t', got {delimiter!r}")
+    return delimiter
 
 
 def _as_integers(column: np.ndarray) -> np.ndarray:

@@ -159,8 +159,8 @@ def check_unmasked(name: str, value: Any) -> None:
         if part is value:
             row = int(np.argwhere(masked.getmaskarray(part))[0][0]) if part.ndim else 0
         raise DataError(
-            f"{name} has masked values, the first in row {row}, and every value must be known: leave their rows out, or "
-            "put a number in their place, as values.filled(0) does; a preprocessing with missing='fill' "
+            f"{name} has masked values, the first in row {row}, and every value must be known: leave their rows out, "
+            "or put a number in their place, as values.filled(0) does; a preprocessing with missing='fill' "
             "(gradflow.data.fit_preprocessing) takes values.filled(numpy.nan)"
         )
 

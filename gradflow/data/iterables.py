@@ -100,5 +100,8 @@ class Batches(Stream):
             )
         return x, y
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         return "the iterable"
+
+    def __repr__(self) -> str:
+        return f"Batches({self._iterable!r:.80}, rows={self._rows}, block_rows={self.block_rows})"

@@ -10,6 +10,7 @@ import numpy as np
 
 from gradflow.data.columns import (
     CategoryColumn,
+    CategoryFit,
     ColumnFit,
     ColumnRule,
     NumberColumn,
@@ -21,8 +22,10 @@ from gradflow.data.columns import (
     holds_text,
     refuse_missing,
 )
+from gradflow.data.doubts import check_text, warn_if_distinct
 from gradflow.data.frames import as_table
 from gradflow.data.sources import Source
+from gradflow.data.table import Table
 from gradflow.data.validation import Where
 from gradflow.errors import DataError, unknown_name
 
@@ -148,33 +151,59 @@ def fit_preprocessing(
         text: what becomes of all other columns of text; `OneHot()` by default.
 
     Raises:
-        DataError: for missing or infinite values that no rule allows, unknown columns, too many categories, or data
-            without any column that varies.
+        DataError: for missing or infinite values that no rule allows, unknown columns, too many categories, a column
+            of text that has no rule and is nearly all numbers, or data without any column that varies.
+
+    Warns:
+        DataWarning: for a column of text without a rule that is mostly numbers, or differs in most rows.
     """
-    rules = {str(name): rule for name, rule in (rules or {}).items()}
-    for rule in (*rules.values(), numbers, text):
+    by_name = {str(name): rule for name, rule in (rules or {}).items()}
+    for rule in (*by_name.values(), numbers, text):
         if rule is not None and not isinstance(rule, ColumnRule):
             raise DataError(f"rules are objects such as gradflow.data.Standardize(), got {rule!r}")
     names: tuple[str, ...] | None = None
     fits: dict[str, ColumnFit] = {}
     for x, where, origin in _parts(data):
         table = as_table("x", x, names, where)
+        where = where or Where(range(len(table)))
         if names is None:
             names = table.names
-            for name in rules:
+            for name in by_name:
                 if name not in names:
                     raise unknown_name("column", name, names)
-            for name, values in zip(names, table.columns, strict=True):
-                is_category = holds_text(values) or name in table.categories
-                fits[name] = rules.get(name, (text or OneHot()) if is_category else numbers or Standardize()).begin()
         try:
             for name, values in zip(names, table.columns, strict=True):
-                fits[name].update(name, values, where or Where(range(len(table))))
+                if name not in fits:
+                    fits[name] = _rule(name, table, where, by_name, numbers, text).begin()
+                fits[name].update(name, values, where)
         except DataError as error:
             raise DataError(f"{origin}: {error}" if origin else str(error)) from error
     if not fits:
         raise DataError("the data have no columns; at least 1 is needed")
+    for name, fit in fits.items():
+        if isinstance(fit, CategoryFit) and name not in by_name and name not in table.categories:
+            warn_if_distinct(name, len(fit.seen), fit.rows)
     return Preprocessing(tuple(fits), tuple(fit.result() for fit in fits.values()))
+
+
+def _rule(
+    name: str,
+    table: Table,
+    where: Where,
+    rules: Mapping[str, ColumnRule],
+    numbers: ColumnRule | None,
+    text: ColumnRule | None,
+) -> ColumnRule:
+    """What becomes of a column, as its first rows say if it has no rule of its own."""
+    if name in rules:
+        return rules[name]
+    values = table.columns[table.names.index(name)]
+    if name in table.categories:
+        return text or OneHot()
+    if not holds_text(values):
+        return numbers or Standardize()
+    check_text(name, values, where)
+    return text or OneHot()
 
 
 def _parts(data: Any) -> Generator[tuple[Any, Where | None, str], None, None]:

@@ -9,7 +9,7 @@ import numpy as np
 from gradflow.arguments import positive_integer
 from gradflow.data.read_ahead import ReadAhead
 from gradflow.data.sources import Block, Conversion, Converted, Source, joined
-from gradflow.data.table import Table
+from gradflow.data.table import Table, example_of_text
 from gradflow.data.validation import Where
 from gradflow.data.weights import checked_weights
 from gradflow.errors import DataError, GradflowError
@@ -105,7 +105,7 @@ class Stream(Source):
             read += len(piece)
             # The end is looked for before the last block is given, since no one may ask for another.
             if read > total or (read == total and next(pieces, None) is not None):
-                raise DataError(f"{self!r} gives more rows than the {total:,} that {_EXPECTED}")
+                raise DataError(f"{self} gives more rows than the {total:,} that {_EXPECTED}")
             while begin < len(piece):
                 part = piece[begin : begin + wanted]
                 waiting.append(part.converted(convert))
@@ -116,7 +116,7 @@ class Stream(Source):
                     waiting = []
                     wanted = min(size, total - (read - len(piece) + begin))
         if read < total:
-            raise DataError(f"{self!r} ended after {read:,} rows, before the {total:,} that {_EXPECTED}")
+            raise DataError(f"{self} ended after {read:,} rows, before the {total:,} that {_EXPECTED}")
 
 
 def columns_block(
@@ -126,16 +126,21 @@ def columns_block(
     sample_weight: str | None,
     where: Where,
     origin: str,
+    categories: frozenset[str] = frozenset(),
 ) -> Block:
-    """Columns by name as a block. One target gives targets (rows,), several give (rows, targets)."""
-    x = Table(tuple(columns[name] for name in features), tuple(features))
-    y = Table(tuple(columns[name] for name in target), tuple(target))
-    for name, column in zip(target, y.columns, strict=True):
-        if column.dtype.kind not in "fiub":
+    """Columns by name as a block. One target gives targets (rows,), several or none give (rows, targets)."""
+    x = Table(tuple(columns[name] for name in features), tuple(features), categories)
+    for name in target:
+        if columns[name].dtype.kind not in "fiub":
+            example, place = example_of_text(columns[name])
             raise DataError(
-                f"{origin}: the target column {name!r} holds text; write its classes as the numbers 0, 1, 2, ..."
+                f"{origin}: the target column {name!r} holds text, such as {example!r} in {where.row(place)}; write "
+                "its classes as the numbers 0, 1, 2, ..."
             )
-    targets = y.columns[0] if len(target) == 1 else y.matrix()
+    if len(target) == 1:
+        targets = columns[target[0]]
+    else:
+        targets = np.stack([columns[name] for name in target], axis=1) if target else np.empty((len(where.rows), 0))
     weight = None
     if sample_weight is not None:
         weight = checked_weights(f"{origin}: the sample_weight column {sample_weight!r}", columns[sample_weight], where)

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradflow.arguments import sequence, text
 from gradflow.errors import DataError, unknown_name
 
 if TYPE_CHECKING:
     from gradflow.data.validation import Where
 
-__all__ = ["Table", "chosen_columns", "columns_to_read", "is_number", "number_in", "positions"]
+__all__ = [
+    "Table",
+    "chosen_columns",
+    "columns_to_read",
+    "example_of_text",
+    "is_number",
+    "listed_names",
+    "number_in",
+    "positions",
+]
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,7 @@ class Table:
         )
         for name, column in zip(self.names, self.columns, strict=True):
             if column.dtype.kind not in "fiub":
-                example, place = _example(column)
+                example, place = example_of_text(column)
                 at = f" in {where.row(place)}" if where is not None else ""
                 raise DataError(f"column {name!r} holds text, such as {example!r}{at}, {remedy}")
             if name in self.categories:
@@ -93,27 +103,27 @@ def positions(n: int) -> tuple[str, ...]:
     return tuple(map(str, range(n)))
 
 
-def number_in(text: str) -> float:
+def number_in(field: str) -> float:
     """The number that a text is.
 
     Raises:
         ValueError: if it is none. Digits with underscores, which Python's float takes, are codes such as "12_7".
     """
-    if "_" in text:
-        raise ValueError(text)
-    return float(text)
+    if "_" in field:
+        raise ValueError(field)
+    return float(field)
 
 
-def is_number(text: str) -> bool:
+def is_number(field: str) -> bool:
     """True if a text is a number."""
     try:
-        number_in(text)
+        number_in(field)
     except ValueError:
         return False
     return True
 
 
-def _example(column: np.ndarray) -> tuple[str, int]:
+def example_of_text(column: np.ndarray) -> tuple[str, int]:
     """The first value in a column of text that is no number, or else the first one, and its place."""
     given = [(str(value), place) for place, value in enumerate(column) if value is not None]
     return next((item for item in given if not is_number(item[0])), given[0] if given else ("", 0))
@@ -122,29 +132,49 @@ def _example(column: np.ndarray) -> tuple[str, int]:
 def chosen_columns(
     origin: str,
     names: Sequence[str],
-    features: Sequence[str] | None,
-    target: str | Sequence[str],
+    features: str | Sequence[str] | None,
+    target: str | Sequence[str] | None,
     sample_weight: str | None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names of the inputs and of the targets among those of a file; without ``features``, all that are left.
 
     Raises:
-        DataError: for names that the file does not have or has twice, or where nothing is left.
+        DataError: for names that the file does not have or has twice, an input without a name, or where nothing is
+            left.
     """
-    targets = (target,) if isinstance(target, str) else tuple(target)
-    weights = () if sample_weight is None else (sample_weight,)
-    inputs = tuple(name for name in names if name not in targets + weights) if features is None else tuple(features)
+    targets = () if target is None else listed_names("target", target)
+    weights = () if sample_weight is None else (text("sample_weight", sample_weight),)
     if len(set(names)) < len(names):
         twice = next(name for place, name in enumerate(names) if name in names[:place])
         raise DataError(f"{origin} has two columns named {twice!r}; rename one of them")
+    if features is None:
+        inputs = tuple(name for name in names if name not in targets + weights)
+        if "" in inputs:
+            raise DataError(
+                f"{origin}: column {names.index('') + 1} has no name. Is it the number of the row, or a delimiter at "
+                "the end of the line? Name it, or list the inputs in features="
+            )
+    else:
+        inputs = listed_names("features", features)
     for name in inputs + targets + weights:
         if name not in names:
             raise DataError(f"{origin}: {unknown_name('column', name, names)}")
-    if not inputs or not targets:
-        raise DataError(f"{origin}: at least one feature and one target are needed, of {', '.join(names)}")
+    if not inputs:
+        raise DataError(f"{origin}: at least one feature is needed besides the target, of {', '.join(names)}")
     if both := set(inputs) & set(targets):
         raise DataError(f"{origin}: column {min(both)!r} is a feature and the target; it can be one of them")
     return inputs, targets
+
+
+def listed_names(name: str, value: Any) -> tuple[str, ...]:
+    """Names of columns that a caller passed: one text, or a list of them.
+
+    Raises:
+        DataError: if they are none.
+    """
+    if isinstance(value, str):
+        return (value,)
+    return tuple(text(f"each name in {name}", item) for item in sequence(name, value, "a list of names of columns"))
 
 
 def columns_to_read(features: Sequence[str], target: Sequence[str], sample_weight: str | None) -> list[str]:

@@ -1,0 +1,59 @@
+"""Columns of text that are probably none: numbers with a stray value among them, and names that differ in every row."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from gradflow.data.table import is_number
+from gradflow.data.validation import Where
+from gradflow.errors import DataError, DataWarning, shown
+
+__all__ = ["check_text", "warn_if_distinct"]
+
+_FEW = 20
+"""So few rows say nothing."""
+_NEARLY_ALL = 0.9
+
+
+def check_text(name: str, values: np.ndarray, where: Where) -> None:
+    """Look at a column of text, whose values would all become categories, for numbers.
+
+    Raises:
+        DataError: if more than nine in ten values are numbers, with the first that is none.
+
+    Warns:
+        DataWarning: if more than half are.
+    """
+    present = [(str(value), place) for place, value in enumerate(values) if value is not None]
+    others = [(value, place) for value, place in present if not is_number(value)]
+    n_numbers = len(present) - len(others)
+    if len(present) < _FEW or not others or n_numbers <= len(present) / 2:
+        return
+    value, place = others[0]
+    message = (
+        f"column {name!r} holds text, but {n_numbers} of {len(present)} values are numbers; the first other one is "
+        f"{shown(value)} in {where.row(place)}. If that stands for a missing value, say so where the data are read "
+        f"(na_values=[{shown(value)}] of gradflow.data.CSV or pandas.read_csv), or correct it. If these are "
+        f"categories, name the rule: {{{name!r}: gradflow.data.OneHot()}}"
+    )
+    if n_numbers > _NEARLY_ALL * len(present):
+        raise DataError(message)
+    warnings.warn(message, DataWarning, stacklevel=4)  # as if from the line that called fit_preprocessing
+
+
+def warn_if_distinct(name: str, categories: int, rows: int) -> None:
+    """Warn of a column of text in which most rows have a value of their own, as names and dates do.
+
+    Warns:
+        DataWarning: if there are more categories than half of the rows.
+    """
+    if categories >= _FEW and categories > rows / 2:
+        warnings.warn(
+            f"column {name!r} has {categories} different texts in {rows} rows, each of which becomes an input: a "
+            "network learns little from names, numbers written as text, or dates. Leave it out, convert it, or name "
+            f"the rule: {{{name!r}: gradflow.data.OneHot()}}",
+            DataWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,107 @@
+"""Files of text: which encoding they have, gzip around them, and other kinds of files that are taken for text."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from gradflow.arguments import text
+from gradflow.errors import DataError
+
+__all__ = ["TextFile"]
+
+_GZIP = b"\x1f\x8b"
+_OTHER_FILES = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook; unpack it, or save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook; save the sheet as CSV",
+    b"PAR1": "a Parquet file; read it with gradflow.data.Parquet",
+    b"ARROW1": "an Arrow file; read it with gradflow.data.Arrow",
+    b"BZh": "compressed with bzip2; unpack it, or compress it with gzip",
+    b"\xfd7zXZ": "compressed with xz; unpack it, or compress it with gzip",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it, or compress it with gzip",
+}
+
+
+class TextFile:
+    """A file of text, which gzip may have compressed.
+
+    Args:
+        path: the file.
+        encoding: of the text; the mark that Excel puts in front of UTF-8 is no part of it.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        DataError: for a folder, a file of another kind, or an encoding that Python does not have.
+    """
+
+    def __init__(self, path: Path, encoding: str) -> None:
+        self.path, self.encoding = path, _encoding_name(encoding)
+        if path.is_dir():
+            raise DataError(f"{path} is a folder, but one file is read")
+        with open(path, "rb") as file:
+            start = file.read(8)
+        for first_bytes, kind in _OTHER_FILES.items():
+            if start.startswith(first_bytes):
+                raise DataError(f"{path} is {kind}")
+        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and self.encoding == "utf-8":
+            raise DataError(f"{path} is text in UTF-16, as Excel's \"Unicode text\" is; pass encoding='utf-16'")
+        self._is_compressed = start.startswith(_GZIP)
+
+    @contextmanager
+    def opened(self) -> Generator[IO[str], None, None]:
+        """The file to read from; what goes wrong while it is open is explained.
+
+        Raises:
+            DataError: for bytes that are no text in the encoding, and damaged gzip data.
+        """
+        try:
+            encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
+            with self._opened("rt", newline="", encoding=encoding) as file:
+                yield file
+        except UnicodeError as error:
+            raise DataError(
+                f"{self.path}, line {self._undecodable_line()}: this is no text in {self.encoding}, for "
+                f"{getattr(error, 'reason', error)}; pass encoding=, such as 'cp1252' for many files from Windows, or "
+                "save the file anew"
+            ) from error
+        except Exception as error:
+            if self._is_compressed and _is_of_gzip(error):
+                raise DataError(f"{self.path} is damaged: its gzip data cannot be read: {error}") from error
+            raise
+
+    def _opened(self, mode: str, **arguments: Any) -> IO[Any]:
+        if not self._is_compressed:
+            return open(self.path, mode, **arguments)
+        import gzip  # few files need it
+
+        opened: Any = gzip.open(self.path, mode, **arguments)  # noqa: SIM115
+        return opened  # type: ignore[no-any-return]
+
+    def _undecodable_line(self) -> int:
+        """The number of the first line that is no text, or of the last one, if the file ends within a character."""
+        decoder, lines = codecs.getincrementaldecoder(self.encoding)(), 0
+        with self._opened("rb") as file:
+            for line in file:
+                lines += 1
+                try:
+                    decoder.decode(line)
+                except UnicodeError:
+                    break
+        return lines
+
+
+def _is_of_gzip(error: Exception) -> bool:
+    import zlib
+
+    return isinstance(error, EOFError | OSError | zlib.error)
+
+
+def _encoding_name(encoding: str) -> str:
+    try:
+        "".encode(text("encoding", encoding))
+    except LookupError as error:
+        raise DataError(f"{error}; usual ones are 'utf-8', 'utf-16' and 'cp1252'") from error
+    return codecs.lookup(encoding).name.removesuffix("-sig")

@@ -1,0 +1,180 @@
+"""CSV files as people have them: markers of missing values, Excel's marks, gzip, and files that are something else."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradflow as gf
+from gradflow.data import CSV, OneHot, Standardize, fit_preprocessing
+from gradflow.data.table import Table
+
+RNG = np.random.default_rng(0)
+NUMBERS = [f"{value:.3f}" for value in RNG.normal(size=300)]
+
+
+def refused(message: str) -> Any:
+    return pytest.raises(gf.DataError, match=re.escape(message))
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[str | bytes], Path]:
+    def write(content: str | bytes) -> Path:
+        path = tmp_path / "rows.csv"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write
+
+
+def with_field(field: str, name: str = "a") -> str:
+    """300 rows of numbers, with this field in line 9."""
+    fields = [*NUMBERS[:7], field, *NUMBERS[8:]]
+    return f"{name},b,y\n" + "".join(f"{value},{row},{row % 2}\n" for row, value in enumerate(fields))
+
+
+def columns_of(path: Path, **arguments: Any) -> dict[str, list[Any]]:
+    block = CSV(path, target="y", **arguments).sample()
+    assert isinstance(block.x, Table)
+    return {name: column.tolist() for name, column in zip(block.x.names, block.x.columns, strict=True)}
+
+
+@pytest.mark.parametrize(
+    "marker", ["NA", "?", "NULL", "N/A", "n/a", "null", "None", "-", "", "  ", "NaN", "NAN", "#N/A", "<NA>", " NA "]
+)
+def test_usual_markers_are_missing_numbers(marker: str, written: Callable[[str], Path]) -> None:
+    csv = CSV(written(with_field(marker)), target="y")
+    preprocessing = fit_preprocessing(csv, numbers=Standardize("mark"))
+    assert preprocessing.output_names == ["a", "b", "a is missing", "b is missing"]
+    with refused("column 'a' has no value in line 9"):
+        fit_preprocessing(csv)
+
+
+def test_na_values_say_what_is_missing(written: Callable[[str], Path]) -> None:
+    path = written(with_field("unknown"))
+    assert fit_preprocessing(CSV(path, target="y", na_values="unknown"), numbers=Standardize("fill")).n_out == 2
+    assert fit_preprocessing(CSV(path, target="y", na_values=["-9", "unknown"]), numbers=Standardize("fill")).n_out == 2
+    with refused("column 'a' holds text, but 299 of 300 values are numbers; the first other one is 'NA' in line 9"):
+        fit_preprocessing(CSV(written(with_field("NA")), target="y", na_values=()))
+
+
+def test_a_category_may_be_named_like_a_marker(written: Callable[[str], Path]) -> None:
+    path = written("country,y\nNA,1\nDE,0\n,1\nNone,0\n")
+    for na_values in (None, ()):
+        assert columns_of(path, na_values=na_values) == {"country": ["NA", "DE", None, "None"]}
+    assert columns_of(path, na_values=["NA", "None"]) == {"country": [None, "DE", None, None]}
+
+
+@pytest.mark.parametrize("field", ["1,5", "12_7", "x", "1.5kg"])
+def test_one_stray_value_does_not_make_categories_of_numbers(field: str, written: Callable[[str], Path]) -> None:
+    path = written(with_field(f'"{field}"'))
+    message = f"column 'a' holds text, but 299 of 300 values are numbers; the first other one is '{field}' in line 9"
+    with refused(f"{path}: {message}"):
+        fit_preprocessing(CSV(path, target="y"))
+    with refused("column 'a' holds numbers, but " + field + " in line 9; correct it, or pass None or NaN"):
+        fit_preprocessing(CSV(path, target="y"), {"a": Standardize()})
+    with refused(f"column 'a' holds text, such as '{field}' in line 9, and a network takes numbers"):
+        gf.Trainer(gf.MLP([2, 1]), "binary_cross_entropy", "adam").fit(CSV(path, target="y"), epochs=1)
+    for csv, rules in ((CSV(path, target="y", text="a"), {}), (CSV(path, target="y"), {"a": OneHot()})):
+        assert fit_preprocessing(csv, rules).n_out == 1 + len({*NUMBERS[:7], field, *NUMBERS[8:]})
+
+
+def test_a_stray_value_far_down_is_named_with_its_remedies(written: Callable[[str], Path]) -> None:
+    path = written("a,y\n" + "1.5,0\n" * 5000 + "NA,0\nx,1\n")
+    with refused("line 5003: column 'a' holds numbers further up, but here 'x'; correct it, or name it in na_values="):
+        fit_preprocessing(CSV(path, target="y"), numbers=Standardize("fill"))
+
+
+def test_a_target_of_text_is_named_with_its_line(written: Callable[[str], Path]) -> None:
+    with refused("the target column 'y' holds text, such as 'cat' in line 3; write its classes as the numbers 0, 1, 2"):
+        CSV(written("a,y\n1,0\n2,cat\n"), target="y").sample()
+
+
+@pytest.mark.parametrize("argument", ["target", "features", "text"])
+def test_one_name_is_a_name_and_not_its_letters(argument: str, written: Callable[[str], Path]) -> None:
+    path = written("zip,a,b,y\n8001,1,2,0\n3011,3,4,1\n")
+    csv = CSV(path, **{"target": "y", "features": "zip", "text": "zip"} | ({"target": "y"}))
+    assert csv.features == ("zip",)
+    assert csv.target == ("y",)
+    assert fit_preprocessing(csv).output_names == ["zip = 3011", "zip = 8001"]
+    names: dict[str, Any] = {"target": "y", argument: "ab"}
+    with refused("unknown column 'ab'"):
+        CSV(path, **names)
+    for wrong in (3, [3], {"a": "b"}):
+        with refused(f"{argument}"):
+            CSV(path, **names | {argument: wrong})
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments"),
+    [
+        ("a,y\n1,0\n".encode("utf-8-sig"), {}),
+        ("a,y\n1,0\n".encode("utf-8-sig"), {"encoding": "utf-8-sig"}),
+        ("a,y\n1,0\n".encode("utf-16"), {"encoding": "utf-16"}),
+        (b'"a","y"\r\n"1","0"\r\n', {}),
+        (gzip.compress(b"a,y\n1,0\n"), {}),
+        (gzip.compress("a,y\n1,0\n".encode("utf-8-sig")), {}),
+        (b"a;y\n1;0\n", {"delimiter": ";"}),
+    ],
+)
+def test_files_from_elsewhere_are_read(content: bytes, arguments: Any, written: Callable[[bytes], Path]) -> None:
+    assert columns_of(written(content), **arguments) == {"a": [1.0]}
+    assert len(CSV(written(content), target="y", **arguments)) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        (b"a;y\n1;0\n", {}, "the line of names holds no ',', but ';'; pass delimiter=';'"),
+        (b"a\ty\n1\t0\n", {}, "pass delimiter='\\t'"),
+        (b"a,y\n", {"delimiter": ", "}, "delimiter must be one character, such as ',' or '\\t', got ', '"),
+        (b"a,y\n1,0\n", {"encoding": "nope"}, "unknown encoding: nope; usual ones are 'utf-8', 'utf-16' and 'cp1252'"),
+        (b"a,y\n1,0\n", {"encoding": "base64"}, "'base64' is not a text encoding"),
+        (b"a,y\n1,0\n", {"encoding": None}, "encoding must be a text, got None"),
+        (
+            "a,y\n1,0\n".encode("utf-16"),
+            {},
+            "text in UTF-16, as Excel's \"Unicode text\" is; pass encoding='utf-16'",
+        ),
+        ("é,y\n1,0\n".encode("cp1252"), {}, "line 1: this is no text in utf-8, for invalid continuation byte; pass"),
+        (b"a,y\n1,0\n", {"encoding": "utf-16"}, "this is no text in utf-16"),
+        (gzip.compress(b"a,y\n1,0\n" * 99)[:30], {}, "is damaged: its gzip data cannot be read"),
+        (gzip.compress(b"a,y\n\xff,0\n"), {}, "line 2: this is no text in utf-8, for invalid start byte"),
+        (b"PK\x03\x04 and more", {}, "is a zip archive or an Excel workbook; unpack it, or save the sheet as CSV"),
+        (b"PAR1 and more", {}, "is a Parquet file; read it with gradflow.data.Parquet"),
+        (b"ARROW1\0\0 and more", {}, "is an Arrow file; read it with gradflow.data.Arrow"),
+        (b"\x28\xb5\x2f\xfd and more", {}, "is compressed with zstd; unpack it, or compress it with gzip"),
+        (b",a,y\n0,1,0\n", {}, "column 1 has no name. Is it the number of the row, or a delimiter at the end"),
+        (b"a,y,\n1,0,\n", {}, "column 3 has no name. Is it the number of the row, or a delimiter at the end"),
+        (b"a,y\n1,0,\n", {}, "line 2: expected 2 fields, as in the first line, got 3, the last of them empty"),
+        (b"a,a,y\n1,0,0\n", {}, "has two columns named 'a'; rename one of them"),
+    ],
+)
+def test_files_of_another_kind_say_what_they_are(
+    content: bytes, arguments: Any, message: str, written: Callable[[bytes], Path]
+) -> None:
+    with refused(message):
+        CSV(written(content), target="y", **arguments)
+
+
+def test_columns_without_a_name_can_be_left_out(written: Callable[[str], Path]) -> None:
+    assert columns_of(written(",a,y\n0,1,0\n"), features=["a"]) == {"a": [1.0]}
+
+
+def test_folders_and_missing_files(tmp_path: Path) -> None:
+    with refused("is a folder, but one file is read"):
+        CSV(tmp_path, target="y")
+    with pytest.raises(FileNotFoundError):
+        CSV(tmp_path / "none.csv", target="y")
+
+
+def test_it_prints_as_it_is_made(written: Callable[[str], Path]) -> None:
+    path = written("a,y\n1,0\n")
+    assert repr(CSV(path, target="y")) == f"CSV({str(path)!r}, target=('y',), features=('a',))"
+    assert str(CSV(path, target="y")) == str(path)

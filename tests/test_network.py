@@ -277,6 +277,26 @@ def test_a_network_that_cannot_be_made_uses_no_layer_up(inside: bool) -> None:
     gf.Sequential(stack(good))
 
 
+def test_the_first_layer_may_have_inputs_and_no_parameters(backend_name: str) -> None:
+    class Twice(gf.Layer):
+        def __init__(self, n_in: int) -> None:
+            self.n_in = n_in
+
+        def output_width(self, n_in: int) -> int:
+            return 2 * n_in
+
+        def forward(self, ops: Any, x: Any, y: Any) -> None:
+            y[:, : self.n_in] = x
+            y[:, self.n_in :] = x
+
+    network = gf.Sequential([Twice(4), gf.Dense(8, 3)], backend=backend_name)
+    assert network.n_in == 4
+    weight, bias = network.get_weights().values()
+    assert_allclose(network.predict(X), np.hstack([X, X]) @ weight + bias, rtol=1e-5, atol=1e-6)
+    with pytest.raises(gf.DataError, match=r"Dense\(n_in=9, .* takes 9 inputs, but the layer before it gives 8"):
+        gf.Sequential([Twice(4), gf.Dense(9, 3)])
+
+
 def test_a_residual_block_belongs_to_one_network() -> None:
     block = gf.Residual([gf.Dense(3, 3)])
     gf.Sequential([block])

@@ -58,7 +58,7 @@ def check_stack(layers: Sequence[Layer]) -> tuple[int, int]:
     sized = [layer for layer in layers if layer.parameters()]
     if not sized:
         raise DataError("a network needs at least one layer with parameters, such as Dense(n_in, n_out)")
-    n_in: int | None = getattr(sized[0], "n_in", None)
+    n_in: int | None = next((layer.n_in for layer in layers if hasattr(layer, "n_in")), None)
     if n_in is None:
         raise DataError(f"the first layer with parameters must have an attribute n_in, {sized[0]!r} has none")
     width = n_in

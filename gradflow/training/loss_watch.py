@@ -70,7 +70,7 @@ class LossWatch:
             return  # No memory is left for a look, or weights are infinite: training goes on without one.
         if report is not None:
             self._has_warned = True
-            warnings.warn(report, TrainingWarning, stacklevel=4)  # as if from the line that called fit
+            warnings.warn(report, TrainingWarning, stacklevel=5)  # as if from the line that called fit
 
     def _note(self, loss: float) -> None:
         if self._lowest == math.inf or loss < self._lowest - PROGRESS * abs(self._lowest):

@@ -54,7 +54,7 @@ def within_memory(
             f"{_readable(plan.free)} are free. They stay on the host: each step copies its batch while the step before "
             "it runs, with the same results; pass gradflow.data.Arrays(x, y) if that is meant",
             SlowPathWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
         return on_host
     sizes = [batch_size >> shift for shift in range(1, batch_size.bit_length()) if (batch_size >> shift) % parts == 0]

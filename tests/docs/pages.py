@@ -52,8 +52,8 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
-def run(page: Path, folder: Path, backend: str = "numpy") -> Iterator[tuple[Block, str]]:
-    """Run the blocks of a page in a folder; each comes back with what it printed."""
+def run(page: Path, folder: Path, backend: str = "numpy", times: int = 1) -> Iterator[tuple[Block, str]]:
+    """Run the blocks of a page in a folder, all of them once or several times; each comes back with what it printed."""
     namespace = {"__name__": "__main__"}
     with ExitStack() as stack:
         stack.enter_context(contextlib.chdir(folder))
@@ -61,7 +61,7 @@ def run(page: Path, folder: Path, backend: str = "numpy") -> Iterator[tuple[Bloc
         stack.enter_context(patch.dict(os.environ, {"GRADFLOW_BACKEND": backend}))
         # What a page adds to the library must not be found by the tests that run after it.
         stack.enter_context(forgotten())
-        for block in blocks(page):
+        for block in blocks(page) * times:
             printed = io.StringIO()
             code = compile("\n" * (block.line - 1) + block.source, str(page), "exec")
             with contextlib.redirect_stdout(printed):

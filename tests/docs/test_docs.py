@@ -50,6 +50,11 @@ def test_no_page_depends_on_last_bits(page: Path, tmp_path: Path) -> None:
                 assert printed == block.shown, f"{page.name}, line {block.line}"
 
 
+def test_cells_may_run_twice(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "extending.md"
+    assert [printed for _, printed in run(page, tmp_path, times=2)] == [block.shown for block in blocks(page)] * 2
+
+
 @pytest.mark.gpu
 def test_the_page_on_gpus_runs_on_one(tmp_path: Path) -> None:
     for block, printed in run(ROOT / "docs" / "gpu-workstation.md", tmp_path, "cupy"):

@@ -19,6 +19,7 @@ from gradflow.backends import get_backend
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.data.frames import as_columns, as_table, check_unmasked
 from gradflow.data.preprocessing import Preprocessing
+from gradflow.data.sources import Block, Converted, Source
 from gradflow.data.table import Table, positions
 from gradflow.data.validation import Where, as_array, check_width, feature_matrix, finite
 from gradflow.errors import BackendError, DataError, SlowPathWarning, shown, unknown_name
@@ -357,6 +358,11 @@ class Sequential:
 
     def _given(self, name: str, x: Any, names: Sequence[str] | None = None) -> Array | Table:
         """What a caller passed: a table with the columns that the network takes, or an array."""
+        if isinstance(x, Source):
+            raise DataError(
+                f"{name} is a source, which is read block by block, but rows in memory are needed here: pass "
+                f"next({name}.blocks()).x, with .y for the targets"
+            )
         if hasattr(x, "__cuda_array_interface__"):
             x = as_array(name, x, self.backend)
         if self._preprocessing is not None:
@@ -383,9 +389,9 @@ class Sequential:
     def predict(self, x: Any) -> Array:
         """Predictions (batch, n_out) for x (batch, n_in): outputs after the output activation, on the targets' scale.
 
-        x is an array, or a table whose columns are taken by name (`feature_names`).
-
-        NumPy in gives NumPy out, CuPy in gives CuPy out. Large inputs are worked off in blocks of rows.
+        x is an array; a table, whose columns are taken by name (`feature_names`); or a source, such as
+        `gradflow.data.Parquet`, which is read block by block, in the order of its rows, and whose targets are not
+        looked at. NumPy in gives NumPy out, CuPy in gives CuPy out. Large inputs are processed in blocks of rows.
 
         Raises:
             DataError: if shape, dtype or values do not fit.
@@ -415,17 +421,27 @@ class Sequential:
             )
         return self.logits(x).argmax(axis=1).astype(np.int64)
 
-    def _infer(self, x: Any, *, activated: bool) -> Array:
+    def _infer(self, x: Any, *, activated: bool, where: Where | None = None) -> Array:
+        if isinstance(x, Source):
+            return self._infer_source(x, activated=activated)
         given = self._given("x", x)
+        where = where or Where(range(len(given)))
         on_device = hasattr(x, "__cuda_array_interface__")
         shape = (len(given), self.n_out)
         output: Array = self.backend.empty(shape, self.dtype) if on_device else np.empty(shape, self.dtype)
         with self.inferring():
             for start in range(0, len(given), _PREDICTION_ROWS):
-                rows = range(start, min(start + _PREDICTION_ROWS, len(given)))
-                block = self._as_inputs("x", given[rows.start : rows.stop], Where(rows))
-                self._infer_block(block, activated, output[rows.start : rows.stop])
+                rows = slice(start, start + _PREDICTION_ROWS)
+                block = self._as_inputs("x", given[rows], where[rows])
+                self._infer_block(block, activated, output[rows])
         return self.backend.to_caller(output) if on_device else output
+
+    def _infer_source(self, source: Source, *, activated: bool) -> np.ndarray:
+        def outputs(block: Block) -> Converted:
+            return (self._infer(block.x, activated=activated, where=block.where),)
+
+        with self.inferring():
+            return np.concatenate([block.converted(outputs)[0] for block in source.blocks()])
 
     def _infer_block(self, block: Array, activated: bool, output: Array) -> None:
         inference = self._inference.take(len(block), activated=activated)

@@ -23,7 +23,7 @@ class Batches(Stream):
     """Pairs (x, y) of arrays or tables with some rows each, from an iterable that can be begun anew for each epoch.
 
     How many rows a pair has does not matter: batches are cut anew. They shuffle by blocks (`Stream`). Where rows have
-    weights, each item is (x, y, sample_weight).
+    weights, each item is (x, y, sample_weight). To predict for, y may be None.
 
     Args:
         iterable: a function without arguments that returns an iterator of pairs; or a list, or anything else that can
@@ -89,6 +89,8 @@ class Batches(Stream):
         x = as_columns(f"x of batch {number}", x)
         if not isinstance(x, Table):
             x = host_array(f"x of batch {number}", x)
+        if y is None:
+            y = np.empty((len(x) if isinstance(x, Table) or x.ndim else 0, 0))
         y = host_array(f"y of batch {number}", y)
         check_same_rows(f"x and y of batch {number} of the iterable", x, y)
         if self._target_shape is None:

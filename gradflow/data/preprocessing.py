@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -58,18 +59,22 @@ class Preprocessing:
     @property
     def output_names(self) -> list[str]:
         """A name for each input of the network, such as "age", "age is missing", "city = Rome"."""
+        return list(self._output_names)
+
+    @cached_property
+    def _output_names(self) -> tuple[str, ...]:
         numbers = [name for name, column in self._of(NumberColumn) if column.scale > 0]
         marks = [f"{name} is missing" for name, column in self._of(NumberColumn) if column.missing == "mark"]
         categories = []
         for name, column in self._of(CategoryColumn):
             categories += [f"{name} = {category_label(category)}" for category in _distinguishing(column)]
             categories += [f"{name} is missing"] if column.missing == "mark" else []
-        return numbers + marks + categories
+        return (*numbers, *marks, *categories)
 
     @property
     def n_out(self) -> int:
         """The number of inputs that it makes: the network's n_in."""
-        return len(self.output_names)
+        return len(self._output_names)
 
     @property
     def constant_columns(self) -> list[str]:

@@ -171,6 +171,11 @@ def _takes_scales(loss: Loss) -> bool:
 
 
 def _finite_targets(block: Block, kind: str) -> np.ndarray:
+    if block.y.shape[1:] == (0,):
+        raise DataError(
+            f"{kind}x is a source without targets, from which a network can predict but not learn: name the column, as "
+            "in CSV(..., target='y'), or give Batches pairs (x, y)"
+        )
     return finite_targets(f"{kind}y", of_numbers(f"{kind}y", block.y), block.where)
 
 

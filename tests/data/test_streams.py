@@ -209,6 +209,57 @@ def test_networks_train_on_it(make: Callable[[Path], Source], tmp_path: Path, ba
     assert trained(source, validation_data=source) == trained(X, Y, validation_data=(X, Y))
 
 
+@kinds
+def test_networks_predict_from_it(make: Callable[[Path], Source], tmp_path: Path, backend_name: str) -> None:
+    source = make(tmp_path)
+    network = gf.MLP([3, 8, 3], seed=2, backend=backend_name)
+    gf.Trainer(network, "softmax_cross_entropy", gf.Adam(0.001)).fit(source, epochs=1)
+    for method in (network.predict, network.logits):
+        outputs = method(source)
+        assert outputs.shape == (ROWS, 3)
+        np.testing.assert_allclose(outputs, method(X), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(network.predict_classes(source), network.predict_classes(X))
+
+
+def test_predictions_need_no_targets(tmp_path: Path) -> None:
+    parquet(tmp_path), arrow(tmp_path), csv(tmp_path)
+    network = gf.MLP([3, 8, 3], seed=2)
+    trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam(0.001))
+    trainer.fit(gf.data.CSV(tmp_path / "rows.csv", target="y"), epochs=1)
+    expected = network.predict(X)
+    (tmp_path / "x.csv").write_text("c,b,a\n" + "\n".join(",".join(map(repr, row[::-1])) for row in X.tolist()))
+    for source in (
+        gf.data.CSV(tmp_path / "rows.csv", target=None),
+        gf.data.CSV(tmp_path / "x.csv", target=()),
+        gf.data.Parquet(tmp_path, target=None),
+        gf.data.Arrow(tmp_path, features=["c", "a", "b"], target=None),
+        gf.data.Batches([(X[:100], None), (X[100:], None)]),
+    ):
+        np.testing.assert_allclose(network.predict(source), expected, rtol=1e-5)
+        for refuse in (
+            lambda source=source: trainer.evaluate(source),
+            lambda source=source: trainer.fit(source, epochs=1),
+            lambda source=source: gf.Trainer(
+                gf.MLP([3, 3]), "mean_squared_error", "adam", standardize_targets=True
+            ).fit(source, epochs=1),
+        ):
+            with refused("x is a source without targets, from which a network can predict but not learn"):
+                refuse()
+
+
+def test_what_is_wrong_in_a_source_to_predict_for_is_named(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a,b\n" + "1,2\n" * 5 + "1,\n")
+    source = gf.data.CSV(tmp_path / "rows.csv", target=None)
+    with refused(
+        "rows.csv, lines 2 to 7: x holds values that are not finite, the first (NaN) in line 7, column 'b'; remove"
+    ):
+        gf.MLP([2, 1]).predict(source)
+    with refused(
+        "x is a source, which is read block by block, but rows in memory are needed here: pass next(x."
+    ):
+        gf.check_gradients(gf.MLP([2, 1]), "mean_squared_error", source, np.zeros(6))
+
+
 def test_several_targets_and_missing_values(tmp_path: Path) -> None:
     table = pyarrow.table({"u": [1, None, 3], "s": ["x", None, "z"], "t": [True, False, None], "v": [1.5, 2.5, 3.5]})
     pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
@@ -337,6 +388,12 @@ def test_csv_files_that_do_not_fit_are_refused(text: str, message: str, tmp_path
         fit(gf.data.CSV(tmp_path / "rows.csv", target="y"))
 
 
+def test_no_rows_are_refused() -> None:
+    for refuse in (lambda: gf.data.Arrays(X[:0], Y[:0]), lambda: fit(gf.data.Batches([(X[:0], Y[:0])]))):
+        with refused("no rows; at least 1 is needed"):
+            refuse()
+
+
 def test_undecodable_csv_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_bytes(b"a,b,c,y\n1,2,3,0\n1,\xff,3,0\n")
     with refused("rows.csv, line 3: this is no text in utf-8, for invalid start byte; pass encoding="):
@@ -367,6 +424,11 @@ def test_iterables_that_do_not_fit_are_refused() -> None:
             "batch 1 of the iterable must be a pair (x, y), in which sample weights may come third, got ndarray",
         ),
         ([(X[20:40] * np.nan, Y[20:40])], "the first (NaN) in row 20, column 0"),
+        (
+            [(X[20:40], np.eye(3)[Y[20:40]])],
+            "batch 1 of the iterable, rows 20 to 39: the rows of y have shape (3,), but those of the first batch ()",
+        ),
+        ([(X[20:40, 0], Y[20:40])], "batch 1 of the iterable, rows 20 to 39: x must have shape (batch, 3), got (20,)"),
     ):
         with refused(message):
             fit(gf.data.Batches(Changing(*later)))

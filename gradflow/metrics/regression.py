@@ -10,7 +10,7 @@ import numpy as np
 from gradflow.metrics.base import Batch, Metric, Statistics, Task
 from gradflow.ops import Array, Executor, op
 
-__all__ = ["R2", "MeanAbsoluteError", "MeanSquaredError", "RootMeanSquaredError", "add_error_sums"]
+__all__ = ["R2", "MeanAbsoluteError", "MeanSquaredError", "RootMeanSquaredError", "add_error_moments"]
 
 
 def _sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
@@ -19,27 +19,49 @@ def _sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
 
 
 @op(
-    shapes="outputs, targets: batch_rows columns; row_weight: batch_rows; sums: 5 columns",
-    writes=("sums",),
+    shapes="outputs, targets: batch_rows columns; row_weight: batch_rows; moments: 5 columns",
+    writes=("moments",),
     sizes=_sizes,
 )
-def add_error_sums(outputs: Array, targets: Array, row_weight: Array | None, sums: Array) -> None:
-    """sums += Σ w e², Σ w |e|, Σ w t, Σ w t², Σ w over the rows of each column, e = y - t, in float64"""
-    weight = np.ones((len(targets), 1)) if row_weight is None else row_weight.astype(np.float64)[:, None]
+def add_error_moments(outputs: Array, targets: Array, row_weight: Array | None, moments: Array) -> None:
+    """Add a batch to Σ w e², Σ w |e|, m, Σ w (t - m)², Σ w of each column, e = y - t, m = Σ w t / Σ w, in float64
+
+    The spread is taken about the batch's own mean, and added to that of the rows before (Chan, Golub & LeVeque, 1979):
+    Σ w t² would lose all digits where the mean is large beside the standard deviation. A constant has exactly 0."""
+    weight = np.ones(len(targets)) if row_weight is None else row_weight.astype(np.float64)
+    if not weight.any():
+        return
     t = targets.astype(np.float64)
     error = outputs.astype(np.float64) - t
-    for place, term in enumerate((error * error, abs(error), t, t * t, 1)):
-        sums[place] += (weight * term).sum(axis=0)
+    moments[0] += weight @ (error * error)
+    moments[1] += weight @ abs(error)
+    origin, before, added = t[np.argmax(weight > 0)], moments[4].copy(), weight.sum()
+    mean = origin + weight @ (t - origin) / added
+    distance = mean - moments[2]
+    moments[4] += added
+    moments[2] += distance * (added / moments[4])
+    moments[3] += weight @ (t - mean) ** 2 + distance * (before * (added / moments[4])) * distance
+
+
+def moments_of_sums(sums: np.ndarray) -> np.ndarray:
+    """What `add_error_moments` gathers, from the sums of earlier versions: Σ w e², Σ w |e|, Σ w t, Σ w t², Σ w."""
+    squares, absolutes, targets, target_squares, weights = sums
+    mean = targets / np.where(weights > 0, weights, 1)
+    return np.stack([squares, absolutes, mean, np.maximum(target_squares - targets * mean, 0), weights])
 
 
 class Errors(Statistics):
-    """The sums of `add_error_sums`: float64 (5, n_out)."""
+    """What `add_error_moments` gathers: float64 (5, n_out)."""
 
     def __init__(self, task: Task) -> None:
         super().__init__(task, (5, task.n_out))
 
+    @property
+    def vectors(self) -> dict[str, Array]:
+        return {"moments": self.sums}
+
     def record(self, ops: Executor, batch: Batch) -> None:
-        ops(add_error_sums, batch.outputs, batch.targets, batch.row_weight, self.sums)
+        ops(add_error_moments, batch.outputs, batch.targets, batch.row_weight, self.sums)
 
 
 class MeanSquaredError(Metric):
@@ -93,9 +115,6 @@ class R2(Metric):
     statistics = Errors
 
     def value(self, statistics: np.ndarray, task: Task) -> float:
-        squares, _, targets, target_squares, rows = statistics
-        spread = target_squares - targets**2 / rows
-        # Where all targets are equal, what is left of the difference is rounding.
-        spread = np.where(spread <= 1e-13 * target_squares, 0, spread)
+        squares, _, _, spread, _ = statistics
         constant = np.where(squares == 0, 1.0, 0.0)
         return float(np.where(spread > 0, 1 - squares / np.where(spread > 0, spread, 1), constant).mean())

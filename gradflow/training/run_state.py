@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradflow.errors import FileFormatError
+from gradflow.metrics.regression import moments_of_sums
 from gradflow.network import Sequential
 from gradflow.ops import Array
 from gradflow.training.early_stopping import BestValue
@@ -65,15 +67,14 @@ class RunState(NamedTuple):
         """
         backend, progress = self.network.backend, snapshot.record["progress"]
         batches_done: int = progress["batches_done"]
-        targets = self._vectors(batches_done)
+        targets, vectors = self._vectors(batches_done), _as_kept_now(snapshot.vectors)
         saved, present = (
-            {name: (vector.shape, vector.dtype) for name, vector in vectors.items()}
-            for vectors in (snapshot.vectors, targets)
+            {name: (vector.shape, vector.dtype) for name, vector in of.items()} for of in (vectors, targets)
         )
         if saved != present:
             raise FileFormatError(f"the checkpoint has the vectors {saved}, but this run has {present}")
         for name, target in targets.items():
-            backend.copy(backend.from_host(snapshot.vectors[name]), target)
+            backend.copy(backend.from_host(vectors[name]), target)
         backend.copy(backend.from_host(np.array(progress["clock"], np.int64)), self.network.status.clock)
         self.history.restore(progress["history"])
         self.best.restore(progress["best"])
@@ -93,3 +94,13 @@ class RunState(NamedTuple):
         if self.measured_state is not self.network.state:
             vectors["measured"] = self.measured_state
         return vectors
+
+
+def _as_kept_now(vectors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The vectors of a checkpoint, where metrics of regression kept five plain sums in earlier versions."""
+    kept = {}
+    for name, vector in vectors.items():
+        if name.startswith("epoch.metrics.") and name.endswith(".sums") and vector.ndim == 2 and len(vector) == 5:
+            name, vector = f"{name.removesuffix('sums')}moments", moments_of_sums(vector)
+        kept[name] = vector
+    return kept

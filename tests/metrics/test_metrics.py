@@ -13,6 +13,7 @@ import gradflow as gf
 from gradflow.direction import larger_is_better
 from gradflow.losses import get_loss
 from gradflow.metrics import METRICS, get_metrics
+from gradflow.metrics.regression import moments_of_sums
 from gradflow.names import is_built_in
 
 RNG = np.random.default_rng(0)
@@ -179,6 +180,45 @@ def test_a_constant_target_has_r2_0_or_1(backend_name: str) -> None:
     x = np.ones((3, 1))
     assert trainer.evaluate(x, np.zeros(3))["r2"] == 1
     assert trainer.evaluate(x, np.full(3, 0.1))["r2"] == 0
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 7, 90])
+@pytest.mark.parametrize("offset", [0.0, 1e7, -1e10])
+def test_r2_does_not_depend_on_where_the_targets_lie(
+    offset: float, batch_size: int, weighted: bool, backend_name: str
+) -> None:
+    """The spread of targets is not the small difference of large sums."""
+    network = gf.Sequential([gf.Dense(4, 2, initializer=0.0)], dtype="float64", backend=backend_name)
+    network.set_weights({"0.weight": np.ones((4, 2)), "0.bias": np.full(2, offset)})
+    x, weight = X.round(3), np.r_[0.0, WEIGHTS[1:]] if weighted else np.ones(ROWS)
+    y = offset + (x.sum(axis=1, keepdims=True) + np.random.default_rng(1).normal(size=(ROWS, 2))).round(3)
+    y[weight == 0] = 1e9  # the first row too, about which the sums must not be taken
+    trainer = gf.Trainer(network, "mean_squared_error", gf.SGD(1e-300), metrics=["r2", "mean_squared_error"])
+    arguments = {"sample_weight": weight} if weighted else {}
+    history = trainer.fit(x, y, epochs=1, batch_size=batch_size, shuffle=False, **arguments)
+    errors = np.average((network.predict(x) - y) ** 2, axis=0, weights=weight)
+    spread = np.average((y - np.average(y, axis=0, weights=weight)) ** 2, axis=0, weights=weight)
+    for found in (history["r2"][0], trainer.evaluate(x, y, **arguments)["r2"]):
+        assert_allclose(found, (1 - errors / spread).mean(), rtol=1e-6)
+    assert_allclose(history["mean_squared_error"][0], errors.mean(), rtol=1e-9)
+
+
+def test_r2_of_a_constant_far_from_0_is_0_from_any_batches(backend_name: str) -> None:
+    network = gf.Sequential([gf.Dense(1, 1, initializer=0.0)], dtype="float64", backend=backend_name)
+    trainer = gf.Trainer(network, "mean_squared_error", gf.SGD(1e-300), metrics=["r2"])
+    weight = RNG.uniform(0, 1, 1001)
+    assert trainer.fit(np.ones((1001, 1)), np.full(1001, 0.1), epochs=1, sample_weight=weight)["r2"] == [0]
+
+
+def test_sums_of_earlier_versions_become_moments() -> None:
+    y, t, w = NUMBERS + 1, NUMBERS, WEIGHTS[:, None]
+    terms = ((y - t) ** 2, abs(y - t), t, t**2, np.ones_like(t))
+    found = moments_of_sums(np.stack([(w * term).sum(axis=0) for term in terms]))
+    mean = np.average(t, axis=0, weights=WEIGHTS)
+    expected = [(w * term).sum(axis=0) for term in ((y - t) ** 2, abs(y - t), (t - mean) ** 2, np.ones_like(t))]
+    assert_allclose(found, [*expected[:2], mean, *expected[2:]], rtol=1e-12)
+    assert not moments_of_sums(np.zeros((5, 2))).any()
 
 
 @pytest.mark.parametrize("monitor", ["val_f1", "val_log_loss", "roc_auc", "top_3_accuracy"])

@@ -50,19 +50,26 @@ def _label_counts(draw: Draw, *, is_weighted: bool) -> dict[str, Any]:
     }
 
 
-def _error_sums(draw: Draw, *, is_weighted: bool) -> dict[str, Any]:
+def _error_moments(draw: Draw, *, is_weighted: bool) -> dict[str, Any]:
+    moments = _sums(draw, 5, draw.columns)
+    moments[3:] = 10 * abs(moments[3:])
     return {
         "outputs": draw.reals(draw.rows, draw.columns, room=1024 * (draw.rows + 1), power=2),
         "targets": draw.reals(draw.rows, draw.columns, room=1024 * (draw.rows + 1), power=2),
         "row_weight": _weight(draw, is_weighted),
-        "sums": _sums(draw, 5, draw.columns),
+        "moments": moments,
     }
 
 
 def _error_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
+    if not len(before["targets"]):
+        return {"moments": abs(before["moments"])}
     y, t = (abs(before[name].astype(np.float64)) for name in ("outputs", "targets"))
-    terms = ((y + t) ** 2, y + t, t, t * t, np.ones_like(t))
-    return {"sums": abs(before["sums"]) + 2 * np.stack([term.sum(axis=0) for term in terms])}
+    largest = t.max(axis=0) + abs(before["moments"][2])
+    sums = [term.sum(axis=0) for term in ((y + t) ** 2, y + t)]
+    spread = (len(t) + before["moments"][4]) * (2 * largest) ** 2
+    terms = [*sums, 2 * largest, spread, np.full_like(largest, len(t))]
+    return {"moments": abs(before["moments"]) + 2 * np.stack(terms)}
 
 
 def _row_values(draw: Draw) -> Array:
@@ -133,7 +140,9 @@ CASES: dict[str, Case] = {
         variants=WEIGHTED,
         magnitude=lambda before, after: {"counts": abs(before["counts"]) + 2 * len(before["logits"])},
     ),
-    "add_error_sums": Case(_error_sums, 32, "float64 sums in any order", variants=WEIGHTED, magnitude=_error_terms),
+    "add_error_moments": Case(
+        _error_moments, 32, "float64 sums in any order", variants=WEIGHTED, magnitude=_error_terms
+    ),
     "top_k_hits": Case(_labelled, 0, "comparisons", variants=({"k": 1}, {"k": 3}), without={"empty": NO_ROWS}),
     "label_log_losses": Case(
         _labelled, 14, f"exp, log: {LIBRARY}; {LOSS_SUMS}", magnitude=_label_log_terms, without={"empty": NO_ROWS}

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 
 import gradflow as gf
 from gradflow.metrics import Batch, Metric, Statistics, Task
-from gradflow.metrics.regression import Errors, add_error_sums
+from gradflow.metrics.regression import Errors, add_error_moments
 from gradflow.ops import Array, Executor, op
 from tests.registries import forgotten
 
@@ -48,7 +48,7 @@ def test_statistics_that_only_call_ops_are_recorded(backend_name: str) -> None:
     class Recorded(Errors):
         def record(self, ops: Executor, batch: Batch) -> None:
             assert batch.outputs.shape == batch.targets.shape
-            ops(add_error_sums, batch.outputs, batch.targets, batch.row_weight, self.sums)
+            ops(add_error_moments, batch.outputs, batch.targets, batch.row_weight, self.sums)
 
     values = trainer(Recorded, backend_name).evaluate(X, Y, sample_weight=WEIGHT)
     assert_allclose(values["Own"], values["mean_squared_error"], rtol=1e-12)
@@ -71,7 +71,7 @@ def test_statistics_that_compute_by_themselves_are_refused(backend_name: str) ->
     for statistics, said in (
         (InNumPy, r"InNumPy\.record computes by itself \(numpy\.subtract\)"),
         (AfterAnOp, r"AfterAnOp\.record computes by itself \(an assignment\)"),
-        (Nothing, r"Nothing\.record records no op that writes sums"),
+        (Nothing, r"Nothing\.record records no op that writes moments"),
     ):
         for of_user in (trainer(statistics, backend_name), trainer(statistics, backend_name)):
             with pytest.raises(gf.DataError, match=said):

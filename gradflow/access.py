@@ -34,6 +34,11 @@ class Access:
         self._changed = threading.Condition(self.lock)
         self._readers = {thread: self._readers[thread]} if thread in self._readers else {}
 
+    @property
+    def is_training(self) -> bool:
+        """True while a thread trains the network."""
+        return self._trainer is not None
+
     def reading(self) -> Reading:
         """A context in which the weights stay as they are.
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from gradflow.access import Access
-from gradflow.arguments import fraction, integer, known_name, positive_integer, sequence
+from gradflow.arguments import boolean, fraction, integer, known_name, positive_integer, sequence
 from gradflow.backends import get_backend
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.data.frames import as_columns, as_table, check_unmasked
@@ -22,7 +22,7 @@ from gradflow.data.preprocessing import Preprocessing
 from gradflow.data.sources import Block, Converted, Source
 from gradflow.data.table import Table, positions
 from gradflow.data.validation import Where, as_array, check_width, feature_matrix, finite
-from gradflow.errors import BackendError, DataError, SlowPathWarning, shown, unknown_name
+from gradflow.errors import BackendError, DataError, GradflowError, SlowPathWarning, shown, unknown_name
 from gradflow.inference import Inference, InferencePrograms
 from gradflow.initializers import Initializer, initial_weight
 from gradflow.layers import ACTIVATIONS, Dense, Dropout, Layer, ParameterSpec, Sigmoid, Softmax
@@ -47,8 +47,8 @@ __all__ = ["MLP", "Sequential"]
 
 _PREDICTION_ROWS = 4096
 _NOT_PICKLED = (
-    "access", "backend", "gradients", "n_decayed", "n_parameters", "parameter_ranges", "parameters", "state", "status",
-    "_inference", "_specs", "_views",
+    "access", "all_parameters", "backend", "gradients", "n_decayed", "n_parameters", "parameter_ranges", "parameters",
+    "state", "status", "_inference", "_specs", "_views",
 )  # fmt: skip
 """The attributes that a copy makes anew: what lies on the device, and what follows from the layers."""
 
@@ -58,11 +58,13 @@ class Sequential:
 
     Attributes:
         layers: the layers; ``layers[0].weight`` and so on are views into `parameters`.
-        parameters: the flat parameter vector on the device, shape (n_parameters,): all weights, then all biases.
+        parameters: the flat vector of the parameters that are trained, on the device, shape (n_parameters,): all
+            weights, then all biases.
         gradients: the flat gradient vector, likewise: that of the last batch.
-        state: the parameters, then all buffers, such as running means, in one vector: all that training changes.
-        parameter_ranges: by name, where a parameter begins and ends in these vectors.
-        n_parameters, n_decayed: the number of all parameters, and of those that penalties reach.
+        all_parameters: `parameters`, then those of frozen layers, in one vector.
+        state: `all_parameters`, then all buffers, such as running means, in one vector.
+        parameter_ranges: by name, where a parameter that is trained begins and ends in these vectors.
+        n_parameters, n_decayed: the number of the parameters that are trained, and of those that penalties reach.
         n_in, n_out: the numbers of inputs and outputs.
         status: the clock of training, on the device.
         access: orders the threads that use the network.
@@ -108,9 +110,11 @@ class Sequential:
         self._output_scale: OutputScale | None = None
         self._preprocessing: Preprocessing | None = None
         self._feature_names: tuple[str, ...] | None = None
+        self._frozen: tuple[int, ...] = ()
         parameters, buffers = parameters_of(self.layers), buffers_of(self.layers)
         if weights is not None:
             _check_weights(weights, {**parameters, **buffers})
+        self._open()
         attachment = self._allocate(parameters, buffers)
         if weights is None:
             self._initialize(parameters, buffers)
@@ -118,34 +122,42 @@ class Sequential:
             self.set_weights(weights)
         attach(self.layers, attachment)  # last, so that a network that cannot be made uses no layer up
 
+    def _open(self) -> None:
+        """Let threads use it."""
+        self._is_recorded = all_recorded(self.layers)
+        self.access = Access()
+        self._inference = InferencePrograms(self.access, self._recorded_inference)
+
     # -- parameters and buffers -----------------------------------------------------------------------------------
 
     def _allocate(self, parameters: Mapping[str, ParameterSpec], buffers: Mapping[str, BufferSpec]) -> Attachment:
         """Make the flat vectors, and what gives each layer its views."""
         self._specs: dict[str, ParameterSpec | BufferSpec] = {**parameters, **buffers}
-        # What penalties reach comes first, so that an optimizer needs one number to know it.
-        order = [*sorted(parameters, key=lambda name: not parameters[name].decayed), *buffers]
-        sizes = {name: math.prod(self._specs[name].shape) for name in order}
-        self.n_parameters = sum(sizes[name] for name in parameters)
-        self.n_decayed = sum(sizes[name] for name, spec in parameters.items() if spec.decayed)
+        frozen = [name for name in parameters if int(name.partition(".")[0]) in self._frozen]
+        # What penalties reach comes first, so that an optimizer needs one number to know it. What is frozen lies behind
+        # all that training sees: no gradient, optimizer, penalty or average comes near it.
+        trained = [name for name in parameters if name not in frozen]
+        trained.sort(key=lambda name: not parameters[name].decayed)
+        sizes = {name: math.prod(self._specs[name].shape) for name in (*trained, *frozen, *buffers)}
+        self.n_parameters = sum(sizes[name] for name in trained)
+        self.n_decayed = sum(sizes[name] for name in trained if parameters[name].decayed)
         self.state: Array = self.backend.zeros(sum(sizes.values()), self.dtype)
+        self.all_parameters: Array = self.state[: sum(sizes[name] for name in parameters)]
         self.parameters: Array = self.state[: self.n_parameters]
-        self.gradients: Array = self.backend.zeros(self.n_parameters, self.dtype)
+        gradients = self.backend.zeros(self.all_parameters.size, self.dtype)
+        self.gradients: Array = gradients[: self.n_parameters]
         self.status = RunStatus(self.backend)
         ends = itertools.accumulate(sizes.values())
-        ranges = {name: (end - sizes[name], end) for name, end in zip(order, ends, strict=True)}
-        self.parameter_ranges = {name: ranges[name] for name in order if name in parameters}
+        ranges = {name: (end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
+        self.parameter_ranges = {name: ranges[name] for name in trained}
 
         def views(flat: Array, names: Iterable[str]) -> dict[str, Array]:
             return {name: flat[slice(*ranges[name])].reshape(self._specs[name].shape) for name in names}
 
         self._views = views(self.state, self._specs)
-        self._is_recorded = all_recorded(self.layers)
-        self.access = Access()
-        self._inference = InferencePrograms(self.access, self._recorded_inference)
         return Attachment(
             parameters={name: self._views[name] for name in parameters},
-            gradients=views(self.gradients, parameters),
+            gradients=views(gradients, parameters),
             buffers={name: self._views[name] for name in buffers},
             clock=self.status.clock,
             seed=self.seed,
@@ -166,13 +178,17 @@ class Sequential:
         with self.access.reading():
             return {name: self.backend.to_host(view) for name, view in self._views.items()}
 
-    def set_weights(self, weights: Mapping[str, Any]) -> None:
+    def set_weights(self, weights: Mapping[str, Any], *, partial: bool = False) -> None:
         """Set every parameter and buffer, from arrays by the names of `get_weights`.
+
+        Args:
+            weights: the arrays.
+            partial: allow names to be left out, which then keep what they have.
 
         Raises:
             DataError: if a name is missing or unknown, or a shape or a value does not fit; then nothing is changed.
         """
-        arrays = _check_weights(weights, self._specs)
+        arrays = _check_weights(weights, self._specs, partial=boolean("partial", partial))
         for name, array in arrays.items():
             _converted(name, array, self.dtype)
             spec = self._specs[name]
@@ -184,6 +200,40 @@ class Sequential:
 
     def _set(self, name: str, array: np.ndarray) -> None:
         self.backend.copy(self.backend.from_host(_converted(name, array, self.dtype)), self._views[name])
+
+    @property
+    def frozen(self) -> tuple[int, ...]:
+        """The places of the layers that training leaves as they are, such as (0, 1, 2); () trains all.
+
+        The parameters of a frozen layer have no gradient, penalty, decay or average, and no part in a clipped norm. A
+        frozen `BatchNorm` normalizes with its running values, as at prediction, and keeps them; a frozen `Residual` is
+        frozen with all that is inside. `Dropout`, which has nothing to train, goes on dropping.
+
+        It can be set at any time but during training, which then begins anew for what is trained; views such as
+        ``layers[0].weight`` are made anew. It is saved and copied with the network.
+        """
+        return self._frozen
+
+    @frozen.setter
+    def frozen(self, places: Iterable[int]) -> None:
+        given = sequence("frozen", places, "a list of the places of layers, such as [0, 1, 2]")
+        last = len(self.layers) - 1
+        found = {integer(f"frozen[{index}]", place, least=0, most=last) for index, place in enumerate(given)}
+        if found == set(self._frozen):
+            return
+        if not any(layer.parameters() for index, layer in enumerate(self.layers) if index not in found):
+            raise DataError("all layers with parameters would be frozen; leave at least one to train")
+        if self.access.is_training:
+            raise GradflowError("the layers of a network cannot be frozen while it is trained; do it before fit")
+        with self.access.writing():
+            weights, epochs = self.get_weights(), self.epochs_begun
+            self._frozen = tuple(sorted(found))
+            attachment = self._allocate(parameters_of(self.layers), buffers_of(self.layers))
+            for name, array in weights.items():
+                self._set(name, array)
+            attach(self.layers, attachment, self._frozen)
+            self.epochs_begun = epochs
+            self._inference.clear()
 
     # -- copies ---------------------------------------------------------------------------------------------------
 
@@ -219,7 +269,8 @@ class Sequential:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state["attributes"])
         self.backend = _backend_of_pickle(state["backend"])
-        attach(self.layers, self._allocate(parameters_of(self.layers), buffers_of(self.layers)))
+        self._open()
+        attach(self.layers, self._allocate(parameters_of(self.layers), buffers_of(self.layers)), self._frozen)
         with np.errstate(all="ignore"):
             weights = state["state"].astype(self.dtype)
         self.backend.copy(self.backend.from_host(weights), self.state)
@@ -510,16 +561,17 @@ def _converted(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def _check_weights(
-    weights: Mapping[str, Any], specs: Mapping[str, ParameterSpec | BufferSpec]
+    weights: Mapping[str, Any], specs: Mapping[str, ParameterSpec | BufferSpec], *, partial: bool = False
 ) -> dict[str, np.ndarray]:
     """Weights as NumPy arrays, once names and shapes are known to be the expected ones."""
     if not isinstance(weights, Mapping):
         raise DataError(f"weights must be a dict of arrays, as network.get_weights() returns it, got {shown(weights)}")
     if unknown := sorted(map(str, weights.keys() - specs.keys())):
         raise unknown_name("weight", unknown[0], specs)
-    if missing := sorted(specs.keys() - weights.keys()):
-        raise DataError(f"weights are missing: {', '.join(missing)}")
-    return {name: _checked_weight(name, weights[name], spec.shape) for name, spec in specs.items()}
+    missing = sorted(specs.keys() - weights.keys())
+    if missing and not partial:
+        raise DataError(f"weights are missing: {', '.join(missing)}; set_weights(..., partial=True) leaves them alone")
+    return {name: _checked_weight(name, weights[name], spec.shape) for name, spec in specs.items() if name in weights}
 
 
 def _checked_weight(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -53,6 +53,8 @@ def describe(network: Sequential) -> dict[str, Any]:
             "preprocessing": network.preprocessing and network.preprocessing.config(),
         },
     )
+    if network.frozen:
+        description["frozen"] = list(network.frozen)
     if network.preprocessing is None and network.feature_names is not None:
         description["feature_names"] = list(network.feature_names)
     return description
@@ -130,6 +132,7 @@ def described_network(
     if (names := description.get("feature_names")) is not None:
         network.feature_names = names
     network.epochs_begun = description.get("epochs_begun", 0)
+    network.frozen = description.get("frozen", ())
     return network
 
 

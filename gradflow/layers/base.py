@@ -67,6 +67,7 @@ class Attachment:
         clock: the clock of the training run (kernels/clock.h).
         seed: the network's seed.
         index: the layer's place in the network; a layer that holds layers takes as many places as these.
+        is_frozen: True if training leaves the layer as it is; what it writes into its gradients is then ignored.
     """
 
     parameters: dict[str, Array]
@@ -75,6 +76,7 @@ class Attachment:
     clock: Array
     seed: int
     index: int
+    is_frozen: bool = False
 
     def part(self, prefix: str, index: int) -> Attachment:
         """What is meant for the layer at this place: the arrays whose names begin with the prefix, without it."""
@@ -167,12 +169,20 @@ class Layer:
         ``self.running_mean``; it is saved and copied with the weights."""
         return {}
 
+    @property
+    def trainable(self) -> bool:
+        """False if the network leaves the layer as it is when it trains, which ``network.frozen`` decides."""
+        return self.attached is None or not self.attached.is_frozen
+
+    @trainable.setter
+    def trainable(self, trainable: bool) -> None:
+        raise GradflowError(
+            "a layer is frozen by its network: set network.frozen to the places of all layers that training leaves as "
+            "they are, such as [0, 1, 2]; () trains all"
+        )
+
     def attach(self, attachment: Attachment) -> None:
-        """Take what the network gives; called once, by the network."""
-        if self.attached is not None:
-            raise GradflowError(
-                f"this {type(self).__name__} belongs to a network already; make a new one for each network"
-            )
+        """Take what the network gives; the network calls it, and again if other layers are to be frozen."""
         self.attached = attachment
         for name, view in attachment.parameters.items():
             setattr(self, name, view)

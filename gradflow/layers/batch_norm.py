@@ -96,7 +96,8 @@ class BatchNorm(Layer):
     ``running_mean`` begins at 0 and ``running_variance`` at 1, both are saved with the weights and never trained.
 
     One row has no variance. A batch of one row, as the last of an epoch can be, is therefore normalised with the
-    running values, as at prediction, and leaves them as they are. Training with ``batch_size=1`` is refused.
+    running values, as at prediction, and leaves them as they are. Training with ``batch_size=1`` is refused. A frozen
+    layer (``network.frozen``) does so with every batch.
 
     The variance is computed in two passes with float64 sums (Chan, Golub & LeVeque, 1983), so that it stays right where
     the mean is large beside the deviation. ``beta`` does what a bias would: in front of this layer,
@@ -145,8 +146,11 @@ class BatchNorm(Layer):
             "running_variance": BufferSpec((self.n_in,), initial=1.0, least=0.0),
         }
 
+    def _keeps_statistics(self, x: Array) -> bool:
+        return len(x) == 1 or not self.trainable
+
     def forward(self, ops: Executor, x: Array, y: Array) -> None:
-        if len(x) == 1:
+        if self._keeps_statistics(x):
             self._statistics = self.running_mean, self.running_variance
             self.infer(ops, x, y)
             return
@@ -166,5 +170,5 @@ class BatchNorm(Layer):
         assert self._statistics is not None
         ops(
             batch_norm_backward, x, self.gamma, *self._statistics, d_y, self.d_gamma, self.d_beta, d_x,
-            epsilon=self.epsilon, share=0.0 if len(x) == 1 else 1 / len(x),
+            epsilon=self.epsilon, share=0.0 if self._keeps_statistics(x) else 1 / len(x),
         )  # fmt: skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from gradflow.arguments import instances
@@ -102,11 +103,12 @@ def all_recorded(layers: Sequence[Layer]) -> bool:
     return all(layer.recorded for layer in with_inner(layers))
 
 
-def attach(layers: Sequence[Layer], attachment: Attachment) -> None:
-    """Give each layer of a stack its part of what the stack was given."""
+def attach(layers: Sequence[Layer], attachment: Attachment, frozen: Collection[int] = ()) -> None:
+    """Give each layer of a stack its part of what the stack was given; those at some places are frozen."""
     place = attachment.index
     for index, layer in enumerate(layers):
-        layer.attach(attachment.part(str(index), place))
+        part = attachment.part(str(index), place)
+        layer.attach(replace(part, is_frozen=True) if index in frozen else part)
         place += layer.places
 
 
@@ -167,9 +169,10 @@ def record_backward(
     """Record the backward pass from dL/doutput to the gradient of every parameter; d_output is overwritten.
 
     Returns:
-        dL/dinput if it is needed, else None: then the pass ends at the first layer with parameters.
+        dL/dinput if it is needed, else None: then the pass ends at the first layer with parameters to train.
     """
-    first = 0 if needs_d_input else next(index for index, layer in enumerate(layers) if layer.parameters())
+    trained = (index for index, layer in enumerate(layers) if layer.trainable and layer.parameters())
+    first = 0 if needs_d_input else next(trained)
     width = max(array.shape[1] for array in (*arrays.inputs, d_output))
     spare = [ops.backend.empty(len(d_output) * width, d_output.dtype) for _ in range(2)]
     d_y = d_output

@@ -82,10 +82,11 @@ class BFloat16(Precision):
     def __init__(self, network: Sequential) -> None:
         super().__init__(network)
         self._dtype = _dtype(self.dtype_name)
-        self._copies = network.backend.empty(network.n_parameters, self._dtype)
+        self._copies = network.backend.empty(network.all_parameters.size, self._dtype)
+        self._copies_of_trained = self._copies[: network.n_parameters]
 
     def begin_epoch(self) -> None:
-        Eager(self._network.backend)(copy, self._network.parameters, self._copies)
+        Eager(self._network.backend)(copy, self._network.all_parameters, self._copies)
 
     def executor(self, ops: Executor) -> Executor:
         def with_copies(op: Op, arguments: dict[str, Any]) -> Call:
@@ -97,7 +98,7 @@ class BFloat16(Precision):
 
     def _copy_of(self, array: Any) -> Any:
         """The same part of the copies, for a part of the network's parameters; else the array itself."""
-        parameters = self._network.parameters
+        parameters = self._network.all_parameters
         if not isinstance(array, type(parameters)) or array.dtype != parameters.dtype:
             return array
         first = (_address(array) - _address(parameters)) // parameters.itemsize
@@ -120,7 +121,7 @@ class BFloat16(Precision):
         return target
 
     def after_update(self, ops: Executor) -> None:
-        ops(copy, self._network.parameters, self._copies)
+        ops(copy, self._network.parameters, self._copies_of_trained)
 
 
 class Float16(BFloat16):

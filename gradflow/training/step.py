@@ -57,7 +57,7 @@ def check_batch_size(network: Sequential, rows: int) -> None:
         DataError: naming the layer.
     """
     for index, layer in enumerate(network.layers):
-        if rows < layer.least_batch_size:
+        if layer.trainable and rows < layer.least_batch_size:
             raise DataError(
                 f"layer {index}, {layer!r}, needs batches of at least {layer.least_batch_size} rows in training, got "
                 f"{rows}; pass a larger batch_size, and as many rows of data"

@@ -126,7 +126,7 @@ def test_wrong_data(backend_name: str, x: object, y: object, message: str) -> No
 
 
 def test_wrong_network_and_loss(backend_name: str) -> None:
-    with pytest.raises(gf.DataError, match="must be a gradflow network, got .* of type list"):
+    with pytest.raises(gf.DataError, match=r"must be a gradflow network, got .* of type list"):
         gf.flow.gradient_norms([gf.Dense(1, 1)], "half_squared_error", [[1.0]], [[1.0]])
     with pytest.raises(gf.DataError, match="Did you mean 'half_squared_error'"):
         gf.flow.gradient_norms(two_weights(backend_name), "half_square_error", [[1.0]], [[1.0]])

@@ -123,7 +123,7 @@ def test_wrong_data(backend_name: str, diagnose) -> None:
         diagnose(network, [[1.0, 2.0]])
     with pytest.raises(gf.DataError, match="not finite"):
         diagnose(network, [[math.inf]])
-    with pytest.raises(gf.DataError, match="must be a gradflow network, got .* of type str"):
+    with pytest.raises(gf.DataError, match=r"must be a gradflow network, got .* of type str"):
         diagnose("network", X)
 
 

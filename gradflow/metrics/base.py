@@ -125,6 +125,10 @@ class Metric:
         """The metric, from what its statistics have read."""
         raise GradflowError(f"metric {type(self).__name__} does not define value(statistics, task)")
 
+    def missing(self, statistics: np.ndarray, task: Task) -> str | None:
+        """What rows an epoch lacks, in words, so that this metric is the same for every network; None if it is not."""
+        return None
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(repr, self.settings))})"
 

@@ -104,7 +104,17 @@ def _mean_over_classes(scores: np.ndarray, actual: np.ndarray, predicted: np.nda
     return float(scores[chosen].mean())
 
 
-class Precision(Metric):
+class _OfPositives(Metric):
+    """The base of metrics that are 0 where no row is of a class that could have been found."""
+
+    kinds = ("classes", "binary", "multi-label")
+    statistics = Counts
+
+    def missing(self, statistics: np.ndarray, task: Task) -> str | None:
+        return None if statistics[0].any() else "rows of class 1" if task.kind == "binary" else "rows with a label"
+
+
+class Precision(_OfPositives):
     """The share of those predicted to be of a class that are: right / predicted; 0 where none was predicted.
 
     With one output it is that of the class 1; else the mean over classes or labels (scikit-learn's "macro"), over the
@@ -113,34 +123,28 @@ class Precision(Metric):
 
     name = "precision"
     larger_is_better = True
-    kinds = ("classes", "binary", "multi-label")
-    statistics = Counts
 
     def value(self, statistics: np.ndarray, task: Task) -> float:
         actual, predicted, right, _ = statistics
         return _mean_over_classes(_share(right, predicted), actual, predicted, task)
 
 
-class Recall(Metric):
+class Recall(_OfPositives):
     """The share of those of a class that were found: right / actual; the mean is taken as for `Precision`."""
 
     name = "recall"
     larger_is_better = True
-    kinds = ("classes", "binary", "multi-label")
-    statistics = Counts
 
     def value(self, statistics: np.ndarray, task: Task) -> float:
         actual, predicted, right, _ = statistics
         return _mean_over_classes(_share(right, actual), actual, predicted, task)
 
 
-class F1(Metric):
+class F1(_OfPositives):
     """The harmonic mean of precision and recall, 2 right / (actual + predicted); the mean as for `Precision`."""
 
     name = "f1"
     larger_is_better = True
-    kinds = ("classes", "binary", "multi-label")
-    statistics = Counts
 
     def value(self, statistics: np.ndarray, task: Task) -> float:
         actual, predicted, right, _ = statistics

@@ -61,6 +61,13 @@ class EpochMetrics:
         read = {key: statistics.read() for key, statistics in self._statistics.items()}
         return {metric.label: float(metric.value(read[_key(metric)], self._task)) for metric in self._metrics}
 
+    def missing(self, label: str) -> str | None:
+        """What rows the epoch lacks for the metric with this name to differ between networks, as `Metric.missing`."""
+        for metric in self._metrics:
+            if metric.label == label:
+                return metric.missing(self._statistics[_key(metric)].read(), self._task)
+        return None
+
     def total_weight(self) -> float:
         """The weights of all rows of the epoch together; if they are summed, the host waits for the device."""
         return self._task.rows if self._weights is None else float(self._weights.read()[1])

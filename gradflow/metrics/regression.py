@@ -118,3 +118,6 @@ class R2(Metric):
         squares, _, _, spread, _ = statistics
         constant = np.where(squares == 0, 1.0, 0.0)
         return float(np.where(spread > 0, 1 - squares / np.where(spread > 0, spread, 1), constant).mean())
+
+    def missing(self, statistics: np.ndarray, task: Task) -> str | None:
+        return None if (statistics[3] > 0).any() else "two rows with different targets"

@@ -107,3 +107,8 @@ class RocAuc(Metric):
     def value(self, statistics: np.ndarray, task: Task) -> float:
         known = statistics[~np.isnan(statistics)]
         return float(known.mean()) if known.size else float("nan")
+
+    def missing(self, statistics: np.ndarray, task: Task) -> str | None:
+        if not np.isnan(statistics).all():
+            return None
+        return "label with rows of 0 and of 1" if task.kind == "multi-label" else "rows of two classes"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gradflow.errors import DivergedError
+from gradflow.errors import DivergedError, TrainingWarning
 from gradflow.optimizers import LBFGS
 from gradflow.status import RunStatus
 from gradflow.training.callbacks import Callback
@@ -25,6 +26,7 @@ from gradflow.training.run_state import RunState
 from gradflow.training.snapshots import Snapshot
 from gradflow.training.step import evaluation_pass, training_pass
 from gradflow.training.update import Update
+from gradflow.training.watched_values import useless_values
 
 if TYPE_CHECKING:
     from gradflow.training.trainer import Trainer
@@ -153,6 +155,12 @@ class Loop:
                     values |= layer_values
                 learning_rate = float(update.learning_rates.present.max())
                 first_loss = training.first_loss(reading.sums)
+                if not self.history.epochs:
+                    held_out_metrics = None if validating is None else validating.metrics
+                    for text in useless_values(
+                        self._early_stopping, trainer.optimizer.schedule, values, training.metrics, held_out_metrics
+                    ):
+                        warnings.warn(text, TrainingWarning, stacklevel=4)  # as if from the line that called fit
                 watch.epoch_ended(epoch, values["loss"], first_loss, best_state, learning_rate)
                 self.history.append(values)
                 self.history.seconds = time.perf_counter() - began

@@ -254,9 +254,7 @@ def test_what_is_wrong_in_a_source_to_predict_for_is_named(tmp_path: Path) -> No
         "rows.csv, lines 2 to 7: x holds values that are not finite, the first (NaN) in line 7, column 'b'; remove"
     ):
         gf.MLP([2, 1]).predict(source)
-    with refused(
-        "x is a source, which is read block by block, but rows in memory are needed here: pass next(x."
-    ):
+    with refused("x is a source, which is read block by block, but rows in memory are needed here: pass next(x."):
         gf.check_gradients(gf.MLP([2, 1]), "mean_squared_error", source, np.zeros(6))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -231,6 +232,46 @@ def test_early_stopping_watches_any_metric(monitor: str, backend_name: str) -> N
     assert history.best_epoch == best + 1
     if monitor.startswith("val_"):
         assert_allclose(trainer.evaluate(X, CLASSES)[monitor.removeprefix("val_")], values[best], rtol=1e-12)
+
+
+@pytest.mark.parametrize("watcher", ["early stopping", "the plateau schedule"])
+@pytest.mark.parametrize(
+    ("kind", "metric", "missing"),
+    [
+        ("classes", "roc_auc", "rows of two classes"),
+        ("binary", "roc_auc", "rows of two classes"),
+        ("multi-label", "roc_auc", "label with rows of 0 and of 1"),
+        ("binary", "precision", "rows of class 1"),
+        ("binary", "recall", "rows of class 1"),
+        ("binary", "f1", "rows of class 1"),
+        ("multi-label", "f1", "rows with a label"),
+        ("numbers", "r2", "two rows with different targets"),
+    ],
+)
+def test_watching_a_metric_that_the_data_do_not_have_is_reported_once(
+    kind: str, metric: str, missing: str, watcher: str, backend_name: str
+) -> None:
+    trainer = make_trainer(kind, backend_name, metrics=[metric])
+    monitor = f"val_{metric}"
+    stopping = gf.EarlyStopping(monitor, patience=5) if watcher == "early stopping" else None
+    if stopping is None:
+        trainer.optimizer.schedule = gf.PlateauSchedule(0.01, monitor=monitor)
+    y = TASKS[kind][1]
+    arguments = {"epochs": 3, "early_stopping": stopping}
+    without = (X[:1], y[:1]) if kind == "numbers" else (X, np.zeros_like(y))
+    expected = f"{watcher} watches '{monitor}', but the validation data have no {missing}: .* such as 'val_loss'"
+    with pytest.warns(gf.TrainingWarning, match=expected) as caught:
+        trainer.fit(X, y, validation_data=without, **arguments)
+    assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
+    with pytest.warns(gf.TrainingWarning, match="the validation data have no"):
+        trainer.fit(X, y, validation_data=gf.data.Arrays(*without), **arguments)
+    trainer.fit(X, y, validation_data=(X, y), **arguments)
+
+
+def test_watching_a_metric_that_the_training_data_do_not_have_is_reported(backend_name: str) -> None:
+    trainer = make_trainer("binary", backend_name, metrics=["roc_auc"])
+    with pytest.warns(gf.TrainingWarning, match="watches 'roc_auc', but the data have no rows of two classes"):
+        trainer.fit(X, np.zeros(ROWS), epochs=2, early_stopping=gf.EarlyStopping("roc_auc"))
 
 
 def test_a_plateau_of_a_score_lowers_the_rate(backend_name: str) -> None:

@@ -9,12 +9,13 @@ comma := ,
 bin = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench wheel proofs check-long clean
+.PHONY: help demo test test-gpu lint types bench wheel proofs check-long clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo        train on handwritten digits, and show how it went"
 	@echo "make test        run the tests that need no GPU and no PyTorch"
+	@echo "make test-gpu    run the GPU tests on a simulated GPU (Linux on x86-64, g++)"
 	@echo "make lint        check style and format"
 	@echo "make types       check types"
 	@echo "make bench       measure training steps, and how they scale (benchmarks/README.md has more)"
@@ -28,6 +29,11 @@ demo: $(VENV)/installed-cli-plot
 
 test: $(VENV)/installed-test
 	$(bin)/python -m pytest --numprocesses=auto --dist=worksteal --maxprocesses=8 $(PYTEST_OPTIONS)
+
+# The simulator is in tests/simgpu; it builds itself, in about a minute, when it is first used.
+test-gpu: .venv-gpu/complete
+	PYTHON=.venv-gpu/bin/python tests/simgpu/run .venv-gpu/bin/python -m pytest --numprocesses=auto \
+	    --dist=worksteal --maxprocesses=8 --require gpu -m "gpu and not peers and not slow" $(PYTEST_OPTIONS)
 
 lint: $(VENV)/installed-dev
 	$(bin)/ruff check .
@@ -56,7 +62,7 @@ check-long: .venv-ci/complete
 	.ci/check-long
 
 clean:
-	rm -rf .venv .venv-ci build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf .venv .venv-ci .venv-gpu build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 
 # An environment with gradflow, editable, and the extras named behind "installed-", with hyphens between them.
 $(VENV)/installed-%: pyproject.toml .ci/requirements.txt | $(VENV)/bin/python
@@ -71,6 +77,13 @@ $(VENV)/bin/python:
 	    echo "Name another one: make PYTHON=python3.12 ..."; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	    echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+
+# The environment of test-gpu: CuPy and nvmath-python without CUDA's libraries, which the simulator takes the place of.
+.venv-gpu/complete: pyproject.toml .ci/requirements.txt
+	@$(MAKE) --no-print-directory VENV=.venv-gpu .venv-gpu/installed-test
+	@.venv-gpu/bin/python -m pip install --quiet --constraint .ci/requirements.txt \
+	    cupy-cuda12x nvmath-python cuda-bindings ml-dtypes
+	@touch $@
 
 # The environment of .ci/run and check-long: all that the tests can use without a GPU.
 .venv-ci/complete: pyproject.toml .ci/requirements.txt

@@ -422,7 +422,8 @@ class Sequential:
         if isinstance(x, Table):
             names = names or self.feature_names
             if (width := len(names or x.columns)) != self.n_in:
-                x.matrix()  # a column of text is the more likely cause, and has an error of its own
+                if x.columns:
+                    x.matrix()  # a column of text is the more likely cause, and has an error of its own
                 check_width(name, width, self.n_in)
             return as_table(name, x, names or positions(self.n_in))
         return feature_matrix(name, as_array(name, x, self.backend), self.n_in)

@@ -102,10 +102,11 @@ class _Files(Stream):
         block_rows: int = BLOCK_ROWS,
     ) -> None:
         super().__init__(block_rows)
-        _pyarrow()
+        pyarrow = _pyarrow()
         self._path, self.sample_weight = path, sample_weight
         self._parts: list[_Part] = []
         kinds: dict[str, str] = {}
+        dictionaries: set[str] = set()
         for file in self._files():
             with closing(self._opened(file)) as opened:
                 schema = opened.schema
@@ -116,16 +117,19 @@ class _Files(Stream):
                 for name in columns_to_read(self.features, self.target, sample_weight):
                     if name not in schema.names:
                         raise DataError(f"{file} has no column {name!r}, which {self._parts[0].path} has")
-                    kind = _kind(schema.field(name).type, name, file)
+                    of = schema.field(name).type
+                    dictionaries |= {name} if pyarrow.types.is_dictionary(of) else set()
+                    kind = _kind(of, name, file)
                     if kinds.setdefault(name, kind) != kind:
                         raise DataError(
-                            f"column {name!r} of {file} is of type {schema.field(name).type}, but that of "
+                            f"column {name!r} of {file} is of type {of}, but that of "
                             f"{self._parts[0].path} holds {kinds[name]}; write all files with the same types"
                         )
                 first_row = 0
                 for number, rows in enumerate(opened.sizes()):
                     self._parts.append(_Part(file, number, first_row, rows))
                     first_row += rows
+        self._categories = frozenset(dictionaries)
         self._rows = sum(part.rows for part in self._parts)
         if self._rows == 0:
             raise DataError(f"{path} has no rows; at least 1 is needed")
@@ -147,7 +151,13 @@ class _Files(Stream):
                         where = Where(range(row, row + batch.num_rows))
                         row += batch.num_rows
                         yield columns_block(
-                            columns, self.features, self.target, self.sample_weight, where, str(part.path)
+                            columns,
+                            self.features,
+                            self.target,
+                            self.sample_weight,
+                            where,
+                            str(part.path),
+                            self._categories,
                         )
             except (_pyarrow().ArrowException, OSError) as error:
                 raise DataError(f"{part.path} cannot be read behind row {row}: {error}") from error
@@ -183,7 +193,8 @@ class Parquet(_Files):
     """Parquet files, of which any number of rows may be larger than memory. Needs pyarrow: the extra ``arrow``.
 
     With shuffling, row groups come in a new order in each epoch, and rows shuffle by blocks of ``block_rows``
-    (`Stream`), which may span several row groups. Numbers, booleans and text are read; a null is a missing value.
+    (`Stream`), which may span several row groups. Numbers, booleans and text are read; a null is a missing value. A
+    column whose type is a dictionary holds categories, whatever they look like (in Parquet, only text has that type).
 
     Args:
         path: a file; several files; or a folder with files ``*.parquet``, taken in the order of their names.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import numbers
 import os
 from collections.abc import Generator, Sequence
 from itertools import islice
@@ -10,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import file_path
+from gradflow.arguments import file_path, sequence
 from gradflow.arguments import text as as_text
 from gradflow.data.sources import Block
 from gradflow.data.streams import BLOCK_ROWS, Stream, columns_block
 from gradflow.data.table import chosen_columns, columns_to_read, is_number, listed_names, number_in
 from gradflow.data.text_file import TextFile
 from gradflow.data.validation import Where
-from gradflow.errors import DataError, unknown_name
+from gradflow.errors import DataError, shown, unknown_name
 
 __all__ = ["CSV"]
 
@@ -48,8 +49,9 @@ class CSV(Stream):
         features: the names of the inputs; None takes all other columns.
         sample_weight: the name of the column with the weight of each row, as in `Trainer.fit`; None weighs all alike.
         text: columns that are text even if they look like numbers, such as postcodes.
-        na_values: what stands for a missing value, besides the empty field, in all columns, those of text too; ``()``
-            has no such values. None takes the usual ones, in columns of numbers.
+        na_values: what stands for a missing value, besides the empty field, in all columns, those of text too: texts
+            and numbers, such as ``["unknown", -999]``; ``()`` has no such values. None takes the usual texts, in
+            columns of numbers.
         delimiter: what stands between two fields.
         encoding: of the file. The mark that Excel puts in front of UTF-8 is no part of the first name.
         block_rows: the rows of a block.
@@ -68,14 +70,14 @@ class CSV(Stream):
         features: str | Sequence[str] | None = None,
         sample_weight: str | None = None,
         text: str | Sequence[str] = (),
-        na_values: str | Sequence[str] | None = None,
+        na_values: str | float | Sequence[str | float] | None = None,
         delimiter: str = ",",
         encoding: str = "utf-8",
         block_rows: int = BLOCK_ROWS,
     ) -> None:
         super().__init__(block_rows)
         self._path, self._delimiter = file_path("path", path), _delimiter(delimiter)
-        self._na_values = None if na_values is None else frozenset(listed_names("na_values", na_values))
+        self._na_values, self._na_numbers = _checked_na_values(na_values)
         self._file = TextFile(self._path, encoding)
         self._rows: int | None = None
         lines = self._lines()
@@ -163,11 +165,13 @@ class CSV(Stream):
             missing = self._na_values or ()
             return np.array([None if not field or field.strip() in missing else field for field in fields], object)
         try:
-            if "_" not in "".join(fields):
-                return np.array([float(field or "nan") for field in fields])
+            if "_" in "".join(fields):
+                raise ValueError(name)  # which float would take for a number
+            values = np.array([float(field or "nan") for field in fields])
         except ValueError:
-            pass
-        return np.array([self._number(name, field, place, where) for place, field in enumerate(fields)])
+            values = np.array([self._number(name, field, place, where) for place, field in enumerate(fields)])
+        values[np.isin(values, self._na_numbers)] = np.nan
+        return values
 
     def _number(self, name: str, field: str, place: int, where: Where) -> float:
         if self._is_missing(field):
@@ -185,6 +189,20 @@ class CSV(Stream):
 
     def __repr__(self) -> str:
         return f"CSV({str(self._path)!r}, target={self.target!r}, features={self.features!r})"
+
+
+def _checked_na_values(values: Any) -> tuple[frozenset[str] | None, list[float]]:
+    """The texts that stand for a missing value, None for the usual ones; and those of them that are numbers."""
+    if values is None:
+        return None, []
+    if isinstance(values, str | numbers.Real):
+        values = [values]
+    texts = []
+    for value in sequence("na_values", values, "a list of texts and numbers"):
+        if not isinstance(value, str | numbers.Real):
+            raise DataError(f"na_values must be a list of texts and numbers, but it holds {shown(value)}")
+        texts.append(str(value).strip())
+    return frozenset(texts), [number_in(text) for text in texts if is_number(text)]
 
 
 def _delimiter(delimiter: str) -> str:

@@ -62,7 +62,7 @@ def _named(name: str, value: Any, where: Where | None) -> Any:
         value = _arrow_table(name, value)
     for attribute in ("column_names", "columns"):
         # The class is asked, since pandas has an attribute for each column too.
-        if hasattr(type(value), attribute):
+        if hasattr(type(value), attribute) and not callable(getattr(value, attribute)):
             return _table(name, list(getattr(value, attribute)), value.__getitem__, where)
     return value
 
@@ -191,7 +191,8 @@ def plain_values(name: str, value: Any) -> Any:
 
 def _values(label: str, column: Any, where: Where | None) -> tuple[np.ndarray, bool]:
     """A column as `canonical` gives it, and whether its library declares it to hold categories."""
-    if str(getattr(column, "type", "")).startswith("dictionary"):
+    dtype = str(getattr(column, "type", getattr(column, "dtype", "")))
+    if dtype.startswith("dictionary"):
         column = column.cast(column.type.value_type)  # pyarrow's own array has other values for nulls
     check_unmasked(label, column)
     if isinstance(column, list | tuple):
@@ -202,8 +203,7 @@ def _values(label: str, column: Any, where: Where | None) -> tuple[np.ndarray, b
             array = np.asarray(column.to_numpy() if is_series(column) else _on_host(column))
         except (ValueError, TypeError, RuntimeError) as error:
             raise DataError(f"{label} cannot be read as an array: {error}") from error
-    dtype = str(getattr(column, "dtype", ""))
-    return canonical(label, array, where), dtype.startswith(("category", "Categorical", "Enum"))
+    return canonical(label, array, where), dtype.startswith(("category", "Categorical", "Enum", "dictionary"))
 
 
 def _on_host(value: Any) -> Any:

@@ -14,7 +14,7 @@ from gradflow.data.streams import BLOCK_ROWS, Stream
 from gradflow.data.table import Table
 from gradflow.data.validation import Where, host_array
 from gradflow.data.weights import checked_weights
-from gradflow.errors import DataError
+from gradflow.errors import DataError, shown
 
 __all__ = ["Batches"]
 
@@ -106,4 +106,4 @@ class Batches(Stream):
         return "the iterable"
 
     def __repr__(self) -> str:
-        return f"Batches({self._iterable!r:.80}, rows={self._rows}, block_rows={self.block_rows})"
+        return f"Batches({shown(self._iterable)}, rows={self._rows}, block_rows={self.block_rows})"

@@ -183,7 +183,8 @@ def _deciding(run: dict[str, Any]) -> dict[str, Any]:
     settings = {name: value for name, value in run["settings"].items() if name not in ("threads", "steps_per_launch")}
     if isinstance(settings["optimizer"].get("learning_rate"), float):
         del settings["epochs"]
-    network = {name: value for name, value in run["network"].items() if not name.startswith("output_")}
+    of_fit = ("output_activation", "output_scale", "feature_names")
+    network = {name: value for name, value in run["network"].items() if name not in of_fit}
     return {
         "network": network,
         "settings": settings,

@@ -64,6 +64,20 @@ def test_na_values_say_what_is_missing(written: Callable[[str], Path]) -> None:
         fit_preprocessing(CSV(written(with_field("NA")), target="y", na_values=()))
 
 
+@pytest.mark.parametrize("na_values", [-999, "-999", ["-999.0", "unknown"], [np.float64(-999)]])
+def test_numbers_may_stand_for_missing_values(na_values: Any, written: Callable[[str], Path]) -> None:
+    path = written("a,t,y\n1,u,0\n-999,-999,1\n-999.00,-999.0,1\n,unknown,1\n")
+    numbers = columns_of(path, na_values=na_values)["a"]
+    np.testing.assert_array_equal(numbers, [1, np.nan, np.nan, np.nan])
+    assert columns_of(path, na_values=())["a"][1] == -999
+
+
+def test_na_values_are_texts_and_numbers(written: Callable[[str], Path]) -> None:
+    for wrong in ({"a": "NA"}, [None], [["NA"]]):
+        with refused("na_values must be a list of texts and numbers"):
+            CSV(written("a,y\n1,0\n"), target="y", na_values=wrong)
+
+
 def test_a_category_may_be_named_like_a_marker(written: Callable[[str], Path]) -> None:
     path = written("country,y\nNA,1\nDE,0\n,1\nNone,0\n")
     for na_values in (None, ()):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
+import pickle
 import re
 import tracemalloc
 from collections.abc import Callable
@@ -499,3 +501,25 @@ def test_what_does_not_become_an_array_is_refused() -> None:
     ):
         with refused("Got unsupported ScalarType BFloat16"):
             refuse()
+
+
+def test_a_table_without_columns_is_refused() -> None:
+    for x in (FRAME[[]], {}, pl.DataFrame()):
+        with refused("x must have 3 features, as the network's first layer, got 0"):
+            gf.MLP([3, 1]).predict(x)
+        with refused("x has no rows or no columns; at least 1 is needed"):
+            fit_preprocessing(x)
+
+
+def test_a_run_is_resumed_with_a_network_that_knows_its_columns(tmp_path: Path) -> None:
+    trained(FRAME, output=tmp_path, checkpoint=gf.Checkpoint())
+    network = gf.load(tmp_path / "model.safetensors")
+    assert network.feature_names == tuple(NAMES)
+    trainer = gf.Trainer(network, "binary_cross_entropy", gf.Adam(0.01))
+    assert trainer.fit(FRAME, Y, epochs=3, resume=tmp_path).epochs == 3
+
+
+@pytest.mark.parametrize("twin", [copy.copy, copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
+def test_copies_know_the_columns(twin: Callable[[gf.Sequential], gf.Sequential]) -> None:
+    network = trained(FRAME).network
+    np.testing.assert_array_equal(twin(network).predict(OTHER_ORDER), network.predict(FRAME))

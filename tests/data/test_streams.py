@@ -350,6 +350,15 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         gf.data.Parquet(tmp_path / "none.parquet", target="y")
 
 
+def test_dictionaries_are_categories(tmp_path: Path) -> None:
+    columns = {"zip": pyarrow.array([8001, 3011, 8001]).dictionary_encode(), "y": [0, 1, 0]}
+    table = pyarrow.table(columns)
+    with pyarrow.ipc.new_file(tmp_path / "1.arrow", table.schema) as file:
+        file.write_table(table)
+    for data in (gf.data.Arrow(tmp_path / "1.arrow", target="y"), table.select(["zip"])):
+        assert gf.data.fit_preprocessing(data).output_names == ["zip = 3011", "zip = 8001"]
+
+
 def test_a_damaged_row_group_is_named(tmp_path: Path) -> None:
     path = tmp_path / "1.parquet"
     table = pyarrow.table(COLUMNS)

@@ -17,6 +17,7 @@ from gradflow.errors import (
     DivergedError,
     FileFormatError,
     GradflowError,
+    PictureWarning,
     SlowPathWarning,
     TrainingWarning,
 )
@@ -122,6 +123,7 @@ __all__ = [
     "Mish",
     "OneCycleSchedule",
     "Optimizer",
+    "PictureWarning",
     "PlateauSchedule",
     "PoissonLoss",
     "QuantileLoss",

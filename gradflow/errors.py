@@ -13,6 +13,7 @@ __all__ = [
     "DivergedError",
     "FileFormatError",
     "GradflowError",
+    "PictureWarning",
     "SlowPathWarning",
     "TrainingWarning",
     "shown",
@@ -64,6 +65,10 @@ class SlowPathWarning(UserWarning):
 
 class CheckpointWarning(UserWarning):
     """A checkpoint could not be written or is damaged: others serve, but more of a run may be lost."""
+
+
+class PictureWarning(UserWarning):
+    """The learning curves could not be drawn: a run folder is without them, and has all else."""
 
 
 class TrainingWarning(UserWarning):

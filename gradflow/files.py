@@ -8,14 +8,22 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from gradflow.errors import FileFormatError
 
-__all__ = ["FileLock", "read_json", "read_regular_file", "write_atomically", "write_json"]
+__all__ = [
+    "FileLock",
+    "json_content",
+    "read_json",
+    "read_regular_file",
+    "write_atomically",
+    "write_json",
+    "write_together",
+]
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes, *, through_links: bool = False) -> None:
@@ -35,18 +43,8 @@ def write_atomically(path: str | os.PathLike[str], content: bytes, *, through_li
     """
     try:
         target = Path(os.path.realpath(path) if through_links else path)
-        mode = _mode_to_keep(path, through_links)
-        # Not the whole name: with the random part it could be longer than file systems allow.
-        temporary = target.parent / f".{target.name[:32]}.{os.urandom(8).hex()}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(temporary, flags, 0o666 if mode is None else mode)
+        temporary = _written_beside(target, content, _mode_to_keep(path, through_links))
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            if mode is not None:
-                os.chmod(temporary, mode)  # the umask took from it what the previous file allowed
             os.replace(temporary, target)
         except BaseException:
             os.unlink(temporary)
@@ -55,6 +53,52 @@ def write_atomically(path: str | os.PathLike[str], content: bytes, *, through_li
     except OSError as error:
         # A user knows the file, and not the temporary one. The errno makes it an error of the same class.
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def write_together(contents: Mapping[Path, bytes], removed: Iterable[Path] = ()) -> None:
+    """Write files of one folder: all of them, or none where there is no room for all.
+
+    All are written under temporary names and synced first. Then the previous last file goes, the others are renamed,
+    those to be removed are, and the last is renamed: whoever finds it finds all of them, and nothing that they replace.
+
+    Raises:
+        OSError: if they cannot be written; if it is for want of room, the previous files stay as they were.
+    """
+    temporaries: list[Path] = []
+    *others, last = contents
+    try:
+        for path, content in contents.items():
+            temporaries.append(_written_beside(path, content, _mode_to_keep(path, through_links=False)))
+        last.unlink(missing_ok=True)
+        for path, temporary in zip(others, temporaries, strict=False):
+            os.replace(temporary, path)
+        for path in removed:
+            path.unlink(missing_ok=True)
+        os.replace(temporaries[-1], last)
+    except BaseException:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(last.parent)
+
+
+def _written_beside(target: Path, content: bytes, mode: int | None) -> Path:
+    """A synced temporary file with this content, in the folder of the target."""
+    # Not the whole name: with the random part it could be longer than file systems allow.
+    temporary = target.parent / f".{target.name[:32]}.{os.urandom(8).hex()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(temporary, flags, 0o666 if mode is None else mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if mode is not None:
+            os.chmod(temporary, mode)  # the umask took from it what the previous file allowed
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return temporary
 
 
 def _mode_to_keep(path: str | os.PathLike[str], through_links: bool) -> int | None:
@@ -86,8 +130,13 @@ def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None
     Raises:
         OSError: as `write_atomically` does.
     """
+    write_atomically(path, json_content(content))
+
+
+def json_content(content: Mapping[str, Any]) -> bytes:
+    """The bytes of the file that `write_json` writes."""
     text = json.dumps({**content, "checksum": _checksum(content)}, indent=2)
-    write_atomically(path, (text + "\n").encode())
+    return (text + "\n").encode()
 
 
 def read_regular_file(path: str | os.PathLike[str]) -> bytes:

@@ -138,10 +138,11 @@ def test_links_in_a_run_folder_lead_nowhere(tmp_path: Path) -> None:
     precious, run = tmp_path / "precious", tmp_path / "run"
     precious.write_text("mine")
     (run / "checkpoints").mkdir(parents=True)
-    for name in (*RESULTS, "checkpoints/.step-1", "checkpoints/step-000000000000.safetensors"):
+    unfinished = "checkpoints/.step-000000000000.safetensors.0123456789abcdef"
+    for name in (*RESULTS, unfinished, "checkpoints/step-000000000000.safetensors"):
         (run / name).symlink_to(precious)
     trainer = gf.Trainer(gf.MLP([1, 2], backend="numpy"), "softmax_cross_entropy", "adam")
-    trainer.fit([[0.0]], [1], epochs=1, output=run, checkpoint=gf.Checkpoint())
+    trainer.fit([[0.0]], [1], epochs=1, output=run, checkpoint=gf.Checkpoint(), overwrite=True)
     write_json(run / "command.json", {})
     assert precious.read_text() == "mine"
     assert not any(

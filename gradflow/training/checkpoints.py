@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradflow.arguments import positive, positive_integer
 from gradflow.errors import CheckpointWarning, DataError, FileFormatError
 from gradflow.training.run_state import RunState
 from gradflow.training.snapshots import NewerFormatError, Snapshot
+
+if TYPE_CHECKING:
+    from gradflow.training.run_folder import RunFolder
 
 __all__ = ["Checkpoint", "Checkpoints", "check_same_run", "checkpoint_files", "differences", "last_good_snapshot"]
 
@@ -65,37 +68,39 @@ class Checkpoints:
         folder: where the files go; it is made.
         settings: when, and how many.
         run: what they are checkpoints of, as JSON holds it.
-        check_presence: raises an OSError once the run folder has gone; then nothing is written.
+        run_folder: the folder of the run; once it has gone, nothing is written.
 
     Raises:
         OSError: if the folder cannot be made, or what a killed process left there cannot be removed.
     """
 
-    def __init__(
-        self, folder: Path, settings: Checkpoint, run: dict[str, Any], check_presence: Callable[[], None]
-    ) -> None:
+    def __init__(self, folder: Path, settings: Checkpoint, run: dict[str, Any], run_folder: RunFolder) -> None:
         self._folder, self._settings, self._run = folder, settings, run
-        self._check_presence = check_presence
+        self._run_folder = run_folder
         self._saved_at = time.monotonic()
         folder.mkdir(exist_ok=True)
-        for unfinished in folder.glob(".step-*"):
-            unfinished.unlink()
+        for path in folder.iterdir():
+            if _UNFINISHED.fullmatch(path.name):
+                path.unlink()
 
     def begin(self, state: RunState) -> None:
-        """Remove the checkpoints of a former run, and save this one before its first step.
+        """Save the run before its first step, and then remove the run that it replaces.
 
         Raises:
             OSError: if the folder cannot be written to.
         """
-        for path in checkpoint_files(self._folder):
-            path.unlink()
-        self._save(0, state.take(0))
+        self._run_folder.begin(lambda: self._write(0, state.take(0)))
 
     def go_on(self, state: RunState, batches_done: int) -> None:
-        """Go on behind this step: what is there of later ones is damaged, and must not count as the last."""
-        for path in checkpoint_files(self._folder):
-            if path.name > _name(state.step(batches_done)):
-                path.rename(path.with_suffix(".damaged"))
+        """Go on after this step: what is there of later ones is damaged, and must not count as the last.
+
+        Raises:
+            OSError: if the folder cannot be written to.
+        """
+        with self._run_folder.explaining("damaged checkpoints cannot be renamed", "Nothing was changed"):
+            for path in checkpoint_files(self._folder):
+                if path.name > _name(state.step(batches_done)):
+                    path.rename(path.with_suffix(".damaged"))
 
     def between_steps(self, state: RunState, batches_done: int, *, is_last: bool) -> int:
         """Save if it is time, or the run ends here. How many steps may be made until the next look."""
@@ -127,11 +132,16 @@ class Checkpoints:
         self._saved_at = time.monotonic()
 
     def _save(self, step: int, snapshot: Snapshot) -> None:
-        self._check_presence()
-        record = {"run": self._run, "checkpoint": self._settings.config(), **snapshot.record}
-        Snapshot(snapshot.vectors, record).write(self._folder / _name(step))
+        self._write(step, snapshot)
         for path in checkpoint_files(self._folder)[: -self._settings.keep]:
             path.unlink()
+
+    def _write(self, step: int, snapshot: Snapshot) -> Path:
+        self._run_folder.check_presence()
+        record = {"run": self._run, "checkpoint": self._settings.config(), **snapshot.record}
+        path = self._folder / _name(step)
+        Snapshot(snapshot.vectors, record).write(path)
+        return path
 
 
 def last_good_snapshot(folder: Path) -> Snapshot:
@@ -218,6 +228,12 @@ def _name(step: int) -> str:
     return f"step-{step:012d}.safetensors"
 
 
+_CHECKPOINT = re.compile(r"step-\d{12}\.safetensors")
+_UNFINISHED = re.compile(r"\.step-\d{12}\.safetensors\.\w+")
+"""The temporary file that a killed process leaves."""
+
+
 def checkpoint_files(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, the last one last."""
-    return sorted(folder.glob("step-*.safetensors"))
+    """The checkpoints in a folder, the last one last: not what a user has copied or put there."""
+    found = folder.glob("step-*.safetensors")
+    return sorted(path for path in found if _CHECKPOINT.fullmatch(path.name) and path.is_file())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gradflow.errors import DivergedError, TrainingWarning
 from gradflow.optimizers import LBFGS
+from gradflow.output_scale import OutputScale
 from gradflow.status import RunStatus
 from gradflow.training.callbacks import Callback
 from gradflow.training.checkpoints import Checkpoints
@@ -63,10 +64,26 @@ class Loop:
         self._resumed = resumed
         self._interruption = interruption
 
-    def run(self, data: PassData, validation: PassData | None, *, batch_size: int, parts: int, shuffle: bool) -> None:
+    def run(
+        self,
+        data: PassData,
+        validation: PassData | None,
+        scale: OutputScale | None,
+        names: Sequence[str] | None,
+        *,
+        batch_size: int,
+        parts: int,
+        shuffle: bool,
+    ) -> None:
         """Train until there is a reason to stop; the network then holds the weights that are to be kept."""
         trainer = self._trainer
         network, backend, status = trainer.network, trainer.network.backend, trainer.network.status
+        before = network.output_activation, network.output_scale, network.feature_names
+        network.output_scale = scale
+        if network.preprocessing is None:
+            network.feature_names = names
+        if not network.ends_in_activation:
+            network.output_activation = trainer.loss.output_activation
         objective = trainer._objective
         update = Update(objective, epochs=self._epochs, steps=-(-self._rows // batch_size))
         training = training_pass(
@@ -85,8 +102,6 @@ class Loop:
         self._interruption.wakers = [of.break_off for of in (training, validating) if of is not None]
         best_state = backend.empty(network.state.shape, network.dtype)
         backend.copy(network.state, best_state)
-        if not network.ends_in_activation:
-            network.output_activation = trainer.loss.output_activation
         # A validation value belongs to the weights after the epoch; a training value was measured while they changed,
         # and the only ones sure to be as good are those from before the epoch. Where no one asked for the best epoch,
         # and its weights only serve should the loss diverge, these are not worth the memory.
@@ -96,7 +111,13 @@ class Loop:
         state = RunState(
             network, update, training, best_state, measured_state, self.history, self._best, self._convergence
         )
-        batches_done = self._begin(state)
+        try:
+            batches_done = self._begin(state)
+        except BaseException:
+            network.output_activation, network.output_scale, *names_before = before
+            if network.preprocessing is None:
+                (network.feature_names,) = names_before
+            raise
         first_epoch = status.read().epoch - self.history.epochs
         trainer._stop_requested = False
         for callback in self._callbacks:

@@ -7,6 +7,10 @@ import importlib.util
 import io
 import os
 import platform
+import re
+import warnings
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +18,8 @@ import numpy as np
 
 from gradflow.arguments import file_path, instance
 from gradflow.backends.reference import ReferenceBackend
-from gradflow.errors import DataError
-from gradflow.files import FileLock, write_atomically, write_json
+from gradflow.errors import DataError, PictureWarning
+from gradflow.files import FileLock, json_content, write_atomically, write_together
 from gradflow.network import Sequential
 from gradflow.storage import describe, model_content
 from gradflow.training.checkpoints import (
@@ -29,10 +33,16 @@ from gradflow.training.history import History
 from gradflow.training.snapshots import Snapshot
 from gradflow.version import __version__
 
-__all__ = ["RunFolder", "environment", "initial_state", "run_path"]
+__all__ = ["RunFolder", "environment", "initial_state", "run_files", "run_path"]
 
 _BEFORE = "Nothing was changed; choose another output"
 _AFTER = "The network still has its weights, which gradflow.save keeps"
+
+_RESULTS = ("config.json", "command.json", "curves.png", "history.csv", "model.safetensors")
+"""What a run leaves besides checkpoints; the first of them says that it has ended, and is the last to be written."""
+
+_UNFINISHED = re.compile(rf"\.({'|'.join(map(re.escape, _RESULTS))})\.[0-9a-f]{{16}}")
+"""The temporary files that a killed process leaves."""
 
 
 class RunFolder:
@@ -41,40 +51,83 @@ class RunFolder:
     Checkpoints are in a folder in it. As a context it belongs to one run; no other one can begin there meanwhile. Once
     it was removed, or another one was put in its place, this run writes nothing more.
 
+    The files of one run are never mixed with those of another. What a run replaces stays until the first checkpoint of
+    the new run is on the disk, or, without checkpoints, all its results are.
+
+    Args:
+        path: the folder; it is made.
+        is_resumed: the run in it goes on.
+        overwrite: the files of a run in it may be replaced.
+
     Raises:
-        DataError: if another run is going on there.
+        DataError: if another run is going on there, or there are files that this one would replace.
         OSError: if the folder cannot be made or written to; nothing has been changed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_resumed: bool = False, overwrite: bool = False) -> None:
         self.path = path
+        self._is_resumed = is_resumed
+        self._overwrite = overwrite
+        self._replaced: list[Path] = []
 
     def __enter__(self) -> RunFolder:
+        self._lock = FileLock(self.path / ".lock")
+        if not (self.path / ".lock").exists():
+            self._refuse_to_replace()  # No run goes on there, and a folder of another program stays as it is.
+        try:
+            with self.explaining("a run cannot be kept here", _BEFORE):
+                owner = self._prepare()
+            if owner is not None:
+                raise DataError(
+                    f"process {owner} is training in {self.path}; wait until it has ended, or choose another output"
+                )
+            self._refuse_to_replace()
+        except BaseException:
+            self._lock.release()
+            raise
+        if not self._is_resumed:
+            self._replaced = run_files(self.path)
+        return self
+
+    def _prepare(self) -> int | None:
+        """Make the folder, and take its lock; or the id of the process that has it."""
         import tempfile  # brings modules for archives, which would slow the import of gradflow down
 
-        self._lock = FileLock(self.path / ".lock")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            owner = self._lock.acquire()
-            # A file of a former run may be open to writing in a folder that is not.
+        self.path.mkdir(parents=True, exist_ok=True)
+        owner = self._lock.acquire()
+        if owner is None:
+            # A file of an earlier run may be open to writing in a folder that is not.
             with tempfile.TemporaryFile(dir=self.path):
                 pass
-        except OSError as error:
-            self._lock.release()
-            raise self._explained(error, "a run cannot be kept here", _BEFORE) from error
-        if owner is not None:
-            raise DataError(
-                f"process {owner} is training in {self.path}; wait until it has ended, or choose another output"
-            )
-        return self
+            for path in self.path.iterdir():
+                if _UNFINISHED.fullmatch(path.name):
+                    path.unlink()
+                elif path.name in _RESULTS and path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, f"{path.name} is a folder")
+        return owner
+
+    def _refuse_to_replace(self) -> None:
+        if self._is_resumed or self._overwrite or not (found := run_files(self.path)):
+            return
+        names = [str(path.relative_to(self.path)) for path in found if path.parent == self.path]
+        number = len(found) - len(names)
+        names += [f"{number} checkpoint{'s' if number > 1 else ''}"] if number else []
+        ways = ["another output", "overwrite=True to replace them"]
+        if number:
+            ways.append(f"resume={str(self.path)!r} to continue the run")
+        raise DataError(
+            f"{self.path} already holds {_listed(names, 'and')}, which a run with this output would replace. Pass "
+            f"{_listed(ways, 'or')}"
+        )
 
     def __exit__(self, *exception: object) -> None:
         self._lock.release()
 
     def saved(self) -> list[Path]:
-        """The files with weights that there are, the last one last."""
+        """The files with weights of this run that there are, the last one last."""
         model = self.path / "model.safetensors"
-        return [*([model] if model.exists() else []), *checkpoint_files(self._checkpoints)]
+        files = [*([model] if model.exists() else []), *checkpoint_files(self._checkpoints)]
+        return [path for path in files if path not in self._replaced]
 
     def resume(self, run: dict[str, Any]) -> Snapshot:
         """The last good checkpoint of a run, if it is this one.
@@ -101,60 +154,110 @@ class RunFolder:
         if settings is None and resumed is not None:
             settings = Checkpoint(**resumed.record["checkpoint"])
         assert settings is not None
-        try:
-            return Checkpoints(self._checkpoints, settings, run, self._check_presence)
-        except OSError as error:
-            raise self._explained(error, "checkpoints cannot be kept here", _BEFORE) from error
+        with self.explaining("checkpoints cannot be kept here", _BEFORE):
+            return Checkpoints(self._checkpoints, settings, run, self)
 
     @property
     def _checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    def begin(self, save_first: Callable[[], Path]) -> None:
+        """Save the first checkpoint, and then remove what this run replaces.
+
+        A process that is killed meanwhile leaves the last checkpoint of the earlier run, from which that goes on.
+
+        Raises:
+            OSError: if the folder cannot be written to.
+        """
+        with self.explaining("checkpoints cannot be kept here", _BEFORE):
+            first = save_first()
+        with self.explaining("the run that was here cannot be removed", "Choose another output"):
+            for path in self._replaced:
+                if path != first:
+                    path.unlink(missing_ok=True)
+        self._replaced = []
+
     def write(self, network: Sequential, run: dict[str, Any], history: History) -> None:
-        """Write all files, each whole or not at all.
+        """Write all files: each whole or not at all, and all or none where there is no room.
 
         Raises:
             OSError: if the folder has gone, or cannot be written to any more.
         """
+        contents = {
+            "model.safetensors": model_content(network),
+            "history.csv": history.csv_content(),
+            "config.json": json_content(_config(network, run, history)),
+        }
+        with self.explaining("the results cannot be written", _AFTER):
+            self.check_presence()
+            removed = [path for path in self._replaced if path.name not in contents]
+            write_together(
+                {self.path / name: content for name, content in contents.items()},
+                removed=[self.path / "curves.png", *removed],
+            )
         try:
-            self._check_presence()
-            self._write(network, run, history)
-        except OSError as error:
-            raise self._explained(error, "the results cannot be written", _AFTER) from error
+            if history.epochs and importlib.util.find_spec("matplotlib") is not None:
+                write_atomically(self.path / "curves.png", _curves(history))
+        except Exception as error:  # The files that are there are worth more than the picture, whatever went wrong.
+            warnings.warn(
+                f"the learning curves in {self.path} could not be drawn: {type(error).__name__}: {error}. All other "
+                "files are there",
+                PictureWarning,
+                stacklevel=3,
+            )
 
-    def _check_presence(self) -> None:
+    def check_presence(self) -> None:
+        """Raise an OSError once the run folder has gone."""
         if not self._lock.is_in_place:
             raise FileNotFoundError(errno.ENOENT, "the run folder has gone, or another is in its place", str(self.path))
 
-    def _explained(self, error: OSError, problem: str, remedy: str) -> OSError:
-        """The same error, saying what it means for the run."""
-        return type(error)(error.errno, f"{problem}: {error.strerror}. {remedy}", str(self.path))
+    @contextmanager
+    def explaining(self, problem: str, remedy: str) -> Generator[None, None, None]:
+        """A context in which an OSError says what it means for the run."""
+        try:
+            yield
+        except OSError as error:
+            raise type(error)(error.errno, f"{problem}: {error.strerror}. {remedy}", str(self.path)) from error
 
-    def _write(self, network: Sequential, run: dict[str, Any], history: History) -> None:
-        write_atomically(self.path / "model.safetensors", model_content(network))
-        full = {
-            "network": describe(network),
-            "initial_state": run["initial_state"],
-            **run["settings"],
-            "data": run["data"],
-            "validation_data": run["validation_data"],
-            "result": {
-                "epochs": history.epochs,
-                "seconds": history.seconds,
-                "stopped_by": history.stopped_by,
-                "best_epoch": history.best_epoch,
-                **history.last(),
-            },
-            **environment(network.backend),
-        }
-        write_json(self.path / "config.json", full)
-        write_atomically(self.path / "history.csv", history.csv_content())
-        if history.epochs and importlib.util.find_spec("matplotlib") is not None:
-            write_atomically(self.path / "curves.png", _curves(history))
+
+def run_files(folder: Path) -> list[Path]:
+    """The files of a run in a folder, and those of other programs that have their names, in the order to remove them.
+
+    Checkpoints come last, the last one at the end: as long as it is there, the run can go on.
+    """
+    results = [folder / name for name in _RESULTS]
+    return [path for path in results if os.path.lexists(path)] + checkpoint_files(folder / "checkpoints")
+
+
+def _listed(names: list[str], word: str) -> str:
+    *others, last = names
+    return f"{', '.join(others)} {word} {last}" if others else last
+
+
+def _config(network: Sequential, run: dict[str, Any], history: History) -> dict[str, Any]:
+    return {
+        "network": describe(network),
+        "initial_state": run["initial_state"],
+        **run["settings"],
+        "data": run["data"],
+        "validation_data": run["validation_data"],
+        "result": {
+            "epochs": history.epochs,
+            "seconds": history.seconds,
+            "stopped_by": history.stopped_by,
+            "best_epoch": history.best_epoch,
+            **history.last(),
+        },
+        **environment(network.backend),
+    }
 
 
 def run_path(
-    output: str | os.PathLike[str] | None, resume: str | os.PathLike[str] | None, checkpoint: Checkpoint | None
+    output: str | os.PathLike[str] | None,
+    resume: str | os.PathLike[str] | None,
+    checkpoint: Checkpoint | None,
+    *,
+    overwrite: bool = False,
 ) -> Path | None:
     """The run folder that the arguments of a fit name; None if they name none.
 
@@ -165,11 +268,14 @@ def run_path(
         instance("checkpoint", checkpoint, Checkpoint, "a gradflow.Checkpoint")
     folder = None if output is None else file_path("output", output)
     if resume is None:
-        if checkpoint is not None and folder is None:
-            raise DataError("checkpoints need a folder; pass output= too")
+        for name, is_given in (("checkpoints need", checkpoint is not None), ("overwrite needs", overwrite)):
+            if is_given and folder is None:
+                raise DataError(f"{name} a folder; pass output= too")
         return folder
+    if overwrite:
+        raise DataError("resume continues the run in a folder, and overwrite replaces it; pass one of them")
     resumed = file_path("resume", resume)
-    if folder is not None and folder != resumed:
+    if folder is not None and os.path.realpath(folder) != os.path.realpath(resumed):
         raise DataError(f"a resumed run goes on in its own folder; leave output out, got {output} and resume={resume}")
     if not os.path.isdir(resumed):
         raise DataError(f"there is no run to resume in {resume}: no such folder")

@@ -192,6 +192,7 @@ class Trainer:
         output: str | os.PathLike[str] | None = None,
         checkpoint: Checkpoint | None = None,
         resume: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
     ) -> History:
         """Train for up to ``epochs`` passes over the data.
 
@@ -227,12 +228,15 @@ class Trainer:
             tolerance: stop once the loss has not fallen by more than this below its best for 10 epochs.
             callbacks: objects whose methods are called as training goes on.
             progress: True shows it, False does not; "auto" shows it on a terminal and in a notebook.
-            output: a folder for model.safetensors, config.json, history.csv and, with matplotlib, curves.png.
+            output: a folder for model.safetensors, config.json, history.csv and, with matplotlib, curves.png. Where it
+                already holds files with these names, or checkpoints, nothing is replaced unless ``overwrite`` says so.
             checkpoint: when to save the run to ``output``/checkpoints, so that it can be resumed.
             resume: the folder of a run with checkpoints. Training goes on behind its last one, and the result is bit
                 for bit what it would have been without a break, on the same backend and number of threads; on another
                 backend it is that of the same shuffles and masks. Network, data and all arguments that results depend
                 on must be as they were; ``epochs`` may be another if the learning rate is constant.
+            overwrite: True replaces the run in ``output``. It stays as it is until the first checkpoint of the new run
+                is on the disk, or all its results are.
 
         Raises:
             DataError: for data or arguments that do not fit, before anything is changed.
@@ -262,7 +266,8 @@ class Trainer:
         callbacks = instances("callbacks", callbacks, Callback, "gradflow.Callback objects")
         callbacks = [*callbacks, *progress_callback(progress)]
         run: dict[str, Any] = {}
-        if (path := run_path(output, resume, checkpoint)) is not None:
+        overwrite = boolean("overwrite", overwrite)
+        if (path := run_path(output, resume, checkpoint, overwrite=overwrite)) is not None:
             run = {
                 "network": describe(self.network),
                 "initial_state": initial_state(self.network),
@@ -286,7 +291,8 @@ class Trainer:
             }
         names = data.feature_names
         data, validation = within_memory(self._objective, data, validation, rows=rows, batch_size=size, parts=parts)
-        with Interruption() as interruption, nullcontext() if path is None else RunFolder(path) as folder:
+        run_folder = None if path is None else RunFolder(path, is_resumed=resume is not None, overwrite=overwrite)
+        with Interruption() as interruption, run_folder or nullcontext() as folder:
             resumed = folder.resume(run) if folder is not None and resume is not None else None
             if resumed is not None:
                 run["initial_state"] = resumed.record["run"]["initial_state"]
@@ -296,10 +302,7 @@ class Trainer:
             self.history = loop.history
             try:
                 with using_threads(self.network.backend.blas, self.threads):
-                    self.network.output_scale = scale
-                    if self.network.preprocessing is None:
-                        self.network.feature_names = names
-                    loop.run(data, validation, batch_size=size, parts=parts, shuffle=shuffle)
+                    loop.run(data, validation, scale, names, batch_size=size, parts=parts, shuffle=shuffle)
             except DeviceLostError as error:
                 saved = "No weights were saved"
                 if folder is not None and (files := folder.saved()):

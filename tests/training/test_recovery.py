@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,7 +168,7 @@ def test_more_epochs_go_on_where_the_rate_is_constant(tmp_path: Path) -> None:
     fit(trainer("numpy"), tmp_path, checkpoint=gf.Checkpoint(every_epochs=3))
     resumed = trainer("numpy")
     assert bits(resumed, fit(resumed, resume=tmp_path, epochs=6)) == expected
-    fit(trainer("numpy", "cosine"), tmp_path, checkpoint=gf.Checkpoint())
+    fit(trainer("numpy", "cosine"), tmp_path, checkpoint=gf.Checkpoint(), overwrite=True)
     with pytest.raises(gf.DataError, match=r"settings\.epochs was 4, and is 6"):
         fit(trainer("numpy", "cosine"), resume=tmp_path, epochs=6)
 
@@ -230,13 +231,6 @@ def test_the_lock_of_a_process_that_is_gone_is_no_lock(broken_off: Path, uninter
     assert results(broken_off) == results(uninterrupted)
 
 
-def test_a_new_run_removes_the_checkpoints_of_the_former(tmp_path: Path) -> None:
-    fit(trainer("numpy"), tmp_path, checkpoint=gf.Checkpoint())
-    with pytest.raises(BrokenOffError):
-        fit(trainer("numpy"), tmp_path, checkpoint=gf.Checkpoint(), callbacks=[Dies(1)])
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000000000000.safetensors"]
-
-
 class Half:
     """A file of a full disk: half of what is written gets there."""
 
@@ -254,50 +248,134 @@ class Half:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("operation", ["create", "write", "fsync", "replace"])
-def test_a_full_disk_costs_no_checkpoint_before_it(
-    tmp_path: Path, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, operation: str
-) -> None:
+OPERATIONS = {"create": "open", "write": "fdopen", "fsync": "fsync", "replace": "replace"}
+"""What may fail on a full disk, and the function of `os` that does it."""
+
+
+def on_a_full_disk(operation: str, works: float, folder: Path, **arguments: Any) -> tuple[int, str]:
+    """Run while the disk is full from the n-th call of an operation on: how many calls there were, and the error."""
+    original = getattr(os, OPERATIONS[operation])
+    calls = 0
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        if operation == "create" and not (args[1] & os.O_EXCL and Path(args[0]).name.startswith(".")):
+            return original(*args, **kwargs)
+        calls += 1
+        if calls <= works:
+            return original(*args, **kwargs)
+        if operation == "write":
+            return Half(original(*args, **kwargs))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as full, warnings.catch_warnings():
+        warnings.simplefilter("ignore", gf.CheckpointWarning)
+        warnings.simplefilter("ignore", gf.PictureWarning)
+        full.setattr(os, OPERATIONS[operation], failing)
+        try:
+            fit(trainer("numpy"), folder, **arguments)
+        except OSError as error:
+            return calls, f"{error.strerror}"
+    return calls, ""
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_full_disk_costs_no_checkpoint_before_it(tmp_path: Path, uninterrupted: Path, operation: str) -> None:
     """The disk is full from the n-th call on, for every n; then there is room again, and the run is resumed."""
-    name = {"create": "open", "write": "fdopen"}.get(operation, operation)
-    original = getattr(os, name)
-
-    def run(folder: Path, works: float) -> tuple[int, str]:
-        calls = 0
-
-        def failing(*args: Any, **kwargs: Any) -> Any:
-            nonlocal calls
-            if operation == "create" and not (args[1] & os.O_EXCL and Path(args[0]).name.startswith(".")):
-                return original(*args, **kwargs)
-            calls += 1
-            if calls <= works:
-                return original(*args, **kwargs)
-            if operation == "write":
-                return Half(original(*args, **kwargs))
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        with monkeypatch.context() as full, warnings.catch_warnings():
-            warnings.simplefilter("ignore", gf.CheckpointWarning)
-            full.setattr(os, name, failing)
-            try:
-                fit(trainer("numpy"), folder, checkpoint=gf.Checkpoint())
-            except OSError as error:
-                return calls, os.strerror(error.errno or 0)
-        return calls, ""
-
-    total, problem = run(tmp_path / "all", float("inf"))
+    total, problem = on_a_full_disk(operation, float("inf"), tmp_path / "all", checkpoint=gf.Checkpoint())
     assert problem == ""
     assert total >= 8
     for works in range(total):
         folder = tmp_path / str(works)
-        assert run(folder, works)[1] == os.strerror(errno.ENOSPC)
+        _, problem = on_a_full_disk(operation, works, folder, checkpoint=gf.Checkpoint())
+        assert os.strerror(errno.ENOSPC) in problem or results(folder) == results(uninterrupted)
         assert not [path for path in folder.rglob(".*") if path.name != ".lock"]
         if list((folder / "checkpoints").iterdir()):
             fit(trainer("numpy"), resume=folder)
             assert results(folder) == results(uninterrupted)
         else:
             assert works < 2
+            assert "checkpoints cannot be kept here: No space left on device. Nothing was changed" in problem
     print(f"{operation}: the disk was full from each of {total} calls on, and nothing before it was lost")
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run with other settings, which later ones replace."""
+    folder = tmp_path_factory.mktemp("earlier")
+    fit(trainer("numpy", "momentum"), folder, checkpoint=gf.Checkpoint())
+    (folder / "command.json").write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("checkpoint", [None, gf.Checkpoint()], ids=["plain", "checkpoints"])
+def test_on_a_full_disk_either_the_earlier_run_is_intact_or_the_new_one_is_there(
+    tmp_path: Path, uninterrupted: Path, earlier: Path, operation: str, checkpoint: gf.Checkpoint | None
+) -> None:
+    arguments: dict[str, Any] = {"checkpoint": checkpoint, "overwrite": True}
+    before, total, works, kept = files(earlier), 99, 0, 0
+    while works < total:
+        folder = tmp_path / str(works)
+        shutil.copytree(earlier, folder)
+        _, problem = on_a_full_disk(operation, works, folder, **arguments)
+        total = total if total < 99 else on_a_full_disk(operation, float("inf"), tmp_path / "all", **arguments)[0]
+        if files(folder).items() >= before.items():
+            assert os.strerror(errno.ENOSPC) in problem
+            kept += 1
+        elif checkpoint is None and results(folder) != results(uninterrupted):
+            # Renaming failed halfway, which a full disk does not do to files that are there: no run has ended here.
+            assert (operation, os.strerror(errno.ENOSPC) in problem) == ("replace", True)
+            assert not (folder / "config.json").exists()
+        else:
+            if checkpoint is not None:
+                fit(trainer("numpy"), resume=folder)
+            assert results(folder) == results(uninterrupted)
+            assert not (folder / "command.json").exists()
+        works += 1
+    assert kept or (operation, checkpoint) == ("replace", None)
+
+
+def test_a_new_run_removes_the_earlier_one_once_it_is_on_the_disk(tmp_path: Path, earlier: Path) -> None:
+    shutil.copytree(earlier, tmp_path, dirs_exist_ok=True)
+    with pytest.raises(BrokenOffError):
+        fit(trainer("numpy"), tmp_path, checkpoint=gf.Checkpoint(keep=1), overwrite=True, callbacks=[Dies(1)])
+    assert list(files(tmp_path)) == ["checkpoints/step-000000000000.safetensors"]
+
+
+def test_a_new_run_that_fails_before_its_end_costs_nothing(tmp_path: Path, earlier: Path) -> None:
+    shutil.copytree(earlier, tmp_path, dirs_exist_ok=True)
+    with pytest.raises(BrokenOffError):
+        fit(trainer("numpy"), tmp_path, overwrite=True, callbacks=[Dies(1)])
+    assert files(tmp_path) == files(earlier)
+    fit(trainer("numpy"), tmp_path, overwrite=True)
+    assert set(files(tmp_path)) - {"curves.png"} == {"config.json", "history.csv", "model.safetensors"}
+
+
+@pytest.mark.parametrize("removed", range(8))
+def test_a_process_killed_while_it_replaces_a_run_leaves_one_of_them(
+    tmp_path: Path, earlier: Path, uninterrupted: Path, removed: int
+) -> None:
+    """Either the earlier run can be resumed, or the new one; and no results say otherwise."""
+    shutil.copytree(earlier, tmp_path, dirs_exist_ok=True)
+    calls = 0
+    unlink = Path.unlink
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        nonlocal calls
+        if calls == removed:
+            raise BrokenOffError
+        calls += 1
+        unlink(path, missing_ok=missing_ok)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(BrokenOffError):
+            fit(trainer("numpy"), tmp_path, checkpoint=gf.Checkpoint(keep=1), overwrite=True, callbacks=[Dies(1)])
+    assert (tmp_path / "config.json").exists() == (removed == 0)
+    is_earlier = last(tmp_path).name == last(earlier).name
+    fit(trainer("numpy", "momentum" if is_earlier else "adam"), resume=tmp_path)
+    assert results(tmp_path) == results(earlier if is_earlier else uninterrupted)
 
 
 # -- other backends ---------------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def test_what_the_folder_cannot_say_is_passed(tmp_path: Path) -> None:
                 trainer.stop()
 
     def trained_before() -> gf.Sequential:
-        return run(tmp_path / "before").network
+        return run(tmp_path / "before", overwrite=True).network
 
     def with_initializer() -> gf.Sequential:
         return network(initializer="lecun_normal")
@@ -163,18 +163,18 @@ def test_what_cannot_be_made_again_says_why(tmp_path: Path) -> None:
     refused(tmp_path, "these are not the data of the run", sample_weight=WEIGHT)
     refused(tmp_path, "these are not the validation_data of the run: .* was None, and is", validation_data=HELD_OUT)
     instead = r"Run your program again with another output=, and compare with gradflow.compare_runs"
-    run(tmp_path, rule=gf.Adam(lambda time: 0.01 / (1 + time)))
+    run(tmp_path, rule=gf.Adam(lambda time: 0.01 / (1 + time)), overwrite=True)
     refused(tmp_path, f"the learning rate of the run was a function, which a folder cannot hold. {instead}")
     for change, message in (
         (changed(result={"stopped_by": "interrupted"}), "was interrupted; finish it first: trainer.fit"),
         (changed(loss={"name": "my_loss"}), "the run had the loss 'my_loss', which is not known; import the module"),
         (changed(batch_size="many"), "batch_size must be an integer"),
     ):
-        run(tmp_path)
+        run(tmp_path, overwrite=True)
         change(tmp_path)
         refused(tmp_path, message)
     for name in ("model.safetensors", "history.csv"):
-        run(tmp_path)
+        run(tmp_path, overwrite=True)
         (tmp_path / name).unlink()
         refused(tmp_path, f"{name}, which a finished run has, cannot be read: No such file")
     (tmp_path / "history.csv").write_bytes(b"epoch,loss\n1,\xff\n")

@@ -148,9 +148,18 @@ def test_a_file_in_the_place_of_a_folder(tmp_path: Path, checkpoint: gf.Checkpoi
 def test_a_file_in_the_place_of_the_checkpoints(tmp_path: Path) -> None:
     fit(trainer("numpy"), tmp_path)
     (tmp_path / "checkpoints").write_text("mine")
-    error = refused_before_training(tmp_path, "File exists", checkpoint=gf.Checkpoint())
+    error = refused_before_training(tmp_path, "File exists", checkpoint=gf.Checkpoint(), overwrite=True)
     assert isinstance(error, FileExistsError)
+    fit(trainer("numpy"), tmp_path, overwrite=True)
+    assert (tmp_path / "checkpoints").read_text() == "mine"
+
+
+def test_a_folder_in_the_place_of_a_file(tmp_path: Path) -> None:
     fit(trainer("numpy"), tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "model.safetensors").mkdir()
+    error = refused_before_training(tmp_path, "model.safetensors is a folder", overwrite=True)
+    assert isinstance(error, IsADirectoryError)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
@@ -164,7 +173,11 @@ def test_a_folder_that_is_read_only(tmp_path: Path, problem: int) -> None:
     """Neither a new run nor one that is resumed touches what a former run left there."""
     fit(trainer("numpy"), tmp_path, checkpoint=gf.Checkpoint())
     with read_only(tmp_path, problem):
-        for arguments in ({}, {"checkpoint": gf.Checkpoint()}, {"resume": tmp_path}):
+        for arguments in (
+            {"overwrite": True},
+            {"checkpoint": gf.Checkpoint(), "overwrite": True},
+            {"resume": tmp_path},
+        ):
             error = refused_before_training(tmp_path, os.strerror(problem), **arguments)
             assert isinstance(error, PermissionError) == (problem == errno.EACCES)
     fit(trainer("numpy"), resume=tmp_path)
@@ -182,7 +195,7 @@ def test_a_folder_that_belongs_to_someone_else() -> None:
         if is_root:
             os.seteuid(NOBODY)
         try:
-            refused_before_training(folder, "Permission denied")
+            refused_before_training(folder, "Permission denied", overwrite=True)
         finally:
             if is_root:
                 os.seteuid(0)

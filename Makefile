@@ -25,7 +25,7 @@ help:
 	@echo "make clean       remove what these commands made, but not your runs"
 
 demo: $(VENV)/installed-cli-plot
-	$(bin)/gradflow train digits --output runs/digits
+	$(bin)/gradflow train digits
 
 test: $(VENV)/installed-test
 	$(bin)/python -m pytest --numprocesses=auto --dist=worksteal --maxprocesses=8 $(PYTEST_OPTIONS)

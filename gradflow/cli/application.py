@@ -10,6 +10,7 @@ from typing import Annotated, TextIO
 import typer
 
 from gradflow.cli import bench, doctor, info, repeat, train
+from gradflow.cli.option_names import in_options
 from gradflow.errors import DivergedError, GradflowError
 from gradflow.version import __version__
 
@@ -48,7 +49,10 @@ def _print_version(is_wanted: bool) -> None:
 @application.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version", metavar="", help="Show the version and exit.", callback=_print_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     pass
@@ -79,9 +83,9 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {in_options(str(message))}", file=sys.stderr)
 
 
 def _fail(error: object, code: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {in_options(str(error))}", file=sys.stderr)
     return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from gradflow.errors import DataError
 from gradflow.files import read_json, write_json
 from gradflow.training import Callback, Trainer
 
-__all__ = ["KeepsCommandLine", "read_command_line"]
+__all__ = ["KeepsCommandLine", "read_command_line", "without"]
 
 _NAME = "command.json"
 
@@ -40,3 +41,15 @@ def read_command_line(folder: Path) -> list[str]:
             "your own goes on with trainer.fit(..., resume=folder), and is run again with gradflow.repeat(folder, x, y)"
         ) from error
     return words
+
+
+def without(words: Sequence[str], option: str, *, n_values: int = 1) -> list[str]:
+    """The words without an option and its values, as "--epochs 5" or "--epochs=5"."""
+    kept: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word == option:
+            list(itertools.islice(rest, n_values))
+        elif not word.startswith(f"{option}="):
+            kept.append(word)
+    return kept

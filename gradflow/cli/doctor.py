@@ -29,7 +29,7 @@ def doctor(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write everything there, to attach to a bug report.")
     ] = None,
-    quick: Annotated[bool, typer.Option(help="Fewer and smaller cases: to see it work.")] = False,
+    quick: Annotated[bool, typer.Option(metavar="", help="Fewer and smaller cases: to see it work.")] = False,
 ) -> None:
     """Check that this computer's GPU computes what it should, and measure it.
 

@@ -25,7 +25,9 @@ from gradflow.version import __version__
 __all__ = ["info"]
 
 
-def info(as_json: Annotated[bool, typer.Option("--json", help="As JSON, for other programs.")] = False) -> None:
+def info(
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="As JSON, for other programs.")] = False,
+) -> None:
     """Show versions, the backend that is chosen and why, and the GPU."""
     facts = _facts()
     if as_json:

@@ -44,6 +44,8 @@ def repeat(
     console = Console()
     if comparison.surroundings:
         console.print(_table("what it ran on", comparison.surroundings))
+    if comparison.settings:
+        console.print(_table("settings", comparison.settings))
     if not comparison.is_same:
         console.print(_table("results", comparison.results))
         raise typer.Exit(DIFFERENT)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -18,19 +21,23 @@ from rich.table import Table
 
 from gradflow.arguments import positive_integer
 from gradflow.backends import BACKENDS
-from gradflow.cli.command_line import KeepsCommandLine, read_command_line
+from gradflow.cli.command_line import KeepsCommandLine, read_command_line, without
 from gradflow.data import load_digits
 from gradflow.errors import DataError, DivergedError
 from gradflow.layers import ACTIVATIONS
 from gradflow.losses import LOSSES, get_loss
 from gradflow.network import MLP
 from gradflow.optimizers import OPTIMIZERS, get_optimizer
-from gradflow.training import Checkpoint, EarlyStopping, History, JSONLines, Trainer
+from gradflow.training import Callback, Checkpoint, EarlyStopping, History, JSONLines, Trainer
+from gradflow.training.run_folder import run_files
 
 __all__ = ["application"]
 
 INTERRUPTED = 130
+BROKEN_PIPE = 141
 TERMINATED = 143
+
+_DEFAULT_FOLDER = Path("runs/digits")
 
 application = typer.Typer(help="Train a network.", no_args_is_help=True, rich_markup_mode="rich")
 
@@ -51,6 +58,8 @@ Examples:
 [cyan]gradflow train digits --epochs 200 --early-stopping 20 --output runs/patient[/]
 
 [cyan]gradflow train --resume runs/patient[/]
+
+Runs are kept in runs/digits, then in runs/digits-2 and so on, unless --output names a folder.
 """
 
 
@@ -63,14 +72,23 @@ def _group(
     context: typer.Context,
     resume: Annotated[
         Path | None,
-        typer.Option(help="Go on with the run in this folder, as it was begun.", metavar="FOLDER", show_default=False),
+        typer.Option(help="Continue the run in this folder, as it was begun.", metavar="FOLDER", show_default=False),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="With --resume: train up to this epoch, in place of the last one of before."),
     ] = None,
 ) -> None:
+    if context.invoked_subcommand is not None and (resume or epochs or "--resume" in context.obj):
+        raise DataError(
+            "a run is resumed as it was begun: gradflow train --resume FOLDER, with nothing else but --epochs to train "
+            "it longer"
+        )
     if resume is None:
         return
-    if context.invoked_subcommand is not None:
-        raise DataError("--resume goes on with a run as it was begun; leave the other words out")
     words = read_command_line(resume)
+    if epochs is not None:
+        words = [*without(words, "--epochs"), "--epochs", str(epochs)]
     code = application([*words, "--output", str(resume), "--resume"], standalone_mode=False, obj=["train", *words])
     raise typer.Exit(code or 0)
 
@@ -111,26 +129,43 @@ def digits(
     dtype: Annotated[str, typer.Option(help="Precision: float32 or float64.")] = "float32",
     seed: Annotated[int, typer.Option(help="Start of all random numbers: the same seed gives the same run.")] = 0,
     output: Annotated[
-        Path, typer.Option(help="Folder for the model, settings and curves; a former run there is replaced.")
-    ] = Path("runs/digits"),
+        Path | None,
+        typer.Option(
+            help="Folder for the model, settings and curves.",
+            show_default="runs/digits, with a number if a run is there",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", metavar="", help="Replace the run that is in the folder.")
+    ] = False,
     checkpoint_minutes: Annotated[
-        float, typer.Option(help="Save the run so often, so that gradflow train --resume can go on from there.")
+        float, typer.Option(help="Save the run this often, so that gradflow train --resume can continue it.")
     ] = 10.0,
     layer_statistics: Annotated[
         bool,
-        typer.Option("--layer-statistics", help="Measure gradients, updates and dead or saturated units of layers."),
+        typer.Option(
+            "--layer-statistics", metavar="", help="Measure gradients, updates and dead or saturated units of layers."
+        ),
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder of --output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show the summary only, not the progress.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", hidden=True)] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", metavar="", help="Show the summary only, not the progress.")
+    ] = False,
     json_lines: Annotated[
         bool,
         typer.Option(
             "--json-lines",
+            metavar="",
             help='Write a JSON object per line to standard output, and nothing else: "event" is "begin", "epoch" with '
             'the values of one, or "end".',
         ),
     ] = False,
 ) -> None:
+    folder = output or _DEFAULT_FOLDER
+    if not (resume or overwrite):
+        folder = _checked_folder(output)
+    if optimizer == "lbfgs" and (batch_size != "all" or dropout):
+        raise DataError("--optimizer lbfgs minimizes one function of all images; pass --batch-size all --dropout 0 too")
     data = load_digits()
     y_train, y_test = (_targets(labels, loss) for labels in (data.y_train, data.y_test))
     network = MLP(
@@ -150,10 +185,11 @@ def digits(
         threads=threads,
         layer_statistics=layer_statistics,
     )
-    # The words behind "gradflow train".
-    words = list(context.obj)[1:]
+    begun = _Begun()
+    # The words after "gradflow train".
+    words = without(list(context.obj)[1:], "--overwrite", n_values=0)
     try:
-        with _ending_with_143(output):
+        with _ending_with_143(folder):
             history = trainer.fit(
                 data.x_train,
                 y_train,
@@ -162,22 +198,27 @@ def digits(
                 validation_data=(data.x_test, y_test),
                 early_stopping=None if early_stopping is None else EarlyStopping(patience=early_stopping),
                 callbacks=[
-                    *([] if resume else [KeepsCommandLine(output, words)]),
+                    KeepsCommandLine(folder, words),
+                    begun,
                     *([JSONLines(sys.stdout)] if json_lines else []),
                 ],
                 progress=not (quiet or json_lines),
-                output=None if resume else output,
+                output=None if resume else folder,
                 checkpoint=Checkpoint(every_minutes=checkpoint_minutes),
-                resume=output if resume else None,
+                resume=folder if resume else None,
+                overwrite=overwrite,
             )
     except DivergedError:
-        print(f"the run up to there is in {output}", file=sys.stderr)
+        print(f"the run up to there is in {folder}", file=sys.stderr)
         raise
+    except BrokenPipeError:
+        _give_up_closed_streams()
+        raise typer.Exit(BROKEN_PIPE) from None
     except OSError as error:
-        raise DataError(f"{output}: {error.strerror}") from error
+        raise DataError(f"{folder}: {error.strerror}") from error
     except KeyboardInterrupt as interrupt:
         if isinstance(problem := interrupt.__context__, OSError):
-            raise DataError(f"{output}: {problem.strerror}") from problem
+            raise DataError(f"{folder}: {problem.strerror}") from problem
         if trainer.history is None or trainer.history.stopped_by != "interrupted":
             raise
         history = trainer.history
@@ -186,14 +227,68 @@ def digits(
         held_out = _result(trainer, data.x_test, y_test, data.y_test)
         console = Console()
         console.print(_summary(trainer, history, len(data.x_train), train, held_out))
-        console.print(f"run folder: {output}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
     if history.stopped_by == "interrupted":
-        print(f"interrupted: {_saved(output)}", file=sys.stderr)
+        print(f"interrupted: {_saved(folder)}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED)
+    if resume and history.epochs == begun.epochs:
+        print(_finished(folder, history), file=sys.stderr)
+
+
+def _checked_folder(output: Path | None) -> Path:
+    """The folder for a new run: that of --output, or the first of runs/digits, runs/digits-2, ... that has no run.
+
+    Raises:
+        DataError: if there is a run in the folder of --output.
+    """
+    if output is None:
+        numbered = (_DEFAULT_FOLDER.with_name(f"{_DEFAULT_FOLDER.name}-{number}") for number in itertools.count(2))
+        return next(folder for folder in itertools.chain([_DEFAULT_FOLDER], numbered) if not run_files(folder))
+    if found := run_files(output):
+        raise DataError(
+            f"{output} already holds {found[0].name}, which a run there would replace. Pass another --output, or "
+            f"--overwrite to replace it, or continue a run that is there: {_resuming(output)}"
+        )
+    return output
+
+
+class _Begun(Callback):
+    """Notes how many epochs were done when training began.
+
+    Attributes:
+        epochs: that number.
+    """
+
+    epochs = 0
+
+    def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
+        assert trainer.history is not None
+        self.epochs = trainer.history.epochs
+
+
+def _finished(folder: Path, history: History) -> str:
+    """The message for a run that had nothing left to do."""
+    message = f"the run in {folder} had ended already, after {history.epochs} epochs: there was nothing to do"
+    if history.stopped_by != "epochs":
+        return f"{message} (stopped by {history.stopped_by})"
+    return f"{message}; train it longer with: {_resuming(folder)} --epochs {2 * history.epochs}"
+
+
+def _give_up_closed_streams() -> None:
+    """Let what is left for a reader that has gone, as after ``| head -1``, vanish without a word."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _resuming(folder: Path) -> str:
+    return f"gradflow train --resume {shlex.quote(str(folder))}"
 
 
 def _saved(folder: Path) -> str:
-    return f"the work so far is saved; go on with: gradflow train --resume {folder}"
+    return f"the work so far is saved; go on with: {_resuming(folder)}"
 
 
 @contextmanager

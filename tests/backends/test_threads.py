@@ -100,7 +100,8 @@ def test_the_command_line_passes_them_on(blas: Blas, tmp_path: Path) -> None:
     done = gradflow("train", "digits", *options)
     assert done.returncode == 0, done.stderr
     assert '"threads": 1' in json.dumps(json.loads((tmp_path / "config.json").read_text()))
-    assert gradflow("train", "digits", "--threads", "0", "--output", tmp_path).returncode == 2
+    refused = gradflow("train", "digits", "--threads", "0", "--output", tmp_path / "other")
+    assert (refused.returncode, refused.stderr) == (2, "error: threads must be at least 1, got 0\n")
 
 
 @pytest.mark.parametrize("ends_first", [0, 1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -69,6 +70,71 @@ def test_repeat_runs_again_and_compares(tmp_path: Path) -> None:
     assert other.returncode == 1, other.stderr
     for words in ("0.weight", "apart by 0.5", "versions.numpy", "1.0"):
         assert words in other.stdout
+
+
+def _resume(folder: Path, *options: str) -> str:
+    """Resume a run; what is said on standard error."""
+    done = gradflow("train", "--resume", folder, *options)
+    assert done.returncode == 0, done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+def test_a_run_that_is_trained_longer_is_one_run_of_that_length(tmp_path: Path) -> None:
+    """Its command is kept as it is then: to resume it again, and to repeat it."""
+    longer, alone = tmp_path / "the longer run", tmp_path / "alone"
+    assert gradflow(*_RUN, "--epochs=3", "--output", longer, "--quiet").returncode == 0
+    advice = _resume(longer)
+    assert advice == (
+        f"the run in {longer} had ended already, after 3 epochs: there was nothing to do; train it longer with: "
+        f"gradflow train --resume '{longer}' --epochs 6"
+    )
+    done = gradflow(*shlex.split(advice.partition("gradflow ")[2]))
+    assert done.returncode == 0, done.stderr
+    assert gradflow(*_RUN, "--epochs", "6", "--output", alone, "--quiet").returncode == 0
+    assert _results(longer) == _results(alone)
+    assert "after 6 epochs: there was nothing to do" in _resume(longer)
+    for folder in (longer, alone):
+        same = gradflow("repeat", folder)
+        assert same.returncode == 0, same.stdout
+
+
+def test_a_run_that_stopped_early_has_nothing_left_to_do(tmp_path: Path) -> None:
+    options = ("--epochs", "60", "--early-stopping", "1", "--learning-rate", "0.05", "--quiet")
+    assert gradflow(*_RUN, *options, "--output", tmp_path).returncode == 0
+    before = _results(tmp_path)
+    assert _resume(tmp_path).endswith("there was nothing to do (stopped by early stopping)")
+    assert _results(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("digits", "--resume", "--output", "run"),
+        ("digits", "--resume", "run"),
+        ("--resume", "run", "digits"),
+        ("--epochs", "9", "digits"),
+    ],
+)
+def test_there_is_one_way_to_resume_and_the_others_lead_to_it(words: tuple[str, ...], tmp_path: Path) -> None:
+    done = gradflow("train", *words, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "gradflow train --resume FOLDER, with nothing else but --epochs" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_that_the_command_does_not_have_are_named(tmp_path: Path) -> None:
+    """A program has trained on with other settings than the command was given."""
+    assert gradflow(*_RUN, "--epochs", "2", "--dropout", "0", "--output", tmp_path, "--quiet").returncode == 0
+    data = gf.data.load_digits()
+    trainer = gf.Trainer(gf.MLP([64, 16, 10], seed=5, backend="numpy"), "softmax_cross_entropy", "adam")
+    held_out = (data.x_test, data.y_test)
+    trainer.fit(data.x_train, data.y_train, epochs=3, validation_data=held_out, resume=tmp_path)
+    other = gradflow("repeat", tmp_path)
+    assert other.returncode == 1
+    table = other.stdout.partition("settings: not the same")[2]
+    assert [word.strip() for word in next(line for line in table.splitlines() if "epochs" in line).split("│")[1:4]] == [
+        "epochs", "3", "2",
+    ]  # fmt: skip
 
 
 def test_what_cannot_go_on_says_why(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_progress_goes_to_standard_error_unless_quiet(tmp_path: Path) -> None:
     assert [line.split("  ")[0] for line in shown.stderr.splitlines()] == ["epoch 1/2", "epoch 2/2"]
     assert "loss" in shown.stderr
     assert "accuracy" in shown.stderr
-    quiet = gradflow(*_QUICK, "--epochs", "2", "--output", tmp_path, "--quiet")
+    quiet = gradflow(*_QUICK, "--epochs", "2", "--output", tmp_path, "--quiet", "--overwrite")
     assert quiet.stderr == ""
     assert quiet.stdout.splitlines()[-1] == shown.stdout.splitlines()[-1] == f"run folder: {tmp_path}"
 
@@ -93,6 +93,52 @@ def test_json_lines_are_all_that_is_on_standard_output(tmp_path: Path) -> None:
         assert line.pop("event") == "epoch"
         assert {name: repr(value) for name, value in line.items()} == row
     assert {"gradient_norm/0", "update_ratio/2", "dead/1"} <= epochs[0].keys()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes are POSIX's")
+def test_a_reader_that_goes_ends_the_run_without_a_word(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "gradflow", *_QUICK, "--epochs", "100000", "--json-lines", "--output", str(folder)]
+    with subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.readline())["event"] == "begin"
+        process.stdout.close()
+        errors = process.stderr.read()
+        process.wait(timeout=60)
+    assert (process.returncode, errors) == (141, "")
+    # The run is there to be resumed, and nothing says that it has ended.
+    assert {path.name for path in folder.iterdir()} == {".lock", "checkpoints", "command.json"}
+
+
+def test_a_run_replaces_another_only_when_told_to(tmp_path: Path) -> None:
+    def train(*options: str) -> subprocess.CompletedProcess[str]:
+        return gradflow(*_QUICK, "--epochs", "1", "--quiet", *options, folder=tmp_path)
+
+    for name in ("digits", "digits-2"):
+        assert train().stdout.splitlines()[-1] == f"run folder: runs/{name}"
+    model = (tmp_path / "runs" / "digits" / "model.safetensors").read_bytes()
+    refused = train("--output", "runs/digits", "--seed", "1")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == (
+        "error: runs/digits already holds config.json, which a run there would replace. Pass another --output, or "
+        "--overwrite to replace it, or continue a run that is there: gradflow train --resume runs/digits\n"
+    )
+    assert (tmp_path / "runs" / "digits" / "model.safetensors").read_bytes() == model
+    assert train("--overwrite", "--seed", "1").stdout.splitlines()[-1] == "run folder: runs/digits"
+    assert (tmp_path / "runs" / "digits" / "model.safetensors").read_bytes() != model
+    command = json.loads((tmp_path / "runs" / "digits" / "command.json").read_text())["arguments"]
+    assert "--overwrite" not in command
+
+
+def test_flags_take_no_value_and_the_help_says_so() -> None:
+    shown = gradflow("train", "digits", "--help", COLUMNS="100").stdout
+    assert "--resume" not in shown.partition("Options")[2].replace("train --resume", "")
+    for flag in ("--overwrite", "--layer-statistics", "--quiet", "--json-lines"):
+        line = next(line for line in shown.splitlines() if f"│ {flag} " in line)
+        assert "<" not in line
 
 
 def test_a_resumed_run_goes_on_with_json_lines(tmp_path: Path) -> None:
@@ -198,20 +244,25 @@ def test_early_stopping_names_the_epoch_that_was_kept(tmp_path: Path) -> None:
         (("--optimizer", "adma"), "Did you mean 'adam'?"),
         (("--backend", "nunpy"), "Did you mean 'numpy'?"),
         (("--dtype", "float16"), "Valid names: float32, float64"),
-        (("--learning-rate", "-0.1"), "learning_rate must be above 0, got -0.1"),
-        (("--learning-rate", "nan"), "learning_rate must be a finite number above 0, got nan"),
+        (("--learning-rate", "-0.1"), "--learning-rate must be above 0, got -0.1"),
+        (("--learning-rate", "nan"), "--learning-rate must be a finite number above 0, got nan"),
         (("--layers", "abc"), "--layers takes whole numbers above 0 with commas between them"),
         (("--layers", "64,0"), "got '64,0'"),
         (("--layers", ""), "got ''"),
-        (("--batch-size", "0"), "batch_size must be at least 1, got 0"),
+        (("--batch-size", "0"), "--batch-size must be at least 1, got 0"),
         (("--batch-size", "some"), "--batch-size takes a whole number of images, or all; got 'some'"),
         (("--epochs", "0"), "epochs must be at least 1, got 0"),
         (("--dropout", "1"), "dropout must be at least 0 and below 1, got 1.0"),
         (("--l2", "-1"), "l2 must be at least 0, got -1.0"),
-        (("--clip-norm", "0"), "clip_norm must be above 0, got 0.0"),
+        (("--clip-norm", "0"), "--clip-norm must be above 0, got 0.0"),
         (("--early-stopping", "0"), "patience must be at least 1, got 0"),
         (("--seed", "-1"), "seed must be between 0 and"),
         (("--layers", "10000000,10000000"), "not enough memory"),
+        (("--optimizer", "lbfgs"), "pass --batch-size all --dropout 0 too"),
+        (
+            ("--optimizer", "lbfgs", "--batch-size", "all", "--dropout", "0", "--clip-norm", "1"),
+            "--clip-norm does not go with L-BFGS; leave it out",
+        ),
     ],
 )
 def test_wrong_input_is_one_line_and_leaves_nothing(options: tuple[str, ...], expected: str, tmp_path: Path) -> None:
@@ -238,6 +289,7 @@ def test_divergence_ends_with_3_and_leaves_the_best_weights(tmp_path: Path) -> N
     done = gradflow(*_QUICK, *options)
     assert done.returncode == 3
     assert "the loss became NaN or infinite in epoch 1" in done.stderr
+    assert "--clip-norm 1.0" in done.stderr
     assert str(tmp_path) in done.stderr
     assert "Traceback" not in done.stderr
     weights = gf.load(tmp_path / "model.safetensors", backend="numpy").get_weights()

@@ -23,6 +23,7 @@ from gradflow.training.layer_statistics import LayerStatistics
 from gradflow.training.loss_watch import LossWatch
 from gradflow.training.minimization import Minimization
 from gradflow.training.passes import DataPass
+from gradflow.training.progress import Display
 from gradflow.training.run_state import RunState
 from gradflow.training.snapshots import Snapshot
 from gradflow.training.step import evaluation_pass, training_pass
@@ -60,6 +61,7 @@ class Loop:
         self._convergence = convergence
         self._early_stopping = early_stopping
         self._callbacks = callbacks
+        self._displays = [callback for callback in callbacks if isinstance(callback, Display)]
         self._checkpoints = checkpoints
         self._resumed = resumed
         self._interruption = interruption
@@ -229,6 +231,8 @@ class Loop:
         """How many batches may run until the next look; at a look a checkpoint may be due."""
         is_interrupted = self._interruption.requested
         allowed = state.training.batches
+        for display in self._displays:
+            display.look(self.history.epochs, batches_done, allowed)
         if self._checkpoints is not None:
             allowed = self._checkpoints.between_steps(state, batches_done, is_last=is_interrupted)
         return 0 if is_interrupted else allowed

@@ -1,19 +1,29 @@
-"""Showing how training goes on: a live bar on a terminal, a renewed line in a notebook, plain lines elsewhere."""
+"""Showing how training goes on: a live line on a terminal, a renewed one in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradflow.errors import DataError, shown
 from gradflow.training.callbacks import Callback
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gradflow.training.history import History
     from gradflow.training.trainer import Trainer
 
-__all__ = ["progress_callback"]
+__all__ = ["Display", "describe", "progress_callback"]
+
+_LONG_EPOCH = 1.0
+"""Steps are shown where an epoch takes more seconds: in shorter ones they would only flicker."""
+_BETWEEN_UPDATES = 0.5
+"""Seconds between two messages to a notebook within an epoch."""
+_NOTEBOOK_WIDTH = 120
+_BAR_WIDTH = 8
 
 
 def progress_callback(progress: bool | str) -> list[Callback]:
@@ -24,14 +34,21 @@ def progress_callback(progress: bool | str) -> list[Callback]:
     """
     if not isinstance(progress, bool | str) or progress not in (True, False, "auto"):
         raise DataError(f'progress must be True, False or "auto", got {shown(progress)}')
-    on_terminal, in_notebook = sys.stderr.isatty(), "ipykernel" in sys.modules
-    if progress is False or (progress == "auto" and not (on_terminal or in_notebook)):
+    is_open = sys.stderr is not None and not sys.stderr.closed
+    on_terminal, in_notebook = is_open and sys.stderr.isatty(), _in_notebook()
+    if progress is False or not (is_open or in_notebook):
         return []
     if in_notebook:
         return [_Notebook()]
     if on_terminal and importlib.util.find_spec("rich") is not None:
         return [_Bar()]
-    return [_Lines()]
+    return [_Lines()] if on_terminal or progress is True else []
+
+
+def _in_notebook() -> bool:
+    """True if a kernel of IPython runs this program: that a module of it was imported says little."""
+    ipython = sys.modules.get("IPython")
+    return hasattr(ipython.get_ipython(), "kernel") if ipython is not None else False
 
 
 def describe(values: dict[str, float]) -> str:
@@ -39,16 +56,93 @@ def describe(values: dict[str, float]) -> str:
 
     Those of single layers, such as "dead/1", are left out.
     """
-    words = []
+    return "  ".join(_words(values))
+
+
+def _words(values: dict[str, float]) -> Iterator[str]:
     for name, value in values.items():
         if not name.startswith("val_") and "/" not in name:
             validation = f" (val {_short(values[f'val_{name}'])})" if f"val_{name}" in values else ""
-            words.append(f"{name} {_short(value)}{validation}")
-    return "  ".join(words)
+            yield f"{name} {_short(value)}{validation}"
 
 
 def _short(value: float) -> str:
     return f"{value:.2e}" if 0 < abs(value) < 0.001 else f"{value:.4f}"
+
+
+def _clock(seconds: float) -> str:
+    """Seconds as "3:21", or "1:03:21"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Part(NamedTuple):
+    """A part of a line of progress; those of low rank get their room first."""
+
+    rank: int
+    text: str
+
+
+def fitting(parts: list[Part], width: int) -> list[str]:
+    """The parts that a line has room for, with two spaces between them; the first in rank always stays."""
+    chosen: set[int] = set()
+    room = width + 2
+    for place in sorted(range(len(parts)), key=lambda place: parts[place].rank):
+        needed = len(parts[place].text) + 2
+        if not chosen or needed <= room:
+            chosen.add(place)
+            room -= needed
+    return [part.text for place, part in enumerate(parts) if place in chosen]
+
+
+class Display(Callback):
+    """Knows how far training is. The loop over batches tells it at each of its looks, which costs no more than this."""
+
+    def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
+        self._epochs = epochs
+        self._began = self._epoch_began = time.perf_counter()
+        self._epochs_before: int | None = None  # those of the run that is resumed
+        self._done, self._step, self._steps = 0, 0, 1
+        self._last_epoch_took = 0.0
+        self._values: dict[str, float] = {}
+        self._is_over = False
+
+    def look(self, epochs_done: int, step: int, steps: int) -> None:
+        """Be told how many epochs, and steps of the current one, have run."""
+        if self._epochs_before is None:
+            self._epochs_before = epochs_done
+        self._done, self._step, self._steps = epochs_done, step, steps
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, values: dict[str, float]) -> None:
+        if self._epochs_before is None:
+            self._epochs_before = epoch - 1
+        now = time.perf_counter()
+        self._last_epoch_took, self._epoch_began = now - self._epoch_began, now
+        self._done, self._step, self._values = epoch, 0, values
+
+    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+        self._is_over = True
+
+    def parts(self) -> list[Part]:
+        """The parts of the line; the bar is an empty one of its width."""
+        now = time.perf_counter()
+        elapsed = now - self._began
+        done = self._done + self._step / self._steps - (self._epochs_before or 0)
+        left = self._epochs - (self._epochs_before or 0) - done
+        epoch = self._done if self._is_over else min(self._done + 1, self._epochs)
+        parts = [Part(0, f"epoch {epoch}/{self._epochs}"), Part(99, " " * _BAR_WIDTH)]
+        is_long = max(self._last_epoch_took, now - self._epoch_began) > _LONG_EPOCH
+        if is_long and self._step and not self._is_over:
+            parts.append(Part(2, f"step {self._step}/{self._steps}"))
+        parts.append(Part(98, _clock(elapsed)))
+        if done > 0 and left > 0 and elapsed > 2 and not self._is_over:
+            parts.append(Part(1, f"{_clock(elapsed / done * left)} left"))
+        return parts + [Part(rank, word) for rank, word in enumerate(_words(self._values), start=3)]
+
+    def fraction(self) -> float:
+        """How much of training is done, from 0 to 1."""
+        return (self._done + self._step / self._steps) / self._epochs
 
 
 class _Lines(Callback):
@@ -63,41 +157,64 @@ class _Lines(Callback):
             print(f"epoch {epoch}/{self._epochs}  {describe(values)}", file=sys.stderr, flush=True)
 
 
-class _Notebook(Callback):
-    """One line below the cell of a notebook, renewed after each epoch."""
+class _Notebook(Display):
+    """One line below the cell of a notebook, renewed after each epoch, and within long ones."""
 
     def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
         from IPython.display import display
 
-        self._epochs = epochs
-        self._handle: Any = display(self._bundle(0, {}), raw=True, display_id=True)
+        super().on_fit_begin(trainer, epochs)
+        self._updated = self._began
+        self._handle: Any = display(self._bundle(), raw=True, display_id=True)
+
+    def look(self, epochs_done: int, step: int, steps: int) -> None:
+        super().look(epochs_done, step, steps)
+        if time.perf_counter() - self._updated > _BETWEEN_UPDATES:
+            self._update()
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, values: dict[str, float]) -> None:
-        self._handle.update(self._bundle(epoch, values), raw=True)
+        super().on_epoch_end(trainer, epoch, values)
+        self._update()
 
-    def _bundle(self, epoch: int, values: dict[str, float]) -> dict[str, str]:
-        return {"text/plain": f"epoch {epoch}/{self._epochs}  {describe(values)}"}
+    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+        super().on_fit_end(trainer, history)
+        self._update()
+
+    def _update(self) -> None:
+        self._updated = time.perf_counter()
+        if self._handle is not None:
+            self._handle.update(self._bundle(), raw=True)
+
+    def _bundle(self) -> dict[str, str]:
+        parts = [part for part in self.parts() if part.text.strip()]
+        return {"text/plain": "  ".join(fitting(parts, _NOTEBOOK_WIDTH))}
 
 
-class _Bar(Callback):
-    """A progress bar with the values of the last epoch, on standard error."""
+class _Bar(Display):
+    """A live line with a bar on standard error. A thread of rich's draws it, so that training need not wait."""
 
     def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.live import Live
 
-        self._progress: Any = Progress(
-            TextColumn("epoch"),
-            MofNCompleteColumn(),
-            BarColumn(bar_width=8),
-            TextColumn("{task.fields[values]}"),
-            console=Console(stderr=True),
-        )
-        self._task = self._progress.add_task("training", total=epochs, values="")
-        self._progress.start()
-
-    def on_epoch_end(self, trainer: Trainer, epoch: int, values: dict[str, float]) -> None:
-        self._progress.update(self._task, completed=epoch, values=describe(values))
+        super().on_fit_begin(trainer, epochs)
+        self._live: Any = Live(self, console=Console(stderr=True), refresh_per_second=5)
+        self._live.start()
 
     def on_fit_end(self, trainer: Trainer, history: History) -> None:
-        self._progress.stop()
+        super().on_fit_end(trainer, history)
+        self._live.stop()
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        line = Table.grid(padding=(0, 2))
+        line.add_row(
+            *(
+                Text(text, no_wrap=True) if text.strip() else ProgressBar(1.0, self.fraction(), width=len(text))
+                for text in fitting(self.parts(), options.max_width)
+            )
+        )
+        yield line

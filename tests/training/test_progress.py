@@ -146,6 +146,8 @@ def test_a_notebook_shows_one_line_that_is_renewed(monkeypatch: pytest.MonkeyPat
     assert handle.lines[0].startswith("epoch 1/3")
     assert [line.split("  ")[0] for line in handle.lines[-2:]] == ["epoch 3/3", "epoch 3/3"]
     assert "loss 0." in handle.lines[-1]
+    trainer().fit(X, Y, epochs=1, progress=False)
+    assert len(handles) == 1
 
 
 @pytest.mark.parametrize("shell", [None, SimpleNamespace()], ids=["a script", "a shell on a terminal"])

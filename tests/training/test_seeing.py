@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -74,30 +72,6 @@ def test_json_has_no_nan() -> None:
     trainer = gf.Trainer(gf.MLP([4, 1], backend="numpy"), "binary_cross_entropy", "adam", metrics=["roc_auc"])
     trainer.fit(X, np.ones(70), epochs=1, callbacks=[gf.JSONLines(file)])
     assert json.loads(file.getvalue().splitlines()[1])["roc_auc"] is None
-
-
-def test_a_notebook_has_one_line_that_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[str] = []
-
-    class Handle:
-        """What IPython's display gives back."""
-
-        def update(self, bundle: dict[str, str], *, raw: bool) -> None:
-            shown.append(bundle["text/plain"])
-
-    def display(bundle: dict[str, str], *, raw: bool, display_id: bool) -> Handle:
-        shown.append(bundle["text/plain"])
-        return Handle()
-
-    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
-    of_display = ModuleType("IPython.display")
-    monkeypatch.setattr(of_display, "display", display, raising=False)
-    monkeypatch.setitem(sys.modules, "IPython.display", of_display)
-    trainer = gf.Trainer(gf.MLP([4, 2], backend="numpy"), "mean_squared_error", gf.SGD(lambda time: 1e-5))
-    loss = trainer.fit(X, Y, epochs=1)["loss"][0]
-    assert shown == ["epoch 0/1  ", f"epoch 1/1  loss {loss:.4f}  learning_rate 1.00e-05"]
-    trainer.fit(X, Y, epochs=1, progress=False)
-    assert len(shown) == 2
 
 
 def test_history_as_parquet(tmp_path: Path) -> None:

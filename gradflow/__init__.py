@@ -22,6 +22,7 @@ from gradflow.errors import (
     TrainingWarning,
 )
 from gradflow.flow import learning_rate_range_test
+from gradflow.flow.gradients import gradients
 from gradflow.layers import (
     ELU,
     GELU,
@@ -148,6 +149,7 @@ __all__ = [
     "compare_runs",
     "data",
     "flow",
+    "gradients",
     "learning_rate_range_test",
     "load",
     "metrics",

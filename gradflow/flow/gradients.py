@@ -1,4 +1,4 @@
-"""How large the gradient of each parameter is."""
+"""The gradient of each parameter on a batch, and how large it is."""
 
 from __future__ import annotations
 
@@ -7,22 +7,66 @@ from typing import Any
 import numpy as np
 
 from gradflow.arguments import instance
+from gradflow.data.weights import ClassWeight
 from gradflow.losses import Loss, get_loss
 from gradflow.network import Sequential
 from gradflow.program import Recorder
 from gradflow.training.given_data import checked_data
 from gradflow.training.step import layers_in_front_of, record_gradients
 
-__all__ = ["gradient_norms"]
+__all__ = ["gradient_norms", "gradients"]
+
+
+def gradients(
+    network: Sequential,
+    loss: str | Loss,
+    x: Any,
+    y: Any,
+    *,
+    sample_weight: Any = None,
+    class_weight: ClassWeight | None = None,
+) -> dict[str, np.ndarray]:
+    """The gradient of the loss on a batch, by the names and in the shapes of `Sequential.get_weights`.
+
+    It is the gradient of the mean loss over the batch as training sees it: of preprocessed inputs and of standardized
+    targets, where the network has an `output_scale`, without penalties and clipping, with one dropout mask. Frozen
+    layers have none, and buffers, such as running means, have none either.
+
+    Args:
+        network: the network; it is not changed.
+        loss: a loss or its name.
+        x: inputs, shape (batch, n_in).
+        y: targets, in the shape that the loss takes.
+        sample_weight, class_weight: weights of rows and classes, as in `Trainer.fit`.
+
+    Returns:
+        Arrays in the dtype of the network, NaN or infinite if the loss is not finite on this batch.
+
+    Raises:
+        DataError: if data do not fit, or the last layer does not go with the loss.
+    """
+    instance("network", network, Sequential, "a gradflow network")
+    loss = get_loss(loss)
+    copy = network.copy()
+    backend = copy.backend
+    layers = layers_in_front_of(loss, copy)
+    weights = {"sample_weight": sample_weight, "class_weight": class_weight}
+    data = checked_data(copy, loss, x, y, scale=copy.output_scale, **weights).on(copy.backend)
+
+    recorder = Recorder(backend)
+    record_gradients(recorder, copy, layers, loss, data)
+    recorder.program().run()
+
+    flat, ranges = backend.to_host(copy.gradients), copy.parameter_ranges
+    shapes = {name: weight.shape for name, weight in copy.get_weights().items() if name in ranges}
+    return {name: flat[slice(*ranges[name])].reshape(shape) for name, shape in shapes.items()}
 
 
 def gradient_norms(network: Sequential, loss: str | Loss, x: Any, y: Any) -> dict[str, float]:
     """The Euclidean norm of each parameter's gradient on a batch, by name: "0.weight", "0.bias", and so on.
 
-    It is the gradient of the mean loss over the batch as training sees it: of standardized targets, where the network
-    has an `output_scale`, without penalties and clipping, with one dropout mask. A vanishing gradient shows as norms
-    that shrink towards the first layer, an exploding one as norms that grow; a NaN means that the loss is not finite on
-    this batch.
+    The gradients are those of `gradflow.gradients`. A vanishing gradient shows as norms that shrink towards the first
+    layer, an exploding one as norms that grow; a NaN means that the loss is not finite on this batch.
 
     Args:
         network: the network; it is not changed.
@@ -33,16 +77,5 @@ def gradient_norms(network: Sequential, loss: str | Loss, x: Any, y: Any) -> dic
     Raises:
         DataError: if data do not fit, or the last layer does not go with the loss.
     """
-    instance("network", network, Sequential, "a gradflow network")
-    loss = get_loss(loss)
-    copy = network.copy()
-    backend = copy.backend
-    layers = layers_in_front_of(loss, copy)
-    data = checked_data(copy, loss, x, y, scale=copy.output_scale).on(copy.backend)
-
-    recorder = Recorder(backend)
-    record_gradients(recorder, copy, layers, loss, data)
-    recorder.program().run()
-
-    gradients = backend.to_host(copy.gradients).astype(np.float64)
-    return {name: float(np.linalg.norm(gradients[slice(*ends)])) for name, ends in copy.parameter_ranges.items()}
+    found = gradients(network, loss, x, y)
+    return {name: float(np.linalg.norm(gradient.astype(np.float64))) for name, gradient in found.items()}

@@ -1,4 +1,4 @@
-"""Gradient norms: by hand, against numerical ones, and what they leave alone."""
+"""Gradients and their norms: by hand, against numerical ones, and what they leave alone."""
 
 from __future__ import annotations
 
@@ -68,6 +68,42 @@ def test_standardized_targets_are_those_that_training_sees(backend_name: str) ->
     gf.Trainer(network, "mean_squared_error", gf.SGD(1.0)).fit(x, y, epochs=1, batch_size=None)
     for name, weight in network.get_weights().items():
         assert_allclose(norms[name], np.linalg.norm(weight - before[name]), rtol=1e-9)
+
+
+def weighted_networks(backend: str) -> list[tuple[gf.Sequential, str, np.ndarray, np.ndarray]]:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(12, 3))
+    classifier = gf.MLP([3, 4, 2], "tanh", dtype="float64", seed=1, backend=backend)
+    layers = [gf.Dense(3, 4), gf.BatchNorm(4), gf.Tanh(), gf.Dense(4, 1)]
+    regressor = gf.Sequential(layers, dtype="float64", seed=1, backend=backend)
+    regressor.preprocessing = gf.data.fit_preprocessing(x)
+    y = 5000 + 300 * x[:, :1]
+    gf.Trainer(regressor, "mean_squared_error", gf.SGD(0.1), standardize_targets=True).fit(x, y, epochs=1)
+    return [(classifier, "softmax_cross_entropy", x, np.arange(12) % 2), (regressor, "mean_squared_error", x, y)]
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+def test_a_step_of_rate_1_takes_off_the_gradients(weighted: bool, backend_name: str) -> None:
+    for network, loss, x, y in weighted_networks(backend_name):
+        weights = {"sample_weight": np.arange(12.0)} if weighted else {}
+        if weighted and loss == "softmax_cross_entropy":
+            weights["class_weight"] = {1: 3}
+        found = gf.gradients(network, loss, x, y, **weights)
+        assert max(gf.check_gradients(network, loss, x, y).values()) < 1e-5
+        before = network.get_weights()
+        gf.Trainer(network, loss, gf.SGD(1.0)).fit(x, y, epochs=1, batch_size=None, **weights)
+        after = network.get_weights()
+        assert found.keys() == {name for name in before if "running" not in name}
+        for name, gradient in found.items():
+            assert gradient.dtype == np.float64
+            assert_allclose(before[name] - after[name], gradient, rtol=1e-9, atol=1e-12)
+
+
+def test_norms_are_those_of_the_gradients(backend_name: str) -> None:
+    for network, loss, x, y in weighted_networks(backend_name):
+        norms = gf.flow.gradient_norms(network, loss, x, y)
+        expected = {name: np.linalg.norm(gradient) for name, gradient in gf.gradients(network, loss, x, y).items()}
+        assert norms == pytest.approx(expected, rel=1e-12)
 
 
 def test_network_stays_as_it_is(backend_name: str) -> None:

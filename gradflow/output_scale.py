@@ -33,7 +33,8 @@ class OutputScale:
     deviation: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if len(self.mean) != len(self.deviation) or not np.isfinite(self.mean).all():
+        shapes = np.shape(self.mean), np.shape(self.deviation)
+        if shapes != ((len(self.mean),),) * 2 or not np.isfinite(self.mean).all():
             raise DataError(f"means and deviations must be finite and of equal number, got {self!r}")
         for deviation in self.deviation:
             positive("deviation", deviation)

@@ -9,9 +9,10 @@ import numpy as np
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.ops import CLOCK_ENTRIES, Array
 
-__all__ = ["RunStatus", "StatusReading"]
+__all__ = ["NEVER", "RunStatus", "StatusReading"]
 
-_NEVER = np.iinfo(np.int64).max
+NEVER = np.iinfo(np.int64).max
+"""The first bad step of a run without one."""
 
 
 class StatusReading(NamedTuple):
@@ -42,7 +43,7 @@ class RunStatus:
 
     def begin(self, *, epoch: int, position: int = 0, step: int = 1) -> None:
         """Set the clock to a step of an epoch, the first one unless another is named."""
-        clock = np.array([step, epoch, position, _NEVER], np.int64)
+        clock = np.array([step, epoch, position, NEVER], np.int64)
         self._backend.copy(self._backend.from_host(clock), self.clock)
 
     def read(self) -> StatusReading:
@@ -50,4 +51,4 @@ class RunStatus:
         words = self._backend.to_host(self._words)
         step, epoch, position, first_bad_step = (int(word) for word in words[: len(CLOCK_ENTRIES)])
         sums = tuple(float(value) for value in words[len(CLOCK_ENTRIES) :].view(np.float64))
-        return StatusReading(step, epoch, position, None if first_bad_step == _NEVER else first_bad_step, sums)
+        return StatusReading(step, epoch, position, None if first_bad_step == NEVER else first_bad_step, sums)

@@ -107,10 +107,10 @@ def load(path: str | os.PathLike[str], backend: str = "auto") -> Sequential:
     path = file_path("path", path)
     get_backend(backend)  # a wrong one is no fault of the file
     weights, header = read_tensors(path, "gradflow model")
-    description = _description(path, header, weights)
     try:
+        description = _description(path, header, weights)
         return described_network(_layers(path, description["layers"]), description, backend, weights)
-    except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (DataError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise FileFormatError(f"{path}: the description of the network is damaged: {error}") from error
 
 
@@ -127,6 +127,8 @@ def described_network(
     network.output_activation = description["output_activation"]
     if (scale := description.get("output_scale")) is not None:
         network.output_scale = OutputScale(tuple(scale["mean"]), tuple(scale["deviation"]))
+        if len(scale["mean"]) != network.n_out:
+            raise DataError(f"the output_scale is that of {len(scale['mean'])} outputs, and there are {network.n_out}")
     if (preprocessing := description.get("preprocessing")) is not None:
         network.preprocessing = Preprocessing.from_config(preprocessing)
     if (names := description.get("feature_names")) is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gradflow.errors import DataError
 from gradflow.files import read_json, write_json
+from gradflow.json_shape import check_shape
 from gradflow.training import Callback, Trainer
 
 __all__ = ["KeepsCommandLine", "read_command_line", "without"]
@@ -34,12 +35,14 @@ def read_command_line(folder: Path) -> list[str]:
     """
     path = folder / _NAME
     try:
-        words: list[str] = read_json(path, "arguments")["arguments"]
+        content = read_json(path, "arguments")
     except OSError as error:
         raise DataError(
             f"there is no run of the gradflow command in {folder}: {path}: {error.strerror}. A run of a program of "
             "your own goes on with trainer.fit(..., resume=folder), and is run again with gradflow.repeat(folder, x, y)"
         ) from error
+    check_shape(content, {"arguments": [str]}, str(path))
+    words: list[str] = content["arguments"]
     return words
 
 

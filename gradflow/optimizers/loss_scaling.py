@@ -7,12 +7,15 @@ overflow. A step whose gradient is not finite is left out, and halves it.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
+from gradflow.errors import FileFormatError
 from gradflow.ops import CLOCK_ENTRIES, FIRST_BAD_STEP, STEP, Array, Executor, has_diverged, op
 
-__all__ = ["LossScaling", "adapt_scaling", "scaled_copy", "unscale"]
+__all__ = ["LossScaling", "adapt_scaling", "check_scaling", "scaled_copy", "unscale"]
 
 _INITIAL_SCALE = 2.0**16
 _MOST_SCALE = 2.0**24
@@ -56,6 +59,23 @@ def adapt_scaling(scaling: Array, clock: Array, update_clock: Array, growth_step
     left_out = overflowed or has_diverged(clock)
     step = update_clock[STEP] + (not left_out)
     update_clock[...] = step, *clock[1:FIRST_BAD_STEP], 0 if left_out else _NEVER
+
+
+def check_scaling(scaling: np.ndarray, update_clock: np.ndarray, step: int) -> None:
+    """Refuse a state that a file holds, if no run can have it at this step: a scale of NaN leaves out every step.
+
+    Raises:
+        FileFormatError: saying what is wrong.
+    """
+    scale, good_steps, overflowed = scaling.tolist()
+    is_power = scale > 0 and math.frexp(scale)[0] == 0.5
+    if not (is_power and 1 <= scale <= _MOST_SCALE and good_steps in range(GROWTH_STEPS) and overflowed == 0):
+        raise FileFormatError(f"the checkpoint is damaged: no loss is scaled by {scaling.tolist()}")
+    own_step, _, _, first_bad_step = update_clock.tolist()
+    if not (0 <= own_step <= step and first_bad_step in (0, _NEVER)):
+        raise FileFormatError(
+            f"the checkpoint is damaged: at step {step}, the update's clock is {update_clock.tolist()}"
+        )
 
 
 class LossScaling:

@@ -13,6 +13,7 @@ import numpy as np
 from gradflow.arguments import file_path
 from gradflow.errors import DataError, FileFormatError
 from gradflow.files import read_json
+from gradflow.json_shape import check_shape
 from gradflow.storage import load
 from gradflow.training.checkpoints import differences
 
@@ -74,9 +75,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     try:
-        return read_json(path, "result")
+        config = read_json(path, "result")
     except OSError as error:
         raise DataError(f"there is no finished run in {folder}: {path}: {error.strerror}") from error
+    check_shape(config, {"result": {"stopped_by": str}}, str(path))
+    return config
 
 
 def _differing_results(first: Path, second: Path) -> list[Difference]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from gradflow.arguments import non_negative, positive_integer
 from gradflow.direction import larger_is_better
@@ -59,14 +58,6 @@ class BestValue:
         self._sign = -1 if larger_is_better(name) else 1
         self._min_delta = min_delta
         self._best = math.inf
-
-    def record(self) -> dict[str, float]:
-        """How far it has come, as JSON holds it."""
-        return {"best": self._best, "epoch": self.epoch, "epochs_since": self.epochs_since}
-
-    def restore(self, record: dict[str, Any]) -> None:
-        """Go on from where this record was taken."""
-        self._best, self.epoch, self.epochs_since = record["best"], record["epoch"], record["epochs_since"]
 
     def is_improved_by(self, values: dict[str, float]) -> bool:
         """Whether the next epoch's value is better than all before; then it is the best from now on."""

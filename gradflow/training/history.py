@@ -12,7 +12,10 @@ from gradflow.arguments import file_path
 from gradflow.errors import DataError, GradflowError
 from gradflow.files import write_atomically
 
-__all__ = ["History"]
+__all__ = ["STOPPED_BY", "History"]
+
+STOPPED_BY = ("epochs", "converged", "early stopping", "callback", "interrupted", "diverged")
+"""Why a run may have ended."""
 
 
 class History:

@@ -135,6 +135,11 @@ class LayerStatistics:
         if units:
             self._record_units(recorder, [(layer, y) for _, layer, y in units])
 
+    @property
+    def names(self) -> list[str]:
+        """The names of all values."""
+        return list(self._names)
+
     def read(self) -> dict[str, float]:
         """The values by name; the host waits for the device."""
         return dict(zip(self._names, self._network.backend.to_host(self.values).tolist(), strict=True))

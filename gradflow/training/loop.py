@@ -110,8 +110,22 @@ class Loop:
         measured_state = network.state
         if self._early_stopping is not None and not self._best.name.startswith("val_"):
             measured_state = backend.zeros(network.state.shape, network.dtype)
+        names = trainer._value_names(has_validation=validating is not None)
+        if update.learning_rates.is_scheduled:
+            names.append("learning_rate")
+        if training.statistics is not None:
+            names += training.statistics.names
         state = RunState(
-            network, update, training, best_state, measured_state, self.history, self._best, self._convergence
+            network,
+            update,
+            training,
+            best_state,
+            measured_state,
+            self.history,
+            self._best,
+            self._convergence,
+            names,
+            isinstance(objective.optimizer, LBFGS),
         )
         try:
             batches_done = self._begin(state)
@@ -238,14 +252,14 @@ class Loop:
         return 0 if is_interrupted else allowed
 
     def _reason_to_stop(self, values: dict[str, float], is_interrupted: bool) -> str | None:
+        if self._convergence is not None:  # in each epoch, so that it follows from the history where a run is resumed
+            self._convergence.is_improved_by(values)
         if is_interrupted:
             return "interrupted"
         if self._early_stopping is not None and self._best.epochs_since >= self._early_stopping.patience:
             return "early stopping"
-        if self._convergence is not None:
-            self._convergence.is_improved_by(values)
-            if self._convergence.epochs_since >= CONVERGENCE_EPOCHS:
-                return "converged"
+        if self._convergence is not None and self._convergence.epochs_since >= CONVERGENCE_EPOCHS:
+            return "converged"
         return "callback" if self._trainer._stop_requested else None
 
     def _record_divergence(self, epoch: int, bad_step: int, training: DataPass, update: Update, origin: str) -> None:

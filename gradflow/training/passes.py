@@ -112,6 +112,10 @@ class DataPass:
         """The number of batches, the smaller one included."""
         return self.full_batches + (self._rest is not None)
 
+    def position(self, batches_done: int) -> int:
+        """The row of the epoch at which the batch after so many begins."""
+        return batches_done * self._batch_size
+
     def first_loss(self, sums: Sequence[float]) -> float:
         """The mean loss of the pass's first rows, from the sums that the host has read."""
         return sums[2] / self._first_rows
@@ -120,7 +124,7 @@ class DataPass:
         """What so many batches of a pass have measured, by name."""
         if not batches_done:
             return {}
-        rows = slice(batches_done * self._batch_size)
+        rows = slice(self.position(batches_done))
         return {"losses": self.results.losses[rows], "hits": self.results.hits[rows], **self.metrics.vectors}
 
     def run(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from gradflow.layers.recording import record_method
 from gradflow.layers.stack import with_inner
 from gradflow.network import Sequential
 from gradflow.ops import Array, Eager, Executor, Op, copy
-from gradflow.optimizers.loss_scaling import LossScaling, scaled_copy
+from gradflow.optimizers.loss_scaling import LossScaling, check_scaling, scaled_copy
 
 __all__ = ["PRECISIONS", "Precision", "check_precision", "make_precision"]
 
@@ -35,6 +35,13 @@ class Precision:
     def vectors(self) -> dict[str, Array]:
         """What it keeps from step to step besides copies of the weights, by name."""
         return {}
+
+    def check_vectors(self, vectors: Mapping[str, np.ndarray], step: int) -> None:
+        """Refuse vectors from a file that are none of these after so many steps.
+
+        Raises:
+            FileFormatError: saying which.
+        """
 
     def begin_epoch(self) -> None:
         """Take over what callbacks did to the weights between two epochs."""
@@ -136,6 +143,9 @@ class Float16(BFloat16):
     @property
     def vectors(self) -> dict[str, Array]:
         return {"scaling": self._loss_scaling.scaling, "update_clock": self._loss_scaling.update_clock}
+
+    def check_vectors(self, vectors: Mapping[str, np.ndarray], step: int) -> None:
+        check_scaling(vectors["scaling"], vectors["update_clock"], step)
 
     def d_outputs(self, ops: Executor, d_outputs: Array) -> Array:
         target = ops.backend.empty(d_outputs.shape, self._dtype)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gradflow.arguments import file_path, instance
-from gradflow.errors import DataError, DivergedError
+from gradflow.errors import DataError, DivergedError, FileFormatError, GradflowError
 from gradflow.layers.base import layer_from_description
 from gradflow.losses import LOSSES
 from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS, OPTIMIZERS, Optimizer
 from gradflow.schedules import SCHEDULES
-from gradflow.storage import described_network
+from gradflow.storage import described_network, read_tensors
 from gradflow.training.callbacks import Callback
 from gradflow.training.comparison import RunComparison, compare_runs, read_config
 from gradflow.training.early_stopping import EarlyStopping
@@ -65,17 +68,9 @@ def repeat(
         raise DataError(
             f"the run in {folder} was interrupted; finish it first: trainer.fit(..., resume={str(folder)!r})"
         )
-    if network is None:
-        network = _network(config)
-    instance("network", network, Sequential, "a gradflow network")
-    trainer = _trainer(config, network)
-    class_weight = config["class_weight"]
-    if isinstance(class_weight, dict):
-        class_weight = {int(label): weight for label, weight in class_weight.items()}
-    stopping = config["early_stopping"] and EarlyStopping(**config["early_stopping"])
-    arguments = {name: config[name] for name in _OF_FIT}
-    _check_beginning(config, network)
-    _check_data(config, trainer, x, y, sample_weight, class_weight, validation_data)
+    trainer, arguments = _made_again(folder, config, network)
+    _check_beginning(config, trainer.network)
+    _check_data(config, trainer, x, y, sample_weight, arguments["class_weight"], validation_data)
     with tempfile.TemporaryDirectory() as again:
         # A run that diverges has files too, and they are compared.
         with suppress(DivergedError):
@@ -83,9 +78,7 @@ def repeat(
                 x,
                 y,
                 sample_weight=sample_weight,
-                class_weight=class_weight,
                 validation_data=validation_data,
-                early_stopping=stopping,
                 callbacks=callbacks,
                 progress=False,
                 output=again,
@@ -94,12 +87,50 @@ def repeat(
         return compare_runs(folder, again)
 
 
-def _network(config: Mapping[str, Any]) -> Sequential:
+def _made_again(folder: Path, config: Mapping[str, Any], network: Sequential | None) -> tuple[Trainer, dict[str, Any]]:
+    """The trainer of a run, and the arguments of its fit.
+
+    Raises:
+        DataError: if they cannot be made again; what to do then.
+        FileFormatError: if the config says what no run of gradflow's can have said.
+    """
+    try:
+        if network is None:
+            network = _network(folder, config)
+        instance("network", network, Sequential, "a gradflow network")
+        trainer = _trainer(config, network)
+        class_weight = config["class_weight"]
+        if isinstance(class_weight, dict):
+            class_weight = {int(label): weight for label, weight in class_weight.items()}
+        arguments = {name: config[name] for name in _OF_FIT}
+        arguments |= {"class_weight": class_weight, "early_stopping": None}
+        if config["early_stopping"] is not None:
+            arguments["early_stopping"] = EarlyStopping(**config["early_stopping"])
+        result = config["result"]
+        if result["stopped_by"] == "epochs" and result["epochs"] != config["epochs"]:
+            raise ValueError(f"{config['epochs']} epochs, and a result of {result['epochs']}")
+    except GradflowError:
+        raise
+    except OSError as error:
+        raise DataError(f"{error.filename}, which a finished run has, cannot be read: {error.strerror}") from error
+    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
+        raise FileFormatError(f"{folder / 'config.json'} says what no run can have: {error}") from error
+    return trainer, arguments
+
+
+def _network(folder: Path, config: Mapping[str, Any]) -> Sequential:
+    """The network as its seed makes it: as large as the one that the run saved, whatever the config says."""
     description = dict(config["network"])
     if config["standardize_targets"]:
         description["output_scale"] = None
-    layers = list(map(layer_from_description, description["layers"]))
-    return described_network(layers, description, config["backend"])
+    saved, _ = read_tensors(folder / "model.safetensors", "gradflow model")
+
+    def described(weights: Mapping[str, np.ndarray] | None) -> Sequential:
+        layers = list(map(layer_from_description, description["layers"]))
+        return described_network(layers, description, config["backend"], weights)
+
+    described(saved)
+    return described(None)
 
 
 def _trainer(config: Mapping[str, Any], network: Sequential) -> Trainer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,9 +12,10 @@ import numpy as np
 from gradflow.errors import FileFormatError
 from gradflow.metrics.regression import moments_of_sums
 from gradflow.network import Sequential
-from gradflow.ops import Array
+from gradflow.ops import CLOCK_ENTRIES, STEP, Array
+from gradflow.status import NEVER
 from gradflow.training.early_stopping import BestValue
-from gradflow.training.history import History
+from gradflow.training.history import STOPPED_BY, History
 from gradflow.training.passes import DataPass
 from gradflow.training.snapshots import Snapshot
 from gradflow.training.update import Update
@@ -31,6 +34,8 @@ class RunState(NamedTuple):
         measured_state: those that the present epoch's value belongs to; it may be the network's own.
         history: what was measured.
         best, convergence: the values that decide when training ends.
+        names: of the values that the history has of each epoch.
+        is_minimized: True where an epoch is a run of a minimizer.
     """
 
     network: Sequential
@@ -41,6 +46,8 @@ class RunState(NamedTuple):
     history: History
     best: BestValue
     convergence: BestValue | None
+    names: list[str]
+    is_minimized: bool
 
     def step(self, batches_done: int) -> int:
         """How many steps the run has made behind so many batches of the present epoch."""
@@ -54,33 +61,76 @@ class RunState(NamedTuple):
             "batches_done": batches_done,
             "clock": backend.to_host(status.clock).tolist(),
             "history": self.history.record(),
-            "best": self.best.record(),
-            "convergence": self.convergence and self.convergence.record(),
         }
         return Snapshot(vectors, {"progress": progress})
 
     def restore(self, snapshot: Snapshot) -> int:
         """Bring a snapshot back; how many batches of the present epoch have been done.
 
+        The kernels take the clock as it is, as a place in memory: a file, whoever made it, must not decide that.
+
         Raises:
             FileFormatError: if it is not one of such a run; nothing has been changed.
         """
         backend, progress = self.network.backend, snapshot.record["progress"]
         batches_done: int = progress["batches_done"]
+        if not 0 <= batches_done < self.training.batches:
+            raise _unlike("batches_done", batches_done, f"at least 0 and below {self.training.batches}")
+        history = self._history(progress["history"])
+        clock = self._clock(progress["clock"], snapshot.record["run"]["initial_state"], history.epochs, batches_done)
         targets, vectors = self._vectors(batches_done), _as_kept_now(snapshot.vectors)
         saved, present = (
             {name: (vector.shape, vector.dtype) for name, vector in of.items()} for of in (vectors, targets)
         )
         if saved != present:
             raise FileFormatError(f"the checkpoint has the vectors {saved}, but this run has {present}")
+        self.update.precision.check_vectors(
+            {name.removeprefix("update."): vector for name, vector in vectors.items()}, step=int(clock[STEP])
+        )
         for name, target in targets.items():
             backend.copy(backend.from_host(vectors[name]), target)
-        backend.copy(backend.from_host(np.array(progress["clock"], np.int64)), self.network.status.clock)
+        backend.copy(backend.from_host(clock), self.network.status.clock)
         self.history.restore(progress["history"])
-        self.best.restore(progress["best"])
-        if self.convergence is not None:
-            self.convergence.restore(progress["convergence"])
+        # They follow from the history.
+        for epoch in range(history.epochs):
+            values = {name: history[name][epoch] for name in history}
+            self.best.is_improved_by(values)
+            if self.convergence is not None:
+                self.convergence.is_improved_by(values)
         return batches_done
+
+    def _history(self, record: dict[str, Any]) -> History:
+        """The history in a record, if it is one of this run."""
+        history = History()
+        history.restore(record)
+        names, lengths = list(history), {len(history[name]) for name in history}
+        if history.epochs and names != self.names:
+            raise _unlike("history", names, self.names)
+        if len(lengths) > 1 or (names and not history.epochs):
+            raise _unlike("history", f"values of {sorted(lengths)} epochs", "as many of each name")
+        if not 0 <= history.seconds < math.inf:
+            raise _unlike("history.seconds", history.seconds, "a finite number, at least 0")
+        if history.stopped_by not in STOPPED_BY:
+            raise _unlike("history.stopped_by", history.stopped_by, f"one of {', '.join(STOPPED_BY)}")
+        return history
+
+    def _clock(self, saved: list[int], initial_state: str, epochs: int, batches_done: int) -> np.ndarray:
+        """The clock in a record, if it is that of this place in the run."""
+        began = re.fullmatch(r"epoch (\d{1,18}), sha256 [0-9a-f]{64}", initial_state)
+        if began is None:
+            raise _unlike("initial_state", initial_state, "an epoch and a checksum")
+        if len(saved) != len(CLOCK_ENTRIES):
+            raise _unlike("clock", saved, f"{len(CLOCK_ENTRIES)} integers")
+        step, epoch, position, first_bad_step = saved
+        expected = epochs * self.training.batches + batches_done + 1, int(began[1]) + epochs
+        if self.is_minimized and epochs:  # each evaluation is an epoch of one step
+            expected = self.training.batches + 1, max(epoch, expected[1])
+        expected_position = self.training.position(batches_done)
+        if ((step, epoch), position) != (expected, expected_position) or not step < 2**62 > epoch:
+            raise _unlike("clock", saved[:3], [*expected, expected_position])
+        if not (step - batches_done <= first_bad_step < step or first_bad_step == NEVER):
+            raise _unlike("clock", f"the first bad step {first_bad_step}", "none, or one of the present epoch")
+        return np.array(saved, np.int64)
 
     def _vectors(self, batches_done: int) -> dict[str, Array]:
         vectors: dict[str, Any] = {
@@ -104,3 +154,9 @@ def _as_kept_now(vectors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             name, vector = f"{name.removesuffix('sums')}moments", moments_of_sums(vector)
         kept[name] = vector
     return kept
+
+
+def _unlike(name: str, found: object, expected: object) -> FileFormatError:
+    return FileFormatError(
+        f"the checkpoint is damaged, or of another run: its {name} says {found!r}, expected: {expected}"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ import safetensors.numpy
 
 from gradflow.errors import FileFormatError
 from gradflow.files import write_atomically
+from gradflow.json_shape import check_shape
 from gradflow.storage import checksum, read_tensors
 
 __all__ = ["FORMAT_VERSION", "Snapshot"]
@@ -49,6 +51,8 @@ class Snapshot(NamedTuple):
             FileFormatError: if it is damaged, from a newer version, or no checkpoint.
             OSError: if it cannot be read.
         """
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise FileFormatError(f"{path} is not a regular file")
         vectors, metadata = read_tensors(path, "checkpoint")
         entry = metadata.get("gradflow-checkpoint")
         if not isinstance(entry, str):
@@ -56,12 +60,20 @@ class Snapshot(NamedTuple):
         written, text = entry[:_CHECKSUM_LENGTH], entry[_CHECKSUM_LENGTH:]
         if written != checksum(vectors, text):
             raise FileFormatError(f"{path} is damaged: its checksum is not that of its contents")
-        record = json.loads(text)
+        try:
+            record = json.loads(text)
+            check_shape(record, {"version": int}, "the record")
+        except (ValueError, RecursionError, FileFormatError) as error:
+            raise FileFormatError(f"{path} is damaged: {error}") from error
         if record["version"] > FORMAT_VERSION:
             raise NewerFormatError(
                 f"{path} has checkpoint format {record['version']}, and this gradflow reads formats up to "
                 f"{FORMAT_VERSION}; update gradflow: pip install -U gradflow-mlp"
             )
+        try:
+            check_shape(record, _RECORD, "the record")
+        except FileFormatError as error:
+            raise FileFormatError(f"{path} is damaged: {error}") from error
         return cls(vectors, record)
 
 
@@ -70,3 +82,24 @@ class NewerFormatError(FileFormatError):
 
 
 _CHECKSUM_LENGTH = 64
+_RECORD = {
+    "run": {
+        "network": dict,
+        "initial_state": str,
+        "settings": {"optimizer": dict, "epochs": int},
+        "data": str,
+        "validation_data": (str, NoneType),
+    },
+    "checkpoint": {
+        "every_epochs": (int, NoneType),
+        "every_steps": (int, NoneType),
+        "every_minutes": (int, float, NoneType),
+        "keep": int,
+    },
+    "progress": {
+        "batches_done": int,
+        "clock": [int],
+        "history": {"values": {str: [float]}, "seconds": float, "stopped_by": str},
+    },
+}
+"""What a record has; what its numbers must be follows from the run (`RunState.restore`)."""

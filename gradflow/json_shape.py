@@ -1,0 +1,61 @@
+"""Objects that JSON held in a file: what they must look like before anything is done with them."""
+
+from __future__ import annotations
+
+from types import NoneType
+from typing import Any
+
+from gradflow.errors import FileFormatError
+
+__all__ = ["check_shape"]
+
+_KINDS = {
+    bool: "true or false",
+    dict: "an object",
+    float: "a number",
+    int: "an integer",
+    str: "a text",
+    NoneType: "null",
+}
+_LEAST, _MOST = -(2**63), 2**63 - 1
+
+
+def check_shape(value: Any, shape: Any, name: str) -> None:
+    """Refuse a value that has not this shape: who changed a file may have made a checksum that is right.
+
+    Args:
+        value: what `json.loads` gave.
+        shape: a type, or a tuple of types, one of which the value has; an integer must have 64 bits. ``[shape]``: a
+            list of such values. ``{"a": shape}``: an object with at least these entries. ``{str: shape}``: one whose
+            entries all look so.
+        name: what the value is, for errors.
+
+    Raises:
+        FileFormatError: saying which entry is missing, or is something else.
+    """
+    if isinstance(shape, dict):
+        _check_kind(value, (dict,), name)
+        for entry in value if str in shape else shape:
+            if entry not in value:
+                raise FileFormatError(f"{name} has no entry {entry!r}")
+            check_shape(value[entry], shape.get(str, shape.get(entry)), f"{name}.{entry}")
+    elif isinstance(shape, list):
+        if not isinstance(value, list):
+            raise FileFormatError(f"{name} must be a list, and is {_shown(value)}")
+        for place, item in enumerate(value):
+            check_shape(item, shape[0], f"{name}[{place}]")
+    else:
+        _check_kind(value, shape if isinstance(shape, tuple) else (shape,), name)
+        if type(value) is int and not _LEAST <= value <= _MOST:
+            raise FileFormatError(f"{name} must be an integer of 64 bits, and is {_shown(value)}")
+
+
+def _check_kind(value: Any, kinds: tuple[type, ...], name: str) -> None:
+    if type(value) not in kinds:  # exactly: true would count as an integer
+        expected = " or ".join(_KINDS[kind] for kind in kinds)
+        raise FileFormatError(f"{name} must be {expected}, and is {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
+    return text if len(text) <= 40 else f"{text[:40]}..."

@@ -18,7 +18,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from gradflow.errors import DataError
-from gradflow.names import redefines
+from gradflow.names import is_built_in, redefines
 
 if TYPE_CHECKING:
     from gradflow.backends.reference import ReferenceBackend
@@ -128,6 +128,12 @@ def shape_of_first(arguments: Mapping[str, Any]) -> dict[str, int]:
     return sizes
 
 
+def _variant_of(name: str) -> str | None:
+    """The op of which backends look for a form under this name: fused with a bias or a copy, or in TF32."""
+    plain = name.removeprefix("bias_").removesuffix("_mirrored").removesuffix("_tf32")
+    return None if plain == name else plain
+
+
 def op(
     *,
     shapes: str | Callable[[Mapping[str, Any]], str],
@@ -148,6 +154,8 @@ def op(
             raise DataError(
                 f"an op named {name!r} exists already, in {OPS[name].reference.__module__}; choose another name"
             )
+        if not is_built_in(reference) and _variant_of(name) in OPS:
+            raise DataError(f"op {name!r} has the name of a form of {_variant_of(name)!r}; choose another name")
         signature = inspect.signature(reference)
         named: dict[str, Iterable[str]] = {"writes": writes, "in_place": itertools.chain(*in_place)}
         if not callable(shapes):

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from gradflow.backends.reference import BoundCall, ReferenceBackend
-from gradflow.layers.recording import record_method
-from gradflow.ops import Eager, Executor, Op
+from gradflow.layers.recording import called_at_each_step, record_method
+from gradflow.ops import Eager, Op
 
 __all__ = ["Program", "Recorder"]
 
@@ -55,8 +55,7 @@ class Recorder:
         if recorded:
             record_method(self, method, *args)
         else:
-            eager: Executor = Eager(self.backend)
-            self._segments.append(lambda: method(eager, *args))
+            self._segments.append(called_at_each_step(Eager(self.backend), method, *args))
 
     def extend(self, other: Recorder) -> None:
         """Append the calls that another recorder has kept."""

@@ -188,15 +188,14 @@ def _sealed_attributes(sealing: Sealing, held: Sequence[tuple[Any, Iterable[str]
     with _ONE_AT_A_TIME:
         before = [(holder, name, getattr(holder, name)) for holder, names in held for name in names]
         for holder, name, value in before:
-            setattr(holder, name, sealing.seal(value))
+            vars(holder)[name] = sealing.seal(value)
         try:
             yield
         finally:
             for holder, name, value in before:
-                setattr(holder, name, value)
+                vars(holder)[name] = value
             for holder, _ in held:
-                for name, value in list(vars(holder).items()):
-                    setattr(holder, name, _opened(value))
+                vars(holder).update({name: _opened(value) for name, value in vars(holder).items()})
 
 
 def _opened(value: Any) -> Any:

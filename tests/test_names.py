@@ -276,6 +276,18 @@ def test_an_op_that_is_defined_again_takes_effect() -> None:
         define("elsewhere", 4.0)
 
 
+@pytest.mark.parametrize("name", ["bias_relu_forward", "gemm_tf32", "adam_mirrored"])
+def test_an_op_cannot_have_the_name_of_a_form_of_another(name: str) -> None:
+    def own(x: Any, y: Any) -> None:
+        np.copyto(y, x)
+
+    own.__name__ = name
+    with pytest.raises(gf.DataError, match=f"op '{name}' has the name of a form of"):
+        op(shapes="x, y: n", writes=("y",))(own)
+    own.__name__ = "bias_own"
+    assert op(shapes="x, y: n", writes=("y",))(own).name == "bias_own"
+
+
 @pytest.mark.parametrize(
     ("declared", "what"),
     [

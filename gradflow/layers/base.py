@@ -78,6 +78,14 @@ class Attachment:
     index: int
     is_frozen: bool = False
 
+    def views(self) -> dict[str, Array]:
+        """The attributes that the layer has of it: parameters, gradients and buffers."""
+        return {
+            **self.parameters,
+            **{f"d_{name}": gradient for name, gradient in self.gradients.items()},
+            **self.buffers,
+        }
+
     def part(self, prefix: str, index: int) -> Attachment:
         """What is meant for the layer at this place: the arrays whose names begin with the prefix, without it."""
 
@@ -184,11 +192,7 @@ class Layer:
     def attach(self, attachment: Attachment) -> None:
         """Take what the network gives; the network calls it, and again if other layers are to be frozen."""
         self.attached = attachment
-        for name, view in attachment.parameters.items():
-            setattr(self, name, view)
-            setattr(self, f"d_{name}", attachment.gradients[name])
-        for name, view in attachment.buffers.items():
-            setattr(self, name, view)
+        vars(self).update(attachment.views())
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickle and ``copy.deepcopy`` keep of a layer: its settings, since its weights are its network's.
@@ -197,8 +201,7 @@ class Layer:
         """
         state = vars(self).copy()
         if (attached := state.pop("attached", None)) is not None:
-            gradients = [f"d_{name}" for name in attached.parameters]
-            for name in (*attached.parameters, *gradients, *attached.buffers):
+            for name in attached.views():
                 state.pop(name, None)
         return state | dict.fromkeys(self.set_by_forward)
 
@@ -207,6 +210,11 @@ class Layer:
             raise GradflowError(
                 f"{type(self).__name__}.{name} cannot be replaced in one object: copies and files would lose it; write "
                 "a subclass"
+            )
+        if self.attached is not None and name in (views := self.attached.views()) and value is not views[name]:
+            raise GradflowError(
+                f"{type(self).__name__}.{name} is a view into a vector of the network, and cannot be another array; "
+                f"write into it: layer.{name}[...] = value"
             )
         super().__setattr__(name, value)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from gradflow.arguments import instances
+from gradflow.arguments import instances, integer
 from gradflow.errors import DataError
 from gradflow.layers.base import Attachment, BufferSpec, Layer, ParameterSpec
 from gradflow.ops import Array, Executor
@@ -48,14 +48,16 @@ def check_stack(layers: Sequence[Layer]) -> tuple[int, int]:
     """The numbers of inputs and outputs of a stack, once it is known to fit together.
 
     Raises:
-        DataError: if a layer stands in it twice, belongs to a network, or does not take what the layer before it gives;
-            or if no layer has parameters.
+        DataError: if a layer stands in it twice, belongs to a network, declares what cannot be, or does not take what
+            the layer before it gives; or if no layer has parameters.
     """
     everywhere = list(with_inner(layers))
     if len({id(layer) for layer in everywhere}) != len(everywhere):
         raise DataError("the same layer object stands in the network twice; make one object for each place")
     if used := next((layer for layer in everywhere if layer.attached is not None), None):
         raise DataError(f"this {type(used).__name__} belongs to a network already; make a new one for each network")
+    for layer in layers:
+        _check_declared(layer)
     sized = [layer for layer in layers if layer.parameters()]
     if not sized:
         raise DataError("a network needs at least one layer with parameters, such as Dense(n_in, n_out)")
@@ -68,7 +70,24 @@ def check_stack(layers: Sequence[Layer]) -> tuple[int, int]:
         if expected != width:
             raise DataError(f"{layer!r} takes {expected} inputs, but the layer before it gives {width}")
         width = layer.output_width(width)
+        width = integer(f"what output_width of {layer!r} returns", width, least=1, most=2**31 - 1)
     return n_in, width
+
+
+def _check_declared(layer: Layer) -> None:
+    """Refuse parameters and buffers that are none, or would take the place of another attribute."""
+    declared: list[tuple[str, str, Any, type[Any]]] = [
+        ("parameters", name, spec, ParameterSpec) for name, spec in layer.parameters().items()
+    ]
+    declared += [("buffers", name, spec, BufferSpec) for name, spec in layer.buffers().items()]
+    seen: set[str] = set()
+    for method, name, spec, kind in declared:
+        if not isinstance(spec, kind):
+            raise DataError(f"{method}() of {layer!r} must return {kind.__name__} objects by name, got {spec!r}")
+        attributes = {name, f"d_{name}"} if kind is ParameterSpec else {name}
+        if taken := sorted(name for name in attributes if name in seen or getattr(layer, name, None) is not None):
+            raise DataError(f"{method}() of {layer!r}: {taken[0]!r} is another attribute already; choose a new name")
+        seen |= attributes
 
 
 def with_inner(layers: Iterable[Layer]) -> Iterator[Layer]:

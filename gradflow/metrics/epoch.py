@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gradflow.errors import DataError
+from gradflow.errors import DataError, shown
 from gradflow.metrics.base import Batch, Metric, Statistics, Task
 from gradflow.metrics.rows import TotalWeight
 from gradflow.ops import Array, Executor
@@ -59,7 +59,7 @@ class EpochMetrics:
     def read(self) -> dict[str, float]:
         """The metrics of the epoch by name; the host waits for the device."""
         read = {key: statistics.read() for key, statistics in self._statistics.items()}
-        return {metric.label: float(metric.value(read[_key(metric)], self._task)) for metric in self._metrics}
+        return {metric.label: _number(metric, metric.value(read[_key(metric)], self._task)) for metric in self._metrics}
 
     def missing(self, label: str) -> str | None:
         """What rows the epoch lacks for the metric with this name to differ between networks, as `Metric.missing`."""
@@ -71,6 +71,15 @@ class EpochMetrics:
     def total_weight(self) -> float:
         """The weights of all rows of the epoch together; if they are summed, the host waits for the device."""
         return self._task.rows if self._weights is None else float(self._weights.read()[1])
+
+
+def _number(metric: Metric, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"value(statistics, task) of metric {metric!r} must return a number, got {shown(value)}"
+        ) from error
 
 
 def _record_sealed(ops: Executor, statistics: Statistics, batch: Batch) -> None:

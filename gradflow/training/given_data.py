@@ -14,7 +14,7 @@ from gradflow.data.sources import Block, Converted, Source, equal_parts
 from gradflow.data.table import Table
 from gradflow.data.validation import Where, as_array, finite_targets, of_numbers
 from gradflow.data.weights import ClassWeight, RowWeights, checked_weights, class_totals
-from gradflow.errors import DataError
+from gradflow.errors import DataError, shown
 from gradflow.losses import Loss
 from gradflow.network import Sequential
 from gradflow.ops import Array
@@ -155,15 +155,27 @@ def _sample_weights(network: Sequential, name: str, sample_weight: Any, rows: in
 
 def _converted_targets(network: Sequential, loss: Loss, y: Any, scale: OutputScale | None) -> Array:
     if scale is None:
-        return loss.targets(y, network.n_out, network.dtype)
+        return _checked_targets(loss, y, network, network.dtype)
     # Standardised in float64: large numbers lose nothing before their mean is taken off.
-    targets = loss.targets(y, network.n_out, np.dtype(np.float64))
+    targets = _checked_targets(loss, y, network, np.dtype(np.float64))
     if not _takes_scales(loss) or targets.shape[1:] != (len(scale.mean),):
         raise DataError(
             "the network has an output_scale, from training a regression on standardized targets, and loss "
             f"{loss.name!r} does not go with it; set network.output_scale = None to train it for something else"
         )
     return scale.standardize(targets, network.dtype)
+
+
+def _checked_targets(loss: Loss, y: Any, network: Sequential, dtype: np.dtype) -> Array:
+    """What a loss makes of targets, of which a user's may make anything."""
+    targets = loss.targets(y, network.n_out, dtype)
+    if not hasattr(targets, "dtype") or targets.dtype.kind not in "fiu" or targets.ndim == 0 or len(targets) != len(y):
+        returned = f"{targets.dtype} {targets.shape}" if hasattr(targets, "dtype") else shown(targets)
+        raise DataError(
+            f"targets(y, n_out, dtype) of loss {loss!r} must return an array of numbers with a row for each of "
+            f"{len(y)} in y, got {returned}"
+        )
+    return targets
 
 
 def _takes_scales(loss: Loss) -> bool:

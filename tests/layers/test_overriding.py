@@ -369,3 +369,127 @@ def test_code_of_a_library_class_that_was_replaced_is_noticed(monkeypatch: pytes
     monkeypatch.setattr(gf.Dense, "forward", forward)
     with pytest.raises(gf.DataError, match=r"Dense\.forward computes by itself"):
         gf.MLP([4, 4]).predict(X)
+
+
+# -- what a method writes ---------------------------------------------------------------------------------------------
+
+
+def gain(**methods: Any) -> type[Any]:
+    """A layer that multiplies each column, and does it by these methods instead of right ones."""
+
+    class Gain(gf.Layer):
+        def __init__(self, n_in: int) -> None:
+            self.n_in = n_in
+
+        def parameters(self) -> dict[str, Any]:
+            return {"gain": gf.layers.ParameterSpec((self.n_in,), decayed=False, initializer=1.5)}
+
+        def forward(self, ops: Executor, x: Array, y: Array) -> None:
+            np.multiply(x, self.gain, out=y)  # type: ignore[attr-defined]
+
+        def backward(self, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
+            self.d_gain[...] = (d_y * x).sum(axis=0)  # type: ignore[attr-defined]
+            if d_x is not None:
+                np.multiply(d_y, self.gain, out=d_x)  # type: ignore[attr-defined]
+
+    return type("Gain", (Gain,), methods)
+
+
+def returns(self: Any, ops: Executor, x: Array, y: Array) -> Any:
+    return x * self.gain
+
+
+def binds(self: Any, ops: Executor, x: Array, y: Array) -> None:
+    y = x * self.gain  # noqa: F841
+
+
+def leaves_a_row_out(self: Any, ops: Executor, x: Array, y: Array) -> None:
+    y[:-1] = x[:-1] * self.gain
+
+
+def leaves_d_x_out(self: Any, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
+    self.d_gain[...] = (d_y * x).sum(axis=0)
+
+
+def leaves_the_gradient_out(self: Any, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
+    d_gain = (d_y * x).sum(axis=0)
+    if d_x is not None:
+        d_x[...] = d_y + 0 * d_gain
+
+
+def binds_the_gradient(self: Any, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
+    self.d_gain = (d_y * x).sum(axis=0)
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        ({"forward": returns}, r"Gain\.forward (must write its result into the last argument|does not write all of y)"),
+        (
+            {"forward": binds},
+            r"Gain\.forward does not write all of y; write into the array that is there, as in y\[\.\.\.\]",
+        ),
+        ({"forward": leaves_a_row_out}, r"Gain\.forward does not write all of y"),
+        ({"backward": leaves_d_x_out}, r"Gain\.backward does not write all of d_x"),
+        ({"backward": leaves_the_gradient_out}, r"Gain\.backward does not write all of self\.d_gain"),
+        ({"backward": binds_the_gradient}, r"Gain\.d_gain is a view .* write into it: layer\.d_gain\[\.\.\.\] = value"),
+    ],
+)
+def test_a_method_writes_into_the_arrays_that_are_there(methods: dict[str, Any], said: str, backend_name: str) -> None:
+    made = gf.Sequential([gf.Dense(4, 4), gain(**methods)(4), gf.Dense(4, 2)], backend=backend_name)
+    before = made.get_weights()
+    with pytest.raises(gf.GradflowError, match=said):
+        gf.Trainer(made, "softmax_cross_entropy", "adam").fit(X, LABELS, epochs=1, progress=False)
+    for name, value in made.get_weights().items():
+        assert_array_equal(value, before[name])
+    if "forward" in methods:
+        with pytest.raises(gf.DataError, match=said):
+            made.predict(X)
+    else:
+        with pytest.raises(gf.GradflowError, match=said):
+            gf.check_gradients(made, "softmax_cross_entropy", X, LABELS)
+
+
+def test_a_recorded_layer_writes_its_gradients_by_ops(backend_name: str) -> None:
+    class Forgets(gf.Dense):
+        recorded = True
+
+        def backward(self, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
+            if d_x is not None:
+                ops(gemm, d_y, self.weight, d_x, transpose_b=True)
+
+    made = gf.Sequential([gf.Dense(4, 4), Forgets(4, 4), gf.Dense(4, 2)], backend=backend_name)
+    with pytest.raises(gf.DataError, match=r"Forgets\.backward records no op that writes self\.d_weight"):
+        gf.check_gradients(made, "softmax_cross_entropy", X, LABELS)
+
+
+def test_views_change_in_place_and_are_not_replaced(backend_name: str) -> None:
+    made = gf.Sequential([gf.Dense(4, 2)], backend=backend_name)
+    dense: Any = made.layers[0]
+    dense.weight += 1
+    dense.weight[...] *= 2
+    for name in ("weight", "bias", "d_weight"):
+        with pytest.raises(gf.GradflowError, match=rf"Dense\.{name} is a view into a vector of the network"):
+            setattr(dense, name, np.zeros((4, 2)))
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        ({"parameters": lambda self: {"gain": (4,)}}, r"parameters\(\) of Gain\(\) must return ParameterSpec objects"),
+        ({"buffers": lambda self: {"seen": 0.0}}, r"buffers\(\) of Gain\(\) must return BufferSpec objects"),
+        (
+            {"buffers": lambda self: {"gain": gf.layers.BufferSpec((4,), 0.0)}},
+            r"buffers\(\) of Gain\(\): 'gain' is another attribute already",
+        ),
+        (
+            {"parameters": lambda self: {"n_in": gf.layers.ParameterSpec((4,), False, 1.0)}},
+            r"parameters\(\) of Gain\(\): 'n_in' is another attribute already",
+        ),
+        ({"output_width": lambda self, n_in: n_in / 2}, r"what output_width of Gain\(\) returns must be an integer"),
+        ({"output_width": lambda self, n_in: None}, r"what output_width of Gain\(\) returns must be an integer"),
+    ],
+)
+def test_what_a_layer_declares_is_checked(methods: dict[str, Any], said: str) -> None:
+    with pytest.raises(gf.DataError, match=said):
+        gf.Sequential([gain(**methods)(4)])

@@ -159,3 +159,23 @@ def test_class_weights_that_a_loss_does_not_use_are_refused(backend: str) -> Non
     trainer = gf.Trainer(network(backend), loss, "adam")
     with pytest.raises(gf.DataError, match="passes no op its row_weight"):
         trainer.fit(X, (Y > 0).astype(int), epochs=1, class_weight="balanced")
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        lambda self, y, n_out, dtype: y.reshape(-1, 1)[:10].astype(dtype),
+        lambda self, y, n_out, dtype: y.reshape(-1, 1).tolist(),
+        lambda self, y, n_out, dtype: y.reshape(-1, 1).astype(str),
+        lambda self, y, n_out, dtype: y.sum(),
+        lambda self, y, n_out, dtype: None,
+    ],
+)
+def test_what_a_loss_makes_of_targets_is_checked(targets: Callable[..., Any]) -> None:
+    loss: Any = type("Own", (gf.MeanSquaredError,), {"targets": targets})()
+    made = network()
+    for data in ((X, Y), (gf.data.Arrays(X, Y), None)):
+        with pytest.raises(gf.DataError, match=r"targets\(y, n_out, dtype\) of loss Own\(\) must return an array of"):
+            gf.Trainer(made, loss, "adam").fit(*data, epochs=1)
+    with pytest.raises(gf.DataError, match="must return an array of numbers"):
+        gf.check_gradients(made, loss, X, Y)

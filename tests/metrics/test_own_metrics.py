@@ -98,3 +98,11 @@ def test_weights_that_statistics_do_not_use_are_refused(backend: str) -> None:
     assert_allclose(values["Own"], values["mean_squared_error"], rtol=1e-6)
     with pytest.raises(gf.DataError, match="the statistics Plain pass no op the row_weight of the batch"):
         plain.evaluate(X, Y, sample_weight=WEIGHT)
+
+
+@pytest.mark.parametrize("value", [None, "good", [1.0, 2.0]])
+def test_the_value_of_a_metric_is_a_number(value: Any) -> None:
+    made: Any = type("Own", (gf.metrics.R2,), {"value": lambda self, statistics, task: value})
+    network = gf.MLP([3, 1], backend="numpy")
+    with pytest.raises(gf.DataError, match=r"of metric Own\(\) must return a number"):
+        gf.Trainer(network, "mean_squared_error", "adam", metrics=[made()]).evaluate(X, Y)

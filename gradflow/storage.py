@@ -17,6 +17,7 @@ from gradflow.backends import get_backend
 from gradflow.data.preprocessing import Preprocessing
 from gradflow.errors import DataError, FileFormatError
 from gradflow.files import write_atomically
+from gradflow.installation import update_command
 from gradflow.layers.base import Layer, describe_layer, layer_from_description
 from gradflow.network import Sequential
 from gradflow.output_scale import OutputScale
@@ -182,7 +183,7 @@ def _description(
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise FileFormatError(
             f"{path} has format version {version}, and this gradflow reads versions up to {FORMAT_VERSION}; "
-            "update gradflow: pip install -U gradflow-mlp"
+            f"update gradflow: {update_command()}"
         )
     if not isinstance(description, dict):
         raise FileFormatError(f"{path}: the description of the network is damaged: expected an object")

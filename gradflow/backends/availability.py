@@ -7,16 +7,16 @@ import importlib.util
 from functools import cache
 from typing import Any
 
-__all__ = ["diagnose", "gpu_problem"]
+from gradflow.installation import pip_install_for_gpu, replace_cupy
 
-_INSTALL = "pip install 'gradflow-mlp[cuda12]' (or [cuda13], to match the driver)"
+__all__ = ["diagnose", "gpu_problem"]
 
 
 @cache
 def gpu_problem() -> str | None:
     """Why the GPU cannot be used, with the remedy; None if it can."""
     if importlib.util.find_spec("cupy") is None:
-        return f"CuPy is not installed; with an NVIDIA GPU: {_INSTALL}"
+        return f"CuPy is not installed; with an NVIDIA GPU: {pip_install_for_gpu()}"
     try:
         cupy = importlib.import_module("cupy")
     except Exception as error:  # a broken installation can raise anything
@@ -34,9 +34,10 @@ def diagnose(runtime: Any) -> str | None:
         return "no NVIDIA driver was found; install the driver for your GPU (nvidia-smi shows it once it works)"
     needed = runtime.runtimeGetVersion()
     if driver // 1000 < needed // 1000:
+        other = replace_cupy(driver // 1000)
         return (
             f"the NVIDIA driver is too old: it supports CUDA {_version(driver)}, and this CuPy needs CUDA "
-            f"{needed // 1000}; update the driver, or install the CuPy that fits it: {_INSTALL}"
+            f"{needed // 1000}; update the driver" + (f", or take the CuPy that fits it: {other}" if other else "")
         )
     try:
         count = runtime.getDeviceCount()

@@ -1,6 +1,6 @@
 """The BLAS that makes the matrix products, as functions that C can call, and the number of its threads.
 
-MKL where the distribution ``mkl`` is installed (the extra ``gradflow-mlp[mkl]``), else the one that NumPy has loaded.
+MKL where the distribution ``mkl`` is installed (the extra ``mkl``), else the one that NumPy has loaded.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
 from gradflow.backends.retreat import FastPath
 from gradflow.backends.sources import Kernel, Parameter, kernels, low_precision_text, source_text
 from gradflow.errors import BackendError
+from gradflow.installation import pip_install_for_gpu
 from gradflow.ops import Array, Op, copy
 from gradflow.version import __version__
 
@@ -59,7 +60,7 @@ class CupyBackend(ReferenceBackend):
         self._fast_products = FastPath(
             "cuBLASLt",
             "matrix products are cuBLAS's, whose steps cannot be captured in a CUDA graph and take more launches; "
-            "install nvmath-python: pip install 'gradflow-mlp[cuda12]'",
+            f"install nvmath-python: {pip_install_for_gpu()}",
             lambda: bool(cupy.cuda.get_current_stream().is_capturing()),
         )
 
@@ -296,7 +297,7 @@ class CupyBackend(ReferenceBackend):
             except Exception as error:
                 raise BackendError(
                     f"the CUDA kernels in {kernel.file.name} could not be compiled for {form}: {error}\n"
-                    "If NVRTC or the CUDA headers are missing, install them: pip install 'gradflow-mlp[cuda12]'"
+                    f"If NVRTC or the CUDA headers are missing, install them: {pip_install_for_gpu()}"
                 ) from error
             self._modules[key] = module
         function = self._modules[key].get_function(kernel.name)

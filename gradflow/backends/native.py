@@ -19,6 +19,7 @@ import numpy as np
 from gradflow.backends.blas import Blas, candidates
 from gradflow.backends.sources import INSTRUCTION_FLAGS, Kernel, fingerprint, kernels
 from gradflow.errors import BackendError
+from gradflow.installation import pip_reinstall
 from gradflow.ops import Op
 
 __all__ = ["INSTRUCTIONS", "NativeCall", "NativeLibrary", "NativeProgram", "native_library", "native_problem"]
@@ -295,11 +296,11 @@ def native_problem() -> str | None:
 
 
 def _why_not_loaded() -> str:
-    again = "pip install --force-reinstall --no-deps --no-binary gradflow-mlp gradflow-mlp"
+    again = pip_reinstall()
     if not _library_files():
         return f"the compiled kernels were not built; install a C compiler (GCC or Clang), then: {again}"
     try:
         NativeLibrary(_library_files()[0], None)
     except OSError as error:
         problem = str(error)
-    return f"{_library_files()[0]} cannot be used: {problem}; build it again: {again}, or in a clone: pip install -e ."
+    return f"{_library_files()[0]} cannot be used: {problem}; build it again: {again}"

@@ -100,7 +100,7 @@ def kernel_folder() -> Path:
     if (package.parent / "pyproject.toml").is_file() and (beside / "gradflow.h").is_file():
         return beside
     raise FileNotFoundError(
-        f"gradflow's kernel sources are missing: expected them in {installed}; reinstall gradflow-mlp"
+        f"gradflow's kernel sources are missing: expected them in {installed}; install gradflow again"
     )
 
 

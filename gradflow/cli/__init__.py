@@ -17,8 +17,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words behind the command's name; None takes those of the process.
     """
     if missing := [name for name in ("typer", "rich") if importlib.util.find_spec(name) is None]:
+        from gradflow.installation import pip_install
+
         print(
-            f"error: the gradflow command needs {' and '.join(missing)}; install: pip install 'gradflow-mlp[cli]'",
+            f"error: the gradflow command needs {' and '.join(missing)}; install: {pip_install('cli')}",
             file=sys.stderr,
         )
         return 2

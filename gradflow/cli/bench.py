@@ -21,6 +21,7 @@ from gradflow.backends import get_backend
 from gradflow.backends.availability import gpu_problem
 from gradflow.errors import DataError
 from gradflow.files import write_atomically
+from gradflow.installation import pip_install
 from gradflow.losses import get_loss
 from gradflow.network import MLP
 from gradflow.optimizers import get_optimizer
@@ -95,7 +96,7 @@ def bench(
             facts["verdicts"] = verdicts
         write_atomically(output / "bench.json", (json.dumps(facts, indent=2) + "\n").encode())
         if importlib.util.find_spec("matplotlib") is None:
-            console.print("no plot: matplotlib is missing; install: pip install 'gradflow-mlp[plot]'", markup=False)
+            console.print(f"no plot: matplotlib is missing; install: {pip_install('plot')}", markup=False)
         else:
             _plot(measured, output / "bench.png")
         console.print(f"results: {output}", markup=False, highlight=False, soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Annotated, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from gradflow.backends.blas import installed_mkl
 from gradflow.backends.native import native_library, native_problem
 from gradflow.backends.sources import kernel_folder
 from gradflow.errors import GradflowError
+from gradflow.installation import installed_cupy, pip_install
 from gradflow.version import __version__
 
 __all__ = ["info"]
@@ -100,18 +101,14 @@ def _remedies() -> list[str]:
     if problem := native_problem():
         remedies.append(problem)
     elif installed_mkl() is None and platform.machine() in ("x86_64", "AMD64"):
-        remedies.append("with wide layers on an Intel processor: pip install 'gradflow-mlp[mkl]'")
+        remedies.append(f"with wide layers on an Intel processor: {pip_install('mkl')}")
     return remedies
 
 
 def _cupy_version() -> str | None:
     """The version of CuPy, whether or not it can be imported; its wheels have the CUDA version in their names."""
-    for name in ("cupy-cuda12x", "cupy-cuda13x", "cupy"):
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            continue
-    return None
+    name = installed_cupy()
+    return None if name is None else version(name)
 
 
 def _gpus() -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from gradflow.data.streams import BLOCK_ROWS, Stream, columns_block
 from gradflow.data.table import chosen_columns, columns_to_read
 from gradflow.data.validation import Where
 from gradflow.errors import DataError
+from gradflow.installation import pip_install
 from gradflow.random import shuffle
 
 __all__ = ["Arrow", "Parquet"]
@@ -236,7 +237,7 @@ def _pyarrow() -> Any:
         import pyarrow
     except ImportError as error:
         raise DataError(
-            "Parquet and Arrow files need pyarrow, which is not installed: pip install 'gradflow-mlp[arrow]'"
+            f"Parquet and Arrow files need pyarrow, which is not installed: {pip_install('arrow')}"
         ) from error
     return pyarrow
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from gradflow.data.table import Table, positions
 from gradflow.errors import DataError
+from gradflow.installation import pip_install
 
 if TYPE_CHECKING:
     from gradflow.data.validation import Where
@@ -111,7 +112,7 @@ def _arrow_table(name: str, value: Any) -> Any:
         import pyarrow
     except ImportError as error:
         raise DataError(
-            f"{name} is a {type(value).__name__}, which needs pyarrow to be read: pip install pyarrow"
+            f"{name} is a {type(value).__name__}, which needs pyarrow to be read: {pip_install('arrow')}"
         ) from error
     return pyarrow.table(value)
 

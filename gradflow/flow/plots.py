@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gradflow.arguments import boolean, finite_number, instance, text
 from gradflow.errors import DataError, GradflowError, shown
+from gradflow.installation import pip_install
 from gradflow.training.history import History
 
 if TYPE_CHECKING:
@@ -84,9 +85,7 @@ def empty_figure() -> tuple[Figure, Axes]:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise GradflowError(
-            "plots need matplotlib, which is not installed: pip install 'gradflow-mlp[plot]'"
-        ) from error
+        raise GradflowError(f"plots need matplotlib, which is not installed: {pip_install('plot')}") from error
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)

@@ -10,6 +10,7 @@ import numpy as np
 
 from gradflow.arguments import positive, positive_integer
 from gradflow.errors import DataError
+from gradflow.installation import pip_install
 from gradflow.ops import Array, Executor
 from gradflow.optimizers.base import Optimizer
 
@@ -35,7 +36,7 @@ class LBFGS(Optimizer):
         gradient_tolerance: the largest entry of the gradient at which it is done, above 0.
 
     Raises:
-        DataError: for arguments out of range, or without SciPy, which ``pip install 'gradflow-mlp[scipy]'`` brings.
+        DataError: for arguments out of range, or without SciPy, which the extra ``scipy`` brings.
     """
 
     name = "lbfgs"
@@ -46,7 +47,7 @@ class LBFGS(Optimizer):
         self.memory = positive_integer("memory", memory)
         self.gradient_tolerance = positive("gradient_tolerance", gradient_tolerance)
         if importlib.util.find_spec("scipy") is None:
-            raise DataError("L-BFGS needs SciPy, which is not installed: pip install 'gradflow-mlp[scipy]'")
+            raise DataError(f"L-BFGS needs SciPy, which is not installed: {pip_install('scipy')}")
 
     def config(self) -> dict[str, Any]:
         return {

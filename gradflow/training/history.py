@@ -11,6 +11,7 @@ from typing import Any
 from gradflow.arguments import file_path
 from gradflow.errors import DataError, GradflowError
 from gradflow.files import write_atomically
+from gradflow.installation import pip_install
 
 __all__ = ["STOPPED_BY", "History"]
 
@@ -105,7 +106,7 @@ class History:
             import pyarrow.parquet
         except ImportError as error:
             raise GradflowError(
-                "Parquet files need pyarrow, which is not installed: pip install 'gradflow-mlp[arrow]'"
+                f"Parquet files need pyarrow, which is not installed: {pip_install('arrow')}"
             ) from error
         table = pyarrow.table({"epoch": list(range(1, self.epochs + 1)), **self._values})
         sink = pyarrow.BufferOutputStream()

@@ -13,6 +13,7 @@ import safetensors.numpy
 
 from gradflow.errors import FileFormatError
 from gradflow.files import write_atomically
+from gradflow.installation import update_command
 from gradflow.json_shape import check_shape
 from gradflow.storage import checksum, read_tensors
 
@@ -68,7 +69,7 @@ class Snapshot(NamedTuple):
         if record["version"] > FORMAT_VERSION:
             raise NewerFormatError(
                 f"{path} has checkpoint format {record['version']}, and this gradflow reads formats up to "
-                f"{FORMAT_VERSION}; update gradflow: pip install -U gradflow-mlp"
+                f"{FORMAT_VERSION}; update gradflow: {update_command()}"
             )
         try:
             check_shape(record, _RECORD, "the record")

@@ -11,6 +11,7 @@ import pytest
 
 import gradflow as gf
 from gradflow.cli import main
+from gradflow.installation import pip_install
 from tests.cli.command import gradflow
 
 
@@ -55,7 +56,7 @@ def test_without_its_extra_the_command_says_what_to_install(
     assert main(["info"]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err == "error: the gradflow command needs rich; install: pip install 'gradflow-mlp[cli]'\n"
+    assert printed.err == f"error: the gradflow command needs rich; install: {pip_install('cli')}\n"
 
 
 def test_the_entry_point_needs_no_extra_to_be_imported() -> None:

@@ -16,6 +16,7 @@ from gradflow.backends.availability import gpu_problem
 from gradflow.backends.blas import installed_mkl
 from gradflow.backends.native import native_library, native_problem
 from gradflow.backends.sources import kernel_folder
+from gradflow.installation import pip_install
 from tests.cli.command import gradflow
 
 
@@ -106,7 +107,7 @@ def test_each_problem_with_the_kernels_has_its_remedy(
 @pytest.mark.skipif(native_problem() is not None, reason="the C kernels were not built")
 def test_mkl_is_named_where_it_is_missing() -> None:
     is_missing = installed_mkl() is None and platform.machine() in ("x86_64", "AMD64")
-    assert any("gradflow-mlp[mkl]" in remedy for remedy in _facts()["cpu"]["faster"]) == is_missing
+    assert any(pip_install("mkl") in remedy for remedy in _facts()["cpu"]["faster"]) == is_missing
 
 
 def test_the_environment_variable_is_named_as_the_reason() -> None:

@@ -37,8 +37,7 @@ def train(size):
     x, y = data(size)
     trainer.fit(x, y, epochs=2, batch_size=1024)
     trainer.evaluate(x, y)
-    if kind == "npy":
-        network.predict(x[-5000:])
+    network.predict(x[-5000:] if kind == "npy" else x)
 
 network = gf.MLP([128, 4, 1], backend="numpy")
 trainer = gf.Trainer(network, "mean_squared_error", gf.Adam(), threads=1)

@@ -8,7 +8,6 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -434,7 +433,7 @@ class Sequential:
             given, columns = self._preprocessing.transform(given, where), self._preprocessing.output_names
         elif isinstance(given, Table):
             columns, given = given.names, given.matrix(where)
-        return finite(name, given, self.dtype, replace(where, columns=columns))
+        return finite(name, given, self.dtype, Where(where.rows, columns, where.unit))
 
     # -- prediction -----------------------------------------------------------------------------------------------
 

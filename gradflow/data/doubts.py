@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 
 import numpy as np
 
-from gradflow.data.table import is_number
+from gradflow.data.table import example_of_text, is_number
 from gradflow.data.validation import Where
 from gradflow.errors import DataError, DataWarning, shown
 
@@ -26,19 +27,19 @@ def check_text(name: str, values: np.ndarray, where: Where) -> None:
     Warns:
         DataWarning: if more than half are.
     """
-    present = [(str(value), place) for place, value in enumerate(values) if value is not None]
-    others = [(value, place) for value, place in present if not is_number(value)]
-    n_numbers = len(present) - len(others)
-    if len(present) < _FEW or not others or n_numbers <= len(present) / 2:
+    counts = Counter(str(value) for value in values if value is not None)
+    n_present = counts.total()
+    n_numbers = sum(count for text, count in counts.items() if is_number(text))
+    if n_present < _FEW or not n_present / 2 < n_numbers < n_present:
         return
-    value, place = others[0]
+    value, place = example_of_text(values)
     message = (
-        f"column {name!r} holds text, but {n_numbers} of {len(present)} values are numbers; the first other one is "
+        f"column {name!r} holds text, but {n_numbers} of {n_present} values are numbers; the first other one is "
         f"{shown(value)} in {where.row(place)}. If that stands for a missing value, say so where the data are read "
         f"(na_values=[{shown(value)}] of gradflow.data.CSV or pandas.read_csv), or correct it. If these are "
         f"categories, name the rule: {{{name!r}: gradflow.data.OneHot()}}"
     )
-    if n_numbers > _NEARLY_ALL * len(present):
+    if n_numbers > _NEARLY_ALL * n_present:
         raise DataError(message)
     warnings.warn(message, DataWarning, stacklevel=4)  # as if from the line that called fit_preprocessing
 

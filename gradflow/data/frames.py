@@ -38,6 +38,8 @@ def as_columns(name: str, value: Any, where: Where | None = None) -> Any:
         DataError: for names that are tuples or occur twice, columns of different lengths, values that are neither
             numbers nor text, a sparse matrix, and a single row or column.
     """
+    if type(value) is np.ndarray and value.dtype.names is None:
+        return value  # the usual case, in which questions take as long as a small layer
     check_dense(name, value)
     if is_series(value):
         raise DataError(
@@ -62,7 +64,6 @@ def _named(name: str, value: Any, where: Where | None) -> Any:
     if hasattr(value, "__arrow_c_stream__") and not hasattr(value, "__array__"):
         value = _arrow_table(name, value)
     for attribute in ("column_names", "columns"):
-        # The class is asked, since pandas has an attribute for each column too.
         if hasattr(type(value), attribute) and not callable(getattr(value, attribute)):
             return _table(name, list(getattr(value, attribute)), value.__getitem__, where)
     return value
@@ -142,7 +143,7 @@ def check_dense(name: str, value: Any) -> None:
     Raises:
         DataError: with what makes it dense.
     """
-    if hasattr(value, "nnz") and hasattr(value, "toarray"):
+    if hasattr(type(value), "nnz") and hasattr(type(value), "toarray"):
         raise DataError(f"{name} is a sparse matrix, and a network takes dense ones: pass {name}.toarray()")
 
 
@@ -171,7 +172,8 @@ def check_unmasked(name: str, value: Any) -> None:
 
 def is_series(value: Any) -> bool:
     """True for a single column of pandas or polars."""
-    return hasattr(value, "to_frame") and not isinstance(value, np.ndarray)
+    # The class is asked, here and below, since pandas has an attribute for each label of a column or row too.
+    return hasattr(type(value), "to_frame")
 
 
 def plain_values(name: str, value: Any) -> Any:
@@ -185,14 +187,14 @@ def plain_values(name: str, value: Any) -> Any:
     value = _named(name, value, None)
     if isinstance(value, Table):
         return value.columns[0] if len(value.columns) == 1 else value.matrix()
-    if is_series(value) or hasattr(value, "to_pylist"):
+    if is_series(value) or hasattr(type(value), "to_pylist"):
         return _values(name, value, None)[0]
     return value
 
 
 def _values(label: str, column: Any, where: Where | None) -> tuple[np.ndarray, bool]:
     """A column as `canonical` gives it, and whether its library declares it to hold categories."""
-    dtype = str(getattr(column, "type", getattr(column, "dtype", "")))
+    dtype = _declared_type(column)
     if dtype.startswith("dictionary"):
         column = column.cast(column.type.value_type)  # pyarrow's own array has other values for nulls
     check_unmasked(label, column)
@@ -205,6 +207,13 @@ def _values(label: str, column: Any, where: Where | None) -> tuple[np.ndarray, b
         except (ValueError, TypeError, RuntimeError) as error:
             raise DataError(f"{label} cannot be read as an array: {error}") from error
     return canonical(label, array, where), dtype.startswith(("category", "Categorical", "Enum", "dictionary"))
+
+
+def _declared_type(column: Any) -> str:
+    """The type that a library gives to a column, "" for NumPy's."""
+    if hasattr(type(column), "dtype"):
+        return "" if isinstance(column.dtype, np.dtype) else str(column.dtype)
+    return str(column.type) if hasattr(type(column), "type") else ""
 
 
 def _on_host(value: Any) -> Any:

@@ -523,3 +523,14 @@ def test_a_run_is_resumed_with_a_network_that_knows_its_columns(tmp_path: Path) 
 def test_copies_know_the_columns(twin: Callable[[gf.Sequential], gf.Sequential]) -> None:
     network = trained(FRAME).network
     np.testing.assert_array_equal(twin(network).predict(OTHER_ORDER), network.predict(FRAME))
+
+
+def test_labels_are_no_properties() -> None:
+    """Pandas has attributes for labels: a row named "type" is not the type of a column."""
+    labels = ["type", "nnz", "toarray", "to_pylist", "to_frame", "columns", "column_names", "dtype", "collect"]
+    codes = pd.Series(pd.Categorical(np.arange(len(labels)) % 3), index=labels)
+    assert fit_preprocessing({"code": codes}).output_names == ["code = 0", "code = 1", "code = 2"]
+    frame = pd.DataFrame({label: X[:, place % 3] for place, label in enumerate(labels)})
+    assert fit_preprocessing(frame).names == tuple(labels)
+    network = gf.MLP([len(labels), 1])
+    np.testing.assert_array_equal(network.predict(frame), network.predict(frame.to_numpy()))

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from gradflow.access import Access
-from gradflow.arguments import boolean, fraction, integer, known_name, positive_integer, sequence
+from gradflow.arguments import boolean, fraction, integer, known_name, positive_integer, sequence, text
 from gradflow.backends import get_backend
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.data.frames import as_columns, as_table, check_unmasked
@@ -384,8 +384,9 @@ class Sequential:
     def feature_names(self, names: Sequence[str] | None) -> None:
         if names is not None and self._preprocessing is not None:
             raise DataError("the preprocessing names the columns that this network takes; feature_names follows it")
-        if isinstance(names, str) or (names is not None and not all(isinstance(name, str) for name in names)):
-            raise DataError(f"feature_names must be a list of names, or None, got {names!r}")
+        if names is not None:
+            given = sequence("feature_names", names, "a list of names, or None")
+            names = [text("each name in feature_names", name) for name in given]
         if names is not None and not len(set(names)) == len(names) == self.n_in:
             raise DataError(f"feature_names must be {self.n_in} different names, as the first layer takes, got {names}")
         with self.access.writing():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
+from gradflow.arguments import file_path, sequence
 from gradflow.data.frames import TIME_ADVICE
 from gradflow.data.sources import Block
 from gradflow.data.streams import BLOCK_ROWS, Stream, columns_block
@@ -87,6 +89,13 @@ class _ArrowReader:
         self._map.close()
 
 
+def _paths(path: Any) -> Path | list[Path]:
+    """The path that a caller gave, or all paths of a list."""
+    if isinstance(path, str | os.PathLike):
+        return file_path("path", path)
+    return [file_path("each path", item) for item in sequence("path", path, "the path of a file or folder, or a list")]
+
+
 class _Files(Stream):
     """Files with the same columns, whose parts come in their order, or shuffled: see `Stream` for the rest."""
 
@@ -104,7 +113,8 @@ class _Files(Stream):
     ) -> None:
         super().__init__(block_rows)
         pyarrow = _pyarrow()
-        self._path, self.sample_weight = path, sample_weight
+        self._path = _paths(path)
+        self.sample_weight = sample_weight
         self._parts: list[_Part] = []
         kinds: dict[str, str] = {}
         dictionaries: set[str] = set()
@@ -164,9 +174,8 @@ class _Files(Stream):
                 raise DataError(f"{part.path} cannot be read behind row {row}: {error}") from error
 
     def _files(self) -> list[Path]:
-        given = [self._path] if isinstance(self._path, str | os.PathLike) else self._path
         files: list[Path] = []
-        for path in map(Path, given):
+        for path in self._path if isinstance(self._path, list) else [self._path]:
             found = [path]
             if path.is_dir():
                 found = sorted(file for file in path.iterdir() if file.suffix in self.suffixes)
@@ -178,8 +187,8 @@ class _Files(Stream):
     def _opened(self, path: Path) -> _Reader:
         try:
             return self.reader(path)
-        except FileNotFoundError:
-            raise
+        except FileNotFoundError as error:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
         except (_pyarrow().ArrowException, OSError) as error:
             raise DataError(f"{path} is damaged, or no {type(self).__name__} file: {error}") from error
 

@@ -199,7 +199,7 @@ def _checked_na_values(values: Any) -> tuple[frozenset[str] | None, list[float]]
         values = [values]
     texts = []
     for value in sequence("na_values", values, "a list of texts and numbers"):
-        if not isinstance(value, str | numbers.Real):
+        if isinstance(value, bool) or not isinstance(value, str | numbers.Real):
             raise DataError(f"na_values must be a list of texts and numbers, but it holds {shown(value)}")
         texts.append(str(value).strip())
     return frozenset(texts), [number_in(text) for text in texts if is_number(text)]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gradflow.arguments import instance
 from gradflow.data.columns import (
     CategoryColumn,
     CategoryFit,
@@ -28,7 +29,7 @@ from gradflow.data.frames import as_table
 from gradflow.data.sources import Source
 from gradflow.data.table import Table
 from gradflow.data.validation import Where
-from gradflow.errors import DataError, unknown_name
+from gradflow.errors import DataError, shown, unknown_name
 
 __all__ = ["Preprocessing", "fit_preprocessing"]
 
@@ -97,7 +98,7 @@ class Preprocessing:
             DataError: for missing columns, and values that the columns cannot hold.
         """
         table = as_table("x", x, self.names, where)
-        where = where or Where(range(len(table)))
+        where = Where(range(len(table))) if where is None else instance("where", where, Where, "a Where")
         values = dict(zip(self.names, table.columns, strict=True))
         parts = [self._numbers(values, where)]
         parts += [_one_hot(name, column, values[name], where) for name, column in self._of(CategoryColumn)]
@@ -139,6 +140,9 @@ class Preprocessing:
         return cls(tuple(str(name) for name in config["names"]), tuple(columns))
 
 
+_A_RULE = "an object such as gradflow.data.Standardize()"
+
+
 def fit_preprocessing(
     data: Any,
     rules: Mapping[str | int, ColumnRule] | None = None,
@@ -162,10 +166,18 @@ def fit_preprocessing(
     Warns:
         DataWarning: for a column of text without a rule that is mostly numbers, or differs in most rows.
     """
-    by_name = {str(name): rule for name, rule in (rules or {}).items()}
-    for rule in (*by_name.values(), numbers, text):
-        if rule is not None and not isinstance(rule, ColumnRule):
-            raise DataError(f"rules are objects such as gradflow.data.Standardize(), got {rule!r}")
+    if rules is not None and not isinstance(rules, Mapping):
+        raise DataError(
+            "rules must be a dict of rules by column, such as {'city': gradflow.data.OneHot()}, got "
+            f"{shown(rules)}; numbers= and text= name the rule of all other columns"
+        )
+    by_name = {
+        str(name): instance(f"the rule of column {str(name)!r}", rule, ColumnRule, _A_RULE)
+        for name, rule in (rules or {}).items()
+    }
+    for kind, rule in (("numbers", numbers), ("text", text)):
+        if rule is not None:
+            instance(kind, rule, ColumnRule, _A_RULE)
     names: tuple[str, ...] | None = None
     fits: dict[str, ColumnFit] = {}
     for x, where, origin in _parts(data):

@@ -42,7 +42,7 @@ class Table:
     categories: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
-        return len(self.columns[0])
+        return len(self.columns[0]) if self.columns else 0
 
     def __getitem__(self, rows: slice | np.ndarray) -> Table:
         return Table(tuple(column[rows] for column in self.columns), self.names, self.categories)
@@ -95,6 +95,8 @@ class Table:
                 raise DataError(f"column {name!r} holds text, such as {example!r}{at}, {remedy}")
             if name in self.categories:
                 raise DataError(f"column {name!r} holds categories, {remedy}")
+        if not self.columns:
+            raise DataError("a table has no columns; at least 1 is needed")
         return np.stack(self.columns, axis=1)
 
 

@@ -102,6 +102,6 @@ def _is_of_gzip(error: Exception) -> bool:
 def _encoding_name(encoding: str) -> str:
     try:
         "".encode(text("encoding", encoding))
-    except LookupError as error:
+    except (LookupError, ValueError) as error:
         raise DataError(f"{error}; usual ones are 'utf-8', 'utf-16' and 'cp1252'") from error
     return codecs.lookup(encoding).name.removesuffix("-sig")

@@ -172,7 +172,7 @@ def test_names_are_those_of_the_first_fit_until_they_are_forgotten() -> None:
         (("a", "b"), "feature_names must be 3 different names"),
         (("a", "b", "b"), "feature_names must be 3 different names"),
         ("abc", "feature_names must be a list of names, or None, got 'abc'"),
-        ((0, 1, 2), "feature_names must be a list of names"),
+        ((0, 1, 2), "each name in feature_names must be a text, got 0"),
     ):
         with refused(message):
             trainer.network.feature_names = names  # type: ignore[assignment]

@@ -14,7 +14,7 @@ from gradflow.backends.fusion import Call
 from gradflow.errors import DataError
 from gradflow.layers.dense import add_bias, gemm
 from gradflow.layers.recording import record_method
-from gradflow.layers.stack import with_inner
+from gradflow.layers.stack import all_recorded
 from gradflow.network import Sequential
 from gradflow.ops import Array, Eager, Executor, Op, copy
 from gradflow.optimizers.loss_scaling import LossScaling, check_scaling, scaled_copy
@@ -199,10 +199,10 @@ def check_precision(name: str, network: Sequential) -> str:
         raise DataError(f"precision={name!r} is for float32 networks, and this one is {network.dtype}; leave it out")
     network.backend.check_precision(name)
     if issubclass(PRECISIONS[name], BFloat16):
-        for layer in with_inner(network.layers):
-            if not layer.recorded:
+        for index, layer in enumerate(network.layers):
+            if not all_recorded([layer]):
                 raise DataError(
-                    f"precision={name!r}: the layer {layer!r} computes by itself instead of calling ops, and "
+                    f"precision={name!r}: layer {index}, {layer!r}, computes by itself instead of calling ops, and "
                     "16-bit arrays are not for that; take 'float32' or 'tf32'"
                 )
     return name

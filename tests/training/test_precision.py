@@ -163,10 +163,11 @@ def test_layers_that_compute_by_themselves_are_refused_in_16_bits() -> None:
         def forward(self, ops: Any, x: Any, y: Any) -> None:
             y[...] = x
 
-    network = gf.Sequential([gf.Dense(2, 2), Own()], backend="cupy")
-    with pytest.raises(gf.DataError, match=r"layer 1, Own.*computes by itself"):
-        gf.Trainer(network, "mean_squared_error", "adam", precision="float16")
-    gf.Trainer(network, "mean_squared_error", "adam", precision="tf32")
+    for layer in (Own(), gf.Residual([gf.Dense(2, 2), Own()])):
+        network = gf.Sequential([gf.Dense(2, 2), layer], backend="cupy")
+        with pytest.raises(gf.DataError, match=r"layer 1, .*Own.*computes by itself"):
+            gf.Trainer(network, "mean_squared_error", "adam", precision="float16")
+        gf.Trainer(network, "mean_squared_error", "adam", precision="tf32")
 
 
 @pytest.mark.gpu

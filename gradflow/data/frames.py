@@ -35,8 +35,8 @@ def as_columns(name: str, value: Any, where: Where | None = None) -> Any:
     All else is returned as it is. Names that are no text count as the text that they print as.
 
     Raises:
-        DataError: for names that are tuples or occur twice, columns of different lengths, values that are neither
-            numbers nor text, a sparse matrix, and a single row or column.
+        DataError: for names that are tuples or occur twice, columns of different lengths, a sparse matrix, and a single
+            row or column.
     """
     if type(value) is np.ndarray and value.dtype.names is None:
         return value  # the usual case, in which questions take as long as a small layer
@@ -73,13 +73,14 @@ def as_table(name: str, value: Any, names: Sequence[str] | None = None, where: W
     """What a caller passed as columns: an array's are named "0", "1", ...; with ``names``, these and no others.
 
     Raises:
-        DataError: as `as_columns`, and for columns that are missing, or an array of another shape.
+        DataError: as `as_columns`, and for columns that are missing or hold neither numbers nor text, or an array of
+            another shape.
     """
     value = as_columns(name, value, where)
     table = value if isinstance(value, Table) else _columns_of_array(name, value, names, where)
     if not table.columns or len(table) == 0:
         raise DataError(f"{name} has no rows or no columns; at least 1 is needed")
-    return table if names is None else table.by_names(name, names)
+    return table.usable() if names is None else table.by_names(name, names)
 
 
 def _table(name: str, given: Sequence[Any], column: Callable[[Any], Any], where: Where | None) -> Table:
@@ -93,9 +94,14 @@ def _table(name: str, given: Sequence[Any], column: Callable[[Any], Any], where:
     if len(set(names)) < len(names):
         twice = next(of_column for place, of_column in enumerate(names) if of_column in names[:place])
         raise DataError(f"{name} has two columns named {twice!r}; rename one of them")
-    columns, categories = [], []
+    columns, categories, unusable = [], [], {}
     for of_column, key in zip(names, given, strict=True):
-        values, is_category = _values(f"column {of_column!r}", column(key), where)
+        label = f"column {of_column!r}"
+        values, is_category = _values(label, column(key))
+        try:
+            values = canonical(label, values, where)
+        except DataError as error:
+            unusable[of_column] = str(error)
         columns.append(values)
         categories += [of_column] if is_category else []
     if columns and all(values.ndim == 0 for values in columns):
@@ -105,7 +111,7 @@ def _table(name: str, given: Sequence[Any], column: Callable[[Any], Any], where:
         )
     if any(values.ndim != 1 or len(values) != len(columns[0]) for values in columns):
         raise DataError(f"columns must have shape (rows,), got {[values.shape for values in columns]}")
-    return Table(tuple(columns), tuple(names), frozenset(categories))
+    return Table(tuple(columns), tuple(names), frozenset(categories), unusable)
 
 
 def _arrow_table(name: str, value: Any) -> Any:
@@ -186,14 +192,14 @@ def plain_values(name: str, value: Any) -> Any:
     """
     value = _named(name, value, None)
     if isinstance(value, Table):
-        return value.columns[0] if len(value.columns) == 1 else value.matrix()
+        return value.usable().columns[0] if len(value.columns) == 1 else value.matrix()
     if is_series(value) or hasattr(type(value), "to_pylist"):
-        return _values(name, value, None)[0]
+        return canonical(name, _values(name, value)[0])
     return value
 
 
-def _values(label: str, column: Any, where: Where | None) -> tuple[np.ndarray, bool]:
-    """A column as `canonical` gives it, and whether its library declares it to hold categories."""
+def _values(label: str, column: Any) -> tuple[np.ndarray, bool]:
+    """A column as NumPy's array, and whether its library declares it to hold categories."""
     dtype = _declared_type(column)
     if dtype.startswith("dictionary"):
         column = column.cast(column.type.value_type)  # pyarrow's own array has other values for nulls
@@ -206,7 +212,7 @@ def _values(label: str, column: Any, where: Where | None) -> tuple[np.ndarray, b
             array = np.asarray(column.to_numpy() if is_series(column) else _on_host(column))
         except (ValueError, TypeError, RuntimeError) as error:
             raise DataError(f"{label} cannot be read as an array: {error}") from error
-    return canonical(label, array, where), dtype.startswith(("category", "Categorical", "Enum", "dictionary"))
+    return array, dtype.startswith(("category", "Categorical", "Enum", "dictionary"))
 
 
 def _declared_type(column: Any) -> str:

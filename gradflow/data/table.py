@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,17 +35,30 @@ class Table:
             missing one is None.
         names: of the columns, in the same order.
         categories: the names of those columns that are declared to be categories, even if they look like numbers.
+        unusable: why a column cannot be an input, by its name; it does no harm while nothing takes it.
     """
 
     columns: tuple[np.ndarray, ...]
     names: tuple[str, ...]
     categories: frozenset[str] = frozenset()
+    unusable: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.columns[0]) if self.columns else 0
 
     def __getitem__(self, rows: slice | np.ndarray) -> Table:
-        return Table(tuple(column[rows] for column in self.columns), self.names, self.categories)
+        return replace(self, columns=tuple(column[rows] for column in self.columns))
+
+    def usable(self) -> Table:
+        """The same, once all columns are known to hold numbers or text.
+
+        Raises:
+            DataError: for the first that does not.
+        """
+        for name in self.names:
+            if name in self.unusable:
+                raise DataError(self.unusable[name])
+        return self
 
     @property
     def nbytes(self) -> int:
@@ -58,19 +71,20 @@ class Table:
         Names "0", "1", ... are those of an array: a table with other names has its columns taken by position then.
 
         Raises:
-            DataError: for a column that is missing; ``name`` names the table.
+            DataError: for a column that is missing, or cannot be an input; ``name`` names the table.
         """
         if self.names == tuple(names):
-            return self
+            return self.usable()
         missing = [wanted for wanted in names if wanted not in self.names]
         if not missing:
             places = [self.names.index(wanted) for wanted in names]
-            return Table(tuple(self.columns[place] for place in places), tuple(names), self.categories)
+            columns = tuple(self.columns[place] for place in places)
+            return replace(self, columns=columns, names=tuple(names)).usable()
         listed = ", ".join(self.names)
         if tuple(names) == positions(len(names)) and len(missing) == len(names):
             if len(self.names) != len(names):
                 raise DataError(f"{name} must have {len(names)} columns, but has {len(self.names)}: {listed}")
-            return self
+            return self.usable()
         from gradflow.synonyms import meant_names  # only errors need it
 
         nearest = [given for given in meant_names("column", missing[0], self.names) if given not in names]
@@ -88,7 +102,7 @@ class Table:
             "and a network takes numbers; leave it out of the features, or give the network a preprocessing "
             "(gradflow.data.fit_preprocessing), which makes one input per category"
         )
-        for name, column in zip(self.names, self.columns, strict=True):
+        for name, column in zip(self.names, self.usable().columns, strict=True):
             if column.dtype.kind not in "fiub":
                 example, place = example_of_text(column)
                 at = f" in {where.row(place)}" if where is not None else ""
@@ -105,21 +119,21 @@ def positions(n: int) -> tuple[str, ...]:
     return tuple(map(str, range(n)))
 
 
-def number_in(field: str) -> float:
+def number_in(value: str) -> float:
     """The number that a text is.
 
     Raises:
         ValueError: if it is none. Digits with underscores, which Python's float takes, are codes such as "12_7".
     """
-    if "_" in field:
-        raise ValueError(field)
-    return float(field)
+    if "_" in value:
+        raise ValueError(value)
+    return float(value)
 
 
-def is_number(field: str) -> bool:
+def is_number(value: str) -> bool:
     """True if a text is a number."""
     try:
-        number_in(field)
+        number_in(value)
     except ValueError:
         return False
     return True

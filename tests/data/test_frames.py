@@ -173,6 +173,7 @@ def test_names_are_those_of_the_first_fit_until_they_are_forgotten() -> None:
         (("a", "b", "b"), "feature_names must be 3 different names"),
         ("abc", "feature_names must be a list of names, or None, got 'abc'"),
         ((0, 1, 2), "each name in feature_names must be a text, got 0"),
+        (3, "feature_names must be a list of names"),
     ):
         with refused(message):
             trainer.network.feature_names = names  # type: ignore[assignment]
@@ -274,6 +275,8 @@ def test_targets_of_text_and_missing_targets_are_refused() -> None:
     for y in (words, pd.Series(words), pl.Series(words), pa.array(words), pd.Series(words, dtype="category")):
         with refused("names of classes with numpy.unique(y, return_inverse=True)"):
             trained(X, y)
+    with refused("y holds times (dtype datetime64[us])"):
+        trained(X, pd.Series(pd.to_datetime(["2024-01-01"] * len(X))))
     gone = pd.Series(Y, dtype="Int64")
     gone[7] = pd.NA
     with refused("targets contain NaN"):
@@ -410,12 +413,31 @@ UNUSABLE: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("case", UNUSABLE)
 def test_what_is_neither_number_nor_text_is_refused(case: str) -> None:
     column, message = UNUSABLE[case]
-    for refuse in (fit_preprocessing, gf.MLP([1, 1]).predict, lambda x: gf.data.Arrays(x, np.zeros(len(column)))):
+    y = np.zeros(len(column))
+    for refuse in (
+        fit_preprocessing,
+        gf.MLP([1, 1]).predict,
+        lambda x: gf.Trainer(gf.MLP([1, 1]), "mean_squared_error", "adam").fit(x, y, epochs=1),
+        lambda x: fit_preprocessing(gf.data.Arrays(x, y)),
+        lambda x: fit_preprocessing(gf.data.Batches([(x, y)])),
+    ):
         with refused(f"column 'when' {message}"):
             refuse({"when": column})
     if "times" in message:
         with refused("make numbers of it, such as the seconds since a date, or columns of year, month and weekday"):
             fit_preprocessing({"when": column})
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_what_is_not_taken_does_no_harm(case: str) -> None:
+    column, _ = UNUSABLE[case]
+    rows = len(column)
+    table = {"when": column, **{name: FRAME[name][:rows] for name in NAMES}}
+    network = trained(FRAME).network
+    np.testing.assert_array_equal(network.predict(table), network.predict(FRAME[:rows]))
+    np.testing.assert_array_equal(network.predict(gf.data.Batches([(table, None)])), network.predict(FRAME[:rows]))
+    preprocessing = fit_preprocessing(FRAME)
+    np.testing.assert_array_equal(preprocessing.transform(table), preprocessing.transform(FRAME[:rows]))
 
 
 def test_rows_of_lists_keep_their_numbers() -> None:

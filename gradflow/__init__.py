@@ -65,7 +65,7 @@ from gradflow.schedules import (
     Schedule,
     StepSchedule,
 )
-from gradflow.storage import load, save
+from gradflow.storage import save
 from gradflow.training import (
     Callback,
     Checkpoint,
@@ -76,6 +76,7 @@ from gradflow.training import (
     Trainer,
     check_gradients,
     compare_runs,
+    load,
     repeat,
 )
 from gradflow.version import __version__

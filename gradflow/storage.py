@@ -13,10 +13,9 @@ import safetensors
 import safetensors.numpy
 
 from gradflow.arguments import file_path, instance
-from gradflow.backends import get_backend
 from gradflow.data.preprocessing import Preprocessing
 from gradflow.errors import DataError, FileFormatError
-from gradflow.files import write_atomically
+from gradflow.files import read_regular_file, write_atomically
 from gradflow.installation import update_command
 from gradflow.layers.base import Layer, describe_layer, layer_from_description
 from gradflow.network import Sequential
@@ -28,7 +27,7 @@ __all__ = [
     "checksum",
     "describe",
     "described_network",
-    "load",
+    "load_model",
     "model_content",
     "read_tensors",
     "save",
@@ -94,19 +93,14 @@ def model_content(network: Sequential) -> bytes:
     return safetensors.numpy.save(weights, metadata={"gradflow": json.dumps(model)})
 
 
-def load(path: str | os.PathLike[str], backend: str = "auto") -> Sequential:
+def load_model(path: Path, backend: str) -> Sequential:
     """Read a network that `save` wrote.
 
-    Layers of your own are found by their class name: import the module that defines them first.
-
     Raises:
-        DataError: if ``path`` is no path, or the backend is unknown.
         FileNotFoundError: if there is no such file.
         FileFormatError: if it is damaged, from a newer version, or not a gradflow model.
         BackendError: if the backend cannot be used here.
     """
-    path = file_path("path", path)
-    get_backend(backend)  # a wrong one is no fault of the file
     weights, header = read_tensors(path, "gradflow model")
     try:
         description = _description(path, header, weights)
@@ -146,7 +140,7 @@ def read_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.
         FileNotFoundError: if there is no such file.
         FileFormatError: if it is no such file, or damaged.
     """
-    content = Path(path).read_bytes()
+    content = read_regular_file(path)
     try:
         arrays = safetensors.numpy.load(content)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -172,8 +166,8 @@ def _description(
 ) -> dict[str, Any]:
     if "gradflow" not in header:
         raise FileFormatError(
-            f"{path} is a safetensors file, but no gradflow model, which gradflow.save(...) writes; from a checkpoint "
-            "a run goes on with trainer.fit(..., resume=folder)"
+            f"{path} is a safetensors file, but neither a gradflow model, as gradflow.save(...) writes it, nor a "
+            "checkpoint"
         )
     try:
         model = json.loads(header["gradflow"])

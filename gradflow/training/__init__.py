@@ -7,6 +7,7 @@ from gradflow.training.early_stopping import EarlyStopping
 from gradflow.training.gradient_check import check_gradients
 from gradflow.training.history import History
 from gradflow.training.json_lines import JSONLines
+from gradflow.training.loading import load
 from gradflow.training.repetition import repeat
 from gradflow.training.trainer import Trainer
 
@@ -20,5 +21,6 @@ __all__ = [
     "Trainer",
     "check_gradients",
     "compare_runs",
+    "load",
     "repeat",
 ]

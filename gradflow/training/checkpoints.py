@@ -18,7 +18,7 @@ from gradflow.training.snapshots import NewerFormatError, Snapshot
 if TYPE_CHECKING:
     from gradflow.training.run_folder import RunFolder
 
-__all__ = ["Checkpoint", "Checkpoints", "check_same_run", "checkpoint_files", "differences", "last_good_snapshot"]
+__all__ = ["Checkpoint", "Checkpoints", "check_same_run", "checkpoint_files", "differences", "last_good_checkpoint"]
 
 
 class Checkpoint:
@@ -144,8 +144,8 @@ class Checkpoints:
         return path
 
 
-def last_good_snapshot(folder: Path) -> Snapshot:
-    """The last checkpoint of a run that is whole, with a warning for each damaged one behind it.
+def last_good_checkpoint(folder: Path) -> tuple[Path, Snapshot]:
+    """The last checkpoint of a run that is whole, with a warning for each damaged one after it.
 
     Raises:
         DataError: if there is no checkpoint.
@@ -168,7 +168,7 @@ def last_good_snapshot(folder: Path) -> Snapshot:
             continue
         for found in problems:
             warnings.warn(f"{found}. The checkpoint before it is used", CheckpointWarning, stacklevel=2)
-        return snapshot
+        return path, snapshot
     raise FileFormatError(f"none of the {len(paths)} checkpoints in {folder} is whole: {problems[0]}")
 
 

@@ -14,7 +14,7 @@ from gradflow.arguments import file_path
 from gradflow.errors import DataError, FileFormatError
 from gradflow.files import read_json
 from gradflow.json_shape import check_shape
-from gradflow.storage import load
+from gradflow.storage import load_model
 from gradflow.training.checkpoints import differences
 
 __all__ = ["RunComparison", "compare_runs", "read_config"]
@@ -85,7 +85,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def _differing_results(first: Path, second: Path) -> list[Difference]:
     """Which weights and values of the history are not the same bits: the largest distance, or where they part."""
     found: list[Difference] = []
-    weights, others = (load(folder / "model.safetensors", backend="numpy").get_weights() for folder in (first, second))
+    weights, others = (load_model(folder / "model.safetensors", "numpy").get_weights() for folder in (first, second))
     for name in {**weights, **others}:
         shape, other = (arrays[name].shape if name in arrays else None for arrays in (weights, others))
         if shape != other:

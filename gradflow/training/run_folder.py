@@ -27,7 +27,7 @@ from gradflow.training.checkpoints import (
     Checkpoints,
     check_same_run,
     checkpoint_files,
-    last_good_snapshot,
+    last_good_checkpoint,
 )
 from gradflow.training.history import History
 from gradflow.training.snapshots import Snapshot
@@ -136,7 +136,7 @@ class RunFolder:
             DataError: if there is no checkpoint, or it is one of another run: what differs.
             FileFormatError: if none is whole, or the last one is from a newer version.
         """
-        snapshot = last_good_snapshot(self._checkpoints)
+        _, snapshot = last_good_checkpoint(self._checkpoints)
         check_same_run(snapshot.record["run"], run)
         history, progress = History(), snapshot.record["progress"]
         history.restore(progress["history"])

@@ -14,6 +14,7 @@ from gradflow.metrics.regression import moments_of_sums
 from gradflow.network import Sequential
 from gradflow.ops import CLOCK_ENTRIES, STEP, Array
 from gradflow.status import NEVER
+from gradflow.storage import describe
 from gradflow.training.early_stopping import BestValue
 from gradflow.training.history import STOPPED_BY, History
 from gradflow.training.passes import DataPass
@@ -62,7 +63,7 @@ class RunState(NamedTuple):
             "clock": backend.to_host(status.clock).tolist(),
             "history": self.history.record(),
         }
-        return Snapshot(vectors, {"progress": progress})
+        return Snapshot(vectors, {"network": describe(self.network), "progress": progress})
 
     def restore(self, snapshot: Snapshot) -> int:
         """Bring a snapshot back; how many batches of the present epoch have been done.

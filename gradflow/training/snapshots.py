@@ -17,9 +17,12 @@ from gradflow.installation import update_command
 from gradflow.json_shape import check_shape
 from gradflow.storage import checksum, read_tensors
 
-__all__ = ["FORMAT_VERSION", "Snapshot"]
+__all__ = ["FORMAT_VERSION", "HEADER", "Snapshot"]
 
 FORMAT_VERSION = 1
+
+HEADER = "gradflow-checkpoint"
+"""The entry in the header of the file that makes it a checkpoint."""
 
 
 class Snapshot(NamedTuple):
@@ -27,7 +30,8 @@ class Snapshot(NamedTuple):
 
     Attributes:
         vectors: what lies on the device, by name.
-        record: what JSON holds: of which run it is ("run"), and how far it has come ("progress").
+        record: what JSON holds: of which run it is ("run"), its network as it is now ("network"), and how far it has
+            come ("progress").
     """
 
     vectors: Mapping[str, np.ndarray]
@@ -41,7 +45,7 @@ class Snapshot(NamedTuple):
         """
         text = json.dumps({"version": FORMAT_VERSION, **self.record})
         # One entry, since safetensors writes several in an order that differs between equal files.
-        header = {"gradflow-checkpoint": checksum(self.vectors, text) + text}
+        header = {HEADER: checksum(self.vectors, text) + text}
         write_atomically(path, safetensors.numpy.save(dict(self.vectors), metadata=header))
 
     @classmethod
@@ -52,10 +56,8 @@ class Snapshot(NamedTuple):
             FileFormatError: if it is damaged, from a newer version, or no checkpoint.
             OSError: if it cannot be read.
         """
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise FileFormatError(f"{path} is not a regular file")
         vectors, metadata = read_tensors(path, "checkpoint")
-        entry = metadata.get("gradflow-checkpoint")
+        entry = metadata.get(HEADER)
         if not isinstance(entry, str):
             raise FileFormatError(f"{path} is a safetensors file, but no checkpoint of gradflow's")
         written, text = entry[:_CHECKSUM_LENGTH], entry[_CHECKSUM_LENGTH:]

@@ -19,7 +19,7 @@ import pytest
 
 import gradflow as gf
 from gradflow.training import snapshots
-from gradflow.training.checkpoints import last_good_snapshot
+from gradflow.training.checkpoints import last_good_checkpoint
 from gradflow.training.snapshots import Snapshot
 from tests.training.test_resume import LABELS, RULES, BrokenOffError, Dies, X, bits, fit, network, trainer
 
@@ -428,7 +428,7 @@ def test_sigterm_saves_and_is_sent_on(tmp_path: Path) -> None:
     finally:
         signal.signal(signal.SIGTERM, former)
     assert (received, history.stopped_by) == ([signal.SIGTERM], "interrupted")
-    assert last_good_snapshot(tmp_path / "checkpoints").record["progress"]["history"]["stopped_by"] == "epochs"
+    assert last_good_checkpoint(tmp_path / "checkpoints")[1].record["progress"]["history"]["stopped_by"] == "epochs"
     assert bits(*train(resume=tmp_path)) == bits(*train())
 
 

@@ -1,4 +1,4 @@
-"""Building where there is no C compiler: gradflow then runs on NumPy, unless the kernels are required."""
+"""Building where there is no C compiler, where gradflow runs on NumPy unless the kernels are required; and editable."""
 
 from __future__ import annotations
 
@@ -69,6 +69,32 @@ print(gf.__file__, native_library() is None, trainer.evaluate(digits.x_test, dig
         check=False,
     )
     assert ran.stdout.split() == [str(installed / "gradflow" / "__init__.py"), "True", "True"], ran.stderr
+
+
+_EDITABLE = """
+import sys
+from build import ProjectBuilder
+from build.env import DefaultIsolatedEnv
+with DefaultIsolatedEnv() as environment:
+    builder = ProjectBuilder.from_isolated_env(environment, sys.argv[1])
+    environment.install(builder.build_system_requires)
+    builder.build("editable", sys.argv[2])
+"""
+
+
+def test_a_script_beside_an_editable_clone_imports_the_package(tree: Path) -> None:
+    """The clone's folder is called gradflow too, and lies on the script's path: it is no package."""
+    clone = tree.rename(tree.parent / "gradflow")
+    nowhere = environment(CC="/nowhere/cc", PATH="/nowhere")
+    subprocess.run([sys.executable, "-c", _EDITABLE, clone, tree.parent], env=nowhere, capture_output=True, check=True)
+    (wheel,) = tree.parent.glob("*.whl")
+    site = tree.parent / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    script = tree.parent / "script.py"
+    script.write_text(f"import site; site.addsitedir({str(site)!r})\nimport gradflow as gf\nprint(gf.data.__file__)")
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert Path(ran.stdout.strip()) == clone / "gradflow" / "data" / "__init__.py", ran.stderr
 
 
 def test_where_the_kernels_are_required_it_is_an_error(tree: Path) -> None:

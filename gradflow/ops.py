@@ -3,7 +3,7 @@
 An op is a function on preallocated arrays that writes its outputs in place. The function decorated with
 [`op`][gradflow.ops.op] *is* the definition: short NumPy, formula in the docstring, in the file of the layer, loss or
 optimizer that it belongs to. The ``"reference"`` backend runs that function; other backends run what they have
-under the same name (a kernel in ``kernels/``, a NumPy form without temporaries) and are held to it by test.
+under the same name, such as a kernel in ``kernels/``, and are held to it by test.
 
 The code that uses ops calls them through an *executor*: ``ops(relu_forward, x, y)``. `Eager` runs each call at once;
 `gradflow.training.program.Recorder` keeps the calls for replay. Both run the same bound calls.
@@ -55,6 +55,8 @@ class Op(NamedTuple):
         writes: the names of the arguments that it writes; all other arrays are read only.
         in_place: pairs (input, output) of arguments that may be the same array.
         sizes: from the arguments by name, the integers that a kernel takes besides them.
+        numpy_form: what the numpy backend runs where there are no compiled kernels; None runs the definition. It takes
+            the same arguments, and is worth it where the definition makes a step more than twice as slow.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Op(NamedTuple):
     in_place: tuple[tuple[str, str], ...]
     sizes: Callable[[Mapping[str, Any]], dict[str, int]]
     signature: inspect.Signature
+    numpy_form: Callable[..., None] | None = None
 
     def __reduce__(self) -> tuple[Callable[[str], Op], tuple[str]]:
         """A copy of an op is the op of that name: pickle cannot hold the functions that it is made of."""
@@ -140,6 +143,7 @@ def op(
     writes: tuple[str, ...],
     in_place: tuple[tuple[str, str], ...] = (),
     sizes: Callable[[Mapping[str, Any]], dict[str, int]] = shape_of_first,
+    numpy_form: Callable[..., None] | None = None,
 ) -> Callable[[Callable[..., None]], Op]:
     """Make a function on NumPy arrays the definition of an op of the same name.
 
@@ -166,7 +170,7 @@ def op(
                     f"op {name!r}: {what} names {unknown[0]!r}, but the arguments are {', '.join(signature.parameters)}"
                 )
         shapes_of = shapes if callable(shapes) else lambda arguments: shapes
-        OPS[name] = Op(name, reference, shapes_of, writes, in_place, sizes, signature)
+        OPS[name] = Op(name, reference, shapes_of, writes, in_place, sizes, signature, numpy_form)
         return OPS[name]
 
     return define

@@ -13,8 +13,6 @@ from functools import lru_cache
 
 import numpy as np
 
-from gradflow.ops import Array, op
-
 __all__ = [
     "DROPOUT_STREAM",
     "SAMPLE_STREAM",
@@ -24,7 +22,6 @@ __all__ = [
     "philox",
     "shuffle",
     "shuffled_rows",
-    "uniform",
 ]
 
 # Streams keep the uses of one seed apart. The number of the parameter is added to the first, and the index of the
@@ -103,18 +100,6 @@ def shuffle(places: np.ndarray, n: int, *, seed: int, epoch: int) -> np.ndarray:
     return rows
 
 
-@op(shapes="out: *shape", writes=("out",))
-def uniform(out: Array, low: float, high: float, seed: int, stream: int) -> None:
-    """out_i = low + (high - low) u_i, u_i = (word_i >> 8) 2^-24: exact and below 1 in float32 as in float64."""
-    out[...] = (low + (high - low) * _fractions(out.size, seed, stream, out.dtype)).reshape(out.shape)
-
-
-def _fractions(n: int, seed: int, stream: int, dtype: np.dtype, first: int = 0) -> np.ndarray:
-    words = philox(n, seed=seed, stream=stream, first=first)
-    fractions: np.ndarray = (words >> 8).astype(dtype) * dtype.type(2.0**-24)
-    return fractions
-
-
 class RandomNumbers:
     """What an initializer draws from: one stream of one seed, in float64 on the host."""
 
@@ -136,7 +121,10 @@ class RandomNumbers:
         return self._in_parts(shape, numbers)
 
     def _fractions(self, n: int, first: int) -> np.ndarray:
-        return _fractions(n, self._seed, self._stream, np.dtype(np.float64), first)
+        """n numbers from [0, 1) from the one in place ``first`` on: word 2^-32, without its last eight bits."""
+        words = philox(n, seed=self._seed, stream=self._stream, first=first)
+        fractions: np.ndarray = (words >> 8).astype(np.float64) * 2.0**-24
+        return fractions
 
     def _in_parts(self, shape: tuple[int, ...], numbers: Callable[[int, int, int], np.ndarray]) -> np.ndarray:
         """``numbers(n, first, size)`` for all of `size`, little by little: they need several times the memory."""

@@ -1,8 +1,4 @@
-"""The CPU backend: NumPy with every output and every temporary array made once, when an op is bound.
-
-An op runs as its compiled kernel, where these were built, else in its NumPy form (`gradflow.backends.numpy_forms`),
-else as it is defined.
-"""
+"""The CPU backend: an op runs as its compiled kernel where these were built, else in NumPy."""
 
 from __future__ import annotations
 
@@ -12,7 +8,6 @@ from typing import Any
 from gradflow.backends.blas import Blas, numpy_blas
 from gradflow.backends.fusion import fuse_bias_and_activation
 from gradflow.backends.native import NativeCall, NativeLibrary, NativeProgram
-from gradflow.backends.numpy_forms import IMPLEMENTATIONS
 from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
 from gradflow.backends.sources import kernels
 from gradflow.ops import Op
@@ -21,7 +16,7 @@ __all__ = ["NumpyBackend"]
 
 
 class NumpyBackend(ReferenceBackend):
-    """Arrays are NumPy's; ops write into preallocated arrays and make no copies.
+    """Arrays are NumPy's; kernels write into preallocated arrays and make no copies.
 
     Args:
         native: the compiled kernels; None runs every op in NumPy.
@@ -50,9 +45,7 @@ class NumpyBackend(ReferenceBackend):
         self.check(op, arguments)
         if self.native is not None and (call := self.native.bind(op, arguments)) is not None:
             return call
-        if op.name in IMPLEMENTATIONS:
-            return IMPLEMENTATIONS[op.name](**arguments)
-        return partial(op.reference, **arguments)
+        return partial(op.numpy_form or op.reference, **arguments)
 
     def _joined(self, calls: list[NativeCall | BoundCall]) -> list[BoundCall]:
         """The calls, where neighbours that are all compiled are one program."""

@@ -21,18 +21,57 @@ def _normal(x: Array) -> Array:
     return _erfc(x * -math.sqrt(0.5)) / 2
 
 
+# Q of kernels/normal.h for float64, the constant first.
+_TAIL = (
+    0.76919304975006297, -0.66538250289005679, 0.49530561596997414, -0.31353315667129711,
+    0.16502036617050069, -0.069118638706479819, 0.020795066797569856, -0.0029933767690944728,
+    -0.00079786937489119333, 0.00054489906269585206, -5.9375866167360709e-5, -4.9762853165030136e-5,
+    1.6681703609772679e-5, 3.9811827415325775e-6, -2.7703209441469523e-6, -3.3749652035246319e-7,
+    4.3443907263764585e-7, 4.3758415982855749e-8, -6.6675293392275716e-8, -1.0618274174239376e-8,
+    7.6304104178731823e-9, 2.2249387677164433e-9,
+)  # fmt: skip
+
+
+def _normal_and_bell(x: Array) -> tuple[Array, Array]:
+    """The normal distribution function P(x), as kernels/normal.h has it, and exp(-x² / 2), for finite x.
+
+    `_normal` calls Python for each element: with it a step of the network M takes 3.8 times as long.
+    """
+    size = abs(x)
+    rounder = 98304.0 if x.dtype == np.float32 else 6442450944.0  # leaves few digits, whose square is exact
+    rounded = (size + rounder) - rounder
+    bell = np.exp(rounded * rounded / -2) * np.exp((size - rounded) * (size + rounded) / -2)
+    scale = size + 5
+    position, tail = (size - 5) / scale, np.full_like(x, _TAIL[-1])
+    for coefficient in _TAIL[-2::-1]:
+        tail = tail * position + coefficient
+    tail = tail / scale * bell
+    return np.where(x < 0, tail, 1 - tail), bell
+
+
 def _sigmoid(x: Array) -> Array:
     small = np.exp(-abs(x))
     return np.where(x < 0, small, 1) / (1 + small)
 
 
-@op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),))
+def _gelu_forward(x: Array, y: Array) -> None:
+    normal, _ = _normal_and_bell(np.clip(x, -SATURATED, SATURATED))
+    y[...] = np.maximum(x, -SATURATED) * normal
+
+
+def _gelu_backward(x: Array, d_y: Array, d_x: Array) -> None:
+    z = np.clip(x, -SATURATED, SATURATED)
+    normal, bell = _normal_and_bell(z)
+    d_x[...] = (normal + z * bell / math.sqrt(2 * math.pi)) * d_y
+
+
+@op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),), numpy_form=_gelu_forward)
 def gelu_forward(x: Array, y: Array) -> None:
     """y = x P(x) with the normal distribution function P, and 0 at minus infinity"""
     y[...] = np.maximum(x, -SATURATED) * _normal(x.astype(np.float64))
 
 
-@op(shapes="x, d_y, d_x: *shape", writes=("d_x",), in_place=(("d_y", "d_x"),))
+@op(shapes="x, d_y, d_x: *shape", writes=("d_x",), in_place=(("d_y", "d_x"),), numpy_form=_gelu_backward)
 def gelu_backward(x: Array, d_y: Array, d_x: Array) -> None:
     """dL/dx = (P(x) + x exp(-x² / 2) / √(2π)) dL/dy"""
     z = np.clip(x, -SATURATED, SATURATED).astype(np.float64)
@@ -42,15 +81,15 @@ def gelu_backward(x: Array, d_y: Array, d_x: Array) -> None:
 @op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),))
 def gelu_tanh_forward(x: Array, y: Array) -> None:
     """y = x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, and 0 at minus infinity; (1 + tanh(v / 2)) / 2 = sigmoid(v)"""
-    z = np.clip(x, -SATURATED, SATURATED)
-    y[...] = np.maximum(x, -SATURATED) * _sigmoid(math.sqrt(8 / math.pi) * (z + 0.044715 * z**3))
+    z = np.clip(x, -SATURATED, SATURATED).astype(np.float64)
+    y[...] = np.maximum(x, -SATURATED) * _sigmoid(math.sqrt(8 / math.pi) * (z + 0.044715 * z * z * z))
 
 
 @op(shapes="x, d_y, d_x: *shape", writes=("d_x",), in_place=(("d_y", "d_x"),))
 def gelu_tanh_backward(x: Array, d_y: Array, d_x: Array) -> None:
     """dL/dx = (s + x s (1 - s) dv/dx) dL/dy with s = sigmoid(v), v = √(8/π) (x + 0.044715 x³)"""
-    z = np.clip(x, -SATURATED, SATURATED)
-    v = math.sqrt(8 / math.pi) * (z + 0.044715 * z**3)
+    z = np.clip(x, -SATURATED, SATURATED).astype(np.float64)
+    v = math.sqrt(8 / math.pi) * (z + 0.044715 * z * z * z)
     slope = math.sqrt(8 / math.pi) * (1 + 3 * 0.044715 * z**2)
     d_x[...] = _sigmoid(v) * (1 + z * _sigmoid(-v) * slope) * d_y
 

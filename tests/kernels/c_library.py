@@ -55,7 +55,6 @@ _ITEMS = {
     "advance_scheduled": lambda sizes: 1,
     "gemm": lambda sizes: _blocks(sizes["rows"], sizes["columns"]),
     "dropout": lambda sizes: -(-sizes["n"] // 4),
-    "uniform": lambda sizes: -(-sizes["n"] // 4),
 }
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from gradflow.backends.numpy_forms import IMPLEMENTATIONS
 from gradflow.backends.sources import kernel_folder, kernels
 from gradflow.doctor.cases import CASES
 from gradflow.ops import OPS
@@ -31,7 +30,7 @@ def notices(file: str) -> bool:
     ops = ops_of(path)
     _limit_processor_time(20)
     try:
-        compare("numpy" if path.parent.name == "numpy_forms" else "c", ops)
+        compare("c", ops)
         if path.suffix == ".py":
             compare("numpy", ops)
     except Exception:
@@ -65,8 +64,6 @@ def ops_of(file: Path) -> list[str]:
         names = [name for name, kernel in kernels("c").items() if kernel.file.name in including]
         return sorted({name if name in OPS else name.removeprefix("bias_") for name in names})
     module = ".".join(file.with_suffix("").parts)
-    if file.parent.name == "numpy_forms":
-        return [name for name, form in IMPLEMENTATIONS.items() if getattr(form, "func", form).__module__ == module]
     own = [name for name, op in OPS.items() if op.reference.__module__ == module]
     package = module.rpartition(".")[0] + "."
     return own or [name for name, op in OPS.items() if op.reference.__module__.startswith(package)]

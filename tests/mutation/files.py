@@ -22,7 +22,7 @@ def files() -> Iterator[Path]:
             # gradflow.h holds the words of the two compilers and no formula.
             if path.name not in ("narrow.cu", "gradflow.h"):
                 yield path.relative_to(ROOT)
-    for folder in ("layers", "losses", "metrics", "optimizers", "schedules", "backends/numpy_forms"):
+    for folder in ("layers", "losses", "metrics", "optimizers", "schedules"):
         for path in sorted((ROOT / "gradflow" / folder).glob("*.py")):
             yield path.relative_to(ROOT)
     for name in ("reductions.py", "random.py", "ops.py", "output_scale.py", "data/batches.py"):

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from gradflow.backends.sources import kernel_folder, source_text
 from gradflow.ops import OPS
-from gradflow.random import _philox_rounds, philox, shuffled_rows
+from gradflow.random import RandomNumbers, _philox_rounds, philox, shuffled_rows
 from tests.kernels.c_library import COMPILER, compiled
 from tests.ops.targets import TARGETS, BackendTarget, CTarget, make_target
 
@@ -140,18 +140,14 @@ def test_dropout_keeps_where_the_word_is_at_least_the_threshold(target: BackendT
 
 def test_uniform_numbers_lie_below_one_and_are_spread_evenly() -> None:
     n = 2**18
-    for dtype in (np.float32, np.float64):
-        u = np.empty(n, dtype)
-        OPS["uniform"].reference(u, 0.0, 1.0, SEED, 0x01000000)
-        assert u.min() >= 0
-        assert u.max() < 1
-        # The mean of n numbers has the deviation 1/sqrt(12 n), their variance 1/sqrt(180 n): five deviations each.
-        assert abs(u.mean(dtype=np.float64) - 1 / 2) < 5 / math.sqrt(12 * n)
-        assert abs(u.var(dtype=np.float64) - 1 / 12) < 5 / math.sqrt(180 * n)
-        cells = np.bincount((u * 256).astype(int), minlength=256)
-        assert chi_square(cells) < chi_square_limit(255)
-    # 2^-24 times the largest 24-bit integer is the largest number that can come, and float32 has it exactly.
-    assert float(np.float32(2**24 - 1) * np.float32(2.0**-24)) == 1 - 2.0**-24
+    u = RandomNumbers(SEED, 0x01000000).uniform(0.0, 1.0, (n,))
+    assert u.min() >= 0
+    assert u.max() < 1
+    # The mean of n numbers has the deviation 1/sqrt(12 n), their variance 1/sqrt(180 n): five deviations each.
+    assert abs(u.mean() - 1 / 2) < 5 / math.sqrt(12 * n)
+    assert abs(u.var() - 1 / 12) < 5 / math.sqrt(180 * n)
+    cells = np.bincount((u * 256).astype(int), minlength=256)
+    assert chi_square(cells) < chi_square_limit(255)
 
 
 def test_streams_seeds_and_steps_have_words_of_their_own() -> None:

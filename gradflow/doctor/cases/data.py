@@ -36,10 +36,6 @@ def _dropout(draw: Draw, *, position: int, epoch: int, rate: float) -> dict[str,
     }
 
 
-def _uniform(draw: Draw) -> dict[str, Any]:
-    return {"out": draw.blank(draw.rows, draw.columns), "low": -1.5, "high": 2.25, "seed": SEED, "stream": 0x01000002}
-
-
 def _gather(draw: Draw, *, labels: bool, position: int, is_weighted: bool, **settings: int) -> dict[str, Any]:
     data_rows = draw.rows + 5
     x = draw.reals(data_rows, draw.columns)
@@ -81,13 +77,6 @@ CASES: dict[str, Case] = {
             {"position": 2**32 + 9, "epoch": 2**31 + 1, "rate": 0.75},
             {"position": 7, "epoch": 5, "rate": 0.0},
         ),
-    ),
-    "uniform": Case(
-        _uniform,
-        1,
-        "low + (high - low) u may be one operation or two",
-        magnitude=lambda before, after: {"out": np.full(after["out"].shape, 2.25 + 2 * 1.5)},
-        without=NO_VALUES,
     ),
     "gather_batch": Case(_gather, 0, EXACT, variants=GATHERS),
     "gather_shuffled_batch": Case(_gather, 0, EXACT, variants=tuple({**variant, "seed": SEED} for variant in GATHERS)),

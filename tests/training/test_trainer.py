@@ -11,6 +11,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import gradflow as gf
+from gradflow.backends.native import native_library
 from gradflow.data.batches import shuffled_rows
 
 RNG = np.random.default_rng(0)
@@ -312,4 +313,6 @@ def test_training_holds_little_besides_what_it_must(optimizer: gf.Optimizer, vec
         tracemalloc.stop()
     # Parameters, gradients and the optimizer's vectors; activations and their gradients; and the best weights so far.
     vector, activations = network.parameters.nbytes, 4 * 128 * (sizes[0] + 2 * sum(sizes[1:]))
-    assert peak < 1.1 * ((vectors + 1) * vector + activations)
+    # Without compiled kernels the definition of an optimizer makes some more vectors while it runs.
+    temporaries = 0 if native_library() else 5
+    assert peak < 1.1 * ((vectors + 1 + temporaries) * vector + activations)

@@ -203,7 +203,7 @@ class RunFolder:
                 f"the learning curves in {self.path} could not be drawn: {type(error).__name__}: {error}. All other "
                 "files are there",
                 PictureWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def check_presence(self) -> None:

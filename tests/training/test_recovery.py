@@ -57,7 +57,7 @@ def broken_off(tmp_path: Path) -> Path:
 
 
 def last(folder: Path) -> Path:
-    return max((folder / "checkpoints").glob("step-*.safetensors"))
+    return max((folder / "checkpoints").glob("step-????????????.safetensors"))
 
 
 # -- damage -----------------------------------------------------------------------------------------------------------
@@ -91,6 +91,24 @@ def test_the_checkpoint_before_a_damaged_one_is_used(broken_off: Path, uninterru
     assert before.read_bytes() == kept
     assert damaged.with_suffix(".damaged").exists()
     assert Snapshot.read(damaged).record["progress"]["history"]["values"]
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_files_beside_the_checkpoints_are_left_alone(broken_off: Path, uninterrupted: Path, keep: int) -> None:
+    """Copies of checkpoints, and what else has such a name: the run neither counts, resumes nor removes them."""
+    checkpoints = broken_off / "checkpoints"
+    copies = ("step-backup.safetensors", "step-000000000005 (copy).safetensors", "step-9999999999999.safetensors")
+    for name in (*copies, "old-step-000000000099.safetensors", ".step-mine"):
+        shutil.copy(last(broken_off) if name == copies[2] else checkpoints / "step-000000000000.safetensors",
+                    checkpoints / name)  # fmt: skip
+    (checkpoints / "step-000000000999.safetensors").mkdir()
+    strange = {path.name for path in checkpoints.iterdir()} - {f"step-{step:012d}.safetensors" for step in (0, 5, 10)}
+    fit(trainer("numpy"), resume=broken_off, checkpoint=gf.Checkpoint(keep=keep))
+    assert results(broken_off) == results(uninterrupted)
+    fit(trainer("numpy"), broken_off, checkpoint=gf.Checkpoint(keep=keep), overwrite=True)
+    left = {path.name for path in checkpoints.iterdir()}
+    assert left - strange == {f"step-{step:012d}.safetensors" for step in (5, 10, 15, 20)[-keep:]}
+    assert left >= strange
 
 
 def test_no_whole_checkpoint_is_an_error(broken_off: Path) -> None:

@@ -263,3 +263,107 @@ def test_a_folder_that_becomes_read_only(tmp_path: Path) -> None:
     resumed = trainer("numpy")
     assert bits(resumed, fit(resumed, resume=folder)) == expected
     assert results(folder) == results(tmp_path / "alone")
+
+
+# -- a folder that holds files ----------------------------------------------------------------------------------------
+
+NAMES = ("model.safetensors", "config.json", "history.csv", "curves.png", "command.json")
+
+
+@pytest.mark.parametrize("name", [*NAMES, "checkpoints/step-000000000007.safetensors"])
+def test_files_of_others_are_replaced_only_when_told_to(tmp_path: Path, name: str) -> None:
+    """A folder of another program, and of another run, stays as it is."""
+    (tmp_path / "checkpoints").mkdir()
+    for own in (name, "notes.txt", "checkpoints/step-notes.safetensors"):
+        (tmp_path / own).write_text("mine")
+    before = files(tmp_path)
+    for checkpoint in (None, gf.Checkpoint()):
+        of = trainer("numpy")
+        weights = of.network.parameters.copy()
+        with pytest.raises(gf.DataError, match=r"already holds .*, which a run with this output would replace"):
+            fit(of, tmp_path, checkpoint=checkpoint)
+        np.testing.assert_array_equal(of.network.parameters, weights)
+        assert files(tmp_path) == before
+    fit(trainer("numpy"), tmp_path, overwrite=True)
+    assert (
+        (tmp_path / "notes.txt").read_text() == (tmp_path / "checkpoints/step-notes.safetensors").read_text() == "mine"
+    )
+    assert not any(content == b"mine" for path, content in files(tmp_path).items() if "notes" not in path)
+
+
+def test_a_folder_without_such_files_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "data.csv").write_text("mine")
+    fit(trainer("numpy"), tmp_path, checkpoint=gf.Checkpoint())
+    assert (tmp_path / "data.csv").read_text() == "mine"
+
+
+def test_a_cell_run_twice_says_what_can_be_done(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    fit(trainer("numpy"), folder)
+    with pytest.raises(gf.DataError) as plain:
+        fit(trainer("numpy"), folder)
+    held = "config.json, curves.png, history.csv" if (folder / "curves.png").exists() else "config.json, history.csv"
+    assert str(plain.value) == (
+        f"{folder} already holds {held} and model.safetensors, which a run with this output would replace. Pass "
+        "another output or overwrite=True to replace them"
+    )
+    fit(trainer("numpy"), folder, checkpoint=gf.Checkpoint(keep=1), overwrite=True)
+    with pytest.raises(gf.DataError) as kept:
+        fit(trainer("numpy"), folder)
+    assert str(kept.value) == (
+        f"{folder} already holds {held}, model.safetensors and 1 checkpoint, which a run with this output would "
+        f"replace. Pass another output, overwrite=True to replace them or resume={str(folder)!r} to continue the run"
+    )
+
+
+def test_arguments_that_contradict_each_other(tmp_path: Path) -> None:
+    fit(trainer("numpy"), tmp_path, checkpoint=gf.Checkpoint())
+    for arguments, message in (
+        ({"overwrite": True}, "overwrite needs a folder; pass output= too"),
+        ({"overwrite": True, "resume": tmp_path}, "resume continues the run in a folder, and overwrite replaces it"),
+        ({"overwrite": "no", "folder": tmp_path}, "overwrite must be True or False"),
+    ):
+        with pytest.raises(gf.DataError, match=message):
+            fit(trainer("numpy"), **arguments)  # type: ignore[arg-type]
+    fit(trainer("numpy"), tmp_path / ".." / tmp_path.name, resume=tmp_path)
+
+
+# -- the beginning and the end ----------------------------------------------------------------------------------------
+
+
+def test_a_run_that_cannot_begin_leaves_the_network_as_it_was(tmp_path: Path) -> None:
+    fit(trainer("numpy"), tmp_path, checkpoint=gf.Checkpoint())
+    before = files(tmp_path)
+    for name, y in (("softmax_cross_entropy", LABELS), ("mean_squared_error", 5 + 2 * X[:, :3])):
+        of = gf.Trainer(network("numpy"), name, "adam", standardize_targets=name == "mean_squared_error")
+        x = {f"column {place}": X[:, place] for place in range(6)}
+        with (
+            read_only(tmp_path / "checkpoints", errno.ENOSPC),
+            pytest.raises(OSError, match="cannot be kept here: No sp"),
+        ):
+            of.fit(x, y, epochs=1, output=tmp_path, checkpoint=gf.Checkpoint(), overwrite=True)
+        fresh = network("numpy")
+        assert (of.network.output_activation, of.network.output_scale) == ("identity", None)
+        assert of.network.feature_names is None
+        np.testing.assert_array_equal(of.network.parameters, fresh.parameters)
+        assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("error", [ImportError, ValueError, OSError, RuntimeError])
+def test_a_picture_that_cannot_be_drawn_costs_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def broken(history: gf.History) -> bytes:
+        raise error("no fonts")
+
+    monkeypatch.setattr("gradflow.training.run_folder.importlib.util.find_spec", lambda name: True)
+    monkeypatch.setattr("gradflow.training.run_folder._curves", broken)
+    (tmp_path / "curves.png").write_bytes(b"that of an earlier run")
+    of = trainer("numpy")
+    with pytest.warns(gf.PictureWarning, match=f"could not be drawn: {error.__name__}: no fonts. All other") as caught:
+        history = fit(of, tmp_path, overwrite=True)
+    assert caught[0].filename == fit.__code__.co_filename
+    assert (history.epochs, (tmp_path / "curves.png").exists()) == (4, False)
+    monkeypatch.undo()
+    assert gf.repeat(tmp_path, X, LABELS).is_same

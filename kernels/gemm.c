@@ -40,6 +40,17 @@ typedef struct {
   gf_index row_step, column_step;
 } gf_part;
 
+/* Copies of a block of op(b) in panels, and of rows of op(a): too much for the stacks that some programs give their
+   threads. A thread has one place for both, whichever of the library's tables it runs kernels of. */
+#define GF_PANELS_BYTES (GF_DEPTH * GF_BLOCK_COLUMNS * (int)sizeof(real))
+#define GF_PACKED_BYTES (GF_DEPTH * GF_BLOCK_ROWS * (int)sizeof(real))
+#ifdef _WIN32
+static
+#else
+__attribute__((weak, visibility("hidden")))
+#endif
+_Alignas(64) _Thread_local char gf_copies[GF_PANELS_BYTES + GF_PACKED_BYTES];
+
 GF_INLINE gf_index gf_least(gf_index x, gf_index y) { return x < y ? x : y; }
 
 /* out = a times a panel, or out += it for the later parts of the depth: rows x columns, in the first `vectors` of a
@@ -124,8 +135,7 @@ GF_INLINE void gf_row_of_tiles(const int rows, int adds, gf_part a, gf_index dep
 
 /* Rows of the result, for one part of the depth. */
 GF_INLINE void gf_rows_of_tiles(int adds, gf_part a, gf_index rows, gf_index depth, const gf_vector *panels, real *out,
-                                gf_index out_step, gf_index columns) {
-  real packed[GF_BLOCK_ROWS * GF_DEPTH];
+                                gf_index out_step, gf_index columns, real *packed) {
   /* Rows that lie across are brought together where enough panels use them. */
   const int is_packed = a.row_step == 1 && columns > GF_BLOCK_COLUMNS / 2;
   if (is_packed) gf_pack_rows(a, depth, rows, packed);
@@ -164,7 +174,8 @@ GF_INLINE gf_index gf_run(gf_index block, gf_index end, gf_index rows) {
 
 GF_KERNEL(gemm, const real *a, const real *b, real *out, int transpose_a, int transpose_b, gf_index rows,
           gf_index columns, gf_index depth) {
-  gf_vector panels[GF_DEPTH * GF_BLOCK_COLUMNS / GF_LANES];
+  gf_vector *panels = (gf_vector *)gf_copies;
+  real *packed = (real *)(gf_copies + GF_PANELS_BYTES);
   GF_BLOCKS(block, gf_row_blocks(rows) * gf_column_blocks(rows, columns), gf_run(block, end, rows)) {
     const gf_index row_blocks = gf_row_blocks(rows), run = gf_run(block, end, rows);
     const gf_index first_row = block % row_blocks * GF_BLOCK_ROWS, first = block / row_blocks * gf_block_columns(rows);
@@ -180,7 +191,7 @@ GF_KERNEL(gemm, const real *a, const real *b, real *out, int transpose_a, int tr
                          transpose_a ? (gf_part){a + start * rows + row, 1, rows}
                                      : (gf_part){a + start + row * depth, depth, 1},
                          gf_least(end_row - row, GF_BLOCK_ROWS), part, panels, out + row * columns + first, columns,
-                         width);
+                         width, packed);
     }
   }
 }

@@ -39,7 +39,7 @@ void gf_release_team(void) {}
 #endif
 
 enum { MOST_THREADS = 16, PAUSES_BEFORE_YIELDING = 1000, LATE_CALL = 8, MOST_LATENESS = 128, LONGEST_REST = 63,
-       FINE = 8, STACK_BYTES = 1 << 20 /* a product takes a fifth of it; musl's threads have less than that */ };
+       FINE = 8, STACK_BYTES = 1 << 18 /* more than any kernel takes; musl's threads have half of it */ };
 
 typedef unsigned long long ticket_number; /* which call, parts, next part: 32, 16 and 16 bits */
 #define GF_TICKET_CALL(ticket) ((ticket) >> 32)

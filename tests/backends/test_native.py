@@ -372,6 +372,41 @@ def test_a_forked_child_trains_to_the_same_bits(library: NativeLibrary) -> None:
 # -- without ----------------------------------------------------------------------------------------------------------
 
 
+SMALL_STACK = """
+import threading
+import numpy as np
+import gradflow as gf
+
+dtype = {dtype!r}
+x = np.random.default_rng(0).normal(size=(500, 200)).astype(dtype)
+y = (x[:, 0] > 0).astype(int)
+
+def train():
+    network = gf.MLP([200, 100, 2], seed=1, dtype=dtype, backend="numpy")
+    gf.Trainer(network, "softmax_cross_entropy", "adam").fit(x, y, epochs=2, batch_size=40)
+    found.append(network.predict(x))
+
+found = []
+train()
+threading.stack_size({kib} * 1024)
+thread = threading.Thread(target=train)
+thread.start()
+thread.join()
+print(np.array_equal(*found))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="stacks grow there")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("instructions", native.INSTRUCTIONS)
+def test_threads_with_a_small_stack_train_and_predict(library: NativeLibrary, instructions: str, dtype: str) -> None:
+    """128 KiB are the default of musl."""
+    if instructions not in library.supported:
+        pytest.skip(f"this processor cannot run the kernels for {instructions}")
+    for kib in (128, 64):
+        assert python(SMALL_STACK.format(dtype=dtype, kib=kib), GRADFLOW_NATIVE=instructions) == "True\n"
+
+
 def test_the_environment_variable_leaves_the_kernels_out() -> None:
     code = """
 import numpy as np, gradflow as gf

@@ -26,6 +26,7 @@ _FLAGS = (
     "-Wextra",
     "-Werror",
     "-fPIC",
+    "-Wframe-larger-than=16384",  # a thread's stack may be small
     "-shared",
     *os.environ.get("CFLAGS", "").split(),
 )

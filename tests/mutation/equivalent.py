@@ -153,10 +153,6 @@ EQUIVALENT: dict[str, str] = {
     "kernels/gemm.c: return gf_least(end - block, row_blocks > 1 ? row_blocks - block % row_blocks : "
     "GF_NARROW);  ->  "
     "return gf_least(end - block, 1 ? row_blocks - block % row_blocks : GF_NARROW);": _SLOWER,
-    "kernels/gemm.c: gf_vector panels[GF_DEPTH * GF_BLOCK_COLUMNS / GF_LANES];  ->  "
-    "gf_vector panels[GF_DEPTH * GF_BLOCK_COLUMNS * GF_LANES];": _ROOM,
-    "kernels/gemm.c: gf_vector panels[GF_DEPTH * GF_BLOCK_COLUMNS / GF_LANES];  ->  "
-    "gf_vector panels[GF_DEPTH * GF_BLOCK_COLUMNS ];": _ROOM,
     "kernels/gemm.c: GF_BLOCKS(block, gf_row_blocks(rows) * gf_column_blocks(rows, columns), gf_run(block, "
     "end, rows)) {  ->  "
     "GF_BLOCKS(block, (rows) * gf_column_blocks(rows, columns), gf_run(block, end, rows)) {": _COUNTED,

@@ -6,8 +6,8 @@ import copy
 import itertools
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -161,7 +161,20 @@ class Sequential:
             clock=self.status.clock,
             seed=self.seed,
             index=0,
+            changing=self._changing,
         )
+
+    @contextmanager
+    def _changing(self, setting: str) -> Iterator[None]:
+        """The context in which a setting of a layer changes: what was recorded with the old value is forgotten."""
+        if self.access.is_training:
+            raise GradflowError(
+                f"{setting} cannot be changed while the network is trained: its steps were recorded with the value "
+                "that it had; change it between two calls of fit"
+            )
+        with self.access.writing():
+            yield
+            self._inference.clear()
 
     def _initialize(self, parameters: Mapping[str, ParameterSpec], buffers: Mapping[str, BufferSpec]) -> None:
         """Set every parameter and buffer as it begins, one after the other: in float64 they are twice as large."""

@@ -302,3 +302,55 @@ def test_a_residual_block_belongs_to_one_network() -> None:
     gf.Sequential([block])
     with pytest.raises(gf.DataError, match="this Residual belongs to a network already"):
         gf.Sequential([block])
+
+
+def test_a_changed_setting_of_a_layer_takes_effect(backend_name: str) -> None:
+    def network(slope: float) -> gf.Sequential:
+        stack = [gf.Dense(4, 3), gf.Residual([gf.LeakyReLU(slope), gf.Dense(3, 3)]), gf.LeakyReLU(slope)]
+        return gf.Sequential(stack, seed=2, backend=backend_name)
+
+    changed, expected = network(0.1), network(0.7)
+    assert not np.array_equal(changed.predict(X), expected.predict(X))
+    inner: Any = changed.layers[1].layers[0]  # type: ignore[attr-defined]
+    outer: Any = changed.layers[2]
+    inner.slope = outer.slope = 0.7
+    assert changed.predict(X).tobytes() == expected.predict(X).tobytes()
+
+
+def test_settings_of_recorded_layers_stay_while_the_network_trains() -> None:
+    class Anneals(gf.Callback):
+        def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
+            trainer.network.layers[1].rate = 0.1  # type: ignore[attr-defined]
+
+    network = gf.Sequential([gf.Dense(4, 3), gf.Dropout(0.5), gf.Dense(3, 2)], backend="numpy")
+    trainer = gf.Trainer(network, "mean_squared_error", "adam")
+    with pytest.raises(gf.GradflowError, match=r"Dropout\.rate cannot be changed while the network is trained"):
+        trainer.fit(X, np.zeros((9, 2)), epochs=2, callbacks=[Anneals()], progress=False)
+    network.layers[1].rate = 0.1  # type: ignore[attr-defined]
+    trainer.fit(X, np.zeros((9, 2)), epochs=1, progress=False)
+
+
+def test_a_layer_that_runs_at_every_step_may_change_its_settings() -> None:
+    class Scaled(gf.Layer):
+        def __init__(self, scale: float) -> None:
+            self.scale = scale
+
+        def config(self) -> dict[str, Any]:
+            return {"scale": self.scale}
+
+        def forward(self, ops: Any, x: Any, y: Any) -> None:
+            np.multiply(x, self.scale, out=y)
+
+        def backward(self, ops: Any, x: Any, y: Any, d_y: Any, d_x: Any) -> None:
+            if d_x is not None:
+                np.multiply(d_y, self.scale, out=d_x)
+
+    class Anneals(gf.Callback):
+        def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
+            trainer.network.layers[1].scale *= 0.5  # type: ignore[attr-defined]
+
+    network = gf.Sequential([gf.Dense(4, 3), Scaled(1.0)], backend="numpy")
+    trainer = gf.Trainer(network, "mean_squared_error", gf.SGD(1e-9))
+    losses = trainer.fit(X, np.zeros((9, 3)), epochs=2, callbacks=[Anneals()], progress=False)["loss"]
+    assert_allclose(losses[1], losses[0] / 4, rtol=1e-5)
+    assert_allclose(network.predict(X), network.copy().predict(X), rtol=1e-6)

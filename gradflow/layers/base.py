@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -67,6 +68,7 @@ class Attachment:
         clock: the clock of the training run (kernels/clock.h).
         seed: the network's seed.
         index: the layer's place in the network; a layer that holds layers takes as many places as these.
+        changing: the context in which a setting of the layer changes, such as a slope; it takes the name for errors.
         is_frozen: True if training leaves the layer as it is; what it writes into its gradients is then ignored.
     """
 
@@ -76,6 +78,7 @@ class Attachment:
     clock: Array
     seed: int
     index: int
+    changing: Callable[[str], AbstractContextManager[None]]
     is_frozen: bool = False
 
     def views(self) -> dict[str, Array]:
@@ -211,12 +214,15 @@ class Layer:
                 f"{type(self).__name__}.{name} cannot be replaced in one object: copies and files would lose it; write "
                 "a subclass"
             )
-        if self.attached is not None and name in (views := self.attached.views()) and value is not views[name]:
+        attached = self.attached
+        if attached is not None and name in (views := attached.views()) and value is not views[name]:
             raise GradflowError(
                 f"{type(self).__name__}.{name} is a view into a vector of the network, and cannot be another array; "
                 f"write into it: layer.{name}[...] = value"
             )
-        super().__setattr__(name, value)
+        is_setting = attached is not None and self.recorded and name in self.config()
+        with attached.changing(f"{type(self).__name__}.{name}") if attached and is_setting else nullcontext():
+            super().__setattr__(name, value)
 
     def forward(self, ops: Executor, x: Array, y: Array) -> None:
         """Write the output y (batch, n_out) for the input x (batch, n_in), in training."""

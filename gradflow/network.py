@@ -140,10 +140,10 @@ class Sequential:
         sizes = {name: math.prod(self._specs[name].shape) for name in (*trained, *frozen, *buffers)}
         self.n_parameters = sum(sizes[name] for name in trained)
         self.n_decayed = sum(sizes[name] for name in trained if parameters[name].decayed)
-        self.state: Array = self.backend.zeros(sum(sizes.values()), self.dtype)
+        self.state: Array = self._zeros(sum(sizes.values()))
         self.all_parameters: Array = self.state[: sum(sizes[name] for name in parameters)]
         self.parameters: Array = self.state[: self.n_parameters]
-        gradients = self.backend.zeros(self.all_parameters.size, self.dtype)
+        gradients = self._zeros(self.all_parameters.size)
         self.gradients: Array = gradients[: self.n_parameters]
         self.status = RunStatus(self.backend)
         ends = itertools.accumulate(sizes.values())
@@ -175,6 +175,16 @@ class Sequential:
         with self.access.writing():
             yield
             self._inference.clear()
+
+    def _zeros(self, size: int) -> Array:
+        try:
+            return self.backend.zeros(size, self.dtype)
+        except (MemoryError, ValueError) as error:  # NumPy's for what no address space holds
+            gib = size * self.dtype.itemsize / 2**30
+            raise DataError(
+                f"a network of {size:.3g} parameters takes {gib:.1f} GiB, and as much for their gradients, which cannot "
+                "be allocated here; make its layers narrower"
+            ) from error
 
     def _initialize(self, parameters: Mapping[str, ParameterSpec], buffers: Mapping[str, BufferSpec]) -> None:
         """Set every parameter and buffer as it begins, one after the other: in float64 they are twice as large."""

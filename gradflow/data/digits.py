@@ -18,6 +18,10 @@ class Digits(NamedTuple):
     x_test: np.ndarray
     y_test: np.ndarray
 
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}: {array.dtype} {array.shape}" for name, array in self._asdict().items())
+        return f"Digits({shapes})"
+
 
 def load_digits() -> Digits:
     """The optical digits of UCI (Alpaydin & Kaynak, 1998; CC BY 4.0), the 1,797 that scikit-learn ships.

@@ -39,6 +39,10 @@ class RangeTest(NamedTuple):
     smoothed: np.ndarray
     proposed: float | None
 
+    def __repr__(self) -> str:
+        proposed = "none" if self.proposed is None else f"{self.proposed:.3g}"
+        return f"RangeTest({len(self.rates)} steps, rates {self.rates[0]:.3g} to {self.rates[-1]:.3g}, {proposed=!s})"
+
     def plot(self) -> Figure:
         """Loss against learning rate, as a matplotlib figure, with the proposal marked.
 

@@ -231,6 +231,7 @@ def test_range_test_finds_a_rate_that_works(backend_name: str) -> None:
     before = network.get_weights()["0.weight"]
     trainer = gf.Trainer(network, "mean_squared_error", gf.SGD(0.1, momentum=0.5))
     result = gf.learning_rate_range_test(trainer, X, Y, lowest=1e-5, highest=1e3, steps=80, batch_size=16)
+    assert repr(result).startswith(f"RangeTest({len(result.rates)} steps, rates 1e-05 to ")
     assert network.get_weights()["0.weight"].tobytes() == before.tobytes()
     assert len(result.rates) == len(result.losses) == len(result.smoothed)
     assert np.isfinite(result.losses).all()

@@ -182,8 +182,8 @@ class Sequential:
         except (MemoryError, ValueError) as error:  # NumPy's for what no address space holds
             gib = size * self.dtype.itemsize / 2**30
             raise DataError(
-                f"a network of {size:.3g} parameters takes {gib:.1f} GiB, and as much for their gradients, which cannot "
-                "be allocated here; make its layers narrower"
+                f"a network of {size:.3g} parameters takes {gib:.1f} GiB, and as much for their gradients: this "
+                "cannot be allocated here; make its layers narrower"
             ) from error
 
     def _initialize(self, parameters: Mapping[str, ParameterSpec], buffers: Mapping[str, BufferSpec]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gradflow.arguments import file_path
-from gradflow.errors import DataError, GradflowError
+from gradflow.errors import DataError, GradflowError, shown
 from gradflow.files import write_atomically
 from gradflow.installation import pip_install
 
@@ -64,12 +64,13 @@ class History:
         return len(self._values.get("loss", ()))
 
     def __getitem__(self, name: str) -> list[float]:
-        if name not in self._values:
-            raise DataError(f"the history has no {name!r}; it has {', '.join(self._values) or 'no finished epoch'}")
+        if not isinstance(name, str) or name not in self._values:
+            given = ", ".join(self._values) or "no finished epoch"
+            raise DataError(f"the history has no {shown(name)}; it has {given}")
         return self._values[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._values
+        return isinstance(name, str) and name in self._values
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)

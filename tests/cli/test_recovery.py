@@ -28,11 +28,11 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_there_had_been_none(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     folder = tmp_path / "run"
-    options = (*_RUN, "--epochs", "600", "--output")
-    command = [sys.executable, "-m", "gradflow", *options, str(folder)]
+    assert gradflow(*_RUN, "--epochs", "3", "--output", folder, "--layer-statistics").returncode == 0
+    command = [sys.executable, "-m", "gradflow", "train", "--resume", str(folder), "--epochs", "600"]
     with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        assert process.stderr.readline().startswith("epoch 1/600")
+        assert process.stderr.readline().startswith("epoch 4/600")
         process.send_signal(number)
         errors = process.stderr.read()
         process.wait(timeout=60)
@@ -46,7 +46,8 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_there_had_been_none(
 
     resumed = gradflow("train", "--resume", folder)
     assert resumed.returncode == 0, resumed.stderr
-    assert gradflow(*options, tmp_path / "alone", "--quiet").returncode == 0
+    options = ("--epochs", "600", "--layer-statistics", "--quiet", "--output")
+    assert gradflow(*_RUN, *options, tmp_path / "alone").returncode == 0
     assert _results(folder) == _results(tmp_path / "alone")
 
 

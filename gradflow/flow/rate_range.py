@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gradflow.arguments import instance, positive, positive_integer
+from gradflow.arguments import instance, integer, positive, positive_integer
 from gradflow.errors import DataError
 from gradflow.flow.plots import empty_figure
 from gradflow.schedules import Schedule
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["RangeTest", "learning_rate_range_test"]
+
+_MOST_STEPS = 1_000_000
 
 
 class RangeTest(NamedTuple):
@@ -79,7 +81,7 @@ def learning_rate_range_test(
         x, y: data as for `Trainer.fit`.
         lowest: the first rate, above 0.
         highest: the last rate, above ``lowest``.
-        steps: how many steps, at least 10.
+        steps: how many steps, from 10 to a million.
         batch_size: rows per step.
 
     Raises:
@@ -89,8 +91,7 @@ def learning_rate_range_test(
     lowest, highest = positive("lowest", lowest), positive("highest", highest)
     if lowest >= highest:
         raise DataError(f"highest must be above lowest, which is {lowest!r}, got {highest!r}")
-    if positive_integer("steps", steps) < 10:
-        raise DataError(f"steps must be at least 10, got {steps!r}")
+    steps = integer("steps", steps, least=10, most=_MOST_STEPS)
     network = trainer.network.copy()
     scale = network.output_scale
     if trainer.standardize_targets and scale is None:

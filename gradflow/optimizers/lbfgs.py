@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import positive, positive_integer
+from gradflow.arguments import integer, positive, positive_integer
 from gradflow.errors import DataError
 from gradflow.installation import pip_install
 from gradflow.ops import Array, Executor
@@ -32,7 +32,8 @@ class LBFGS(Optimizer):
 
     Args:
         max_iterations: iterations of an epoch, at least 1.
-        memory: how many pairs of steps and gradient differences are kept, at least 1.
+        memory: how many pairs of steps and gradient differences are kept, from 1 to 10,000; each takes as much memory
+            as two networks.
         gradient_tolerance: the largest entry of the gradient at which it is done, above 0.
 
     Raises:
@@ -44,7 +45,7 @@ class LBFGS(Optimizer):
     def __init__(self, max_iterations: int = 200, memory: int = 10, gradient_tolerance: float = 1e-5) -> None:
         super().__init__(1.0)  # the step that each search tries first
         self.max_iterations = positive_integer("max_iterations", max_iterations)
-        self.memory = positive_integer("memory", memory)
+        self.memory = integer("memory", memory, least=1, most=10_000)
         self.gradient_tolerance = positive("gradient_tolerance", gradient_tolerance)
         if importlib.util.find_spec("scipy") is None:
             raise DataError(f"L-BFGS needs SciPy, which is not installed: {pip_install('scipy')}")

@@ -17,6 +17,10 @@ SCHEDULES: dict[str, type[Schedule]] = {}
 """Every schedule class by its name."""
 
 
+_MOST_CHECKED = 1000
+"""How many values of a function are looked at before training; each may take its time."""
+
+
 class History(Protocol):
     """The values of the epochs that are finished, by name."""
 
@@ -111,7 +115,8 @@ class FunctionSchedule(Schedule):
         return number
 
     def check(self, epochs: int, names: Collection[str]) -> None:
-        for epoch in range(epochs):
+        # A part of them, where there are many: the others are checked as their epochs begin.
+        for epoch in (*range(0, epochs, -(-epochs // _MOST_CHECKED)), epochs - 1):
             self._rate(float(epoch))
 
     def config(self) -> dict[str, Any]:

@@ -34,8 +34,9 @@ def progress_callback(progress: bool | str) -> list[Callback]:
     """
     if not isinstance(progress, bool | str) or progress not in (True, False, "auto"):
         raise DataError(f'progress must be True, False or "auto", got {shown(progress)}')
-    is_open = sys.stderr is not None and not sys.stderr.closed
-    on_terminal, in_notebook = is_open and sys.stderr.isatty(), _in_notebook()
+    # A program may have put an object of its own there, which can no more than write.
+    is_open = sys.stderr is not None and not getattr(sys.stderr, "closed", False)
+    on_terminal, in_notebook = is_open and getattr(sys.stderr, "isatty", bool)(), _in_notebook()
     if progress is False or not (is_open or in_notebook):
         return []
     if in_notebook:

@@ -186,6 +186,24 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
 }
 
 
+def test_a_function_is_not_called_for_each_of_many_epochs_before_the_first() -> None:
+    """It may take its time, and training may end long before its last epoch."""
+    calls: list[float] = []
+
+    class Stops(gf.Callback):
+        def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
+            trainer.stop()
+
+    def rate(time: float) -> float:
+        calls.append(time)
+        return 0.1
+
+    trainer = gf.Trainer(gf.Sequential([gf.Dense(4, 2)]), "mean_squared_error", gf.SGD(rate))
+    trainer.fit(X, Y, epochs=10**12, callbacks=[Stops()])
+    assert len(calls) < 1100
+    assert {0.0, 10**12 - 1.0} <= set(calls)
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused_before_the_first_step(case: str, backend_name: str) -> None:
     schedule, arguments, message = REFUSED[case]
@@ -258,8 +276,9 @@ def test_range_test_refuses() -> None:
     trainer = gf.Trainer(gf.MLP([4, 2], backend="numpy"), "mean_squared_error", gf.SGD(0.1))
     with pytest.raises(gf.DataError, match=r"highest must be above lowest, which is 1.0, got 0.5"):
         gf.learning_rate_range_test(trainer, X, Y, lowest=1, highest=0.5)
-    with pytest.raises(gf.DataError, match="steps must be at least 10, got 9"):
-        gf.learning_rate_range_test(trainer, X, Y, steps=9)
+    for steps in (9, 10**12, 2**64):
+        with pytest.raises(gf.DataError, match=f"steps must be between 10 and 1000000, got {steps}"):
+            gf.learning_rate_range_test(trainer, X, Y, steps=steps)
     with pytest.raises(gf.DataError, match="had a finite loss; begin with a rate below lowest=1e"):
         gf.learning_rate_range_test(trainer, X, Y, lowest=1e30, highest=1e38, steps=10)
 

@@ -133,7 +133,8 @@ def test_dropout_and_sources_are_refused() -> None:
 def test_wrong_arguments_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for arguments, message in (
         ({"max_iterations": 0}, "max_iterations must be at least 1"),
-        ({"memory": 0}, "memory must be at least 1"),
+        ({"memory": 0}, "memory must be between 1 and 10000, got 0"),
+        ({"memory": 10**12}, "memory must be between 1 and 10000, got 1000000000000"),
         ({"gradient_tolerance": 0}, "gradient_tolerance must be above 0"),
     ):
         with pytest.raises(gf.DataError, match=message):

@@ -113,6 +113,16 @@ def test_progress_does_without_standard_error(monkeypatch: pytest.MonkeyPatch, c
     assert capsys.readouterr().out == ""
 
 
+def test_standard_error_may_be_an_object_that_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(write=written.append, flush=lambda: None))
+    for wish in ("auto", False):
+        trainer().fit(X, Y, epochs=1, progress=wish)
+    assert written == []
+    trainer().fit(X, Y, epochs=1, progress=True)
+    assert "".join(written).startswith("epoch 1/1  loss ")
+
+
 class Handle:
     """Collects what a cell of a notebook would show."""
 

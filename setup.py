@@ -94,4 +94,7 @@ setup(
         )
     ],
     cmdclass={"build_ext": BuildKernels},
+    # An editable install puts the clone on Python's path. The default, a finder that is asked last, leaves `import
+    # gradflow` to any folder of that name: for a script beside the clone, to the clone.
+    options={"editable_wheel": {"mode": "compat"}},
 )

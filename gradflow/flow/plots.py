@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gradflow.arguments import boolean, finite_number, instance, text
@@ -14,17 +14,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["empty_figure", "plot_curves", "plot_gradient_norms"]
+__all__ = ["COLOURS", "by_epoch", "draw_curve", "dress", "empty_figure", "plot_curves", "plot_gradient_norms"]
 
 # Okabe & Ito (2008): eight colours that people with any common kind of colour vision can tell apart; no yellow here.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 
 
-def plot_curves(histories: Mapping[str, History], name: str = "loss", *, logarithmic: bool = False) -> Figure:
+def plot_curves(histories: History | Mapping[str, History], name: str = "loss", *, logarithmic: bool = False) -> Figure:
     """One learning curve for each history, as a matplotlib figure; values on validation data are dashed.
 
+    The figure belongs to no window, and pyplot does not know it: ``figure.savefig(path)`` writes it to a file.
+
     Args:
-        histories: the histories by the label that stands in the legend.
+        histories: a history, or several by the label that stands in the legend.
         name: which value to draw, "loss" or "accuracy"; "val_" + name is drawn beside it where there is one.
         logarithmic: whether the values have a logarithmic axis.
 
@@ -32,23 +34,46 @@ def plot_curves(histories: Mapping[str, History], name: str = "loss", *, logarit
         DataError: if there is no history, or one without the value.
         GradflowError: if matplotlib is missing.
     """
+    if isinstance(histories, History):
+        histories = {"": histories}
     if not isinstance(histories, Mapping) or not histories:
-        raise DataError(f"histories must be a dict of labels and histories, at least one, got {histories!r}")
+        raise DataError(f"histories must be a history, or a dict of labels and histories, got {shown(histories)}")
     text("name", name)
     boolean("logarithmic", logarithmic)
     for history in histories.values():
         instance("each history", history, History, "what Trainer.fit returns")
     figure, axes = empty_figure()
     for place, (label, history) in enumerate(histories.items()):
-        colour = _COLOURS[place % len(_COLOURS)]
-        epochs = range(1, len(history[name]) + 1)
+        colour = COLOURS[place % len(COLOURS)]
         has_validation = f"val_{name}" in history
-        axes.plot(epochs, history[name], color=colour, label=f"{label}, training" if has_validation else label)
+        prefix = f"{label}, " if label else ""
+        draw_curve(axes, history[name], colour, f"{prefix}training" if has_validation or not label else label)
         if has_validation:
-            axes.plot(epochs, history[f"val_{name}"], "--", color=colour, label=f"{label}, validation")
-    axes.set(xlabel="epoch", ylabel=name, yscale="log" if logarithmic else "linear")
-    axes.legend(frameon=False)
+            draw_curve(axes, history[f"val_{name}"], colour, f"{prefix}validation", "--")
+    axes.set(ylabel=name, yscale="log" if logarithmic else "linear")
+    by_epoch(axes)
     return figure
+
+
+def draw_curve(axes: Axes, values: Sequence[float], colour: str, label: str, style: str = "-") -> None:
+    """A value by epoch; a single epoch, which makes no line, as a point."""
+    marker = "o" if len(values) == 1 else None
+    axes.plot(range(1, len(values) + 1), values, style, marker=marker, color=colour, label=label)
+
+
+def dress(axes: Axes) -> None:
+    """Give axes the look that all plots share."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+
+
+def by_epoch(axes: Axes) -> None:
+    """Make the x axis one of epochs, which are whole numbers, and name the curves."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(frameon=False)
 
 
 def plot_gradient_norms(norms: Mapping[str, Mapping[str, float]]) -> Figure:
@@ -72,7 +97,7 @@ def plot_gradient_norms(norms: Mapping[str, Mapping[str, float]]) -> Figure:
     most_layers = 0
     for place, (label, by_name) in enumerate(norms.items()):
         weights = [norm for name, norm in by_name.items() if name.endswith(".weight")]
-        axes.plot(range(1, len(weights) + 1), weights, "o-", color=_COLOURS[place % len(_COLOURS)], label=label)
+        axes.plot(range(1, len(weights) + 1), weights, "o-", color=COLOURS[place % len(COLOURS)], label=label)
         most_layers = max(most_layers, len(weights))
     axes.set(xlabel="dense layer, counted from the input", ylabel="norm of the weight gradient", yscale="log")
     axes.set_xticks(range(1, 1 + most_layers))
@@ -88,6 +113,5 @@ def empty_figure() -> tuple[Figure, Axes]:
         raise GradflowError(f"plots need matplotlib, which is not installed: {pip_install('plot')}") from error
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
+    dress(axes)
     return figure, axes

@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, KeysView
+from typing import TYPE_CHECKING, Any
 
 from gradflow.arguments import file_path
 from gradflow.errors import DataError, GradflowError, shown
 from gradflow.files import write_atomically
 from gradflow.installation import pip_install
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["STOPPED_BY", "History"]
 
@@ -77,6 +80,16 @@ class History:
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def keys(self) -> KeysView[str]:
+        """The names of the values; with them ``dict(history)`` and a pandas DataFrame of it work."""
+        return self._values.keys()
+
+    def plot(self, name: str = "loss", *, logarithmic: bool = False) -> Figure:
+        """The curve of a value, as `gradflow.flow.plot_curves` draws it."""
+        from gradflow.flow.plots import plot_curves  # it imports this module
+
+        return plot_curves(self, name, logarithmic=logarithmic)
 
     def last(self) -> dict[str, float]:
         """The values of the last epoch by name; empty before the first has finished."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib.util
-import io
 import os
 import platform
 import re
@@ -30,6 +29,7 @@ from gradflow.training.checkpoints import (
     last_good_checkpoint,
 )
 from gradflow.training.history import History
+from gradflow.training.run_picture import run_picture
 from gradflow.training.snapshots import Snapshot
 from gradflow.version import __version__
 
@@ -197,7 +197,7 @@ class RunFolder:
             )
         try:
             if history.epochs and importlib.util.find_spec("matplotlib") is not None:
-                write_atomically(self.path / "curves.png", _curves(history))
+                write_atomically(self.path / "curves.png", run_picture(history, network.layers))
         except Exception as error:  # The files that are there are worth more than the picture, whatever went wrong.
             warnings.warn(
                 f"the learning curves in {self.path} could not be drawn: {type(error).__name__}: {error}. All other "
@@ -300,32 +300,3 @@ def environment(backend: ReferenceBackend) -> dict[str, Any]:
         "platform": platform.platform(),
         "blas": None if blas is None else {"name": blas.description, "threads": blas.threads},
     }
-
-
-def _curves(history: History) -> bytes:
-    """The learning curves as a PNG: losses, accuracies where there are any, and below them what layers did."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    panels = [[kind for kind in ("loss", "accuracy") if kind in history]]
-    of_layers = list(dict.fromkeys(name.partition("/")[0] for name in history if "/" in name))
-    panels += [of_layers[start : start + 2] for start in range(0, len(of_layers), 2)]
-    columns = max(map(len, panels))
-    figure = Figure(figsize=(5 * columns, 4 * len(panels)), layout="constrained")
-    FigureCanvasAgg(figure)
-    for row, kinds in enumerate(panels):
-        for column, kind in enumerate(kinds):
-            axes = figure.add_subplot(len(panels), columns, 1 + row * columns + column)
-            lines = {kind: "training", f"val_{kind}": "validation"}
-            if kind in of_layers:
-                places = [name.partition("/")[2] for name in history if name.startswith(f"{kind}/")]
-                lines = {f"{kind}/{place}": f"layer {place}" for place in places}
-            for name, label in lines.items():
-                if name in history:
-                    axes.plot(range(1, history.epochs + 1), history[name], label=label)
-            is_norm = kind in ("gradient_norm", "update_ratio")
-            axes.set(xlabel="epoch", ylabel=kind.replace("_", " "), yscale="log" if is_norm else "linear")
-            axes.legend()
-    png = io.BytesIO()
-    figure.savefig(png, dpi=120)
-    return png.getvalue()

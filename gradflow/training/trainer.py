@@ -171,6 +171,9 @@ class Trainer:
         self.history: History | None = None
         self._stop_requested = False
 
+    def __repr__(self) -> str:
+        return f"Trainer({self.network!r}, {self.loss!r}, {self.optimizer!r})"
+
     @_alone
     def fit(
         self,

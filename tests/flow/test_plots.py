@@ -36,6 +36,17 @@ def test_curves_show_every_history(tmp_path: Path) -> None:
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_history_alone_is_drawn_as_it_is() -> None:
+    pytest.importorskip("matplotlib")
+    alone = history(loss=[3.0, 2.0], val_loss=[3.5, 2.5])
+    for figure in (gf.flow.plot_curves(alone), alone.plot()):
+        (axes,) = figure.axes
+        assert [line.get_label() for line in axes.lines] == ["training", "validation"]
+        assert all(float(tick).is_integer() for tick in axes.get_xticks())
+    (axes,) = history(loss=[3.0]).plot(logarithmic=True).axes
+    assert (axes.get_yscale(), axes.lines[0].get_marker()) == ("log", "o")  # one epoch is a point, not an empty line
+
+
 def test_gradient_norms_show_the_weights_from_first_to_last(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     norms = {"0.weight": 1e-3, "2.weight": 1e-2, "0.bias": 5.0, "2.bias": 7.0}
@@ -49,9 +60,9 @@ def test_gradient_norms_show_the_weights_from_first_to_last(tmp_path: Path) -> N
 
 
 def test_nothing_to_plot() -> None:
-    with pytest.raises(gf.DataError, match="at least one"):
+    with pytest.raises(gf.DataError, match="histories must be a history"):
         gf.flow.plot_curves({})
-    with pytest.raises(gf.DataError, match="histories must be a dict"):
+    with pytest.raises(gf.DataError, match="histories must be a history, or a dict"):
         gf.flow.plot_curves([history(loss=[1.0])])
     with pytest.raises(gf.DataError, match="at least one"):
         gf.flow.plot_gradient_norms({})

@@ -354,11 +354,11 @@ def test_a_run_that_cannot_begin_leaves_the_network_as_it_was(tmp_path: Path) ->
 def test_a_picture_that_cannot_be_drawn_costs_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    def broken(history: gf.History) -> bytes:
+    def broken(*arguments: object) -> bytes:
         raise error("no fonts")
 
     monkeypatch.setattr("gradflow.training.run_folder.importlib.util.find_spec", lambda name: True)
-    monkeypatch.setattr("gradflow.training.run_folder._curves", broken)
+    monkeypatch.setattr("gradflow.training.run_folder.run_picture", broken)
     (tmp_path / "curves.png").write_bytes(b"that of an earlier run")
     of = trainer("numpy")
     with pytest.warns(gf.PictureWarning, match=f"could not be drawn: {error.__name__}: no fonts. All other") as caught:

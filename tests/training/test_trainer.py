@@ -267,8 +267,16 @@ def test_history_is_one_value_per_epoch(tmp_path: Path) -> None:
     assert history.epochs == 4
     assert history.seconds > 0
     assert "4 epochs" in repr(history)
+    assert dict(history) == {"loss": history["loss"]}
+    assert list(history.keys()) == ["loss"]
     with pytest.raises(gf.DataError, match="no 'accuracy'; it has loss"):
         history["accuracy"]
+
+
+def test_a_trainer_says_what_it_trains() -> None:
+    trainer = gf.Trainer(gf.MLP([4, 2], backend="numpy"), "huber", gf.SGD(0.5))
+    assert repr(trainer).startswith("Trainer(MLP([Dense(n_in=4, n_out=2, bias=True)]")
+    assert "HuberLoss(delta=1.0), SGD(learning_rate=0.5" in repr(trainer)
 
 
 def test_progress_lines(capsys: pytest.CaptureFixture[str]) -> None:

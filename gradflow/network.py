@@ -31,7 +31,7 @@ from gradflow.layers.stack import (
     attach,
     buffers_of,
     check_stack,
-    layer_list,
+    layer_tuple,
     parameters_of,
     record_inference,
 )
@@ -56,7 +56,7 @@ class Sequential:
     """A stack of layers: the output of each is the input of the next.
 
     Attributes:
-        layers: the layers; ``layers[0].weight`` and so on are views into `parameters`.
+        layers: the layers, a tuple; ``layers[0].weight`` and so on are views into `all_parameters`.
         parameters: the flat vector of the parameters that are trained, on the device, shape (n_parameters,): all
             weights, then all biases.
         gradients: the flat gradient vector, likewise: that of the last batch.
@@ -100,7 +100,7 @@ class Sequential:
         backend: str = "auto",
         weights: Mapping[str, Any] | None = None,
     ) -> None:
-        self.layers: list[Layer] = layer_list(layers)
+        self.layers: tuple[Layer, ...] = layer_tuple(layers)
         self.n_in, self.n_out = check_stack(self.layers)
         self.dtype = _dtype(dtype)
         self.seed = integer("seed", seed, least=0, most=2**64 - 1)
@@ -126,6 +126,11 @@ class Sequential:
         self._is_recorded = all_recorded(self.layers)
         self.access = Access()
         self._inference = InferencePrograms(self.access, self._recorded_inference)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED and name in vars(self):
+            raise GradflowError(f"the {name} of a network cannot be changed: {_FIXED[name]}")
+        super().__setattr__(name, value)
 
     # -- parameters and buffers -----------------------------------------------------------------------------------
 
@@ -362,7 +367,7 @@ class Sequential:
         return "sigmoid" if last is Sigmoid else "softmax" if last is Softmax else None
 
     @property
-    def logit_layers(self) -> list[Layer]:
+    def logit_layers(self) -> Sequence[Layer]:
         """The layers up to the output activation."""
         return self.layers[:-1] if self._trailing_activation else self.layers
 
@@ -556,6 +561,12 @@ class Sequential:
 
 
 _DTYPES = ("float32", "float64")
+
+_FIXED = {
+    "layers": "make a new one of copies of the layers that stay: gradflow.Sequential([*copy.deepcopy(layers), ...])",
+    "dtype": "network.copy(dtype=...) makes one of another dtype",
+    "seed": "make a new one with another seed",
+}
 
 
 def _dtype(name: str) -> np.dtype:

@@ -201,6 +201,36 @@ def test_arguments_are_refused(case: str) -> None:
         make()
 
 
+def settled() -> dict[str, tuple[Any, str, Any, str]]:
+    """What is settled once it is made: an object, the name of an attribute, another value, and the advice."""
+    trainer = gf.Trainer(gf.MLP([4, 2]), "mean_squared_error", gf.Adam(0.1))
+    network = trainer.network
+    return {
+        "layers": (network, "layers", [gf.Dense(4, 2)], "make a new one of copies of the layers that stay"),
+        "dtype": (network, "dtype", np.dtype("float64"), "network.copy(dtype=...)"),
+        "seed": (network, "seed", 3, "make a new one with another seed"),
+        "penalty": (trainer, "l2", 1.0, "make a new one: Trainer(..., l2=...)"),
+        "network": (trainer, "network", gf.MLP([4, 2]), "make a new one: Trainer(..., network=...)"),
+        "rate": (trainer.optimizer, "learning_rate", 0.5, "pass a schedule or a function of the time in epochs"),
+        "one layer": (network.layers[0], "trainable", False, "set network.frozen to the places"),
+    }
+
+
+@pytest.mark.parametrize("case", settled())
+def test_what_would_do_nothing_is_refused(case: str) -> None:
+    changed, name, value, advice = settled()[case]
+    before = getattr(changed, name)
+    with pytest.raises(gf.GradflowError, match=re.escape(advice)):
+        setattr(changed, name, value)
+    assert getattr(changed, name) is before
+
+
+def test_a_network_keeps_its_layers() -> None:
+    for layers in (gf.MLP([4, 3, 2]).layers, gf.Residual([gf.Dense(3, 3), gf.Tanh()]).layers):
+        with pytest.raises(TypeError, match="does not support item assignment"):
+            layers[1] = gf.Sigmoid()
+
+
 def test_data_errors_are_value_errors() -> None:
     assert issubclass(gf.DataError, ValueError)
     for error in (gf.BackendError, gf.DataError, gf.DivergedError, gf.FileFormatError):

@@ -21,7 +21,7 @@ from gradflow.layers.stack import (
     attach,
     buffers_of,
     check_stack,
-    layer_list,
+    layer_tuple,
     parameters_of,
     record_backward,
     record_forward,
@@ -71,7 +71,7 @@ class Residual(Layer):
     set_by_forward = ("arrays",)
 
     def __init__(self, layers: Sequence[Layer]) -> None:
-        self.layers = layer_list(layers)
+        self.layers = layer_tuple(layers)
         self.n_in, self.n_out = check_stack(self.layers)
         self.projection = None if self.n_in == self.n_out else Dense(self.n_in, self.n_out, bias=False)
         self.places = sum(layer.places for layer in self.layers)

@@ -18,7 +18,7 @@ __all__ = [
     "buffers_of",
     "check_stack",
     "layer_at",
-    "layer_list",
+    "layer_tuple",
     "outputs_by_place",
     "parameters_of",
     "record_backward",
@@ -35,13 +35,13 @@ class ForwardArrays(NamedTuple):
     outputs: list[Array]
 
 
-def layer_list(layers: Sequence[Layer]) -> list[Layer]:
-    """The layers of a stack as a list.
+def layer_tuple(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """The layers of a stack, which stay as they are once it is made.
 
     Raises:
         DataError: if it is no list, or something in it is no layer.
     """
-    return instances("layers", layers, Layer, "gradflow layers")
+    return tuple(instances("layers", layers, Layer, "gradflow layers"))
 
 
 def check_stack(layers: Sequence[Layer]) -> tuple[int, int]:

@@ -65,6 +65,13 @@ class Optimizer:
         schedule = self.schedule
         return schedule.learning_rate if type(schedule) is ConstantSchedule else schedule
 
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: LearningRate) -> None:
+        raise GradflowError(
+            "the learning rate of an optimizer cannot be changed; make a new one, or pass a schedule or a function of "
+            "the time in epochs, which changes it while the network trains"
+        )
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         register(OPTIMIZERS, cls, Optimizer)

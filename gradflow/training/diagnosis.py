@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from gradflow.layers import Layer
@@ -30,7 +32,7 @@ _MOST_ROWS = 1024  # of the batch of a look
 
 def origin_of_divergence(
     network: Sequential,
-    layers: list[Layer],
+    layers: Sequence[Layer],
     data: PassData,
     *,
     epoch: int,
@@ -182,7 +184,7 @@ class LookAtLayers:
             )
         return None
 
-    def _measured(self, network: Sequential, layers: list[Layer]) -> list[tuple[str, str, float]]:
+    def _measured(self, network: Sequential, layers: Sequence[Layer]) -> list[tuple[str, str, float]]:
         """What is measured of each layer on the batch: its kind, the layer, and the value. The network is a copy, which
         then has the gradient of the batch."""
         step, recorder = Recorder(network.backend), Recorder(network.backend)
@@ -193,7 +195,7 @@ class LookAtLayers:
         named = [(*name.partition("/"), value) for name, value in statistics.read().items()]
         return [(kind, _named(network.layers, place), value) for kind, _, place, value in named if "." not in place]
 
-    def _objectives_along_the_gradient(self, network: Sequential, layers: list[Layer]) -> list[float]:
+    def _objectives_along_the_gradient(self, network: Sequential, layers: Sequence[Layer]) -> list[float]:
         """The objective on the batch where the network is, and behind steps down its gradient of several lengths: from
         a hundred-thousandth of the norm of the weights to all of it."""
         backend, n_decayed = network.backend, network.n_decayed
@@ -233,5 +235,5 @@ class LookAtLayers:
         return row_losses
 
 
-def _named(layers: list[Layer], place: str) -> str:
+def _named(layers: Sequence[Layer], place: str) -> str:
     return f"layer {place}, {layer_at(layers, place)!r}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from gradflow.data.batches import advance, advance_part
@@ -34,7 +36,7 @@ __all__ = [
 _EVALUATION_ROWS = 4096
 
 
-def layers_in_front_of(loss: Loss, network: Sequential) -> list[Layer]:
+def layers_in_front_of(loss: Loss, network: Sequential) -> Sequence[Layer]:
     """The layers whose output the loss takes: without a trailing activation that the loss folds in.
 
     Raises:
@@ -146,7 +148,7 @@ def training_pass(
 
 
 def record_gradients(
-    ops: Executor, network: Sequential, layers: list[Layer], loss: Loss, batch: DataSet
+    ops: Executor, network: Sequential, layers: Sequence[Layer], loss: Loss, batch: DataSet
 ) -> ForwardArrays:
     """Record a step forwards and backwards on a batch, up to the gradients of the network, and nothing else.
 

@@ -22,7 +22,7 @@ from gradflow.arguments import (
 from gradflow.backends.blas import using_threads
 from gradflow.data.sources import Source
 from gradflow.data.weights import ClassWeight, described_weight
-from gradflow.errors import DataError, DeviceLostError
+from gradflow.errors import DataError, DeviceLostError, GradflowError
 from gradflow.losses import Loss, get_loss
 from gradflow.metrics import Metric, get_metrics
 from gradflow.network import Sequential
@@ -173,6 +173,11 @@ class Trainer:
 
     def __repr__(self) -> str:
         return f"Trainer({self.network!r}, {self.loss!r}, {self.optimizer!r})"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in vars(self) and name != "history" and not name.startswith("_"):
+            raise GradflowError(f"the {name} of a trainer cannot be changed; make a new one: Trainer(..., {name}=...)")
+        super().__setattr__(name, value)
 
     @_alone
     def fit(

@@ -36,7 +36,7 @@ class Objective(NamedTuple):
     """
 
     network: Sequential
-    layers: list[Layer]
+    layers: Sequence[Layer]
     loss: Loss
     optimizer: Optimizer
     l2: float = 0.0

@@ -29,10 +29,10 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_there_had_been_none(
 ) -> None:
     folder = tmp_path / "run"
     assert gradflow(*_RUN, "--epochs", "3", "--output", folder, "--layer-statistics").returncode == 0
-    command = [sys.executable, "-m", "gradflow", "train", "--resume", str(folder), "--epochs", "600"]
+    command = [sys.executable, "-m", "gradflow", "train", "--resume", str(folder), "--epochs", "300"]
     with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        assert "/600  loss" in process.stderr.readline()
+        assert "/300  loss" in process.stderr.readline()
         process.send_signal(number)
         errors = process.stderr.read()
         process.wait(timeout=60)
@@ -46,7 +46,7 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_there_had_been_none(
 
     resumed = gradflow("train", "--resume", folder)
     assert resumed.returncode == 0, resumed.stderr
-    options = ("--epochs", "600", "--layer-statistics", "--quiet", "--output")
+    options = ("--epochs", "300", "--layer-statistics", "--quiet", "--output")
     assert gradflow(*_RUN, *options, tmp_path / "alone").returncode == 0
     assert _results(folder) == _results(tmp_path / "alone")
 

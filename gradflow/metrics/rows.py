@@ -124,7 +124,8 @@ class TopKAccuracy(Metric):
 
     @property
     def label(self) -> str:
-        return f"top_{self.settings[0]}_accuracy"
+        k = self.settings[0]
+        return f"top_{k}_accuracy" if self.name == TopKAccuracy.name else f"{self.name}_{k}"
 
     def check(self, kind: Kind, n_out: int) -> None:
         super().check(kind, n_out)

@@ -16,7 +16,7 @@ from gradflow.layers.base import layer_from_description
 from gradflow.losses import LOSSES
 from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS, OPTIMIZERS, Optimizer
-from gradflow.schedules import SCHEDULES
+from gradflow.schedules import SCHEDULES, FunctionSchedule
 from gradflow.storage import described_network, read_tensors
 from gradflow.training.callbacks import Callback
 from gradflow.training.comparison import RunComparison, compare_runs, read_config
@@ -145,7 +145,7 @@ def _optimizer(config: Mapping[str, Any]) -> Optimizer:
         del settings["learning_rate"]
     rate = settings.get("learning_rate")
     if isinstance(rate, dict):
-        if rate["name"] == "function":
+        if issubclass(_known(SCHEDULES, "schedule", rate["name"]), FunctionSchedule):
             raise DataError(f"the learning rate of the run was a function, which a folder cannot hold. {_INSTEAD}")
         settings["learning_rate"] = _made(SCHEDULES, "schedule", rate)
     made: Optimizer = _made(OPTIMIZERS, "optimizer", settings)

@@ -39,7 +39,11 @@ def repeat(
     with tempfile.TemporaryDirectory() as temporary:
         again = Path(temporary)
         with redirect_stdout(io.StringIO()):
-            train.application([*words, "--output", temporary, "--quiet"], standalone_mode=False, obj=["train", *words])
+            code = train.application(
+                [*words, "--output", temporary, "--quiet"], standalone_mode=False, obj=["repeat", *words]
+            )
+        if code:
+            raise typer.Exit(code)
         comparison = compare_runs(folder, again)
     console = Console()
     if comparison.surroundings:

@@ -186,10 +186,13 @@ def digits(
         layer_statistics=layer_statistics,
     )
     begun = _Begun()
+    left = f"the work so far is saved; go on with: {_resuming(folder)}"
+    if context.obj[0] == "repeat":
+        left = "the run was not repeated to its end, and nothing is compared"
     # The words after "gradflow train".
     words = without(list(context.obj)[1:], "--overwrite", n_values=0)
     try:
-        with _ending_with_143(folder):
+        with _ending_with_143(left):
             history = trainer.fit(
                 data.x_train,
                 y_train,
@@ -229,7 +232,7 @@ def digits(
         console.print(_summary(trainer, history, len(data.x_train), train, held_out))
         console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
     if history.stopped_by == "interrupted":
-        print(f"interrupted: {_saved(folder)}", file=sys.stderr)
+        print(f"interrupted: {left}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED)
     if resume and history.epochs == begun.epochs:
         print(_finished(folder, history), file=sys.stderr)
@@ -287,16 +290,12 @@ def _resuming(folder: Path) -> str:
     return f"gradflow train --resume {shlex.quote(str(folder))}"
 
 
-def _saved(folder: Path) -> str:
-    return f"the work so far is saved; go on with: {_resuming(folder)}"
-
-
 @contextmanager
-def _ending_with_143(folder: Path) -> Iterator[None]:
-    """SIGTERM, which `Trainer.fit` sends on when all is saved, ends the command in good order."""
+def _ending_with_143(left: str) -> Iterator[None]:
+    """SIGTERM, which `Trainer.fit` sends on when all is saved, ends the command in good order, saying what is left."""
 
     def end(number: int, frame: FrameType | None) -> None:
-        print(f"terminated: {_saved(folder)}", file=sys.stderr)
+        print(f"terminated: {left}", file=sys.stderr)
         raise SystemExit(TERMINATED)
 
     former = signal.signal(signal.SIGTERM, end)

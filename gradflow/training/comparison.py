@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from gradflow.arguments import file_path
 from gradflow.errors import DataError, FileFormatError
-from gradflow.files import read_json
+from gradflow.files import read_json, read_regular_file
 from gradflow.json_shape import check_shape
 from gradflow.storage import load_model
 from gradflow.training.checkpoints import differences
@@ -104,7 +105,7 @@ def _differing_results(first: Path, second: Path) -> list[Difference]:
 def _history(folder: Path) -> list[dict[str, str]]:
     path = folder / "history.csv"
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        text = read_regular_file(path).decode("utf-8")
+        return list(csv.DictReader(io.StringIO(text, newline="")))
     except (csv.Error, ValueError) as error:
         raise FileFormatError(f"{path} is damaged: {error}") from error

@@ -152,9 +152,11 @@ class _Lines(Callback):
     def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
         self._epochs = epochs
         self._every = max(1, epochs // 10)
+        self._is_first = True  # of this run, which may be a resumed one
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, values: dict[str, float]) -> None:
-        if epoch == 1 or epoch % self._every == 0:
+        if self._is_first or epoch % self._every == 0:
+            self._is_first = False
             print(f"epoch {epoch}/{self._epochs}  {describe(values)}", file=sys.stderr, flush=True)
 
 

@@ -51,6 +51,31 @@ def test_a_signal_saves_and_the_run_goes_on_as_if_there_had_been_none(
     assert _results(folder) == _results(tmp_path / "alone")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_repetition_without_a_verdict(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    assert gradflow(*_RUN, "--epochs", "2", "--output", tmp_path, "--quiet").returncode == 0
+    program = f"""
+import os, sys
+import gradflow as gf
+from gradflow.cli import main
+
+class Signals(gf.History):
+    def append(self, values):
+        super().append(values)
+        os.kill(os.getpid(), {int(number)})
+
+gf.training.loop.History = Signals
+sys.exit(main(["repeat", {str(tmp_path)!r}]))
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert "the run was not repeated to its end, and nothing is compared" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "go on with" not in done.stderr
+
+
 def test_repeat_runs_again_and_compares(tmp_path: Path) -> None:
     assert gradflow(*_RUN, "--epochs", "3", "--output", tmp_path, "--quiet").returncode == 0
     before = _results(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import tempfile
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -35,7 +36,9 @@ def repeat(
     config = read_config(folder)
     words = read_command_line(folder)
     if config["result"]["stopped_by"] == "interrupted":
-        raise DataError(f"the run in {folder} was interrupted; finish it first: gradflow train --resume {folder}")
+        raise DataError(
+            f"the run in {folder} was interrupted; finish it first: gradflow train --resume {shlex.quote(str(folder))}"
+        )
     with tempfile.TemporaryDirectory() as temporary:
         again = Path(temporary)
         with redirect_stdout(io.StringIO()):

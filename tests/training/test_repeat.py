@@ -74,6 +74,18 @@ def test_all_settings_are_made_again(tmp_path: Path, backend_name: str) -> None:
     assert again == gf.RunComparison([], [], [])
 
 
+def test_classes_may_be_named_by_booleans(tmp_path: Path) -> None:
+    data = (X, LABELS > 0)
+    run(
+        tmp_path,
+        gf.MLP([6, 9, 1], backend="numpy"),
+        loss="binary_cross_entropy",
+        data=data,
+        class_weight={True: 3, False: 1},
+    )
+    assert gf.repeat(tmp_path, *data) == gf.RunComparison([], [], [])
+
+
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
 def test_streams_are_gone_over_again(make: Make, tmp_path: Path) -> None:
     y = np.random.default_rng(0).normal(1e3, 5, (500, 2))

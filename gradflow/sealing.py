@@ -184,7 +184,7 @@ def is_of_users(method: Callable[..., None]) -> bool:
 
 @contextmanager
 def _sealed_attributes(sealing: Sealing, held: Sequence[tuple[Any, Iterable[str]]]) -> Iterator[None]:
-    """Seal attributes of objects; behind that all is open again, what a method has kept of its arguments too."""
+    """Seal attributes of objects; afterwards all is open again, also what a method has kept of its arguments."""
     with _ONE_AT_A_TIME:
         before = [(holder, name, getattr(holder, name)) for holder, names in held for name in names]
         for holder, name, value in before:

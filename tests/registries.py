@@ -20,7 +20,7 @@ REGISTRIES: tuple[dict[str, Any], ...] = (LAYERS, LARGER_IS_BETTER, LOSSES, METR
 
 @contextmanager
 def forgotten() -> Iterator[None]:
-    """What is defined inside is known nowhere behind it."""
+    """What is defined inside is forgotten afterwards."""
     with ExitStack() as stack:
         for registry in REGISTRIES:
             stack.enter_context(patch.dict(registry))

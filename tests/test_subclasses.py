@@ -26,7 +26,7 @@ LABELS = RANDOM.integers(0, 3, size=24)
 
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
-    """What a test defines is forgotten behind it."""
+    """What a test defines is forgotten after it."""
     with forgotten():
         yield
 

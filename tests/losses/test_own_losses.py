@@ -23,7 +23,7 @@ WEIGHT = np.repeat([0.0, 1.0], 20)
 
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
-    """What a test defines is forgotten behind it."""
+    """What a test defines is forgotten after it."""
     with forgotten():
         yield
 

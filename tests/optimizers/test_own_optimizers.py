@@ -20,7 +20,7 @@ LABELS = (X[:, 0] > 0).astype(int)
 
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
-    """What a test defines is forgotten behind it."""
+    """What a test defines is forgotten after it."""
     with forgotten():
         yield
 

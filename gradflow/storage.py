@@ -17,7 +17,8 @@ from gradflow.data.preprocessing import Preprocessing
 from gradflow.errors import DataError, FileFormatError
 from gradflow.files import read_regular_file, write_atomically
 from gradflow.installation import update_command
-from gradflow.layers.base import Layer, describe_layer, layer_from_description
+from gradflow.layers.base import Layer
+from gradflow.layers.descriptions import describe_layer, layer_from_description
 from gradflow.network import Sequential
 from gradflow.output_scale import OutputScale
 from gradflow.plain import plain

@@ -10,23 +10,17 @@ from typing import Any, ClassVar, NamedTuple
 
 from gradflow.errors import DataError, GradflowError
 from gradflow.initializers import Initializer
+from gradflow.layers.descriptions import LAYERS, full_name
 from gradflow.names import is_built_in
 from gradflow.ops import Array, Executor, Op
 
 __all__ = [
-    "LAYERS",
     "Activation",
     "Attachment",
     "BufferSpec",
     "Layer",
     "ParameterSpec",
-    "describe_layer",
-    "layer_from_description",
 ]
-
-LAYERS: dict[str, type[Layer]] = {}
-"""Every layer class, by which a saved network finds its layers again: gradflow's by name, and those of users by module
-and name, so that a class that happens to have the name of another one does not take its place."""
 
 
 class ParameterSpec(NamedTuple):
@@ -149,7 +143,7 @@ class Layer:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        LAYERS[cls.__name__ if is_built_in(cls) else _full_name(cls)] = cls
+        LAYERS[cls.__name__ if is_built_in(cls) else full_name(cls)] = cls
         methods = min(_place(cls, name) for name in ("forward", "infer", "backward"))
         for promise in ("recorded", "elementwise", "backward_reads"):
             if methods < _place(cls, promise):
@@ -262,12 +256,13 @@ class Activation(Layer):
         return self.config()
 
     def forward(self, ops: Executor, x: Array, y: Array) -> None:
-        ops(self.forward_op, x, y, **self.settings())
+        ops(self._op("forward_op"), x, y, **self.settings())
 
     def backward(self, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
         if d_x is None:
             return
-        source = next(iter(self.backward_op.signature.parameters))
+        op = self._op("backward_op")
+        source = next(iter(op.signature.parameters))
         if source not in ("x", "y"):
             source = "x" if "x" in self.backward_reads else "y"
         if source not in self.backward_reads:
@@ -275,57 +270,13 @@ class Activation(Layer):
                 f"backward_op of {type(self).__name__} reads {source}, which its backward_reads leaves out; set "
                 f"backward_reads = ({source!r},)"
             )
-        ops(self.backward_op, x if source == "x" else y, d_y, d_x, **self.settings())
+        ops(op, x if source == "x" else y, d_y, d_x, **self.settings())
 
-
-class _ClassName(str):
-    """The name of a layer's class, as JSON holds it, which knows the class: a copy needs no look-up by name."""
-
-    layer_class: type[Layer]
-
-
-def _full_name(cls: type[Layer]) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _classes_named(name: str) -> list[type[Layer]]:
-    """The layer classes that a name in a file may mean."""
-    if name in LAYERS:
-        return [LAYERS[name]]
-    return [cls for cls in LAYERS.values() if cls.__name__ == name]
-
-
-def describe_layer(layer: Layer) -> dict[str, Any]:
-    """What makes the layer again: its class as "type", and its config.
-
-    The type is the name of the class, and stands behind that of its module where another class has the same name.
-    """
-    cls = type(layer)
-    is_clear = all(other is cls or _full_name(other) == _full_name(cls) for other in _classes_named(cls.__name__))
-    name = _ClassName(cls.__name__ if is_clear else _full_name(cls))
-    name.layer_class = cls
-    return {"type": name, **layer.config()}
-
-
-def layer_from_description(description: Mapping[str, Any]) -> Layer:
-    """A new layer from what `describe_layer` gave.
-
-    Raises:
-        DataError: if no class of that name is known, or several are, or its arguments do not fit.
-    """
-    config = dict(description)
-    name = config.pop("type")
-    found = [name.layer_class] if isinstance(name, _ClassName) else _classes_named(name)
-    if not found:
-        raise DataError(
-            f"it holds a layer {name!r} that is not known; import the module that defines it before loading"
-        )
-    if len(found) > 1:
-        raise DataError(
-            f"it holds a layer {name!r}, and several classes have that name: {', '.join(map(_full_name, found))}. "
-            "Import only the module of the one that is meant, or rename the other"
-        )
-    try:
-        return found[0].from_config(config)
-    except (GradflowError, TypeError) as error:
-        raise DataError(f"layer {name!r} cannot be made from {config}: {error}") from error
+    def _op(self, name: str) -> Op:
+        found = getattr(self, name, None)
+        if not isinstance(found, Op):
+            raise DataError(
+                f"{name} of {type(self).__name__} must be an op, a function decorated with gradflow.ops.op, got "
+                f"{found!r}"
+            )
+        return found

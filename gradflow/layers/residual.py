@@ -7,15 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.layers.base import (
-    Attachment,
-    BufferSpec,
-    Layer,
-    ParameterSpec,
-    describe_layer,
-    layer_from_description,
-)
+from gradflow.layers.base import Attachment, BufferSpec, Layer, ParameterSpec
 from gradflow.layers.dense import Dense
+from gradflow.layers.descriptions import describe_layer, layer_from_description
 from gradflow.layers.stack import (
     ForwardArrays,
     attach,

@@ -13,7 +13,7 @@ import safetensors
 from gradflow.arguments import file_path
 from gradflow.backends import get_backend
 from gradflow.errors import DataError, FileFormatError
-from gradflow.layers.base import layer_from_description
+from gradflow.layers.descriptions import layer_from_description
 from gradflow.losses import LOSSES
 from gradflow.network import Sequential
 from gradflow.ops import EPOCH, POSITION

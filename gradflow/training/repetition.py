@@ -12,7 +12,7 @@ import numpy as np
 
 from gradflow.arguments import file_path, instance
 from gradflow.errors import DataError, DivergedError, FileFormatError, GradflowError
-from gradflow.layers.base import layer_from_description
+from gradflow.layers.descriptions import layer_from_description
 from gradflow.losses import LOSSES
 from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS, OPTIMIZERS, Optimizer

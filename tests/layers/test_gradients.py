@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import gradflow as gf
-from gradflow.layers.base import LAYERS
+from gradflow.layers import LAYERS
 from gradflow.ops import Eager
 from tests.layers.cases import LAYER_CASES, WIDTH
 

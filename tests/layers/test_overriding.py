@@ -341,7 +341,7 @@ def test_what_is_called_must_be_an_op(backend_name: str) -> None:
     class Plain(gf.Activation):
         forward_op = np.tanh  # type: ignore[assignment]
 
-    with pytest.raises(gf.DataError, match=r"tanh'> is not an op; decorate the function with gradflow\.ops\.op"):
+    with pytest.raises(gf.DataError, match=r"forward_op of Plain must be an op, .*, got <ufunc 'tanh'>"):
         gf.Sequential([gf.Dense(4, 2), Plain()], backend=backend_name).predict(X)
 
 
@@ -493,3 +493,13 @@ def test_views_change_in_place_and_are_not_replaced(backend_name: str) -> None:
 def test_what_a_layer_declares_is_checked(methods: dict[str, Any], said: str) -> None:
     with pytest.raises(gf.DataError, match=said):
         gf.Sequential([gain(**methods)(4)])
+
+
+def test_an_activation_without_a_derivative_says_so(backend_name: str) -> None:
+    class Half(gf.Activation):
+        forward_op = tanh_forward
+
+    made = gf.Sequential([gf.Dense(4, 4), Half(), gf.Dense(4, 2)], backend=backend_name)
+    made.predict(X)
+    with pytest.raises(gf.DataError, match="backward_op of Half must be an op, a function decorated with"):
+        gf.check_gradients(made, "softmax_cross_entropy", X, LABELS)

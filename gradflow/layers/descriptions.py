@@ -1,0 +1,71 @@
+"""What a file says of a layer, and the layer classes by which it is made again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from gradflow.errors import DataError, GradflowError
+
+if TYPE_CHECKING:
+    from gradflow.layers.base import Layer
+
+__all__ = ["LAYERS", "describe_layer", "full_name", "layer_from_description"]
+
+LAYERS: dict[str, type[Layer]] = {}
+"""Every layer class, by which a saved network finds its layers again: gradflow's by name, and those of users by module
+and name, so that a class that happens to have the name of another one does not take its place."""
+
+
+class _ClassName(str):
+    """The name of a layer's class, as JSON holds it, which knows the class: a copy needs no look-up by name."""
+
+    layer_class: type[Layer]
+
+
+def full_name(cls: type[Layer]) -> str:
+    """The name of a class behind that of its module."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _classes_named(name: str) -> list[type[Layer]]:
+    """The layer classes that a name in a file may mean."""
+    if name in LAYERS:
+        return [LAYERS[name]]
+    return [cls for cls in LAYERS.values() if cls.__name__ == name]
+
+
+def describe_layer(layer: Layer) -> dict[str, Any]:
+    """What makes the layer again: its class as "type", and its config.
+
+    The type is the name of the class, and stands behind that of its module where another class has the same name.
+    """
+    cls = type(layer)
+    is_clear = all(other is cls or full_name(other) == full_name(cls) for other in _classes_named(cls.__name__))
+    name = _ClassName(cls.__name__ if is_clear else full_name(cls))
+    name.layer_class = cls
+    return {"type": name, **layer.config()}
+
+
+def layer_from_description(description: Mapping[str, Any]) -> Layer:
+    """A new layer from what `describe_layer` gave.
+
+    Raises:
+        DataError: if no class of that name is known, or several are, or its arguments do not fit.
+    """
+    config = dict(description)
+    name = config.pop("type")
+    found = [name.layer_class] if isinstance(name, _ClassName) else _classes_named(name)
+    if not found:
+        raise DataError(
+            f"it holds a layer {name!r} that is not known; import the module that defines it before loading"
+        )
+    if len(found) > 1:
+        raise DataError(
+            f"it holds a layer {name!r}, and several classes have that name: {', '.join(map(full_name, found))}. "
+            "Import only the module of the one that is meant, or rename the other"
+        )
+    try:
+        return found[0].from_config(config)
+    except (GradflowError, TypeError) as error:
+        raise DataError(f"layer {name!r} cannot be made from {config}: {error}") from error

@@ -202,8 +202,9 @@ def _other_lines(result: dict[str, Any]) -> list[str]:
 
 
 def _draw(result: dict[str, Any], path: Path) -> None:
-    """Bars of the medians for each network and optimizer, with the quartiles."""
+    """Draw the medians with their quartiles as points: bars would need a zero, which a logarithmic axis lacks."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     names = _measured(result)
     columns = sorted({entry["optimizer"] for entry in result["steps"]})
@@ -216,10 +217,17 @@ def _draw(result: dict[str, Any], path: Path) -> None:
         medians = [1e6 * values.median for values in spreads]
         below = [1e6 * (values.median - values.low) for values in spreads]
         above = [1e6 * (values.high - values.median) for values in spreads]
-        colours = ["tab:green" if name == "gradflow" else "silver" if name in GEMMS else "tab:blue" for name in names]
-        ax.barh(names, medians, xerr=(below, above), color=colours)
+        colours = ["#009E73" if name == "gradflow" else "0.6" if name in GEMMS else "#0072B2" for name in names]
+        ax.errorbar(medians, names, xerr=(below, above), fmt="none", ecolor="0.6")
+        ax.scatter(medians, names, color=colours, s=60, zorder=3)
         ax.set_xscale("log")
+        ax.set_xlim(min(medians) / 2, max(medians) * 2)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.invert_yaxis()
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(alpha=0.25)
         ax.set_title(_label(entry), fontsize="medium")
         ax.set_xlabel("µs per step, logarithmic")
     figure.savefig(path, dpi=110)

@@ -221,11 +221,13 @@ def _text(result: dict[str, Any], studies: dict[str, list[Point]]) -> str:
 
 
 def _draw(studies: dict[str, list[Point]], path: Path) -> None:
+    """The studies of more than two points: two are better read in the table."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4 * len(studies), 7), layout="constrained")
-    axes = figure.subplots(2, len(studies), squeeze=False)
-    for column, (study, points) in enumerate(studies.items()):
+    drawn = {study: points for study, points in studies.items() if len(points) > 2} or studies
+    figure = Figure(figsize=(4 * len(drawn) + 2, 7), layout="constrained")
+    axes = figure.subplots(2, len(drawn), squeeze=False)
+    for column, (study, points) in enumerate(drawn.items()):
         values = [point.value for point in points]
         time_ax, memory_ax = axes[0][column], axes[1][column]
         for name, seconds in (
@@ -241,7 +243,10 @@ def _draw(studies: dict[str, list[Point]], path: Path) -> None:
             ax.set_ylabel(label)
             ax.set_xscale("log", base=2)
             ax.set_yscale("log")
-            ax.legend()
+            ax.spines[["top", "right"]].set_visible(False)
+            ax.grid(alpha=0.25)
+    for ax in axes[:, -1]:
+        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))  # beside the curves, once for a row
     figure.savefig(path, dpi=90)
 
 

@@ -38,6 +38,14 @@ BROKEN_PIPE = 141
 TERMINATED = 143
 
 _DEFAULT_FOLDER = Path("runs/digits")
+_REASONS = {
+    "callback": "stopped by a callback",
+    "converged": "converged",
+    "diverged": "diverged",
+    "early stopping": "stopped early",
+    "interrupted": "interrupted",
+}
+_MEASURED = "measured after training, without dropout: not the means over the last epoch"
 
 application = typer.Typer(help="Train a network.", no_args_is_help=True, rich_markup_mode="rich")
 
@@ -230,6 +238,7 @@ def digits(
         held_out = _result(trainer, data.x_test, y_test, data.y_test)
         console = Console()
         console.print(_summary(trainer, history, len(data.x_train), train, held_out))
+        console.print(_MEASURED, markup=False, highlight=False)
         console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
     if history.stopped_by == "interrupted":
         print(f"interrupted: {left}", file=sys.stderr)
@@ -273,7 +282,7 @@ def _finished(folder: Path, history: History) -> str:
     """The message for a run that had nothing left to do."""
     message = f"the run in {folder} had ended already, after {history.epochs} epochs: there was nothing to do"
     if history.stopped_by != "epochs":
-        return f"{message} (stopped by {history.stopped_by})"
+        return f"{message} ({_REASONS[history.stopped_by]})"
     return f"{message}; train it longer with: {_resuming(folder)} --epochs {2 * history.epochs}"
 
 
@@ -346,7 +355,7 @@ def _summary(
     trainer: Trainer, history: History, images: int, train: tuple[float, float], held_out: tuple[float, float]
 ) -> Table:
     network = trainer.network
-    epochs = f"{history.epochs}, stopped by {history.stopped_by}" if history.stopped_by != "epochs" else history.epochs
+    epochs = f"{history.epochs}, {_REASONS[history.stopped_by]}" if history.stopped_by in _REASONS else history.epochs
     if history.best_epoch is not None:
         epochs = f"{epochs}; weights of epoch {history.best_epoch}"
     speed = history.epochs * images / history.seconds

@@ -128,7 +128,7 @@ def test_a_run_that_stopped_early_has_nothing_left_to_do(tmp_path: Path) -> None
     options = ("--epochs", "60", "--early-stopping", "1", "--learning-rate", "0.05", "--quiet")
     assert gradflow(*_RUN, *options, "--output", tmp_path).returncode == 0
     before = _results(tmp_path)
-    assert _resume(tmp_path).endswith("there was nothing to do (stopped by early stopping)")
+    assert _resume(tmp_path).endswith("there was nothing to do (stopped early)")
     assert _results(tmp_path) == before
 
 

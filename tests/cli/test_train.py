@@ -78,6 +78,7 @@ def test_progress_goes_to_standard_error_unless_quiet(tmp_path: Path) -> None:
     assert "accuracy" in shown.stderr
     quiet = gradflow(*_QUICK, "--epochs", "2", "--output", tmp_path, "--quiet", "--overwrite")
     assert quiet.stderr == ""
+    assert "measured after training, without dropout" in quiet.stdout  # which progress is not
     assert quiet.stdout.splitlines()[-1] == shown.stdout.splitlines()[-1] == f"run folder: {tmp_path}"
 
 
@@ -232,7 +233,7 @@ def test_early_stopping_names_the_epoch_that_was_kept(tmp_path: Path) -> None:
     result = json.loads((tmp_path / "config.json").read_text())["result"]
     assert result["epochs"] < 60
     assert _table(done.stdout)["epochs"] == (
-        f"{result['epochs']}, stopped by early stopping; weights of epoch {result['best_epoch']}"
+        f"{result['epochs']}, stopped early; weights of epoch {result['best_epoch']}"
     )
 
 
@@ -308,6 +309,6 @@ def test_an_interrupted_run_is_saved_and_ends_with_130(tmp_path: Path) -> None:
         printed, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted: the work so far is saved" in errors
-    assert _table(printed)["epochs"].endswith("stopped by interrupted")
+    assert _table(printed)["epochs"].endswith(", interrupted")
     assert gf.load(tmp_path / "model.safetensors", backend="numpy").n_in == 64
     assert json.loads((tmp_path / "config.json").read_text())["result"]["stopped_by"] == "interrupted"

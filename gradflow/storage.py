@@ -19,6 +19,7 @@ from gradflow.files import read_regular_file, write_atomically
 from gradflow.installation import update_command
 from gradflow.layers.base import Layer
 from gradflow.layers.descriptions import describe_layer, layer_from_description
+from gradflow.names import is_built_in
 from gradflow.network import Sequential
 from gradflow.output_scale import OutputScale
 from gradflow.plain import plain
@@ -41,8 +42,15 @@ def describe(network: Sequential) -> dict[str, Any]:
     """What is needed, besides the weights, to make a network again, as JSON holds it.
 
     Raises:
-        DataError: if a layer has settings that JSON cannot hold.
+        DataError: if a layer has settings that JSON cannot hold, or the network is of a class that overrides methods.
     """
+    for cls in type(network).__mro__:
+        overridden = [name for name in vars(cls) if not name.startswith("_") and hasattr(Sequential, name)]
+        if overridden and not is_built_in(cls):
+            raise DataError(
+                f"{cls.__name__} overrides {overridden[0]}, and a file keeps no code: what gradflow.load gives would "
+                "do without it. Keep the weights, network.get_weights(), and make the network by your own class"
+            )
     description: dict[str, Any] = plain(
         "network",
         {

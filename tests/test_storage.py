@@ -196,3 +196,35 @@ def test_settings_that_are_numbers_of_numpy(tmp_path: Path) -> None:
     loaded = gf.load(tmp_path / "model", backend="numpy")
     assert loaded.layers[1].config() == {"n": 5, "factor": 0.5}
     assert loaded.predict(X).tobytes() == network.predict(X).tobytes()
+
+
+def test_networks_of_own_classes(tmp_path: Path) -> None:
+    class Made(gf.MLP):
+        """It only has other arguments, and something of its own."""
+
+        def __init__(self, hidden: int) -> None:
+            super().__init__([3, hidden, 2], backend="numpy")
+            self.hidden = hidden
+
+        def describe(self) -> str:
+            return f"{self.hidden} hidden units"
+
+    class Rounding(Made):
+        def predict(self, x: Any) -> Any:
+            return super().predict(x).round()
+
+    class Below(Rounding):
+        pass
+
+    x = np.random.default_rng(0).normal(size=(5, 3))
+    made = Made(4)
+    gf.save(made, tmp_path / "model")
+    np.testing.assert_array_equal(gf.load(tmp_path / "model", "numpy").predict(x), made.predict(x))
+    for network in (Rounding(4), Below(4)):
+        with pytest.raises(gf.DataError, match="Rounding overrides predict, and a file keeps no code"):
+            gf.save(network, tmp_path / "rounding")
+        with pytest.raises(gf.DataError, match="Rounding overrides predict"):
+            gf.Trainer(network, "mean_squared_error", "adam").fit(x, x[:, :2], epochs=1, output=tmp_path / "run")
+        gf.Trainer(network, "mean_squared_error", "adam").fit(x, x[:, :2], epochs=1, progress=False)
+    assert not (tmp_path / "rounding").exists()
+    assert not (tmp_path / "run").exists()

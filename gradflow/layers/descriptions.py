@@ -17,12 +17,6 @@ LAYERS: dict[str, type[Layer]] = {}
 and name, so that a class that happens to have the name of another one does not take its place."""
 
 
-class _ClassName(str):
-    """The name of a layer's class, as JSON holds it, which knows the class: a copy needs no look-up by name."""
-
-    layer_class: type[Layer]
-
-
 def full_name(cls: type[Layer]) -> str:
     """The name of a class behind that of its module."""
     return f"{cls.__module__}.{cls.__qualname__}"
@@ -42,9 +36,7 @@ def describe_layer(layer: Layer) -> dict[str, Any]:
     """
     cls = type(layer)
     is_clear = all(other is cls or full_name(other) == full_name(cls) for other in _classes_named(cls.__name__))
-    name = _ClassName(cls.__name__ if is_clear else full_name(cls))
-    name.layer_class = cls
-    return {"type": name, **layer.config()}
+    return {"type": cls.__name__ if is_clear else full_name(cls), **layer.config()}
 
 
 def layer_from_description(description: Mapping[str, Any]) -> Layer:
@@ -55,7 +47,7 @@ def layer_from_description(description: Mapping[str, Any]) -> Layer:
     """
     config = dict(description)
     name = config.pop("type")
-    found = [name.layer_class] if isinstance(name, _ClassName) else _classes_named(name)
+    found = _classes_named(name)
     if not found:
         raise DataError(
             f"it holds a layer {name!r} that is not known; import the module that defines it before loading"

@@ -61,12 +61,24 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(reason)
 
 
+def _reason(report: pytest.TestReport) -> str:
+    """Why a test was skipped."""
+    return report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
+
+
+def pytest_report_teststatus(
+    report: pytest.CollectReport | pytest.TestReport, config: pytest.Config
+) -> tuple[str, str, str] | None:
+    """Tests of what is missing here, thousands, show no letter each: the summary has a line for each kind."""
+    is_missing = report.skipped and isinstance(report, pytest.TestReport) and not hasattr(report, "wasxfail")
+    return ("skipped", "", "SKIPPED") if is_missing and _reason(report) in config.stash[_MISSING].values() else None
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.getreports("skipped"))
-    missing = sorted(config.stash[_MISSING].items())
-    skipped = [f"{reasons[reason]} marked {kind} ({reason})" for kind, reason in missing if reasons[reason]]
-    if skipped:
-        terminalreporter.write_line(f"not run here: {'; '.join(skipped)}")
+    reasons = Counter(map(_reason, terminalreporter.getreports("skipped")))
+    for kind, reason in sorted(config.stash[_MISSING].items()):
+        if reasons[reason]:
+            terminalreporter.write_line(f"not run here: {reasons[reason]:,} marked {kind} ({reason})")
 
 
 @pytest.fixture(params=["reference", "numpy", pytest.param("cupy", marks=pytest.mark.gpu)])

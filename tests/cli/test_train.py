@@ -258,7 +258,7 @@ def test_early_stopping_names_the_epoch_that_was_kept(tmp_path: Path) -> None:
         (("--clip-norm", "0"), "--clip-norm must be above 0, got 0.0"),
         (("--early-stopping", "0"), "patience must be at least 1, got 0"),
         (("--seed", "-1"), "seed must be between 0 and"),
-        (("--layers", "10000000,10000000"), "not enough memory"),
+        (("--layers", "10000000,10000000"), "cannot be allocated here; make its layers narrower"),
         (("--optimizer", "lbfgs"), "pass --batch-size all --dropout 0 too"),
         (
             ("--optimizer", "lbfgs", "--batch-size", "all", "--dropout", "0", "--clip-norm", "1"),

@@ -588,7 +588,7 @@ def _backend_of_pickle(name: str) -> ReferenceBackend:
 
 
 def _converted(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         converted = array.astype(dtype, copy=False)
     if not np.isfinite(converted).all():
         raise DataError(f"weight {name!r} holds values that are NaN, infinite or too large for {dtype}")

@@ -39,6 +39,7 @@ class OutputScale:
         for deviation in self.deviation:
             positive("deviation", deviation)
 
+    @np.errstate(over="ignore", under="ignore")
     def standardize(self, targets: Array, dtype: np.dtype) -> Array:
         """(targets - mean) / deviation, where the targets lie, in a dtype."""
         columns = [

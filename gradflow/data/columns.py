@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -254,6 +255,7 @@ class Moments(ColumnFit):
         self._count, self.mean, self._squares = 0, 0.0, 0.0
         self._low, self._high = np.inf, -np.inf
 
+    @np.errstate(all="ignore")
     def update(self, name: str, values: np.ndarray, where: Where) -> None:
         numbers = _present(name, values, where, self._missing)
         if not len(numbers):
@@ -268,7 +270,10 @@ class Moments(ColumnFit):
     @property
     def deviation(self) -> float:
         """The standard deviation; 0 for a constant, whatever rounding makes of it."""
-        return float(np.sqrt(self._squares / self._count)) if self._low < self._high else 0.0
+        if not self._low < self._high:
+            return 0.0
+        # Numbers around 1e-170 have squares of 0, and are of about unit size in units of their range.
+        return math.sqrt(self._squares / self._count) or self._high - self._low
 
     def result(self) -> NumberColumn:
         return NumberColumn(self.mean, self.deviation, self._missing)

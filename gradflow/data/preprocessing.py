@@ -104,6 +104,7 @@ class Preprocessing:
         parts += [_one_hot(name, column, values[name], where) for name, column in self._of(CategoryColumn)]
         return np.hstack(parts)
 
+    @np.errstate(under="ignore")
     def _numbers(self, values: Mapping[str, np.ndarray], where: Where) -> np.ndarray:
         named = list(self._of(NumberColumn))
         if not named:

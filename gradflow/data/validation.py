@@ -143,7 +143,7 @@ def finite(name: str, array: Array, dtype: np.dtype, where: Where) -> Array:
     Raises:
         DataError: that names the first number that is not finite.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         converted = array.astype(dtype, copy=False)
         # These take no memory, where a comparison takes as much as the data. A sum that is finite says it in one pass,
         # but may overflow; then both ends do, which are NaN if any value is.

@@ -78,12 +78,12 @@ class RowWeights(NamedTuple):
             mean = float((of_class * weights).sum()) / rows
         return cls(_exponent(largest), of_class, mean, totals)
 
-    def of(self, sample_weight: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """The weight of each row, float64 (rows,)."""
-        with np.errstate(under="ignore"):
-            # A matrix product would round differently with the number of rows.
-            of_class = self.of_class[classes] if classes.ndim == 1 else (classes * self.of_class).sum(axis=1)
-            weights: np.ndarray = _scaled(sample_weight, -self.exponent) * of_class / self.mean
+    @np.errstate(under="ignore")
+    def of(self, sample_weight: np.ndarray, classes: np.ndarray, *, dtype: Any = np.float64) -> np.ndarray:
+        """The weight of each row, (rows,)."""
+        # A matrix product would round differently with the number of rows.
+        of_class = self.of_class[classes] if classes.ndim == 1 else (classes * self.of_class).sum(axis=1)
+        weights: np.ndarray = (_scaled(sample_weight, -self.exponent) * of_class / self.mean).astype(dtype, copy=False)
         return weights
 
 

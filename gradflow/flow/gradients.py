@@ -62,6 +62,7 @@ def gradients(
     return {name: flat[slice(*ranges[name])].reshape(shape) for name, shape in shapes.items()}
 
 
+@np.errstate(under="ignore")
 def gradient_norms(network: Sequential, loss: str | Loss, x: Any, y: Any) -> dict[str, float]:
     """The Euclidean norm of each parameter's gradient on a batch, by name: "0.weight", "0.bias", and so on.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
+
 from gradflow.errors import DataError, GradflowError
 from gradflow.names import register
 from gradflow.ops import FIRST_BAD_STEP, POSITION, STEP, Array, Executor, op
@@ -109,7 +111,8 @@ def dense_targets(y: Array, n_out: int, dtype: Any) -> Array:
         expected = f"(batch, {n_out})" + (" or (batch,)" if n_out == 1 else "")
         other = f"; a network with {y.shape[1]} outputs takes them" if y.ndim == 2 else ""
         raise DataError(f"targets must have shape {expected} for a network with {n_out} outputs, got {y.shape}{other}")
-    converted = y.astype(dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        converted = y.astype(dtype)
     if not bool((abs(converted) < float("inf")).all()):
         raise DataError(f"targets contain NaN, infinity, or numbers too large for {dtype}; remove or replace them")
     return converted

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from gradflow.errors import DataError, shown
 from gradflow.metrics.base import Batch, Metric, Statistics, Task
 from gradflow.metrics.rows import TotalWeight
@@ -56,6 +58,7 @@ class EpochMetrics:
             else:
                 statistics.record(ops, batch)
 
+    @np.errstate(under="ignore")
     def read(self) -> dict[str, float]:
         """The metrics of the epoch by name; the host waits for the device."""
         read = {key: statistics.read() for key, statistics in self._statistics.items()}

@@ -26,6 +26,7 @@ class ExponentialSchedule(Schedule):
         self.learning_rate = positive("learning_rate", learning_rate)
         self.factor = positive("factor", factor)
 
+    @np.errstate(under="ignore")
     def rates(self, times: np.ndarray, epochs: int, history: History) -> np.ndarray:
         return self.learning_rate * self.factor**times
 

@@ -28,6 +28,7 @@ class StepSchedule(Schedule):
         self.every = positive("every", every)
         self.factor = positive("factor", factor)
 
+    @np.errstate(under="ignore")
     def rates(self, times: np.ndarray, epochs: int, history: History) -> np.ndarray:
         return self.learning_rate * self.factor ** np.floor(times / self.every)
 

@@ -35,7 +35,8 @@ def fingerprint(rows: int, parts: Iterable[Sequence[np.ndarray]]) -> str:
 def as_the_loss_sees(loss: Loss, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Inputs, targets and perhaps weights, with the targets as the loss smooths them; class labels stay as they are."""
     x, targets, *weight = arrays
-    return [x, targets if targets.ndim == 1 else loss.smoothed(targets), *weight]
+    with np.errstate(under="ignore"):
+        return [x, targets if targets.ndim == 1 else loss.smoothed(targets), *weight]
 
 
 class Batches(Protocol):

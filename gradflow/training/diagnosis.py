@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gradflow.errors import DeviceLostError, GradflowError
 from gradflow.layers import Layer
 from gradflow.layers.stack import layer_at, record_forward
 from gradflow.losses.recording import record_loss
@@ -16,9 +17,10 @@ from gradflow.status import RunStatus
 from gradflow.training.data_set import PassData
 from gradflow.training.layer_statistics import LayerStatistics, ranges_by_layer
 from gradflow.training.step import layers_in_front_of, record_gradients
+from gradflow.training.unit_size import far_inputs, far_targets
 from gradflow.training.update import Objective
 
-__all__ = ["LookAtLayers", "layer_grown_most", "origin_of_divergence"]
+__all__ = ["LookAtLayers", "advice_against_long_steps", "layer_grown_most", "origin_of_divergence"]
 
 SATURATED = 0.95
 """A layer is saturated where at least this share of its outputs is."""
@@ -30,6 +32,7 @@ LOWERED = 0.95
 _MOST_ROWS = 1024  # of the batch of a look
 
 
+@np.errstate(all="ignore")
 def origin_of_divergence(
     network: Sequential,
     layers: Sequence[Layer],
@@ -113,6 +116,18 @@ class LookAtLayers:
         batches.bring(0)
         recorder.program().run()
         batches.close()
+        self._names = data.feature_names
+
+    def unit_size_advice(self) -> str:
+        """Say what is far from unit size, and what to do before anything else; "" where nothing is."""
+        backend, weight = self._network.backend, self._batch.row_weight
+        x, targets = (backend.to_host(array).astype(np.float64) for array in (self._batch.x, self._batch.targets))
+        if weight is not None and (counts := backend.to_host(weight) > 0).any():
+            x, targets = x[counts], targets[counts]
+        found = [far_inputs(self._network, x, self._names)]
+        if self._loss.output_activation == "identity" and self._loss.takes_any_scale:
+            found.append(far_targets(self._network, targets))
+        return ". ".join(text for text in found if text)
 
     def loss_of_zeros(self) -> float:
         """The loss of a network all of whose outputs are 0."""
@@ -158,13 +173,12 @@ class LookAtLayers:
             if kind == "dead" and share == 1:
                 return (
                     f"It began in {layer}, all of whose units are dead: they give 0 for every row, and no gradient "
-                    f"passes. Train anew with a learning rate below {learning_rate:g}, with leaky_relu, or with inputs "
-                    "scaled to about unit size"
+                    f"passes. Train anew with a learning rate below {learning_rate:g}, or with leaky_relu"
                 )
             if kind == "saturated" and share >= SATURATED:
                 return (
                     f"It began in {layer}: {share:.0%} of its outputs are near a limit, where hardly any gradient "
-                    "passes. Train anew with inputs scaled to about unit size, smaller initial weights, or relu"
+                    "passes. Train anew with smaller initial weights, or relu"
                 )
         norms = [(layer, norm) for kind, layer, norm in values if kind == "gradient_norm"]
         largest = max(norm for _, norm in norms)
@@ -233,6 +247,20 @@ class LookAtLayers:
         clock = RunStatus(backend).clock
         record_loss(ops, self._loss, outputs, batch.targets, batch.row_weight, d_outputs, row_losses, row_hits, clock)
         return row_losses
+
+
+@np.errstate(all="ignore")
+def advice_against_long_steps(objective: Objective, data: PassData, learning_rate: float) -> str:
+    """What to try where a loss explodes or is not finite, in a sentence: first what is far from unit size."""
+    try:
+        advice = LookAtLayers(objective, data).unit_size_advice()
+    except DeviceLostError:
+        raise
+    except GradflowError:
+        advice = ""  # no memory is left for a look, or a stream has ended
+    is_clipped = objective.clip_norm is not None or objective.clip_value is not None
+    shorter = f"Try a learning rate below {learning_rate:g}" + ("" if is_clipped else ", or clip_norm=1.0")
+    return f"{advice}. {shorter}" if advice else shorter
 
 
 def _named(layers: Sequence[Layer], place: str) -> str:

@@ -83,7 +83,7 @@ def pass_data(
     def converted(block: Block) -> Converted:
         targets = targets_of(block)
         arrays = network.inputs(f"{kind}x", block.x, block.where, names), targets
-        return arrays if weights is None else (*arrays, weights.of(*weighed(block, targets)).astype(network.dtype))
+        return arrays if weights is None else (*arrays, weights.of(*weighed(block, targets), dtype=network.dtype))
 
     totals = None if weights is None or n_classes is None else weights.class_totals
     return StreamedData(source, converted, is_weighted=weights is not None, class_totals=totals, feature_names=names)
@@ -138,7 +138,7 @@ def checked_data(
         if sample_weight is not None:
             given = _sample_weights(network, f"{kind}sample_weight", sample_weight, len(inputs))
         weights = RowWeights.fit([(given, classes)], class_weight, n_classes or 1, kind)
-        weight = weights.of(given, classes).astype(network.dtype)
+        weight = weights.of(given, classes, dtype=network.dtype)
     totals = None if n_classes is None else class_totals(classes, n_classes)
     return DataSet(inputs, targets, weight, totals, names)
 

@@ -21,6 +21,7 @@ _STEP = np.finfo(np.float64).eps ** (1 / 3)
 _MOST_ENTRIES = 1000
 
 
+@np.errstate(under="ignore")
 def check_gradients(network: Sequential, loss: str | Loss, x: Any, y: Any) -> dict[str, float]:
     """The largest relative error of each parameter's gradient against central differences, on a float64 copy.
 

@@ -15,7 +15,7 @@ from gradflow.status import RunStatus
 from gradflow.training.callbacks import Callback
 from gradflow.training.checkpoints import Checkpoints
 from gradflow.training.data_set import PassData
-from gradflow.training.diagnosis import origin_of_divergence
+from gradflow.training.diagnosis import advice_against_long_steps, origin_of_divergence
 from gradflow.training.early_stopping import CONVERGENCE_EPOCHS, BestValue, EarlyStopping
 from gradflow.training.history import History
 from gradflow.training.interruption import Interruption
@@ -175,7 +175,9 @@ class Loop:
                         rows=self._rows,
                         shuffle=shuffle,
                     )
-                    self._record_divergence(epoch, reading.first_bad_step, training, update, origin)
+                    rate = float(update.learning_rates.present.max())
+                    remedy = advice_against_long_steps(objective, data, rate)
+                    self._record_divergence(epoch, reading.first_bad_step, training, f"{origin}. {remedy}")
                     break
                 if not finished:
                     self.history.stopped_by = "interrupted"
@@ -212,6 +214,8 @@ class Loop:
                     self._checkpoints.epoch_ended(state, epoch, is_last=is_last)
                 if reason:
                     break
+            if self.history.stopped_by in ("epochs", "converged", "early stopping"):
+                watch.fit_ended(self.history.epochs)
             if self.diverged is not None or (self._early_stopping is not None and self._best.epoch):
                 backend.copy(best_state, network.state)
                 self.history.best_epoch = self._best.epoch or None
@@ -262,13 +266,12 @@ class Loop:
             return "converged"
         return "callback" if self._trainer._stop_requested else None
 
-    def _record_divergence(self, epoch: int, bad_step: int, training: DataPass, update: Update, origin: str) -> None:
+    def _record_divergence(self, epoch: int, bad_step: int, training: DataPass, explanation: str) -> None:
         step = bad_step - (epoch - 1) * training.batches
         kept = f"those of epoch {self._best.epoch}" if self._best.epoch else "those from before training"
         self.diverged = DivergedError(
             f"the loss became NaN or infinite in epoch {epoch}, at step {step} of {training.batches}; the network "
-            f"keeps its best weights, {kept}. What happened: {origin}. Try a learning rate below "
-            f"{update.learning_rates.present.max():g}, inputs scaled to about unit size, or clip_norm=1.0",
+            f"keeps its best weights, {kept}. What happened: {explanation}",
             epoch=epoch,
             step=step,
         )

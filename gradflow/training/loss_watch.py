@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+
+import numpy as np
 
 from gradflow.errors import DeviceLostError, GradflowError, TrainingWarning
 from gradflow.ops import Array
 from gradflow.training.data_set import PassData
-from gradflow.training.diagnosis import LookAtLayers, layer_grown_most
+from gradflow.training.diagnosis import LookAtLayers, advice_against_long_steps, layer_grown_most
 from gradflow.training.update import Objective
 
 __all__ = ["LossWatch"]
@@ -23,6 +25,8 @@ PROGRESS = 0.01
 """by this share of itself,"""
 LEARNT = 0.5
 """and is still above this share of the loss of one answer for all rows."""
+LOW = 0.3
+"""At the end of a fit a loss below this is worth no look: on targets of unit size little is left to learn."""
 VARIED = 1e-4
 """Only targets whose loss of one answer is above this share of that of outputs 0 leave anything to learn."""
 
@@ -35,6 +39,8 @@ class LossWatch:
     - It has stalled where it has not fallen by `PROGRESS` for `STALL_EPOCHS` epochs, and one answer for all rows is not
       much worse. A batch is then run forwards and backwards, to see why (`LookAtLayers.cause`). Where it shows no
       reason, nothing is said, for it may have converged; the next look comes after twice as many epochs.
+    - A fit of at least `STALL_EPOCHS` epochs has been slow where its loss is high to the end, and inputs or targets are
+      far from unit size.
 
     Args:
         objective: what is minimised.
@@ -46,7 +52,7 @@ class LossWatch:
         self._objective, self._data = objective, data
         known = [loss for loss in losses if not math.isnan(loss)]
         self._first = known[0] if known else None
-        self._lowest = math.inf
+        self._lowest, self._last = math.inf, math.nan
         self._epochs_since = 0
         self._patience = STALL_EPOCHS
         self._has_warned = False
@@ -60,19 +66,28 @@ class LossWatch:
         if self._first is None:
             self._first = first_loss
         self._note(loss)
+        self._warn(lambda: self._explosion(epoch, loss, best_state, learning_rate) or self._stall(loss, learning_rate))
+
+    def fit_ended(self, epochs: int) -> None:
+        """Look at the loss once more, behind the last of so many epochs."""
+        self._warn(lambda: self._slowness(epochs))
+
+    def _warn(self, report_on: Callable[[], str | None]) -> None:
         if self._has_warned:
             return
         try:
-            report = self._explosion(epoch, loss, best_state, learning_rate) or self._stall(loss, learning_rate)
+            with np.errstate(all="ignore"):
+                report = report_on()
         except DeviceLostError:
             raise
         except GradflowError:
             return  # No memory is left for a look, or weights are infinite: training goes on without one.
         if report is not None:
             self._has_warned = True
-            warnings.warn(report, TrainingWarning, stacklevel=5)  # as if from the line that called fit
+            warnings.warn(report, TrainingWarning, stacklevel=6)  # as if from the line that called fit
 
     def _note(self, loss: float) -> None:
+        self._last = loss
         if self._lowest == math.inf or loss < self._lowest - PROGRESS * abs(self._lowest):
             self._lowest, self._epochs_since, self._patience = loss, 0, STALL_EPOCHS
         else:
@@ -90,8 +105,8 @@ class LossWatch:
             return None
         return (
             f"the loss has exploded: it was {self._first:.3g} in the first step, and is {loss:.3g} in epoch {epoch}. "
-            f"It began in {layer_grown_most(self._objective.network, best_state)}. Try a learning rate below "
-            f"{learning_rate:g}, clip_norm=1.0, or inputs and targets scaled to about unit size"
+            f"It began in {layer_grown_most(self._objective.network, best_state)}. "
+            f"{advice_against_long_steps(self._objective, self._data, learning_rate)}"
         )
 
     def _stall(self, loss: float, learning_rate: float) -> str | None:
@@ -101,10 +116,24 @@ class LossWatch:
         constant, zeros = self._answers
         if loss <= LEARNT * constant or constant <= VARIED * abs(zeros):
             return None
-        cause = LookAtLayers(self._objective, self._data).cause(learning_rate)
+        look = LookAtLayers(self._objective, self._data)
+        cause = look.cause(learning_rate)
         if cause is None:
             return None
+        advice = look.unit_size_advice()
+        cause = f"{advice}. Then, if it still stalls: {cause}" if advice else cause
         return (
             f"the loss has stalled: it is {loss:.3g} and has not fallen for {self._epochs_since} epochs, while one "
             f"answer for all rows has {constant:.3g}. {cause}"
+        )
+
+    def _slowness(self, epochs: int) -> str | None:
+        """What is far from unit size, where the fit has ended and its loss is still high."""
+        if epochs < STALL_EPOCHS or not self._last > LOW or self._last <= LEARNT * self._answers[0]:
+            return None
+        if not (advice := LookAtLayers(self._objective, self._data).unit_size_advice()):
+            return None
+        return (
+            f"after {epochs} epochs the loss is still {self._last:.3g}, while one answer for all rows has "
+            f"{self._answers[0]:.3g}. {advice}"
         )

@@ -47,7 +47,7 @@ def test_an_exploding_loss(backend_name: str) -> None:
     assert message.startswith("the loss has exploded: it was 2.")
     assert "in epoch 1. It began in layer" in message
     assert "whose weights grew most" in message
-    assert "Try a learning rate below 10, clip_norm=1.0" in message
+    assert message.endswith("Try a learning rate below 10, or clip_norm=1.0")
 
 
 @pytest.mark.parametrize("before", [0.0, 0.1])
@@ -178,7 +178,9 @@ def test_a_single_class() -> None:
 
 
 def test_unscaled_inputs_begin_high_and_fall() -> None:
-    assert warned(gf.MLP([5, 16, 1], backend="numpy"), gf.Adam(0.01), 1000 * X, Y, MSE, epochs=30) == []
+    """That is no stall; where the loss is high to the end, what is said is that inputs are unscaled."""
+    [message] = warned(gf.MLP([5, 16, 1], backend="numpy"), gf.Adam(0.01), 1000 * X, Y, MSE, epochs=30)
+    assert message.startswith("after 30 epochs the loss is still")
 
 
 def test_a_loss_below_zero() -> None:

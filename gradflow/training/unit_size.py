@@ -1,0 +1,66 @@
+"""Inputs and targets that are far from unit size: networks learn from them slowly, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gradflow.layers import BatchNorm, LayerNorm
+from gradflow.network import Sequential
+
+__all__ = ["far_inputs", "far_targets"]
+
+LARGE = 10.0
+"""A column is far from unit size where its root mean square is above this;"""
+SMALL = 0.01
+"""or below this, if no other column is larger."""
+
+
+def far_inputs(network: Sequential, x: np.ndarray, names: Sequence[str] | None) -> str:
+    """Say which inputs (rows, n_in) are far from unit size and what to do, in a sentence; "" where there is no need.
+
+    There is none where a preprocessing makes the inputs, or the first layer normalizes them.
+
+    Args:
+        network: the network that is trained.
+        x: inputs of its first layer.
+        names: of their columns; None where these have none.
+    """
+    first = next(layer for layer in network.layers if not layer.training_only)
+    if network.preprocessing is not None or isinstance(first, BatchNorm | LayerNorm):
+        return ""
+    sizes = _root_mean_squares(x)
+    column = int(np.argmax(sizes))
+    largest = float(abs(x[:, column]).max())
+    remedy = "Scale them first: network.preprocessing = gradflow.data.fit_preprocessing(x)"
+    if sizes[column] > LARGE:
+        name = f"column {column if names is None else repr(names[column])}"
+        return f"Inputs are far from unit size: {name} is up to {largest:.4g}. {remedy}"
+    if 0 < sizes[column] < SMALL:
+        return f"Inputs are far from unit size: none is above {largest:.2g}. {remedy}"
+    return ""
+
+
+def far_targets(network: Sequential, targets: np.ndarray) -> str:
+    """Say which targets (rows, n_out) of a regression are far from unit size and what to do; "" where there is no need.
+
+    There is none where they are standardized, and where they are constant.
+    """
+    if network.output_scale is not None or targets.shape[1:] != (network.n_out,):
+        return ""
+    sizes, means, deviations = _root_mean_squares(targets), targets.mean(axis=0), targets.std(axis=0)
+    sizes = np.where(deviations > 1e-6 * abs(means), sizes, 0)
+    column = int(np.argmax(sizes))
+    if not (sizes[column] > LARGE or 0 < sizes[column] < SMALL):
+        return ""
+    which = "they have" if network.n_out == 1 else f"column {column} has"
+    return (
+        f"Targets are far from unit size: {which} mean {means[column]:.3g} and standard deviation "
+        f"{deviations[column]:.3g}. Pass standardize_targets=True to the trainer"
+    )
+
+
+def _root_mean_squares(x: np.ndarray) -> np.ndarray:
+    sizes: np.ndarray = np.sqrt((x**2).mean(axis=0))
+    return sizes

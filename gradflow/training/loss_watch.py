@@ -129,11 +129,13 @@ class LossWatch:
 
     def _slowness(self, epochs: int) -> str | None:
         """What is far from unit size, where the fit has ended and its loss is still high."""
-        if epochs < STALL_EPOCHS or not self._last > LOW or self._last <= LEARNT * self._answers[0]:
+        if epochs < STALL_EPOCHS or not self._last > LOW:
             return None
-        if not (advice := LookAtLayers(self._objective, self._data).unit_size_advice()):
+        look = LookAtLayers(self._objective, self._data)
+        constant = look.loss_of_one_answer()
+        if self._last <= LEARNT * constant or not (advice := look.unit_size_advice()):
             return None
         return (
             f"after {epochs} epochs the loss is still {self._last:.3g}, while one answer for all rows has "
-            f"{self._answers[0]:.3g}. {advice}"
+            f"{constant:.3g}. {advice}"
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, TypeVar
 
 from gradflow.errors import DataError
 
-__all__ = ["is_built_in", "redefines", "register"]
+__all__ = ["is_built_in", "is_same_place", "redefines", "register"]
 
 _Class = TypeVar("_Class", bound=type[Any])
 
@@ -45,8 +46,19 @@ def register(classes: dict[str, _Class], cls: _Class, base: type[Any]) -> None:
 
 def redefines(new: Any, known: Any) -> bool:
     """True if a class or function is another one's new definition: of the same place, or of the same notebook."""
-    is_same_module: bool = new.__module__ == known.__module__
-    return is_same_module and (new.__qualname__ == known.__qualname__ or new.__module__ == "__main__")
+    return is_same_place(new, known) or new.__module__ == known.__module__ == "__main__"
+
+
+def is_same_place(one: Any, other: Any) -> bool:
+    """True if two classes or functions were defined in the same place of the same module.
+
+    A program that is run, and imported by another part of itself, is two modules of one file.
+    """
+    modules = {one.__module__, other.__module__}
+    files = {getattr(sys.modules.get(module), "__file__", None) for module in modules}
+    is_one_file = len(modules) == 1 or (len(files) == 1 and None not in files)
+    is_same: bool = is_one_file and one.__qualname__ == other.__qualname__
+    return is_same
 
 
 def is_built_in(cls: Any) -> bool:

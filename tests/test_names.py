@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,8 @@ from gradflow.optimizers import OPTIMIZERS
 from gradflow.schedules import SCHEDULES
 from tests.registries import forgotten
 
+# The tests find the library in the folder that they run in, and a program in another one does not.
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(gf.__file__).parents[1])}
 X = np.random.default_rng(0).normal(size=(40, 3))
 LABELS = (X[:, 0] > 0).astype(int)
 
@@ -236,6 +241,41 @@ def test_a_layer_that_is_defined_again_takes_effect(tmp_path: Path) -> None:
     # A copy has the layers of its network, the old class included; a file knows only the name.
     np.testing.assert_array_equal(old.copy().predict(X), old.predict(X))
     np.testing.assert_array_equal(gf.load(tmp_path / "model", "numpy").predict(X), new.predict(X))
+
+
+def test_a_program_that_imports_itself_defines_everything_twice(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(
+        """
+import numpy as np
+
+import gradflow as gf
+from gradflow.ops import op
+
+
+class Twice(gf.Layer):
+    def forward(self, ops, x, y):
+        np.multiply(x, 2, out=y)
+
+
+class Own(gf.Adam):
+    name = "own"
+
+
+@op(shapes="x, y: n", writes=("y",))
+def twice(x, y):
+    np.multiply(x, 2, out=y)
+
+
+if __name__ == "__main__":
+    import program  # noqa: F401
+
+    network = gf.Sequential([gf.Dense(3, 2), Twice()], backend="numpy")
+    gf.save(network, "model")
+    print((gf.load("model").predict(np.ones((1, 3))) == network.predict(np.ones((1, 3)))).all())
+"""
+    )
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
 def test_only_the_library_s_own_last_layer_is_the_output_activation() -> None:

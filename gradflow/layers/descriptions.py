@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gradflow.errors import DataError, GradflowError
+from gradflow.names import is_same_place
 
 if TYPE_CHECKING:
     from gradflow.layers.base import Layer
@@ -26,7 +27,10 @@ def _classes_named(name: str) -> list[type[Layer]]:
     """The layer classes that a name in a file may mean."""
     if name in LAYERS:
         return [LAYERS[name]]
-    return [cls for cls in LAYERS.values() if cls.__name__ == name]
+    found = [cls for cls in LAYERS.values() if cls.__name__ == name]
+    return [
+        cls for place, cls in enumerate(found) if not any(is_same_place(cls, later) for later in found[place + 1 :])
+    ]
 
 
 def describe_layer(layer: Layer) -> dict[str, Any]:
@@ -35,7 +39,7 @@ def describe_layer(layer: Layer) -> dict[str, Any]:
     The type is the name of the class, and stands behind that of its module where another class has the same name.
     """
     cls = type(layer)
-    is_clear = all(other is cls or full_name(other) == full_name(cls) for other in _classes_named(cls.__name__))
+    is_clear = all(is_same_place(other, cls) for other in _classes_named(cls.__name__))
     return {"type": cls.__name__ if is_clear else full_name(cls), **layer.config()}
 
 

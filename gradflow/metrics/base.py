@@ -118,7 +118,7 @@ class Metric:
             DataError: naming the metrics that it has.
         """
         if kind not in self.kinds:
-            valid = ", ".join(sorted(name for name, metric in METRICS.items() if kind in metric.kinds))
+            valid = ", ".join(sorted(name for name, metric in METRICS.items() if kind in getattr(metric, "kinds", ())))
             raise DataError(f"a task with {_TASKS[kind]} has no {self.name!r}; it has {valid}")
 
     def value(self, statistics: np.ndarray, task: Task) -> float:

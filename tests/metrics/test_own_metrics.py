@@ -106,3 +106,11 @@ def test_the_value_of_a_metric_is_a_number(value: Any) -> None:
     network = gf.MLP([3, 1], backend="numpy")
     with pytest.raises(gf.DataError, match=r"of metric Own\(\) must return a number"):
         gf.Trainer(network, "mean_squared_error", "adam", metrics=[made()]).evaluate(X, Y)
+
+
+def test_a_base_of_several_metrics_needs_no_kinds() -> None:
+    class Base(Metric):
+        larger_is_better = True
+
+    with pytest.raises(gf.DataError, match="a task with numbers to predict has no 'f1'; it has mean_absolute_error"):
+        gf.Trainer(gf.MLP([3, 1], backend="numpy"), "mean_squared_error", "adam", metrics=["f1"])

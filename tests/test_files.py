@@ -16,7 +16,7 @@ import pytest
 
 import gradflow as gf
 from gradflow import files
-from gradflow.files import FileLock, read_json, write_atomically, write_json
+from gradflow.files import FileLock, read_json, write_atomically, write_json, write_together
 
 if os.name != "posix":
     pytest.skip("permissions, links and forks are POSIX's", allow_module_level=True)
@@ -148,6 +148,30 @@ def test_links_in_a_run_folder_lead_nowhere(tmp_path: Path) -> None:
     assert not any(
         path.is_symlink() for path in run.rglob("*") if path.name != "curves.png"
     )  # matplotlib may be missing
+
+
+def test_files_written_together_are_all_there_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, last, old = (tmp_path / name for name in ("first", "last", "old"))
+    for path in (first, last, old):
+        path.write_text("before")
+    contents = {first: b"after", last: b"after"}
+    seen: list[tuple[bool, ...]] = []
+    replace = os.replace
+
+    def watched(source: Path, target: Path) -> None:
+        seen.append((target == last, last.exists(), old.exists()))
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_together(contents, removed=[old])
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"before"}
+    monkeypatch.setattr(os, "replace", watched)
+    write_together(contents, removed=[old])
+    # The one that says that the others are there is away meanwhile, and what they replace goes before it comes.
+    assert seen == [(False, False, True), (True, False, False)]
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"first": "after", "last": "after"}
 
 
 def in_child(action: Callable[[], Any]) -> int:

@@ -7,7 +7,7 @@ import re
 __all__ = ["in_options"]
 
 _ARGUMENT = re.compile(
-    r"(?<![\w.])(batch_size|clip_norm|early_stopping|layer_statistics|learning_rate|threads(?==))\b(=)?"
+    r"(?<![\w.])(batch_size|clip_norm|early_stopping|layer_statistics|learning_rate|(?:epochs|threads)(?==))\b(=)?"
 )
 """An argument that has an option; where the name is a word of English too, only with its value."""
 

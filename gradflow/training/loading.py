@@ -27,9 +27,9 @@ __all__ = ["load"]
 def load(path: str | os.PathLike[str], backend: str = "auto") -> Sequential:
     """Read a network: from a file that `save` wrote, from a checkpoint, or from the folder of a run.
 
-    Of a run folder it is the model, or, if the run has not ended yet, the network of the last good checkpoint. A
-    checkpoint gives the network as training had it there, or the average of its weights where training keeps one
-    (``Trainer(average=)``); not the best one of the epochs before.
+    Of a run folder it is the model that the run wrote when it ended or was interrupted, or, as long as there is none,
+    the network of the last good checkpoint. A checkpoint gives the network as training had it there, or the average of
+    its weights where training keeps one (``Trainer(average=)``); not the best one of the epochs before.
 
     Layers of your own are found by their class name: import the module that defines them first.
 

@@ -119,6 +119,8 @@ def test_a_run_that_is_trained_longer_is_one_run_of_that_length(tmp_path: Path) 
     assert gradflow(*_RUN, "--epochs", "6", "--output", alone, "--quiet").returncode == 0
     assert _results(longer) == _results(alone)
     assert "after 6 epochs: there was nothing to do" in _resume(longer)
+    fewer = gradflow("train", "--resume", longer, "--epochs", "2")
+    assert fewer.stderr.endswith("has begun epoch 6 already; pass that or more, got --epochs 2\n")
     for folder in (longer, alone):
         same = gradflow("repeat", folder)
         assert same.returncode == 0, same.stdout

@@ -329,6 +329,17 @@ def test_arguments_that_contradict_each_other(tmp_path: Path) -> None:
     fit(trainer("numpy"), tmp_path / ".." / tmp_path.name, resume=tmp_path)
 
 
+def test_what_a_killed_process_left_half_written_goes(tmp_path: Path) -> None:
+    fit(trainer("numpy"), tmp_path, checkpoint=gf.Checkpoint())
+    unfinished = [f".{name}.0123456789abcdef" for name in NAMES]
+    unfinished.append("checkpoints/.step-000000000007.safetensors.0123456789abcdef")
+    for name in (*unfinished, ".model.safetensors.mine"):
+        (tmp_path / name).write_text("half")
+    fit(trainer("numpy"), resume=tmp_path)
+    assert not [name for name in unfinished if (tmp_path / name).exists()]
+    assert (tmp_path / ".model.safetensors.mine").read_text() == "half"
+
+
 # -- the beginning and the end ----------------------------------------------------------------------------------------
 
 

@@ -201,9 +201,9 @@ class FileLock:
         try:
             _lock(descriptor)
         except (BlockingIOError, PermissionError):
-            owner = os.read(descriptor, _OWNER_BYTES)
+            owner = _owner(descriptor)
             os.close(descriptor)
-            return int(owner) if owner.strip().isdigit() else 0
+            return int(owner) if owner.isdigit() else 0
         except OSError:
             pass
         os.truncate(descriptor, 0)
@@ -265,20 +265,21 @@ def _open_lock(path: Path) -> int:
         raise
     found = os.fstat(descriptor)
     is_ours = stat.S_ISREG(found.st_mode) and found.st_nlink <= 1 and found.st_size <= _OWNER_BYTES
-    if is_ours and _is_owner(descriptor):
+    # Who makes the file writes to it a moment later.
+    if is_ours and (_owner(descriptor) or b"0").isdigit():
         return descriptor
     os.close(descriptor)
     raise FileExistsError(errno.EEXIST, f"{path.name} is not the lock of a training; move it away")
 
 
-def _is_owner(descriptor: int) -> bool:
-    """True if the file holds the id of a process, or nothing: who makes it writes to it a moment later."""
+def _owner(descriptor: int) -> bytes:
+    """What the file of a lock holds; nothing on Windows, which lets no one read what another process has locked."""
     try:
         content = os.read(descriptor, _OWNER_BYTES)
-    except PermissionError:  # Windows lets no one read what another process has locked
-        return True
+    except PermissionError:
+        return b""
     os.lseek(descriptor, 0, os.SEEK_SET)
-    return not content.strip() or content.strip().isdigit()
+    return content.strip()
 
 
 def _lock(descriptor: int) -> None:

@@ -69,7 +69,7 @@ def check_scaling(scaling: np.ndarray, update_clock: np.ndarray, step: int) -> N
     """
     scale, good_steps, overflowed = scaling.tolist()
     is_power = scale > 0 and math.frexp(scale)[0] == 0.5
-    if not (is_power and 1 <= scale <= _MOST_SCALE and good_steps in range(GROWTH_STEPS) and overflowed == 0):
+    if not (is_power and scale <= _MOST_SCALE and good_steps in range(GROWTH_STEPS) and overflowed == 0):
         raise FileFormatError(f"the checkpoint is damaged: no loss is scaled by {scaling.tolist()}")
     own_step, _, _, first_bad_step = update_clock.tolist()
     if not (0 <= own_step <= step and first_bad_step in (0, _NEVER)):

@@ -207,7 +207,7 @@ def test_the_clock_decides_no_place_in_memory(kind: Kind, tmp_path: Path) -> Non
 def test_a_state_of_loss_scaling_that_no_run_has_is_refused() -> None:
     scaling = LossScaling(get_backend("reference"))
     check_scaling(scaling.scaling, scaling.update_clock, 1)
-    for wrong in (math.nan, math.inf, 0, -2, 3, 2**25, 0.5):
+    for wrong in (math.nan, math.inf, 0, -2, 3, 2**25):
         with pytest.raises(gf.FileFormatError, match="no loss is scaled by"):
             check_scaling(np.array([wrong, 0, 0], np.float32), scaling.update_clock, 1)
     for good, overflowed in ((0.5, 0), (-1, 0), (2000, 0), (0, 1), (math.nan, 0)):

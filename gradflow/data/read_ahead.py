@@ -71,4 +71,7 @@ class ReadAhead(Generic[Item]):
         """End the thread, once the item that it works on is made, or has taken too long after it was broken off."""
         self._is_closed = True
         self._wanted.release()
-        self._thread.join(_SECONDS_FOR_THE_LAST_ITEM if self._is_broken_off else None)
+        while self._thread.is_alive():
+            self._thread.join(_SECONDS_FOR_THE_LAST_ITEM)
+            if self._is_broken_off:  # maybe while this waited
+                break

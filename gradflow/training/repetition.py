@@ -6,12 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
 
 from gradflow.arguments import file_path, instance
 from gradflow.errors import DataError, DivergedError, FileFormatError, GradflowError
+from gradflow.json_shape import check_shape
 from gradflow.layers.descriptions import layer_from_description
 from gradflow.losses import LOSSES
 from gradflow.network import Sequential
@@ -29,6 +31,8 @@ __all__ = ["repeat"]
 _OF_TRAINER = ("metrics", "l2", "l1", "clip_norm", "clip_value", "average", "standardize_targets")
 _OF_ENGINE = ("precision", "threads", "layer_statistics", "steps_per_launch")
 _OF_FIT = ("epochs", "batch_size", "shuffle", "drop_last", "accumulate", "tolerance")
+
+_COMPARED = {"initial_state": str, "data": str, "validation_data": (str, NoneType)}
 
 _INSTEAD = "Run your program again with another output=, and compare with gradflow.compare_runs(folder, other)"
 
@@ -64,6 +68,7 @@ def repeat(
 
     folder = file_path("folder", folder)
     config = read_config(folder)
+    check_shape(config, _COMPARED, str(folder / "config.json"))
     if config["result"]["stopped_by"] == "interrupted":
         raise DataError(
             f"the run in {folder} was interrupted; finish it first: trainer.fit(..., resume={str(folder)!r})"

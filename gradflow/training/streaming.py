@@ -103,6 +103,7 @@ class _StagedBatches:
         ]
         self._in_stretch = GatheredBatches(DataSet(*arrays), backend, status.clock, seed=None)
         self._ahead: ReadAhead[Any] | None = None
+        self._is_broken_off = False
         self._passes_to_come = 0
 
     def begin(self, passes_to_come: int) -> None:
@@ -118,6 +119,7 @@ class _StagedBatches:
         return self._in_stretch.next(recorder, rows)
 
     def break_off(self) -> None:
+        self._is_broken_off = True
         if self._ahead is not None:
             self._ahead.break_off()
 
@@ -132,6 +134,8 @@ class _StagedBatches:
             epoch = self._status.read().epoch
             epochs = range(epoch, epoch + 1 + self._passes_to_come)
             self._ahead = ReadAhead(self._staged(epochs, first=first_batch * self._batch_size))
+            if self._is_broken_off:  # by a signal that came before the line above was done
+                self._ahead.break_off()
         return self._ahead
 
     def _staged(self, epochs: range, first: int) -> Generator[Any, None, None]:

@@ -269,7 +269,9 @@ def test_a_crafted_config_is_refused_or_repeated(tmp_path: Path, every: int) -> 
     for place, wrong in crafted_configs[::every]:
         write_json(tmp_path / "config.json", wrong)
         try:
-            gf.repeat(tmp_path, X, LABELS, **arguments)
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                gf.repeat(tmp_path, X, LABELS, **arguments)
         except gf.GradflowError:
             refused += 1
         except Exception as error:

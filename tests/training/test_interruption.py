@@ -278,14 +278,15 @@ def test_a_child_does_not_get_its_parents_signal() -> None:
 class Hangs:
     """Batches of which one never comes; before that they send a signal to the main thread."""
 
-    def __init__(self, number: signal.Signals, at: int) -> None:
-        self._number, self._at, self._asked = number, at, 0
+    def __init__(self, number: signal.Signals, at: int, seconds: float = 0) -> None:
+        self._number, self._at, self.asked, self._seconds = number, at, 0, seconds
         self.is_released = threading.Event()
 
     def __call__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for start in range(0, 70, 10):
-            self._asked += 1
-            if self._asked == self._at:
+            self.asked += 1
+            if self.asked == self._at:
+                self.is_released.wait(self._seconds)
                 signal.pthread_kill(threading.main_thread().ident or 0, self._number)
                 self.is_released.wait(60)
             yield X[start : start + 10], LABELS[start : start + 10]
@@ -314,6 +315,24 @@ def test_one_signal_is_enough_where_a_source_hangs(tmp_path: Path, number: signa
         source = gf.data.Batches(Hangs(number, at=-1), rows=70, block_rows=10)
         after = bits(resumed, resumed.fit(source, epochs=9, batch_size=ROWS, resume=tmp_path))
         assert after == bits(alone, alone.fit(source, epochs=9, batch_size=ROWS))
+
+
+@posix
+def test_one_signal_is_enough_where_a_source_hangs_that_nobody_needs_any_more() -> None:
+    """The batches of the next epoch are read while a callback ends the training."""
+    counted = Hangs(signal.SIGINT, at=-1)
+    trainer("numpy").fit(gf.data.Batches(counted, rows=70, block_rows=10), epochs=1)
+    of = trainer("numpy")
+    hanging = Hangs(signal.SIGINT, at=counted.asked + 1, seconds=0.5)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            of.fit(
+                gf.data.Batches(hanging, rows=70, block_rows=10), epochs=2, callbacks=[AfterEpoch(1, lambda: of.stop())]
+            )
+    finally:
+        hanging.is_released.set()
+    assert of.history is not None
+    assert of.history.epochs == 1
 
 
 @posix

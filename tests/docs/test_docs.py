@@ -45,8 +45,10 @@ def test_no_page_depends_on_last_bits(page: Path, tmp_path: Path) -> None:
             noise = np.random.default_rng([seed, weight.size]).uniform(-1e-6, 1e-6, weight.shape)  # noqa: B023
             return (weight * (1 + noise)).astype(weight.dtype)
 
+        folder = tmp_path / str(seed)
+        folder.mkdir()
         with patch("gradflow.network.initial_weight", nearly):
-            for block, printed in run(page, tmp_path):
+            for block, printed in run(page, folder):
                 assert printed == block.shown, f"{page.name}, line {block.line}"
 
 

@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from dataclasses import is_dataclass, replace
 from typing import Any, NoReturn
 
+import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from gradflow.errors import DataError
 from gradflow.names import is_built_in
 from gradflow.ops import Array, Executor, Op
 
-__all__ = ["IN_AN_OP", "Sealing", "is_of_users", "record_sealed"]
+__all__ = ["IN_AN_OP", "SealedArray", "is_of_users", "record_sealed"]
 
 IN_AN_OP = "put the formula into an op: a function decorated with gradflow.ops.op, which this method calls"
 """What to do about a method that computes by itself, where there is no other way."""
@@ -27,6 +28,7 @@ IN_AN_OP = "put the formula into an op: a function decorated with gradflow.ops.o
 _ONE_AT_A_TIME = threading.RLock()
 
 _FACTS = ("shape", "dtype", "ndim", "size", "itemsize", "nbytes")
+_OF_FACTS = (np.shape, np.ndim, np.size, np.empty_like, np.zeros_like, np.ones_like)
 
 
 class SealedArray(NDArrayOperatorsMixin):
@@ -36,12 +38,21 @@ class SealedArray(NDArrayOperatorsMixin):
         array: the array.
         root: the one that it is a view of, or the array itself.
         refuse: raises the error that says what the method does that it may not do.
+        for_ops: whether ops may have it.
     """
 
-    def __init__(self, array: Array, root: Array, refuse: Callable[[str], NoReturn]) -> None:
+    def __init__(self, array: Array, root: Array, refuse: Callable[[str], NoReturn], *, for_ops: bool = True) -> None:
         self.array = array
         self.root = root
         self._refuse = refuse
+        self._for_ops = for_ops
+
+    def opened(self) -> Array:
+        """The array, for an op."""
+        return self.array if self._for_ops else self._refuse("an op")
+
+    def _view(self, array: Array) -> SealedArray:
+        return SealedArray(array, self.root, self._refuse, for_ops=self._for_ops)
 
     def __getattr__(self, name: str) -> Any:
         if name in _FACTS:
@@ -60,20 +71,22 @@ class SealedArray(NDArrayOperatorsMixin):
         view = self.array[key]
         if view.ndim == 0:
             self._refuse("an element of an array")
-        return SealedArray(view, self.root, self._refuse)
+        return self._view(view)
 
     def reshape(self, *shape: Any) -> SealedArray:
-        return SealedArray(self.array.reshape(*shape), self.root, self._refuse)
+        return self._view(self.array.reshape(*shape))
 
     @property
     def T(self) -> SealedArray:  # noqa: N802
-        return SealedArray(self.array.T, self.root, self._refuse)
+        return self._view(self.array.T)
 
     def __array_ufunc__(self, ufunc: Any, *_: Any, **__: Any) -> NoReturn:
         self._refuse(f"numpy.{ufunc.__name__}")
 
-    def __array_function__(self, function: Any, *_: Any) -> NoReturn:
-        self._refuse(f"numpy.{function.__name__}")
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if function not in _OF_FACTS:
+            self._refuse(f"numpy.{function.__name__}")
+        return function(*map(_opened, args), **kwargs)
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         self._refuse("an array as NumPy's")
@@ -119,7 +132,10 @@ class Sealing:
             raise DataError(f"{op!r} is not an op; decorate the function with gradflow.ops.op(shapes=..., writes=...)")
         arguments = op.arguments(*args, **kwargs)
         self._note(arguments.values(), (arguments.get(name) for name in op.writes))
-        self._ops(op, **{name: _opened(value) for name, value in arguments.items()})
+        opened = {
+            name: value.opened() if isinstance(value, SealedArray) else value for name, value in arguments.items()
+        }
+        self._ops(op, **opened)
 
     def record(self, method: Callable[..., None], *args: Any, recorded: bool) -> None:
         """Record the method of a layer inside of this one."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from gradflow.errors import DataError, shown
 from gradflow.layers.base import Layer
 from gradflow.layers.stack import with_inner
 from gradflow.ops import Array, Executor
-from gradflow.sealing import IN_AN_OP, is_of_users, record_sealed
+from gradflow.sealing import IN_AN_OP, SealedArray, is_of_users, record_sealed
 
 __all__ = ["called_at_each_step", "record_method"]
 
@@ -35,7 +35,7 @@ def record_method(ops: Executor, method: Callable[..., None], *args: Array | Non
         ops,
         _name(method),
         method,
-        *args,
+        *_for_reading(method, *args),
         results=_results(method, *args),
         remedy=_REMEDY,
         held=[(layer, list(_names(layer))) for layer in with_inner([layer])],
@@ -56,6 +56,7 @@ def called_at_each_step(ops: Executor, method: Callable[..., Any], *args: Array 
         DataError: from the first call, if the method returns something, or leaves a result or a part of it as it was.
     """
     results = _results(method, *args)
+    args = _for_reading(method, *args)
     is_checked = False
 
     def call() -> None:
@@ -89,6 +90,26 @@ def _name(method: Callable[..., Any]) -> str:
     if isinstance(layer, Layer) and type(layer).infer is Layer.infer:
         del methods["infer"]
     return f"{type(layer).__name__}.{next((name for name, other in methods.items() if other == method), 'forward')}"
+
+
+def _for_reading(method: Callable[..., Any], *args: Array | None) -> tuple[Array | None, ...]:
+    """The arguments of a layer's method; backwards, x or y is sealed if the layer says that it does not read it."""
+    layer = getattr(method, "__self__", None)
+    if len(args) != 4 or not isinstance(layer, Layer):
+        return args
+    name, reads = _name(method), layer.backward_reads
+
+    def refuse(what: str) -> NoReturn:
+        raise DataError(
+            f"{name} reads x or y ({what}) where backward_reads = {reads!r} leaves it out, so that another layer may "
+            "have written over it; name in backward_reads all that it reads"
+        )
+
+    readable = [array for which, array in zip("xy", args, strict=False) if which in reads] + [*args[2:]]
+    return tuple(
+        array if any(array is other for other in readable) else SealedArray(array, array, refuse, for_ops=False)
+        for array in args
+    )
 
 
 def _results(method: Callable[..., None], *args: Array | None) -> dict[str, Array]:

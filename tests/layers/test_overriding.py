@@ -503,3 +503,27 @@ def test_an_activation_without_a_derivative_says_so(backend_name: str) -> None:
     made.predict(X)
     with pytest.raises(gf.DataError, match="backward_op of Half must be an op, a function decorated with"):
         gf.check_gradients(made, "softmax_cross_entropy", X, LABELS)
+
+
+@pytest.mark.parametrize("says", [("x",), ("y",), ()])
+@pytest.mark.parametrize("recorded", [False, True])
+def test_backward_reads_what_it_says(says: tuple[str, ...], recorded: bool, backend_name: str) -> None:
+    def backward(self: Any, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
+        assert y.shape == x.shape
+        assert np.empty_like(x).dtype == y.dtype
+        if d_x is None:
+            return
+        if recorded:
+            ops(tanh_backward, y, d_y, d_x)
+        else:
+            np.multiply(d_y, 1 - y**2, out=d_x)
+
+    own = type("Own", (gf.Tanh,), {"backward": backward, "backward_reads": says, "recorded": recorded})
+    made = gf.Sequential([gf.Dense(4, 4), own(), gf.ReLU(), gf.Dense(4, 2)], backend=backend_name)
+    if says == ("y",):
+        assert max(gf.check_gradients(made, "softmax_cross_entropy", X, LABELS).values()) < 1e-5
+        return
+    with pytest.raises(gf.DataError, match=r"Own\.backward reads x or y \(.*\) where backward_reads = "):
+        gf.check_gradients(made, "softmax_cross_entropy", X, LABELS)
+    with pytest.raises(gf.DataError, match=r"name in backward_reads all that it reads"):
+        gf.Trainer(made, "softmax_cross_entropy", "adam").fit(X, LABELS, epochs=1, progress=False)

@@ -290,7 +290,8 @@ def _give_up_closed_streams() -> None:
     """Let what is left for a reader that has gone, as after ``| head -1``, vanish without a word."""
     for stream in (sys.stdout, sys.stderr):
         try:
-            stream.flush()
+            if stream is not None:
+                stream.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

@@ -130,9 +130,9 @@ class Loop:
         try:
             batches_done = self._begin(state)
         except BaseException:
-            network.output_activation, network.output_scale, *names_before = before
+            network.output_activation, network.output_scale = before[:2]
             if network.preprocessing is None:
-                (network.feature_names,) = names_before
+                network.feature_names = before[2]
             raise
         first_epoch = status.read().epoch - self.history.epochs
         trainer._stop_requested = False

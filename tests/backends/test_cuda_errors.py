@@ -85,10 +85,14 @@ def test_every_allocation_of_a_fit_may_fail(simgpu: Any) -> None:
 
 @pytest.mark.parametrize("saves", [True, False])
 def test_a_lost_device_says_what_is_left(simgpu: Any, saves: bool, tmp_path: Path) -> None:
-    output = {"output": tmp_path / "run"} if saves else {}
+    output = {"output": tmp_path / "run", "checkpoint": gf.Checkpoint(every_steps=1)} if saves else {}
     network = gf.MLP([6, 8, 3], backend="cupy")
-    fit(network, **output)
-    saved = r"The last saved weights are in .*run/model\.safetensors" if saves else "No weights were saved"
+    fit(network)
+    saved = (
+        r"The last saved weights are in .*run/checkpoints/step-\d{12}\.safetensors"
+        if saves
+        else "No weights were saved"
+    )
     simgpu.fail(launch=20)
     with pytest.raises(gf.DeviceLostError, match=rf"the CUDA context is lost.* Restart the process\. {saved}$"):
         fit(network, **output)

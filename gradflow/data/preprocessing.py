@@ -182,14 +182,13 @@ def fit_preprocessing(
     names: tuple[str, ...] | None = None
     fits: dict[str, ColumnFit] = {}
     for x, where, origin in _parts(data):
-        table = as_table("x", x, names, where)
-        where = where or Where(range(len(table)))
-        if names is None:
-            names = table.names
+        try:
+            table = as_table("x", x, names, where)
+            where = where or Where(range(len(table)))
+            names = names or table.names
             for name in by_name:
                 if name not in names:
                     raise unknown_name("column", name, names)
-        try:
             for name, values in zip(names, table.columns, strict=True):
                 if name not in fits:
                     fits[name] = _rule(name, table, where, by_name, numbers, text).begin()

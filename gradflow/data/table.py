@@ -99,8 +99,8 @@ class Table:
             DataError: if one of them is no column of numbers.
         """
         remedy = (
-            "and a network takes numbers; leave it out of the features, or give the network a preprocessing "
-            "(gradflow.data.fit_preprocessing), which makes one input per category"
+            "and a network takes numbers; convert it, leave it out of the features, or give the network a "
+            "preprocessing (gradflow.data.fit_preprocessing), which makes one input per category"
         )
         for name, column in zip(self.names, self.usable().columns, strict=True):
             if column.dtype.kind not in "fiub":

@@ -49,6 +49,8 @@ class TextFile:
         if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and self.encoding == "utf-8":
             raise DataError(f"{path} is text in UTF-16, as Excel's \"Unicode text\" is; pass encoding='utf-16'")
         self._is_compressed = start.startswith(_GZIP)
+        if not self._is_compressed and b"\0" in start and self.encoding in ("utf-8", "ascii", "cp1252"):
+            raise DataError(f"{path} holds zero bytes, as no text does; if it is UTF-16, pass encoding='utf-16-le'")
 
     @contextmanager
     def opened(self) -> Generator[IO[str], None, None]:

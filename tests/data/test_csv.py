@@ -161,6 +161,7 @@ def test_files_from_elsewhere_are_read(content: bytes, arguments: Any, written: 
         (gzip.compress(b"a,y\n1,0\n" * 99, mtime=0)[:30], {}, "is damaged: its gzip data cannot be read"),
         (gzip.compress(b"a,y\n\xff,0\n", mtime=0), {}, "line 2: this is no text in utf-8, for invalid start byte"),
         (b"PK\x03\x04 and more", {}, "is a zip archive or an Excel workbook; unpack it, or save the sheet as CSV"),
+        ("a,y\n1,0\n".encode("utf-16-le"), {}, "holds zero bytes, as no text does; if it is UTF-16, pass encoding="),
         (b"PAR1 and more", {}, "is a Parquet file; read it with gradflow.data.Parquet"),
         (b"ARROW1\0\0 and more", {}, "is an Arrow file; read it with gradflow.data.Arrow"),
         (b"\x28\xb5\x2f\xfd and more", {}, "is compressed with zstd; unpack it, or compress it with gzip"),

@@ -220,6 +220,12 @@ def test_a_preprocessing_takes_columns_by_name_everywhere(table: Callable[[pd.Da
     np.testing.assert_array_equal(network.predict(table(OTHER_ORDER)), network.predict(X))
 
 
+def test_a_batch_without_a_column_is_named() -> None:
+    batches = gf.data.Batches([(FRAME[:100], Y[:100]), (FRAME[100:][["age", "score"]], Y[100:])])
+    with refused("batch 1 of the iterable: column 'income' is missing from x; it has age, score."):
+        fit_preprocessing(batches)
+
+
 def test_a_preprocessing_of_an_array_takes_tables_by_position() -> None:
     preprocessing = fit_preprocessing(X)
     np.testing.assert_array_equal(preprocessing.transform(FRAME), preprocessing.transform(X))

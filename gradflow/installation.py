@@ -7,7 +7,6 @@ command works from anywhere.
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +61,8 @@ def installed_cupy() -> str | None:
 
 def _requirement(extra: str = "") -> str:
     """What pip is given to install this gradflow again, quoted for a shell."""
+    import shlex  # only hints need it: it would slow the import of gradflow down
+
     extras = f"[{extra}]" if extra else ""
     if clone := _clone():
         return f"-e {shlex.quote(f'{clone}{extras}')}"

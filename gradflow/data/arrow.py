@@ -117,10 +117,11 @@ class _Files(Stream):
         self.sample_weight = sample_weight
         self._parts: list[_Part] = []
         kinds: dict[str, str] = {}
-        dictionaries: set[str] = set()
+        categories: set[str] = set()
         for file in self._files():
             with closing(self._opened(file)) as opened:
                 schema = opened.schema
+                declared = _categories_of_pandas(schema)
                 if not kinds:
                     self.features, self.target = chosen_columns(
                         str(file), schema.names, features, target, sample_weight
@@ -129,7 +130,7 @@ class _Files(Stream):
                     if name not in schema.names:
                         raise DataError(f"{file} has no column {name!r}, which {self._parts[0].path} has")
                     of = schema.field(name).type
-                    dictionaries |= {name} if pyarrow.types.is_dictionary(of) else set()
+                    categories |= {name} if name in declared or pyarrow.types.is_dictionary(of) else set()
                     kind = _kind(of, name, file)
                     if kinds.setdefault(name, kind) != kind:
                         raise DataError(
@@ -140,7 +141,7 @@ class _Files(Stream):
                 for number, rows in enumerate(opened.sizes()):
                     self._parts.append(_Part(file, number, first_row, rows))
                     first_row += rows
-        self._categories = frozenset(dictionaries)
+        self._categories = frozenset(categories)
         self._rows = sum(part.rows for part in self._parts)
         if self._rows == 0:
             raise DataError(f"{path} has no rows; at least 1 is needed")
@@ -204,7 +205,7 @@ class Parquet(_Files):
 
     With shuffling, row groups come in a new order in each epoch, and rows shuffle by blocks of ``block_rows``
     (`Stream`), which may span several row groups. Numbers, booleans and text are read; a null is a missing value. A
-    column whose type is a dictionary holds categories, whatever they look like (in Parquet, only text has that type).
+    dictionary, and what was a ``category`` column of pandas, holds categories, even if they look like numbers.
 
     Args:
         path: a file; several files; or a folder with files ``*.parquet``, taken in the order of their names.
@@ -249,6 +250,15 @@ def _pyarrow() -> Any:
             f"Parquet and Arrow files need pyarrow, which is not installed: {pip_install('arrow')}"
         ) from error
     return pyarrow
+
+
+def _categories_of_pandas(schema: Any) -> set[str]:
+    """The names of the columns that pandas wrote from categories: Parquet has a type of its own for those of text."""
+    try:
+        columns = schema.pandas_metadata["columns"] if schema.pandas_metadata else []
+        return {column["field_name"] for column in columns if column["pandas_type"] == "categorical"}
+    except (ValueError, KeyError, TypeError):
+        return set()  # another program's metadata, which say nothing about the columns
 
 
 def _kind(of: Any, name: str, path: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pyarrow
 import pyarrow.ipc
 import pyarrow.parquet
@@ -355,8 +356,17 @@ def test_dictionaries_are_categories(tmp_path: Path) -> None:
     table = pyarrow.table(columns)
     with pyarrow.ipc.new_file(tmp_path / "1.arrow", table.schema) as file:
         file.write_table(table)
-    for data in (gf.data.Arrow(tmp_path / "1.arrow", target="y"), table.select(["zip"])):
+    frame = pandas.DataFrame({"zip": pandas.Categorical([8001, 3011, 8001]), "y": [0, 1, 0]})
+    frame.to_parquet(tmp_path / "1.parquet")
+    sources = gf.data.Arrow(tmp_path / "1.arrow", target="y"), gf.data.Parquet(tmp_path / "1.parquet", target="y")
+    for data in (*sources, table.select(["zip"])):
         assert gf.data.fit_preprocessing(data).output_names == ["zip = 3011", "zip = 8001"]
+    for metadata in (b"no JSON", b"[]", b"{}", b'{"columns": [1]}'):
+        damaged = pyarrow.Table.from_pandas(frame).cast(pyarrow.schema({"zip": "int64", "y": "int64"}))
+        damaged = damaged.replace_schema_metadata({"pandas": metadata})
+        pyarrow.parquet.write_table(damaged, tmp_path / "1.parquet")
+        source = gf.data.Parquet(tmp_path / "1.parquet", target="y")
+        assert gf.data.fit_preprocessing(source).output_names == ["zip"]
 
 
 def test_a_damaged_row_group_is_named(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def _group(
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(help="With --resume: train up to this epoch, in place of the last one of before."),
+        typer.Option(help="With --resume: train until this epoch, and not the last one of the run so far."),
     ] = None,
 ) -> None:
     if context.invoked_subcommand is not None and (resume or epochs or "--resume" in context.obj):
@@ -236,7 +236,7 @@ def digits(
     if not json_lines:
         train = _result(trainer, data.x_train, y_train, data.y_train)
         held_out = _result(trainer, data.x_test, y_test, data.y_test)
-        console = Console()
+        console = _Output()
         console.print(_summary(trainer, history, len(data.x_train), train, held_out))
         console.print(_MEASURED, markup=False, highlight=False)
         console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
@@ -284,6 +284,14 @@ def _finished(folder: Path, history: History) -> str:
     if history.stopped_by != "epochs":
         return f"{message} ({_REASONS[history.stopped_by]})"
     return f"{message}; train it longer with: {_resuming(folder)} --epochs {2 * history.epochs}"
+
+
+class _Output(Console):
+    """Standard output, whose reader may go."""
+
+    def on_broken_pipe(self) -> None:
+        _give_up_closed_streams()
+        raise typer.Exit(BROKEN_PIPE)
 
 
 def _give_up_closed_streams() -> None:

@@ -97,21 +97,26 @@ def test_json_lines_are_all_that_is_on_standard_output(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes are POSIX's")
-def test_a_reader_that_goes_ends_the_run_without_a_word(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_a_reader_that_goes_ends_the_command_without_a_word(tmp_path: Path, has_ended: bool) -> None:
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "gradflow", *_QUICK, "--epochs", "100000", "--json-lines", "--output", str(folder)]
+    options = ("--epochs", "1", "--quiet") if has_ended else ("--epochs", "100000", "--json-lines")
+    command = [sys.executable, "-m", "gradflow", *_QUICK, *options, "--output", str(folder)]
     with subprocess.Popen(
         command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert json.loads(process.stdout.readline())["event"] == "begin"
+        if not has_ended:
+            assert json.loads(process.stdout.readline())["event"] == "begin"
         process.stdout.close()
         errors = process.stderr.read()
         process.wait(timeout=60)
     assert (process.returncode, errors) == (141, "")
-    # The run is there to be resumed, and nothing says that it has ended.
-    assert {path.name for path in folder.iterdir()} == {".lock", "checkpoints", "command.json"}
+    # A run that has not ended can be resumed, and nothing says that it has ended.
+    names = {path.name for path in folder.iterdir()} - {"curves.png"}
+    results = {"config.json", "history.csv", "model.safetensors"} if has_ended else set()
+    assert names == {".lock", "checkpoints", "command.json"} | results
 
 
 def test_a_run_replaces_another_only_when_told_to(tmp_path: Path) -> None:

@@ -463,6 +463,7 @@ def test_products_of_mixed_types_are_left_to_numpy(wrong: str, size: int, librar
 def test_a_library_of_other_kernels_is_left_out(library: NativeLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a clone after a pull: a kernel that has got another argument would take what lies behind."""
     monkeypatch.setattr("gradflow.backends.native.fingerprint", lambda: "others")
+    monkeypatch.delenv("GRADFLOW_NATIVE", raising=False)
     with pytest.raises(OSError, match="built from other kernel sources"):
         NativeLibrary(library.path, None)
     assert native_library.__wrapped__() is None

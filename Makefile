@@ -14,7 +14,7 @@ bin = $(VENV)/bin
 
 help:
 	@echo "make demo        train on handwritten digits, and show how it went"
-	@echo "make test        run the tests that need no GPU and no PyTorch (some three minutes on two cores)"
+	@echo "make test        run the tests that need no GPU and no PyTorch (three to five minutes on two cores)"
 	@echo "make test-gpu    run the GPU tests on a simulated GPU (Linux on x86-64, g++)"
 	@echo "make lint        check style and format"
 	@echo "make types       check types"
@@ -28,8 +28,8 @@ demo: $(VENV)/installed-cli-plot
 	$(bin)/gradflow train digits
 
 test: $(VENV)/installed-test
-	@echo "some 12,000 tests, which take about three minutes on two cores that have nothing else to do"
-	$(bin)/python -m pytest --numprocesses=auto --dist=worksteal --maxprocesses=8 $(PYTEST_OPTIONS)
+	@echo "some 12,000 tests, which take three to five minutes on two cores that have nothing else to do"
+	$(bin)/python -m pytest --numprocesses=auto --dist=worksteal --maxprocesses=8 -m "not thorough" $(PYTEST_OPTIONS)
 
 # The simulator is in tests/simgpu; it builds itself, in about a minute, when it is first used.
 test-gpu: .venv-gpu/complete

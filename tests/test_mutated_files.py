@@ -33,6 +33,8 @@ if sys.platform != "linux":
 
 import resource
 
+pytestmark = pytest.mark.thorough
+
 SECONDS = 5
 """How long a file may take."""
 

@@ -15,6 +15,8 @@ import gradflow as gf
 from gradflow.files import read_json, write_json
 from tests.cli.command import environment, gradflow
 
+pytestmark = pytest.mark.thorough
+
 _RUN = ("train", "digits", "--layers", "16", "--backend", "numpy", "--seed", "5")
 
 

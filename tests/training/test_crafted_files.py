@@ -27,6 +27,8 @@ from gradflow.storage import checksum, describe
 from gradflow.training.checkpoints import checkpoint_files
 from gradflow.training.snapshots import Snapshot
 
+pytestmark = pytest.mark.thorough
+
 CHANCE = np.random.default_rng(0)
 X = CHANCE.normal(size=(30, 3)).astype(np.float32)
 LABELS = (X[:, 0] > 0).astype(np.int64)

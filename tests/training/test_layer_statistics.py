@@ -239,11 +239,13 @@ def test_the_run_folder_draws_them(dies: bool, tmp_path: Path, monkeypatch: pyte
     history = trainer.fit(X, Y, epochs=3, output=tmp_path)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     lines = {axes.get_ylabel(): {line.get_label(): line.get_ydata() for line in axes.lines} for axes in drawn}
-    assert list(lines) == ["loss", "accuracy", "gradient norm", "update ratio", "dead", "saturated"]
-    assert {label: list(values) for label, values in lines["update ratio"].items()} == {
-        f"layer {place}": history[f"update_ratio/{place}"] for place in PLACES[plain_network]
+    change, saturated = "length of a step / length of the weights", "fraction of outputs that are saturated"
+    gradient, dead = "norm of the gradient", "fraction of units that are dead"
+    assert list(lines) == ["loss", "accuracy", gradient, change, dead, saturated]
+    assert {label: list(values) for label, values in lines[change].items() if label.startswith("layer")} == {
+        f"layer {place} (Dense)": history[f"update_ratio/{place}"] for place in PLACES[plain_network]
     }
-    assert list(lines["saturated"]) == ["layer 3", "layer 5"]
+    assert list(lines[saturated]) == ["layer 3 (Tanh)", "layer 5 (Sigmoid)"]
 
 
 def test_lbfgs_takes_no_steps_that_could_be_measured() -> None:

@@ -20,7 +20,17 @@ from gradflow.training.checkpoints import differences
 
 __all__ = ["RunComparison", "compare_runs", "read_config"]
 
-_SURROUNDINGS = ("versions", "platform", "backend", "device", "blas", "data", "validation_data", "initial_state")
+_SURROUNDINGS = (
+    "versions",
+    "platform",
+    "backend",
+    "device",
+    "kernels",
+    "blas",
+    "data",
+    "validation_data",
+    "initial_state",
+)
 _NO_SETTINGS = (*_SURROUNDINGS, "network", "result")
 
 Difference = tuple[str, Any, Any]
@@ -32,7 +42,8 @@ class RunComparison(NamedTuple):
 
     Attributes:
         results: weights, and values of the history.
-        surroundings: versions, backend, device, BLAS and its threads, data, and the weights that they began with.
+        surroundings: versions, backend, device, the instructions of the kernels, BLAS and its threads, data, and the
+            weights that they began with.
         settings: the arguments of the trainer and of fit.
     """
 

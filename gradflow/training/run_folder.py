@@ -292,11 +292,12 @@ def initial_state(network: Sequential) -> str:
 
 def environment(backend: ReferenceBackend) -> dict[str, Any]:
     """What a run's bits depend on besides its configuration and data."""
-    blas = backend.blas
+    blas, native = backend.blas, getattr(backend, "native", None)
     return {
         "versions": {"gradflow": __version__, "numpy": np.__version__, "python": platform.python_version()},
         "backend": backend.name,
         "device": backend.device,
         "platform": platform.platform(),
+        "kernels": None if native is None else native.instructions,
         "blas": None if blas is None else {"name": blas.description, "threads": blas.threads},
     }

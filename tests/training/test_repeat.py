@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import gradflow as gf
+from gradflow.backends.native import NativeLibrary, native_library
+from gradflow.backends.numpy import NumpyBackend
 from gradflow.files import read_json, write_json
 from tests.training.test_resume import LABELS, RULES, BrokenOffError, Dies, X
 from tests.training.test_streamed_weights import KINDS, Make
@@ -151,6 +153,20 @@ def test_differences_are_named(tmp_path: Path) -> None:
     comparison = gf.repeat(tmp_path / "first", X, LABELS)
     assert comparison.is_same
     assert comparison.surroundings == [("versions.numpy", "1.0", np.__version__)]
+
+
+def test_kernels_for_other_instructions_are_named(tmp_path: Path) -> None:
+    """They give other bits, and else nothing would say why."""
+    library = native_library()
+    if library is None:
+        pytest.skip("there are no compiled kernels")
+    *_, slowest = library.supported
+    of = network()
+    of.backend = NumpyBackend(NativeLibrary(library.path, library.blas, slowest))
+    run(tmp_path / "slowest", of)
+    run(tmp_path / "definitions", network("reference"))
+    found = gf.compare_runs(tmp_path / "slowest", tmp_path / "definitions").surroundings
+    assert ("kernels", slowest, None) in found
 
 
 def changed(**entries: Any) -> Callable[[Path], None]:

@@ -1,4 +1,4 @@
-"""Training: the program of a step, the loop over epochs, and what it leaves behind."""
+"""Training: training steps, the loop over epochs, and run folders."""
 
 from gradflow.training.callbacks import Callback
 from gradflow.training.checkpoints import Checkpoint

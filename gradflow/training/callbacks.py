@@ -1,4 +1,4 @@
-"""What a program of one's own can do while a network trains."""
+"""`Callback`: hooks that `Trainer.fit` calls."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ __all__ = ["Callback"]
 
 
 class Callback:
-    """Methods that `Trainer.fit` calls; a subclass overrides those that it needs.
+    """Base class for hooks that `Trainer.fit` calls; override the methods that you need.
 
-    ``trainer.stop()`` inside one of them ends the training after that epoch.
+    Calling ``trainer.stop()`` in one of them ends the training after that epoch.
 
     Raises:
-        DataError: where a subclass defines a method whose name begins with "on_" and is none of these: nothing would
-            call it.
+        DataError: if a subclass defines any other method whose name begins with "on_": it would never be called.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -31,10 +30,10 @@ class Callback:
                 raise unknown_name(f"method of callback {cls.__name__}", name, valid)
 
     def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
-        """Before the first epoch; ``epochs`` is how many there may be."""
+        """Called before the first epoch; ``epochs`` is the maximum number of epochs."""
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, values: dict[str, float]) -> None:
-        """After each epoch, counted from 1, with its values by name."""
+        """Called after each epoch, counted from 1, with its values by name."""
 
     def on_fit_end(self, trainer: Trainer, history: History) -> None:
-        """After the last epoch, also when training diverged, was interrupted, or raised an error."""
+        """Called after the last epoch, even if training diverged, was interrupted, or raised an error."""

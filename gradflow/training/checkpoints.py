@@ -1,4 +1,4 @@
-"""Checkpoints: when a training run is saved, where, and which of them a resumed run goes on from."""
+"""Checkpoints: saving a training run, and finding the checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ __all__ = ["Checkpoint", "Checkpoints", "check_same_run", "checkpoint_files", "d
 
 
 class Checkpoint:
-    """When `Trainer.fit` saves all that it needs to go on from there, and how many of these files it keeps.
+    """Settings for the checkpoints that `Trainer.fit` saves and can resume from.
 
-    Besides, there is one when training begins, when it ends, and after Ctrl-C or SIGTERM.
+    One is always saved when training begins, when it ends, and after Ctrl-C or SIGTERM.
 
     Args:
-        every_epochs: after so many epochs, at least 1; 1 if nothing else is given.
-        every_steps: after so many steps, counted over all epochs, at least 1.
-        every_minutes: after so many minutes since the last one, above 0.
-        keep: how many of the last ones are kept, at least 1.
+        every_epochs: save after this many epochs, at least 1; 1 if no interval is given.
+        every_steps: save after this many steps, counted over all epochs, at least 1.
+        every_minutes: save this many minutes after the last checkpoint, above 0.
+        keep: number of latest checkpoints to keep, at least 1.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Checkpoint:
         self.keep = positive_integer("keep", keep)
 
     def config(self) -> dict[str, int | float | None]:
-        """The arguments that make this object again."""
+        """Return the constructor arguments."""
         return {
             "every_epochs": self.every_epochs,
             "every_steps": self.every_steps,
@@ -62,16 +62,16 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of a run that goes on.
+    """Saves the checkpoints of a running fit.
 
     Args:
-        folder: where the files go; it is made.
-        settings: when, and how many.
-        run: what they are checkpoints of, as JSON holds it.
-        run_folder: the folder of the run; once it has gone, nothing is written.
+        folder: folder for the files; it is created.
+        settings: when to save, and how many to keep.
+        run: description of the run, for JSON.
+        run_folder: the folder of the run; if it is gone, nothing is written.
 
     Raises:
-        OSError: if the folder cannot be made, or what a killed process left there cannot be removed.
+        OSError: if the folder cannot be created, or temporary files of a killed process cannot be removed.
     """
 
     def __init__(self, folder: Path, settings: Checkpoint, run: dict[str, Any], run_folder: RunFolder) -> None:
@@ -84,7 +84,7 @@ class Checkpoints:
                 path.unlink()
 
     def begin(self, state: RunState) -> None:
-        """Save the run before its first step, and then remove the run that it replaces.
+        """Save the run before its first step, then remove the run that it replaces.
 
         Raises:
             OSError: if the folder cannot be written to.
@@ -92,7 +92,7 @@ class Checkpoints:
         self._run_folder.begin(lambda: self._write(0, state.take(0)))
 
     def go_on(self, state: RunState, batches_done: int) -> None:
-        """Go on after this step: what is there of later ones is damaged, and must not count as the last.
+        """Resume after this step. Later checkpoints are damaged: rename them, so that none counts as the last.
 
         Raises:
             OSError: if the folder cannot be written to.
@@ -103,7 +103,7 @@ class Checkpoints:
                     path.rename(path.with_suffix(".damaged"))
 
     def between_steps(self, state: RunState, batches_done: int, *, is_last: bool) -> int:
-        """Save if it is time, or the run ends here. How many steps may be made until the next look."""
+        """Save if a checkpoint is due or the run ends here; return how many steps may run before the next call."""
         step, settings = state.step(batches_done), self._settings
         every = settings.every_steps or sys.maxsize
         waited = time.monotonic() - self._saved_at
@@ -113,14 +113,14 @@ class Checkpoints:
         return every - step % every
 
     def epoch_ended(self, state: RunState, epoch: int, *, is_last: bool) -> None:
-        """Save if it is time, or the run ends here."""
+        """Save if a checkpoint is due or the run ends here."""
         step, settings = state.step(0), self._settings
         every_steps, every_epochs = settings.every_steps or sys.maxsize, settings.every_epochs or sys.maxsize
         if is_last or epoch % every_epochs == 0 or step % every_steps == 0:
             self._try_to_save(step, state, 0)
 
     def _try_to_save(self, step: int, state: RunState, batches_done: int) -> None:
-        """Save, but go on where that fails: what is lost is one checkpoint, and not the training."""
+        """Save; on failure, warn and continue: losing a checkpoint must not end the training."""
         try:
             self._save(step, state.take(batches_done))
         except OSError as error:
@@ -145,11 +145,11 @@ class Checkpoints:
 
 
 def last_good_checkpoint(folder: Path) -> tuple[Path, Snapshot]:
-    """The last checkpoint of a run that is whole, with a warning for each damaged one after it.
+    """Return the last intact checkpoint of a run; warn of each damaged one after it.
 
     Raises:
         DataError: if there is no checkpoint.
-        FileFormatError: if none is whole, or the last one is from a newer version.
+        FileFormatError: if none is intact, or the last one is from a newer version.
         OSError: if they cannot be read.
     """
     paths = checkpoint_files(folder)
@@ -173,13 +173,13 @@ def last_good_checkpoint(folder: Path) -> tuple[Path, Snapshot]:
 
 
 def check_same_run(saved: dict[str, Any], present: dict[str, Any]) -> None:
-    """Refuse to resume a run with anything else than what it was begun with, as far as results depend on it.
+    """Raise if anything that affects the results differs from when the run began.
 
     Args:
-        saved, present: network, settings and data.
+        saved, present: network, settings and data, of the saved run and of the current call.
 
     Raises:
-        DataError: naming what differs.
+        DataError: listing the differences.
     """
     if found := differences(_deciding(saved), _deciding(json.loads(json.dumps(present)))):
         listed = "; ".join(f"{name} was {was!r}, and is {now!r}" for name, was, now in found[:4])
@@ -189,7 +189,7 @@ def check_same_run(saved: dict[str, Any], present: dict[str, Any]) -> None:
 
 
 def _deciding(run: dict[str, Any]) -> dict[str, Any]:
-    """The entries that results depend on, without those that fit sets by itself."""
+    """Return the entries that affect the results, without those that `fit` sets itself."""
     settings = {name: value for name, value in run["settings"].items() if name not in ("threads", "steps_per_launch")}
     if isinstance(settings["optimizer"].get("learning_rate"), float):
         del settings["epochs"]
@@ -204,9 +204,9 @@ def _deciding(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def differences(saved: Any, present: Any, name: str = "") -> list[tuple[str, Any, Any]]:
-    """Where two JSON values differ: the name of the entry, and both values."""
+    """Return the differences between two JSON values: the name of each entry, and both values."""
     if isinstance(saved, dict) and isinstance(present, dict):
-        # Of two kinds of thing nothing else can be compared.
+        # If the kinds differ, comparing the other entries makes no sense.
         kinds = [key for key in ("name", "type") if saved.get(key) != present.get(key)]
         return [
             difference
@@ -230,10 +230,10 @@ def _name(step: int) -> str:
 
 _CHECKPOINT = re.compile(r"step-\d{12}\.safetensors")
 _UNFINISHED = re.compile(r"\.step-\d{12}\.safetensors\.\w+")
-"""The temporary file that a killed process leaves."""
+"""Temporary file that a killed process leaves."""
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, the last one last: not what a user has copied or put there."""
+    """Return the checkpoints in a folder in order, ignoring files that a user put there."""
     found = folder.glob("step-*.safetensors")
     return sorted(path for path in found if _CHECKPOINT.fullmatch(path.name) and path.is_file())

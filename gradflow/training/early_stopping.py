@@ -1,4 +1,4 @@
-"""When training ends before its last epoch: no more progress on validation, or none on the loss itself."""
+"""Early stopping: ending training when a value no longer improves."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from gradflow.errors import DataError
 __all__ = ["CONVERGENCE_EPOCHS", "BestValue", "EarlyStopping"]
 
 CONVERGENCE_EPOCHS = 10
-"""The loss has converged after this many epochs without progress beyond the tolerance."""
+"""Number of epochs without progress beyond the tolerance after which the loss has converged."""
 
 
 class EarlyStopping:
-    """Stop once a value has not become better for ``patience`` epochs, and restore the weights of the best epoch.
+    """Stops once a value has not improved for ``patience`` epochs, and restores the weights of the best epoch.
 
-    These are the weights at its end for a value on validation data, and those that it began with for a training value,
-    which is measured while the epoch runs.
+    For a validation value, these are the weights at the end of that epoch; for a training value, which is measured
+    while the epoch runs, the weights at its start.
 
-    Accuracies, and the other scores that say so, are better when larger; losses and errors when smaller.
+    Larger is better for accuracies and other scores defined so; smaller is better for losses and errors.
 
     Args:
-        monitor: the value to watch, a name in the history.
-        patience: the epochs without improvement after which training stops, at least 1.
-        min_delta: by how much a value must beat the best so far to count, at least 0.
+        monitor: name of the value to watch in the history.
+        patience: number of epochs without improvement after which training stops, at least 1.
+        min_delta: minimum improvement over the best value so far that counts, at least 0.
     """
 
     def __init__(self, monitor: str = "val_loss", patience: int = 10, min_delta: float = 0.0) -> None:
@@ -36,7 +36,7 @@ class EarlyStopping:
         self.min_delta = non_negative("min_delta", min_delta)
 
     def config(self) -> dict[str, str | int | float]:
-        """The arguments that make this object again."""
+        """Return the constructor arguments."""
         return {"monitor": self.monitor, "patience": self.patience, "min_delta": self.min_delta}
 
     def __repr__(self) -> str:
@@ -44,11 +44,11 @@ class EarlyStopping:
 
 
 class BestValue:
-    """The best value of a name so far, in which epoch that was, and how many epochs have passed since.
+    """Tracks the best value so far, its epoch, and the number of epochs since.
 
     Args:
-        name: the value's name in the history; it says whether larger or smaller is better.
-        min_delta: by how much a value must beat the best so far to count.
+        name: name of the value in the history; it determines whether larger or smaller is better.
+        min_delta: minimum improvement over the best value so far that counts.
     """
 
     def __init__(self, name: str, min_delta: float = 0.0) -> None:
@@ -60,7 +60,7 @@ class BestValue:
         self._best = math.inf
 
     def is_improved_by(self, values: dict[str, float]) -> bool:
-        """Whether the next epoch's value is better than all before; then it is the best from now on."""
+        """Record the next epoch's value; return True if it is the best so far."""
         value = self._sign * values[self.name]
         if value < self._best - self._min_delta:
             self._best = value

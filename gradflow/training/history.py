@@ -1,4 +1,4 @@
-"""What happened in each epoch of a training run."""
+"""Values measured in each epoch of a training run."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ if TYPE_CHECKING:
 __all__ = ["STOPPED_BY", "History"]
 
 STOPPED_BY = ("epochs", "converged", "early stopping", "callback", "interrupted", "diverged")
-"""Why a run may have ended."""
+"""Reasons for which a run can end."""
 
 
 class History:
-    """Measured values by name: one list for each, with one value per epoch, averaged over rows.
+    """Measured values by name: a list for each, with one value per epoch, averaged over rows.
 
     ``history["loss"]`` is the data loss, without penalties, averaged while the epoch ran; ``history["val_loss"]`` is
-    that on the validation data at the end of the epoch. Classification adds "accuracy" and "val_accuracy".
+    the loss on the validation data at the end of the epoch. Classification adds "accuracy" and "val_accuracy".
 
     Attributes:
-        seconds: the time of the whole run, in seconds.
-        stopped_by: why it ended: "epochs", "converged", "early stopping", "callback",
-            "interrupted" or "diverged".
-        best_epoch: with early stopping or after divergence, the epoch whose weights were restored, counted from 1; None
-            if none were, or those from before training.
+        seconds: duration of the whole run, in seconds.
+        stopped_by: why the run ended: "epochs", "converged", "early stopping", "callback", "interrupted" or "diverged".
+        best_epoch: the epoch, counted from 1, whose weights early stopping or a divergence restored; None if no weights
+            were restored, or those from before training.
     """
 
     def __init__(self) -> None:
@@ -43,12 +42,12 @@ class History:
         self.best_epoch: int | None = None
 
     def append(self, values: dict[str, float]) -> None:
-        """Add an epoch."""
+        """Append the values of an epoch."""
         for name, value in values.items():
             self._values.setdefault(name, []).append(value)
 
     def record(self) -> dict[str, Any]:
-        """All of it, as JSON holds it."""
+        """Return the history as a JSON-compatible dict."""
         return {
             "values": {name: list(values) for name, values in self._values.items()},
             "seconds": self.seconds,
@@ -56,14 +55,14 @@ class History:
         }
 
     def restore(self, record: dict[str, Any]) -> None:
-        """Become the history that gave this record."""
+        """Restore the history from a `record`."""
         self._values = {name: list(values) for name, values in record["values"].items()}
         self.seconds = record["seconds"]
         self.stopped_by = record["stopped_by"]
 
     @property
     def epochs(self) -> int:
-        """The number of epochs that were finished."""
+        """Number of finished epochs."""
         return len(self._values.get("loss", ()))
 
     def __getitem__(self, name: str) -> list[float]:
@@ -82,25 +81,25 @@ class History:
         return len(self._values)
 
     def keys(self) -> KeysView[str]:
-        """The names of the values; with them ``dict(history)`` and a pandas DataFrame of it work."""
+        """Return the names of the values; this makes ``dict(history)`` and ``pandas.DataFrame(history)`` work."""
         return self._values.keys()
 
     def plot(self, name: str = "loss", *, logarithmic: bool = False) -> Figure:
-        """The curve of a value, as `gradflow.flow.plot_curves` draws it."""
-        from gradflow.flow.plots import plot_curves  # it imports this module
+        """Plot the curve of a value with `gradflow.flow.plot_curves`."""
+        from gradflow.flow.plots import plot_curves  # circular import
 
         return plot_curves(self, name, logarithmic=logarithmic)
 
     def last(self) -> dict[str, float]:
-        """The values of the last epoch by name; empty before the first has finished."""
+        """Return the values of the last epoch by name; empty before the first has finished."""
         return {name: values[-1] for name, values in self._values.items()}
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write a row per epoch: its number, counted from 1, and its values."""
+        """Write a CSV file with a row per epoch: its number, counted from 1, and its values."""
         write_atomically(file_path("path", path), self.csv_content(), through_links=True)
 
     def csv_content(self) -> bytes:
-        """The bytes of the file that `to_csv` writes."""
+        """Return the bytes of the file that `to_csv` writes."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["epoch", *self._values])
@@ -109,10 +108,10 @@ class History:
         return text.getvalue().encode()
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Write the same as a Parquet file: a column "epoch", and one of 64-bit numbers for each value.
+        """Write the same as a Parquet file: a column "epoch", and a column of 64-bit numbers for each value.
 
         Raises:
-            GradflowError: if pyarrow is missing.
+            GradflowError: if pyarrow is not installed.
         """
         target = file_path("path", path)
         try:

@@ -1,4 +1,4 @@
-"""The loop over epochs: what they measured, and why they ended."""
+"""The loop over epochs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = ["Loop"]
 
 
 class Loop:
-    """One call of fit: the epochs, what they measured, and why they ended."""
+    """One call of `fit`: runs the epochs, and records their measurements and why training ended."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Loop:
         parts: int,
         shuffle: bool,
     ) -> None:
-        """Train until there is a reason to stop; the network then holds the weights that are to be kept."""
+        """Train until there is a reason to stop; the network then holds the final weights."""
         trainer = self._trainer
         network, backend, status = trainer.network, trainer.network.backend, trainer.network.status
         before = network.output_activation, network.output_scale, network.feature_names
@@ -104,9 +104,9 @@ class Loop:
         self._interruption.wakers = [of.break_off for of in (training, validating) if of is not None]
         best_state = backend.empty(network.state.shape, network.dtype)
         backend.copy(network.state, best_state)
-        # A validation value belongs to the weights after the epoch; a training value was measured while they changed,
-        # and the only ones sure to be as good are those from before the epoch. Where no one asked for the best epoch,
-        # and its weights only serve should the loss diverge, these are not worth the memory.
+        # A validation value belongs to the weights after the epoch. A training value was measured while they changed:
+        # only the weights from before the epoch are certain to be as good. Without early stopping, the best weights
+        # are needed only if the loss diverges, which is not worth the memory.
         measured_state = network.state
         if self._early_stopping is not None and not self._best.name.startswith("val_"):
             measured_state = backend.zeros(network.state.shape, network.dtype)
@@ -199,7 +199,7 @@ class Loop:
                     for text in useless_values(
                         self._early_stopping, trainer.optimizer.schedule, values, training.metrics, held_out_metrics
                     ):
-                        warnings.warn(text, TrainingWarning, stacklevel=4)  # as if from the line that called fit
+                        warnings.warn(text, TrainingWarning, stacklevel=4)  # attribute it to the line that called fit
                 watch.epoch_ended(epoch, values["loss"], first_loss, best_state, learning_rate)
                 self.history.append(values)
                 self.history.seconds = time.perf_counter() - began
@@ -227,7 +227,7 @@ class Loop:
                 callback.on_fit_end(trainer, self.history)
 
     def _begin(self, state: RunState) -> int:
-        """Begin with the network as it is, or where the resumed run was; how many batches of its epoch are done."""
+        """Start a new run or restore the resumed one; return how many batches of its epoch are done."""
         if self._resumed is not None:
             batches_done = state.restore(self._resumed)
             if self._checkpoints is not None:
@@ -239,14 +239,14 @@ class Loop:
         return 0
 
     def _epochs_left(self) -> range:
-        """The epochs to train, counted from 1; none if the resumed run had a reason to end."""
+        """Return the epochs to train, counted from 1; none if the resumed run had already ended."""
         if self.history.stopped_by not in ("epochs", "interrupted"):
             return range(0)
         self.history.stopped_by = "epochs"
         return range(self.history.epochs + 1, self._epochs + 1)
 
     def _allowance(self, state: RunState, batches_done: int) -> int:
-        """How many batches may run until the next look; at a look a checkpoint may be due."""
+        """Save a checkpoint if one is due; return how many batches may run before the next call."""
         is_interrupted = self._interruption.requested
         allowed = state.training.batches
         for display in self._displays:
@@ -256,7 +256,7 @@ class Loop:
         return 0 if is_interrupted else allowed
 
     def _reason_to_stop(self, values: dict[str, float], is_interrupted: bool) -> str | None:
-        if self._convergence is not None:  # in each epoch, so that it follows from the history where a run is resumed
+        if self._convergence is not None:  # every epoch, so that a resumed run can derive it from the history
             self._convergence.is_improved_by(values)
         if is_interrupted:
             return "interrupted"

@@ -1,4 +1,4 @@
-"""The trainer: what users call to train a network."""
+"""`Trainer`, which trains and evaluates a network."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _Result = TypeVar("_Result")
 def _alone(
     method: Callable[Concatenate[Trainer, _Arguments], _Result],
 ) -> Callable[Concatenate[Trainer, _Arguments], _Result]:
-    """A method of `Trainer` that has the network for itself while it runs."""
+    """Give a method of `Trainer` exclusive use of the network while it runs."""
 
     @wraps(method)
     def run(trainer: Trainer, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
@@ -76,8 +76,8 @@ def _alone(
 class Trainer:
     """Trains a network on a loss with an optimizer.
 
-    The objective is the loss plus l2 / 2 · Σ weight² + l1 · Σ |weight| (biases left out); what the history reports is
-    the loss alone.
+    The objective is the loss plus l2 / 2 · Σ weight² + l1 · Σ |weight| (biases excluded); the history reports the loss
+    alone.
 
     Args:
         network: the network; it is trained in place.
@@ -86,38 +86,38 @@ class Trainer:
             "binary_cross_entropy", "softmax_cross_entropy". The cross-entropies take logits, and fold in a trailing
             Sigmoid() or Softmax().
         optimizer: an optimizer, such as `gradflow.Adam()`, or its name for the default settings.
-        metrics: what `fit` and `evaluate` measure besides the loss and its accuracy: names such as "f1", "roc_auc",
-            "top_3_accuracy", "r2", or `gradflow.metrics` objects. Each is exact over all rows of an epoch.
-        l2: the weight of the L2 penalty, at least 0. (Decoupled weight decay is `AdamW`'s own.)
-        l1: the weight of the L1 penalty, at least 0: weights that the data do not need come near 0.
-        average: measure and keep a moving average of the weights, a = average · a + (1 - average) · weights after each
-            step; 0.999 looks back about a thousand steps. Validation, best weights and the network after `fit` are then
-            the average, while training goes on with the weights themselves. None makes none.
-        standardize_targets: train a regression on targets with mean 0 and deviation 1 in each column, as the training
-            data have it at the first `fit`. The network keeps the scale: `predict` undoes it, and it is saved with
-            the model. The loss is that of the standardised targets.
-        clip_norm: scale the whole gradient, penalties included, by min(1, clip_norm / ‖gradient‖₂); None does not.
-        clip_value: hold each entry of the gradient, penalties included, within ±clip_value; None does not.
-        precision: in which numbers a GPU computes a step. "float32"; "tf32", with products whose factors are rounded to
-            10 bits of mantissa; "bfloat16" or "float16", with activations and their gradients in 16 bits and float32
-            weights, optimizer state and loss (in float16 the loss is scaled, by a factor that adapts). Evaluation and
+        metrics: metrics that `fit` and `evaluate` compute in addition to the loss and its accuracy: names such as "f1",
+            "roc_auc", "top_3_accuracy", "r2", or `gradflow.metrics` objects. Each is exact over all rows of an epoch.
+        l2: coefficient of the L2 penalty, at least 0. (For decoupled weight decay, use `AdamW`.)
+        l1: coefficient of the L1 penalty, at least 0. It drives weights that the data do not need toward 0.
+        average: decay of a moving average of the weights, a = average · a + (1 - average) · weights after each step;
+            0.999 looks back about a thousand steps. The average is used for validation and the best weights, and the
+            network holds it after `fit`; training itself continues on the raw weights. None keeps no average.
+        standardize_targets: train a regression on targets with mean 0 and standard deviation 1 in each column, computed
+            from the training data of the first `fit`. The network keeps the scale: `predict` undoes it, and it is saved
+            with the model. The loss is that of the standardized targets.
+        clip_norm: scale the whole gradient, penalties included, by min(1, clip_norm / ‖gradient‖₂); None disables it.
+        clip_value: clip each entry of the gradient, penalties included, to ±clip_value; None disables it.
+        precision: precision of the training steps on a GPU. "float32"; "tf32", which rounds the factors of matmuls to
+            10 mantissa bits; "bfloat16" or "float16", with activations and their gradients in 16 bits, and weights,
+            optimizer state and loss in float32 (float16 scales the loss by an adaptive factor). Evaluation and
             prediction are always in float32.
-        threads: how many threads the BLAS may use while `fit` runs, in the whole process, and gradflow's own kernels
-            with it; what it used before is restored. None leaves it alone.
-        layer_statistics: measure for each layer the norm of its gradient, by how much a step changes its weights, and
-            the share of dead or saturated units, in the last full batch of an epoch: "gradient_norm/0", "dead/1" and so
-            on in the history (docs/metrics.md has the formulas). Between two measured steps lie at least 20, and
-            epochs in between repeat the values.
-        steps_per_launch: how many steps a GPU takes as one launch, at least 1. More save time with small networks, and
-            Ctrl-C waits for all of them. Results are the same bits; the CPU backends take no notice of it.
+        threads: number of threads for the BLAS, in the whole process, and for gradflow's own kernels while `fit` runs;
+            the previous setting is restored afterwards. None leaves it unchanged.
+        layer_statistics: measure for each layer the norm of its gradient, the relative change of its weights, and the
+            fraction of dead or saturated units, in the last full batch of an epoch: "gradient_norm/0", "dead/1" and so
+            on in the history (docs/metrics.md has the formulas). Measured steps are at least 20 steps apart; epochs in
+            between repeat the values.
+        steps_per_launch: number of steps per GPU launch, at least 1. More save time with small networks, but Ctrl-C
+            waits for all steps of a launch. The results are the same bits; the CPU backends ignore it.
 
     Attributes:
-        history: what the last `fit` measured, also if it raised an error or was interrupted; None before the first.
+        history: measurements of the last `fit`, even if it raised an error or was interrupted; None before the first.
 
     Raises:
-        DataError: for unknown names, numbers out of range, a last layer that does not go with the loss, or a network or
+        DataError: for unknown names, numbers out of range, a last layer that does not match the loss, or a network or
             layer that cannot be trained in the precision.
-        BackendError: if the network's backend does not have the precision.
+        BackendError: if the network's backend does not support the precision.
     """
 
     def __init__(
@@ -202,56 +202,55 @@ class Trainer:
         resume: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
     ) -> History:
-        """Train for up to ``epochs`` passes over the data.
+        """Train for up to ``epochs`` epochs.
 
-        Calling it again goes on from the present weights with a fresh optimizer state, and with new shuffles and
-        dropout masks. Ctrl-C and SIGTERM end the training after the step that runs. Once all work so far is kept, in
-        the network, in `history`, which then says ``stopped_by == "interrupted"``, and in ``output``, the signal does
-        what it does outside of `fit`: Ctrl-C raises KeyboardInterrupt, SIGTERM ends the process. A second one does so
-        at once.
+        Calling `fit` again continues from the current weights, with a fresh optimizer state, new shuffles and new
+        dropout masks. Ctrl-C and SIGTERM end the training after the current step. All work so far is then kept in the
+        network, in ``output`` and in `history`, which says ``stopped_by == "interrupted"``. After that, the signal has
+        its usual effect: Ctrl-C raises KeyboardInterrupt, SIGTERM ends the process. A second signal acts at once.
 
         Args:
-            x: inputs, shape (rows, n_in): an array; a table of pandas, polars or pyarrow, or a dict of columns, whose
+            x: inputs, shape (rows, n_in): an array; a pandas, polars or pyarrow table, or a dict of columns, whose
                 names the network keeps (`Sequential.feature_names`); or a source, such as `gradflow.data.Parquet`,
-                which is read batch by batch. Memory-mapped arrays (``np.load(path, mmap_mode="r")``) are read so too,
-                and on a GPU arrays that do not fit there. An error in a row of a stream ends the training; steps in
-                front of it have been made.
-            y: targets, in the shape that the loss takes; None beside a source, which brings them along.
-            epochs: the most passes over the data, at least 1.
-            batch_size: rows per step; None, or more than there are, takes the whole data as one batch.
-            sample_weight: the weight of each row in loss, gradient and metrics, shape (rows,), at least 0; only their
-                ratios count. The loss is the weighted mean over all rows.
-            class_weight: the weight of each class, as a dict by class (1 for those left out), or "balanced" for weights
+                which is read batch by batch. Memory-mapped arrays (``np.load(path, mmap_mode="r")``) are also read
+                batch by batch, as are arrays that do not fit on the GPU. A bad row in a stream ends the training; the
+                steps before it have been made.
+            y: targets, in the shape that the loss takes; None with a source, which contains them.
+            epochs: maximum number of epochs, at least 1.
+            batch_size: rows per step; None, or more than there are rows, makes one batch of all data.
+            sample_weight: weight of each row in the loss, gradient and metrics, shape (rows,), at least 0; only ratios
+                matter. The loss is the weighted mean over all rows.
+            class_weight: weight of each class, as a dict by class (1 for omitted classes), or "balanced" for weights
                 that give all classes the same total. It multiplies the sample weight, on validation data too.
-            validation_data: ``(x, y)``, ``(x, y, sample_weight)`` or a source, to measure "val_loss" and the other
-                values on after each epoch.
-            shuffle: a new order of the rows in each epoch; without it batches come in row order.
-            drop_last: leave out the rows behind the last full batch (others in each epoch, if shuffled). Weights then
-                still have mean 1 over all rows, so that each step is what it would be without ``drop_last``; loss,
-                accuracy and metrics of an epoch are weighted means over the rows that it took.
-            accumulate: work off each batch in so many parts, one after the other in the same memory, and add up their
+            validation_data: ``(x, y)``, ``(x, y, sample_weight)`` or a source, on which "val_loss" and the other
+                values are measured after each epoch.
+            shuffle: shuffle the rows in each epoch; otherwise batches come in row order.
+            drop_last: leave out the rows after the last full batch (different ones in each epoch, if shuffled). Weights
+                still have mean 1 over all rows, so that each step is the same as without ``drop_last``; loss, accuracy
+                and metrics of an epoch are weighted means over the rows that it used.
+            accumulate: process each batch in this many parts, one after the other in the same memory, and add up their
                 gradients: for batches larger than memory. The result is that of the whole batch, up to rounding (and
-                to the masks of dropout).
+                dropout masks).
             early_stopping: stop on a value of the history, and restore the weights of its best epoch.
             tolerance: stop once the loss has not fallen by more than this below its best for 10 epochs.
-            callbacks: objects whose methods are called as training goes on.
-            progress: True shows it, False does not; "auto" shows it on a terminal and in a notebook.
-            output: a folder for model.safetensors, config.json, history.csv and, with matplotlib, curves.png. Where it
-                already holds files with these names, or checkpoints, nothing is replaced unless ``overwrite`` says so.
+            callbacks: objects whose methods are called during training.
+            progress: True shows progress, False does not; "auto" shows it on a terminal and in a notebook.
+            output: a folder for model.safetensors, config.json, history.csv and, with matplotlib, curves.png. If it
+                already holds files with these names, or checkpoints, they are replaced only if ``overwrite`` is True.
             checkpoint: when to save the run to ``output``/checkpoints, so that it can be resumed.
-            resume: the folder of a run with checkpoints. Training goes on behind its last one, and the result is bit
-                for bit what it would have been without a break, on the same backend and number of threads; on another
-                backend it is that of the same shuffles and masks. Network, data and all arguments that results depend
-                on must be as they were; ``epochs`` may be another if the learning rate is constant.
-            overwrite: True replaces the run in ``output``. It stays as it is until the first checkpoint of the new run
-                is on the disk, or all its results are.
+            resume: the folder of a run with checkpoints. Training resumes after the last one. The result is bit for bit
+                that of an uninterrupted run, on the same backend and number of threads; another backend uses the same
+                shuffles and masks. Network, data and all arguments that affect the results must be the same;
+                ``epochs`` may differ if the learning rate is constant.
+            overwrite: True replaces the run in ``output``. The old run stays until the first checkpoint of the new run,
+                or its complete results, are on disk.
 
         Raises:
-            DataError: for data or arguments that do not fit, before anything is changed.
-            BackendError: if ``threads`` was given and the backend's BLAS cannot be told, or GPU memory ran out.
-            GradflowError: if the network is being trained already, in another thread or by the caller of a callback.
-            DeviceLostError: if the GPU stopped at an error after which the process must be restarted.
-            DivergedError: once a loss was NaN or infinite; the network then holds its best weights.
+            DataError: if data or arguments are invalid; nothing has been changed.
+            BackendError: if ``threads`` was given but cannot be set for the backend's BLAS, or GPU memory ran out.
+            GradflowError: if the network is already being trained, in another thread or by the caller of a callback.
+            DeviceLostError: if a GPU error requires a restart of the process.
+            DivergedError: if the loss became NaN or infinite; the network then holds its best weights.
             KeyboardInterrupt: after Ctrl-C.
             FileFormatError: if there are checkpoints, but all are damaged, or the last is from a newer version.
             OSError: if ``output`` cannot be written to, before training begins.
@@ -325,7 +324,7 @@ class Trainer:
     def _checked_data(
         self, x: Any, y: Any, sample_weight: Any, class_weight: ClassWeight | None, validation_data: Any
     ) -> tuple[PassData, PassData | None, OutputScale | None]:
-        """What `fit` takes as data: training and validation data, and the scale of the targets."""
+        """Validate the data of `fit`: return training data, validation data and the scale of the targets."""
         scale = self.network.output_scale
         if self.standardize_targets and scale is None:
             scale = target_scale(self.network, self.loss, x, y, sample_weight)
@@ -350,12 +349,13 @@ class Trainer:
     def evaluate(
         self, x: Any, y: Any = None, *, sample_weight: Any = None, class_weight: ClassWeight | None = None
     ) -> dict[str, float]:
-        """The "loss" on x (rows, n_in) and y, without penalties, the "accuracy" if the loss has one, and all metrics.
+        """Measure the "loss", without penalties, the "accuracy" if the loss has one, and all metrics.
 
-        As in `fit`, x may be a source that brings its targets along, and rows and classes may have weights.
+        The inputs x have shape (rows, n_in). As in `fit`, x may be a source that contains the targets, and rows and
+        classes may have weights.
 
         Raises:
-            DataError: if shapes, dtypes or values do not fit.
+            DataError: if shapes, dtypes or values are invalid.
         """
         data = pass_data(
             self.network,
@@ -373,11 +373,11 @@ class Trainer:
         return self._values(status.read().sums[:3], evaluating)
 
     def stop(self) -> None:
-        """End the training after this epoch; for callbacks."""
+        """Stop training after the current epoch; for use in callbacks."""
         self._stop_requested = True
 
     def _monitor(self, early_stopping: EarlyStopping | None, *, has_validation: bool) -> str:
-        """The name of the value that says which weights are best."""
+        """Return the name of the value that decides which weights are best."""
         if early_stopping is None:
             return "val_loss" if has_validation else "loss"
         instance("early_stopping", early_stopping, EarlyStopping, "a gradflow.EarlyStopping")
@@ -392,7 +392,7 @@ class Trainer:
         return early_stopping.monitor
 
     def _checked_metrics(self, metrics: Sequence[str | Metric]) -> list[Metric]:
-        """The metrics that are not the loss's own; each is one that the task has."""
+        """Return the metrics without the loss's own accuracy; raise if the task does not support one of them."""
         metrics = sequence("metrics", metrics, "a list of names or gradflow metrics")
         is_accuracy = [isinstance(metric, str) and metric == "accuracy" for metric in metrics]
         if any(is_accuracy) and not self.loss.has_accuracy:
@@ -409,13 +409,13 @@ class Trainer:
         return found
 
     def _value_names(self, *, has_validation: bool) -> list[str]:
-        """What the history will have."""
+        """Return the names of the values in the history."""
         names = ["loss", *(["accuracy"] if self.loss.has_accuracy else []), *(metric.label for metric in self.metrics)]
         return names + [f"val_{name}" for name in names] if has_validation else names
 
     def _values(self, sums: tuple[float, ...], measured: DataPass) -> dict[str, float]:
-        """What a pass has measured, from its sums (`RunStatus.sums`), and its metrics."""
-        # All rows of an epoch may have the weight 0 where others were left out: then there is no mean.
+        """Return the measurements of an epoch or evaluation, from its sums (`RunStatus.sums`) and its metrics."""
+        # If rows are left out, the rest may all have weight 0: then there is no mean.
         total = measured.metrics.total_weight() or math.nan
         values = {"loss": sums[0] / total}
         if self.loss.has_accuracy:
@@ -441,7 +441,7 @@ class Trainer:
 
 
 def _described(schedule: Schedule) -> dict[str, Any]:
-    """The learning rate as a run folder's JSON holds it."""
+    """Return the learning rate as JSON for the run folder."""
     if type(schedule) is ConstantSchedule:
         return {"learning_rate": schedule.learning_rate}
     return {"learning_rate": {"name": schedule.name, **schedule.config()}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterable
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "TrainingWarning",
     "shown",
     "unknown_name",
+    "warn",
 ]
 
 
@@ -73,6 +76,18 @@ class PictureWarning(UserWarning):
 
 class TrainingWarning(UserWarning):
     """Training goes on, but probably in vain: its loss explodes, or has stalled."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn as if from the line of the user's program that called gradflow."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OWN_PACKAGES:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
+
+
+_OWN_PACKAGES = ("gradflow", "contextlib")
+"""The packages whose frames lie between a warning and the user's line; contextlib calls methods that it decorates."""
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> DataError:

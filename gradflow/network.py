@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Self
@@ -21,7 +20,7 @@ from gradflow.data.preprocessing import Preprocessing
 from gradflow.data.sources import Block, Converted, Source
 from gradflow.data.table import Table, positions
 from gradflow.data.validation import Where, as_array, check_width, feature_matrix, finite
-from gradflow.errors import BackendError, DataError, GradflowError, SlowPathWarning, shown, unknown_name
+from gradflow.errors import BackendError, DataError, GradflowError, SlowPathWarning, shown, unknown_name, warn
 from gradflow.inference import Inference, InferencePrograms
 from gradflow.initializers import Initializer, initial_weight
 from gradflow.layers import ACTIVATIONS, Dense, Dropout, Layer, ParameterSpec, Sigmoid, Softmax
@@ -579,10 +578,9 @@ def _backend_of_pickle(name: str) -> ReferenceBackend:
         return get_backend(name)
     except BackendError as error:
         other = get_backend("auto")
-        warnings.warn(
+        warn(
             f"the network was pickled on another backend, and is now on {other.name!r}: {error}",
             SlowPathWarning,
-            stacklevel=4,
         )
         return other
 

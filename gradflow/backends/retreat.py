@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from gradflow.backends.reference import BoundCall
-from gradflow.errors import SlowPathWarning
+from gradflow.errors import SlowPathWarning, warn
 
 __all__ = ["FastPath"]
 
@@ -32,7 +31,7 @@ class FastPath:
         if self.is_open:
             self.is_open = False
             message = f"{self._name} cannot be used ({type(cause).__name__}: {cause}): {self._cost}"
-            warnings.warn(message, SlowPathWarning, stacklevel=2)
+            warn(message, SlowPathWarning)
 
     @contextmanager
     def closed(self) -> Iterator[None]:

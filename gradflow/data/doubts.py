@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 
 import numpy as np
 
 from gradflow.data.table import example_of_text, is_number
 from gradflow.data.validation import Where
-from gradflow.errors import DataError, DataWarning, shown
+from gradflow.errors import DataError, DataWarning, shown, warn
 
 __all__ = ["check_text", "warn_if_distinct"]
 
@@ -41,7 +40,7 @@ def check_text(name: str, values: np.ndarray, where: Where) -> None:
     )
     if n_numbers > _NEARLY_ALL * n_present:
         raise DataError(message)
-    warnings.warn(message, DataWarning, stacklevel=4)  # as if from the line that called fit_preprocessing
+    warn(message, DataWarning)
 
 
 def warn_if_distinct(name: str, categories: int, rows: int) -> None:
@@ -51,10 +50,9 @@ def warn_if_distinct(name: str, categories: int, rows: int) -> None:
         DataWarning: if there are more categories than half of the rows.
     """
     if categories >= _FEW and categories > rows / 2:
-        warnings.warn(
+        warn(
             f"column {name!r} has {categories} different texts in {rows} rows, each of which becomes an input: a "
             "network learns little from names, numbers written as text, or dates. Leave it out, convert it, or name "
             f"the rule: {{{name!r}: gradflow.data.OneHot()}}",
             DataWarning,
-            stacklevel=3,
         )

@@ -6,12 +6,11 @@ import json
 import re
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradflow.arguments import positive, positive_integer
-from gradflow.errors import CheckpointWarning, DataError, FileFormatError
+from gradflow.errors import CheckpointWarning, DataError, FileFormatError, warn
 from gradflow.training.run_state import RunState
 from gradflow.training.snapshots import NewerFormatError, Snapshot
 
@@ -124,10 +123,9 @@ class Checkpoints:
         try:
             self._save(step, state.take(batches_done))
         except OSError as error:
-            warnings.warn(
+            warn(
                 f"no checkpoint behind step {step}: {error}. Training goes on without it",
                 CheckpointWarning,
-                stacklevel=2,
             )
         self._saved_at = time.monotonic()
 
@@ -167,7 +165,7 @@ def last_good_checkpoint(folder: Path) -> tuple[Path, Snapshot]:
             problems.append(problem)
             continue
         for found in problems:
-            warnings.warn(f"{found}. The checkpoint before it is used", CheckpointWarning, stacklevel=2)
+            warn(f"{found}. The checkpoint before it is used", CheckpointWarning)
         return path, snapshot
     raise FileFormatError(f"none of the {len(paths)} checkpoints in {folder} is whole: {problems[0]}")
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from gradflow.errors import DivergedError, TrainingWarning
+from gradflow.errors import DivergedError, TrainingWarning, warn
 from gradflow.optimizers import LBFGS
 from gradflow.output_scale import OutputScale
-from gradflow.status import RunStatus
+from gradflow.status import RunStatus, StatusReading
 from gradflow.training.callbacks import Callback
 from gradflow.training.checkpoints import Checkpoints
 from gradflow.training.data_set import PassData
@@ -22,7 +21,6 @@ from gradflow.training.interruption import Interruption
 from gradflow.training.layer_statistics import LayerStatistics
 from gradflow.training.loss_watch import LossWatch
 from gradflow.training.minimization import Minimization
-from gradflow.training.passes import DataPass
 from gradflow.training.progress import Display
 from gradflow.training.run_state import RunState
 from gradflow.training.snapshots import Snapshot
@@ -33,7 +31,26 @@ from gradflow.training.watched_values import useless_values
 if TYPE_CHECKING:
     from gradflow.training.trainer import Trainer
 
-__all__ = ["Loop"]
+__all__ = ["Loop", "Plan"]
+
+
+class Plan(NamedTuple):
+    """The data of a fit, and how an epoch takes them.
+
+    Attributes:
+        data, validation: what to train on, and what to measure on after each epoch.
+        rows: the rows of an epoch.
+        batch_size: the rows of a step.
+        parts: the number of parts in which a full batch is processed.
+        shuffle: whether each epoch has an order of its own.
+    """
+
+    data: PassData
+    validation: PassData | None
+    rows: int
+    batch_size: int
+    parts: int
+    shuffle: bool
 
 
 class Loop:
@@ -43,7 +60,7 @@ class Loop:
         self,
         trainer: Trainer,
         epochs: int,
-        rows: int,
+        plan: Plan,
         best: BestValue,
         convergence: BestValue | None,
         early_stopping: EarlyStopping | None,
@@ -56,7 +73,7 @@ class Loop:
         self.diverged: DivergedError | None = None
         self._trainer = trainer
         self._epochs = epochs
-        self._rows = rows
+        self._plan = plan
         self._best = best
         self._convergence = convergence
         self._early_stopping = early_stopping
@@ -65,43 +82,77 @@ class Loop:
         self._checkpoints = checkpoints
         self._resumed = resumed
         self._interruption = interruption
+        self._layer_values: dict[str, float] = {}
 
-    def run(
-        self,
-        data: PassData,
-        validation: PassData | None,
-        scale: OutputScale | None,
-        names: Sequence[str] | None,
-        *,
-        batch_size: int,
-        parts: int,
-        shuffle: bool,
-    ) -> None:
-        """Train until there is a reason to stop; the network then holds the final weights."""
-        trainer = self._trainer
-        network, backend, status = trainer.network, trainer.network.backend, trainer.network.status
+    def run(self, scale: OutputScale | None, names: Sequence[str] | None) -> None:
+        """Train until there is a reason to stop; the network then holds the weights that are to be kept.
+
+        Args:
+            scale: the scale of the network's outputs.
+            names: the names of the columns that it takes.
+        """
+        trainer, network = self._trainer, self._trainer.network
+        put_back = self._describe(scale, names)
+        self._record()
+        try:
+            batches_done = self._begin(self._state)
+        except BaseException:
+            put_back()
+            raise
+        self._first_epoch = network.status.read().epoch - self.history.epochs
+        trainer._stop_requested = False
+        for callback in self._callbacks:
+            callback.on_fit_begin(trainer, self._epochs)
+        losses = self.history["loss"] if self.history.epochs else []
+        self._watch = LossWatch(trainer._objective, self._plan.data, losses)
+        self._began = time.perf_counter() - self.history.seconds
+        try:
+            for epoch in self._epochs_left():
+                if not self._run_epoch(epoch, batches_done):
+                    break
+                batches_done = 0
+            self._end()
+        finally:
+            self._state.training.close()
+            for callback in self._callbacks:
+                callback.on_fit_end(trainer, self.history)
+
+    def _describe(self, scale: OutputScale | None, names: Sequence[str] | None) -> Callable[[], None]:
+        """Set what the network says of its outputs and columns; what puts back what it said before."""
+        network = self._trainer.network
         before = network.output_activation, network.output_scale, network.feature_names
         network.output_scale = scale
         if network.preprocessing is None:
             network.feature_names = names
         if not network.ends_in_activation:
-            network.output_activation = trainer.loss.output_activation
-        objective = trainer._objective
-        update = Update(objective, epochs=self._epochs, steps=-(-self._rows // batch_size))
+            network.output_activation = self._trainer.loss.output_activation
+
+        def put_back() -> None:
+            network.output_activation, network.output_scale = before[:2]
+            if network.preprocessing is None:
+                network.feature_names = before[2]
+
+        return put_back
+
+    def _record(self) -> None:
+        """Record the programs of an epoch, and make what they change."""
+        trainer, network, plan = self._trainer, self._trainer.network, self._plan
+        objective, backend, status = trainer._objective, network.backend, network.status
+        update = Update(objective, epochs=self._epochs, steps=-(-plan.rows // plan.batch_size))
         training = training_pass(
             objective,
-            data,
-            rows=self._rows,
-            batch_size=batch_size,
-            shuffle=shuffle,
+            plan.data,
+            rows=plan.rows,
+            batch_size=plan.batch_size,
+            shuffle=plan.shuffle,
             steps_per_launch=trainer.steps_per_launch,
-            parts=parts,
+            parts=plan.parts,
             update=update,
         )
-        validating = None
-        if validation is not None:
-            validating = evaluation_pass(objective, validation, RunStatus(backend), status.sums[3:])
-        self._interruption.wakers = [of.break_off for of in (training, validating) if of is not None]
+        self._validating = None
+        if plan.validation is not None:
+            self._validating = evaluation_pass(objective, plan.validation, RunStatus(backend), status.sums[3:])
+        self._interruption.wakers = [of.break_off for of in (training, self._validating) if of is not None]
         best_state = backend.empty(network.state.shape, network.dtype)
         backend.copy(network.state, best_state)
         # A validation value belongs to the weights after the epoch. A training value was measured while they changed:
@@ -110,121 +161,100 @@ class Loop:
         measured_state = network.state
         if self._early_stopping is not None and not self._best.name.startswith("val_"):
             measured_state = backend.zeros(network.state.shape, network.dtype)
-        names = trainer._value_names(has_validation=validating is not None)
+        names = trainer._value_names(has_validation=self._validating is not None)
         if update.learning_rates.is_scheduled:
             names.append("learning_rate")
         if training.statistics is not None:
             names += training.statistics.names
-        state = RunState(
-            network,
-            update,
-            training,
-            best_state,
-            measured_state,
-            self.history,
-            self._best,
-            self._convergence,
-            names,
-            isinstance(objective.optimizer, LBFGS),
+        run = network, update, training, best_state, measured_state, self.history, self._best, self._convergence
+        self._state = RunState(*run, names, isinstance(objective.optimizer, LBFGS))
+
+    def _run_epoch(self, epoch: int, batches_done: int) -> bool:
+        """Train for an epoch, measure it and keep what it measured; False if it is the last one."""
+        state, network = self._state, self._trainer.network
+        if state.measured_state is not network.state and not batches_done:
+            network.backend.copy(network.state, state.measured_state)
+        state.update.begin_epoch(epoch - 1, self.history, batches_done)
+        is_measured = LayerStatistics.is_due(epoch, state.training.batches)
+        is_finished = self._train(epoch, batches_done, is_measured=is_measured)
+        state.update.end_epoch()
+        if self._validating is not None and is_finished:
+            is_finished = self._validating.run()
+        reading = network.status.read()
+        if reading.first_bad_step is not None:
+            self._diverge(epoch, reading.first_bad_step)
+            return False
+        if not is_finished:
+            self.history.stopped_by = "interrupted"
+            return False
+        values = self._values(reading, is_measured=is_measured)
+        self._warn_of(epoch, values, reading)
+        return self._keep(epoch, values)
+
+    def _train(self, epoch: int, batches_done: int, *, is_measured: bool) -> bool:
+        """Run the steps of an epoch, or those that are left; False if it was interrupted."""
+        objective, training = self._trainer._objective, self._state.training
+        if isinstance(objective.optimizer, LBFGS):
+            return Minimization(objective, training).run(lambda: self._interruption.requested)
+        return training.run(
+            partial(self._allowance, self._state),
+            batches_done=batches_done,
+            is_measured=is_measured,
+            passes_to_come=self._epochs - epoch,
         )
-        try:
-            batches_done = self._begin(state)
-        except BaseException:
-            network.output_activation, network.output_scale = before[:2]
-            if network.preprocessing is None:
-                network.feature_names = before[2]
-            raise
-        first_epoch = status.read().epoch - self.history.epochs
-        trainer._stop_requested = False
+
+    def _values(self, reading: StatusReading, *, is_measured: bool) -> dict[str, float]:
+        """The values of an epoch by their names in the history."""
+        training, rates = self._state.training, self._state.update.learning_rates
+        values = self._trainer._values(reading.sums[:3], training)
+        if self._validating is not None:
+            held_out = self._trainer._values(reading.sums[3:], self._validating)
+            values |= {f"val_{name}": value for name, value in held_out.items()}
+        if rates.is_scheduled:
+            values["learning_rate"] = float(rates.present[-1])
+        if training.statistics is not None:
+            if is_measured or not self._layer_values:
+                self._layer_values = training.statistics.read()
+            values |= self._layer_values
+        return values
+
+    def _warn_of(self, epoch: int, values: dict[str, float], reading: StatusReading) -> None:
+        """Warn of values that cannot be watched, and of a loss that explodes or stalls."""
+        state = self._state
+        if not self.history.epochs:
+            held_out = None if self._validating is None else self._validating.metrics
+            schedule, measured = self._trainer.optimizer.schedule, state.training.metrics
+            for text in useless_values(self._early_stopping, schedule, values, measured, held_out):
+                warn(text, TrainingWarning)
+        learning_rate = float(state.update.learning_rates.present.max())
+        first_loss = state.training.first_loss(reading.sums)
+        self._watch.epoch_ended(epoch, values["loss"], first_loss, state.best_state, learning_rate)
+
+    def _keep(self, epoch: int, values: dict[str, float]) -> bool:
+        """Keep the values of an epoch, its weights if they are the best, and a checkpoint; False if it is the last."""
+        state = self._state
+        self.history.append(values)
+        self.history.seconds = time.perf_counter() - self._began
+        if self._best.is_improved_by(values):
+            state.network.backend.copy(state.measured_state, state.best_state)
         for callback in self._callbacks:
-            callback.on_fit_begin(trainer, self._epochs)
-        watch = LossWatch(objective, data, self.history["loss"] if self.history.epochs else [])
-        layer_values: dict[str, float] = {}
-        began = time.perf_counter() - self.history.seconds
-        try:
-            for epoch in self._epochs_left():
-                if measured_state is not network.state and not batches_done:
-                    backend.copy(network.state, measured_state)
-                update.begin_epoch(epoch - 1, self.history, batches_done)
-                is_measured = LayerStatistics.is_due(epoch, training.batches)
-                if isinstance(objective.optimizer, LBFGS):
-                    finished = Minimization(objective, training).run(lambda: self._interruption.requested)
-                else:
-                    allowance = partial(self._allowance, state)
-                    finished = training.run(
-                        allowance,
-                        batches_done=batches_done,
-                        is_measured=is_measured,
-                        passes_to_come=self._epochs - epoch,
-                    )
-                batches_done = 0
-                update.end_epoch()
-                if validating is not None and finished:
-                    finished = validating.run()
-                reading = status.read()
-                if reading.first_bad_step is not None:
-                    update.put_back()
-                    first = (reading.first_bad_step - 1) % training.batches * batch_size
-                    origin = origin_of_divergence(
-                        network,
-                        objective.layers,
-                        data,
-                        epoch=first_epoch + epoch - 1,
-                        positions=range(first, min(first + batch_size, self._rows), -(-batch_size // parts)),
-                        step=reading.first_bad_step,
-                        rows=self._rows,
-                        shuffle=shuffle,
-                    )
-                    rate = float(update.learning_rates.present.max())
-                    remedy = advice_against_long_steps(objective, data, rate)
-                    self._record_divergence(epoch, reading.first_bad_step, training, f"{origin}. {remedy}")
-                    break
-                if not finished:
-                    self.history.stopped_by = "interrupted"
-                    break
-                values = trainer._values(reading.sums[:3], training)
-                if validating is not None:
-                    held_out = trainer._values(reading.sums[3:], validating)
-                    values |= {f"val_{name}": value for name, value in held_out.items()}
-                if update.learning_rates.is_scheduled:
-                    values["learning_rate"] = float(update.learning_rates.present[-1])
-                if training.statistics is not None:
-                    if is_measured or not layer_values:
-                        layer_values = training.statistics.read()
-                    values |= layer_values
-                learning_rate = float(update.learning_rates.present.max())
-                first_loss = training.first_loss(reading.sums)
-                if not self.history.epochs:
-                    held_out_metrics = None if validating is None else validating.metrics
-                    for text in useless_values(
-                        self._early_stopping, trainer.optimizer.schedule, values, training.metrics, held_out_metrics
-                    ):
-                        warnings.warn(text, TrainingWarning, stacklevel=4)  # attribute it to the line that called fit
-                watch.epoch_ended(epoch, values["loss"], first_loss, best_state, learning_rate)
-                self.history.append(values)
-                self.history.seconds = time.perf_counter() - began
-                if self._best.is_improved_by(values):
-                    backend.copy(measured_state, best_state)
-                for callback in self._callbacks:
-                    callback.on_epoch_end(trainer, epoch, dict(values))
-                reason = self._reason_to_stop(values, self._interruption.requested)
-                self.history.stopped_by = reason or "epochs"
-                if self._checkpoints is not None:
-                    is_last = reason is not None or epoch == self._epochs
-                    self._checkpoints.epoch_ended(state, epoch, is_last=is_last)
-                if reason:
-                    break
-            if self.history.stopped_by in ("epochs", "converged", "early stopping"):
-                watch.fit_ended(self.history.epochs)
-            if self.diverged is not None or (self._early_stopping is not None and self._best.epoch):
-                backend.copy(best_state, network.state)
-                self.history.best_epoch = self._best.epoch or None
-            backend.synchronize()
-            self.history.seconds = time.perf_counter() - began
-        finally:
-            training.close()
-            for callback in self._callbacks:
-                callback.on_fit_end(trainer, self.history)
+            callback.on_epoch_end(self._trainer, epoch, dict(values))
+        reason = self._reason_to_stop(values, self._interruption.requested)
+        self.history.stopped_by = reason or "epochs"
+        if self._checkpoints is not None:
+            self._checkpoints.epoch_ended(state, epoch, is_last=reason is not None or epoch == self._epochs)
+        return reason is None
+
+    def _end(self) -> None:
+        """Look at the loss once more, and put the weights into the network that are to be kept."""
+        network = self._trainer.network
+        if self.history.stopped_by in ("epochs", "converged", "early stopping"):
+            self._watch.fit_ended(self.history.epochs)
+        if self.diverged is not None or (self._early_stopping is not None and self._best.epoch):
+            network.backend.copy(self._state.best_state, network.state)
+            self.history.best_epoch = self._best.epoch or None
+        network.backend.synchronize()
+        self.history.seconds = time.perf_counter() - self._began
 
     def _begin(self, state: RunState) -> int:
         """Start a new run or restore the resumed one; return how many batches of its epoch are done."""
@@ -266,12 +296,27 @@ class Loop:
             return "converged"
         return "callback" if self._trainer._stop_requested else None
 
-    def _record_divergence(self, epoch: int, bad_step: int, training: DataPass, explanation: str) -> None:
+    def _diverge(self, epoch: int, bad_step: int) -> None:
+        """Note that a step of the epoch had a loss that was not finite, and where that began."""
+        trainer, plan, training, update = self._trainer, self._plan, self._state.training, self._state.update
+        update.put_back()
+        first = (bad_step - 1) % training.batches * plan.batch_size
+        origin = origin_of_divergence(
+            trainer.network,
+            trainer._objective.layers,
+            plan.data,
+            epoch=self._first_epoch + epoch - 1,
+            positions=range(first, min(first + plan.batch_size, plan.rows), -(-plan.batch_size // plan.parts)),
+            step=bad_step,
+            rows=plan.rows,
+            shuffle=plan.shuffle,
+        )
+        remedy = advice_against_long_steps(trainer._objective, plan.data, float(update.learning_rates.present.max()))
         step = bad_step - (epoch - 1) * training.batches
         kept = f"those of epoch {self._best.epoch}" if self._best.epoch else "those from before training"
         self.diverged = DivergedError(
             f"the loss became NaN or infinite in epoch {epoch}, at step {step} of {training.batches}; the network "
-            f"keeps its best weights, {kept}. What happened: {explanation}",
+            f"keeps its best weights, {kept}. What happened: {origin}. {remedy}",
             epoch=epoch,
             step=step,
         )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
 
-from gradflow.errors import DeviceLostError, GradflowError, TrainingWarning
+from gradflow.errors import DeviceLostError, GradflowError, TrainingWarning, warn
 from gradflow.ops import Array
 from gradflow.training.data_set import PassData
 from gradflow.training.diagnosis import LookAtLayers, advice_against_long_steps, layer_grown_most
@@ -84,7 +83,7 @@ class LossWatch:
             return  # No memory is left for a look, or weights are infinite: training goes on without one.
         if report is not None:
             self._has_warned = True
-            warnings.warn(report, TrainingWarning, stacklevel=6)  # as if from the line that called fit
+            warn(report, TrainingWarning)
 
     def _note(self, loss: float) -> None:
         self._last = loss

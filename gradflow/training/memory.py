@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradflow.data.arrays import Arrays
-from gradflow.errors import BackendError, SlowPathWarning
+from gradflow.errors import BackendError, SlowPathWarning, warn
 from gradflow.status import RunStatus
 from gradflow.training.data_set import DataSet, PassData
 from gradflow.training.passes import DataPass
@@ -49,12 +48,11 @@ def within_memory(
     needed = needs(data, validation, batch_size)
     on_host = _on_host(data), validation and _on_host(validation)
     if fits(*on_host, batch_size):
-        warnings.warn(
+        warn(
             f"the data do not fit on the GPU: this fit needs {_readable(sum(needed.values()))}, and "
             f"{_readable(plan.free)} are free. They stay on the host: each step copies its batch while the step before "
             "it runs, with the same results; pass gradflow.data.Arrays(x, y) if that is meant",
             SlowPathWarning,
-            stacklevel=4,
         )
         return on_host
     sizes = [batch_size >> shift for shift in range(1, batch_size.bit_length()) if (batch_size >> shift) % parts == 0]

@@ -7,7 +7,6 @@ import importlib.util
 import os
 import platform
 import re
-import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 
 from gradflow.arguments import file_path, instance
 from gradflow.backends.reference import ReferenceBackend
-from gradflow.errors import DataError, PictureWarning
+from gradflow.errors import DataError, PictureWarning, warn
 from gradflow.files import FileLock, json_content, write_atomically, write_together
 from gradflow.network import Sequential
 from gradflow.storage import describe, model_content
@@ -199,11 +198,10 @@ class RunFolder:
             if history.epochs and importlib.util.find_spec("matplotlib") is not None:
                 write_atomically(self.path / "curves.png", run_picture(history, network.layers))
         except Exception as error:  # The files that are there are worth more than the picture, whatever went wrong.
-            warnings.warn(
+            warn(
                 f"the learning curves in {self.path} could not be drawn: {type(error).__name__}: {error}. All other "
                 "files are there",
                 PictureWarning,
-                stacklevel=4,
             )
 
     def check_presence(self) -> None:

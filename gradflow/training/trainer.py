@@ -39,7 +39,7 @@ from gradflow.training.early_stopping import BestValue, EarlyStopping
 from gradflow.training.given_data import check_classes, pass_data, target_scale
 from gradflow.training.history import History
 from gradflow.training.interruption import Interruption
-from gradflow.training.loop import Loop
+from gradflow.training.loop import Loop, Plan
 from gradflow.training.memory import within_memory
 from gradflow.training.minimization import check_minimization
 from gradflow.training.passes import DataPass
@@ -272,30 +272,21 @@ class Trainer:
         self.optimizer.schedule.check(epochs, self._value_names(has_validation=validation is not None))
         callbacks = instances("callbacks", callbacks, Callback, "gradflow.Callback objects")
         callbacks = [*callbacks, *progress_callback(progress)]
-        run: dict[str, Any] = {}
         overwrite = boolean("overwrite", overwrite)
+        run: dict[str, Any] = {}
         if (path := run_path(output, resume, checkpoint, overwrite=overwrite)) is not None:
-            run = {
-                "network": describe(self.network),
-                "initial_state": initial_state(self.network),
-                "settings": plain(
-                    "settings",
-                    self._config()
-                    | {
-                        "epochs": epochs,
-                        "batch_size": batch_size,
-                        "shuffle": shuffle,
-                        "drop_last": drop_last,
-                        "accumulate": accumulate,
-                        "early_stopping": early_stopping and early_stopping.config(),
-                        "tolerance": tolerance,
-                        "weighted": data.is_weighted,
-                        "class_weight": described_weight(class_weight),
-                    },
-                ),
-                "data": data.fingerprint(self.network.backend, self.loss),
-                "validation_data": validation and validation.fingerprint(self.network.backend, self.loss),
+            settings = {
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "shuffle": shuffle,
+                "drop_last": drop_last,
+                "accumulate": accumulate,
+                "early_stopping": early_stopping and early_stopping.config(),
+                "tolerance": tolerance,
+                "weighted": data.is_weighted,
+                "class_weight": described_weight(class_weight),
             }
+            run = self._described_run(settings, data, validation)
         names = data.feature_names
         data, validation = within_memory(self._objective, data, validation, rows=rows, batch_size=size, parts=parts)
         run_folder = None if path is None else RunFolder(path, is_resumed=resume is not None, overwrite=overwrite)
@@ -304,12 +295,13 @@ class Trainer:
             if resumed is not None:
                 run["initial_state"] = resumed.record["run"]["initial_state"]
             checkpoints = None if folder is None else folder.checkpoints(checkpoint, run, resumed)
+            plan = Plan(data, validation, rows, size, parts, shuffle)
             state = checkpoints, resumed, interruption
-            loop = Loop(self, epochs, rows, best, convergence, early_stopping, callbacks, *state)
+            loop = Loop(self, epochs, plan, best, convergence, early_stopping, callbacks, *state)
             self.history = loop.history
             try:
                 with using_threads(self.network.backend.blas, self.threads):
-                    loop.run(data, validation, scale, names, batch_size=size, parts=parts, shuffle=shuffle)
+                    loop.run(scale, names)
             except DeviceLostError as error:
                 saved = "No weights were saved"
                 if folder is not None and (files := folder.saved()):
@@ -320,6 +312,17 @@ class Trainer:
             if loop.diverged is not None:
                 raise loop.diverged
             return loop.history
+
+    def _described_run(self, settings: dict[str, Any], data: PassData, validation: PassData | None) -> dict[str, Any]:
+        """The network, the settings and the data of a run, as its folder holds them."""
+        backend = self.network.backend
+        return {
+            "network": describe(self.network),
+            "initial_state": initial_state(self.network),
+            "settings": plain("settings", self._config() | settings),
+            "data": data.fingerprint(backend, self.loss),
+            "validation_data": validation and validation.fingerprint(backend, self.loss),
+        }
 
     def _checked_data(
         self, x: Any, y: Any, sample_weight: Any, class_weight: ClassWeight | None, validation_data: Any

@@ -1,4 +1,4 @@
-"""Data: sources that are read batch by batch, preprocessing, checks of what users pass, and the embedded digits."""
+"""Data: sources read batch by batch, preprocessing, validation of user data, and the embedded digits."""
 
 from gradflow.data.arrays import Arrays
 from gradflow.data.arrow import Arrow, Parquet

@@ -1,4 +1,4 @@
-"""Arrays that stay in the host's memory, or in the ``.npy`` file that they are mapped from."""
+"""Arrays that stay in host memory, or in the ``.npy`` file that they are mapped from."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ __all__ = ["Arrays", "is_memory_mapped"]
 
 _BLOCK_BYTES = 2**22
 _PLACES = 16384
-"""How many places of a shuffle are worked out together: one batch alone would cost a hundred NumPy calls."""
+"""Shuffle positions computed at a time: computing them for each batch would cost a hundred NumPy calls a batch."""
 
 
 class Arrays(Source):
-    """Inputs and targets that are not copied as a whole, neither to the device nor in memory.
+    """Inputs and targets that are never copied as a whole, neither to the device nor in memory.
 
-    Batches are the same, bit for bit, as those of the same arrays on the device. `Trainer.fit` makes this source by
-    itself for memory-mapped arrays (``np.load(path, mmap_mode="r")``), and for arrays that do not fit on the device.
+    Batches are bit-identical to those of the same arrays on the device. `Trainer.fit` creates this source automatically
+    for memory-mapped arrays (``np.load(path, mmap_mode="r")``), and for arrays that do not fit on the device.
 
     Args:
-        x: inputs, shape (rows, n_in): a NumPy array, or what has ``__array__`` or DLPack and lies in the host's memory;
-            or columns by name, as `Trainer.fit` takes them.
-        y: targets, in the shape that the loss takes, likewise.
-        sample_weight: the weight of each row as in `Trainer.fit`, shape (rows,), likewise; None weighs all alike.
+        x: inputs, shape (rows, n_in): a NumPy array, or an object in host memory with ``__array__`` or DLPack; or
+            columns by name, as for `Trainer.fit`.
+        y: targets, in the shape that the loss takes; accepted types as for x.
+        sample_weight: the weight of each row as in `Trainer.fit`, shape (rows,); None weighs all rows equally.
 
     Raises:
-        DataError: if these are no such arrays, or the numbers of rows differ.
+        DataError: if these are not such arrays, or the numbers of rows differ.
     """
 
     def __init__(self, x: Any, y: Any, sample_weight: Any = None) -> None:
@@ -64,7 +64,7 @@ class Arrays(Source):
             yield self._rows(range(start, min(start + rows, len(self))))
 
     def looked_at(self) -> Generator[Block, None, None]:
-        """All rows, some megabytes at a time."""
+        """Yield all rows, a few megabytes at a time."""
         return self.blocks()
 
     def batches(
@@ -89,7 +89,7 @@ class Arrays(Source):
 
 
 def _mapped_file(array: np.ndarray) -> str:
-    """The file that NumPy has mapped an array from, or one that it is a view of; "" if there is none."""
+    """Return the file that backs an array or the array it is a view of; "" if it is not memory-mapped."""
     base: Any = array
     while isinstance(base, np.ndarray):
         if isinstance(base, np.memmap) and base.filename is not None:
@@ -99,7 +99,7 @@ def _mapped_file(array: np.ndarray) -> str:
 
 
 def is_memory_mapped(value: object) -> bool:
-    """Whether an array lies in a file: one that ``np.load(path, mmap_mode="r")`` gave, or a view of it."""
+    """True if an array is backed by a file: the result of ``np.load(path, mmap_mode="r")``, or a view of it."""
     while isinstance(value, np.ndarray):
         if isinstance(value, np.memmap):
             return True

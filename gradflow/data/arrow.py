@@ -23,11 +23,11 @@ from gradflow.random import shuffle
 
 __all__ = ["Arrow", "Parquet"]
 
-_READ_BUFFER = 2**14  # bytes; without it pyarrow reads the whole of a column of a row group at once
+_READ_BUFFER = 2**14  # bytes; without it pyarrow reads a whole column of a row group at once
 
 
 class _Part(NamedTuple):
-    """Rows that a file holds together: a row group of Parquet, a record batch of Arrow."""
+    """Rows stored together in a file: a Parquet row group or an Arrow record batch."""
 
     path: Path
     number: int
@@ -46,7 +46,7 @@ class _Reader(Protocol):
         """The number of rows in each part."""
 
     def record_batches(self, number: int, names: list[str], rows: int) -> Generator[Any, None, None]:
-        """The record batches of a part, with at most so many rows each."""
+        """Yield the record batches of a part, with at most ``rows`` rows each."""
 
     def close(self) -> None: ...
 
@@ -90,14 +90,14 @@ class _ArrowReader:
 
 
 def _paths(path: Any) -> Path | list[Path]:
-    """The path that a caller gave, or all paths of a list."""
+    """Validate a path or a list of paths."""
     if isinstance(path, str | os.PathLike):
         return file_path("path", path)
     return [file_path("each path", item) for item in sequence("path", path, "the path of a file or folder, or a list")]
 
 
 class _Files(Stream):
-    """Files with the same columns, whose parts come in their order, or shuffled: see `Stream` for the rest."""
+    """Files with the same columns, whose parts are read in order or shuffled; otherwise as `Stream`."""
 
     suffixes: ClassVar[tuple[str, ...]]
     reader: ClassVar[type[_Reader]]
@@ -201,22 +201,22 @@ class _Files(Stream):
 
 
 class Parquet(_Files):
-    """Parquet files, of which any number of rows may be larger than memory. Needs pyarrow: the extra ``arrow``.
+    """Parquet files, which may be larger than memory. Needs pyarrow: the extra ``arrow``.
 
-    With shuffling, row groups come in a new order in each epoch, and rows shuffle by blocks of ``block_rows``
-    (`Stream`), which may span several row groups. Numbers, booleans and text are read; a null is a missing value. A
-    dictionary, and what was a ``category`` column of pandas, holds categories, even if they look like numbers.
+    With shuffling, each epoch reads the row groups in a new order and shuffles rows within blocks of ``block_rows``
+    (`Stream`), which may span several row groups. Numbers, booleans and text are read; a null is a missing value.
+    Dictionary columns, and columns that were ``category`` in pandas, hold categories, even if they look like numbers.
 
     Args:
-        path: a file; several files; or a folder with files ``*.parquet``, taken in the order of their names.
-        target: the name of the column to predict, or several names; None for rows to predict for.
-        features: the names of the inputs; None takes all other columns.
-        sample_weight: the name of the column with the weight of each row, as in `Trainer.fit`; None weighs all alike.
-        block_rows: the rows of a block.
+        path: a file; several files; or a folder with ``*.parquet`` files, read in the order of their names.
+        target: the name of the column to predict, or several names; None if the rows are only for prediction.
+        features: the names of the inputs; None uses all other columns.
+        sample_weight: the name of the column with the weight of each row, as in `Trainer.fit`; None weighs all equally.
+        block_rows: rows per block.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        DataError: for damaged files, names or types of columns that do not fit, or if pyarrow is missing.
+        DataError: if a file is damaged, column names or types do not match, or pyarrow is missing.
     """
 
     suffixes = (".parquet",)
@@ -224,18 +224,19 @@ class Parquet(_Files):
 
 
 class Arrow(_Files):
-    """Arrow IPC files (also called Feather), which are mapped into memory. As `Parquet` else, with record batches.
+    """Memory-mapped Arrow IPC (Feather) files. Otherwise as `Parquet`, with record batches instead of row groups.
 
     Args:
-        path: a file; several files; or a folder with files ``*.arrow`` or ``*.feather``, in the order of their names.
-        target: the name of the column to predict, or several names; None for rows to predict for.
-        features: the names of the inputs; None takes all other columns.
-        sample_weight: the name of the column with the weight of each row, as in `Trainer.fit`; None weighs all alike.
-        block_rows: the rows of a block.
+        path: a file; several files; or a folder with ``*.arrow`` or ``*.feather`` files, read in the order of their
+            names.
+        target: the name of the column to predict, or several names; None if the rows are only for prediction.
+        features: the names of the inputs; None uses all other columns.
+        sample_weight: the name of the column with the weight of each row, as in `Trainer.fit`; None weighs all equally.
+        block_rows: rows per block.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        DataError: for damaged files, names or types of columns that do not fit, or if pyarrow is missing.
+        DataError: if a file is damaged, column names or types do not match, or pyarrow is missing.
     """
 
     suffixes = (".arrow", ".feather")
@@ -253,16 +254,16 @@ def _pyarrow() -> Any:
 
 
 def _categories_of_pandas(schema: Any) -> set[str]:
-    """The names of the columns that pandas wrote from categories: Parquet has a type of its own for those of text."""
+    """Return the names of the columns that were categories in pandas; Parquet itself only marks those of text."""
     try:
         columns = schema.pandas_metadata["columns"] if schema.pandas_metadata else []
         return {column["field_name"] for column in columns if column["pandas_type"] == "categorical"}
     except (ValueError, KeyError, TypeError):
-        return set()  # another program's metadata, which say nothing about the columns
+        return set()  # metadata of another program, without information about the columns
 
 
 def _kind(of: Any, name: str, path: Path) -> str:
-    """ "numbers" or "text"."""
+    """Return "numbers" or "text"."""
     types = _pyarrow().types
     if types.is_dictionary(of):
         return _kind(of.value_type, name, path)
@@ -275,7 +276,7 @@ def _kind(of: Any, name: str, path: Path) -> str:
 
 
 def _values(column: Any, name: str, path: Path) -> np.ndarray:
-    """A column as NumPy's: missing numbers are NaN, missing text is None."""
+    """Convert a column to NumPy: missing numbers are NaN, missing text is None."""
     pyarrow = _pyarrow()
     if pyarrow.types.is_dictionary(column.type):
         column = column.dictionary_decode()

@@ -1,4 +1,4 @@
-"""The next batch: rows of the data in order, or in the order of a shuffle that needs no memory."""
+"""Ops that gather the next batch, in the order of the data or of a shuffle that needs no memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["advance", "advance_part", "advance_scheduled", "gather_batch", "gath
 
 
 def _words(array: Array) -> int:
-    """How many 32-bit words a row holds."""
+    """Return the number of 32-bit words in a row."""
     return int(array.nbytes) // len(array) // 4
 
 
@@ -81,7 +81,7 @@ def _take(
 
 @op(shapes="clock: 4", writes=("clock",), sizes=lambda arguments: {})
 def advance(clock: Array, batch_size: int, epoch_rows: int) -> None:
-    """step += 1, position += batch_size; behind the last row of the epoch: position = 0, epoch += 1"""
+    """step += 1, position += batch_size; after the last row of the epoch: position = 0, epoch += 1"""
     step, epoch, position, _ = clock
     ended = position + batch_size >= epoch_rows
     clock[:3] = step + 1, epoch + ended, 0 if ended else position + batch_size

@@ -1,4 +1,4 @@
-"""How one column of data becomes inputs of a network: rules, and what they make of a column of training data."""
+"""Rules that turn one column of data into network inputs, and the column transforms they fit on training data."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ _UNKNOWN = ("refuse", "zeros")
 _SAMPLE = 65536
 
 
-# -- columns as they come ---------------------------------------------------------------------------------------------
+# -- input columns ----------------------------------------------------------------------------------------------------
 
 
 def holds_text(values: np.ndarray) -> bool:
-    """True if a column (rows,) of a `Table` holds text."""
+    """True if a `Table` column (rows,) holds text."""
     return values.dtype.kind == "O"
 
 
 def as_numbers(name: str, values: np.ndarray, where: Where) -> np.ndarray:
-    """A column as float64, in which missing values (None, NaN) are NaN.
+    """Convert a column to float64, with missing values (None, NaN) as NaN.
 
     Raises:
-        DataError: that names the first value that is no finite number.
+        DataError: naming the first value that is not a finite number.
     """
     if values.dtype.kind in "fiub":
         numbers = values.astype(np.float64)
@@ -71,10 +71,10 @@ def _number(name: str, value: Any, place: int, where: Where) -> float:
 
 
 def as_categories(name: str, values: np.ndarray, where: Where, *, text: bool) -> tuple[np.ndarray, np.ndarray]:
-    """A column as text or as float64, and which values are missing (None, NaN); these are "" or 0.
+    """Return a column as text or float64, and a mask of the missing values (None, NaN), which are "" or 0 there.
 
     Raises:
-        DataError: that names the first value that is no number, where the categories are numbers.
+        DataError: naming the first value that is not a number, if the categories are numbers.
     """
     if not text:
         numbers = as_numbers(name, values, where)
@@ -83,19 +83,19 @@ def as_categories(name: str, values: np.ndarray, where: Where, *, text: bool) ->
     if not holds_text(values):
         values = np.array([None if value != value else category_label(value) for value in values.tolist()], object)
     missing = np.array([value is None for value in values], np.bool_)
-    # As objects: in an array of text, each value takes as much as the longest.
+    # An object array, because in a text array every value takes as much memory as the longest.
     filled = ["" if gone else str(value) for value, gone in zip(values, missing, strict=True)]
     return np.array(filled, object), missing
 
 
 def category_label(category: str | float) -> str:
-    """A category as it is printed: whole numbers without a point."""
+    """Format a category for display: whole numbers without a decimal point."""
     if isinstance(category, float) and category.is_integer():
         return str(int(category))
     return str(category)
 
 
-# -- what is kept of a column -----------------------------------------------------------------------------------------
+# -- fitted columns ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,10 @@ class NumberColumn:
     """Numbers, as (x - center) / scale.
 
     Attributes:
-        center: what becomes 0, and stands for a missing value.
-        scale: above 0; or 0 for a column that was constant in training, which is left out.
-        missing: "refuse"; "fill" puts `center` there; "mark" does too, and adds an input that is 1 there and 0 else.
+        center: the value that is mapped to 0, and that replaces missing values.
+        scale: positive; or 0 for a column that was constant in training, which is dropped.
+        missing: "refuse"; "fill" replaces missing values by `center`; "mark" also adds an input that is 1 where a value
+            is missing and 0 elsewhere.
     """
 
     kind: ClassVar[str] = "number"
@@ -119,18 +120,19 @@ class NumberColumn:
         known_name("missing", self.missing, _MISSING)
 
     def config(self) -> dict[str, Any]:
-        """What JSON holds of it."""
+        """Return the JSON representation."""
         return {"kind": self.kind, **asdict(self)}
 
 
 @dataclass(frozen=True)
 class CategoryColumn:
-    """Categories, each of them as an input that is 1 in its rows and 0 else.
+    """Categories, each as an input that is 1 in its rows and 0 elsewhere (one-hot).
 
     Attributes:
         categories: those of the training data, sorted: all text, or all numbers.
-        missing: "refuse"; "fill" gives 0 to all inputs of the column; "mark" has one more input, which is 1 there.
-        unknown: what becomes of a category that training data did not have: "refuse", or "zeros" for all inputs.
+        missing: "refuse"; "fill" sets all inputs of the column to 0; "mark" also adds an input that is 1 where a value
+            is missing.
+        unknown: treatment of categories that are not in the training data: "refuse", or "zeros" in all inputs.
     """
 
     kind: ClassVar[str] = "category"
@@ -147,11 +149,11 @@ class CategoryColumn:
 
     @property
     def is_text(self) -> bool:
-        """Whether the categories are text."""
+        """True if the categories are text."""
         return any(isinstance(category, str) for category in self.categories)
 
     def config(self) -> dict[str, Any]:
-        """What JSON holds of it."""
+        """Return the JSON representation."""
         return {"kind": self.kind, **asdict(self)}
 
 
@@ -159,22 +161,22 @@ class CategoryColumn:
 
 
 class ColumnFit:
-    """What a rule gathers about a column while it goes over the training data once."""
+    """Statistics of a column that a rule accumulates in one pass over the training data."""
 
     def update(self, name: str, values: np.ndarray, where: Where) -> None:
-        """Take in more rows."""
+        """Add more rows."""
         raise GradflowError(f"{type(self).__name__} does not define update(name, values, where)")
 
     def result(self) -> NumberColumn | CategoryColumn:
-        """What all rows so far say."""
+        """Return the column fitted on all rows so far."""
         raise GradflowError(f"{type(self).__name__} does not define result()")
 
 
 class ColumnRule:
-    """How a column becomes inputs."""
+    """Base class of the rules that turn a column into inputs."""
 
     def begin(self) -> ColumnFit:
-        """A fit that has seen no row."""
+        """Return a fit that has seen no rows."""
         raise GradflowError(f"{type(self).__name__} does not define begin()")
 
 
@@ -187,10 +189,10 @@ class _NumberRule(ColumnRule):
 
 
 class Standardize(_NumberRule):
-    """Numbers with mean 0 and standard deviation 1 on the training data; a constant column is left out.
+    """Scale numbers to mean 0 and standard deviation 1 on the training data; a constant column is dropped.
 
     Args:
-        missing: "refuse" missing values; "fill" them with the mean; or "mark" them in an input of their own too.
+        missing: "refuse" missing values; "fill" them with the mean; or also "mark" them in an extra input.
     """
 
     def begin(self) -> ColumnFit:
@@ -198,14 +200,14 @@ class Standardize(_NumberRule):
 
 
 class RobustScale(_NumberRule):
-    """Numbers with median 0 and interquartile range 1 on the training data: outliers do not matter.
+    """Scale numbers to median 0 and interquartile range 1 on the training data, which is robust to outliers.
 
-    Quantiles are exact up to 65,536 rows; of more rows, a random sample of that size gives them, with a standard error
-    of 0.2 % in rank. Where half of the values are the same, the standard deviation is the scale. A constant column is
-    left out.
+    Quantiles are exact up to 65,536 rows; beyond that they are estimated from a random sample of that size, with a
+    standard error of 0.2 % in rank. If half of the values are equal, the standard deviation is the scale. A constant
+    column is dropped.
 
     Args:
-        missing: "refuse" missing values; "fill" them with the median; or "mark" them in an input of their own too.
+        missing: "refuse" missing values; "fill" them with the median; or also "mark" them in an extra input.
     """
 
     def begin(self) -> ColumnFit:
@@ -213,7 +215,7 @@ class RobustScale(_NumberRule):
 
 
 class Unchanged(ColumnRule):
-    """Numbers as they are. Missing values are refused."""
+    """Pass numbers through unchanged. Missing values are refused."""
 
     def begin(self) -> ColumnFit:
         return _Nothing()
@@ -223,11 +225,11 @@ class Unchanged(ColumnRule):
 
 
 class OneHot(ColumnRule):
-    """An input for each category; a column with one category only is left out.
+    """Encode each category as one input; a column with a single category is dropped.
 
     Args:
-        missing: "refuse" missing values; "fill" with 0 in all inputs; or "mark" them in an input of their own.
-        unknown: at a category that the training data did not have, "refuse", or "zeros" in all inputs.
+        missing: "refuse" missing values; "fill" with 0 in all inputs; or "mark" them in an extra input.
+        unknown: treatment of categories that are not in the training data: "refuse", or "zeros" in all inputs.
         most: refuse columns with more categories than this, such as names.
     """
 
@@ -244,10 +246,10 @@ class OneHot(ColumnRule):
 
 
 class Moments(ColumnFit):
-    """Mean and sum of squares about it, part by part: Chan, Golub & LeVeque (1979), equation 2.1.
+    """Mean and sum of squared deviations, updated chunk by chunk: Chan, Golub & LeVeque (1979), equation 2.1.
 
     Attributes:
-        mean: of all numbers so far.
+        mean: the mean of all numbers so far.
     """
 
     def __init__(self, missing: str) -> None:
@@ -269,10 +271,10 @@ class Moments(ColumnFit):
 
     @property
     def deviation(self) -> float:
-        """The standard deviation; 0 for a constant, whatever rounding makes of it."""
+        """The standard deviation; exactly 0 for a constant column, regardless of rounding."""
         if not self._low < self._high:
             return 0.0
-        # Numbers around 1e-170 have squares of 0, and are of about unit size in units of their range.
+        # The squares of numbers around 1e-170 underflow to 0; their range then serves as the scale.
         return math.sqrt(self._squares / self._count) or self._high - self._low
 
     def result(self) -> NumberColumn:
@@ -280,7 +282,7 @@ class Moments(ColumnFit):
 
 
 class _Quantiles(ColumnFit):
-    """A sample of the rows: those with the smallest of random numbers, one for each row."""
+    """A random sample of the rows: each row draws a random number, and the rows with the smallest are kept."""
 
     def __init__(self, missing: str) -> None:
         self._moments = Moments(missing)
@@ -315,11 +317,11 @@ class _Nothing(ColumnFit):
 
 
 class CategoryFit(ColumnFit):
-    """The categories so far.
+    """The categories seen so far.
 
     Attributes:
         seen: the categories.
-        rows: how many rows have one.
+        rows: the number of rows with a category.
     """
 
     def __init__(self, rule: OneHot) -> None:
@@ -358,7 +360,7 @@ def _present(name: str, values: np.ndarray, where: Where, missing: str) -> np.nd
 
 
 def refuse_missing(name: str, gone: np.ndarray, where: Where, missing: str) -> None:
-    """Raise a DataError at the first missing value, if missing values are to be refused."""
+    """Raise a DataError for the first missing value if ``missing`` is "refuse"."""
     if missing == "refuse" and gone.any():
         place = int(np.flatnonzero(gone)[0])
         raise DataError(

@@ -24,42 +24,42 @@ __all__ = ["CSV"]
 
 _TYPED_ROWS = 4096
 _PIECE_FIELDS = 65536
-"""How many fields are held as Python's strings, which take many times the memory of numbers: some 5 MB."""
+"""Fields held as Python strings at a time (about 5 MB): strings take many times the memory of numbers."""
 _NA_VALUES = frozenset({
     "?", "-", "#n/a", "#n/a n/a", "#na", "-1.#ind", "-1.#qnan", "-nan", "1.#ind", "1.#qnan", "<na>", "n/a", "na", "nan",
     "null", "none",
 })  # fmt: skip
-"""The markers of missing values of pandas.read_csv, with "?" and "-", in lower case."""
+"""The missing-value markers of pandas.read_csv, plus "?" and "-", in lower case."""
 
 
 class CSV(Stream):
-    """A text file with a line of names, and then one line per row (RFC 4180: fields may be quoted).
+    """A text file with a header line and one line per row (RFC 4180: fields may be quoted).
 
-    The file is read once before training, to count its rows and to see that all lines have as many fields. A column
-    holds numbers if all its fields in the first 4096 rows are numbers or missing, else text, which a preprocessing
-    takes. A file that gzip has compressed is read as it is. Rows shuffle by blocks (`Stream`).
+    The file is read once before training, to count its rows and to check that all lines have the same number of fields.
+    A column is numeric if all its fields in the first 4096 rows are numbers or missing; otherwise it is text, which
+    needs preprocessing. Files compressed with gzip are read directly. Rows are shuffled by blocks (`Stream`).
 
-    An empty field is a missing value. In columns of numbers blanks are too, and what usually stands for one: NA, N/A,
-    NULL, None, NaN, "?", "-" and the others of pandas.read_csv, in upper or lower case. In columns of text they are
-    text, so that Namibia's code NA is a country.
+    An empty field is a missing value. In numeric columns so are blanks and the usual markers: NA, N/A, NULL, None, NaN,
+    "?", "-" and the others of pandas.read_csv, in upper or lower case. In text columns these are text, so Namibia's
+    country code NA is kept.
 
     Args:
         path: the file.
-        target: the name of the column to predict, or several names; None for rows to predict for.
-        features: the names of the inputs; None takes all other columns.
-        sample_weight: the name of the column with the weight of each row, as in `Trainer.fit`; None weighs all alike.
+        target: the name of the column to predict, or several names; None if the rows are only for prediction.
+        features: the names of the inputs; None uses all other columns.
+        sample_weight: the name of the column with the weight of each row, as in `Trainer.fit`; None weighs all equally.
         text: columns that are text even if they look like numbers, such as postcodes.
-        na_values: what stands for a missing value, besides the empty field, in all columns, those of text too: texts
-            and numbers, such as ``["unknown", -999]``; ``()`` has no such values. None takes the usual texts, in
-            columns of numbers.
-        delimiter: what stands between two fields.
-        encoding: of the file. The mark that Excel puts in front of UTF-8 is no part of the first name.
-        block_rows: the rows of a block.
+        na_values: texts and numbers that mark a missing value, such as ``["unknown", -999]``, in addition to the empty
+            field; they apply to all columns, including text. ``()`` means none. None means the usual markers, in
+            numeric columns only.
+        delimiter: the character between two fields.
+        encoding: the encoding of the file. A byte-order mark, which Excel writes, is skipped.
+        block_rows: rows per block.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        DataError: for a file of another kind or without rows, names that it does not have, or a line with too few or
-            too many fields.
+        DataError: if the file is of another kind or has no rows, a named column does not exist, or a line has too few
+            or too many fields.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class CSV(Stream):
         self._text = self._columns_of_text(lines)
 
     def _columns_of_text(self, lines: Generator[tuple[int, list[str]], None, None]) -> set[str]:
-        """The names of the columns that hold text, as the first rows say."""
+        """Return the names of the text columns, judging by the first rows."""
         found = set(self._declared)
         rows = 0
         for _, fields in islice(lines, _TYPED_ROWS):
@@ -111,7 +111,7 @@ class CSV(Stream):
         return found
 
     def _is_missing(self, field: str) -> bool:
-        """True if a field stands for a missing number."""
+        """True if a field marks a missing number."""
         field = field.strip()
         return not field or (field.lower() in _NA_VALUES if self._na_values is None else field in self._na_values)
 
@@ -138,7 +138,7 @@ class CSV(Stream):
             )
 
     def _lines(self) -> Generator[tuple[int, list[str]], None, None]:
-        """The fields of each line that is not empty, and the line's number, that of names included."""
+        """Yield the line number and the fields of each nonempty line, including the header."""
         with self._file.opened() as file:
             reader = csv.reader(file, delimiter=self._delimiter, strict=True)
             try:
@@ -166,7 +166,7 @@ class CSV(Stream):
             return np.array([None if not field or field.strip() in missing else field for field in fields], object)
         try:
             if "_" in "".join(fields):
-                raise ValueError(name)  # which float would take for a number
+                raise ValueError(name)  # float accepts underscores in numbers
             values = np.array([float(field or "nan") for field in fields])
         except ValueError:
             values = np.array([self._number(name, field, place, where) for place, field in enumerate(fields)])
@@ -192,7 +192,7 @@ class CSV(Stream):
 
 
 def _checked_na_values(values: Any) -> tuple[frozenset[str] | None, list[float]]:
-    """The texts that stand for a missing value, None for the usual ones; and those of them that are numbers."""
+    """Return the texts that mark a missing value (None for the usual ones), and the numbers among them."""
     if values is None:
         return None, []
     if isinstance(values, str | numbers.Real):
@@ -212,7 +212,7 @@ def _delimiter(delimiter: str) -> str:
 
 
 def _as_integers(column: np.ndarray) -> np.ndarray:
-    """Whole numbers as integers, since labels are; other columns as they are."""
+    """Convert a column of whole numbers to integers, as labels must be; return other columns unchanged."""
     if column.dtype.kind == "f" and (np.trunc(column) == column).all() and (abs(column) < 2**53).all():
         return column.astype(np.int64)
     return column

@@ -11,7 +11,7 @@ __all__ = ["Digits", "load_digits"]
 
 
 class Digits(NamedTuple):
-    """Inputs (rows, 64), float32 from 0 to 1 (ink, row by row), and labels (rows,), int32 from 0 to 9."""
+    """Inputs (rows, 64), float32 from 0 to 1 (pixels row by row, 1 is ink), and labels (rows,), int32 from 0 to 9."""
 
     x_train: np.ndarray
     y_train: np.ndarray
@@ -24,9 +24,9 @@ class Digits(NamedTuple):
 
 
 def load_digits() -> Digits:
-    """The optical digits of UCI (Alpaydin & Kaynak, 1998; CC BY 4.0), the 1,797 that scikit-learn ships.
+    """Load the optical digits of UCI (Alpaydin & Kaynak, 1998; CC BY 4.0): the 1,797 images that scikit-learn ships.
 
-    A fifth of each class, 359 images, is held out by a fixed split: see data/digits.md beside the file.
+    A fifth of each class, 359 images in all, forms a fixed test set: see data/digits.md next to the file.
     """
     with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as arrays:
         x = arrays["pixels"].astype(np.float32) / np.float32(16)

@@ -1,4 +1,4 @@
-"""Columns of text that are probably none: numbers with a stray value among them, and names that differ in every row."""
+"""Checks for text columns that are probably not categories: numbers with a stray value, and names or unique text."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from gradflow.errors import DataError, DataWarning, shown, warn
 __all__ = ["check_text", "warn_if_distinct"]
 
 _FEW = 20
-"""So few rows say nothing."""
+"""With fewer rows than this, nothing is concluded."""
 _NEARLY_ALL = 0.9
 
 
 def check_text(name: str, values: np.ndarray, where: Where) -> None:
-    """Look at a column of text, whose values would all become categories, for numbers.
+    """Check a text column, whose values would all become categories, for numbers.
 
     Raises:
-        DataError: if more than nine in ten values are numbers, with the first that is none.
+        DataError: if more than nine in ten values are numbers, naming the first that is not.
 
     Warns:
         DataWarning: if more than half are.
@@ -44,10 +44,10 @@ def check_text(name: str, values: np.ndarray, where: Where) -> None:
 
 
 def warn_if_distinct(name: str, categories: int, rows: int) -> None:
-    """Warn of a column of text in which most rows have a value of their own, as names and dates do.
+    """Warn about a text column in which most values are unique, such as names or dates.
 
     Warns:
-        DataWarning: if there are more categories than half of the rows.
+        DataWarning: if there are more than half as many categories as rows.
     """
     if categories >= _FEW and categories > rows / 2:
         warn(

@@ -1,4 +1,4 @@
-"""Tables of other libraries (pandas, polars, pyarrow, dicts of columns): their columns by name, as NumPy's arrays."""
+"""Conversion of tables of other libraries (pandas, polars, pyarrow, dicts of columns) to NumPy columns by name."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ TIME_ADVICE = (
 
 
 def as_columns(name: str, value: Any, where: Where | None = None) -> Any:
-    """A `Table` of inputs with named columns: a dict, a table of pandas, polars or pyarrow, a structured array.
+    """Convert inputs with named columns to a `Table`: a dict, a pandas, polars or pyarrow table, or a structured array.
 
-    All else is returned as it is. Names that are no text count as the text that they print as.
+    Anything else is returned unchanged. Names that are not text are converted with ``str``.
 
     Raises:
         DataError: for names that are tuples or occur twice, columns of different lengths, a sparse matrix, and a single
             row or column.
     """
     if type(value) is np.ndarray and value.dtype.names is None:
-        return value  # the usual case, in which questions take as long as a small layer
+        return value  # the usual case: the checks below take as long as a small layer
     check_dense(name, value)
     if is_series(value):
         raise DataError(
@@ -52,7 +52,7 @@ def as_columns(name: str, value: Any, where: Where | None = None) -> Any:
 
 
 def _named(name: str, value: Any, where: Where | None) -> Any:
-    """A `Table` of what has named columns; all else as it is."""
+    """Convert a value with named columns to a `Table`; return anything else unchanged."""
     if isinstance(value, Table):
         return value
     if isinstance(value, np.ndarray):
@@ -70,11 +70,11 @@ def _named(name: str, value: Any, where: Where | None) -> Any:
 
 
 def as_table(name: str, value: Any, names: Sequence[str] | None = None, where: Where | None = None) -> Table:
-    """What a caller passed as columns: an array's are named "0", "1", ...; with ``names``, these and no others.
+    """Convert user data to a `Table`, with columns "0", "1", ... for an array; with ``names``, only those columns.
 
     Raises:
         DataError: as `as_columns`, and for columns that are missing or hold neither numbers nor text, or an array of
-            another shape.
+            the wrong shape.
     """
     value = as_columns(name, value, where)
     table = value if isinstance(value, Table) else _columns_of_array(name, value, names, where)
@@ -127,7 +127,7 @@ def _arrow_table(name: str, value: Any) -> Any:
 def _columns_of_array(name: str, value: Any, names: Sequence[str] | None, where: Where | None) -> Table:
     check_unmasked(name, value)
     try:
-        # Numbers beside text in lists would all become text, each as long as the longest.
+        # Without `object`, lists of numbers and text would become all text, each value as long as the longest.
         array = np.array(value, object) if isinstance(value, list | tuple) else np.asarray(_on_host(value))
         if array.ndim != 2:
             array = np.asarray(_on_host(value))
@@ -144,23 +144,23 @@ def _columns_of_array(name: str, value: Any, names: Sequence[str] | None, where:
 
 
 def check_dense(name: str, value: Any) -> None:
-    """Refuse a sparse matrix, which NumPy would take for a single object.
+    """Raise for a sparse matrix, which NumPy would treat as a single object.
 
     Raises:
-        DataError: with what makes it dense.
+        DataError: with the way to make it dense.
     """
     if hasattr(type(value), "nnz") and hasattr(type(value), "toarray"):
         raise DataError(f"{name} is a sparse matrix, and a network takes dense ones: pass {name}.toarray()")
 
 
 def check_unmasked(name: str, value: Any) -> None:
-    """Refuse an array of numpy.ma with values that are masked, of which NumPy would take what lies under the mask.
+    """Raise for a numpy.ma array with masked values, where NumPy would use the data under the mask.
 
     Raises:
-        DataError: with the place of the first one.
+        DataError: with the position of the first one.
     """
     if (masked := sys.modules.get("numpy.ma")) is None:
-        return  # no one has made one, and the import takes time
+        return  # no masked array can exist yet, and the import is slow
     for row, part in enumerate(value if isinstance(value, list | tuple) else [value]):
         if not isinstance(part, masked.MaskedArray) or not masked.is_masked(part):
             continue
@@ -178,17 +178,17 @@ def check_unmasked(name: str, value: Any) -> None:
 
 def is_series(value: Any) -> bool:
     """True for a single column of pandas or polars."""
-    # The class is asked, here and below, since pandas has an attribute for each label of a column or row too.
+    # Look at the class, here and below: pandas objects also have an attribute for each column or row label.
     return hasattr(type(value), "to_frame")
 
 
 def plain_values(name: str, value: Any) -> Any:
-    """Targets or weights as an array: one column gives (rows,), several give (rows, columns).
+    """Convert targets or weights to an array: one column gives (rows,), several give (rows, columns).
 
-    What is no column or table of another library is returned as it is.
+    Anything but a column or table of another library is returned unchanged.
 
     Raises:
-        DataError: for values that are neither numbers nor text, and several columns that are no numbers.
+        DataError: for values that are neither numbers nor text, and for several columns that are not all numeric.
     """
     value = _named(name, value, None)
     if isinstance(value, Table):
@@ -199,16 +199,16 @@ def plain_values(name: str, value: Any) -> Any:
 
 
 def _values(label: str, column: Any) -> tuple[np.ndarray, bool]:
-    """A column as NumPy's array, and whether its library declares it to hold categories."""
+    """Return a column as a NumPy array, and True if its library declares it to hold categories."""
     dtype = _declared_type(column)
     if dtype.startswith("dictionary"):
-        column = column.cast(column.type.value_type)  # pyarrow's own array has other values for nulls
+        column = column.cast(column.type.value_type)  # pyarrow's conversion represents nulls differently
     check_unmasked(label, column)
     if isinstance(column, list | tuple):
-        array = np.array(column, object)  # as text, each value would take as much as the longest
+        array = np.array(column, object)  # in a text array, every value takes as much memory as the longest
     else:
         try:
-            # Polars' __array__ makes text as wide as the longest, its to_numpy does not.
+            # In polars, __array__ makes every text as wide as the longest; to_numpy does not.
             array = np.asarray(column.to_numpy() if is_series(column) else _on_host(column))
         except (ValueError, TypeError, RuntimeError) as error:
             raise DataError(f"{label} cannot be read as an array: {error}") from error
@@ -216,7 +216,7 @@ def _values(label: str, column: Any) -> tuple[np.ndarray, bool]:
 
 
 def _declared_type(column: Any) -> str:
-    """The type that a library gives to a column, "" for NumPy's."""
+    """Return the dtype that another library declares for a column; "" for a NumPy dtype."""
     if hasattr(type(column), "dtype"):
         return "" if isinstance(column.dtype, np.dtype) else str(column.dtype)
     return str(column.type) if hasattr(type(column), "type") else ""
@@ -227,10 +227,10 @@ def _on_host(value: Any) -> Any:
 
 
 def canonical(label: str, values: np.ndarray, where: Where | None = None) -> np.ndarray:
-    """A column as a `Table` holds it: numbers or booleans, missing ones NaN; or text as objects, missing ones None.
+    """Convert a column to the form of a `Table`: numbers or booleans (missing: NaN), or text objects (missing: None).
 
     Raises:
-        DataError: for times, bytes, complex numbers, lists and other objects, with the first of them.
+        DataError: for times, bytes, complex numbers, lists and other objects, naming the first of them.
     """
     if values.dtype.kind in "fiub" or values.ndim != 1:
         return values
@@ -273,7 +273,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _is_number_type(of_value: type) -> bool:
-    """True for real numbers and booleans; decimals are numbers, but none of Python's complex ones."""
+    """True for real numbers, decimals and booleans, but not for complex numbers."""
     is_real = issubclass(of_value, numbers.Real) or not issubclass(of_value, numbers.Complex)
     is_number = issubclass(of_value, numbers.Number) and is_real and not issubclass(of_value, np.timedelta64)
     return is_number or issubclass(of_value, np.bool_)

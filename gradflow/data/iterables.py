@@ -1,4 +1,4 @@
-"""Batches that a program of one's own makes."""
+"""Batches from user code."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ __all__ = ["Batches"]
 
 
 class Batches(Stream):
-    """Pairs (x, y) of arrays or tables with some rows each, from an iterable that can be begun anew for each epoch.
+    """Pairs (x, y) of arrays or tables with any number of rows, from an iterable that can be restarted for each epoch.
 
-    How many rows a pair has does not matter: batches are cut anew. They shuffle by blocks (`Stream`). Where rows have
-    weights, each item is (x, y, sample_weight). To predict for, y may be None.
+    Batches are cut independently of the pairs. Rows are shuffled by blocks (`Stream`). If rows have weights, each item
+    is (x, y, sample_weight). For prediction, y may be None.
 
     Args:
-        iterable: a function without arguments that returns an iterator of pairs; or a list, or anything else that can
-            be iterated over again and again. All passes must give the same rows.
-        rows: how many rows a pass gives. Without it they are counted once, by a pass before training.
-        block_rows: the rows of a block.
+        iterable: a function without arguments that returns an iterator of pairs; or a list, or any other object that
+            can be iterated over repeatedly. Every pass must give the same rows.
+        rows: the number of rows in a pass. If omitted, they are counted in one pass before training.
+        block_rows: rows per block.
 
     Raises:
-        DataError: for an iterator, which ends after one pass.
+        DataError: for an iterator, which can only be consumed once.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Preprocessing: what makes a network's inputs of columns of numbers and categories, fitted on training data."""
+"""Preprocessing that turns columns of numbers and categories into network inputs, fitted on training data."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _KINDS: dict[str, type[NumberColumn | CategoryColumn]] = {"number": NumberColumn
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What `fit_preprocessing` makes; set it as ``network.preprocessing``, and it is saved with the network.
+    """The result of `fit_preprocessing`. Assign it to ``network.preprocessing`` to save it with the network.
 
-    Inputs come in this order: the numbers that are not constant; the marks of missing numbers; then, column by column,
-    the categories, and behind those of a column the mark of its missing values.
+    The network inputs are, in this order: the numbers that are not constant; the indicators of missing numbers; then,
+    column by column, the categories, followed by the indicator of missing values of that column.
 
     Attributes:
-        names: of the columns that it takes; those of arrays are "0", "1", and so on.
-        columns: what it knows of each.
+        names: the names of the input columns; those of arrays are "0", "1", and so on.
+        columns: the fitted transform of each.
     """
 
     names: tuple[str, ...]
@@ -74,12 +74,12 @@ class Preprocessing:
 
     @property
     def n_out(self) -> int:
-        """The number of inputs that it makes: the network's n_in."""
+        """The number of network inputs that it produces: the network's n_in."""
         return len(self._output_names)
 
     @property
     def constant_columns(self) -> list[str]:
-        """The names of the columns that were constant in the training data, so that they are left out."""
+        """The names of the columns that are dropped because they were constant in the training data."""
         return [
             name
             for name, column in zip(self.names, self.columns, strict=True)
@@ -87,15 +87,15 @@ class Preprocessing:
         ]
 
     def transform(self, x: Any, where: Where | None = None) -> np.ndarray:
-        """The inputs of a network, float64 of shape (rows, n_out).
+        """Return the network inputs, float64 of shape (rows, n_out).
 
         Args:
             x: an array (rows, columns) with the columns in the order of `names`; or columns by name: a dict of arrays,
-                a pandas, polars or pyarrow table; more columns than those in `names` do no harm.
-            where: which rows these are, for errors.
+                or a pandas, polars or pyarrow table. Columns that are not in `names` are ignored.
+            where: the rows' origin, for error messages.
 
         Raises:
-            DataError: for missing columns, and values that the columns cannot hold.
+            DataError: for missing columns, and for values that a column does not accept.
         """
         table = as_table("x", x, self.names, where)
         where = Where(range(len(table))) if where is None else instance("where", where, Where, "a Where")
@@ -124,15 +124,15 @@ class Preprocessing:
                 yield name, column
 
     def config(self) -> dict[str, Any]:
-        """What JSON holds of it."""
+        """Return the JSON representation."""
         return {"names": list(self.names), "columns": [column.config() for column in self.columns]}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Preprocessing:
-        """From what `config` gave.
+        """Rebuild a preprocessing from the result of `config`.
 
         Raises:
-            DataError, KeyError, TypeError: if the config is none of a preprocessing.
+            DataError, KeyError, TypeError: if the config does not describe a preprocessing.
         """
         columns = []
         for entry in config["columns"]:
@@ -151,21 +151,21 @@ def fit_preprocessing(
     numbers: ColumnRule | None = None,
     text: ColumnRule | None = None,
 ) -> Preprocessing:
-    """Learn from training data, in one pass, how its columns become inputs of a network.
+    """Fit the preprocessing that turns columns into network inputs, in one pass over the training data.
 
     Args:
         data: training data only: a source; an array (rows, columns); or columns by name, as in
             `Preprocessing.transform`.
-        rules: by the name of a column, or its place in an array, what becomes of it.
-        numbers: what becomes of all other columns of numbers; `Standardize()` by default.
-        text: what becomes of all other columns of text; `OneHot()` by default.
+        rules: the rules of individual columns, by name, or by position for an array.
+        numbers: the rule for all other numeric columns; `Standardize()` by default.
+        text: the rule for all other text columns; `OneHot()` by default.
 
     Raises:
-        DataError: for missing or infinite values that no rule allows, unknown columns, too many categories, a column
-            of text that has no rule and is nearly all numbers, or data without any column that varies.
+        DataError: for missing or infinite values that no rule allows, unknown columns, too many categories, a text
+            column without a rule that holds almost only numbers, or data in which no column varies.
 
     Warns:
-        DataWarning: for a column of text without a rule that is mostly numbers, or differs in most rows.
+        DataWarning: for a text column without a rule that is mostly numbers, or has unique values in most rows.
     """
     if rules is not None and not isinstance(rules, Mapping):
         raise DataError(
@@ -211,7 +211,7 @@ def _rule(
     numbers: ColumnRule | None,
     text: ColumnRule | None,
 ) -> ColumnRule:
-    """What becomes of a column, as its first rows say if it has no rule of its own."""
+    """Return the rule of a column; without one of its own, the first rows decide between ``numbers`` and ``text``."""
     if name in rules:
         return rules[name]
     values = table.columns[table.names.index(name)]
@@ -224,7 +224,7 @@ def _rule(
 
 
 def _parts(data: Any) -> Generator[tuple[Any, Where | None, str], None, None]:
-    """The data, part by part: inputs, which rows they are, and where they come from."""
+    """Yield the data in parts: inputs, which rows they are, and the file they come from."""
     if isinstance(data, Source):
         for block in data.blocks():
             yield block.x, block.where, block.origin
@@ -233,7 +233,7 @@ def _parts(data: Any) -> Generator[tuple[Any, Where | None, str], None, None]:
 
 
 def _distinguishing(column: CategoryColumn) -> tuple[str | float, ...]:
-    """The categories that have an input: none if there is only one."""
+    """Return the categories that have an input: none if there is only one category."""
     return column.categories if len(column.categories) > 1 else ()
 
 
@@ -257,7 +257,7 @@ def _one_hot(name: str, column: CategoryColumn, values: np.ndarray, where: Where
 
 
 def _places(column: CategoryColumn, values: np.ndarray) -> np.ndarray:
-    """The place of each value among the categories; -1 for one that is none of them."""
+    """Return the index of each value among the categories; -1 if it is not one of them."""
     if column.is_text:
         places = {category: place for place, category in enumerate(column.categories)}
         return np.array([places.get(value, -1) for value in values], np.int64)

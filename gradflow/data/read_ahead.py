@@ -1,4 +1,4 @@
-"""Reading ahead: what comes next is made by a thread of its own, while the present item is in use."""
+"""Prefetching: a background thread produces the next item while the current one is in use."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ __all__ = ["BrokenOffError", "ReadAhead"]
 Item = TypeVar("Item")
 
 _SECONDS_FOR_THE_LAST_ITEM = 1.0
-"""How long a thread that was broken off may work on its item. It is left behind then: its source may never answer."""
+"""Time that a canceled thread has to finish its item before it is abandoned: its source may never answer."""
 
 
 class BrokenOffError(Exception):
-    """Nobody waits for the next item any more."""
+    """Raised when the consumer has stopped waiting for the next item."""
 
 
 class ReadAhead(Generic[Item]):
-    """Runs a generator in a thread, one item ahead: the next one is begun once the last one was taken.
+    """Runs a generator in a thread, one item ahead: taking an item starts work on the next.
 
-    An error in the generator is raised where the item would have been taken. At most two items exist: that which was
+    An error in the generator is raised where its item would have been taken. At most two items exist at a time: the one
     taken last, and the next.
 
     Args:
-        items: the generator; it is closed, in that thread, when it is not read to its end.
+        items: the generator; if it is not exhausted, it is closed in the thread.
     """
 
     def __init__(self, items: Generator[Item, None, None]) -> None:
@@ -53,7 +53,7 @@ class ReadAhead(Generic[Item]):
     def __next__(self) -> Item:
         try:
             result = self._results.get()
-        except BaseException:  # a signal's: Ctrl-C while the source keeps its reader waiting
+        except BaseException:  # from a signal: Ctrl-C while the source keeps its reader waiting
             self._is_broken_off = True
             raise
         if isinstance(result, BaseException):
@@ -63,15 +63,15 @@ class ReadAhead(Generic[Item]):
         return result[0]
 
     def break_off(self) -> None:
-        """Raise BrokenOffError where an item is waited for, or would be next. A signal handler may call it."""
+        """Raise BrokenOffError in the current or next wait for an item. Safe to call from a signal handler."""
         self._is_broken_off = True
         self._results.put(BrokenOffError())
 
     def close(self) -> None:
-        """End the thread, once the item that it works on is made, or has taken too long after it was broken off."""
+        """End the thread after its current item, or when that takes too long after `break_off`."""
         self._is_closed = True
         self._wanted.release()
         while self._thread.is_alive():
             self._thread.join(_SECONDS_FOR_THE_LAST_ITEM)
-            if self._is_broken_off:  # maybe while this waited
+            if self._is_broken_off:  # possibly set during the wait
                 break

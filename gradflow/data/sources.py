@@ -1,4 +1,4 @@
-"""What data are that stay where they lie: a source, which is read batch by batch."""
+"""`Source`: data that is read batch by batch instead of being loaded up front."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Block:
     """Rows that were read together.
 
     Attributes:
-        x: inputs, shape (rows, features), or their columns.
-        y: targets of these rows.
-        where: which rows these are, for errors.
+        x: inputs, shape (rows, features), or a table of columns.
+        y: the targets of these rows.
+        where: the rows' origin, for error messages.
         origin: the file that they came from; "" for arrays.
-        sample_weight: the weight of each row, float64 (rows,), checked; None where they have none.
+        sample_weight: the validated weight of each row, float64 (rows,); None if the rows have no weights.
     """
 
     x: np.ndarray | Table
@@ -40,10 +40,10 @@ class Block:
         return Block(self.x[rows], self.y[rows], self.where[rows], self.origin, weight)
 
     def converted(self, convert: Conversion) -> Converted:
-        """What a conversion makes of the rows.
+        """Apply a conversion to the rows.
 
         Raises:
-            DataError: for rows that do not fit, with the file that they came from.
+            DataError: for invalid rows, naming the file that they came from.
         """
         try:
             return convert(self)
@@ -55,50 +55,50 @@ class Block:
 
 
 Converted = tuple[np.ndarray, ...]
-"""Inputs (rows, n_in) in the dtype of a network, targets as its loss takes them, and perhaps the weight of each row."""
+"""Inputs (rows, n_in) in the network's dtype, targets as the loss takes them, and optionally the weight of each row."""
 
 Conversion = Callable[[Block], Converted]
-"""Checks a block and converts it; raises a DataError that names row and column."""
+"""Validates and converts a block; raises a DataError that names row and column."""
 
 
 class Source:
-    """Rows that are too many for the device or for memory, or that shall not lie there.
+    """Data that does not fit on the device or in memory, or should not be kept there.
 
-    A subclass says how many there are, and reads them in the order of an epoch.
+    A subclass defines the number of rows, and reads them in the order of an epoch.
     """
 
     def __len__(self) -> int:
         raise GradflowError(f"{type(self).__name__} does not define __len__()")
 
     def blocks(self) -> Generator[Block, None, None]:
-        """All rows once and in their order, as they come."""
+        """Yield all rows once, in order, in blocks of any size."""
         raise GradflowError(f"{type(self).__name__} does not define blocks()")
 
     def batches(
         self, convert: Conversion, *, rows: int, batch_size: int, first: int, seed: int | None, epochs: Iterable[int]
     ) -> Generator[Converted, None, None]:
-        """The batches of some epochs, in their order.
+        """Yield the batches of the given epochs, in order.
 
         Args:
-            convert: what each row goes through.
-            rows: how many rows of an epoch to read; its last batch may be smaller than the others.
-            batch_size: the rows of a batch.
-            first: the row of the first epoch at which to begin.
-            seed: of the shuffle, which it makes together with the epoch; None leaves the rows in their order.
-            epochs: the numbers of the epochs, from 0. The next one is asked for as soon as it can be read, and may be
-                asked for in another thread.
+            convert: the conversion applied to all rows.
+            rows: the number of rows to read in each epoch; the last batch may be smaller than the others.
+            batch_size: rows per batch.
+            first: the row of the first epoch at which to start.
+            seed: the seed that, together with the epoch, determines the shuffle; None keeps the order of the rows.
+            epochs: the epoch numbers, from 0. The iterator is advanced as soon as the next epoch can be read, possibly
+                in another thread.
 
         Raises:
-            DataError: for rows that do not fit, with their place; then no batch follows.
+            DataError: for invalid rows, with their position; no batch follows.
         """
         raise GradflowError(f"{type(self).__name__} does not define batches(...)")
 
     def looked_at(self) -> Generator[Block, None, None]:
-        """The blocks that are checked before training, and that the fingerprint of a run is made of."""
+        """Yield the blocks that are checked before training and that make up the fingerprint of a run."""
         raise GradflowError(f"{type(self).__name__} does not define looked_at()")
 
     def sample(self) -> Block:
-        """The first block, for the dtypes and shapes."""
+        """Return the first block, for its dtypes and shapes."""
         blocks = self.blocks()
         try:
             return next(blocks)
@@ -107,10 +107,10 @@ class Source:
 
 
 def check_same_rows(names: str, x: np.ndarray | Table, y: np.ndarray) -> None:
-    """Refuse inputs and targets of different numbers of rows.
+    """Check that inputs and targets have the same number of rows.
 
     Raises:
-        DataError: with the shapes.
+        DataError: if not, with the shapes.
     """
     shape = (len(x), len(x.columns)) if isinstance(x, Table) else x.shape
     if not shape or y.ndim == 0 or shape[0] != len(y):
@@ -118,14 +118,14 @@ def check_same_rows(names: str, x: np.ndarray | Table, y: np.ndarray) -> None:
 
 
 def joined(parts: list[Converted]) -> Converted:
-    """The rows of several parts, one behind the other."""
+    """Concatenate the rows of several parts."""
     return parts[0] if len(parts) == 1 else tuple(map(np.concatenate, zip(*parts, strict=True)))
 
 
 def equal_parts(parts: Iterable[Converted], rows: int = 4096) -> Generator[Converted, None, None]:
-    """The same rows in parts of so many, the last one perhaps smaller.
+    """Regroup the parts into parts of ``rows`` rows; the last one may be smaller.
 
-    Sums that are taken part by part then round alike, however a source cuts its blocks.
+    This makes the rounding of chunked sums independent of the block sizes of a source.
     """
     waiting: list[Converted] = []
     missing = rows

@@ -1,4 +1,4 @@
-"""Data that can only be read from front to back: they are shuffled by blocks, and read ahead of the steps."""
+"""Sequential data: shuffled by blocks, and prefetched."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ _EXPECTED = "were counted before training, or given as rows=; has it changed?"
 
 
 class Stream(Source):
-    """Rows that are read in pieces, one after another.
+    """Rows that are read sequentially, in pieces.
 
-    An epoch is cut into blocks of ``block_rows`` rows, in the order in which they are read. With shuffling, the rows of
-    block b come in the order of the shuffle for (seed, epoch, b); a row never leaves its block. So each row comes once
-    per epoch, and the order is a function of seed, epoch and ``block_rows`` alone. Data that are sorted want a block
-    that holds all kinds of rows, or a shuffle once before they are written.
+    An epoch is cut into blocks of ``block_rows`` rows, in reading order. With shuffling, block b is permuted by the
+    shuffle for (seed, epoch, b); a row never leaves its block. So each row occurs once per epoch, and the order depends
+    only on seed, epoch and ``block_rows``. Sorted data needs blocks large enough to hold all kinds of rows, or must be
+    shuffled once before it is written.
 
-    At any time at most two blocks are held as a network takes them, and one as it is read.
+    At most two converted blocks, and one block as read, are in memory at any time.
 
     Args:
-        block_rows: the rows of a block, at least 1.
+        block_rows: rows per block, at least 1.
     """
 
     def __init__(self, block_rows: int) -> None:
         self.block_rows = positive_integer("block_rows", block_rows)
 
     def read(self, *, seed: int | None, epoch: int) -> Generator[Block, None, None]:
-        """All rows once, in pieces of at most ``block_rows`` rows; with a seed, parts of the data may change places."""
+        """Yield all rows once, in pieces of at most ``block_rows`` rows; with a seed, parts may be reordered."""
         raise GradflowError(f"{type(self).__name__} does not define read(seed, epoch)")
 
     def blocks(self) -> Generator[Block, None, None]:
         return self.read(seed=None, epoch=0)
 
     def looked_at(self) -> Generator[Block, None, None]:
-        """The first piece. The others are checked as they are read."""
+        """Yield the first piece. The others are checked as they are read."""
         yield self.sample()
 
     def batches(
@@ -63,7 +63,7 @@ class Stream(Source):
                     missing = min(batch_size, rows - done)
                 order = np.arange(len(block[0]))
                 if seed is not None:
-                    # Block 0 must not have the order of the whole data that arrays would have.
+                    # number + 1, so that the shuffle of block 0 differs from that of in-memory arrays.
                     order = shuffle(order, len(order), seed=seed, epoch=epoch | (number + 1) << 32)
                 place = max(0, done - number * self.block_rows)
                 while missing and place < len(order):
@@ -82,7 +82,7 @@ class Stream(Source):
     def _whole_blocks(
         self, convert: Conversion, *, seed: int | None, epochs: Iterable[int], start: int
     ) -> Generator[tuple[int, int, Converted], None, None]:
-        """The blocks of the epochs, those of the first one from number ``start`` on: epoch, number, converted rows."""
+        """Yield (epoch, block number, converted rows) for all epochs, in the first one from block ``start`` on."""
         for epoch in epochs:
             pieces = self.read(seed=seed, epoch=epoch)
             try:
@@ -95,7 +95,7 @@ class Stream(Source):
     def _joined_pieces(
         self, pieces: Iterator[Block], convert: Conversion, start: int
     ) -> Generator[Converted, None, None]:
-        """The blocks of an epoch from number ``start`` on, converted."""
+        """Yield the converted blocks of an epoch from number ``start`` on."""
         total, size = len(self), self.block_rows
         skipped = start * size
         read, wanted = 0, min(size, total - skipped)
@@ -103,7 +103,7 @@ class Stream(Source):
         for piece in pieces:
             begin = min(len(piece), max(0, skipped - read))
             read += len(piece)
-            # The end is looked for before the last block is given, since no one may ask for another.
+            # Check for the end before yielding the last block, since the consumer may not ask for another.
             if read > total or (read == total and next(pieces, None) is not None):
                 raise DataError(f"{self} gives more rows than the {total:,} that {_EXPECTED}")
             while begin < len(piece):
@@ -128,7 +128,7 @@ def columns_block(
     origin: str,
     categories: frozenset[str] = frozenset(),
 ) -> Block:
-    """Columns by name as a block. One target gives targets (rows,), several or none give (rows, targets)."""
+    """Make a block of columns by name. One target gives y of shape (rows,), several or none give (rows, targets)."""
     x = Table(tuple(columns[name] for name in features), tuple(features), categories)
     for name in target:
         if columns[name].dtype.kind not in "fiub":

@@ -1,4 +1,4 @@
-"""Columns of numbers and text, as files and tables of other libraries hold them."""
+"""Tables of numeric and text columns, read from files or from tables of other libraries."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Table:
     """Columns of the same length.
 
     Attributes:
-        columns: arrays of shape (rows,): numbers, in which a missing one is NaN; or text, as objects, in which a
-            missing one is None.
-        names: of the columns, in the same order.
-        categories: the names of those columns that are declared to be categories, even if they look like numbers.
-        unusable: why a column cannot be an input, by its name; it does no harm while nothing takes it.
+        columns: arrays of shape (rows,): numbers, with NaN for missing values; or text as objects, with None for
+            missing values.
+        names: the names of the columns, in the same order.
+        categories: the names of the columns declared as categories, even if they look like numbers.
+        unusable: the reason why a column cannot be an input, by name; raised only when the column is used.
     """
 
     columns: tuple[np.ndarray, ...]
@@ -50,10 +50,10 @@ class Table:
         return replace(self, columns=tuple(column[rows] for column in self.columns))
 
     def usable(self) -> Table:
-        """The same, once all columns are known to hold numbers or text.
+        """Return the table itself after checking that all columns hold numbers or text.
 
         Raises:
-            DataError: for the first that does not.
+            DataError: for the first column that does not.
         """
         for name in self.names:
             if name in self.unusable:
@@ -62,16 +62,16 @@ class Table:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of all columns; text counts as its references."""
+        """The bytes of all columns; of text, only the references count."""
         return sum(column.nbytes for column in self.columns)
 
     def by_names(self, name: str, names: Sequence[str]) -> Table:
-        """These columns in this order, and no others.
+        """Select the columns ``names``, in this order.
 
-        Names "0", "1", ... are those of an array: a table with other names has its columns taken by position then.
+        Names "0", "1", ... come from an array: the columns of a table with other names are then selected by position.
 
         Raises:
-            DataError: for a column that is missing, or cannot be an input; ``name`` names the table.
+            DataError: for a column that is missing or cannot be an input; ``name`` is the table's name in the message.
         """
         if self.names == tuple(names):
             return self.usable()
@@ -93,10 +93,10 @@ class Table:
         raise DataError(f"{which} missing from {name}; it has {listed}.{suggestion}")
 
     def matrix(self, where: Where | None = None) -> np.ndarray:
-        """The columns side by side, shape (rows, columns).
+        """Stack the columns into an array of shape (rows, columns).
 
         Raises:
-            DataError: if one of them is no column of numbers.
+            DataError: if a column is not numeric.
         """
         remedy = (
             "and a network takes numbers; convert it, leave it out of the features, or give the network a "
@@ -115,15 +115,16 @@ class Table:
 
 
 def positions(n: int) -> tuple[str, ...]:
-    """The names of an array's columns: "0", "1", and so on."""
+    """Return the names of an array's columns: "0", "1", and so on."""
     return tuple(map(str, range(n)))
 
 
 def number_in(value: str) -> float:
-    """The number that a text is.
+    """Parse a number.
 
     Raises:
-        ValueError: if it is none. Digits with underscores, which Python's float takes, are codes such as "12_7".
+        ValueError: if the text is not a number. Digits with underscores, which Python's float accepts, are codes such
+            as "12_7", not numbers.
     """
     if "_" in value:
         raise ValueError(value)
@@ -140,7 +141,7 @@ def is_number(value: str) -> bool:
 
 
 def example_of_text(column: np.ndarray) -> tuple[str, int]:
-    """The first value in a column of text that is no number, or else the first one, and its place."""
+    """Return the first non-numeric value in a text column, or else the first value, and its position."""
     given = [(str(value), place) for place, value in enumerate(column) if value is not None]
     return next((item for item in given if not is_number(item[0])), given[0] if given else ("", 0))
 
@@ -152,11 +153,10 @@ def chosen_columns(
     target: str | Sequence[str] | None,
     sample_weight: str | None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of the inputs and of the targets among those of a file; without ``features``, all that are left.
+    """Return the names of the inputs and of the targets; without ``features``, all remaining columns are inputs.
 
     Raises:
-        DataError: for names that the file does not have or has twice, an input without a name, or where nothing is
-            left.
+        DataError: for names that the file does not have or has twice, an input without a name, or if no inputs remain.
     """
     targets = () if target is None else listed_names("target", target)
     weights = () if sample_weight is None else (text("sample_weight", sample_weight),)
@@ -183,10 +183,10 @@ def chosen_columns(
 
 
 def listed_names(name: str, value: Any) -> tuple[str, ...]:
-    """Names of columns that a caller passed: one text, or a list of them.
+    """Validate column names: a string or a list of strings.
 
     Raises:
-        DataError: if they are none.
+        DataError: if the value is neither.
     """
     if isinstance(value, str):
         return (value,)
@@ -194,5 +194,5 @@ def listed_names(name: str, value: Any) -> tuple[str, ...]:
 
 
 def columns_to_read(features: Sequence[str], target: Sequence[str], sample_weight: str | None) -> list[str]:
-    """The names of all columns that are read, each once."""
+    """Return the names of all columns to read, without duplicates."""
     return list(dict.fromkeys([*features, *target, *([] if sample_weight is None else [sample_weight])]))

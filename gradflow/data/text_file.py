@@ -1,4 +1,4 @@
-"""Files of text: which encoding they have, gzip around them, and other kinds of files that are taken for text."""
+"""Text files: their encoding, gzip compression, and detection of other file types mistaken for text."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _OTHER_FILES = {
 
 
 class TextFile:
-    """A file of text, which gzip may have compressed.
+    """A text file, possibly compressed with gzip.
 
     Args:
         path: the file.
-        encoding: of the text; the mark that Excel puts in front of UTF-8 is no part of it.
+        encoding: the encoding of the text; a byte-order mark, which Excel writes, is skipped.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        DataError: for a folder, a file of another kind, or an encoding that Python does not have.
+        DataError: for a folder, a file of another type, or an encoding that Python does not know.
     """
 
     def __init__(self, path: Path, encoding: str) -> None:
@@ -54,10 +54,10 @@ class TextFile:
 
     @contextmanager
     def opened(self) -> Generator[IO[str], None, None]:
-        """The file to read from; what goes wrong while it is open is explained.
+        """Open the file for reading, as a context that turns decoding errors into a DataError.
 
         Raises:
-            DataError: for bytes that are no text in the encoding, and damaged gzip data.
+            DataError: for bytes that are not valid in the encoding, and for damaged gzip data.
         """
         try:
             encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
@@ -83,7 +83,7 @@ class TextFile:
         return opened  # type: ignore[no-any-return]
 
     def _undecodable_line(self) -> int:
-        """The number of the first line that is no text, or of the last one, if the file ends within a character."""
+        """Return the number of the first undecodable line, or of the last one if the file ends within a character."""
         decoder, lines = codecs.getincrementaldecoder(self.encoding)(), 0
         with self._opened("rb") as file:
             for line in file:

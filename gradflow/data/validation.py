@@ -1,4 +1,4 @@
-"""What users pass as data, checked at the boundary and converted once."""
+"""Validation of user data: checked at the boundary and converted once."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _CUDA_OF_DLPACK = 2  # kDLCUDA in dlpack.h
 
 @dataclass(frozen=True)
 class Where:
-    """Which rows an array holds, for errors.
+    """The origin of an array's rows, for error messages.
 
     Attributes:
-        rows: the number of each row where it came from, counted from 0; or of each line, counted from 1.
-        columns: the names of the columns, if they have some.
+        rows: the number of each row in its origin, counted from 0; or of each line, counted from 1.
+        columns: the names of the columns, if they have names.
         unit: "row" or "line".
     """
 
@@ -46,12 +46,12 @@ class Where:
 
 
 def as_array(name: str, value: Any, backend: ReferenceBackend) -> Array:
-    """Numbers or booleans as an array: what lies on the backend's GPU as it is, all else as a NumPy array.
+    """Return numbers or booleans as an array: unchanged if on the backend's GPU, otherwise as a NumPy array.
 
-    Arrays of other libraries are not copied where they have ``__cuda_array_interface__``, ``__array__`` or DLPack.
+    Arrays of other libraries are not copied if they have ``__cuda_array_interface__``, ``__array__`` or DLPack.
 
     Raises:
-        DataError: for objects, strings, complex numbers, ragged lists, or an array on a GPU.
+        DataError: for objects, strings, complex numbers, ragged lists, or an array on a GPU not used by the backend.
     """
     if not _lies_on_gpu(value):
         return of_numbers(name, host_array(name, value))
@@ -66,23 +66,23 @@ def as_array(name: str, value: Any, backend: ReferenceBackend) -> Array:
 
 def _lies_on_gpu(value: Any) -> bool:
     if isinstance(value, np.ndarray):
-        return False  # The usual case, and asking an array takes as long as a small layer.
+        return False  # the usual case: the checks below take as long as a small layer
     if hasattr(value, "__cuda_array_interface__"):
         return True
     return hasattr(value, "__dlpack_device__") and int(value.__dlpack_device__()[0]) == _CUDA_OF_DLPACK
 
 
 def host_array(name: str, value: Any) -> np.ndarray:
-    """What lies in the host's memory as a NumPy array, of whatever dtype; it is not copied where it need not be.
+    """Return data in host memory as a NumPy array of any dtype, without a copy if possible.
 
     Raises:
-        DataError: for None, ragged lists, a sparse matrix, masked values, what does not become an array, or an array on
-            a GPU.
+        DataError: for None, ragged lists, a sparse matrix, masked values, anything that cannot become an array, or an
+            array on a GPU.
     """
     if value is None:
         raise DataError(f"{name} is missing: expected an array, got None")
     if type(value) is np.ndarray and value.dtype.names is None:
-        return value  # the usual case, in which questions take as long as a small layer
+        return value  # the usual case: the checks below take as long as a small layer
     check_dense(name, value)
     check_unmasked(name, value)
     value = plain_values(name, value)
@@ -96,10 +96,10 @@ def host_array(name: str, value: Any) -> np.ndarray:
 
 
 def of_numbers(name: str, array: Array) -> Array:
-    """The array, once it is known to hold numbers or booleans.
+    """Return the array after checking that it holds numbers or booleans.
 
     Raises:
-        DataError: if it holds something else.
+        DataError: if it does not.
     """
     if array.dtype.kind not in "fiub":
         raise DataError(
@@ -111,7 +111,7 @@ def of_numbers(name: str, array: Array) -> Array:
 
 
 def feature_matrix(name: str, array: Array, n_in: int) -> Array:
-    """The array, once it is known to have the shape (batch, n_in), batch at least 1.
+    """Return the array after checking that it has shape (batch, n_in), batch at least 1.
 
     Raises:
         DataError: if it has not.
@@ -128,25 +128,25 @@ def feature_matrix(name: str, array: Array, n_in: int) -> Array:
 
 
 def check_width(name: str, width: int, n_in: int) -> None:
-    """Refuse inputs of another width than the first layer takes.
+    """Check that inputs have the width of the first layer.
 
     Raises:
-        DataError: with both.
+        DataError: if not, with both widths.
     """
     if width != n_in:
         raise DataError(f"{name} must have {n_in} features, as the network's first layer, got {width}")
 
 
 def finite(name: str, array: Array, dtype: np.dtype, where: Where) -> Array:
-    """A matrix in another dtype, with all numbers finite there.
+    """Convert a matrix to ``dtype`` and check that all numbers are finite there.
 
     Raises:
-        DataError: that names the first number that is not finite.
+        DataError: naming the first number that is not finite.
     """
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         converted = array.astype(dtype, copy=False)
-        # These take no memory, where a comparison takes as much as the data. A sum that is finite says it in one pass,
-        # but may overflow; then both ends do, which are NaN if any value is.
+        # Reductions need no memory; an elementwise comparison needs as much as the data. A finite sum decides in one
+        # pass. If the sum overflows, the minimum and maximum decide; they are NaN if any value is.
         if abs(float(converted.sum())) < float("inf"):
             return converted
         if converted.min() > -float("inf") and converted.max() < float("inf"):
@@ -161,10 +161,10 @@ def finite(name: str, array: Array, dtype: np.dtype, where: Where) -> Array:
 
 
 def finite_targets(name: str, y: np.ndarray, where: Where) -> np.ndarray:
-    """Targets (rows, ...), once all numbers are known to be finite.
+    """Return targets (rows, ...) after checking that all numbers are finite.
 
     Raises:
-        DataError: that names the first one that is not.
+        DataError: naming the first row with a number that is not.
     """
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         place = int(np.flatnonzero(~np.isfinite(y.reshape(len(y), -1)).all(axis=1))[0])

@@ -1,4 +1,4 @@
-"""Weights of rows and of classes: checked, and brought to one weight per row with mean 1."""
+"""Sample and class weights: validated, and combined into one weight per row with mean 1."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from gradflow.errors import DataError, shown
 __all__ = ["ClassWeight", "RowWeights", "checked_weights", "class_totals", "described_weight"]
 
 ClassWeight = Mapping[Any, Any] | str
-"""A weight for each class by its number, 1 for those left out; or "balanced"."""
+"""A weight for each class by its number, 1 for classes that are left out; or "balanced"."""
 
 
 class RowWeights(NamedTuple):
-    """What makes the weight of a row: its sample weight times that of its class, over their mean in the data.
+    """Row weights: sample weight times class weight, divided by the mean of this product over the data.
 
-    With mean 1 over all rows, the mean of weighted losses is the weighted mean, and no batch needs a sum of its own.
+    With mean 1 over all rows, the mean of weighted losses is the weighted mean, and no batch needs its own sum.
 
-    Sample weights, and then class weights, are halved or doubled as often as makes the largest weight of a row about 1:
-    this rounds nothing, and then no sum or product overflows, however large or small the weights are.
+    Sample weights, and then class weights, are scaled by powers of 2 so that the largest weight of a row is about 1.
+    This is exact, and no sum or product overflows, however large or small the weights are.
 
     Attributes:
-        exponent: sample weights count in units of 2^exponent.
+        exponent: sample weights are in units of 2^exponent.
         of_class: float64 (classes,), the weight of each class that has rows, in a unit of its own.
-        mean: of sample weight times class weight, over all rows, in these units.
-        class_totals: float64 (classes,), how many rows each class has.
+        mean: the mean of sample weight times class weight over all rows, in these units.
+        class_totals: float64 (classes,), the number of rows in each class.
     """
 
     exponent: int
@@ -43,17 +43,17 @@ class RowWeights(NamedTuple):
     def fit(
         cls, parts: Iterable[Converted], class_weight: ClassWeight | None, n_classes: int, kind: str = ""
     ) -> RowWeights:
-        """Learn the mean, in one pass over the rows.
+        """Compute the mean, in one pass over the rows.
 
         Args:
-            parts: pairs of sample weights (rows,) and labels (rows,) or shares of the classes (rows, classes). However
-                the rows are cut into parts, the result has the same bits.
-            class_weight: by class, or "balanced": rows / (classes · rows of the class); or None.
-            n_classes: how many classes there are.
-            kind: names the data in errors.
+            parts: pairs of sample weights (rows,) and labels (rows,) or class probabilities (rows, classes). The result
+                is bit-identical however the rows are cut into parts.
+            class_weight: by class; "balanced": rows / (classes · rows of the class); or None.
+            n_classes: the number of classes.
+            kind: the name of the data in error messages.
 
         Raises:
-            DataError: if class_weight is not what it should be, or no row has a weight above 0.
+            DataError: if class_weight is invalid, or no row has a weight above 0.
         """
         totals, weights, rows, largest = np.zeros(n_classes), np.zeros(n_classes), 0, 0.0
         for sample_weight, classes in equal_parts(parts):
@@ -80,27 +80,27 @@ class RowWeights(NamedTuple):
 
     @np.errstate(under="ignore")
     def of(self, sample_weight: np.ndarray, classes: np.ndarray, *, dtype: Any = np.float64) -> np.ndarray:
-        """The weight of each row, (rows,)."""
-        # A matrix product would round differently with the number of rows.
+        """Return the weight of each row, (rows,)."""
+        # The rounding of a matmul would depend on the number of rows.
         of_class = self.of_class[classes] if classes.ndim == 1 else (classes * self.of_class).sum(axis=1)
         weights: np.ndarray = (_scaled(sample_weight, -self.exponent) * of_class / self.mean).astype(dtype, copy=False)
         return weights
 
 
 def _exponent(value: float) -> int:
-    """The exponent e for which value / 2^e is at least ½ and below 1; 0 for 0."""
+    """Return the exponent e for which value / 2^e is in [½, 1); 0 for 0."""
     return math.frexp(value)[1]
 
 
 def _scaled(values: np.ndarray, exponent: int) -> np.ndarray:
-    """values · 2^exponent, exact unless it is next to nothing, or infinite."""
+    """Return values · 2^exponent, exact unless it underflows or overflows."""
     with np.errstate(under="ignore", over="ignore"):
         scaled: np.ndarray = np.ldexp(values, exponent)
     return scaled
 
 
 def class_totals(classes: np.ndarray, n_classes: int, sample_weight: np.ndarray | None = None) -> np.ndarray:
-    """How many rows each class has, float64 (n_classes,); rows that are shared count by their shares, and weights."""
+    """Return the rows of each class, float64 (n_classes,), counted by class probabilities and weights if given."""
     if classes.ndim == 1:
         return np.bincount(classes, weights=sample_weight, minlength=n_classes).astype(np.float64)
     with np.errstate(under="ignore"):
@@ -110,10 +110,10 @@ def class_totals(classes: np.ndarray, n_classes: int, sample_weight: np.ndarray 
 
 
 def checked_weights(name: str, values: np.ndarray, where: Where) -> np.ndarray:
-    """Weights of rows as float64 (rows,).
+    """Validate row weights and return them as float64 (rows,).
 
     Raises:
-        DataError: for weights of the wrong shape, and the first one that is negative or no finite number, with its row.
+        DataError: for weights of the wrong shape, and for the first one that is negative or not finite, with its row.
     """
     with np.errstate(over="ignore"):
         weights: np.ndarray = of_numbers(name, values).astype(np.float64)
@@ -128,7 +128,7 @@ def checked_weights(name: str, values: np.ndarray, where: Where) -> np.ndarray:
 
 
 def _table(class_weight: ClassWeight, totals: np.ndarray) -> np.ndarray:
-    """The weight of each class, float64."""
+    """Return the weight of each class, float64."""
     n_classes = len(totals)
     if isinstance(class_weight, str):
         if class_weight != "balanced":
@@ -162,7 +162,7 @@ def _is_label(label: Any) -> bool:
 
 
 def described_weight(class_weight: ClassWeight | None) -> str | dict[str, float] | None:
-    """Class weights as JSON holds them."""
+    """Return the JSON representation of class weights."""
     if class_weight is None or isinstance(class_weight, str):
         return class_weight
     return {str(int(label)): float(weight) for label, weight in class_weight.items()}

@@ -1,4 +1,4 @@
-"""Two run folders, compared: whether they hold the same results bit for bit, and what the runs ran on."""
+"""Comparison of two run folders: results bit for bit, environment and settings."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ _SURROUNDINGS = (
 _NO_SETTINGS = (*_SURROUNDINGS, "network", "result")
 
 Difference = tuple[str, Any, Any]
-"""What differs, and how it was in the first and in the second run."""
+"""Name of what differs, and its value in the first and in the second run."""
 
 
 class RunComparison(NamedTuple):
-    """Where two runs differ; each entry is a name, and the values of the first and of the second run.
+    """Differences between two runs; each entry is a name, and its values in the first and in the second run.
 
     Attributes:
         results: weights, and values of the history.
-        surroundings: versions, backend, device, the instructions of the kernels, BLAS and its threads, data, and the
-            weights that they began with.
-        settings: the arguments of the trainer and of fit.
+        surroundings: versions, backend, device, the instructions of the kernels, BLAS and its threads, data, and
+            initial weights.
+        settings: the arguments of the trainer and of `fit`.
     """
 
     results: list[Difference]
@@ -53,15 +53,15 @@ class RunComparison(NamedTuple):
 
     @property
     def is_same(self) -> bool:
-        """Whether the results are the same, bit for bit."""
+        """True if the results are the same, bit for bit."""
         return not self.results
 
 
 def compare_runs(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> RunComparison:
-    """Compare what two runs left in their folders: weights and history bit for bit, and what they ran on.
+    """Compare two run folders: weights and history bit for bit, environment and settings.
 
     Raises:
-        DataError: if there is no finished run in one of them.
+        DataError: if one of them holds no finished run.
         FileFormatError: if a file is damaged.
     """
     folders = file_path("first", first), file_path("second", second)
@@ -79,11 +79,11 @@ def compare_runs(first: str | os.PathLike[str], second: str | os.PathLike[str]) 
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a finished run.
+    """Read the config.json of a finished run.
 
     Raises:
         DataError: if there is none.
-        FileFormatError: if it is damaged, or was edited.
+        FileFormatError: if it is damaged or was edited.
     """
     path = folder / "config.json"
     try:
@@ -95,7 +95,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _differing_results(first: Path, second: Path) -> list[Difference]:
-    """Which weights and values of the history are not the same bits: the largest distance, or where they part."""
+    """Return the weights that differ, with the largest difference, and the first epoch whose values differ."""
     found: list[Difference] = []
     weights, others = (load_model(folder / "model.safetensors", "numpy").get_weights() for folder in (first, second))
     for name in {**weights, **others}:

@@ -1,4 +1,4 @@
-"""The data of a pass where it lies on the device as a whole: a step gathers its batch from there."""
+"""Data that lies on the device as a whole, from which each step gathers its batch."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ __all__ = ["Batches", "DataSet", "GatheredBatches", "PassData", "fingerprint"]
 
 
 def fingerprint(rows: int, parts: Iterable[Sequence[np.ndarray]]) -> str:
-    """Data as a text that other data do not have: the number of rows, and SHA-256 over arrays that come in parts."""
-    import hashlib  # brings OpenSSL, which would slow the import of gradflow down
+    """Return a text that identifies data: the number of rows, and a SHA-256 over arrays that come in parts."""
+    import hashlib  # loads OpenSSL, which would slow down importing gradflow
 
     digests: list[hashlib._Hash] = []
     for part in parts:
@@ -33,36 +33,38 @@ def fingerprint(rows: int, parts: Iterable[Sequence[np.ndarray]]) -> str:
 
 
 def as_the_loss_sees(loss: Loss, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Inputs, targets and perhaps weights, with the targets as the loss smooths them; class labels stay as they are."""
+    """Return inputs, targets and any weights, with the targets smoothed by the loss; class labels stay unchanged."""
     x, targets, *weight = arrays
     with np.errstate(under="ignore"):
         return [x, targets if targets.ndim == 1 else loss.smoothed(targets), *weight]
 
 
 class Batches(Protocol):
-    """The batches of one pass after another. What was recorded runs behind `bring`."""
+    """Batches of successive passes. Programs recorded with `next` run after `bring`."""
 
     def begin(self, passes_to_come: int) -> None:
-        """A pass begins, behind which so many follow: their first batches may be made while the one before ends."""
+        """Start a pass; ``passes_to_come`` more follow, and their first batches may be prefetched."""
 
     def bring(self, batches_done: int) -> int:
-        """See to it that the batch behind so many of a pass can be taken; how many can be until this is called again"""
+        """Make the next batch available; return how many batches can run before the next call."""
 
     def next(self, recorder: Recorder, rows: int) -> DataSet:
-        """Record what takes the next so many rows of a batch, and return the arrays in which they then lie."""
+        """Record taking the next ``rows`` rows of a batch; return the arrays that will hold them."""
 
     def break_off(self) -> None:
-        """Raise BrokenOffError in `bring` where it waits for batches, or would next. A signal handler may call it."""
+        """Make `bring` raise BrokenOffError if it waits for batches, or as soon as it would. Signal-safe."""
 
     def close(self) -> None:
-        """End what a pass has begun; the next batch is then the one that the clock says."""
+        """Stop prefetching; the next batch is then the one at the position of the clock."""
 
 
 class PassData(Protocol):
-    """What a pass goes over, wherever it lies.
+    """Data for training or evaluation, wherever it lies.
 
-    ``is_weighted`` says whether its rows have weights; ``class_totals`` how many rows each class has, as float64 on the
-    host, where the targets are classes and that is known; ``feature_names`` which columns the inputs were taken from.
+    Attributes:
+        is_weighted: True if the rows have weights.
+        class_totals: number of rows of each class, float64 on the host; None if there are no classes or it is unknown.
+        feature_names: names of the columns that the inputs were taken from; None for arrays.
     """
 
     @property
@@ -77,28 +79,28 @@ class PassData(Protocol):
     def __len__(self) -> int: ...
 
     def fingerprint(self, backend: ReferenceBackend, loss: Loss) -> str:
-        """The number of rows and a checksum: of all of them, or of those that a source looks at before training.
+        """Return the number of rows and a checksum: of all rows, or of those that a source checks before training.
 
-        The checksum is that of the targets as the loss smooths them, so that runs of earlier versions can be resumed.
+        It covers the targets as smoothed by the loss, so that runs of earlier versions can be resumed.
         """
 
     def batches(
         self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None
     ) -> Batches:
-        """The batches of passes whose place is on the clock.
+        """Return the batches of passes whose position is on the clock.
 
         Args:
-            backend: where the batches go.
-            status: whose clock says which epoch it is, and where in it the next batch begins.
-            rows: how many rows make a pass.
-            batch_size: the rows of a batch; the last one of a pass may have fewer.
-            seed: of the shuffles; None leaves the rows in their order.
+            backend: backend for the batches.
+            status: its clock holds the epoch, and the position in it at which the next batch begins.
+            rows: number of rows in a pass.
+            batch_size: rows per batch; the last one of a pass may have fewer.
+            seed: seed of the shuffles; None keeps the rows in order.
         """
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Inputs (rows, n_in), targets and perhaps the weight of each row: all of the data, or a batch."""
+    """Inputs (rows, n_in), targets and optional row weights: all of the data, or a batch."""
 
     x: Array
     targets: Array
@@ -114,7 +116,7 @@ class DataSet:
         return self.row_weight is not None
 
     def on(self, backend: ReferenceBackend) -> DataSet:
-        """The same where the backend's arrays lie."""
+        """Return the same data on a backend."""
         weight = None if self.row_weight is None else backend.adopt(self.row_weight)
         return replace(self, x=backend.adopt(self.x), targets=backend.adopt(self.targets), row_weight=weight)
 
@@ -126,19 +128,19 @@ class DataSet:
     def batches(
         self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None
     ) -> Batches:
-        """The batches that a recorded step gathers by itself."""
+        """Return batches that the recorded step gathers itself."""
         return GatheredBatches(self.on(backend), backend, status.clock, seed)
 
 
 @dataclass(frozen=True)
 class GatheredBatches:
-    """Batches that a recorded step takes by itself from data that lie on the device.
+    """Batches that a recorded step gathers itself from data on the device.
 
     Attributes:
-        data: all rows of a pass, or, without a seed, the stretch of them in which the batch lies.
-        backend: where the batches go.
-        clock: says which epoch it is, and where in it the next batch begins.
-        seed: of the shuffles; None leaves the rows in their order.
+        data: all rows of a pass, or, without a seed, the chunk of rows that contains the batch.
+        backend: backend for the batches.
+        clock: holds the epoch, and the position in it at which the next batch begins.
+        seed: seed of the shuffles; None keeps the rows in order.
     """
 
     data: DataSet

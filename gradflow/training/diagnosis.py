@@ -1,4 +1,4 @@
-"""In which layer it began that a loss is not finite, explodes or stalls: steps are run once more for a look inside."""
+"""Find the layer in which a non-finite, exploding or stalling loss began, by rerunning a step."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from gradflow.training.update import Objective
 __all__ = ["LookAtLayers", "advice_against_long_steps", "layer_grown_most", "origin_of_divergence"]
 
 SATURATED = 0.95
-"""A layer is saturated where at least this share of its outputs is."""
+"""A layer is saturated if at least this fraction of its outputs is."""
 VANISHED = 1e-3
-"""A gradient has vanished where its norm is below this share of the largest that a layer has."""
+"""A gradient has vanished if its norm is below this fraction of the largest norm of a layer."""
 LOWERED = 0.95
-"""Another step is better where it brings the objective on the batch below this share of what it was."""
+"""A step counts as better if it reduces the objective on the batch below this fraction of its value."""
 
-_MOST_ROWS = 1024  # of the batch of a look
+_MOST_ROWS = 1024  # of the batch that is examined
 
 
 @np.errstate(all="ignore")
@@ -44,19 +44,19 @@ def origin_of_divergence(
     rows: int,
     shuffle: bool,
 ) -> str:
-    """The first place where the numbers of a step were not finite, or else the largest of them, in words.
+    """Describe the first layer of a step with non-finite outputs, or else the one with the largest outputs.
 
-    Nothing is learnt behind a loss that is not finite, so the network still has the weights of that step; its clock is
-    set back to it for a while, for the same rows and the same dropout masks.
+    After a non-finite loss, the weights no longer change, so the network still has those of that step. Its clock is set
+    back temporarily, to reproduce the same rows and dropout masks.
 
     Args:
         network: the network, which has diverged.
-        layers: those in front of the loss.
-        data: what it was trained on.
-        epoch, step: of that step, as on the clock.
-        positions: the rows of the epoch that the step took; its stride is how many it took at once.
-        rows: the rows of an epoch.
-        shuffle: whether the epoch had an order of its own.
+        layers: the layers before the loss.
+        data: the training data.
+        epoch, step: epoch and step of the divergence, as on the clock.
+        positions: the rows of the epoch that the step used; its stride is the number of rows processed at once.
+        rows: rows per epoch.
+        shuffle: True if the epoch was shuffled.
     """
     backend, status = network.backend, network.status
     for name, (start, stop) in network.parameter_ranges.items():
@@ -86,7 +86,7 @@ def origin_of_divergence(
 
 
 def layer_grown_most(network: Sequential, best_state: Array) -> str:
-    """The layer whose parameters have grown by the largest factor since the best state, in words."""
+    """Describe the layer whose parameters have grown by the largest factor since the best state."""
     before, now = (network.backend.to_host(state).astype(np.float64) for state in (best_state, network.parameters))
 
     def norm(state: np.ndarray, ranges: list[tuple[int, int]]) -> float:
@@ -99,11 +99,11 @@ def layer_grown_most(network: Sequential, best_state: Array) -> str:
 
 
 class LookAtLayers:
-    """A batch that is run through a network, to see what its layers do and what there is to learn.
+    """Runs a batch through a network, to examine its layers and how much there is to learn.
 
     Args:
-        objective: what is minimised; its network stays as it is.
-        data: what it is trained on; the batch has at most 1024 of its rows.
+        objective: the objective; its network is not changed.
+        data: the training data; the batch has at most 1024 of its rows.
     """
 
     def __init__(self, objective: Objective, data: PassData) -> None:
@@ -119,7 +119,7 @@ class LookAtLayers:
         self._names = data.feature_names
 
     def unit_size_advice(self) -> str:
-        """Say what is far from unit size, and what to do before anything else; "" where nothing is."""
+        """Return advice on inputs or targets that are far from unit size; "" if there are none."""
         backend, weight = self._network.backend, self._batch.row_weight
         x, targets = (backend.to_host(array).astype(np.float64) for array in (self._batch.x, self._batch.targets))
         if weight is not None and (counts := backend.to_host(weight) > 0).any():
@@ -130,17 +130,17 @@ class LookAtLayers:
         return ". ".join(text for text in found if text)
 
     def loss_of_zeros(self) -> float:
-        """The loss of a network all of whose outputs are 0."""
+        """Return the loss of a network whose outputs are all 0."""
         return self._loss_of(np.zeros(self._network.n_out))
 
     def loss_of_one_answer(self) -> float:
-        """The loss of one answer for all rows: 0, or what the mean of the targets asks for, if that is lower."""
+        """Return the loss of a constant prediction: 0, or the one for the mean of the targets, if that is lower."""
         targets, n_out = self._network.backend.to_host(self._batch.targets), self._network.n_out
         activation = self._loss.output_activation
         if targets.ndim == 1 and activation == "softmax":
             targets = np.eye(n_out)[targets]
         if targets.ndim != 2 or n_out % targets.shape[1]:
-            return self.loss_of_zeros()  # a loss whose targets mean something of their own
+            return self.loss_of_zeros()  # targets with a meaning of their own
         targets = self._loss.smoothed(targets.astype(np.float64))
         mean, least = self._mean_over_rows(targets), np.finfo(np.float32).tiny
         if activation == "sigmoid":
@@ -150,7 +150,7 @@ class LookAtLayers:
         return min(self._loss_of(np.repeat(mean, n_out // mean.size)), self.loss_of_zeros())
 
     def _mean_over_rows(self, values: np.ndarray) -> np.ndarray:
-        """The weighted mean of values (rows, columns) over the rows of the batch, which may all have the weight 0."""
+        """Return the weighted mean of values (rows, columns) over the batch; unweighted if all weights are 0."""
         weight = self._batch.row_weight
         weights = None if weight is None else self._network.backend.to_host(weight).astype(np.float64)
         mean: np.ndarray = np.average(
@@ -159,12 +159,12 @@ class LookAtLayers:
         return mean
 
     def cause(self, learning_rate: float) -> str | None:
-        """Why nothing is learnt, and what to try, in words; None if the batch shows no reason.
+        """Return why nothing is learned, and what to try; None if the batch shows no cause.
 
-        It is the first of these: a ReLU layer all of whose units are dead, or a sigmoid or tanh layer with `SATURATED`
-        of its outputs near a limit; the last layer whose gradient has `VANISHED`; the learning rate, if there is a step
-        down the gradient that makes the objective `LOWERED`. Layers inside of a `Residual` are left out: what they do
-        not let pass goes by the shortcut.
+        The first match counts: a ReLU layer whose units are all dead, or a sigmoid or tanh layer with at least
+        `SATURATED` of its outputs near a limit; the last layer with a `VANISHED` gradient; the learning rate, if some
+        step along the negative gradient reduces the objective below `LOWERED`. Layers inside a `Residual` are skipped,
+        since the shortcut bypasses them.
         """
         network = self._network.copy()
         layers = layers_in_front_of(self._loss, network)
@@ -199,8 +199,10 @@ class LookAtLayers:
         return None
 
     def _measured(self, network: Sequential, layers: Sequence[Layer]) -> list[tuple[str, str, float]]:
-        """What is measured of each layer on the batch: its kind, the layer, and the value. The network is a copy, which
-        then has the gradient of the batch."""
+        """Measure each layer on the batch; return kind, layer and value of each measurement.
+
+        The network is a copy; it then holds the gradient of the batch.
+        """
         step, recorder = Recorder(network.backend), Recorder(network.backend)
         arrays = record_gradients(step, network, layers, self._loss, self._batch)
         statistics = LayerStatistics(network, layers)
@@ -210,8 +212,8 @@ class LookAtLayers:
         return [(kind, _named(network.layers, place), value) for kind, _, place, value in named if "." not in place]
 
     def _objectives_along_the_gradient(self, network: Sequential, layers: Sequence[Layer]) -> list[float]:
-        """The objective on the batch where the network is, and behind steps down its gradient of several lengths: from
-        a hundred-thousandth of the norm of the weights to all of it."""
+        """Return the objective on the batch at the current weights, and after steps of several lengths along the
+        negative gradient: from 1e-5 to 1 times the norm of the weights."""
         backend, n_decayed = network.backend, network.n_decayed
         l2, l1 = self._objective.l2, self._objective.l1
         w, g = (backend.to_host(vector).astype(np.float64) for vector in (network.parameters, network.gradients))
@@ -231,7 +233,7 @@ class LookAtLayers:
         return objectives
 
     def _loss_of(self, answer: np.ndarray) -> float:
-        """The loss of the same outputs (n_out,) for all rows of the batch."""
+        """Return the loss of the same outputs (n_out,) for all rows of the batch."""
         backend, dtype = self._network.backend, self._network.dtype
         recorder = Recorder(backend)
         outputs = backend.from_host(np.tile(answer.astype(dtype), (len(self._batch), 1)))
@@ -240,7 +242,7 @@ class LookAtLayers:
         return float(backend.to_host(row_losses).mean(dtype=np.float64))
 
     def _record_loss(self, ops: Executor, outputs: Array) -> Array:
-        """Record the loss of outputs for the batch, and return where it has that of each row."""
+        """Record the loss of outputs for the batch; return the array that will hold the loss of each row."""
         backend, batch = self._network.backend, self._batch
         d_outputs = backend.empty(outputs.shape, outputs.dtype)
         row_losses, row_hits = (backend.empty(len(batch), outputs.dtype) for _ in range(2))
@@ -251,13 +253,13 @@ class LookAtLayers:
 
 @np.errstate(all="ignore")
 def advice_against_long_steps(objective: Objective, data: PassData, learning_rate: float) -> str:
-    """What to try where a loss explodes or is not finite, in a sentence: first what is far from unit size."""
+    """Return advice for a loss that explodes or is not finite, beginning with data far from unit size."""
     try:
         advice = LookAtLayers(objective, data).unit_size_advice()
     except DeviceLostError:
         raise
     except GradflowError:
-        advice = ""  # no memory is left for a look, or a stream has ended
+        advice = ""  # out of memory, or a stream has ended
     is_clipped = objective.clip_norm is not None or objective.clip_value is not None
     shorter = f"Try a learning rate below {learning_rate:g}" + ("" if is_clipped else ", or clip_norm=1.0")
     return f"{advice}. {shorter}" if advice else shorter

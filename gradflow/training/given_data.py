@@ -1,4 +1,4 @@
-"""What users pass to train or to evaluate on: arrays, or a source that is read batch by batch."""
+"""Validation and conversion of user data: arrays, tables, or a source that is read batch by batch."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def pass_data(
     scale: OutputScale | None = None,
     feature_names: Sequence[str] | None = None,
 ) -> PassData:
-    """What a user passed to train or to evaluate on. A source with weights is gone over once, for their mean.
+    """Validate and convert data for training or evaluation. A weighted source is read once, for the mean weight.
 
     Args:
         network: the network.
         loss: the loss, which converts the targets.
         x, y: inputs and targets, or a source and None.
-        kind: names the data in errors.
-        sample_weight, class_weight: weights of rows and classes; a source brings those of its rows along.
-        scale: standardises the targets.
-        feature_names: of the columns to take of a table; None takes those of the network, or all if it knows none.
+        kind: prefix for the data's name in errors.
+        sample_weight, class_weight: weights of rows and classes; a source contains its row weights.
+        scale: standardizes the targets.
+        feature_names: names of the table columns to use; None uses those of the network, or all if it has none.
 
     Raises:
-        DataError: if shapes, dtypes, values, weights or numbers of rows do not fit.
+        DataError: if shapes, dtypes, values, weights or numbers of rows are invalid.
     """
     source = _source(x, y, sample_weight, kind)
     if source is None:
@@ -90,7 +90,7 @@ def pass_data(
 
 
 def _source(x: Any, y: Any, sample_weight: Any, kind: str) -> Source | None:
-    """The source that a user's data are; None for arrays that are taken as a whole."""
+    """Return user data as a source; None for arrays that are used as a whole."""
     if not isinstance(x, Source):
         return Arrays(x, y, sample_weight) if is_memory_mapped(x) or is_memory_mapped(y) else None
     if y is not None:
@@ -115,10 +115,10 @@ def checked_data(
     scale: OutputScale | None = None,
     feature_names: Sequence[str] | None = None,
 ) -> DataSet:
-    """Arrays or tables that a user passed as inputs and targets, checked and converted: as `pass_data`.
+    """Validate and convert inputs and targets given as arrays or tables; arguments as for `pass_data`.
 
     Raises:
-        DataError: if shapes, dtypes, values, weights or numbers of rows do not fit.
+        DataError: if shapes, dtypes, values, weights or numbers of rows are invalid.
     """
     backend = network.backend
     x = as_columns(f"{kind}x", x)
@@ -144,7 +144,7 @@ def checked_data(
 
 
 def _feature_names(network: Sequential, x: Any) -> tuple[str, ...] | None:
-    """The names of the columns that the network takes, those of these inputs if it knows none yet."""
+    """Return the feature names of the network, or of these inputs if it has none yet."""
     return network.feature_names or (x.names if isinstance(x, Table) and network.preprocessing is None else None)
 
 
@@ -156,7 +156,7 @@ def _sample_weights(network: Sequential, name: str, sample_weight: Any, rows: in
 def _converted_targets(network: Sequential, loss: Loss, y: Any, scale: OutputScale | None) -> Array:
     if scale is None:
         return _checked_targets(loss, y, network, network.dtype)
-    # Standardised in float64: large numbers lose nothing before their mean is taken off.
+    # Standardize in float64: large targets must not lose precision before their mean is subtracted.
     targets = _checked_targets(loss, y, network, np.dtype(np.float64))
     if not _takes_scales(loss) or targets.shape[1:] != (len(scale.mean),):
         raise DataError(
@@ -167,7 +167,7 @@ def _converted_targets(network: Sequential, loss: Loss, y: Any, scale: OutputSca
 
 
 def _checked_targets(loss: Loss, y: Any, network: Sequential, dtype: np.dtype) -> Array:
-    """What a loss makes of targets, of which a user's may make anything."""
+    """Convert targets with the loss, and check the result: a user's loss may return anything."""
     targets = loss.targets(y, network.n_out, dtype)
     if not hasattr(targets, "dtype") or targets.dtype.kind not in "fiu" or targets.ndim == 0 or len(targets) != len(y):
         returned = f"{targets.dtype} {targets.shape}" if hasattr(targets, "dtype") else shown(targets)
@@ -192,7 +192,7 @@ def _finite_targets(block: Block, kind: str) -> np.ndarray:
 
 
 def _n_classes(network: Sequential, loss: Loss) -> int | None:
-    """How many classes the targets are of; None where they are of none."""
+    """Return the number of classes; None if the targets are not classes."""
     if loss.output_activation == "softmax":
         return network.n_out
     return 2 if loss.output_activation == "sigmoid" and network.n_out == 1 else None
@@ -207,7 +207,7 @@ def _check_class_weight(class_weight: ClassWeight | None, n_classes: int | None)
 
 
 def _classes_or_one(network: Sequential, loss: Loss, targets: Array) -> np.ndarray:
-    """The class of each row, or its shares of the classes, on the host; where there are no classes, all are of one."""
+    """Return the class of each row, or its class probabilities, on the host; 0 for all rows without classes."""
     if _n_classes(network, loss) is None:
         return np.zeros(len(targets), np.int32)
     host = _on_host(targets, network)
@@ -215,19 +215,19 @@ def _classes_or_one(network: Sequential, loss: Loss, targets: Array) -> np.ndarr
 
 
 def _on_host(array: Array, network: Sequential) -> np.ndarray:
-    """An array as NumPy's; one that a caller's stream still writes is waited for."""
+    """Return an array as a NumPy array, after any CUDA stream of the caller has finished writing it."""
     if not hasattr(array, "__cuda_array_interface__"):
         return np.asarray(array)
     return network.backend.to_host(network.backend.adopt(array))
 
 
 def target_scale(network: Sequential, loss: Loss, x: Any, y: Any, sample_weight: Any = None) -> OutputScale:
-    """The scale of the outputs that belongs to training targets; a source is gone over once.
+    """Return the output scale for the training targets; a source is read once.
 
-    Rows of weight 0 have no part in it, as in anything else. Other weights make no difference.
+    Rows of weight 0 are ignored; other weights have no effect.
 
     Raises:
-        DataError: if the loss is none of regression, or the targets do not fit.
+        DataError: if the loss is not a regression loss, or the targets are invalid.
     """
     if not _takes_scales(loss):
         raise DataError(f"standardize_targets goes with the losses of regression, not with {loss.name!r}")
@@ -259,7 +259,7 @@ def target_scale(network: Sequential, loss: Loss, x: Any, y: Any, sample_weight:
 
 
 def check_classes(training: PassData, validation: PassData) -> None:
-    """Refuse validation data with a class that training never sees, as far as the classes of both are known.
+    """Raise if the validation data have a class that training never sees, if the classes of both are known.
 
     Raises:
         DataError: naming the classes.

@@ -1,4 +1,4 @@
-"""Comparing the gradients of backpropagation with numerical ones."""
+"""Comparison of backpropagated gradients with numerical ones."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _MOST_ENTRIES = 1000
 
 @np.errstate(under="ignore")
 def check_gradients(network: Sequential, loss: str | Loss, x: Any, y: Any) -> dict[str, float]:
-    """The largest relative error of each parameter's gradient against central differences, on a float64 copy.
+    """Return the largest relative error of each parameter's gradient against central differences, on a float64 copy.
 
-    For each entry w the derivative is measured as (L(w + h) - L(w - h)) / 2h, with h = ε^⅓ max(1, |w|). The error is
-    taken relative to the larger of the two derivatives, but at least to 1/1000 of the largest of that parameter, below
-    which the differences are noise. What the rounding of the loss can make of it, 16 ε |L| / h, is no error: a
-    derivative can be 0, as that of a bias in front of a `BatchNorm`. Parameters with more than 1000 entries are checked
-    at 1000 places. Dropout uses one fixed mask. Right gradients give errors below about 1e-5; a kink, as of ReLU,
-    within h of a value gives more.
+    The derivative for an entry w is approximated by (L(w + h) - L(w - h)) / 2h, with h = ε^⅓ max(1, |w|). The error is
+    relative to the larger of the two derivatives, but at least to 1/1000 of the largest for that parameter; smaller
+    differences are noise. The possible effect of rounding the loss, 16 ε |L| / h, is subtracted, since a derivative can
+    be 0, such as that of a bias before a `BatchNorm`. Parameters with more than 1000 entries are checked at 1000 of
+    them. Dropout uses one fixed mask. Correct gradients give errors below about 1e-5; a kink, such as ReLU's, within h
+    of a value gives larger ones.
 
     Args:
         network: the network; it is not changed.
@@ -39,7 +39,7 @@ def check_gradients(network: Sequential, loss: str | Loss, x: Any, y: Any) -> di
         y: targets, in the shape that the loss takes.
 
     Raises:
-        DataError: if data do not fit, or the last layer does not go with the loss.
+        DataError: if the data are invalid, or the last layer does not match the loss.
     """
     instance("network", network, Sequential, "a gradflow network")
     loss = get_loss(loss)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during training: the step that runs is finished, all work is kept, and then the signal acts."""
+"""Ctrl-C and SIGTERM during training: finish the current step, keep all work, then let the signal act."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ __all__ = ["Interruption"]
 
 
 class Interruption:
-    """A context in which the first signal sets `requested`, and acts when the context ends: Ctrl-C then raises
-    KeyboardInterrupt, and SIGTERM ends the process, unless the program has handlers of its own. A second signal acts at
-    once.
+    """Context manager that defers Ctrl-C and SIGTERM until it exits.
 
-    Left alone are a signal that the process ignores, as a shell's background jobs do Ctrl-C, and one that has a handler
-    outside Python. Outside the main thread, where Python delivers no signals, the context does nothing, and neither
-    does it in a forked child.
+    The first signal sets `requested`, and acts when the context ends: Ctrl-C then raises KeyboardInterrupt, and SIGTERM
+    ends the process, unless the program has its own handlers. A second signal acts at once.
+
+    Signals that the process ignores (as background jobs of a shell ignore Ctrl-C) and signals with a handler outside
+    Python are left alone. The context does nothing outside the main thread, where Python delivers no signals, or in a
+    forked child.
 
     Attributes:
         requested: True once training must end.
-        wakers: called when the signal comes; they end what the main thread may be waiting for.
+        wakers: functions called when a signal arrives, to end whatever the main thread is waiting for.
     """
 
     def __init__(self) -> None:
@@ -42,12 +43,12 @@ class Interruption:
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
-            if signal.getsignal(number) == self._on_signal:  # a callback may have set a handler of its own
+            if signal.getsignal(number) == self._on_signal:  # a callback may have set its own handler
                 signal.signal(number, handler)
         self._previous = {}
 
     def leave_to_the_parent(self) -> None:
-        """In a forked child: what comes is for the child, and what came was for its parent."""
+        """Reset in a forked child: earlier signals were for the parent, later ones are for the child."""
         self._received = None
         self._restore()
 
@@ -76,7 +77,7 @@ _active: list[Interruption] = []
 
 
 def _leave_all_to_the_parent() -> None:
-    for interruption in reversed(_active):  # the inner one's previous handler is that of the outer
+    for interruption in reversed(_active):  # the previous handler of an inner one is that of the outer
         interruption.leave_to_the_parent()
 
 

@@ -1,4 +1,4 @@
-"""Progress for machines: one JSON object per line."""
+"""Machine-readable progress: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["JSONLines"]
 
 
 class JSONLines(Callback):
-    """Writes a line when training begins, one after each epoch with its values, and one when it ends.
+    """Writes a line when training begins, a line with the values after each epoch, and a line when training ends.
 
-    Each line is a JSON object with "event": "begin", "epoch" or "end". Numbers that JSON has no word for, NaN and
-    infinity, are null.
+    Each line is a JSON object with "event": "begin", "epoch" or "end". NaN and infinity, which JSON cannot represent,
+    become null.
 
     Args:
         file: an open text file, such as ``sys.stdout``; it is flushed after each line and not closed.
 
     Raises:
-        DataError: if it is no such file.
+        DataError: if ``file`` is not an open text file.
     """
 
     def __init__(self, file: TextIO) -> None:

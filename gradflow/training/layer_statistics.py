@@ -1,4 +1,4 @@
-"""What happens in each layer during a step: gradient norm, update-to-weight ratio, dead and saturated units."""
+"""Statistics of each layer during a step: gradient norm, update-to-weight ratio, dead and saturated units."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ __all__ = [
 ]
 
 LIMITS: dict[type[Layer], tuple[float, float]] = {Sigmoid: (0.0, 1.0), Tanh: (-1.0, 1.0)}
-"""The activations whose outputs have two limits, near which their curve is flat."""
+"""Activations that saturate, with the two limits of their outputs."""
 
 SATURATION_DISTANCE = 0.05
-"""How near to a limit an output counts as saturated: a sigmoid from 0.95 on, a tanh from 0.95 on."""
+"""Distance from a limit within which an output counts as saturated: above 0.95 for sigmoid and tanh."""
 
 _LEAST_STEPS = 20
-"""How far apart measured steps are, at least: a step costs less than twice as much with its measurement."""
+"""Minimum number of steps between measured ones. Measuring less than doubles the cost of a step."""
 
 
 @op(
@@ -89,21 +89,21 @@ def layer_means(units: Array, layers: Array, means: Array) -> None:
 
 
 class LayerStatistics:
-    """What a measured step finds out about each layer, on the device; the host reads it with the epoch's other values.
+    """Statistics of each layer in a measured step, kept on the device until the host reads the values of the epoch.
 
-    By name, with the place of the layer: 0, or 2.1 inside of a `Residual`.
+    Names end in the position of the layer: 0, or 2.1 inside a `Residual`.
 
-    - ``gradient_norm/0``: ‖g‖₂ of the layer's gradient, all its parameters together, without penalties and clipping;
-    - ``update_ratio/0``: ‖w' - w‖₂ / ‖w‖₂, with its parameters w before the step and w' behind it;
-    - ``dead/1``: the share of the units of a ReLU that give 0 for all rows of the batch;
-    - ``saturated/1``: the share of the outputs of a sigmoid or tanh within `SATURATION_DISTANCE` of a limit.
+    - ``gradient_norm/0``: ‖g‖₂ of the layer's gradient, over all its parameters, without penalties and clipping;
+    - ``update_ratio/0``: ‖w' - w‖₂ / ‖w‖₂, with its parameters w before the step and w' after it;
+    - ``dead/1``: fraction of the units of a ReLU that output 0 for all rows of the batch;
+    - ``saturated/1``: fraction of the outputs of a sigmoid or tanh within `SATURATION_DISTANCE` of a limit.
 
     Args:
         network: the network.
-        layers: those in front of the loss.
+        layers: the layers before the loss.
 
     Attributes:
-        values: float64, what was measured last; zeros before that.
+        values: float64, the latest measurements; zeros before the first.
     """
 
     def __init__(self, network: Sequential, layers: Sequence[Layer]) -> None:
@@ -115,16 +115,16 @@ class LayerStatistics:
 
     @staticmethod
     def is_due(epoch: int, batches: int) -> bool:
-        """Whether a step of this epoch, counted from 1, is to be measured, where an epoch has so many batches."""
+        """True if a step of this epoch, counted from 1, must be measured, given the batches per epoch."""
         return (epoch - 1) % -(-_LEAST_STEPS // batches) == 0
 
     def record(self, recorder: Recorder, step: Recorder, arrays: ForwardArrays) -> None:
-        """Record a step that is measured, in the memory of one that was recorded without that.
+        """Record a measured step that shares the memory of an already recorded step.
 
         Args:
-            recorder: what records it.
+            recorder: recorder for the measured step.
             step: the recorded step.
-            arrays: of its forward pass.
+            arrays: arrays of its forward pass.
         """
         units = [unit for unit in outputs_by_place(self._layers, arrays) if _kind(unit[1])]
         self._names += [f"{_kind(layer)}/{place}" for place, layer, _ in units]
@@ -137,11 +137,11 @@ class LayerStatistics:
 
     @property
     def names(self) -> list[str]:
-        """The names of all values."""
+        """Names of all values."""
         return list(self._names)
 
     def read(self) -> dict[str, float]:
-        """The values by name; the host waits for the device."""
+        """Return the values by name; this synchronizes with the device."""
         return dict(zip(self._names, self._network.backend.to_host(self.values).tolist(), strict=True))
 
     def _record_changes(self, ops: Executor) -> None:
@@ -175,7 +175,7 @@ class LayerStatistics:
 
 
 def ranges_by_layer(network: Sequential) -> dict[str, list[tuple[int, int]]]:
-    """By the place of each layer with parameters, where these begin and end in the flat vectors."""
+    """Map the position of each layer with parameters to their (start, stop) ranges in the flat vectors."""
     ranges: dict[str, list[tuple[int, int]]] = {}
     for name, ends in network.parameter_ranges.items():
         ranges.setdefault(name.rpartition(".")[0], []).append(ends)
@@ -185,16 +185,16 @@ def ranges_by_layer(network: Sequential) -> dict[str, list[tuple[int, int]]]:
 def record_saturation(
     ops: Executor, layer: Layer, y: Array, units: Array, distance: float = SATURATION_DISTANCE
 ) -> None:
-    """Record which share of each column of y (rows, columns), the outputs of an activation with limits, is near one."""
+    """Record the fraction of each column of y (rows, columns), outputs of a layer in `LIMITS`, that is saturated."""
     low, high = LIMITS[type(layer)]
     ops(saturated_shares, y, units, low + distance, high - distance)
 
 
 def _kind(layer: Layer) -> str | None:
-    """What is measured of the units of a layer, if anything."""
+    """Return the kind of statistic for the units of a layer; None if there is none."""
     return "dead" if type(layer) is ReLU else "saturated" if type(layer) in LIMITS else None
 
 
 def _in_order(place: str) -> list[float]:
-    """The key by which the places of layers are sorted: by number, and what has a name behind that."""
+    """Return the sort key of a layer position: numbers first, in order, then names."""
     return [int(part) if part.isdigit() else math.inf for part in place.split(".")]

@@ -1,4 +1,4 @@
-"""The learning rate of each step, on the device."""
+"""Learning rates of the steps, on the device."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ __all__ = ["LearningRates"]
 
 
 class LearningRates:
-    """Writes the learning rate into the hyper-parameters that the optimizer's op reads.
+    """Writes the learning rate into the hyperparameters that the optimizer's op reads.
 
-    A constant rate is written once. Of any other schedule the rates of an epoch are copied to the device when it
-    begins, and the op that moves the clock on puts the next one in its place.
+    A constant rate is written once. For other schedules, the rates of an epoch are copied to the device when it begins,
+    and the op that advances the clock selects the next one.
 
     Args:
-        backend: where it runs.
+        backend: the backend.
         schedule: the learning rate over time.
-        hyper: the hyper-parameters on the device (kernels/update.h).
-        epochs: how many epochs training has.
-        steps: the steps of an epoch.
+        hyper: the hyperparameters on the device (kernels/update.h).
+        epochs: number of epochs of the training.
+        steps: steps per epoch.
 
     Attributes:
-        present: the rates of the present epoch, on the host: float64 (steps,).
+        present: the rates of the current epoch, on the host: float64 (steps,).
     """
 
     present: np.ndarray
@@ -39,27 +39,27 @@ class LearningRates:
         self._hyper = hyper
         self._epochs = epochs
         self._table: Array | None = None
-        if type(schedule) is ConstantSchedule:  # a subclass may have rates of its own
+        if type(schedule) is ConstantSchedule:  # a subclass may override the rates
             self._write(np.full(steps, schedule.learning_rate))
         else:
             self._table = backend.empty(steps, np.float64)
 
     @property
     def is_scheduled(self) -> bool:
-        """Whether the rate changes as training goes on."""
+        """True if the rate changes during training."""
         return self._table is not None
 
     def begin_epoch(self, epoch: int, history: History, steps_done: int = 0) -> None:
-        """Have the rates of an epoch, counted from 0, ready; ``history`` has what was measured before it.
+        """Write the rates of an epoch, counted from 0; ``history`` holds the values of the epochs before it.
 
-        An epoch that is taken up again has some of its steps done.
+        When an epoch is resumed, ``steps_done`` of its steps have already run.
         """
         if self._table is not None:
             times = epoch + np.arange(len(self._table)) / len(self._table)
             self._write(self._rates(times, history), steps_done)
 
     def _rates(self, times: np.ndarray, history: History) -> np.ndarray:
-        """The rates of an epoch, once they are known to be some."""
+        """Return the rates of an epoch, after validating them."""
         rates = np.asarray(self._schedule.rates(times, self._epochs, history))
         if rates.dtype.kind not in "fiu" or rates.shape != times.shape:
             raise DataError(
@@ -78,7 +78,7 @@ class LearningRates:
             self._backend.copy(on_device, self._table)
 
     def record_advance(self, ops: Executor, clock: Array, rows: int, epoch_rows: int) -> None:
-        """Record what moves the clock on behind a step with so many rows, and the learning rate with it."""
+        """Record advancing the clock, and with it the learning rate, after a step with ``rows`` rows."""
         if self._table is None:
             ops(advance, clock, rows, epoch_rows)
         else:

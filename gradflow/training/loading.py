@@ -1,4 +1,4 @@
-"""Loading a network: from a model, from a checkpoint, or from the folder of a run."""
+"""`load`: read a network from a model file, a checkpoint or a run folder."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ __all__ = ["load"]
 
 
 def load(path: str | os.PathLike[str], backend: str = "auto") -> Sequential:
-    """Read a network: from a file that `save` wrote, from a checkpoint, or from the folder of a run.
+    """Load a network from a file that `save` wrote, from a checkpoint, or from a run folder.
 
-    Of a run folder it is the model that the run wrote when it ended or was interrupted, or, as long as there is none,
-    the network of the last good checkpoint. A checkpoint gives the network as training had it there, or the average of
-    its weights where training keeps one (``Trainer(average=)``); not the best one of the epochs before.
+    A run folder gives the model that the run wrote when it ended or was interrupted, or, if there is none yet, the
+    network of the last good checkpoint. A checkpoint gives the network at that point of training, or the average of its
+    weights if training keeps one (``Trainer(average=)``); not the best network so far.
 
-    Layers of your own are found by their class name: import the module that defines them first.
+    Custom layers are found by their class name: import the module that defines them first.
 
     Raises:
-        DataError: if ``path`` is no path, or a folder without a run, or the backend is unknown.
+        DataError: if ``path`` is not a path or is a folder without a run, or the backend is unknown.
         FileNotFoundError: if there is no such file.
-        FileFormatError: if it is damaged, from a newer version, or not one of gradflow's.
-        BackendError: if the backend cannot be used here.
+        FileFormatError: if the file is damaged, from a newer version, or not written by gradflow.
+        BackendError: if the backend is not available here.
     """
     path = file_path("path", path)
-    get_backend(backend)  # a wrong one is no fault of the file
+    get_backend(backend)  # first, so that a wrong name is not reported as a damaged file
     if path.is_dir():
         if (model := path / "model.safetensors").is_file():
             return load_model(model, backend)
@@ -56,7 +56,7 @@ def load(path: str | os.PathLike[str], backend: str = "auto") -> Sequential:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """True if the header says so; what is no such file at all, the loader of models refuses."""
+    """True if the header marks a checkpoint; False for invalid files, which `load_model` rejects."""
     if not path.is_file():
         return False
     try:
@@ -67,7 +67,7 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def _network(path: Path, snapshot: Snapshot, backend: str) -> Sequential:
-    """The network of a checkpoint."""
+    """Return the network of a checkpoint."""
     try:
         description = _description(path, snapshot.record)
         network = described_network(list(map(layer_from_description, description["layers"])), description, backend)
@@ -81,17 +81,17 @@ def _network(path: Path, snapshot: Snapshot, backend: str) -> Sequential:
 
 def _set_state(network: Sequential, vectors: Mapping[str, np.ndarray]) -> None:
     state = vectors["network"].copy()
-    # Between two epochs the network has the average already; within one, the weights that are trained.
+    # Between epochs the network already holds the average; within one, the trained weights.
     if (average := vectors.get("update.average")) is not None:
         state[: len(average)] = average
     if (state.shape, state.dtype) != (network.state.shape, network.dtype):
         raise DataError(f"it has {state.shape} numbers of {state.dtype}, expected: {network.state.shape}")
     network.backend.copy(network.backend.from_host(state), network.state)
-    network.set_weights(network.get_weights())  # refuses values that no network has
+    network.set_weights(network.get_weights())  # rejects invalid values
 
 
 def _description(path: Path, record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What makes the network again; checkpoints of earlier versions have it as it was when the run began."""
+    """Return the description of the network; earlier versions stored it as it was when the run began."""
     if "network" in record:
         description: Mapping[str, Any] = record["network"]
         return description

@@ -1,4 +1,4 @@
-"""A loss that explodes or stalls: noticed between two epochs, and reported with the layer where it began."""
+"""Warnings about a loss that explodes, stalls or stays high, checked between epochs."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from gradflow.training.update import Objective
 __all__ = ["LossWatch"]
 
 EXPLODED = 10.0
-"""A loss has exploded once it is so many times that of the first step, and that of outputs 0."""
+"""A loss has exploded if it is more than this many times that of the first step, and that of outputs 0."""
 STALL_EPOCHS = 10
-"""A loss has stalled once it has not fallen for so many epochs,"""
+"""A loss has stalled if it has not fallen for this many epochs,"""
 PROGRESS = 0.01
-"""by this share of itself,"""
+"""by this fraction of itself,"""
 LEARNT = 0.5
-"""and is still above this share of the loss of one answer for all rows."""
+"""and is still above this fraction of the loss of a constant prediction."""
 LOW = 0.3
-"""At the end of a fit a loss below this is worth no look: on targets of unit size little is left to learn."""
+"""A final loss below this is not examined: on targets of unit size, little is left to learn."""
 VARIED = 1e-4
-"""Only targets whose loss of one answer is above this share of that of outputs 0 leave anything to learn."""
+"""There is something to learn only if a constant prediction has more than this fraction of the loss of outputs 0."""
 
 
 class LossWatch:
-    """Warns once in a fit, if its loss explodes or stalls.
+    """Warns at most once per fit if the loss explodes, stalls or stays high.
 
-    - It has exploded where the loss of an epoch is above `EXPLODED` times that of the first step, and that of outputs
-      0. The layer where it began is the one whose parameters have grown most since the best epoch.
-    - It has stalled where it has not fallen by `PROGRESS` for `STALL_EPOCHS` epochs, and one answer for all rows is not
-      much worse. A batch is then run forwards and backwards, to see why (`LookAtLayers.cause`). Where it shows no
-      reason, nothing is said, for it may have converged; the next look comes after twice as many epochs.
-    - A fit of at least `STALL_EPOCHS` epochs has been slow where its loss is high to the end, and inputs or targets are
-      far from unit size.
+    - The loss has exploded if that of an epoch is above `EXPLODED` times that of the first step, and that of outputs 0.
+      The explosion began in the layer whose parameters have grown most since the best epoch.
+    - The loss has stalled if it has not fallen by `PROGRESS` for `STALL_EPOCHS` epochs, and a constant prediction is
+      not much worse. A batch is then run forward and backward to find the cause (`LookAtLayers.cause`). If there is
+      none, training may have converged: there is no warning, and the next check comes after twice as many epochs.
+    - A fit of at least `STALL_EPOCHS` epochs was slow if its final loss is still high, and inputs or targets are far
+      from unit size.
 
     Args:
-        objective: what is minimised.
-        data: what it is trained on.
-        losses: those of the epochs that a resumed run has behind it.
+        objective: the objective.
+        data: the training data.
+        losses: losses of the epochs that a resumed run has already finished.
     """
 
     def __init__(self, objective: Objective, data: PassData, losses: Sequence[float]) -> None:
@@ -59,16 +59,16 @@ class LossWatch:
             self._note(loss)
 
     def epoch_ended(self, epoch: int, loss: float, first_loss: float, best_state: Array, learning_rate: float) -> None:
-        """Look at the loss of an epoch and of its first step, where ``best_state`` is that of the best epoch before."""
+        """Check the loss of an epoch and of its first step; ``best_state`` is that of the best epoch before it."""
         if math.isnan(loss):
-            return  # That of an epoch whose rows have no weight.
+            return  # All rows of the epoch have weight 0.
         if self._first is None:
             self._first = first_loss
         self._note(loss)
         self._warn(lambda: self._explosion(epoch, loss, best_state, learning_rate) or self._stall(loss, learning_rate))
 
     def fit_ended(self, epochs: int) -> None:
-        """Look at the loss once more, behind the last of so many epochs."""
+        """Check the final loss, after ``epochs`` epochs."""
         self._warn(lambda: self._slowness(epochs))
 
     def _warn(self, report_on: Callable[[], str | None]) -> None:
@@ -80,7 +80,7 @@ class LossWatch:
         except DeviceLostError:
             raise
         except GradflowError:
-            return  # No memory is left for a look, or weights are infinite: training goes on without one.
+            return  # Out of memory, or infinite weights: training continues without the check.
         if report is not None:
             self._has_warned = True
             warn(report, TrainingWarning)
@@ -94,7 +94,7 @@ class LossWatch:
 
     @cached_property
     def _answers(self) -> tuple[float, float]:
-        """The losses of one answer for all rows, and of the answer 0."""
+        """Losses of a constant prediction, and of outputs 0."""
         look = LookAtLayers(self._objective, self._data)
         return look.loss_of_one_answer(), look.loss_of_zeros()
 
@@ -111,7 +111,7 @@ class LossWatch:
     def _stall(self, loss: float, learning_rate: float) -> str | None:
         if self._epochs_since < self._patience:
             return None
-        self._patience *= 2  # A look takes as long as some steps.
+        self._patience *= 2  # The check takes as long as several steps.
         constant, zeros = self._answers
         if loss <= LEARNT * constant or constant <= VARIED * abs(zeros):
             return None
@@ -127,7 +127,7 @@ class LossWatch:
         )
 
     def _slowness(self, epochs: int) -> str | None:
-        """What is far from unit size, where the fit has ended and its loss is still high."""
+        """Return a report on data far from unit size if the final loss is still high; None otherwise."""
         if epochs < STALL_EPOCHS or not self._last > LOW:
             return None
         look = LookAtLayers(self._objective, self._data)

@@ -1,4 +1,4 @@
-"""Who may use a network at a time: any number of threads read it, and one thread trains it or sets its weights."""
+"""Thread access to a network: many threads may read at once, and one may train it or set its weights."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["Access"]
 
 
 class Access:
-    """Orders the threads that use one network, so that none reads weights that another one is changing.
+    """Coordinates the threads that use one network, so that none reads weights while another changes them.
 
-    Predictions run side by side. Setting weights waits until those that run have ended, and later ones wait for it.
-    Training lasts too long to wait for: meanwhile other threads are refused. The thread that trains, in a callback,
-    may do everything but train the network again.
+    Predictions run concurrently. Setting weights waits for running predictions, and later ones wait for it. Training
+    takes too long to wait for, so other threads get an error until it ends. The training thread itself, in a callback,
+    may do anything except train the network again.
     """
 
     def __init__(self) -> None:
         self._writer: int | None = None
         self._trainer: int | None = None
-        self._readers: dict[int, int] = {}  # how often each thread has begun and not ended to read
+        self._readers: dict[int, int] = {}  # number of open reading contexts by thread
         self._forget_other_threads()
         _LIVING.add(self)
 
@@ -36,11 +36,11 @@ class Access:
 
     @property
     def is_training(self) -> bool:
-        """True while a thread trains the network."""
+        """True while a thread is training the network."""
         return self._trainer is not None
 
     def reading(self) -> Reading:
-        """A context in which the weights stay as they are.
+        """Return a context in which the weights do not change.
 
         Raises:
             GradflowError: if another thread trains the network.
@@ -48,7 +48,7 @@ class Access:
         return Reading(self)
 
     def begin_reading(self) -> None:
-        """Begin a context of `reading`."""
+        """Enter a `reading` context."""
         thread = threading.get_ident()
         with self.lock:
             if thread not in (self._trainer, self._writer) and thread not in self._readers:
@@ -56,7 +56,7 @@ class Access:
             self._readers[thread] = self._readers.get(thread, 0) + 1
 
     def end_reading(self) -> None:
-        """End a context of `reading`."""
+        """Leave a `reading` context."""
         thread = threading.get_ident()
         with self.lock:
             self._readers[thread] -= 1
@@ -67,7 +67,7 @@ class Access:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """A context in which no other thread uses the network.
+        """Context in which no other thread uses the network; running readers are waited for.
 
         Raises:
             GradflowError: if another thread trains the network.
@@ -90,10 +90,10 @@ class Access:
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """A context in which only this thread uses the network, and the others are refused.
+        """Context in which only this thread may use the network; the others get an error.
 
         Raises:
-            GradflowError: if the network is being trained, in this thread or in another one.
+            GradflowError: if the network is already being trained, in this or another thread.
         """
         thread = threading.get_ident()
         if self._trainer == thread:
@@ -125,12 +125,12 @@ class Access:
             self._changed.wait()
 
     def _wait_for_readers(self) -> None:
-        """Wait until no other thread reads."""
+        """Wait until no other thread is reading."""
         while self._readers.keys() - {threading.get_ident()}:
             self._changed.wait()
 
     def after_fork(self) -> None:
-        """Forget the threads that a forked process does not have; weights that one was changing stay refused."""
+        """Forget threads that do not exist after a fork; if one was changing weights, they stay inaccessible."""
         self._forget_other_threads()
         if self._writer != threading.get_ident():
             self._trainer = self._trainer or self._writer
@@ -138,7 +138,7 @@ class Access:
 
 
 class Reading:
-    """The context of `Access.reading`; a generator would cost a prediction of one row a good part of its time."""
+    """The context of `Access.reading`; a generator would noticeably slow down a prediction of one row."""
 
     def __init__(self, access: Access) -> None:
         self._access = access

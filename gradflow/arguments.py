@@ -1,4 +1,4 @@
-"""Checks of the arguments that users pass: each returns the value, or raises a DataError that names it."""
+"""Validation of user arguments: each function returns the value, or raises a DataError that names the argument."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ _T = TypeVar("_T")
 
 
 def boolean(name: str, value: Any) -> bool:
-    """True or False, and nothing that merely counts as one of them: "no" counts as true."""
+    """Check for True or False; truthy values such as "no" are rejected."""
     if not isinstance(value, bool | np.bool_):
         raise DataError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
 
 
 def text(name: str, value: Any) -> str:
-    """A text."""
+    """Check for a string."""
     if not isinstance(value, str):
         raise DataError(f"{name} must be a text, got {shown(value)}")
     return value
 
 
 def known_name(kind: str, value: Any, valid: Iterable[str]) -> str:
-    """One of the valid names."""
+    """Check for one of the valid names."""
     if not isinstance(value, str):
         raise DataError(f"{kind} must be a name, got {shown(value)}. Valid names: {', '.join(sorted(valid))}")
     if value not in valid:
@@ -60,14 +60,14 @@ def known_name(kind: str, value: Any, valid: Iterable[str]) -> str:
 
 
 def instance(name: str, value: Any, kind: type[_T], what: str) -> _T:
-    """An object of a class; ``what`` says which, such as "a gradflow network"."""
+    """Check for an instance of a class; ``what`` describes it in errors, such as "a gradflow network"."""
     if not isinstance(value, kind):
         raise DataError(f"{name} must be {what}, got {_object(value, kind)}")
     return value
 
 
 def object_or_name(kind: str, value: Any, of: type[_T], names: Iterable[str]) -> _T | str:
-    """An object of a class, or one of the names that stand for one."""
+    """Check for an instance of a class, or one of the names that stand for one."""
     if isinstance(value, of):
         return value
     if not isinstance(value, str):
@@ -76,7 +76,7 @@ def object_or_name(kind: str, value: Any, of: type[_T], names: Iterable[str]) ->
 
 
 def instances(name: str, values: Any, kind: type[_T], what: str) -> list[_T]:
-    """A list of objects of a class; ``what`` says which, such as "gradflow layers"."""
+    """Check for a list of instances of a class; ``what`` describes them in errors, such as "gradflow layers"."""
     found = sequence(name, values, f"a list of {what}")
     for value in found:
         if not isinstance(value, kind):
@@ -85,7 +85,7 @@ def instances(name: str, values: Any, kind: type[_T], what: str) -> list[_T]:
 
 
 def _object(value: Any, kind: type[Any]) -> str:
-    """A value that is no object of the class, and what to do where it is the class itself."""
+    """Describe a value that is not an instance of the class; if it is the class itself, add what to do."""
     if isinstance(value, type):
         remedy = f"; make an object of it: {value.__name__}(...)" if issubclass(value, kind) else ""
         return f"the class {value.__name__}{remedy}"
@@ -93,7 +93,7 @@ def _object(value: Any, kind: type[Any]) -> str:
 
 
 def sequence(name: str, values: Any, what: str) -> list[Any]:
-    """The items of a list, a tuple, an array or an iterator; a text, a set or a dict is none."""
+    """Return the items of a list, tuple, array or iterator; strings, sets and dicts are rejected."""
     is_list = isinstance(values, Sequence | np.ndarray) or hasattr(values, "__next__")
     if not is_list or isinstance(values, str | bytes | Mapping) or getattr(values, "ndim", 1) == 0:
         raise DataError(f"{name} must be {what}, got {shown(values)}")
@@ -101,14 +101,14 @@ def sequence(name: str, values: Any, what: str) -> list[Any]:
 
 
 def function(name: str, value: Any, what: str) -> Callable[..., Any]:
-    """A function, or an object that can be called; a class is none."""
+    """Check for a function or another callable; classes are rejected."""
     if isinstance(value, type) or not callable(value):
         raise DataError(f"{name} must be {what}, got {shown(value)}")
     return value  # type: ignore[no-any-return]
 
 
 def file_path(name: str, value: Any) -> Path:
-    """The path of a file or a folder."""
+    """Check for the path of a file or folder, and return it as a `Path`."""
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
         raise DataError(f"{name} must be a path, as a text or a pathlib.Path, got {shown(value)}")
     if not os.fspath(value) or "\0" in os.fspath(value):
@@ -129,7 +129,7 @@ def _number(name: str, value: Any, condition: str) -> float:
 
 
 def positive(name: str, value: Any) -> float:
-    """A finite number above 0."""
+    """Check for a finite number above 0."""
     number = _number(name, value, "finite number above 0")
     if number <= 0:
         raise DataError(f"{name} must be above 0, got {value!r}")
@@ -137,12 +137,12 @@ def positive(name: str, value: Any) -> float:
 
 
 def finite_number(name: str, value: Any) -> float:
-    """A finite number."""
+    """Check for a finite number."""
     return _number(name, value, "finite number")
 
 
 def non_negative(name: str, value: Any) -> float:
-    """A finite number, at least 0."""
+    """Check for a finite number that is at least 0."""
     number = _number(name, value, "finite number, at least 0")
     if number < 0:
         raise DataError(f"{name} must be at least 0, got {value!r}")
@@ -150,7 +150,7 @@ def non_negative(name: str, value: Any) -> float:
 
 
 def fraction(name: str, value: Any) -> float:
-    """A number, at least 0 and below 1."""
+    """Check for a number that is at least 0 and below 1."""
     number = _number(name, value, "number, at least 0 and below 1")
     if not 0 <= number < 1:
         raise DataError(f"{name} must be at least 0 and below 1, got {value!r}")
@@ -158,7 +158,7 @@ def fraction(name: str, value: Any) -> float:
 
 
 def positive_fraction(name: str, value: Any) -> float:
-    """A number above 0 and below 1."""
+    """Check for a number above 0 and below 1."""
     number = _number(name, value, "number above 0 and below 1")
     if not 0 < number < 1:
         raise DataError(f"{name} must be above 0 and below 1, got {value!r}")
@@ -172,7 +172,7 @@ def _integer(name: str, value: Any) -> int:
 
 
 def integer(name: str, value: Any, *, least: int, most: int) -> int:
-    """An integer between two bounds, these included."""
+    """Check for an integer between two bounds, inclusive."""
     number = _integer(name, value)
     if not least <= number <= most:
         raise DataError(f"{name} must be between {least} and {most}, got {shown(value)}")
@@ -180,7 +180,7 @@ def integer(name: str, value: Any, *, least: int, most: int) -> int:
 
 
 def positive_integer(name: str, value: Any) -> int:
-    """An integer, at least 1."""
+    """Check for an integer from 1 to 2**63 - 1."""
     number = _integer(name, value)
     if number < 1:
         raise DataError(f"{name} must be at least 1, got {value!r}")
@@ -190,7 +190,7 @@ def positive_integer(name: str, value: Any) -> int:
 
 
 def positive_share(name: str, value: Any) -> float:
-    """A number above 0, at most 1."""
+    """Check for a number above 0 and at most 1."""
     number = _number(name, value, "number above 0, at most 1")
     if not 0 < number <= 1:
         raise DataError(f"{name} must be above 0 and at most 1, got {value!r}")

@@ -1,4 +1,4 @@
-"""What gradflow raises: each message says what was expected, what came, and what to do."""
+"""Errors and warnings of gradflow: each message states the expected and the actual value, and what to do."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ __all__ = [
 
 
 class GradflowError(Exception):
-    """The base of every error that gradflow raises on purpose."""
+    """Base class of all errors that gradflow raises on purpose."""
 
 
 class BackendError(GradflowError):
-    """A backend cannot be used here, or was given arrays that are not its own."""
+    """A backend cannot be used here, or was given arrays of another backend."""
 
 
 class DeviceLostError(BackendError):
-    """The GPU stopped at an error that loses all that this process had on it: the process must be restarted."""
+    """A GPU error that destroyed all device data of this process; the process must be restarted."""
 
 
 class DataError(GradflowError, ValueError):
-    """Data, or another argument, that cannot be trained on or predicted from."""
+    """Data or other arguments that are unusable for training or prediction."""
 
 
 class DivergedError(GradflowError):
-    """The loss became NaN or infinite; the network keeps the best weights seen before.
+    """The loss became NaN or infinite; the network keeps the best weights so far.
 
     Attributes:
         epoch: the epoch of the step, counted from 1.
@@ -55,27 +55,27 @@ class DivergedError(GradflowError):
 
 
 class FileFormatError(GradflowError):
-    """A file that is damaged, from a newer version, or not gradflow's."""
+    """A file that is damaged, from a newer version, or not written by gradflow."""
 
 
 class DataWarning(UserWarning):
-    """Data that can be trained on, but are probably not what is meant."""
+    """Usable data that is probably not what was intended."""
 
 
 class SlowPathWarning(UserWarning):
-    """A faster way of computing cannot be used here: the results are right, but come more slowly."""
+    """A faster implementation cannot be used here: results are correct, but slower to compute."""
 
 
 class CheckpointWarning(UserWarning):
-    """A checkpoint could not be written or is damaged: others serve, but more of a run may be lost."""
+    """A checkpoint is damaged or could not be written: others can be used, but more of a run may be lost."""
 
 
 class PictureWarning(UserWarning):
-    """The learning curves could not be drawn: a run folder is without them, and has all else."""
+    """The learning curves could not be drawn: the run folder is complete except for them."""
 
 
 class TrainingWarning(UserWarning):
-    """Training goes on, but probably in vain: its loss explodes, or has stalled."""
+    """Training continues, but probably in vain: the loss is exploding or has stalled."""
 
 
 def warn(message: str, category: type[Warning]) -> None:
@@ -91,8 +91,8 @@ _OWN_PACKAGES = ("gradflow", "contextlib")
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> DataError:
-    """The error for a name that is not among the valid ones; it suggests the one that is meant, or the nearest."""
-    from gradflow.synonyms import meant_names  # only errors need it: it would slow the import of gradflow down
+    """Return the error for an invalid name; it suggests a synonym, or the most similar valid name."""
+    from gradflow.synonyms import meant_names  # only errors need it, and it would slow down the import of gradflow
 
     names = sorted(valid)
     meant = " or ".join(map(repr, meant_names(kind, str(name), names)))
@@ -101,10 +101,10 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> DataError:
 
 
 def shown(value: object) -> str:
-    """A value for a message, in one line; what is long ends in three points."""
+    """Return a value as one line for a message; a long one is cut off with an ellipsis."""
     try:
         text = " ".join(repr(value).split()) if not isinstance(value, str) else repr(value)
-    except Exception:  # what others write in their __repr__ may raise anything, as int's does for 5000 digits
+    except Exception:  # any __repr__ may raise, even that of an int with 5000 digits
         text = f"an object of {type(value).__name__}"
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 

@@ -1,5 +1,4 @@
-"""Writing a file so that it is there whole, or not at all; JSON that tells whether it is what was written; and a file
-that one process holds at a time."""
+"""Atomic file writes, JSON files with a checksum, and a lock file that one process holds at a time."""
 
 from __future__ import annotations
 
@@ -27,19 +26,19 @@ __all__ = [
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes, *, through_links: bool = False) -> None:
-    """Write to a temporary file in the same folder, sync it to the disk, and rename it over ``path``.
+    """Write to a temporary file in the same folder, sync it to disk, and rename it to ``path``.
 
-    A file that was there keeps its permissions; a new one has those that the umask leaves.
+    An existing file keeps its permissions; a new one gets those that the umask allows.
 
     Args:
         path: the file.
-        content: all that it will hold.
-        through_links: where ``path`` is a symbolic link, write the file that it points to, as users expect of paths of
-            their own. Otherwise the link is replaced: what lies in a run folder changes no file outside it.
+        content: its complete content.
+        through_links: if ``path`` is a symbolic link, write the file that it points to, as users expect for their own
+            paths. Otherwise the link is replaced, so that nothing in a run folder changes a file outside it.
 
     Raises:
-        OSError: if the folder is missing or cannot be written, the disk is full, or ``path`` is a device, a pipe or a
-            folder; a previous file stays as it was.
+        OSError: if the folder is missing or not writable, the disk is full, or ``path`` is a device, a pipe or a
+            folder; a previous file is left unchanged.
     """
     try:
         target = Path(os.path.realpath(path) if through_links else path)
@@ -51,18 +50,19 @@ def write_atomically(path: str | os.PathLike[str], content: bytes, *, through_li
             raise
         _sync_folder(target.parent)
     except OSError as error:
-        # A user knows the file, and not the temporary one. The errno makes it an error of the same class.
+        # Name the user's file instead of the temporary one. The errno selects the same exception class.
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def write_together(contents: Mapping[Path, bytes], removed: Iterable[Path] = ()) -> None:
-    """Write files of one folder: all of them, or none where there is no room for all.
+    """Write several files of one folder: all of them, or none if there is not enough space.
 
-    All are written under temporary names and synced first. Then the previous last file goes, the others are renamed,
-    those to be removed are, and the last is renamed: whoever finds it finds all of them, and nothing that they replace.
+    All files are first written under temporary names and synced. Then the previous version of the last file is deleted,
+    the other files are renamed, the files in ``removed`` are deleted, and the last file is renamed. If the last file
+    exists, all of them are therefore complete, and nothing that they replace is left.
 
     Raises:
-        OSError: if they cannot be written; if it is for want of room, the previous files stay as they were.
+        OSError: if the files cannot be written; if the disk is full, the previous files are left unchanged.
     """
     temporaries: list[Path] = []
     *others, last = contents
@@ -83,8 +83,8 @@ def write_together(contents: Mapping[Path, bytes], removed: Iterable[Path] = ())
 
 
 def _written_beside(target: Path, content: bytes, mode: int | None) -> Path:
-    """A synced temporary file with this content, in the folder of the target."""
-    # Not the whole name: with the random part it could be longer than file systems allow.
+    """Write a synced temporary file with this content in the target's folder, and return its path."""
+    # Not the whole name, which together with the random part could exceed the file system's limit.
     temporary = target.parent / f".{target.name[:32]}.{os.urandom(8).hex()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     descriptor = os.open(temporary, flags, 0o666 if mode is None else mode)
@@ -94,7 +94,7 @@ def _written_beside(target: Path, content: bytes, mode: int | None) -> Path:
             file.flush()
             os.fsync(file.fileno())
         if mode is not None:
-            os.chmod(temporary, mode)  # the umask took from it what the previous file allowed
+            os.chmod(temporary, mode)  # os.open applied the umask, which the previous file's mode may exceed
     except BaseException:
         os.unlink(temporary)
         raise
@@ -102,7 +102,7 @@ def _written_beside(target: Path, content: bytes, mode: int | None) -> Path:
 
 
 def _mode_to_keep(path: str | os.PathLike[str], through_links: bool) -> int | None:
-    """The permissions of the file that will be replaced; None if there is none, or a link that will be."""
+    """Return the permissions of the file to replace; None if there is no file, or a link will be replaced."""
     try:
         found = os.stat(path, follow_symlinks=through_links).st_mode
     except FileNotFoundError:
@@ -115,7 +115,7 @@ def _mode_to_keep(path: str | os.PathLike[str], through_links: bool) -> int | No
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system lets a folder be opened."""
+    """Make the rename itself durable, if the system can open folders."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -125,28 +125,28 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Write an object as JSON, with a checksum of it as its last entry, whole or not at all.
+    """Write an object atomically as JSON, with its checksum as the last entry.
 
     Raises:
-        OSError: as `write_atomically` does.
+        OSError: as in `write_atomically`.
     """
     write_atomically(path, json_content(content))
 
 
 def json_content(content: Mapping[str, Any]) -> bytes:
-    """The bytes of the file that `write_json` writes."""
+    """Return the bytes of the file that `write_json` writes."""
     text = json.dumps({**content, "checksum": _checksum(content)}, indent=2)
     return (text + "\n").encode()
 
 
 def read_regular_file(path: str | os.PathLike[str]) -> bytes:
-    """The bytes of a file; not those of a pipe or a device, which may have no end.
+    """Return the bytes of a regular file; pipes and devices are rejected, since they may never end.
 
     Raises:
-        FileFormatError: if it is no regular file.
+        FileFormatError: if it is not a regular file.
         OSError: if it cannot be read.
     """
-    # Opening a pipe would wait for someone to write to it.
+    # Without O_NONBLOCK, opening a pipe would wait for a writer.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise FileFormatError(f"{path} is not a regular file")
@@ -154,10 +154,10 @@ def read_regular_file(path: str | os.PathLike[str]) -> bytes:
 
 
 def read_json(path: str | os.PathLike[str], *entries: str) -> dict[str, Any]:
-    """Read what `write_json` wrote: an object with these entries, and maybe others.
+    """Read a file written by `write_json`: an object with at least these entries.
 
     Raises:
-        FileFormatError: if the file has been changed since, or is another one.
+        FileFormatError: if the file was modified, or lacks one of the entries.
         OSError: if it cannot be read.
     """
     try:
@@ -173,18 +173,17 @@ def read_json(path: str | os.PathLike[str], *entries: str) -> dict[str, Any]:
 
 
 def _checksum(content: Mapping[str, Any]) -> str:
-    """SHA-256 of an object as JSON without spaces to choose, as 64 hexadecimal digits."""
-    import hashlib  # brings OpenSSL, which would slow the import of gradflow down
+    """Return the SHA-256 of an object as JSON with fixed spacing, as 64 hex digits."""
+    import hashlib  # imports OpenSSL, which would slow down the import of gradflow
 
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 class FileLock:
-    """A file that one process holds at a time, with its id inside.
+    """A lock file that one process holds at a time; it contains the id of that process.
 
-    The operating system lets go of it when the process ends, however it ends: what a killed process leaves is a file
-    that no one holds. A forked child has no part in its parent's lock. Where a file system has no locks, everyone gets
-    it.
+    The operating system releases the lock when the process ends, even if it is killed; the file that remains is
+    unlocked. A forked child does not share its parent's lock. On file systems without locks, acquiring always succeeds.
     """
 
     def __init__(self, path: Path) -> None:
@@ -192,10 +191,10 @@ class FileLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> int | None:
-        """Take it; or the id of the process that has it.
+        """Acquire the lock and return None, or return the id of the process that holds it (0 if unknown).
 
         Raises:
-            OSError: if the file cannot be made, or what is there was not made by a lock: nothing is written to that.
+            OSError: if the file cannot be created, or a file that is not a lock exists there; that one is not modified.
         """
         descriptor = _open_lock(self._path)
         try:
@@ -214,20 +213,20 @@ class FileLock:
 
     @property
     def is_in_place(self) -> bool:
-        """True if this process holds the file at the path: not if the folder was removed, or made anew."""
+        """True if this process holds the file at the path; False if the folder was removed or recreated."""
         try:
             return self._descriptor is not None and os.path.samestat(os.fstat(self._descriptor), os.stat(self._path))
         except FileNotFoundError:
             return False
 
     def release(self) -> None:
-        """Let go of it."""
+        """Release the lock."""
         if self._descriptor is not None:
             _unlock(self._descriptor)
             self.forget()
 
     def forget(self) -> None:
-        """Close the file, and leave the lock to the process that shares it."""
+        """Close the file without unlocking it, which leaves the lock to the process that shares it."""
         _held.discard(self)
         if self._descriptor is not None:
             os.close(self._descriptor)
@@ -235,7 +234,7 @@ class FileLock:
 
 
 _held: set[FileLock] = set()
-"""The locks of this process: a fork copies their descriptors, and with a copy open a lock outlives its owner."""
+"""Locks of this process: a fork copies their descriptors, and an open copy would keep a lock past its owner's end."""
 
 _OWNER_BYTES = 32
 
@@ -250,11 +249,11 @@ if hasattr(os, "register_at_fork"):
 
 
 def _open_lock(path: Path) -> int:
-    """Open or make the file of a lock.
+    """Open or create a lock file.
 
     Raises:
-        OSError: if that is not possible, or the path leads to a file that something else has written: through a link
-            it could be any file of the user's.
+        OSError: if that is not possible, or the path leads to a file that is not a lock; through a link it could be any
+            of the user's files.
     """
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
@@ -265,7 +264,7 @@ def _open_lock(path: Path) -> int:
         raise
     found = os.fstat(descriptor)
     is_ours = stat.S_ISREG(found.st_mode) and found.st_nlink <= 1 and found.st_size <= _OWNER_BYTES
-    # Who makes the file writes to it a moment later.
+    # An empty file counts as a lock: its creator writes to it a moment later.
     if is_ours and (_owner(descriptor) or b"0").isdigit():
         return descriptor
     os.close(descriptor)
@@ -273,7 +272,7 @@ def _open_lock(path: Path) -> int:
 
 
 def _owner(descriptor: int) -> bytes:
-    """What the file of a lock holds; nothing on Windows, which lets no one read what another process has locked."""
+    """Return the content of a lock file; empty on Windows, where a file locked by another process is unreadable."""
     try:
         content = os.read(descriptor, _OWNER_BYTES)
     except PermissionError:
@@ -294,7 +293,7 @@ def _lock(descriptor: int) -> None:
 
 
 def _unlock(descriptor: int) -> None:
-    """Let go of the lock now: closing would leave it to a child that was forked without Python's knowledge."""
+    """Unlock explicitly: after only a close, a child forked without Python's knowledge would still hold the lock."""
     if sys.platform != "win32":
         import fcntl
 

@@ -1,4 +1,4 @@
-"""The programs of prediction: recorded for a number of rows, and kept for the next call with as many."""
+"""Prediction programs: recorded for a number of rows, and kept for the next call with as many rows."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gradflow.program import Program
 __all__ = ["Inference", "InferencePrograms"]
 
 _KEPT_ROWS = 16384
-"""The most rows that the idle programs of a network have together: their arrays take as much memory as these rows."""
+"""Maximum total number of rows of a network's idle programs, which limits the memory of their arrays."""
 
 
 class Inference(NamedTuple):
     """A program with the arrays that it reads and writes.
 
     Attributes:
-        program: what computes y from x.
+        program: computes y from x.
         x: inputs, shape (rows, n_in).
         y: outputs, shape (rows, n_out).
     """
@@ -30,13 +30,13 @@ class Inference(NamedTuple):
 
 
 class InferencePrograms:
-    """The idle programs of a network. Each call takes one for itself, so that threads do not share arrays.
+    """The idle programs of a network. Each call has one to itself, so that threads do not share arrays.
 
-    Small ones stay longest: a prediction for one row finds its program whatever sizes came before.
+    The smallest are kept longest, so that a prediction for one row finds its program whatever sizes came before.
 
     Args:
-        access: whose lock guards the idle programs.
-        record: makes a program for a number of rows, with the output activation or without.
+        access: its lock guards the idle programs.
+        record: records a program for a number of rows, with or without the output activation.
     """
 
     def __init__(self, access: Access, record: Callable[[int, bool], Inference]) -> None:
@@ -45,7 +45,7 @@ class InferencePrograms:
         self._idle_rows = 0
 
     def take(self, rows: int, *, activated: bool) -> Inference:
-        """A program that belongs to the caller, who puts it back after use."""
+        """Return a program that belongs to the caller until `put_back`."""
         key = rows, activated
         with self._access.lock:
             if key in self._idle:
@@ -53,7 +53,7 @@ class InferencePrograms:
         return self._record(rows, activated)
 
     def put_back(self, inference: Inference, *, activated: bool) -> None:
-        """Keep a program for the next call; after an error it may still be in use on a device, and must not be kept."""
+        """Keep a program for the next call. After an error do not call this: the device may still be using it."""
         with self._access.lock:
             self._idle.setdefault((len(inference.x), activated), []).append(inference)
             self._idle_rows += len(inference.x)
@@ -61,7 +61,7 @@ class InferencePrograms:
                 self._pop(max(self._idle))
 
     def clear(self) -> None:
-        """Forget all programs, while none is in use."""
+        """Discard all programs; none may be in use."""
         with self._access.lock:
             self._idle = {}
             self._idle_rows = 0

@@ -1,6 +1,6 @@
 """Initial weights, by name. Biases begin at zero.
 
-A rule is a function ``(shape, random) -> numpy.ndarray`` for a weight of shape ``(n_in, n_out)``. Weights are made
+A rule is a function ``(shape, random) -> numpy.ndarray`` for a weight of shape ``(n_in, n_out)``. Weights are generated
 once, in float64 on the host, and then copied, so that they are the same on every backend.
 """
 
@@ -21,7 +21,7 @@ __all__ = ["INITIALIZERS", "Initializer", "checked_initializer", "initial_weight
 
 Rule: TypeAlias = Callable[[tuple[int, ...], RandomNumbers], np.ndarray]
 Initializer: TypeAlias = str | float | Rule
-"""The name of a rule, a number that fills the weight, or a rule."""
+"""The name of a rule, a number to fill the weight with, or a rule."""
 
 
 def glorot_uniform(shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
@@ -58,10 +58,10 @@ def lecun_normal(shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
 
 
 def orthogonal(shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
-    """Columns (rows, where these are fewer) that are orthonormal, all such weights alike: Saxe et al. (2014).
+    """Uniformly distributed matrix with orthonormal columns (rows, if these are fewer): Saxe et al. (2014).
 
-    It is Q of the QR decomposition of a normal matrix, with the signs for which R has a positive diagonal, without
-    which it is not uniformly distributed (Mezzadri, 2007). LAPACK's last bits may differ from computer to computer.
+    It is Q of the QR decomposition of a normal matrix, with signs chosen so that R has a positive diagonal; otherwise
+    it would not be uniformly distributed (Mezzadri, 2007). LAPACK's last bits may differ between computers.
     """
     tall = random.normal(1.0, (max(shape), min(shape)))
     q, r = np.linalg.qr(tall)
@@ -70,7 +70,7 @@ def orthogonal(shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
 
 
 def zeros(shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
-    """All zero: no symmetry is broken, so a hidden layer that begins so cannot learn different features."""
+    """All zeros. This does not break symmetry: the units of a hidden layer cannot learn different features."""
     return np.zeros(shape)
 
 
@@ -88,10 +88,10 @@ INITIALIZERS: dict[str, Rule] = {
 
 
 def checked_initializer(initializer: Any) -> Initializer:
-    """The initializer, once it is known to be one.
+    """Return the initializer after checking it.
 
     Raises:
-        DataError: for an unknown name, a number that is not finite, or anything else.
+        DataError: if it is an unknown name, a non-finite number, or anything else.
     """
     if isinstance(initializer, str):
         return known_name("initializer", initializer, INITIALIZERS)
@@ -104,10 +104,10 @@ def checked_initializer(initializer: Any) -> Initializer:
 
 
 def initial_weight(initializer: Initializer, shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
-    """The initial weight of a shape, in float64.
+    """Return the initial weight of a shape, in float64.
 
     Raises:
-        DataError: for an unknown name, or a rule that returns another shape or a value that is not finite.
+        DataError: if the name is unknown, or a rule returns another shape or a non-finite value.
     """
     initializer = checked_initializer(initializer)
     if isinstance(initializer, str):

@@ -1,7 +1,7 @@
-"""Where this gradflow was installed from, and so which commands add extras to it, build it again or update it.
+"""The commands that add extras to this installation of gradflow, rebuild it or update it.
 
-Every hint of the library takes its command from here: an editable clone is named as the folder that it is, so that the
-command works from anywhere.
+Every hint in the library takes its command from here. An editable clone is named by its folder, so that the command
+works from any directory.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ _CUPY_EXTRAS = {"cupy-cuda12x": "cuda12", "cupy-cuda13x": "cuda13"}
 
 
 def pip_install(extra: str) -> str:
-    """The command that adds an extra: "pip install -e '/home/me/gradflow[plot]'"."""
+    """Return the command that adds an extra: "pip install -e '/home/me/gradflow[plot]'"."""
     return f"pip install {_requirement(extra)}"
 
 
 def pip_reinstall() -> str:
-    """The command that builds the same gradflow again."""
+    """Return the command that rebuilds the same gradflow."""
     return f"pip install --force-reinstall --no-deps --no-binary {_NAME} {_requirement()}"
 
 
 def update_command() -> str:
-    """What brings the newest gradflow."""
+    """Return the command that updates gradflow."""
     clone = _clone()
     return f"pip install -U {_requirement()}" if clone is None else f"git pull in {clone}, then pip install -e ."
 
 
 def pip_install_for_gpu() -> str:
-    """The command that adds the GPU extra: that of the CuPy that is installed, for another would be put over it."""
+    """Return the command that adds the GPU extra: the one of the installed CuPy, since another would overwrite it."""
     installed = installed_cupy()
     if installed is None:
         return f"{pip_install('cuda12')} (or [cuda13], to match the driver)"
@@ -42,9 +42,9 @@ def pip_install_for_gpu() -> str:
 
 
 def replace_cupy(cuda: int) -> str | None:
-    """The commands that put the CuPy for a version of CUDA, such as 12, in the place of the installed one.
+    """Return the commands that replace the installed CuPy by the one for a CUDA version, such as 12.
 
-    None if no extra has it.
+    None if there is no extra for that version.
     """
     extra, installed = f"cuda{cuda}", installed_cupy()
     if extra not in _CUPY_EXTRAS.values():
@@ -53,15 +53,15 @@ def replace_cupy(cuda: int) -> str | None:
 
 
 def installed_cupy() -> str | None:
-    """The distribution that CuPy was installed from; CuPy's wheels have the CUDA version in their names."""
-    from importlib.metadata import distributions  # only hints need it: it would slow the import of gradflow down
+    """Return the distribution that provides CuPy, or None; the names of CuPy's wheels contain the CUDA version."""
+    from importlib.metadata import distributions  # only hints need it, and it would slow down the import of gradflow
 
     return next((name for name in (*_CUPY_EXTRAS, "cupy") if any(distributions(name=name))), None)
 
 
 def _requirement(extra: str = "") -> str:
-    """What pip is given to install this gradflow again, quoted for a shell."""
-    import shlex  # only hints need it: it would slow the import of gradflow down
+    """Return the requirement with which pip reinstalls this gradflow, quoted for a shell."""
+    import shlex  # only hints need it, and it would slow down the import of gradflow
 
     extras = f"[{extra}]" if extra else ""
     if clone := _clone():
@@ -81,13 +81,13 @@ def _requirement(extra: str = "") -> str:
 
 
 def _clone() -> Path | None:
-    """The clone in which the package lies: it is imported from there, or its installation is editable."""
+    """Return the clone that contains the package (imported from there, or installed as editable), or None."""
     folder = Path(__file__).resolve().parents[1]
     return folder if (folder / "pyproject.toml").is_file() else None
 
 
 def _origin() -> dict[str, Any] | None:
-    """The address that pip was given (PEP 610); None if it found the distribution in an index."""
+    """Return the URL entry that pip recorded (PEP 610); None if the distribution came from an index."""
     from importlib.metadata import distributions
 
     for distribution in distributions(name=_NAME):

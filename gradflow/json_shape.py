@@ -1,4 +1,4 @@
-"""Objects that JSON held in a file: what they must look like before anything is done with them."""
+"""Validation of the structure of JSON read from files, before it is used."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _LEAST, _MOST = -(2**63), 2**63 - 1
 
 
 def check_shape(value: Any, shape: Any, name: str) -> None:
-    """Refuse a value that has not this shape: who changed a file may have made a checksum that is right.
+    """Check that a value has this shape: whoever edits a file may also supply a valid checksum.
 
     Args:
-        value: what `json.loads` gave.
-        shape: a type, or a tuple of types, one of which the value has; an integer must have 64 bits. ``[shape]``: a
-            list of such values. ``{"a": shape}``: an object with at least these entries. ``{str: shape}``: one whose
-            entries all look so.
-        name: what the value is, for errors.
+        value: the result of `json.loads`.
+        shape: a type, or a tuple of alternative types; an integer must fit into 64 bits. ``[shape]``: a list of such
+            values. ``{"a": shape}``: an object with at least these entries. ``{str: shape}``: an object all of whose
+            entries have that shape.
+        name: names the value in errors.
 
     Raises:
-        FileFormatError: saying which entry is missing, or is something else.
+        FileFormatError: if an entry is missing or of another type; it names the entry.
     """
     if isinstance(shape, dict):
         _check_kind(value, (dict,), name)
@@ -51,7 +51,7 @@ def check_shape(value: Any, shape: Any, name: str) -> None:
 
 
 def _check_kind(value: Any, kinds: tuple[type, ...], name: str) -> None:
-    if type(value) not in kinds:  # exactly: true would count as an integer
+    if type(value) not in kinds:  # exact types, since a bool is also an int
         expected = " or ".join(_KINDS[kind] for kind in kinds)
         raise FileFormatError(f"{name} must be {expected}, and is {_shown(value)}")
 

@@ -1,4 +1,4 @@
-"""Names of losses, optimizers, schedules and metrics: each belongs to the class that states it."""
+"""Registration of losses, optimizers, schedules and metrics by name; each name belongs to one class."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ _Class = TypeVar("_Class", bound=type[Any])
 
 
 def register(classes: dict[str, _Class], cls: _Class, base: type[Any]) -> None:
-    """Enter a new class under its name. A subclass of a named class that states no name of its own is named after
-    itself, so that nobody takes it for the class that it is made of.
+    """Register a new class under its name. A subclass that does not define a name of its own gets its class name, so
+    that it is not mistaken for its parent class.
 
     Args:
         classes: the classes by name.
-        cls: the new one.
-        base: what all of them are subclasses of.
+        cls: the new class.
+        base: the common base class.
 
     Raises:
-        DataError: if another class has the name, unless the new one is the same class defined again, as a cell of a
-            notebook does that runs twice.
+        DataError: if another class has the name, unless the new one is the same class defined again, as when a notebook
+            cell runs twice.
     """
     owner = next((parent for parent in cls.__mro__ if "name" in vars(parent)), None)
     states_none = owner is None or (owner is not cls and issubclass(owner, base))
     if states_none and is_built_in(cls):
-        return  # the base of several
+        return  # a common base class
     if states_none:
         is_free = cls.__name__ not in classes or redefines(cls, classes[cls.__name__])
         cls.name = cls.__name__ if is_free else f"{cls.__module__}.{cls.__qualname__}"
@@ -45,14 +45,14 @@ def register(classes: dict[str, _Class], cls: _Class, base: type[Any]) -> None:
 
 
 def redefines(new: Any, known: Any) -> bool:
-    """True if a class or function is another one's new definition: of the same place, or of the same notebook."""
+    """True if a class or function redefines another one: in the same place, or in the same notebook."""
     return is_same_place(new, known) or new.__module__ == known.__module__ == "__main__"
 
 
 def is_same_place(one: Any, other: Any) -> bool:
     """True if two classes or functions were defined in the same place of the same module.
 
-    A program that is run, and imported by another part of itself, is two modules of one file.
+    A script that is also imported by another part of the program is two modules with one file.
     """
     modules = {one.__module__, other.__module__}
     files = {getattr(sys.modules.get(module), "__file__", None) for module in modules}

@@ -48,7 +48,7 @@ _NOT_PICKLED = (
     "access", "all_parameters", "backend", "gradients", "n_decayed", "n_parameters", "parameter_ranges", "parameters",
     "state", "status", "_inference", "_specs", "_views",
 )  # fmt: skip
-"""The attributes that a copy makes anew: what lies on the device, and what follows from the layers."""
+"""Attributes that a copy recreates: those on the device, and those derived from the layers."""
 
 
 class Sequential:
@@ -56,37 +56,37 @@ class Sequential:
 
     Attributes:
         layers: the layers, a tuple; ``layers[0].weight`` and so on are views into `all_parameters`.
-        parameters: the flat vector of the parameters that are trained, on the device, shape (n_parameters,): all
-            weights, then all biases.
-        gradients: the flat gradient vector, likewise: that of the last batch.
-        all_parameters: `parameters`, then those of frozen layers, in one vector.
-        state: `all_parameters`, then all buffers, such as running means, in one vector.
-        parameter_ranges: by name, where a parameter that is trained begins and ends in these vectors.
-        n_parameters, n_decayed: the number of the parameters that are trained, and of those that penalties reach.
+        parameters: the flat vector of trained parameters, on the device, shape (n_parameters,): all weights, then all
+            biases.
+        gradients: the flat gradient vector of the last batch, of the same shape and on the device.
+        all_parameters: `parameters`, followed by those of frozen layers, in one vector.
+        state: `all_parameters`, followed by all buffers, such as running means, in one vector.
+        parameter_ranges: start and end of each trained parameter in these vectors, by name.
+        n_parameters, n_decayed: the number of trained parameters, and of those that penalties apply to.
         n_in, n_out: the numbers of inputs and outputs.
-        status: the clock of training, on the device.
-        access: orders the threads that use the network.
+        status: the training clock, on the device.
+        access: coordinates the threads that use the network.
 
-    Any number of threads may predict at once, and `Trainer.evaluate` may run beside them. While a thread trains the
-    network, or a method waits to change its weights, the other threads are refused or wait (`gradflow.access.Access`).
+    Any number of threads may predict concurrently, and `Trainer.evaluate` may run alongside them. While a thread trains
+    the network, or a method waits to change its weights, other threads raise or wait (`gradflow.access.Access`).
 
-    ``copy.deepcopy`` and pickle make a network of the same class, with weights, preprocessing and the count of epochs,
-    so that training goes on in the same way as in the original; on the same backend, or with a `SlowPathWarning` on
-    another where that cannot be used.
+    ``copy.deepcopy`` and pickle create a network of the same class with the same weights, preprocessing and epoch
+    count, so that training continues exactly as in the original. The copy uses the same backend, or another one, with
+    a `SlowPathWarning`, if that backend is unavailable.
 
-    A trailing ``Sigmoid()`` or ``Softmax()`` names `output_activation` and is folded into the loss where that loss
-    works on logits; without one, the loss names it when training begins.
+    A trailing ``Sigmoid()`` or ``Softmax()`` sets `output_activation` and is folded into the loss if that loss works on
+    logits; without one, the loss sets it when training begins.
 
     Args:
         layers: the layers, at least one of them with parameters, such as a `Dense`.
-        dtype: "float32" or "float64", of parameters and of all that is computed.
+        dtype: "float32" or "float64", for parameters and all computation.
         seed: for initial weights, dropout and shuffles: an integer from 0 to 2**64 - 1.
-        backend: "auto", "numpy", "cupy" or "reference"; "auto" takes CuPy where a usable GPU is, else NumPy. The
-            environment variable GRADFLOW_BACKEND decides what "auto" means.
+        backend: "auto", "numpy", "cupy" or "reference"; "auto" selects CuPy if there is a usable GPU, else NumPy. The
+            environment variable GRADFLOW_BACKEND overrides what "auto" selects.
         weights: every parameter and buffer by name, as from `get_weights`, instead of random initial weights.
 
     Raises:
-        DataError: for layers or weights that do not fit together, or arguments out of range.
+        DataError: if layers or weights do not fit together, or arguments are out of range.
         BackendError: if the backend cannot be used here; the message says why.
     """
 
@@ -118,10 +118,10 @@ class Sequential:
             self._initialize(parameters, buffers)
         else:
             self.set_weights(weights)
-        attach(self.layers, attachment)  # last, so that a network that cannot be made uses no layer up
+        attach(self.layers, attachment)  # last, so that a failed construction leaves the layers unattached
 
     def _open(self) -> None:
-        """Let threads use it."""
+        """Set up thread access and the inference programs."""
         self._is_recorded = all_recorded(self.layers)
         self.access = Access()
         self._inference = InferencePrograms(self.access, self._recorded_inference)
@@ -134,11 +134,11 @@ class Sequential:
     # -- parameters and buffers -----------------------------------------------------------------------------------
 
     def _allocate(self, parameters: Mapping[str, ParameterSpec], buffers: Mapping[str, BufferSpec]) -> Attachment:
-        """Make the flat vectors, and what gives each layer its views."""
+        """Allocate the flat vectors, and return the attachment from which layers get their views."""
         self._specs: dict[str, ParameterSpec | BufferSpec] = {**parameters, **buffers}
         frozen = [name for name in parameters if int(name.partition(".")[0]) in self._frozen]
-        # What penalties reach comes first, so that an optimizer needs one number to know it. What is frozen lies behind
-        # all that training sees: no gradient, optimizer, penalty or average comes near it.
+        # Decayed parameters come first, so that one number tells an optimizer where they end. Frozen parameters come
+        # last, outside the range that gradients, optimizer, penalties and averages work on.
         trained = [name for name in parameters if name not in frozen]
         trained.sort(key=lambda name: not parameters[name].decayed)
         sizes = {name: math.prod(self._specs[name].shape) for name in (*trained, *frozen, *buffers)}
@@ -170,7 +170,7 @@ class Sequential:
 
     @contextmanager
     def _changing(self, setting: str) -> Iterator[None]:
-        """The context in which a setting of a layer changes: what was recorded with the old value is forgotten."""
+        """Context in which a layer setting changes; programs recorded with the old value are discarded."""
         if self.access.is_training:
             raise GradflowError(
                 f"{setting} cannot be changed while the network is trained: its steps were recorded with the value "
@@ -183,7 +183,7 @@ class Sequential:
     def _zeros(self, size: int) -> Array:
         try:
             return self.backend.zeros(size, self.dtype)
-        except (MemoryError, ValueError) as error:  # NumPy's for what no address space holds
+        except (MemoryError, ValueError) as error:  # NumPy raises ValueError for sizes beyond the address space
             gib = size * self.dtype.itemsize / 2**30
             raise DataError(
                 f"a network of {size:.3g} parameters takes {gib:.1f} GiB, and as much for their gradients: this "
@@ -191,7 +191,7 @@ class Sequential:
             ) from error
 
     def _initialize(self, parameters: Mapping[str, ParameterSpec], buffers: Mapping[str, BufferSpec]) -> None:
-        """Set every parameter and buffer as it begins, one after the other: in float64 they are twice as large."""
+        """Set the initial parameters and buffers, one at a time, since in float64 they are twice as large."""
         for name, spec in buffers.items():
             self._set(name, np.full(spec.shape, spec.initial))
         for number, (name, of_parameter) in enumerate(parameters.items()):
@@ -200,16 +200,16 @@ class Sequential:
             self._set(name, initial_weight(of_parameter.initializer, of_parameter.shape, random))
 
     def get_weights(self) -> dict[str, np.ndarray]:
-        """A copy of every parameter and buffer by name: "0.weight" (n_in, n_out), "0.bias" (n_out,), and so on."""
+        """Return a copy of every parameter and buffer by name: "0.weight" (n_in, n_out), "0.bias" (n_out,), etc."""
         with self.access.reading():
             return {name: self.backend.to_host(view) for name, view in self._views.items()}
 
     def set_weights(self, weights: Mapping[str, Any], *, partial: bool = False) -> None:
-        """Set every parameter and buffer, from arrays by the names of `get_weights`.
+        """Set every parameter and buffer from arrays by name, as `get_weights` returns them.
 
         Args:
-            weights: the arrays.
-            partial: allow names to be left out, which then keep what they have.
+            weights: the arrays by name.
+            partial: allow missing names; those parameters and buffers keep their values.
 
         Raises:
             DataError: if a name is missing or unknown, or a shape or a value does not fit; then nothing is changed.
@@ -229,14 +229,14 @@ class Sequential:
 
     @property
     def frozen(self) -> tuple[int, ...]:
-        """The places of the layers that training leaves as they are, such as (0, 1, 2); () trains all.
+        """Indices of the layers that training leaves unchanged, such as (0, 1, 2); () trains all.
 
-        The parameters of a frozen layer have no gradient, penalty, decay or average, and no part in a clipped norm. A
-        frozen `BatchNorm` normalizes with its running values, as at prediction, and keeps them; a frozen `Residual` is
-        frozen with all that is inside. `Dropout`, which has nothing to train, goes on dropping.
+        The parameters of a frozen layer have no gradient, penalty, decay or average, and do not count towards a clipped
+        norm. A frozen `BatchNorm` normalizes with its running statistics, as at prediction, and does not update them; a
+        frozen `Residual` is frozen with all layers inside it. `Dropout`, which has nothing to train, keeps dropping.
 
-        It can be set at any time but during training, which then begins anew for what is trained; views such as
-        ``layers[0].weight`` are made anew. It is saved and copied with the network.
+        It can be set at any time except during training. Training then starts afresh for the trained parameters, and
+        views such as ``layers[0].weight`` are recreated. It is saved and copied with the network.
         """
         return self._frozen
 
@@ -264,15 +264,16 @@ class Sequential:
     # -- copies ---------------------------------------------------------------------------------------------------
 
     def copy(self, *, dtype: str | None = None) -> Self:
-        """A network of its own of the same class, with the same layers, weights, seed and backend.
+        """Return an independent network of the same class, with the same layers, weights, seed and backend.
 
-        It has trained as many epochs as this one: when both go on, they see the same shuffles and dropout masks.
+        It has the same epoch count as this one: if both continue training, they see the same shuffles and dropout
+        masks.
 
         Args:
             dtype: "float32" or "float64"; None keeps the dtype.
 
         Raises:
-            DataError: for an unknown dtype, or weights that are too large for it.
+            DataError: if the dtype is unknown, or weights are too large for it.
         """
         state = copy.deepcopy(self.__getstate__())
         if dtype is not None and (wanted := _dtype(dtype)) != self.dtype:
@@ -284,7 +285,7 @@ class Sequential:
         return twin
 
     def __copy__(self) -> Self:
-        return self.copy()  # Layers belong to one network, so that there is no shallow copy.
+        return self.copy()  # Layers belong to one network, so a shallow copy is impossible.
 
     def __getstate__(self) -> dict[str, Any]:
         with self.access.reading():
@@ -304,9 +305,9 @@ class Sequential:
 
     @property
     def epochs_begun(self) -> int:
-        """In how many epochs it has been trained, an interrupted one included: the next one continues this count.
+        """Number of epochs trained so far, including an interrupted one; the next epoch continues this count.
 
-        With the seed it decides the order of rows and the dropout masks of an epoch. It is copied and saved.
+        Together with the seed it determines the row order and dropout masks of an epoch. It is copied and saved.
         """
         reading = self.status.read()
         return reading.epoch + (reading.position > 0)
@@ -320,9 +321,9 @@ class Sequential:
 
     @property
     def output_activation(self) -> str:
-        """What turns logits into predictions: "identity", "sigmoid" or "softmax".
+        """Activation that turns logits into predictions: "identity", "sigmoid" or "softmax".
 
-        A trailing `Sigmoid` or `Softmax` layer names it, else the loss when training begins.
+        A trailing `Sigmoid` or `Softmax` layer sets it; otherwise the loss does when training begins.
         """
         return self._trailing_activation or self._activation_of_loss
 
@@ -337,7 +338,7 @@ class Sequential:
 
     @property
     def output_scale(self) -> OutputScale | None:
-        """What brings standardised outputs to the scale of the targets, in `predict`; None leaves them as they are.
+        """Scale that `predict` uses to convert standardized outputs to target units; None leaves them as they are.
 
         ``Trainer(..., standardize_targets=True)`` sets it when training begins.
         """
@@ -345,7 +346,7 @@ class Sequential:
 
     @output_scale.setter
     def output_scale(self, scale: OutputScale | None) -> None:
-        # A subclass would come back from a file, or in a copy, as the class that it is made of.
+        # Files and copies would turn a subclass into the base class.
         if scale is not None and type(scale) is not OutputScale:
             raise DataError(f"output_scale must be a gradflow.output_scale.OutputScale, got {shown(scale)}")
         if scale is not None and len(scale.mean) != self.n_out:
@@ -356,28 +357,28 @@ class Sequential:
 
     @property
     def ends_in_activation(self) -> bool:
-        """Whether a trailing layer names the output activation."""
+        """True if a trailing layer sets the output activation."""
         return self._trailing_activation is not None
 
     @property
     def _trailing_activation(self) -> str | None:
-        # The type itself: a subclass may do something else, which must not be left out.
+        # Exact types only: a subclass may compute something else, and must not be skipped.
         last = type(self.layers[-1])
         return "sigmoid" if last is Sigmoid else "softmax" if last is Softmax else None
 
     @property
     def logit_layers(self) -> Sequence[Layer]:
-        """The layers up to the output activation."""
+        """Layers before the output activation."""
         return self.layers[:-1] if self._trailing_activation else self.layers
 
     # -- inputs ---------------------------------------------------------------------------------------------------
 
     @property
     def preprocessing(self) -> Preprocessing | None:
-        """What makes the inputs of the first layer of what callers pass; None takes that as it is.
+        """Preprocessing applied to user data before the first layer; None passes it through unchanged.
 
-        `gradflow.data.fit_preprocessing` makes it. It belongs to the network: training, prediction and evaluation apply
-        it, and it is saved and copied with the network. It must make as many inputs as the first layer takes.
+        `gradflow.data.fit_preprocessing` creates it. It belongs to the network: training, prediction and evaluation
+        apply it, and it is saved and copied with the network. It must produce as many inputs as the first layer takes.
         """
         return self._preprocessing
 
@@ -397,12 +398,12 @@ class Sequential:
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:
-        """The names of the columns that the network takes, in their order; None if it was trained on arrays.
+        """Names of the input columns, in order; None if the network was trained on arrays.
 
-        They are those of its preprocessing; without one, the first `Trainer.fit` on a table with named columns (a
-        DataFrame, a dict, a file) sets them, and they are saved and copied with the network. From then on each table
-        must have these columns: they are taken by name, in whatever order they come, and more columns do no harm. An
-        array, and any table while no names are known, is taken by position. Set None to forget them.
+        The preprocessing defines them. Without preprocessing, the first `Trainer.fit` on a table with named columns (a
+        DataFrame, a dict, a file) sets them, and they are saved and copied with the network. From then on every table
+        must have these columns. They are matched by name, in any order, and additional columns are ignored. Arrays, and
+        tables as long as no names are known, are taken by position. Set None to forget the names.
         """
         names = self._feature_names if self._preprocessing is None else self._preprocessing.names
         return None if names == positions(len(names or ())) else names
@@ -420,13 +421,13 @@ class Sequential:
             self._feature_names = None if names is None else tuple(names)
 
     def inputs(self, name: str, x: Any, where: Where | None = None, names: Sequence[str] | None = None) -> Array:
-        """What the first layer takes of what a caller gave: preprocessed, of shape (batch, n_in), finite, in `dtype`.
+        """Validate and preprocess `x` into a finite array (batch, n_in) of `dtype`.
 
         Args:
             name: names x in errors.
             x: as in `predict`.
             where: which rows these are, for errors.
-            names: of the columns to take of a table, in their order; None takes `feature_names`.
+            names: columns to take from a table, in order; None takes `feature_names`.
 
         Raises:
             DataError: if shape, dtype or values do not fit.
@@ -435,7 +436,7 @@ class Sequential:
         return self._as_inputs(name, given, where or Where(range(len(given))))
 
     def _given(self, name: str, x: Any, names: Sequence[str] | None = None) -> Array | Table:
-        """What a caller passed: a table with the columns that the network takes, or an array."""
+        """Convert user data to a table with the network's input columns, or to an array."""
         if isinstance(x, Source):
             raise DataError(
                 f"{name} is a source, which is read block by block, but rows in memory are needed here: pass "
@@ -450,7 +451,7 @@ class Sequential:
             names = names or self.feature_names
             if (width := len(names or x.columns)) != self.n_in:
                 if x.columns:
-                    x.matrix()  # a column of text is the more likely cause, and has an error of its own
+                    x.matrix()  # a text column is the likelier cause, and this raises the error for it
                 check_width(name, width, self.n_in)
             return as_table(name, x, names or positions(self.n_in))
         return feature_matrix(name, as_array(name, x, self.backend), self.n_in)
@@ -466,11 +467,11 @@ class Sequential:
     # -- prediction -----------------------------------------------------------------------------------------------
 
     def predict(self, x: Any) -> Array:
-        """Predictions (batch, n_out) for x (batch, n_in): outputs after the output activation, on the targets' scale.
+        """Return predictions (batch, n_out) for x (batch, n_in): outputs after the output activation, in target units.
 
-        x is an array; a table, whose columns are taken by name (`feature_names`); or a source, such as
-        `gradflow.data.Parquet`, which is read block by block, in the order of its rows, and whose targets are not
-        looked at. NumPy in gives NumPy out, CuPy in gives CuPy out. Large inputs are processed in blocks of rows.
+        x is an array; a table, whose columns are matched by name (`feature_names`); or a source, such as
+        `gradflow.data.Parquet`, which is read block by block, in row order, and whose targets are ignored. NumPy
+        inputs give NumPy outputs, and CuPy inputs give CuPy outputs. Large inputs are processed in blocks of rows.
 
         Raises:
             DataError: if shape, dtype or values do not fit.
@@ -478,17 +479,17 @@ class Sequential:
         return self._infer(x, activated=True)
 
     def logits(self, x: Any) -> Array:
-        """Outputs (batch, n_out) for x (batch, n_in) in front of the output activation; as `predict` else."""
+        """Return pre-activation outputs (batch, n_out) for x (batch, n_in). Otherwise the same as `predict`."""
         return self._infer(x, activated=False)
 
     def predict_classes(self, x: Any) -> Array:
-        """The predicted class of each row, as int64: shape (batch,).
+        """Return the predicted class of each row, int64 (batch,).
 
-        With several outputs it is the index of the largest; with sigmoid outputs whether p > ½, as 0 or 1, of shape
-        (batch,) for one output and (batch, n_out) for several.
+        With several outputs the class is the index of the largest. With sigmoid outputs it is 1 if p > ½, else 0, of
+        shape (batch,) for one output and (batch, n_out) for several.
 
         Raises:
-            DataError: if the network has one output and is no classifier, or x does not fit.
+            DataError: if the network has one output and is not a classifier, or x does not fit.
         """
         if self.output_activation == "sigmoid":
             classes = (self.logits(x) > 0).astype(np.int64)
@@ -544,8 +545,8 @@ class Sequential:
         return Inference(recorder.program(), x, y)
 
     def inferring(self) -> AbstractContextManager[None]:
-        """A context in which layers compute outputs: the weights stay as they are, and layers that run Python code,
-        which may keep something in themselves, do so in one thread.
+        """Context in which layers compute outputs: the weights do not change, and layers that run Python code, which
+        may keep state, run in one thread at a time.
 
         Raises:
             GradflowError: if another thread trains the network.
@@ -573,7 +574,7 @@ def _dtype(name: str) -> np.dtype:
 
 
 def _backend_of_pickle(name: str) -> ReferenceBackend:
-    """The backend of a network that was pickled, perhaps on another machine; where it cannot be used, another one."""
+    """Return the backend that a network was pickled with, or the automatic one, with a warning, if it is unusable."""
     try:
         return get_backend(name)
     except BackendError as error:
@@ -596,7 +597,7 @@ def _converted(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
 def _check_weights(
     weights: Mapping[str, Any], specs: Mapping[str, ParameterSpec | BufferSpec], *, partial: bool = False
 ) -> dict[str, np.ndarray]:
-    """Weights as NumPy arrays, once names and shapes are known to be the expected ones."""
+    """Return weights as NumPy arrays after checking names and shapes."""
     if not isinstance(weights, Mapping):
         raise DataError(f"weights must be a dict of arrays, as network.get_weights() returns it, got {shown(weights)}")
     if unknown := sorted(map(str, weights.keys() - specs.keys())):
@@ -620,23 +621,23 @@ def _checked_weight(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray
 
 
 class MLP(Sequential):
-    """A multi-layer perceptron: dense layers with an activation between them and none behind the last.
+    """A multi-layer perceptron: dense layers with activations between them, and none after the last.
 
     Args:
         sizes: the widths from the inputs to the outputs: ``[64, 128, 10]`` has one hidden layer of 128 units.
         activation: the hidden activation: "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus",
             "sigmoid", "tanh", "softmax", "identity".
-        dropout: the rate of dropout behind each hidden activation; 0 has none.
-        input_dropout: the rate of dropout on the inputs; 0 has none. Above 0 the first layer is a `Dropout`, and the
+        dropout: the dropout rate after each hidden activation; 0 disables it.
+        input_dropout: the dropout rate on the inputs; 0 disables it. Above 0 the first layer is a `Dropout`, and the
             weights are named "1.weight" and so on.
-        bias: whether the dense layers have biases.
-        initializer: how weights begin (`Dense`); None takes the rule that suits the activation.
+        bias: True if the dense layers have biases.
+        initializer: the weight initializer (`Dense`); None selects the rule that suits the activation.
         dtype: "float32" or "float64".
         seed: for initial weights, dropout and shuffles.
         backend: "auto", "numpy", "cupy" or "reference".
 
     Raises:
-        DataError: for sizes, names or rates that are not valid.
+        DataError: if sizes, names or rates are invalid.
         BackendError: if the backend cannot be used here.
     """
 

@@ -1,12 +1,12 @@
-"""What an op is: a name, a signature, and the plain NumPy that defines its result.
+"""Ops: a name, a signature, and the plain NumPy that defines the result.
 
 An op is a function on preallocated arrays that writes its outputs in place. The function decorated with
-[`op`][gradflow.ops.op] *is* the definition: short NumPy, formula in the docstring, in the file of the layer, loss or
-optimizer that it belongs to. The ``"reference"`` backend runs that function; other backends run what they have
-under the same name, such as a kernel in ``kernels/``, and are held to it by test.
+[`op`][gradflow.ops.op] *is* the definition: short NumPy, with the formula in the docstring, in the file of the layer,
+loss or optimizer that it belongs to. The ``"reference"`` backend runs that function. Other backends run their own
+implementation under the same name, such as a kernel in ``kernels/``, and tests compare it with the definition.
 
-The code that uses ops calls them through an *executor*: ``ops(relu_forward, x, y)``. `Eager` runs each call at once;
-`gradflow.training.program.Recorder` keeps the calls for replay. Both run the same bound calls.
+Code that uses ops calls them through an *executor*: ``ops(relu_forward, x, y)``. `Eager` runs each call immediately;
+`gradflow.program.Recorder` keeps the calls for replay. Both run the same bound calls.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ Array: TypeAlias = Any
 OPS: dict[str, Op] = {}
 """Every op by name."""
 
-# The entries of the clock, the four integers on the device that recorded steps read (kernels/clock.h).
+# Entries of the clock: four integers on the device that recorded steps read (kernels/clock.h).
 STEP, EPOCH, POSITION, FIRST_BAD_STEP = range(4)
 CLOCK_ENTRIES = ("step", "epoch", "position", "first_bad_step")
 
 SATURATED = 1e3
-"""So far from 0 exp(-|x|) is 0 in any dtype. Products with it keep to this side of infinity: 0 times that is NaN."""
+"""At this distance from 0, exp(-|x|) is 0 in any dtype. Factors are clipped here, since 0 times infinity is NaN."""
 
 
 def has_diverged(clock: Array) -> bool:
-    """Whether this or an earlier step had a loss that was not finite: then nothing may be learned from it."""
+    """True if this or an earlier step had a non-finite loss, so that the step must not change any weights."""
     return bool(clock[FIRST_BAD_STEP] <= clock[STEP])
 
 
@@ -48,15 +48,15 @@ class Op(NamedTuple):
     """One op of the contract.
 
     Attributes:
-        name: the name under which backends look for their own form of it.
-        reference: the NumPy function that defines it.
-        shapes: from the arguments by name, the shapes of the arrays, such as ``"x, y: rows columns; bias: columns"``.
-            Equal names mean equal sizes; ``*rest`` stands for any dimensions that are left.
-        writes: the names of the arguments that it writes; all other arrays are read only.
+        name: the name under which backends look up their implementation.
+        reference: the NumPy function that defines the op.
+        shapes: returns the shapes of the arrays, given the arguments by name, such as ``"x, y: rows columns; bias:
+            columns"``. Equal names mean equal sizes; ``*rest`` stands for any remaining dimensions.
+        writes: the names of the arguments that the op writes; all other arrays are read-only.
         in_place: pairs (input, output) of arguments that may be the same array.
-        sizes: from the arguments by name, the integers that a kernel takes besides them.
-        numpy_form: what the numpy backend runs where there are no compiled kernels; None runs the definition. It takes
-            the same arguments, and is worth it where the definition makes a step more than twice as slow.
+        sizes: returns the additional integers that a kernel takes, given the arguments by name.
+        numpy_form: the function that the numpy backend runs if there are no compiled kernels; None runs the definition.
+            It takes the same arguments, and is worthwhile if the definition makes a step more than twice as slow.
     """
 
     name: str
@@ -69,20 +69,20 @@ class Op(NamedTuple):
     numpy_form: Callable[..., None] | None = None
 
     def __reduce__(self) -> tuple[Callable[[str], Op], tuple[str]]:
-        """A copy of an op is the op of that name: pickle cannot hold the functions that it is made of."""
+        """Pickle an op by name, since pickle cannot store the functions it consists of."""
         return _op_of_name, (self.name,)
 
     def arguments(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The arguments of a call by name, in the order of the signature, defaults included."""
+        """Return the arguments of a call by name, in signature order, including defaults."""
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         return dict(bound.arguments)
 
     def check_shapes(self, arguments: Mapping[str, Any]) -> None:
-        """Refuse arrays whose shapes do not fit together: kernels would read and write outside of them.
+        """Check that the shapes of the arrays fit together; otherwise kernels would read and write out of bounds.
 
         Raises:
-            DataError: naming the argument, the shape expected and the shape that came.
+            DataError: if they do not; it names the argument, the expected shape and the actual one.
         """
         sizes: dict[str, tuple[int, ...]] = {}
         for name, dimensions in _parsed(self.shapes(arguments)).items():
@@ -114,7 +114,7 @@ def _op_of_name(name: str) -> Op:
 
 @cache
 def _parsed(shapes: str) -> dict[str, tuple[str, ...]]:
-    """The dimensions by argument of a description such as "x, y: rows columns; bias: columns"."""
+    """Parse a description such as "x, y: rows columns; bias: columns" into dimensions by argument."""
     dimensions: dict[str, tuple[str, ...]] = {}
     for part in shapes.split(";"):
         names, _, description = part.partition(":")
@@ -123,7 +123,7 @@ def _parsed(shapes: str) -> dict[str, tuple[str, ...]]:
 
 
 def shape_of_first(arguments: Mapping[str, Any]) -> dict[str, int]:
-    """The usual sizes: `n` elements, and for a matrix `rows` and `columns`, of the first array."""
+    """Return the usual sizes of the first array: `n` elements, and `rows` and `columns` for a matrix."""
     first = next(iter(arguments.values()))
     sizes = {"n": first.size}
     if first.ndim == 2:
@@ -132,7 +132,7 @@ def shape_of_first(arguments: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _variant_of(name: str) -> str | None:
-    """The op of which backends look for a form under this name: fused with a bias or a copy, or in TF32."""
+    """Return the op of which this name denotes a backend variant (fused with a bias or a copy, or in TF32), or None."""
     plain = name.removeprefix("bias_").removesuffix("_mirrored").removesuffix("_tf32")
     return None if plain == name else plain
 
@@ -148,8 +148,8 @@ def op(
     """Make a function on NumPy arrays the definition of an op of the same name.
 
     Raises:
-        DataError: if an op of the name exists already, unless the function is the same one defined again, as a cell of
-            a notebook does that runs twice; or if shapes, writes or in_place name an argument that there is not.
+        DataError: if an op of that name exists, unless it is the same function defined again, as when a notebook cell
+            runs twice; or if shapes, writes or in_place name a nonexistent argument.
     """
 
     def define(reference: Callable[..., None]) -> Op:
@@ -177,9 +177,9 @@ def op(
 
 
 class Executor(Protocol):
-    """What layers, losses and optimizers call ops through.
+    """The object through which layers, losses and optimizers call ops.
 
-    A layer that holds layers calls their methods with ``record(method, *args, recorded=layer.recorded)``.
+    A layer that contains layers calls their methods with ``record(method, *args, recorded=layer.recorded)``.
     """
 
     backend: ReferenceBackend
@@ -190,7 +190,7 @@ class Executor(Protocol):
 
 
 class Eager:
-    """The executor that runs each call at once: for debugging and for layers that are not recorded."""
+    """Executor that runs each call immediately, for debugging and for layers that are not recorded."""
 
     def __init__(self, backend: ReferenceBackend) -> None:
         self.backend = backend
@@ -200,7 +200,7 @@ class Eager:
             self.backend.bind(op, op.arguments(*args, **kwargs))()
 
     def record(self, method: Callable[..., None], *args: Any, recorded: bool) -> None:
-        """Run a layer's method at once: there is no program to keep it in."""
+        """Run a layer's method immediately; there is no program to record it in."""
         method(self, *args)
 
 

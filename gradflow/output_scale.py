@@ -1,4 +1,4 @@
-"""Regression targets are standardised for training, and predictions brought back to their scale."""
+"""Standardization of regression targets for training, and the conversion of predictions back to their units."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def rescale(x: Array, mean: Array, deviation: Array, y: Array) -> None:
 
 @dataclass(frozen=True)
 class OutputScale:
-    """The scale of each output: what the layers give is (prediction - mean) / deviation.
+    """The scale of each output: the layers compute (prediction - mean) / deviation.
 
     Attributes:
-        mean: of the targets, one number for each output.
-        deviation: their standard deviation, likewise; 1 for targets that are constant.
+        mean: mean of the targets, one number per output.
+        deviation: standard deviation of the targets, one number per output; 1 for constant targets.
     """
 
     mean: tuple[float, ...]
@@ -41,7 +41,7 @@ class OutputScale:
 
     @np.errstate(over="ignore", under="ignore")
     def standardize(self, targets: Array, dtype: np.dtype) -> Array:
-        """(targets - mean) / deviation, where the targets lie, in a dtype."""
+        """Return (targets - mean) / deviation in a dtype, on the device of the targets."""
         columns = [
             ((targets[:, column] - mean) / deviation).astype(dtype)
             for column, (mean, deviation) in enumerate(zip(self.mean, self.deviation, strict=True))
@@ -49,10 +49,10 @@ class OutputScale:
         return np.stack(columns, axis=1)
 
     def record(self, ops: Executor, y: Array) -> None:
-        """Record what brings outputs y (batch, n_out) back to the scale of the targets, in place."""
+        """Record the in-place conversion of outputs y (batch, n_out) to the units of the targets."""
         mean, deviation = (ops.backend.from_host(np.array(part, y.dtype)) for part in (self.mean, self.deviation))
         ops(rescale, y, mean, deviation, y)
 
     def config(self) -> dict[str, Sequence[float]]:
-        """What JSON holds of it."""
+        """Return mean and deviation in JSON types."""
         return {"mean": list(self.mean), "deviation": list(self.deviation)}

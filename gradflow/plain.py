@@ -1,4 +1,4 @@
-"""Values as JSON holds them: what models, checkpoints and run folders say about themselves."""
+"""Conversion to JSON types, for the descriptions in models, checkpoints and run folders."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["plain"]
 
 
 def plain(name: str, value: Any) -> Any:
-    """The value with NumPy's numbers as Python's, and with lists for tuples: `json` writes it, and reads it again.
+    """Convert NumPy scalars to Python numbers and tuples to lists, so that the value survives a JSON round trip.
 
     Args:
         name: names the value in errors.
         value: numbers, strings, booleans and None, or lists and dicts of these.
 
     Raises:
-        DataError: for anything else, naming the entry.
+        DataError: if there is anything else; it names the entry.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -37,7 +37,7 @@ def plain(name: str, value: Any) -> Any:
 
 
 def _key(name: str, key: Any) -> str:
-    """The key of an entry; a whole number becomes text, as in JSON."""
+    """Return the key of an entry; an integer becomes a string, as in JSON."""
     if isinstance(key, int | np.integer) and not isinstance(key, bool):
         return str(int(key))
     if not isinstance(key, str):

@@ -1,4 +1,4 @@
-"""Recorded programs: the calls of a step, bound to their arrays once and replayed as often as needed."""
+"""Recorded programs: the op calls of a step, bound to their arrays once and replayed as often as needed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Program", "Recorder"]
 
 
 class Program:
-    """Bound calls in their order. It owns every array that they touch.
+    """A sequence of bound calls. It keeps every array that they use alive.
 
     Args:
-        backend: where they run.
+        backend: the backend that runs them.
         calls: the calls.
-        steps_per_launch: how many runs a GPU takes as one launch.
+        steps_per_launch: the number of runs that a GPU combines into one launch.
     """
 
     def __init__(self, backend: ReferenceBackend, calls: list[BoundCall], steps_per_launch: int = 1) -> None:
@@ -26,7 +26,7 @@ class Program:
         self._replay = backend.replay(calls, steps_per_launch)
 
     def run(self, times: int = 1) -> None:
-        """Run all calls in turn, once or as often as asked."""
+        """Run all calls in order, ``times`` times."""
         self._replay(times)
 
     def __len__(self) -> int:
@@ -48,9 +48,10 @@ class Recorder:
         segment.append((op, op.arguments(*args, **kwargs)))
 
     def record(self, method: Callable[..., None], *args: Any, recorded: bool) -> None:
-        """Record ``method(ops, *args)``: its ops if it consists of these, else the method itself as one call.
+        """Record ``method(ops, *args)``: its ops if ``recorded`` is true, else the method itself as one call.
 
-        A method that computes by itself would run while recording and never again; so it is called at every step.
+        A method that does its own array math is called at every step, since it would otherwise run only once, during
+        recording.
         """
         if recorded:
             record_method(self, method, *args)
@@ -58,7 +59,7 @@ class Recorder:
             self._segments.append(called_at_each_step(Eager(self.backend), method, *args))
 
     def extend(self, other: Recorder) -> None:
-        """Append the calls that another recorder has kept."""
+        """Append the calls of another recorder."""
         for segment in other._segments:
             if isinstance(segment, list):
                 for op, arguments in segment:
@@ -67,7 +68,7 @@ class Recorder:
                 self._segments.append(segment)
 
     def program(self, steps_per_launch: int = 1) -> Program:
-        """The calls so far, bound. Neighbours may be bound as one call, but not across a recorded method."""
+        """Bind the calls so far. Adjacent ops may be fused into one call, but not across a call of a whole method."""
         bound: list[BoundCall] = []
         for segment in self._segments:
             if isinstance(segment, list):

@@ -1,8 +1,8 @@
 """Random numbers that are the same on every backend: Philox4x32-10, a counter-based generator.
 
-A word is a function of (seed, stream, step, index) and of nothing else, so there is no generator state to keep in
-order, and any part of a sequence can be made anywhere. Philox: Salmon, Moraes, Dror, Shaw (2011), "Parallel random
-numbers: as easy as 1, 2, 3", section 3.3.
+Each word depends only on (seed, stream, step, index), so there is no generator state to maintain, and any part of a
+sequence can be generated anywhere. Philox: Salmon, Moraes, Dror, Shaw (2011), "Parallel random numbers: as easy as 1,
+2, 3", section 3.3.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ __all__ = [
     "shuffled_rows",
 ]
 
-# Streams keep the uses of one seed apart. The number of the parameter is added to the first, and the index of the
-# layer to the second.
+# Streams separate the uses of one seed. The parameter's number is added to the first, and the layer's index to the
+# second.
 WEIGHT_STREAM, DROPOUT_STREAM, SHUFFLE_STREAM, SAMPLE_STREAM = 0x01000000, 0x02000000, 0x03000000, 0x04000000
 
 _LOW_WORD = np.uint64(0xFFFFFFFF)
@@ -33,7 +33,7 @@ _NUMBERS_AT_ONCE = 1 << 14
 
 
 def philox(n: int, *, seed: int, stream: int, step: int = 0, first: int = 0) -> np.ndarray:
-    """n words of a stream from ``first`` on, as uint32 with shape (n,); ``seed`` and ``step`` are 64-bit integers."""
+    """Return n words of a stream, starting at ``first``, as uint32 (n,); ``seed`` and ``step`` are 64-bit integers."""
     skipped = first % 4
     counter = np.zeros((4, -(-(skipped + n) // 4)), np.uint64)
     counter[0] = np.arange(counter.shape[1]) + first // 4
@@ -44,7 +44,7 @@ def philox(n: int, *, seed: int, stream: int, step: int = 0, first: int = 0) -> 
 
 
 def _philox_rounds(counter: np.ndarray, seed: int) -> np.ndarray:
-    """Four words for each column of counters (4, blocks), each a 32-bit number in a uint64."""
+    """Return four words for each column of counters (4, blocks), each a 32-bit number in a uint64."""
     key = [seed & 0xFFFFFFFF, seed >> 32]
     for _ in range(10):
         product0 = np.uint64(0xD2511F53) * counter[0]
@@ -63,18 +63,18 @@ def _philox_rounds(counter: np.ndarray, seed: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def shuffled_rows(n: int, *, seed: int, epoch: int) -> np.ndarray:
-    """The rows 0 .. n-1 in the order of one epoch, shape (n,), read only. It is kept for all batches of the epoch."""
+    """Return the rows 0 .. n-1 in the order of one epoch, shape (n,), read-only; cached for the epoch's batches."""
     rows = shuffle(np.arange(n, dtype=np.int64), n, seed=seed, epoch=epoch)
     rows.flags.writeable = False
     return rows
 
 
 def shuffle(places: np.ndarray, n: int, *, seed: int, epoch: int) -> np.ndarray:
-    """Which of the rows 0 .. n-1 stand at these places of the order of one epoch, as int64 of the same shape (places,).
+    """Return which of the rows 0 .. n-1 are at these places of an epoch's order, as int64 of the shape (places,).
 
-    A Feistel network keyed by Philox permutes the smallest power of two that holds n, and what falls outside is sent
-    through again until it falls inside: Mitchell, Stokes, Frank & Holmes (2021), "Bandwidth-optimal random shuffling
-    for GPUs", section 3. kernels/shuffle.h names the variant.
+    A Feistel network keyed by Philox permutes the range up to the smallest power of two that is at least n; results
+    outside 0 .. n-1 are permuted again until they fall inside: Mitchell, Stokes, Frank & Holmes (2021),
+    "Bandwidth-optimal random shuffling for GPUs", section 3. kernels/shuffle.h names the variant.
     """
     bits = max(n - 1, 0).bit_length()
     keys = philox(24 if bits <= 7 else 8, seed=seed, stream=SHUFFLE_STREAM, step=epoch)
@@ -101,17 +101,17 @@ def shuffle(places: np.ndarray, n: int, *, seed: int, epoch: int) -> np.ndarray:
 
 
 class RandomNumbers:
-    """What an initializer draws from: one stream of one seed, in float64 on the host."""
+    """Random number source of an initializer: one stream of one seed, in float64 on the host."""
 
     def __init__(self, seed: int, stream: int) -> None:
         self._seed, self._stream = seed, stream
 
     def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> np.ndarray:
-        """Numbers drawn evenly from [low, high)."""
+        """Draw numbers uniformly from [low, high)."""
         return self._in_parts(shape, lambda n, first, size: low + (high - low) * self._fractions(n, first))
 
     def normal(self, deviation: float, shape: tuple[int, ...]) -> np.ndarray:
-        """Normal numbers with mean 0, by the transform of Box & Muller (1958)."""
+        """Draw normal numbers with mean 0 and this standard deviation, by the transform of Box & Muller (1958)."""
 
         def numbers(n: int, first: int, size: int) -> np.ndarray:
             radius, angle = self._fractions(n, first), self._fractions(n, size + first)
@@ -121,13 +121,13 @@ class RandomNumbers:
         return self._in_parts(shape, numbers)
 
     def _fractions(self, n: int, first: int) -> np.ndarray:
-        """n numbers from [0, 1) from the one in place ``first`` on: word 2^-32, without its last eight bits."""
+        """Return n numbers in [0, 1), starting at index ``first``: word 2^-32, without its last eight bits."""
         words = philox(n, seed=self._seed, stream=self._stream, first=first)
         fractions: np.ndarray = (words >> 8).astype(np.float64) * 2.0**-24
         return fractions
 
     def _in_parts(self, shape: tuple[int, ...], numbers: Callable[[int, int, int], np.ndarray]) -> np.ndarray:
-        """``numbers(n, first, size)`` for all of `size`, little by little: they need several times the memory."""
+        """Fill `shape` with ``numbers(n, first, size)`` in chunks, since these need several times the memory."""
         out = np.empty(math.prod(shape))
         for first in range(0, out.size, _NUMBERS_AT_ONCE):
             part = out[first : first + _NUMBERS_AT_ONCE]

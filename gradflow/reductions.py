@@ -1,4 +1,4 @@
-"""Sums whose order is fixed: first the sum of each chunk, then the sum of these, whatever the number of threads."""
+"""Sums in a fixed order, independent of the number of threads: first within each chunk, then over the chunks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["chunk_length", "chunk_sums", "total"]
 
 
 def chunk_length(n: int) -> int:
-    """The length of a chunk for n elements: at least 1024, and so that there are at most 4096 chunks."""
+    """Return the chunk length for n elements: at least 1024, and long enough for at most 4096 chunks."""
     return max(1024, -(-n // 4096))
 
 

@@ -1,7 +1,7 @@
-"""Methods that users write, and that run once to have their calls of ops recorded: they get sealed arrays.
+"""Sealed arrays, which user-defined methods get while they run once to record their op calls.
 
-A sealed array may be passed to ops. It refuses to be read, written or computed with, which would happen while recording
-and never again: training would go on with what was computed then, from arrays that hold nothing yet.
+A sealed array can be passed to ops. Reading, writing or computing with it raises an error: that would happen only
+during recording and never again, so that training would continue with values computed from uninitialized arrays.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from gradflow.ops import Array, Executor, Op
 __all__ = ["IN_AN_OP", "SealedArray", "is_of_users", "record_sealed"]
 
 IN_AN_OP = "put the formula into an op: a function decorated with gradflow.ops.op, which this method calls"
-"""What to do about a method that computes by itself, where there is no other way."""
+"""Advice for a method that does its own array math, if there is no other remedy."""
 
-# Threads that predict with one network record its programs side by side, and its layers have one set of attributes.
+# Threads that predict with one network may record programs concurrently, but its layers have one set of attributes.
 _ONE_AT_A_TIME = threading.RLock()
 
 _FACTS = ("shape", "dtype", "ndim", "size", "itemsize", "nbytes")
@@ -32,13 +32,13 @@ _OF_FACTS = (np.shape, np.ndim, np.size, np.empty_like, np.zeros_like, np.ones_l
 
 
 class SealedArray(NDArrayOperatorsMixin):
-    """An array that knows its shape and dtype, can be cut into views, and passed on.
+    """An array that exposes its shape and dtype, and can be sliced into views and passed to ops.
 
     Args:
         array: the array.
-        root: the one that it is a view of, or the array itself.
-        refuse: raises the error that says what the method does that it may not do.
-        for_ops: whether ops may have it.
+        root: the array that it is a view of, or the array itself.
+        refuse: raises an error that names the forbidden operation.
+        for_ops: True if it may be passed to ops.
     """
 
     def __init__(self, array: Array, root: Array, refuse: Callable[[str], NoReturn], *, for_ops: bool = True) -> None:
@@ -48,7 +48,7 @@ class SealedArray(NDArrayOperatorsMixin):
         self._for_ops = for_ops
 
     def opened(self) -> Array:
-        """The array, for an op."""
+        """Return the array, for an op."""
         return self.array if self._for_ops else self._refuse("an op")
 
     def _view(self, array: Array) -> SealedArray:
@@ -101,10 +101,10 @@ class SealedArray(NDArrayOperatorsMixin):
 
 
 class Sealing:
-    """The executor that a user's method records through: it opens what it passes on, and notes what that was.
+    """The executor that a user's method records through: it unseals the arrays for ops, and keeps track of them.
 
     Attributes:
-        passed, written: the arrays that were passed to ops, and those that the ops write.
+        passed, written: arrays that were passed to ops, and arrays that the ops write.
     """
 
     def __init__(self, ops: Executor, refuse: Callable[[str], NoReturn]) -> None:
@@ -116,7 +116,7 @@ class Sealing:
         self._sealed: dict[int, SealedArray] = {}
 
     def seal(self, value: Any) -> Any:
-        """An array sealed, the same one always in the same way; records and mappings of arrays; all else as it is."""
+        """Seal an array (always to the same object), or the arrays in a record or mapping; return the rest as is."""
         if isinstance(value, Mapping):
             return {name: self.seal(item) for name, item in value.items()}
         if isinstance(value, tuple) and hasattr(value, "_make"):
@@ -138,7 +138,7 @@ class Sealing:
         self._ops(op, **opened)
 
     def record(self, method: Callable[..., None], *args: Any, recorded: bool) -> None:
-        """Record the method of a layer inside of this one."""
+        """Record the method of a layer inside this one."""
         if recorded:
             method(self, *args)
         else:
@@ -159,19 +159,19 @@ def record_sealed(
     remedy: str = IN_AN_OP,
     held: Sequence[tuple[Any, Iterable[str]]] = (),
 ) -> list[Array]:
-    """Have a user's method record its calls, with sealed arrays; return the arrays that it passed to ops.
+    """Record the op calls of a user's method, with sealed arrays; return the arrays that it passed to ops.
 
     Args:
-        ops: what records them.
+        ops: the executor that records the calls.
         name: names the method in errors.
-        method: the method; it takes the executor first.
-        args: what it takes besides: arrays, or mappings and named tuples of arrays.
-        results: by name, the arrays that its ops must write.
-        remedy: what to do about a method that computes by itself.
-        held: objects, each with the names of attributes that hold arrays, which are sealed meanwhile.
+        method: the method; its first argument is the executor.
+        args: its other arguments: arrays, or mappings and named tuples of arrays.
+        results: the arrays that its ops must write, by name.
+        remedy: advice for a method that does its own array math.
+        held: objects, each with the names of its attributes that hold arrays; they are sealed during recording.
 
     Raises:
-        DataError: if it reads, writes or computes with arrays by itself, or records no op that writes a result.
+        DataError: if the method itself reads, writes or computes with arrays, or no recorded op writes a result.
     """
 
     def refuse(what: str) -> NoReturn:
@@ -191,7 +191,7 @@ def record_sealed(
 
 
 def is_of_users(method: Callable[..., None]) -> bool:
-    """True if a method is not all gradflow's own: its object is of another class, or its code was replaced."""
+    """True if a method is not entirely gradflow's own: its object's class is user-defined, or its code was replaced."""
     function = getattr(method, "__func__", method)
     module = getattr(function, "__globals__", {}).get("__name__", "")
     owner = getattr(method, "__self__", None)
@@ -200,7 +200,7 @@ def is_of_users(method: Callable[..., None]) -> bool:
 
 @contextmanager
 def _sealed_attributes(sealing: Sealing, held: Sequence[tuple[Any, Iterable[str]]]) -> Iterator[None]:
-    """Seal attributes of objects; afterwards all is open again, also what a method has kept of its arguments."""
+    """Seal attributes of objects; on exit, unseal them and any arguments that a method has stored."""
     with _ONE_AT_A_TIME:
         before = [(holder, name, getattr(holder, name)) for holder, names in held for name in names]
         for holder, name, value in before:

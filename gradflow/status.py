@@ -1,4 +1,4 @@
-"""The state of a run that lives on the device: the clock and the sums of an epoch, read by the host in one copy."""
+"""The run state on the device: the clock and the sums of an epoch, which the host reads in one copy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NEVER = np.iinfo(np.int64).max
 
 
 class StatusReading(NamedTuple):
-    """What the host read: the entries of the clock (kernels/clock.h), None for no bad step, and the six sums."""
+    """A host copy of the clock entries (kernels/clock.h), with None for no bad step, and of the six sums."""
 
     step: int
     epoch: int
@@ -30,8 +30,8 @@ class RunStatus:
 
     Attributes:
         clock: int64 (4,): step, epoch, position, first_bad_step.
-        sums: float64 (6,): loss and hits over the training epoch, and loss of its first rows; the same over the
-            validation data.
+        sums: float64 (6,): loss and correct predictions over the training epoch, and loss of its first rows; the same
+            over the validation data.
     """
 
     def __init__(self, backend: ReferenceBackend) -> None:
@@ -42,12 +42,12 @@ class RunStatus:
         self.begin(epoch=0)
 
     def begin(self, *, epoch: int, position: int = 0, step: int = 1) -> None:
-        """Set the clock to a step of an epoch, the first one unless another is named."""
+        """Set the clock to a position and step of an epoch, by default the first."""
         clock = np.array([step, epoch, position, NEVER], np.int64)
         self._backend.copy(self._backend.from_host(clock), self.clock)
 
     def read(self) -> StatusReading:
-        """Wait for the device and read all of it."""
+        """Wait for the device, and read the clock and the sums."""
         words = self._backend.to_host(self._words)
         step, epoch, position, first_bad_step = (int(word) for word in words[: len(CLOCK_ENTRIES)])
         sums = tuple(float(value) for value in words[len(CLOCK_ENTRIES) :].view(np.float64))

@@ -1,4 +1,4 @@
-"""Saving networks and loading them: weights in safetensors, with the layers described in its header."""
+"""Saving and loading networks: weights in safetensors, with a description of the layers in the header."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ FORMAT_VERSION = 1
 
 
 def describe(network: Sequential) -> dict[str, Any]:
-    """What is needed, besides the weights, to make a network again, as JSON holds it.
+    """Return everything except the weights that is needed to recreate a network, in JSON types.
 
     Raises:
-        DataError: if a layer has settings that JSON cannot hold, or the network is of a class that overrides methods.
+        DataError: if a layer has settings that JSON cannot represent, or the network's class overrides methods.
     """
     for cls in type(network).__mro__:
         overridden = [name for name in vars(cls) if not name.startswith("_") and hasattr(Sequential, name)]
@@ -71,13 +71,13 @@ def describe(network: Sequential) -> dict[str, Any]:
 
 def save(network: Sequential, path: str | os.PathLike[str]) -> None:
     """Write a network to one file: weights, buffers, layers, preprocessing, feature names, dtype, seed, activation, and
-    how many epochs it has been trained, so that training continues as if it had not been saved.
+    the epoch count, so that training continues as if the network had not been saved.
 
-    The file is written under a temporary name, synced and renamed, so that it is never half there. A file that is
-    replaced keeps its permissions, and a symbolic link stays: the file that it points to is written.
+    The file is written under a temporary name, synced and renamed, so that it is never incomplete. A replaced file
+    keeps its permissions. A symbolic link is kept, and the file that it points to is written.
 
     Raises:
-        DataError: if a layer has settings that JSON cannot hold, or this is no network or no path.
+        DataError: if a layer has settings that JSON cannot represent, or the arguments are not a network and a path.
         OSError: if the file cannot be written.
     """
     instance("network", network, Sequential, "a gradflow network")
@@ -85,10 +85,10 @@ def save(network: Sequential, path: str | os.PathLike[str]) -> None:
 
 
 def model_content(network: Sequential) -> bytes:
-    """The bytes of the file that `save` writes.
+    """Return the bytes of the file that `save` writes.
 
     Raises:
-        DataError: if a layer has settings that JSON cannot hold.
+        DataError: if a layer has settings that JSON cannot represent.
     """
     with network.access.reading():
         weights = network.get_weights()
@@ -98,16 +98,16 @@ def model_content(network: Sequential) -> bytes:
         "network": description,
         "checksum": checksum(weights, json.dumps(description)),
     }
-    # One entry, since safetensors writes several in an order that differs between equal files.
+    # A single entry, since safetensors does not write several in a deterministic order.
     return safetensors.numpy.save(weights, metadata={"gradflow": json.dumps(model)})
 
 
 def load_model(path: Path, backend: str) -> Sequential:
-    """Read a network that `save` wrote.
+    """Read a network written by `save`.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        FileFormatError: if it is damaged, from a newer version, or not a gradflow model.
+        FileFormatError: if the file is damaged, from a newer version, or not a gradflow model.
         BackendError: if the backend cannot be used here.
     """
     weights, header = read_tensors(path, "gradflow model")
@@ -121,10 +121,11 @@ def load_model(path: Path, backend: str) -> Sequential:
 def described_network(
     layers: list[Layer], description: Mapping[str, Any], backend: str, weights: Mapping[str, np.ndarray] | None = None
 ) -> Sequential:
-    """A network of these layers, and else as `describe` says; without weights it begins as its seed makes it.
+    """Return a network of these layers, with the rest from its description (`describe`); without weights it is
+    initialized from its seed.
 
     Raises:
-        DataError, KeyError, TypeError, ValueError, AttributeError: if the description is none of a network.
+        DataError, KeyError, TypeError, ValueError, AttributeError: if the description is not that of a network.
         BackendError: if the backend cannot be used here.
     """
     network = Sequential(layers, dtype=description["dtype"], seed=description["seed"], backend=backend, weights=weights)
@@ -143,11 +144,13 @@ def described_network(
 
 
 def read_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays of a safetensors file by name, and the metadata in its header; ``kind`` names it in errors.
+    """Return the arrays of a safetensors file by name, and the metadata in its header.
+
+    ``kind`` names the file in errors.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        FileFormatError: if it is no such file, or damaged.
+        FileFormatError: if it is not a safetensors file, or damaged.
     """
     content = read_regular_file(path)
     try:
@@ -159,8 +162,8 @@ def read_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.
 
 
 def checksum(arrays: Mapping[str, np.ndarray], text: str) -> str:
-    """SHA-256 over a text, and over name, dtype, shape and bytes of each array, as 64 hexadecimal digits."""
-    import hashlib  # brings OpenSSL, which would slow the import of gradflow down
+    """Return the SHA-256 of a text and of the name, dtype, shape and bytes of each array, as 64 hex digits."""
+    import hashlib  # imports OpenSSL, which would slow down the import of gradflow
 
     digest = hashlib.sha256(text.encode())
     for name in sorted(arrays):

@@ -1,4 +1,4 @@
-"""What other libraries call the things that have a name here, so that errors can suggest it."""
+"""Names that other libraries use for losses, optimizers etc., so that errors can suggest gradflow's names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 __all__ = ["SYNONYMS", "meant_names"]
 
-# The keys are in small letters without signs between the words. Names of PyTorch, Keras, scikit-learn and the papers.
+# Keys are lowercase, without punctuation. The names are those of PyTorch, Keras, scikit-learn and the papers.
 SYNONYMS: dict[str, dict[str, tuple[str, ...]]] = {
     "loss": {
         "mse": ("mean_squared_error",),
@@ -123,11 +123,11 @@ SYNONYMS: dict[str, dict[str, tuple[str, ...]]] = {
         "single": ("float32",),
     },
 }
-"""By the kind of name and the other name, the names that are meant here."""
+"""gradflow's names, by kind and foreign name."""
 
 
 def meant_names(kind: str, name: str, valid: Sequence[str]) -> Sequence[str]:
-    """The valid names that an unknown one probably means: its synonyms, else the nearest one, else none."""
+    """Return the valid names that an unknown one probably means: its synonyms, else the most similar, else none."""
     import difflib
 
     plain = _plain(name)

@@ -1,4 +1,4 @@
-"""Where arrays live and how an op runs; choosing one of the backends.
+"""Backends, which decide where arrays live and how an op runs, and their selection by name.
 
 "reference" is plain NumPy and defines every op; "numpy" is the CPU engine, "cupy" the GPU engine.
 """
@@ -16,13 +16,13 @@ from gradflow.errors import BackendError, DataError
 __all__ = ["BACKENDS", "ReferenceBackend", "get_backend"]
 
 BACKENDS = ("auto", "cupy", "numpy", "reference")
-"""The names that `get_backend` takes."""
+"""The names that `get_backend` accepts."""
 
 
 def get_backend(name: str = "auto") -> ReferenceBackend:
-    """The backend of a name; "auto" takes "cupy" where a usable GPU is, else "numpy".
+    """Return the backend of a name; "auto" selects "cupy" if there is a usable GPU, otherwise "numpy".
 
-    The environment variable GRADFLOW_BACKEND, where set, decides what "auto" means.
+    If set, the environment variable GRADFLOW_BACKEND decides what "auto" means.
 
     Raises:
         DataError: for an unknown name.

@@ -1,4 +1,4 @@
-"""Which backend can be used here, and if not, why not."""
+"""Availability of the GPU backend, and the reason if it cannot be used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["diagnose", "gpu_problem"]
 
 @cache
 def gpu_problem() -> str | None:
-    """Why the GPU cannot be used, with the remedy; None if it can."""
+    """Return the reason why the GPU cannot be used, with the remedy; None if it can."""
     if importlib.util.find_spec("cupy") is None:
         return f"CuPy is not installed; with an NVIDIA GPU: {pip_install_for_gpu()}"
     try:
@@ -25,7 +25,7 @@ def gpu_problem() -> str | None:
 
 
 def diagnose(runtime: Any) -> str | None:
-    """What keeps a CUDA runtime (``cupy.cuda.runtime``) from running kernels; None if nothing does."""
+    """Return the reason why a CUDA runtime (``cupy.cuda.runtime``) cannot run kernels; None if it can."""
     try:
         driver = runtime.driverGetVersion()
     except Exception:
@@ -49,5 +49,5 @@ def diagnose(runtime: Any) -> str | None:
 
 
 def _version(number: int) -> str:
-    """CUDA's 12040 as "12.4"."""
+    """Format a CUDA version number: 12040 as "12.4"."""
     return f"{number // 1000}.{number % 1000 // 10}"

@@ -1,6 +1,6 @@
-"""The BLAS that makes the matrix products, as functions that C can call, and the number of its threads.
+"""The BLAS used for matmuls, as functions that C can call, and the number of its threads.
 
-MKL where the distribution ``mkl`` is installed (the extra ``mkl``), else the one that NumPy has loaded.
+It is MKL if the distribution ``mkl`` is installed (the extra ``mkl``), otherwise the BLAS that NumPy has loaded.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from gradflow.errors import BackendError
 
 __all__ = ["Blas", "candidates", "installed_mkl", "numpy_blas", "using_threads"]
 
-# The names of a product and the width of its integers: only the name tells it. MKL's with 64 bits stand before its
-# plain ones, whose width MKL_INTERFACE_LAYER changes.
+# The names of gemm and the width of its integers, which only the name reveals. MKL's 64-bit names come before its plain
+# ones, whose width depends on MKL_INTERFACE_LAYER.
 _PRODUCTS = (
     ("scipy_cblas_{}gemm64_", 64),
     ("cblas_{}gemm64_", 64),
@@ -29,7 +29,7 @@ _PRODUCTS = (
     ("scipy_cblas_{}gemm", 32),
     ("cblas_{}gemm", 32),
 )
-# What reads the number of threads, and what sets it.
+# The functions that read and set the number of threads.
 _THREADS = (
     ("scipy_openblas_get_num_threads64_", "scipy_openblas_set_num_threads64_"),
     ("openblas_get_num_threads64_", "openblas_set_num_threads64_"),
@@ -47,12 +47,12 @@ _REPRODUCIBLE_ON_THIS_PROCESSOR = 2  # MKL_CBWR_AUTO
 
 
 class Blas(NamedTuple):
-    """A BLAS that is loaded.
+    """A loaded BLAS.
 
     Attributes:
         path: the file of the library.
         bits: the width of its integers.
-        addresses: of cblas_sgemm and cblas_dgemm, by "float32" and "float64".
+        addresses: the addresses of cblas_sgemm and cblas_dgemm, by "float32" and "float64".
     """
 
     path: Path
@@ -61,7 +61,7 @@ class Blas(NamedTuple):
 
     @property
     def description(self) -> str:
-        """Its name and, where it tells, its version: "OpenBLAS 0.3.31"."""
+        """Its name and, if known, its version: "OpenBLAS 0.3.31"."""
         library = ctypes.CDLL(str(self.path))
         for name in _VERSIONS:
             if hasattr(library, name):
@@ -77,7 +77,7 @@ class Blas(NamedTuple):
 
     @property
     def threads(self) -> int | None:
-        """How many threads it uses at most; None if it does not tell."""
+        """Its maximum number of threads; None if unknown."""
         library = ctypes.CDLL(str(self.path))
         for name, _ in _THREADS:
             if hasattr(library, name):
@@ -86,7 +86,7 @@ class Blas(NamedTuple):
 
     @property
     def threads_address(self) -> int | None:
-        """The address of its C function that tells how many threads it uses at most; None if it has none."""
+        """The address of its C function that returns the maximum number of threads; None if it has none."""
         library = ctypes.CDLL(str(self.path))
         for name, _ in _THREADS:
             if hasattr(library, name):
@@ -94,10 +94,10 @@ class Blas(NamedTuple):
         return None
 
     def set_threads(self, threads: int) -> None:
-        """Let it use that many threads, in the whole process.
+        """Set the number of threads, for the whole process.
 
         Raises:
-            BackendError: if it has no function for that which is known here.
+            BackendError: if it has no known function for that.
         """
         library = ctypes.CDLL(str(self.path))
         for _, name in _THREADS:
@@ -111,13 +111,13 @@ class Blas(NamedTuple):
 
 
 class _ThreadRequest:
-    """The number of threads that one context wants; compared by identity, for several may want the same."""
+    """The number of threads that one context requests; compared by identity, since several may request the same."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
 
 
-# The number is that of the whole process: contexts overlap where several threads train, and end in any order.
+# The number applies to the whole process: contexts overlap if several threads train, and end in any order.
 _REQUESTS: dict[Path, list[_ThreadRequest]] = {}
 _BEFORE_REQUESTS: dict[Path, int | None] = {}
 _REQUESTS_LOCK = threading.Lock()
@@ -125,10 +125,9 @@ _REQUESTS_LOCK = threading.Lock()
 
 @contextmanager
 def using_threads(blas: Blas | None, threads: int | None) -> Iterator[None]:
-    """A context in which the BLAS uses that many threads, in the whole process; None leaves it as it is.
+    """Context in which the BLAS uses ``threads`` threads, in the whole process; None leaves the number unchanged.
 
-    Where contexts overlap, the one that began last decides; when the last one has ended, the number is what it was
-    before the first.
+    If contexts overlap, the latest one decides; when all have ended, the original number is restored.
 
     Raises:
         BackendError: if the number cannot be set.
@@ -158,7 +157,7 @@ def using_threads(blas: Blas | None, threads: int | None) -> Iterator[None]:
 
 
 def candidates() -> Iterator[Blas]:
-    """Every BLAS that is at hand, the preferred one first."""
+    """Yield every available BLAS, the preferred one first."""
     for blas in (installed_mkl(), numpy_blas()):
         if blas is not None:
             yield blas
@@ -166,11 +165,11 @@ def candidates() -> Iterator[Blas]:
 
 @cache
 def installed_mkl() -> Blas | None:
-    """MKL from the distribution ``mkl``; None where that is not installed.
+    """Return MKL from the distribution ``mkl``; None if it is not installed.
 
-    Its threads are Intel's OpenMP's, which is its default and works in forked processes (GNU's hangs there).
+    It uses Intel's OpenMP threads, which is its default and works in forked processes (GNU's hangs there).
     """
-    import importlib.metadata  # takes longer than the rest of this module, and only training needs it
+    import importlib.metadata  # slower than the rest of this module, and only training needs it
 
     try:
         files = importlib.metadata.files("mkl") or []
@@ -180,7 +179,7 @@ def installed_mkl() -> Blas | None:
         if re.fullmatch(r"(lib)?mkl_rt(\.so|\.dylib|\.dll|\.\d+)+", file.name):
             path = Path(str(file.locate())).resolve()
             if (blas := _loaded(path)) is not None:
-                # As NumPy's arrays are aligned to 16 bytes only, the order of its sums would depend on where they lie.
+                # NumPy aligns arrays to 16 bytes only; without this, MKL's order of summation depends on the alignment.
                 ctypes.CDLL(str(path)).MKL_CBWR_Set(_REPRODUCIBLE_ON_THIS_PROCESSOR)
                 return blas
     return None
@@ -188,7 +187,7 @@ def installed_mkl() -> Blas | None:
 
 @cache
 def numpy_blas() -> Blas | None:
-    """The BLAS that NumPy uses: in its wheel, or else one that the process has loaded with it; None if unknown."""
+    """Return the BLAS that NumPy uses: the one in its wheel, or one loaded in this process; None if unknown."""
     folder = Path(np.__file__).parent
     bundled = [*folder.parent.glob("numpy.libs/*openblas*"), *folder.glob(".dylibs/*openblas*")]
     for path in [*bundled, *_loaded_files()]:
@@ -198,7 +197,7 @@ def numpy_blas() -> Blas | None:
 
 
 def _loaded_files() -> list[Path]:
-    """The files of this process that are named like a BLAS, where the system lists them (Linux)."""
+    """Return the files loaded in this process that are named like a BLAS, if the system lists them (Linux)."""
     try:
         lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:
@@ -208,7 +207,7 @@ def _loaded_files() -> list[Path]:
 
 
 def _loaded(path: Path) -> Blas | None:
-    """The BLAS in a file; None if it cannot be loaded, or has no products whose integers are known."""
+    """Load the BLAS in a file; None if that fails, or if it has no gemm of known integer width."""
     try:
         library = ctypes.CDLL(str(path))
     except OSError:
@@ -216,7 +215,7 @@ def _loaded(path: Path) -> Blas | None:
     for name, bits in _PRODUCTS:
         if hasattr(library, name.format("s")) and hasattr(library, name.format("d")):
             if bits == 32 and "64" in path.name.partition(".")[0]:
-                return None  # some builds with 64-bit integers keep the plain names
+                return None  # some builds with 64-bit integers use the plain names
             functions = {"float32": name.format("s"), "float64": name.format("d")}
             addresses = {
                 dtype: ctypes.cast(getattr(library, function), ctypes.c_void_p).value or 0

@@ -1,10 +1,10 @@
-"""Matrix products by cuBLASLt: planned by its heuristic, once for each shape and type, and bound to be run many times.
+"""Matmuls by cuBLASLt: planned by its heuristic once for each shape and dtype, and bound to be run many times.
 
-cuBLASLt counts down the columns of a matrix and our arrays count along the rows, so that what it takes for a matrix is
-our transpose: out = op(a) op(b) is computed as outᵀ = op(b)ᵀ op(a)ᵀ. (Its own row order goes with few epilogues.)
+cuBLASLt is column-major and our arrays are row-major, so it sees the transpose of each array: out = op(a) op(b) is
+computed as outᵀ = op(b)ᵀ op(a)ᵀ. (Its own row-major order supports few epilogues.)
 
-A bound product makes one call and allocates nothing, on an explicit stream and with a workspace of its own, so that it
-can be captured in a CUDA graph; `cupy.matmul` cannot.
+A bound matmul is a single call that allocates nothing, on an explicit stream and with its own workspace, so it can be
+captured in a CUDA graph; `cupy.matmul` cannot.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ __all__ = ["CublasLt", "Product", "n_sign_bytes"]
 
 _TRANSPOSED = 1  # CUBLAS_OP_T
 _NOT_SUPPORTED = 15  # CUBLAS_STATUS_NOT_SUPPORTED
-_MOST_ALIGNMENT = 16  # bytes: the widest access of a kernel
-_SIGNS_ALIGNMENT = 128  # the signs of a row take a bit each, and so many bits or a multiple of them
+_MOST_ALIGNMENT = 16  # bytes: the widest memory access of a kernel
+_SIGNS_ALIGNMENT = 128  # bits: each sign takes one bit, and a row is padded to a multiple of this
 
 
 @dataclass(frozen=True)
 class _Type:
-    """What cuBLASLt calls an element type: a cudaDataType, and the cublasComputeType that adds up its products."""
+    """An element type in the terms of cuBLASLt: its cudaDataType, and the cublasComputeType that accumulates it."""
 
     data: int
     compute: int
@@ -45,7 +45,7 @@ _COMPUTE_TF32 = 77
 
 @dataclass(frozen=True)
 class _Plan:
-    """What the heuristic chose for one problem: descriptors of the matrices a, b and out, and the algorithm."""
+    """The heuristic's choice for one problem: descriptors of the matrices a, b and out, and the algorithm."""
 
     layouts: tuple[int, int, int]
     algorithm: np.ndarray
@@ -53,7 +53,7 @@ class _Plan:
 
 
 def n_sign_bytes(rows: int, columns: int) -> int:
-    """The bytes that keep the signs of a matrix from a forward epilogue to the backward one."""
+    """Return the bytes needed to keep the signs of a matrix from the forward epilogue to the backward one."""
     return rows * _sign_stride(columns) // 8
 
 
@@ -62,7 +62,7 @@ def _sign_stride(columns: int) -> int:
 
 
 class Product:
-    """A product bound to its arrays, which it keeps: calling it runs it."""
+    """A matmul bound to its arrays, which it keeps alive: calling it runs it."""
 
     def __init__(self, library: Any, description: int, arguments: tuple[int, ...], owners: tuple[Any, ...]) -> None:
         self._library = library
@@ -78,17 +78,17 @@ class Product:
 
 
 class CublasLt:
-    """The products of one device; they run on the current stream, one at a time.
+    """The matmuls of one device; they run on the current stream, one at a time.
 
     Args:
-        workspace: device memory (bytes,) that all of them share, aligned to 256 bytes.
+        workspace: device memory (bytes,) shared by all matmuls, aligned to 256 bytes.
 
     Attributes:
-        unsupported: the products that it has no plan for, with its reason.
+        unsupported: the matmuls that cuBLASLt has no plan for, with the reason it gives.
 
     Raises:
         ImportError: if nvmath-python is not installed.
-        Exception: whatever it raises where cuBLASLt itself cannot be loaded or begun with.
+        Exception: whatever nvmath-python raises if cuBLASLt cannot be loaded or initialized.
     """
 
     def __init__(self, workspace: Array) -> None:
@@ -101,7 +101,7 @@ class CublasLt:
 
     @property
     def version(self) -> int:
-        """The version of the library, such as 120900."""
+        """The version of cuBLASLt, such as 120900."""
         return int(self._library.get_version())
 
     def product(
@@ -117,29 +117,30 @@ class CublasLt:
         vector: Array | None = None,
         auxiliary: Array | None = None,
     ) -> Product | None:
-        """out = op(a) op(b) and what the epilogue does, bound; None where there is no plan for it.
+        """Bind out = op(a) op(b) with an epilogue; None if cuBLASLt has no plan for it.
 
-        The first time it is planned it also runs, so that nothing is left to be loaded when it is captured. What
-        ``out``, ``vector`` and ``auxiliary`` held before is lost then.
+        When first planned, the matmul also runs once, so that everything is loaded before a graph captures it. This
+        overwrites ``out``, ``vector`` and ``auxiliary``.
 
         Args:
             a: a matrix.
-            b: another of the same dtype.
-            out: (rows, columns), the result: of that dtype too, or float32 where that has 16 bits.
-            transpose_a: whether op transposes a.
-            transpose_b: whether op transposes b.
-            tf32: whether float32 factors may be rounded to 10 bits of mantissa.
-            epilogue: cuBLASLt's name for it, such as "RELU_AUX_BIAS".
+            b: a matrix of the same dtype.
+            out: (rows, columns), the result: of the same dtype, or float32 if a and b have 16 bits.
+            transpose_a: True if op transposes a.
+            transpose_b: True if op transposes b.
+            tf32: True if float32 factors may be rounded to 10 bits of mantissa.
+            epilogue: cuBLASLt's name for the epilogue, such as "RELU_AUX_BIAS".
             vector: (columns,), the bias that is read or the bias gradient that is written.
-            auxiliary: what passes from the forward epilogue to the backward one. For ReLU uint8 of `n_sign_bytes`: bits
-                that say where out is above 0. For GELU its input, of the shape of out, with a multiple of 8 columns.
+            auxiliary: the data passed from the forward to the backward epilogue. For ReLU, uint8 of `n_sign_bytes`
+                bytes: bits that are set where out is above 0. For GELU, its input, of the shape of out, with a multiple
+                of 8 columns.
         """
         dtype, scalar = a.dtype.name, "float64" if out.dtype == np.float64 else "float32"
         dtypes = {dtype} | ({scalar} if a.itemsize == 2 else set())
         if b.dtype != a.dtype or out.dtype.name not in dtypes or dtype not in _TYPES or not (a.size and b.size):
             return None
         if epilogue != "DEFAULT" and dtype == "float64":
-            return None  # NVIDIA does not say which epilogues there are.
+            return None  # NVIDIA does not document which epilogues support float64
         library = self._library
         compute = _COMPUTE_TF32 if tf32 and dtype == "float32" else _TYPES[dtype].compute
         description: int = library.matmul_desc_create(compute, _TYPES[scalar].data)
@@ -183,7 +184,7 @@ class CublasLt:
     def _plan(
         self, description: int, a: Array, b: Array, out: Array, alignments: tuple[int, ...], epilogue: str
     ) -> _Plan | None:
-        """What the heuristic chooses; None, and a line in `unsupported`, where it has nothing."""
+        """Return the heuristic's choice; None, with an entry in `unsupported`, if it finds none."""
         layouts = (self._layout(a), self._layout(b), self._layout(out))
         result = np.zeros(1, self._library.matmul_heuristic_result_dtype)
         found = np.zeros(1, np.int32)
@@ -203,7 +204,7 @@ class CublasLt:
         return _Plan(layouts, result["algo"].copy(), int(result["workspace_size"][0]))
 
     def _preference(self, of_a: int, of_b: int, of_out: int) -> int:
-        """What the heuristic may count on: the workspace and the alignments of a, b and out."""
+        """Return the heuristic's constraints: the workspace and the alignments of a, b and out."""
         names = self._library.MatmulPreferenceAttribute
         values = {
             names.MAX_WORKSPACE_BYTES: self._workspace.nbytes,
@@ -223,13 +224,13 @@ class CublasLt:
         return layout
 
     def _set(self, kind: str, descriptor: int, attribute: Any, value: int) -> None:
-        """Set an attribute, of the width that it has, of a descriptor of one kind."""
+        """Set an attribute of a descriptor; ``kind`` is the kind of descriptor."""
         dtype = getattr(self._library, f"get_{kind}_attribute_dtype")(attribute)
         buffer = np.array(value, dtype)
         getattr(self._library, f"{kind}_set_attribute")(descriptor, attribute, buffer.ctypes.data, buffer.nbytes)
 
 
 def _alignment(array: Array) -> int:
-    """The bytes that the address of an array is a multiple of, as far as they matter."""
+    """Return the alignment of an array in bytes, at most the largest that matters."""
     address: int = array.data.ptr
     return min(address & -address, _MOST_ALIGNMENT)

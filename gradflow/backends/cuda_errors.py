@@ -1,4 +1,4 @@
-"""CUDA's errors as errors of gradflow: which of them the process survives, and what to do."""
+"""Translation of CUDA errors into gradflow errors that say whether the process survives them, and what to do."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """The context, or decorator, that raises for memory that ran out, and for a device that is lost, what says so.
+    """Context manager or decorator that turns errors about exhausted memory and a lost device into gradflow errors.
 
     Raises:
-        BackendError: where device memory ran out; the device and what lies on it can be used as before.
-        DeviceLostError: after an error that CUDA cannot go on from.
+        BackendError: if device memory ran out; the device and its contents remain usable.
+        DeviceLostError: after an error that CUDA cannot recover from.
     """
     try:
         yield
@@ -42,7 +42,7 @@ def explained() -> Iterator[None]:
 
 
 def free_memory() -> int:
-    """How many bytes new arrays may take: what is free on the device, and in CuPy's pool, up to the pool's limit."""
+    """Return the bytes available for new arrays: free on the device or in CuPy's pool, up to the pool's limit."""
     pool = cupy.get_default_memory_pool()
     free = int(cupy.cuda.runtime.memGetInfo()[0]) + int(pool.free_bytes())
     limit = int(pool.get_limit())
@@ -50,9 +50,9 @@ def free_memory() -> int:
 
 
 def _lasting_error() -> Exception | None:
-    """The error that every call to CUDA gives once the context is lost; None while it can be used."""
+    """Return the error that every CUDA call raises once the context is lost; None while it is usable."""
     error: Exception | None = None
-    for _ in range(2):  # An error of earlier work comes once, and one that lost the context comes again.
+    for _ in range(2):  # an error of earlier work is raised once; one that lost the context is raised again
         try:
             cupy.cuda.runtime.deviceSynchronize()
             return None

@@ -1,4 +1,4 @@
-"""Programs as CUDA graphs: what a program puts on the stream is captured once, and a run is one launch."""
+"""Programs as CUDA graphs: the stream operations of a program are captured once, and each run is one launch."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["CudaGraphs", "DeviceCall"]
 
 @dataclass(frozen=True)
 class DeviceCall:
-    """A bound call that does nothing but put work on the current stream, with all that this needs loaded.
+    """A bound call that only enqueues work on the current stream, and has loaded everything it needs.
 
-    A graph can hold it. Any other call may compute on the host, allocate or wait; it runs between two graphs.
+    A graph can contain it. Other calls may compute on the host, allocate or wait; they run between two graphs.
     """
 
     launch: Callable[[], object]
@@ -31,7 +31,7 @@ class DeviceCall:
 
 @dataclass(frozen=True)
 class _Captured:
-    """A graph, and the calls that it was made of: they own the arrays that it reads and writes."""
+    """A graph and the calls it was captured from, which own the arrays that it reads and writes."""
 
     graph: cupy.cuda.Graph
     calls: list[BoundCall]
@@ -42,15 +42,15 @@ class _Captured:
 
 
 class CudaGraphs:
-    """Makes graphs of the calls of programs; once one has been refused, calls are launched one by one.
+    """Turns the calls of programs into graphs; after the first failure to capture, calls are launched one by one.
 
-    Capturing runs nothing: a kernel is loaded and a product planned when it is bound, so that no warm-up is needed.
+    Capturing runs nothing: kernels are loaded and matmuls planned when they are bound, so no warm-up is needed.
 
     Args:
         stream: the stream that the graphs are launched on.
 
     Attributes:
-        path: closed once a graph has been refused.
+        path: closed after a failure to capture a graph.
     """
 
     def __init__(self, stream: cupy.cuda.Stream) -> None:
@@ -61,7 +61,7 @@ class CudaGraphs:
         )
 
     def replay(self, calls: list[BoundCall], steps_per_launch: int) -> Replay:
-        """What runs the calls of a step as often as asked: so many steps per launch, and the rest one by one."""
+        """Return a function that runs the calls of a step n times, ``steps_per_launch`` per launch, the rest singly."""
         one = self._parts(calls)
         several = self._parts(calls * steps_per_launch) if steps_per_launch > 1 else one
 
@@ -76,7 +76,7 @@ class CudaGraphs:
         return run
 
     def _parts(self, calls: list[BoundCall]) -> list[BoundCall]:
-        """The calls, with each stretch that a graph can hold as one."""
+        """Return the calls, with each capturable run of consecutive calls replaced by one graph."""
         parts: list[BoundCall] = []
         for capturable, stretch in itertools.groupby(calls, lambda call: isinstance(call, DeviceCall)):
             alone = list(stretch)
@@ -89,19 +89,19 @@ class CudaGraphs:
             graph = _graph(calls)
             graph.upload(self._stream)
         except Exception as error:  # a broken installation can raise anything
-            self._stream.synchronize()  # An error that lost the context comes back here; nothing can go on then.
+            self._stream.synchronize()  # raises again if the context is lost, since nothing can continue then
             self.path.give_up(error)
             return None
         return _Captured(graph, calls, self._stream)
 
 
 def _graph(calls: list[BoundCall]) -> cupy.cuda.Graph:
-    """What the calls put on a stream, as a graph.
+    """Capture the calls as a graph.
 
-    The stream is a new one, for a capture would take in what other threads put on the same stream meanwhile.
+    This uses a new stream, since a capture would include work that other threads enqueue on the same stream.
     """
     with cupy.cuda.Stream(non_blocking=True) as stream:
-        # Relaxed: other threads, and Python where it frees an array meanwhile, may go on as usual.
+        # Relaxed, so that other threads, and Python's freeing of arrays, are not disturbed.
         stream.begin_capture(cupy.cuda.runtime.streamCaptureModeRelaxed)
         try:
             for call in calls:

@@ -1,6 +1,6 @@
-"""The GPU backend: arrays in device memory, kernels from ``kernels/``, products by cuBLASLt, an own stream.
+"""The GPU backend: arrays in device memory, kernels from ``kernels/``, matmuls by cuBLASLt, its own stream.
 
-Importing this module imports CuPy; `gradflow.backends.get_backend` checks first whether that can work.
+Importing this module imports CuPy; `gradflow.backends.get_backend` first checks that this can work.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["CupyBackend"]
 
 _THREADS = 256
 
-# Kernels whose blocks share the work in a way of their own: from the sizes, (blocks, threads).
+# Kernels with a launch configuration of their own: from the sizes, (blocks, threads).
 _LAUNCHES: dict[str, Callable[[Mapping[str, int]], tuple[int, int]]] = {
     "narrow_weight_gradient": lambda sizes: (-(-(sizes["rows"] + 1) * sizes["columns"] // 32), 1024),
     "narrow_relu_gradient": lambda sizes: (-(-sizes["rows"] * sizes["columns"] * 32 // _THREADS), _THREADS),
@@ -43,10 +43,10 @@ _LAUNCHES: dict[str, Callable[[Mapping[str, int]], tuple[int, int]]] = {
 
 
 class CupyBackend(ReferenceBackend):
-    """Arrays are CuPy's; every op but the matrix product is a kernel of the same name.
+    """Backend with CuPy arrays, on which every op except the matmul is a kernel of the same name.
 
-    All work is put on one stream of the backend's own. It does not synchronise with the default stream, so arrays
-    that come from or go to a caller are ordered with the caller's current stream by events.
+    All work runs on one stream owned by the backend. It does not synchronize with the default stream, so arrays that
+    are passed to or from a caller are ordered with the caller's current stream by events.
     """
 
     name = "cupy"
@@ -126,7 +126,7 @@ class CupyBackend(ReferenceBackend):
 
     @explained()
     def memory_plan(self) -> MemoryPlan:
-        _ = self._cublaslt  # It takes its workspace now, if it has not, so that it does not want it later.
+        _ = self._cublaslt  # allocates its workspace now, so that it counts as used memory
         return MemoryPlan(free_memory())
 
     @explained()
@@ -156,17 +156,17 @@ class CupyBackend(ReferenceBackend):
         return self.graphs.replay(calls, steps_per_launch)
 
     def bind_all(self, calls: list[Call]) -> list[BoundCall]:
-        """The calls of a program; products do in their epilogues what they can of what follows them."""
+        """Bind the calls of a program, with matmul epilogues doing the work of following calls where possible."""
         signs: dict[int, Array] = {}
         groups = grouped(fuse_update_and_copy(fuse_bias_and_activation(calls, kernels("cuda"))))
         return [call for group in groups for call in self._bind_group(group, signs)]
 
     def _bind_group(self, group: Group, signs: dict[int, Array]) -> list[BoundCall]:
-        """A group as one call where that is possible.
+        """Bind a group, as one call if possible.
 
         Args:
-            group: a product and what follows it.
-            signs: where the outputs of ReLU are above 0, by the identity of these arrays; a forward product adds to it.
+            group: a matmul and the calls that follow it.
+            signs: the sign bits of the outputs of ReLU, by the id of these arrays; a forward matmul adds an entry.
         """
 
         def separately() -> list[BoundCall]:
@@ -206,7 +206,7 @@ class CupyBackend(ReferenceBackend):
 
     @cached_property
     def _cublaslt(self) -> CublasLt | None:
-        """cuBLASLt, begun with when the first product is bound; None where that fails."""
+        """cuBLASLt, initialized when the first matmul is bound; None if that fails."""
         is_hopper_or_later = int(self._device.compute_capability) >= 90
         try:
             return CublasLt(self.empty((32 if is_hopper_or_later else 4) << 20, np.uint8))
@@ -216,23 +216,23 @@ class CupyBackend(ReferenceBackend):
 
     @property
     def product_identity(self) -> str | None:
-        """What the results of fast products depend on: device, driver and versions; None where there are none."""
+        """Everything the results of fast matmuls depend on: device, driver and versions; None without fast matmuls."""
         if self._cublaslt is None:
             return None
         driver = cupy.cuda.runtime.driverGetVersion()
         return f"{self.device}, driver {driver}, cuBLASLt {self._cublaslt.version}, gradflow {__version__}"
 
     def refuse_fast_products(self, cause: Exception) -> None:
-        """Make products by cuBLAS from now on, with a warning that says why."""
+        """Use cuBLAS for matmuls from now on, with a warning that gives the reason."""
         self._fast_products.give_up(cause)
 
     @property
     def unsupported_products(self) -> dict[str, str]:
-        """The products so far that cuBLASLt had no plan for, so that cuBLAS makes them, with its reason."""
+        """The matmuls so far that fell back to cuBLAS because cuBLASLt had no plan for them, with the reason."""
         return {} if self._cublaslt is None else self._cublaslt.unsupported
 
     def _product(self, **arguments: Any) -> Product | None:
-        """A product by cuBLASLt; None where it has no plan for it, or cannot be used."""
+        """Bind a matmul by cuBLASLt; None if it has no plan for it or cannot be used."""
         if self._cublaslt is None or not self._fast_products.is_open:
             return None
         try:
@@ -248,16 +248,16 @@ class CupyBackend(ReferenceBackend):
 
         product = self._product(a=a, b=b, out=out, **settings)
         if product is None:
-            return plain()  # No DeviceCall: CuPy refuses to have its products captured (its issue 6290).
+            return plain()  # not a DeviceCall: CuPy does not allow its matmuls to be captured (its issue 6290)
         return DeviceCall(self._fast_products.or_else(product, plain))
 
     def _bind_plain_product(
         self, a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False, tf32: bool = False
     ) -> BoundCall:
-        """A product by cuBLAS, in float32 where the arrays have 16 bits."""
+        """Bind a matmul by cuBLAS, in float32 if the arrays have 16 bits."""
         wide = [self.empty(array.shape, np.float32) if array.itemsize == 2 else array for array in (a, b, out)]
         copies = [(a, wide[0]), (b, wide[1]), (wide[2], out)]
-        # cupy.matmul would take a slow kernel of its own where a matrix has one row or one column.
+        # cupy.matmul would use a slow kernel for matrices with one row or one column.
         operations = ("T" if transpose_a else "N", "T" if transpose_b else "N")
         product = partial(cupy.cublas.gemm, *operations, wide[0], wide[1], out=wide[2])
         *before, after = [self.bind(copy, {"x": x, "y": y}) if x is not y else None for x, y in copies]
@@ -276,7 +276,7 @@ class CupyBackend(ReferenceBackend):
             if parameter.name == "parameters" and form.is_mirrored:
                 packed.append(values["copies"])
         names = {parameter.name for parameter in kernel.parameters}
-        # A warp takes a row, a thread four elements (kernels/gradflow.h).
+        # One warp per row, or one thread per four elements (kernels/gradflow.h).
         work = 32 * sizes["rows"] if "rows" in names else -(-sizes["n"] // 4) if "n" in names else 1
         blocks, threads = min(-(-work // _THREADS), self._most_blocks), _THREADS
         if kernel.loop == "STRIPES":
@@ -288,7 +288,7 @@ class CupyBackend(ReferenceBackend):
         return partial(self._function(kernel, form), (blocks,), (threads,), tuple(packed))
 
     def _function(self, kernel: Kernel, form: _Form) -> Any:
-        """The compiled kernel: one module for each file and element type, compiled when first needed."""
+        """Return the compiled kernel. There is one module for each file and element type, compiled on first use."""
         key = (kernel.file, form) if form.low_dtype is None else (kernel, form)
         if key not in self._modules:
             module = cupy.RawModule(code=form.text(kernel), options=("--std=c++17",))
@@ -301,19 +301,19 @@ class CupyBackend(ReferenceBackend):
                 ) from error
             self._modules[key] = module
         function = self._modules[key].get_function(kernel.name)
-        _ = function.attributes  # This loads it; in a capture a driver may refuse to.
+        _ = function.attributes  # loads the function now, since a driver may refuse to during a capture
         return function
 
 
 @dataclass(frozen=True)
 class _Form:
-    """What a kernel is compiled for.
+    """The element types that a kernel is compiled for.
 
     Attributes:
         real: its element type.
-        low_dtype: "float16" or "bfloat16", the type of the arrays in ``low``; None where there are none.
-        low: the names of these arguments.
-        is_mirrored: whether it writes the parameters as such an array too.
+        low_dtype: "float16" or "bfloat16", the type of the arrays in ``low``; None if there are none.
+        low: the names of the arguments with 16 bits.
+        is_mirrored: True if the kernel also writes a 16-bit copy of the parameters.
     """
 
     real: str
@@ -342,7 +342,7 @@ def _form(kernel: Kernel, values: Mapping[str, Any]) -> _Form:
 
 
 def _pack(kernel: Kernel, parameter: Parameter, value: Any, form: _Form) -> Any:
-    """An argument as the kernel takes it: the array itself, a null pointer, or a scalar of the right type."""
+    """Convert an argument for the kernel: the array itself, a null pointer, or a scalar of the right type."""
     name = parameter.dtype(form.real)
     if not parameter.is_pointer:
         return np.dtype(name).type(value)

@@ -1,8 +1,8 @@
-"""What a product can do in its epilogue, before its result leaves the chip, of the call that follows it in a program.
+"""Fusion of a matmul with the calls after it in a program, as an epilogue applied before the result leaves the chip.
 
-Forward a product adds the bias and applies ReLU or GELU (tanh form), and keeps for the backward pass where the result
-is above 0, or the input of GELU; backward it applies the derivative of the activation to dL/dx, and sums the bias
-gradient beside the weight gradient.
+Forward, a matmul adds the bias and applies ReLU or GELU (tanh form); for the backward pass it keeps where the result is
+above 0, or the input of GELU. Backward, it applies the derivative of the activation to dL/dx, and sums the bias
+gradient along with the weight gradient.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from gradflow.ops import Array
 __all__ = ["TF32", "Group", "grouped"]
 
 TF32 = "gemm_tf32"
-"""The name of the product whose float32 factors may be rounded to 10 bits of mantissa; else it is "gemm"."""
+"""The name of the matmul whose float32 factors may be rounded to 10 bits of mantissa; otherwise it is "gemm"."""
 
-# The ops that follow a product, and cuBLASLt's name of the epilogue that does their work.
+# The ops that follow a matmul, and cuBLASLt's name for the epilogue that replaces them.
 _EPILOGUES = {
     ("add_bias",): "BIAS",
     ("relu_forward",): "RELU",
@@ -31,15 +31,15 @@ _EPILOGUES = {
     ("column_sum",): "BGRADA",
 }
 _KEEPING_SIGNS = {"RELU": "RELU_AUX", "RELU_BIAS": "RELU_AUX_BIAS"}
-_GELU_ALIGNMENT = 8  # The input of GELU can be kept where it lies if the width is a multiple of this.
+_GELU_ALIGNMENT = 8  # the input of GELU can be kept in place if the width is a multiple of this
 
 
 class Group(NamedTuple):
-    """A product and the calls that follow it, where these join it; or one call alone.
+    """A matmul and the calls after it that its epilogue replaces; or a single call.
 
     Attributes:
-        calls: in their order.
-        epilogue: cuBLASLt's name for what the others do; None for a call alone.
+        calls: the calls, in order.
+        epilogue: cuBLASLt's name for the epilogue that replaces the calls after the matmul; None for a single call.
     """
 
     calls: tuple[Call, ...]
@@ -47,35 +47,35 @@ class Group(NamedTuple):
 
     @property
     def out(self) -> Array:
-        """What the product writes in the end."""
+        """The array that the matmul finally writes."""
         is_kept = self.epilogue in ("GELU_AUX", "GELU_AUX_BIAS")
         return self.calls[-1][1]["y"] if is_kept else self.calls[0][1]["out"]
 
     @property
     def vector(self) -> Array | None:
-        """The bias that the epilogue adds, or the array of the column sums; else None."""
+        """The bias that the epilogue adds, or the array of the column sums; otherwise None."""
         arguments = self.calls[1][1]
         return arguments.get("bias", arguments.get("sums"))
 
     @property
     def relu_output(self) -> Array | None:
-        """The output of the ReLU that the epilogue applies, or whose derivative; else None."""
+        """The output of the ReLU that the epilogue applies or differentiates; otherwise None."""
         return self.calls[-1][1]["y"] if self.epilogue and "RELU" in self.epilogue else None
 
     @property
     def gelu_input(self) -> Array | None:
-        """The input of the GELU that the epilogue keeps, or reads for its derivative; else None."""
+        """The input of the GELU that the epilogue keeps, or reads for its derivative; otherwise None."""
         has_it = self.epilogue in ("GELU_AUX", "GELU_AUX_BIAS", "DGELU")
         return self.calls[-1][1]["x"] if has_it else None
 
     @property
     def is_narrow(self) -> bool:
-        """Whether this is backward and the result has one row or one column, which these epilogues refuse."""
+        """True for a backward group whose result has one row or one column, which these epilogues do not support."""
         return self.epilogue in ("DRELU", "DGELU", "BGRADA") and 1 in self.out.shape
 
 
 def grouped(calls: Iterable[Call]) -> list[Group]:
-    """The calls of a program in groups that can be run in turn."""
+    """Group the calls of a program, so that the groups can run in order."""
     groups: list[Group] = []
     for call in _products_before_dropout(calls):
         together = (*groups[-1].calls, call) if groups else (call,)
@@ -94,9 +94,9 @@ def grouped(calls: Iterable[Call]) -> list[Group]:
 
 
 def _products_before_dropout(calls: Iterable[Call]) -> list[Call]:
-    """The calls, with the derivative of ReLU in front of that of dropout where both are applied to one product.
+    """Move the derivative of ReLU before that of dropout if both are applied to the result of the same matmul.
 
-    Each sets elements to 0 and leaves the others or scales them, so that the result has the same bits.
+    Each of them sets elements to 0 and keeps or scales the others, so the result is bit-identical.
     """
     in_turn: list[Call] = []
     for call in calls:
@@ -110,7 +110,7 @@ def _products_before_dropout(calls: Iterable[Call]) -> list[Call]:
 
 
 def _joins(call: Call, before: Call) -> bool:
-    """Whether a call works on the result of a product in such a way that an epilogue can do it."""
+    """True if the epilogue of a matmul can replace a call on its result."""
     (op, arguments), (gemm, product) = call, before
     if gemm.name not in ("gemm", TF32):
         return False
@@ -120,10 +120,10 @@ def _joins(call: Call, before: Call) -> bool:
             return arguments["x"] is arguments["y"] is out
         case "gelu_tanh_forward":
             return arguments["x"] is out is not arguments["y"] and out.shape[1] % _GELU_ALIGNMENT == 0
-        case "relu_backward" | "gelu_tanh_backward":  # behind dL/dx = dL/dy weightᵀ
+        case "relu_backward" | "gelu_tanh_backward":  # after dL/dx = dL/dy weightᵀ
             fits = op.name == "relu_backward" or out.shape[1] % _GELU_ALIGNMENT == 0
             return fits and transposed == (False, True) and arguments["d_y"] is arguments["d_x"] is out
-        case "column_sum":  # behind dL/dweight = xᵀ dL/dy
+        case "column_sum":  # after dL/dweight = xᵀ dL/dy
             return transposed == (True, False) and arguments["x"] is product["b"]
         case _:
             return False

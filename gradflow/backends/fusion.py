@@ -1,4 +1,4 @@
-"""Neighbouring calls of a program that one kernel can do."""
+"""Fusion of adjacent calls of a program into one kernel."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["MIRRORED", "Call", "fuse_bias_and_activation", "fuse_update_and_copy
 Call = tuple[Op, dict[str, Any]]
 
 MIRRORED = "_mirrored"
-"""What the name of an optimizer's op ends in where it also writes the copy of the parameters, argument ``copies``."""
+"""Suffix of an optimizer op that also writes the copy of the parameters, argument ``copies``."""
 
 
 def fuse_bias_and_activation(calls: list[Call], kernels: Container[str]) -> list[Call]:
-    """The calls, where a bias and the activation that follows it in the same array are one op, ``bias_<activation>``.
+    """Fuse a bias and the activation after it, in the same array, into one op ``bias_<activation>``.
 
     Args:
-        calls: ops with their arguments by name, in the order of the program.
-        kernels: the names of the kernels that there are.
+        calls: ops with their arguments by name, in program order.
+        kernels: the names of the existing kernels.
     """
     fused: list[Call] = []
     for call in calls:
@@ -50,7 +50,7 @@ def _joined(first: Call, second: Call, kernels: Container[str]) -> Call | None:
 
 
 def fuse_update_and_copy(calls: list[Call]) -> list[Call]:
-    """The calls, where an optimizer and the copy into 16 bits of the parameters that it changed are one op."""
+    """Fuse an optimizer step and the 16-bit copy of the updated parameters into one op."""
     fused: list[Call] = []
     for op, arguments in calls:
         update, of_update = fused[-1] if fused else (op, arguments)

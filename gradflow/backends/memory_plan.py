@@ -1,4 +1,4 @@
-"""Counting the device memory of programs without taking any."""
+"""Counting of the device memory of programs without allocating any."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from gradflow.ops import Array
 __all__ = ["MemoryPlan"]
 
 _UNIT = 512
-"""In bytes: what CuPy's pool rounds the size of an array up to."""
+"""Bytes: CuPy's pool rounds array sizes up to a multiple of this."""
 
 
 class MemoryPlan(ReferenceBackend):
-    """A backend on which programs can be recorded as on the GPU, but nothing runs: its arrays have no memory.
+    """A backend that records programs as on the GPU, but runs nothing: its arrays have no memory.
 
     Attributes:
-        free: how many bytes of device memory are there for new arrays.
-        n_bytes: how many all its arrays that exist now would take.
+        free: the bytes of device memory available for new arrays.
+        n_bytes: the bytes that all its existing arrays would take.
     """
 
     name = "cupy"
@@ -62,7 +62,7 @@ class MemoryPlan(ReferenceBackend):
         return _Staging(self.empty(n_bytes, np.uint8), landing=self.empty(n_bytes, np.uint8))
 
     def bind_all(self, calls: list[Call]) -> list[BoundCall]:
-        """Calls that keep their arrays, and those where products keep the signs that the backward pass reads."""
+        """Return calls that keep alive their arrays, and the signs that matmuls save for the backward pass."""
         groups = grouped(fuse_bias_and_activation(calls, kernels("cuda")))
         keeping = [group.out.shape for group in groups if group.epilogue and "RELU_AUX" in group.epilogue]
         signs = [self.empty(n_sign_bytes(*shape), np.uint8) for shape in keeping]
@@ -73,7 +73,7 @@ class MemoryPlan(ReferenceBackend):
 
 
 class _Staging(Staging):
-    """What staging on a GPU takes of the device's memory."""
+    """The device memory of staging on a GPU."""
 
     def __init__(self, device: Array, landing: Array) -> None:
         super().__init__(0)
@@ -82,7 +82,7 @@ class _Staging(Staging):
 
 
 class _Reservation:
-    """Counts bytes for as long as an array that would take them, or a view of it, exists."""
+    """Counts the bytes of an array for as long as it or a view of it exists."""
 
     def __init__(self, plan: MemoryPlan, n_bytes: int) -> None:
         self._plan = plan

@@ -1,6 +1,6 @@
-"""The compiled kernels of the CPU: loading them, and binding ops to them, alone or as a whole program.
+"""The compiled CPU kernels: loading them, and binding single ops or whole programs to them.
 
-A program of such ops is one call into C, which releases Python's lock while it runs. Long calls in it are shared out to
+A program of such ops is one call into C, which releases the GIL while it runs. Long calls in it are split across
 threads (team.c).
 """
 
@@ -26,20 +26,20 @@ __all__ = ["INSTRUCTIONS", "NativeCall", "NativeLibrary", "NativeProgram", "nati
 
 INSTRUCTIONS = tuple(INSTRUCTION_FLAGS)
 _NO_TRANSPOSE, _TRANSPOSE = 111, 112
-# Multiplications up to which a product is our own: so many take 25 µs, and a BLAS's threads would have to wake for it.
+# Multiplications up to which a matmul uses our own kernel: they take 25 µs, and the BLAS would first wake its threads.
 _SMALL_PRODUCT = 1 << 20
-# Where our own product is as fast as the BLAS's, more: programs without a call of the BLAS keep their threads awake.
+# More where our own kernel is as fast as the BLAS, since programs without BLAS calls keep their threads awake.
 _OWN_PRODUCT = {("OpenBLAS", "avx2"): 1 << 27}
 
-# What a call costs, about: an element that is read or written is 1, some 0.05 ns. A thread's part should be worth more
-# than handing it over, and where the threads sleep, much more than waking them.
+# Approximate cost of a call: each element read or written is 1, about 0.05 ns. The part of a thread should outweigh the
+# handover, and if the threads are asleep, must clearly outweigh waking them.
 _LEAST_PART = 1 << 15
 _WORTH_WAKING = 1 << 22
-_COST_PER_ROW = 300  # of loops over rows, which begin anew in each
-_MULTIPLICATIONS = 2  # that cost 1 in our own product
+_COST_PER_ROW = 300  # overhead of restarting a loop for each row
+_MULTIPLICATIONS = 2  # this many cost 1 in our own matmul
 # Ranges are cut at multiples of these: whole cache lines.
 _GRAINS = {"FOR": 64, "FOURS": 16, "ROWS": 1, "STRIPES": 64, "BLOCKS": 1}
-# Runs of a program from which on its threads may stay awake: waking them once takes as long as a small step.
+# Minimum number of runs for which the threads stay awake: waking them once takes as long as a small step.
 _STEPS_AWAKE = 4
 
 _OTHER_SOURCES = "it was built from other kernel sources than those that are here"
@@ -71,12 +71,12 @@ class _Call(ctypes.Structure):
 
 
 class NativeCall:
-    """A function of the library bound to its arguments; it keeps the arrays that these point into.
+    """A function of the library bound to its arguments; it keeps the arrays that they point into alive.
 
     Args:
         call: the function with its arguments.
-        owners: what the arguments point into.
-        is_blas: whether it is the BLAS's.
+        owners: the objects that the arguments point into.
+        is_blas: True if the function belongs to the BLAS.
     """
 
     def __init__(self, call: _Call, owners: Sequence[Any], *, is_blas: bool = False) -> None:
@@ -86,11 +86,11 @@ class NativeCall:
 
 
 class NativeProgram:
-    """Several bound functions in turn, run by one call into C as often as asked.
+    """A sequence of bound functions that one call into C runs any number of times.
 
     Args:
         library: the compiled kernels.
-        threads: the address of a C function that tells how many threads there may be; None: there is one.
+        threads: the address of a C function that returns the maximum number of threads; None for one thread.
         calls: the functions.
     """
 
@@ -98,7 +98,7 @@ class NativeProgram:
         self._library = library
         self._owners = tuple(calls)
         self._calls = (_Call * len(calls))(*(bound.call for bound in calls))
-        # Threads that wait without sleeping are in the way of the BLAS's.
+        # Threads that spin while waiting would compete with those of the BLAS.
         self._is_without_blas = not any(bound.is_blas for bound in calls)
         parts = [call.items // call.part for call in self._calls if self._is_without_blas or call.wakes_team]
         self._most_threads = max(parts, default=1)
@@ -115,14 +115,14 @@ class NativeLibrary:
     Attributes:
         path: its file.
         supported: the instruction sets that were built and that this processor has, the fastest first.
-        instructions: the one whose kernels are used: "baseline", "avx2" or "avx512".
-        blas: the BLAS for matrix products; None leaves these to NumPy.
-        largest_product: how many multiplications a product has at most that is our own kernel's.
-        threads_address: of the C function that tells how many threads a kernel may take: as many as the BLAS; None for
-            one.
+        instructions: the instruction set in use: "baseline", "avx2" or "avx512".
+        blas: the BLAS for matmuls; None leaves them to NumPy.
+        largest_product: the most multiplications for which a matmul uses our own kernel.
+        threads_address: the address of the C function that returns the maximum number of threads of a kernel, the same
+            as for the BLAS; None for one.
 
     Raises:
-        OSError: if the file is no library for this system, or was built from other sources than those that are here.
+        OSError: if the file is not a library for this system, or was built from other sources than the current ones.
     """
 
     def __init__(self, path: Path, blas: Blas | None, instructions: str | None = None) -> None:
@@ -153,11 +153,11 @@ class NativeLibrary:
             self.largest_product = _OWN_PRODUCT.get((name, self.instructions), _SMALL_PRODUCT)
 
     def _find(self, name: str, real: str, instructions: str) -> Any:
-        """A pointer to the entry of a kernel; a null pointer, which counts as false, if there is none."""
+        """Return a pointer to the entry of a kernel; a null pointer, which is false, if there is none."""
         return self._library.gf_find(f"gf_{real}_{instructions}".encode(), name.encode())
 
     def _multiplies(self, blas: Blas) -> bool:
-        """Whether the BLAS's functions are what they are taken for: a transposed product comes out right."""
+        """True if the BLAS passes a check: it computes a transposed matmul correctly."""
         for dtype in blas.addresses:
             a, b = np.arange(12, dtype=dtype).reshape(4, 3), np.arange(8, dtype=dtype).reshape(4, 2)
             out = np.zeros((3, 2), dtype)
@@ -167,7 +167,7 @@ class NativeLibrary:
         return True
 
     def bind(self, op: Op, arguments: Mapping[str, Any]) -> NativeCall | None:
-        """An op bound to its kernel or the BLAS; None where there is neither."""
+        """Bind an op to its kernel or the BLAS; None if there is neither."""
         kernel = kernels("c").get(op.name)
         if kernel is None:
             return None
@@ -207,7 +207,7 @@ class NativeLibrary:
     def blas_product(
         self, blas: Blas, a: Any, b: Any, out: Any, *, transpose_a: bool = False, transpose_b: bool = False
     ) -> NativeCall:
-        """The matrix product by a BLAS; no matrix may be empty."""
+        """Bind a matmul to a BLAS; no matrix may be empty."""
         m, n = out.shape
         k = len(a) if transpose_a else a.shape[1]
         function = getattr(self._library, f"gf_gemm_{out.dtype.name}_{blas.bits}")
@@ -222,12 +222,12 @@ class NativeLibrary:
         return NativeCall(_Call(address, (_Value * len(packed))(*packed), 1, 1, 0), [a, b, out], is_blas=True)
 
     def program(self, calls: Sequence[NativeCall]) -> NativeProgram:
-        """Several calls as one."""
+        """Combine several calls into one program."""
         return NativeProgram(self._library, self.threads_address, calls)
 
 
 def _cost(kernel: Kernel, values: Mapping[str, Any], items: int) -> int:
-    """What a call costs on one thread, in elements that are read or written."""
+    """Estimate the cost of a call on one thread, in elements read or written."""
     if kernel.loop == "BLOCKS":
         return int(values["rows"] * values["columns"] * values["depth"] // _MULTIPLICATIONS)
     if kernel.loop == "ROWS":
@@ -243,10 +243,10 @@ def _real_dtype(kernel: Kernel, values: Mapping[str, Any]) -> str:
 
 @cache
 def native_library() -> NativeLibrary | None:
-    """The library of compiled kernels that was built with the package; None if there is none.
+    """Return the library of compiled kernels that was built with the package; None if there is none.
 
-    The environment variable GRADFLOW_NATIVE=0 leaves it out; the name of an instruction set, as in
-    GRADFLOW_NATIVE=avx2, chooses the kernels for it instead of the fastest ones.
+    The environment variable GRADFLOW_NATIVE=0 disables it; the name of an instruction set, as in GRADFLOW_NATIVE=avx2,
+    selects its kernels instead of the fastest ones.
 
     Raises:
         BackendError: if GRADFLOW_NATIVE has another value, or names instructions that cannot be used here.
@@ -272,7 +272,7 @@ def native_library() -> NativeLibrary | None:
 
 
 def _wish() -> str | None:
-    """What GRADFLOW_NATIVE asks for: "0", or the name of an instruction set; None if it leaves the choice."""
+    """Return the value of GRADFLOW_NATIVE: "0", or the name of an instruction set; None for the default."""
     wish = os.environ.get("GRADFLOW_NATIVE") or None
     if wish not in (None, "0", *INSTRUCTIONS):
         raise BackendError(
@@ -287,7 +287,7 @@ def _library_files() -> list[Path]:
 
 
 def native_problem() -> str | None:
-    """Why the compiled kernels are not used, with the remedy; None if they are."""
+    """Return the reason why the compiled kernels are not used, with the remedy; None if they are."""
     if native_library() is not None:
         return None
     if _wish() == "0":

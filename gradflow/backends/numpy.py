@@ -1,4 +1,4 @@
-"""The CPU backend: an op runs as its compiled kernel where these were built, else in NumPy."""
+"""The CPU backend: an op runs as its compiled kernel if that was built, otherwise in NumPy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["NumpyBackend"]
 
 
 class NumpyBackend(ReferenceBackend):
-    """Arrays are NumPy's; kernels write into preallocated arrays and make no copies.
+    """Backend with NumPy arrays; kernels write into preallocated arrays and make no copies.
 
     Args:
         native: the compiled kernels; None runs every op in NumPy.
@@ -36,7 +36,7 @@ class NumpyBackend(ReferenceBackend):
         return bound
 
     def bind_all(self, calls: list[tuple[Op, dict[str, Any]]]) -> list[BoundCall]:
-        """Bind a program; neighbours that are all compiled become one call into C."""
+        """Bind a program; adjacent compiled calls become one call into C."""
         if self.native is not None:
             calls = fuse_bias_and_activation(calls, kernels("c"))
         return self._joined([self._bind_one(op, arguments) for op, arguments in calls])
@@ -48,7 +48,7 @@ class NumpyBackend(ReferenceBackend):
         return partial(op.numpy_form or op.reference, **arguments)
 
     def _joined(self, calls: list[NativeCall | BoundCall]) -> list[BoundCall]:
-        """The calls, where neighbours that are all compiled are one program."""
+        """Join adjacent compiled calls into programs."""
         joined: list[BoundCall] = []
         waiting: list[NativeCall] = []
         for call in [*calls, None]:
@@ -63,7 +63,7 @@ class NumpyBackend(ReferenceBackend):
         return joined
 
     def replay(self, calls: list[BoundCall], steps_per_launch: int = 1) -> Replay:
-        """A program that is one call into C stays there for all its runs."""
+        """Return a function that runs the program n times; a program that is one call into C stays there throughout."""
         if len(calls) == 1 and isinstance(calls[0], NativeProgram):
             return calls[0]
         return super().replay(calls)

@@ -1,4 +1,4 @@
-"""Staging on a GPU: page-locked buffers and a copy stream, so that copies run beside the steps.
+"""Staging on a GPU: page-locked buffers and a copy stream, so that uploads overlap the steps.
 
 CUDA C++ Programming Guide, "Asynchronous Concurrent Execution": a copy from page-locked memory on one stream overlaps
 kernels on another.
@@ -19,10 +19,10 @@ __all__ = ["PinnedStaging"]
 
 
 class PinnedStaging(Staging):
-    """Batches go from a pinned buffer into a landing place on the copy stream, while steps read the former ones.
+    """Uploads batches from a pinned buffer to a landing buffer on the copy stream, while steps read the previous ones.
 
-    In front of the next step they are moved on, within the device. So the host waits for nothing here: streams wait for
-    events, and only who fills a pinned buffer again waits until it has been read.
+    Before the next step, a batch is copied from there to its final place on the device. The host does not wait for
+    this: streams wait for events, and only refilling a pinned buffer waits until it has been read.
     """
 
     def __init__(self, n_bytes: int, stream: cupy.cuda.Stream) -> None:

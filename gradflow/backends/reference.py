@@ -1,4 +1,4 @@
-"""The reference backend: plain NumPy, which defines what every op computes."""
+"""The reference backend: plain NumPy, which defines the result of every op."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ BoundCall = Callable[[], None]
 """An op bound to its arrays: calling it runs the op."""
 
 Replay = Callable[[int], None]
-"""A program that is ready to run: called with a number, it runs that many times."""
+"""A program that is ready to run: called with n, it runs n times."""
 
 
 class ReferenceBackend:
-    """Arrays are NumPy's, and an op is the function that defines it.
+    """Backend with NumPy arrays, on which an op is the function that defines it.
 
-    It is also the base of the other backends: these override where arrays live and how an op is bound.
+    It is also the base class of the other backends, which override where arrays live and how an op is bound.
     """
 
     name = "reference"
@@ -41,25 +41,25 @@ class ReferenceBackend:
 
     @property
     def blas(self) -> Blas | None:
-        """What makes the matrix products on the CPU; None if it is unknown, or on a GPU."""
+        """The BLAS that computes matmuls on the CPU; None if unknown, or on a GPU."""
         return numpy_blas()
 
     # -- arrays ---------------------------------------------------------------------------------------------------
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
-        """A new array with arbitrary contents."""
+        """Return a new array with arbitrary contents."""
         return np.empty(shape, dtype)
 
     def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
-        """A new array of zeros."""
+        """Return a new array of zeros."""
         return np.zeros(shape, dtype)
 
     def from_host(self, array: np.ndarray) -> Array:
-        """A NumPy array as a contiguous array of this backend; on the CPU it may be the same one."""
+        """Convert a NumPy array to a contiguous array of this backend; on the CPU it may be the same one."""
         return np.ascontiguousarray(array)
 
     def to_host(self, array: Array) -> np.ndarray:
-        """A copy of an array of this backend as a NumPy array, once all work on it is done."""
+        """Copy an array of this backend to a NumPy array, after all work on it is done."""
         return np.array(array)
 
     def copy(self, source: Array, target: Array) -> None:
@@ -67,46 +67,46 @@ class ReferenceBackend:
         np.copyto(target, source)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy of a backend is the backend of that name: arrays in memory that others share belong to it."""
-        from gradflow.backends import get_backend  # chooses among modules that import this one
+        """Copy and unpickle a backend as the backend of that name, since its memory is shared with other arrays."""
+        from gradflow.backends import get_backend  # imports this module, so not at the top
 
         return get_backend, (self.name,)
 
     def owns(self, array: object) -> bool:
-        """Whether an array lies where this backend's arrays lie."""
+        """True if an array is in the memory of this backend."""
         return isinstance(array, np.ndarray)
 
     def of_device(self, array: object) -> Array | None:
-        """What lies on a GPU, of whatever library, as an array of this backend without a copy; None if it cannot be."""
+        """Wrap a GPU array of any library as an array of this backend, without a copy; None if that is impossible."""
         return None
 
     def adopt(self, array: Array) -> Array:
-        """A host array, or a device array that a caller made, as a contiguous array that ops may read.
+        """Return a caller's host or device array as a contiguous array that ops may read.
 
-        It may be the caller's own array. On a GPU it is read after the work on the caller's stream so far.
+        It may be the caller's own array. On a GPU it is read after the work enqueued so far on the caller's stream.
         """
         return self.from_host(array)
 
     def to_caller(self, array: Array) -> Array:
-        """An array made here, safe to read for the caller: on a GPU, after the work on this backend's stream."""
+        """Make an array of this backend safe to read for the caller: on a GPU, after the work on its stream."""
         return array
 
     def staging(self, n_bytes: int) -> Staging:
-        """Buffers through which batches that the host makes reach the ops, ``n_bytes`` each."""
+        """Return buffers of ``n_bytes`` each, through which batches from the host reach the ops."""
         return Staging(n_bytes)
 
     def memory_plan(self) -> MemoryPlan | None:
-        """A backend that counts the memory of what is recorded on it; None on a CPU, where memory can be swapped."""
+        """Return a backend that counts the memory of recorded programs; None on a CPU, where memory can be swapped."""
         return None
 
     def synchronize(self) -> None:
         """Wait until all work is done."""
 
     def check_precision(self, precision: str) -> None:
-        """Refuse a precision of training other than "float32" that is not to be had here.
+        """Raise if this backend does not support a training precision other than "float32".
 
         Raises:
-            BackendError: saying why, and what to do.
+            BackendError: with the reason and the remedy.
         """
         raise BackendError(
             f"precision={precision!r} needs an NVIDIA GPU, and the network's backend is {self.name!r}; leave it out, "
@@ -116,24 +116,24 @@ class ReferenceBackend:
     # -- running ops ----------------------------------------------------------------------------------------------
 
     def running(self) -> AbstractContextManager[Any]:
-        """The context in which bound calls run. NaN and infinity are results here, not warnings."""
+        """Return the context in which bound calls run. NaN and infinity are results there, not warnings."""
         return np.errstate(all="ignore")
 
     def bind(self, op: Op, arguments: dict[str, Any]) -> BoundCall:
-        """An op with its arguments by name, checked and prepared to be run many times."""
+        """Check an op and its arguments by name, and prepare it to be run many times."""
         self.check(op, arguments)
         return partial(op.reference, **arguments)
 
     def bind_all(self, calls: list[tuple[Op, dict[str, Any]]]) -> list[BoundCall]:
-        """The calls of a program; a backend that has one kernel for several neighbours binds fewer."""
+        """Bind the calls of a program; a backend with one kernel for several adjacent calls returns fewer."""
         return [self.bind(op, arguments) for op, arguments in calls]
 
     def replay(self, calls: list[BoundCall], steps_per_launch: int = 1) -> Replay:
-        """What runs the bound calls of a program, in turn, as often as asked.
+        """Return a function that runs the bound calls of a program, in order, n times.
 
         Args:
-            calls: what `bind_all` gave, and calls that compute on the host.
-            steps_per_launch: how many runs of all calls a GPU may take as one launch; nothing on a CPU.
+            calls: the result of `bind_all`, and calls that compute on the host.
+            steps_per_launch: the number of runs of all calls that a GPU may combine in one launch; ignored on a CPU.
         """
 
         def run(times: int) -> None:
@@ -145,7 +145,7 @@ class ReferenceBackend:
         return run
 
     def check(self, op: Op, arguments: dict[str, Any]) -> None:
-        """Refuse arrays of another backend, arrays that are not C-contiguous, and shapes that do not fit together."""
+        """Raise for arrays of another backend, arrays that are not C-contiguous, and incompatible shapes."""
         for name, value in arguments.items():
             if not hasattr(value, "flags"):
                 continue

@@ -1,4 +1,4 @@
-"""Retreat from a fast way of computing to a plain one: once, for good, and never in silence."""
+"""Fallback from a fast implementation to a plain one: once, permanently, and never silently."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["FastPath"]
 
 
 class FastPath:
-    """A faster way of computing, which is given up where it fails.
+    """A fast implementation that is abandoned when it fails.
 
     Args:
-        name: what it is.
-        cost: what it costs to do without it: the end of a sentence.
-        must_raise: tells that a failure is not its own, but belongs to somebody who has to learn of it.
+        name: its name in the warning.
+        cost: the cost of the fallback: the end of the warning.
+        must_raise: returns True if the error must propagate to the caller.
     """
 
     def __init__(self, name: str, cost: str, must_raise: Callable[[], bool] = lambda: False) -> None:
@@ -27,7 +27,7 @@ class FastPath:
         self.is_open = True
 
     def give_up(self, cause: Exception) -> None:
-        """Take the plain way from now on, and say why."""
+        """Fall back from now on, with a warning that gives the cause."""
         if self.is_open:
             self.is_open = False
             message = f"{self._name} cannot be used ({type(cause).__name__}: {cause}): {self._cost}"
@@ -35,7 +35,7 @@ class FastPath:
 
     @contextmanager
     def closed(self) -> Iterator[None]:
-        """Take the plain way for a while, as a comparison does, without a word."""
+        """Fall back temporarily and silently, for a comparison."""
         was_open, self.is_open = self.is_open, False
         try:
             yield
@@ -43,7 +43,7 @@ class FastPath:
             self.is_open = was_open
 
     def or_else(self, fast: BoundCall, plain: Callable[[], BoundCall]) -> BoundCall:
-        """The fast call for as long as the path is open, then what ``plain`` makes, when it is first needed."""
+        """Return a call that runs ``fast`` while the path is open, then the result of ``plain``, built on first use."""
         instead: list[BoundCall] = []
 
         def run() -> None:

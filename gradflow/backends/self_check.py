@@ -1,4 +1,4 @@
-"""The first use of a device: products with epilogues are compared with the definitions before they are trusted."""
+"""Self-check on first use of a device: matmuls with epilogues are compared with the definitions before use."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
 
 __all__ = ["cache_file", "check_products", "disagreement"]
 
-# Rows, inputs, units, outputs: one output and batches of one row among them.
+# Rows, inputs, units, outputs, including a single output and batches of one row.
 _SHAPES = ((64, 32, 48, 10), (33, 20, 40, 1), (1, 20, 40, 3), (7, 1, 5, 1))
 _TOLERANCE = 1e-2
-"""A wrong kernel is off by more, and float32 rounded to TF32 by less."""
+"""Wrong kernels are off by more than this, rounding from float32 to TF32 by less."""
 
 
 def cache_file() -> Path:
-    """Where results are kept: in XDG_CACHE_HOME, or else in ~/.cache."""
+    """Return the file that caches the results, in XDG_CACHE_HOME or else ~/.cache."""
     folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(folder) / "gradflow" / "self-check.json"
 
 
 def check_products(backend: CupyBackend) -> None:
-    """Have the backend do without cuBLASLt, with a warning, where its results are wrong on this device.
+    """Disable cuBLASLt on the backend, with a warning, if its results are wrong on this device.
 
-    It is computed once for each device, driver and version of cuBLASLt and gradflow.
+    The check runs once for each device, driver and version of cuBLASLt and gradflow.
     """
     identity = backend.product_identity
     if identity is None:
         return
     known: dict[str, str | None] = {}
-    with contextlib.suppress(OSError, FileFormatError):  # What is damaged is computed again.
+    with contextlib.suppress(OSError, FileFormatError):  # a damaged cache is recomputed
         known = read_json(cache_file())
     if identity not in known:
         known[identity] = disagreement(backend)
-        with contextlib.suppress(OSError):  # Without a place to keep it, it is computed again.
+        with contextlib.suppress(OSError):  # without a cache, the check runs again
             cache_file().parent.mkdir(parents=True, exist_ok=True)
             write_json(cache_file(), known)
     if known[identity] is not None:
@@ -51,7 +51,7 @@ def check_products(backend: CupyBackend) -> None:
 
 
 def disagreement(backend: CupyBackend) -> str | None:
-    """What a dense layer with ReLU, forwards and backwards, computes otherwise than its definition; None if nothing."""
+    """Compare a dense layer with ReLU, forward and backward, with its definition; return the first error, or None."""
     for shape in _SHAPES:
         rows, n_in, n, n_out = shape
         random = np.random.default_rng(0)

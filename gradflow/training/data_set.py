@@ -52,7 +52,7 @@ class Batches(Protocol):
         """Record taking the next ``rows`` rows of a batch; return the arrays that will hold them."""
 
     def break_off(self) -> None:
-        """Make `bring` raise BrokenOffError if it waits for batches, or as soon as it would. Signal-safe."""
+        """Make `bring` raise BrokenOffError if it waits for batches, or when it next would. For signal handlers."""
 
     def close(self) -> None:
         """Stop prefetching; the next batch is then the one at the position of the clock."""

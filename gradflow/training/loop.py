@@ -35,14 +35,14 @@ __all__ = ["Loop", "Plan"]
 
 
 class Plan(NamedTuple):
-    """The data of a fit, and how an epoch takes them.
+    """The data of a fit, and how they are split into batches.
 
     Attributes:
-        data, validation: what to train on, and what to measure on after each epoch.
-        rows: the rows of an epoch.
-        batch_size: the rows of a step.
-        parts: the number of parts in which a full batch is processed.
-        shuffle: whether each epoch has an order of its own.
+        data, validation: the training data, and the data to evaluate on after each epoch.
+        rows: rows per epoch.
+        batch_size: rows per step.
+        parts: number of parts in which a full batch is processed.
+        shuffle: True if each epoch is shuffled.
     """
 
     data: PassData
@@ -85,11 +85,11 @@ class Loop:
         self._layer_values: dict[str, float] = {}
 
     def run(self, scale: OutputScale | None, names: Sequence[str] | None) -> None:
-        """Train until there is a reason to stop; the network then holds the weights that are to be kept.
+        """Train until there is a reason to stop; the network then holds the final weights.
 
         Args:
             scale: the scale of the network's outputs.
-            names: the names of the columns that it takes.
+            names: the names of its input columns.
         """
         trainer, network = self._trainer, self._trainer.network
         put_back = self._describe(scale, names)
@@ -118,7 +118,7 @@ class Loop:
                 callback.on_fit_end(trainer, self.history)
 
     def _describe(self, scale: OutputScale | None, names: Sequence[str] | None) -> Callable[[], None]:
-        """Set what the network says of its outputs and columns; what puts back what it said before."""
+        """Set output activation, scale and feature names of the network; return a function that restores them."""
         network = self._trainer.network
         before = network.output_activation, network.output_scale, network.feature_names
         network.output_scale = scale
@@ -135,7 +135,7 @@ class Loop:
         return put_back
 
     def _record(self) -> None:
-        """Record the programs of an epoch, and make what they change."""
+        """Record the programs of an epoch, and allocate the state that they change."""
         trainer, network, plan = self._trainer, self._trainer.network, self._plan
         objective, backend, status = trainer._objective, network.backend, network.status
         update = Update(objective, epochs=self._epochs, steps=-(-plan.rows // plan.batch_size))
@@ -170,7 +170,7 @@ class Loop:
         self._state = RunState(*run, names, isinstance(objective.optimizer, LBFGS))
 
     def _run_epoch(self, epoch: int, batches_done: int) -> bool:
-        """Train for an epoch, measure it and keep what it measured; False if it is the last one."""
+        """Train for an epoch and record its values; return False if it is the last one."""
         state, network = self._state, self._trainer.network
         if state.measured_state is not network.state and not batches_done:
             network.backend.copy(network.state, state.measured_state)
@@ -192,7 +192,7 @@ class Loop:
         return self._keep(epoch, values)
 
     def _train(self, epoch: int, batches_done: int, *, is_measured: bool) -> bool:
-        """Run the steps of an epoch, or those that are left; False if it was interrupted."""
+        """Run the remaining steps of an epoch; return False if it was interrupted."""
         objective, training = self._trainer._objective, self._state.training
         if isinstance(objective.optimizer, LBFGS):
             return Minimization(objective, training).run(lambda: self._interruption.requested)
@@ -204,7 +204,7 @@ class Loop:
         )
 
     def _values(self, reading: StatusReading, *, is_measured: bool) -> dict[str, float]:
-        """The values of an epoch by their names in the history."""
+        """Return the values of an epoch by their names in the history."""
         training, rates = self._state.training, self._state.update.learning_rates
         values = self._trainer._values(reading.sums[:3], training)
         if self._validating is not None:
@@ -219,7 +219,7 @@ class Loop:
         return values
 
     def _warn_of(self, epoch: int, values: dict[str, float], reading: StatusReading) -> None:
-        """Warn of values that cannot be watched, and of a loss that explodes or stalls."""
+        """Warn about watched values that can never improve, and about a loss that explodes or stalls."""
         state = self._state
         if not self.history.epochs:
             held_out = None if self._validating is None else self._validating.metrics
@@ -231,7 +231,7 @@ class Loop:
         self._watch.epoch_ended(epoch, values["loss"], first_loss, state.best_state, learning_rate)
 
     def _keep(self, epoch: int, values: dict[str, float]) -> bool:
-        """Keep the values of an epoch, its weights if they are the best, and a checkpoint; False if it is the last."""
+        """Record an epoch: values, best weights and checkpoint, if due. Return False if it is the last one."""
         state = self._state
         self.history.append(values)
         self.history.seconds = time.perf_counter() - self._began
@@ -246,7 +246,7 @@ class Loop:
         return reason is None
 
     def _end(self) -> None:
-        """Look at the loss once more, and put the weights into the network that are to be kept."""
+        """Check the final loss, and restore the best weights if they must be kept."""
         network = self._trainer.network
         if self.history.stopped_by in ("epochs", "converged", "early stopping"):
             self._watch.fit_ended(self.history.epochs)
@@ -297,7 +297,7 @@ class Loop:
         return "callback" if self._trainer._stop_requested else None
 
     def _diverge(self, epoch: int, bad_step: int) -> None:
-        """Note that a step of the epoch had a loss that was not finite, and where that began."""
+        """Record the divergence: a step of the epoch had a non-finite loss. Find out where it began."""
         trainer, plan, training, update = self._trainer, self._plan, self._state.training, self._state.update
         update.put_back()
         first = (bad_step - 1) % training.batches * plan.batch_size

@@ -1,4 +1,4 @@
-"""The memory that a fit takes on a GPU, computed before it begins."""
+"""GPU memory of a fit, computed before it begins."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ __all__ = ["fit_memory", "within_memory"]
 def within_memory(
     objective: Objective, data: PassData, validation: PassData | None, *, rows: int, batch_size: int, parts: int
 ) -> tuple[PassData, PassData | None]:
-    """The data of a fit: as they are if all of it fits on the device, else kept on the host, with a warning.
+    """Return the data of a fit: unchanged if everything fits on the device, else kept on the host, with a warning.
 
-    Nothing has been allocated when it returns or raises. On a CPU all is left as it is.
+    Nothing is allocated. On a CPU the data are always unchanged.
 
     Raises:
-        BackendError: if neither fits: how much is needed for what, how much is free, and what would fit.
+        BackendError: if neither fits; the message lists the memory that is needed and free, and what would fit.
     """
     plan = objective.network.backend.memory_plan()
     if plan is None:
@@ -77,10 +77,10 @@ def fit_memory(
     batch_size: int,
     parts: int,
 ) -> dict[str, int]:
-    """How many bytes of device memory a fit allocates, and for what.
+    """Return the bytes of device memory that a fit allocates, by purpose.
 
-    The programs of the fit are recorded on a backend that counts and allocates nothing, so that this holds for layers
-    of every kind. What the network has already, parameters and gradients, is not in it.
+    The programs of the fit are recorded on a backend that counts bytes without allocating, so this holds for all kinds
+    of layers. The network's existing parameters and gradients are excluded.
     """
     network = copy.copy(objective.network)
     network.backend = plan
@@ -119,7 +119,7 @@ def fit_memory(
 
 
 def _on_host(data: PassData) -> PassData:
-    """The same rows, staying on the host if they are there."""
+    """Return the same rows, kept on the host if they are there."""
     if not isinstance(data, DataSet) or not isinstance(data.x, np.ndarray):
         return data
     arrays = [array for array in (data.x, data.targets, data.row_weight) if array is not None]
@@ -131,7 +131,7 @@ def _on_host(data: PassData) -> PassData:
 
 
 def _readable(n_bytes: int) -> str:
-    """A number of bytes in the unit that suits it."""
+    """Format a number of bytes with a suitable unit."""
     for power, unit in ((3, "GB"), (2, "MB")):
         if n_bytes >= 1000**power:
             return f"{n_bytes / 1000**power:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""An epoch of L-BFGS: a run of SciPy's minimiser over the whole data, in the place of a pass of steps."""
+"""Epochs of L-BFGS: runs of SciPy's minimizer over all data, in place of steps on batches."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["Minimization", "check_minimization"]
 
 
 def check_minimization(objective: Objective, data: PassData, *, batch_size: int, parts: int) -> None:
-    """Refuse what does not go with L-BFGS: all that makes the objective random, or no function with a gradient.
+    """Raise for options that L-BFGS does not support: those that make the objective random or not differentiable.
 
     Raises:
-        DataError: naming it.
+        DataError: naming the option.
     """
     for name in ("l1", "clip_norm", "clip_value", "average", "layer_statistics"):
         if getattr(objective, name):
@@ -46,11 +46,11 @@ class _InterruptedError(Exception):
 
 
 class Minimization:
-    """What runs in the place of a `DataPass` whose step leaves the weights as they are.
+    """Runs the minimizer for an epoch, on top of a `DataPass` whose step does not change the weights.
 
     Args:
-        objective: what is minimised, by an `LBFGS`.
-        evaluation: measures the loss over all rows, and the gradient.
+        objective: the objective; its optimizer is an `LBFGS`.
+        evaluation: computes the loss over all rows, and the gradient.
     """
 
     def __init__(self, objective: Objective, evaluation: DataPass) -> None:
@@ -61,7 +61,7 @@ class Minimization:
         self._evaluation = evaluation
 
     def run(self, is_interrupted: Callable[[], bool] = lambda: False) -> bool:
-        """Minimise, and measure at the end; False if it was interrupted: the weights are then the best so far."""
+        """Minimize, then measure; return False if interrupted, with the best weights so far in the network."""
         best = self._network.backend.to_host(self._network.parameters).astype(np.float64)
         lowest = np.inf
 
@@ -82,7 +82,7 @@ class Minimization:
         return True
 
     def _at(self, point: np.ndarray) -> tuple[float, np.ndarray]:
-        """The objective and its gradient, with the weights there; a search that went too far finds infinity."""
+        """Move the weights to a point; return objective and gradient there, or infinity if it is not finite."""
         network, status = self._network, self._network.status
         self._move_to(point)
         status.begin(epoch=status.read().epoch)

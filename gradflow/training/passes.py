@@ -1,4 +1,4 @@
-"""A pass: the programs that go once over a data set, batch by batch, and add up what they measured."""
+"""`DataPass`: programs that run once over the data, batch by batch, and sum the results: epochs and evaluations."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from gradflow.training.layer_statistics import LayerStatistics
 __all__ = ["Allowance", "DataPass", "RowResults"]
 
 Allowance = Callable[[int], int]
-"""Given how many batches of a pass have run: how many more may run until the next look. 0 ends the pass."""
+"""Maps the number of batches done to how many more may run before the next call; 0 ends the pass."""
 
 _SECONDS_BETWEEN_LOOKS = 0.02
-"""How long batches may run before the next look whether the user wants to stop."""
+"""Seconds that batches may run before the next check for an interruption."""
 _LEAST_FIRST_ROWS = 32
-"""The rows at the start of a pass whose mean loss says what the loss was before training."""
+"""Minimum number of rows at the start of a pass whose mean loss stands for the loss before training."""
 
 
 def _as_many_as_there_are(batches_done: int) -> int:
@@ -35,7 +35,7 @@ def _as_many_as_there_are(batches_done: int) -> int:
 
 
 class RowResults(NamedTuple):
-    """What a loss writes for each row of an epoch: its loss, and whether it was predicted right."""
+    """Results that a loss writes for each row of an epoch: its loss and its accuracy."""
 
     losses: Array
     hits: Array
@@ -46,22 +46,24 @@ class RowResults(NamedTuple):
 
 
 class DataPass:
-    """One program for full batches, one for the smaller batch at the end, and one that sums the results; where layers
+    """Runs the batches of an epoch or evaluation.
+
+    It has a program for full batches, one for the smaller batch at the end, one that sums the results, and, if layers
     are measured, another one for a full batch.
 
     Args:
-        backend: where it runs.
-        batches: what the programs take their batches from.
-        rows: how many rows a pass takes.
-        batch_size: the rows of a full batch, at most ``rows``.
-        record_batch: records the program of a batch with the given number of rows; in training it gives the arrays of
+        backend: the backend.
+        batches: source of the batches.
+        rows: number of rows in a pass.
+        batch_size: rows of a full batch, at most ``rows``.
+        record_batch: records the program of a batch with the given number of rows; in training it returns the arrays of
             the forward pass.
-        results: what the batches write.
-        sums: float64 (3,), where the sums of losses and hits go, and that of the losses of the first rows: the first
-            batch, or so many that there are 32.
-        metrics: what the batches add to besides.
-        steps_per_launch: how many full batches a GPU takes as one launch.
-        statistics: what a measured batch finds out about the layers; None measures none.
+        results: row results that the batches write.
+        sums: float64 (3,), receives the sums of the losses, of the correct predictions, and of the losses of the first
+            rows: those of the first batch, but at least 32.
+        metrics: metrics that the batches update.
+        steps_per_launch: number of full batches per GPU launch.
+        statistics: layer statistics of a measured batch; None measures none.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class DataPass:
         self._batches = batches
         self.full_batches, rest = divmod(rows, batch_size)
         self._steps_per_launch = min(steps_per_launch, self.full_batches)
-        self._launches = 1  # from one look to the next: as many as a user may wait for
+        self._launches = 1  # between checks for an interruption; limited by how long a user may wait
         full = Recorder(backend)
         arrays = record_batch(full, batch_size)
         self._full = full.program(self._steps_per_launch)
@@ -109,19 +111,19 @@ class DataPass:
 
     @property
     def batches(self) -> int:
-        """The number of batches, the smaller one included."""
+        """Number of batches, including the smaller one."""
         return self.full_batches + (self._rest is not None)
 
     def position(self, batches_done: int) -> int:
-        """The row of the epoch at which the batch after so many begins."""
+        """Return the row of the epoch at which the next batch begins, after ``batches_done`` batches."""
         return batches_done * self._batch_size
 
     def first_loss(self, sums: Sequence[float]) -> float:
-        """The mean loss of the pass's first rows, from the sums that the host has read."""
+        """Return the mean loss of the first rows of the pass, from sums that were read to the host."""
         return sums[2] / self._first_rows
 
     def results_of(self, batches_done: int) -> dict[str, Array]:
-        """What so many batches of a pass have measured, by name."""
+        """Return the results of the first ``batches_done`` batches, by name."""
         if not batches_done:
             return {}
         rows = slice(self.position(batches_done))
@@ -135,11 +137,10 @@ class DataPass:
         is_measured: bool = False,
         passes_to_come: int = 0,
     ) -> bool:
-        """Run all batches and the sums, or those that are left; False if it was ended between two batches, or was
-        broken off.
+        """Run all remaining batches and the sums; return False if the pass was ended early.
 
-        Where the pass is measured, its last full batch is. Where passes are to come, the first batches of the next one
-        are made meanwhile, which `close` ends.
+        If ``is_measured``, the layers are measured in the last full batch. If passes are to come, the first batches of
+        the next one are prefetched until `close`.
         """
         if not batches_done:
             self.metrics.reset()
@@ -153,11 +154,11 @@ class DataPass:
         return is_finished
 
     def break_off(self) -> None:
-        """Wait no longer for batches. A signal handler may call it."""
+        """Stop waiting for batches. A signal handler may call it."""
         self._batches.break_off()
 
     def close(self) -> None:
-        """Make no more batches until the next pass."""
+        """Stop prefetching batches until the next pass."""
         self._batches.close()
 
     def _run(self, allowance: Allowance, done: int, measured: Program | None) -> bool:
@@ -170,7 +171,7 @@ class DataPass:
             together = min(self._launches * self._steps_per_launch, unmeasured - done, ready)
             self._full.run(together)
             done += together
-            # Each return to Python costs a small network a good part of a step.
+            # For a small network, each return to Python costs a good part of a step.
             seconds_of_one = (time.perf_counter() - began) * self._steps_per_launch / together
             worth_a_look = int(_SECONDS_BETWEEN_LOOKS / max(seconds_of_one, 1e-9))
             self._launches = max(1, min(2 * self._launches, worth_a_look))
@@ -187,14 +188,14 @@ class DataPass:
         return True
 
     def _ready(self, allowance: Allowance, done: int) -> int:
-        """How many batches may run now, and are there; 0 if the pass ends here."""
+        """Return how many batches may run now and are available; 0 if the pass ends here."""
         allowed = allowance(done)
         if not allowed:
             return 0
         try:
             return min(allowed, self._batches.bring(done))
         except BrokenOffError:
-            allowance(done)  # which saves the run
+            allowance(done)  # this saves the run
             return 0
 
 

@@ -1,4 +1,4 @@
-"""In which numbers a training step computes: float32, TF32 products, or 16 bits beside float32 weights."""
+"""Precisions of a training step: float32, TF32 matmuls, or 16 bits with float32 weights."""
 
 from __future__ import annotations
 
@@ -26,62 +26,62 @@ _gemm_tf32 = gemm._replace(name=TF32_PRODUCT)
 
 
 class Precision:
-    """The network's own type, throughout. Other precisions override what they do otherwise."""
+    """The network's own dtype throughout. Other precisions override what they change."""
 
     def __init__(self, network: Sequential) -> None:
         self._network = network
 
     @property
     def vectors(self) -> dict[str, Array]:
-        """What it keeps from step to step besides copies of the weights, by name."""
+        """State kept between steps, other than copies of the weights, by name."""
         return {}
 
     def check_vectors(self, vectors: Mapping[str, np.ndarray], step: int) -> None:
-        """Refuse vectors from a file that are none of these after so many steps.
+        """Raise if vectors from a file are not a valid state after ``step`` steps.
 
         Raises:
-            FileFormatError: saying which.
+            FileFormatError: naming the vector.
         """
 
     def begin_epoch(self) -> None:
-        """Take over what callbacks did to the weights between two epochs."""
+        """Pick up changes that callbacks made to the weights between two epochs."""
 
     def executor(self, ops: Executor) -> Executor:
-        """What the layers call ops through."""
+        """Return the executor through which layers call ops."""
         return ops
 
     def inputs(self, ops: Executor, x: Array) -> Array:
-        """The input of the first layer, from a batch."""
+        """Return the input of the first layer for the inputs of a batch."""
         return x
 
     def outputs(self, ops: Executor, outputs: Array) -> Array:
-        """What the loss takes, from the output of the last layer."""
+        """Return the input of the loss for the output of the last layer."""
         return outputs
 
     def d_outputs(self, ops: Executor, d_outputs: Array) -> Array:
-        """What the last layer takes backwards, from dL/doutputs."""
+        """Return the gradient that the last layer receives for dL/doutputs."""
         return d_outputs
 
     def before_update(self, ops: Executor) -> Array:
-        """Record what comes before the optimizer; the clock that it reads."""
+        """Record the ops before the optimizer; return the clock that it reads."""
         return self._network.status.clock
 
     def after_update(self, ops: Executor) -> None:
-        """Record what comes after the optimizer."""
+        """Record the ops after the optimizer."""
 
 
 class TF32(Precision):
-    """float32 arrays, and products whose factors are rounded to 10 bits of mantissa, added up in float32."""
+    """float32 arrays, and matmuls with factors rounded to 10 mantissa bits and float32 accumulation."""
 
     def executor(self, ops: Executor) -> Executor:
         return _Adapted(ops, lambda op, arguments: (_gemm_tf32 if op is gemm else op, arguments))
 
 
 class BFloat16(Precision):
-    """Activations and their gradients in 16 bits, as are the weights in products, which are added up in float32.
+    """Activations, their gradients, and the weights in matmuls are in 16 bits; matmuls accumulate in float32.
 
-    Parameters, their gradient, the optimizer's state and the loss stay in float32. The optimizer writes the copy of
-    the parameters in 16 bits together with the parameters.
+    Parameters, their gradients, the optimizer's state and the loss stay in float32. The optimizer writes a 16-bit copy
+    of the parameters together with the parameters.
     """
 
     dtype_name = "bfloat16"
@@ -104,7 +104,7 @@ class BFloat16(Precision):
         return _Adapted(ops, with_copies)
 
     def _copy_of(self, array: Any) -> Any:
-        """The same part of the copies, for a part of the network's parameters; else the array itself."""
+        """Return the 16-bit copy of a part of the network's parameters; any other array unchanged."""
         parameters = self._network.all_parameters
         if not isinstance(array, type(parameters)) or array.dtype != parameters.dtype:
             return array
@@ -132,7 +132,7 @@ class BFloat16(Precision):
 
 
 class Float16(BFloat16):
-    """The same in float16, with a scaled loss."""
+    """Like `BFloat16`, but in float16 and with a scaled loss."""
 
     dtype_name = "float16"
 
@@ -158,7 +158,7 @@ class Float16(BFloat16):
 
 
 class _Adapted:
-    """An executor that changes calls before another one takes them."""
+    """An executor that modifies calls before passing them to another one."""
 
     def __init__(self, ops: Executor, change: Callable[[Op, dict[str, Any]], Call]) -> None:
         self.backend = ops.backend
@@ -182,15 +182,15 @@ PRECISIONS: dict[str, type[Precision]] = {
     "bfloat16": BFloat16,
     "float16": Float16,
 }
-"""Every precision by the name that the trainer takes."""
+"""All precisions, by the name that the trainer accepts."""
 
 
 def check_precision(name: str, network: Sequential) -> str:
-    """The name, once it is sure that the network can be trained so here.
+    """Return the name if the network can be trained in this precision here.
 
     Raises:
-        DataError: for an unknown name, a float64 network, or a layer that computes by itself and wants float32.
-        BackendError: if the backend or its device cannot compute so.
+        DataError: for an unknown name, a float64 network, or a layer that does its own array math and needs float32.
+        BackendError: if the backend or its device does not support the precision.
     """
     known_name("precision", name, PRECISIONS)
     if name == "float32":
@@ -209,13 +209,13 @@ def check_precision(name: str, network: Sequential) -> str:
 
 
 def make_precision(name: str, network: Sequential) -> Precision:
-    """The precision of a name, with its arrays."""
+    """Create the precision with this name, and allocate its arrays."""
     return PRECISIONS[name](network)
 
 
 def _dtype(name: str) -> np.dtype:
     if name == "bfloat16":
-        importlib.import_module("ml_dtypes")  # makes NumPy know the name
+        importlib.import_module("ml_dtypes")  # registers the name with NumPy
     return np.dtype(name)
 
 

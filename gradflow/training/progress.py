@@ -1,4 +1,4 @@
-"""Showing how training goes on: a live line on a terminal, a renewed one in a notebook, plain lines elsewhere."""
+"""Progress display: a live line on a terminal, an updated line in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 __all__ = ["Display", "describe", "progress_callback"]
 
 _LONG_EPOCH = 1.0
-"""Steps are shown where an epoch takes more seconds: in shorter ones they would only flicker."""
+"""Steps are shown only if an epoch takes more seconds than this; in shorter ones they would just flicker."""
 _BETWEEN_UPDATES = 0.5
-"""Seconds between two messages to a notebook within an epoch."""
+"""Seconds between two updates of a notebook within an epoch."""
 _NOTEBOOK_WIDTH = 120
 _BAR_WIDTH = 8
 
 
 def progress_callback(progress: bool | str) -> list[Callback]:
-    """The callback, if any, for the ``progress`` argument of `Trainer.fit`.
+    """Return the callback, if any, for the ``progress`` argument of `Trainer.fit`.
 
     Raises:
         DataError: for anything but True, False and "auto".
     """
     if not isinstance(progress, bool | str) or progress not in (True, False, "auto"):
         raise DataError(f'progress must be True, False or "auto", got {shown(progress)}')
-    # A program may have put an object of its own there, which can no more than write.
+    # A program may have replaced sys.stderr by an object that can only write.
     is_open = sys.stderr is not None and not getattr(sys.stderr, "closed", False)
     on_terminal, in_notebook = is_open and getattr(sys.stderr, "isatty", bool)(), _in_notebook()
     if progress is False or not (is_open or in_notebook):
@@ -47,15 +47,15 @@ def progress_callback(progress: bool | str) -> list[Callback]:
 
 
 def _in_notebook() -> bool:
-    """True if a kernel of IPython runs this program: that a module of it was imported says little."""
+    """True if an IPython kernel runs this program; an imported IPython alone does not tell."""
     ipython = sys.modules.get("IPython")
     return hasattr(ipython.get_ipython(), "kernel") if ipython is not None else False
 
 
 def describe(values: dict[str, float]) -> str:
-    """The values of an epoch in one line, short enough for a bar beside it: "loss 0.3983 (val 0.2100)".
+    """Format the values of an epoch as one line, short enough to leave room for a bar: "loss 0.3983 (val 0.2100)".
 
-    Those of single layers, such as "dead/1", are left out.
+    Values of single layers, such as "dead/1", are left out.
     """
     return "  ".join(_words(values))
 
@@ -72,21 +72,21 @@ def _short(value: float) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """Seconds as "3:21", or "1:03:21"."""
+    """Format seconds as "3:21" or "1:03:21"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class Part(NamedTuple):
-    """A part of a line of progress; those of low rank get their room first."""
+    """A part of the progress line; parts of lower rank get room first."""
 
     rank: int
     text: str
 
 
 def fitting(parts: list[Part], width: int) -> list[str]:
-    """The parts that a line has room for, with two spaces between them; the first in rank always stays."""
+    """Return the parts that fit in a line, two spaces apart; the part of lowest rank always stays."""
     chosen: set[int] = set()
     room = width + 2
     for place in sorted(range(len(parts)), key=lambda place: parts[place].rank):
@@ -98,19 +98,19 @@ def fitting(parts: list[Part], width: int) -> list[str]:
 
 
 class Display(Callback):
-    """Knows how far training is. The loop over batches tells it at each of its looks, which costs no more than this."""
+    """Base class of displays that track the progress of training; the batch loop calls the cheap `look`."""
 
     def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
         self._epochs = epochs
         self._began = self._epoch_began = time.perf_counter()
-        self._epochs_before: int | None = None  # those of the run that is resumed
+        self._epochs_before: int | None = None  # those of a resumed run
         self._done, self._step, self._steps = 0, 0, 1
         self._last_epoch_took = 0.0
         self._values: dict[str, float] = {}
         self._is_over = False
 
     def look(self, epochs_done: int, step: int, steps: int) -> None:
-        """Be told how many epochs, and steps of the current one, have run."""
+        """Receive the number of epochs, and of steps in the current one, that have run."""
         if self._epochs_before is None:
             self._epochs_before = epochs_done
         self._done, self._step, self._steps = epochs_done, step, steps
@@ -126,7 +126,7 @@ class Display(Callback):
         self._is_over = True
 
     def parts(self) -> list[Part]:
-        """The parts of the line; the bar is an empty one of its width."""
+        """Return the parts of the line; spaces of its width stand for the bar."""
         now = time.perf_counter()
         elapsed = now - self._began
         done = self._done + self._step / self._steps - (self._epochs_before or 0)
@@ -142,17 +142,17 @@ class Display(Callback):
         return parts + [Part(rank, word) for rank, word in enumerate(_words(self._values), start=3)]
 
     def fraction(self) -> float:
-        """How much of training is done, from 0 to 1."""
+        """Return the fraction of training that is done, from 0 to 1."""
         return (self._done + self._step / self._steps) / self._epochs
 
 
 class _Lines(Callback):
-    """About ten lines over the whole run, on standard error."""
+    """Prints about ten lines over the whole run, on standard error."""
 
     def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
         self._epochs = epochs
         self._every = max(1, epochs // 10)
-        self._is_first = True  # of this run, which may be a resumed one
+        self._is_first = True  # of this call, which may resume a run
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, values: dict[str, float]) -> None:
         if self._is_first or epoch % self._every == 0:
@@ -161,7 +161,7 @@ class _Lines(Callback):
 
 
 class _Notebook(Display):
-    """One line below the cell of a notebook, renewed after each epoch, and within long ones."""
+    """Shows one line below a notebook cell, updated after each epoch and within long ones."""
 
     def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
         from IPython.display import display
@@ -194,7 +194,7 @@ class _Notebook(Display):
 
 
 class _Bar(Display):
-    """A live line with a bar on standard error. A thread of rich's draws it, so that training need not wait."""
+    """Shows a live line with a bar on standard error, drawn by a thread of rich so that training need not wait."""
 
     def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
         from rich.console import Console

@@ -1,4 +1,4 @@
-"""Running a training run again, from what its folder says and the same data."""
+"""`repeat`: rerun a training run from its folder and the same data."""
 
 from __future__ import annotations
 
@@ -47,24 +47,24 @@ def repeat(
     network: Sequential | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> RunComparison:
-    """Run a finished training run again, and compare weights and history bit for bit.
+    """Rerun a finished training run, and compare weights and history bit for bit.
 
-    Network, trainer and arguments of fit are made again from the config.json in the folder, on the same backend. Data
-    are not kept there, but their fingerprint is, and other data are refused.
+    Network, trainer and arguments of `fit` are recreated from the config.json in the folder, on the same backend. The
+    folder holds only a fingerprint of the data; data that do not match it raise an error.
 
     Args:
         folder: the run folder; nothing in it is changed.
-        x, y, sample_weight, validation_data: what was passed to `Trainer.fit`.
-        network: the network as it was when the run began, if that is not what layers and seed make: where layers had
-            initializers of their own, weights were set, or it had been trained before. It is trained.
-        callbacks: those of the run, if they had a part in it, as one that stops the training.
+        x, y, sample_weight, validation_data: the same data as for `Trainer.fit`.
+        network: the network as it was when the run began, if layers and seed do not determine it: with custom
+            initializers, weights that were set, or earlier training. It is trained in place.
+        callbacks: callbacks of the run that affected it, such as one that stopped the training.
 
     Raises:
-        DataError: if there is no finished run, the data are others, or the folder does not say all: what to do then.
+        DataError: if there is no finished run, the data differ, or the folder lacks information; says what to do.
         FileFormatError: if a file is damaged.
-        BackendError: if the run's backend cannot be used here.
+        BackendError: if the run's backend is not available here.
     """
-    import tempfile  # brings modules for archives, which would slow the import of gradflow down
+    import tempfile  # loads archive modules, which would slow down importing gradflow
 
     folder = file_path("folder", folder)
     config = read_config(folder)
@@ -77,7 +77,7 @@ def repeat(
     _check_beginning(config, trainer.network)
     _check_data(config, trainer, x, y, sample_weight, arguments["class_weight"], validation_data)
     with tempfile.TemporaryDirectory() as again:
-        # A run that diverges has files too, and they are compared.
+        # A run that diverges writes its files too.
         with suppress(DivergedError):
             trainer.fit(
                 x,
@@ -93,11 +93,11 @@ def repeat(
 
 
 def _made_again(folder: Path, config: Mapping[str, Any], network: Sequential | None) -> tuple[Trainer, dict[str, Any]]:
-    """The trainer of a run, and the arguments of its fit.
+    """Return the trainer of a run, and the arguments of its `fit`.
 
     Raises:
-        DataError: if they cannot be made again; what to do then.
-        FileFormatError: if the config says what no run of gradflow's can have said.
+        DataError: if they cannot be recreated; says what to do.
+        FileFormatError: if the config has values that no run can have written.
     """
     try:
         if network is None:
@@ -124,7 +124,7 @@ def _made_again(folder: Path, config: Mapping[str, Any], network: Sequential | N
 
 
 def _network(folder: Path, config: Mapping[str, Any]) -> Sequential:
-    """The network as its seed makes it: as large as the one that the run saved, whatever the config says."""
+    """Build the network from its seed, after checking that the config matches the size of the saved model."""
     description = dict(config["network"])
     if config["standardize_targets"]:
         description["output_scale"] = None
@@ -139,7 +139,7 @@ def _network(folder: Path, config: Mapping[str, Any]) -> Sequential:
 
 
 def _trainer(config: Mapping[str, Any], network: Sequential) -> Trainer:
-    # A folder of an earlier version does not have all of them.
+    # Folders of earlier versions lack some of them.
     settings = {name: config[name] for name in (*_OF_TRAINER, *_OF_ENGINE) if name in config}
     return Trainer(network, _made(LOSSES, "loss", config["loss"]), _optimizer(config), **settings)
 
@@ -158,7 +158,7 @@ def _optimizer(config: Mapping[str, Any]) -> Optimizer:
 
 
 def _made(classes: Mapping[str, type[Any]], kind: str, description: Mapping[str, Any]) -> Any:
-    """What a description makes again: the name of a class, and its arguments."""
+    """Create an object from a description: the name of its class, and the arguments."""
     arguments = dict(description)
     name = arguments.pop("name")
     try:

@@ -1,4 +1,4 @@
-"""The run folder: what a training run leaves behind."""
+"""The run folder, which holds the results and checkpoints of a training run."""
 
 from __future__ import annotations
 
@@ -38,29 +38,29 @@ _BEFORE = "Nothing was changed; choose another output"
 _AFTER = "The network still has its weights, which gradflow.save keeps"
 
 _RESULTS = ("config.json", "command.json", "curves.png", "history.csv", "model.safetensors")
-"""What a run leaves besides checkpoints; the first of them says that it has ended, and is the last to be written."""
+"""Files of a run besides checkpoints. The first one marks the run as finished, and is written last."""
 
 _UNFINISHED = re.compile(rf"\.({'|'.join(map(re.escape, _RESULTS))})\.[0-9a-f]{{16}}")
-"""The temporary files that a killed process leaves."""
+"""Temporary files that a killed process leaves."""
 
 
 class RunFolder:
     """A folder with model.safetensors, config.json, history.csv and, where matplotlib is installed, curves.png.
 
-    Checkpoints are in a folder in it. As a context it belongs to one run; no other one can begin there meanwhile. Once
-    it was removed, or another one was put in its place, this run writes nothing more.
+    Checkpoints are in a subfolder. As a context manager it locks the folder for one run. If the folder is removed, or
+    replaced by another one, the run writes nothing more.
 
-    The files of one run are never mixed with those of another. What a run replaces stays until the first checkpoint of
-    the new run is on the disk, or, without checkpoints, all its results are.
+    Files of two runs are never mixed. Files that a run replaces stay until its first checkpoint is on disk, or, without
+    checkpoints, all its results are.
 
     Args:
-        path: the folder; it is made.
-        is_resumed: the run in it goes on.
-        overwrite: the files of a run in it may be replaced.
+        path: the folder; it is created.
+        is_resumed: True if the run in it continues.
+        overwrite: True if files of a run in it may be replaced.
 
     Raises:
-        DataError: if another run is going on there, or there are files that this one would replace.
-        OSError: if the folder cannot be made or written to; nothing has been changed.
+        DataError: if another run is using the folder, or it holds files that this run would replace.
+        OSError: if the folder cannot be created or written to; nothing has been changed.
     """
 
     def __init__(self, path: Path, *, is_resumed: bool = False, overwrite: bool = False) -> None:
@@ -72,7 +72,7 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         self._lock = FileLock(self.path / ".lock")
         if not (self.path / ".lock").exists():
-            self._refuse_to_replace()  # No run goes on there, and a folder of another program stays as it is.
+            self._refuse_to_replace()  # No run uses it, and a folder of another program stays unchanged.
         try:
             with self.explaining("a run cannot be kept here", _BEFORE):
                 owner = self._prepare()
@@ -89,13 +89,13 @@ class RunFolder:
         return self
 
     def _prepare(self) -> int | None:
-        """Make the folder, and take its lock; or the id of the process that has it."""
-        import tempfile  # brings modules for archives, which would slow the import of gradflow down
+        """Create the folder and lock it; return the id of the process that holds the lock, or None on success."""
+        import tempfile  # loads archive modules, which would slow down importing gradflow
 
         self.path.mkdir(parents=True, exist_ok=True)
         owner = self._lock.acquire()
         if owner is None:
-            # A file of an earlier run may be open to writing in a folder that is not.
+            # The lock file of an earlier run may be writable in a folder that is not.
             with tempfile.TemporaryFile(dir=self.path):
                 pass
             for path in self.path.iterdir():
@@ -123,17 +123,17 @@ class RunFolder:
         self._lock.release()
 
     def saved(self) -> list[Path]:
-        """The files with weights of this run that there are, the last one last."""
+        """Return the existing files with weights of this run, the latest one last."""
         model = self.path / "model.safetensors"
         files = [*([model] if model.exists() else []), *checkpoint_files(self._checkpoints)]
         return [path for path in files if path not in self._replaced]
 
     def resume(self, run: dict[str, Any]) -> Snapshot:
-        """The last good checkpoint of a run, if it is this one.
+        """Return the last good checkpoint, after checking that it belongs to this run.
 
         Raises:
-            DataError: if there is no checkpoint, or it is one of another run: what differs.
-            FileFormatError: if none is whole, or the last one is from a newer version.
+            DataError: if there is no checkpoint, or it belongs to another run; lists the differences.
+            FileFormatError: if none is intact, or the last one is from a newer version.
         """
         _, snapshot = last_good_checkpoint(self._checkpoints)
         check_same_run(snapshot.record["run"], run)
@@ -147,7 +147,7 @@ class RunFolder:
     def checkpoints(
         self, settings: Checkpoint | None, run: dict[str, Any], resumed: Snapshot | None
     ) -> Checkpoints | None:
-        """What saves the run, as these settings say, or those of the run that is resumed; None if there are neither."""
+        """Return the checkpoints with these settings, or those of the resumed run; None if there are neither."""
         if settings is None and resumed is None:
             return None
         if settings is None and resumed is not None:
@@ -161,9 +161,9 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def begin(self, save_first: Callable[[], Path]) -> None:
-        """Save the first checkpoint, and then remove what this run replaces.
+        """Save the first checkpoint, then remove the files that this run replaces.
 
-        A process that is killed meanwhile leaves the last checkpoint of the earlier run, from which that goes on.
+        If the process is killed in between, the last checkpoint of the earlier run remains, and it can be resumed.
 
         Raises:
             OSError: if the folder cannot be written to.
@@ -177,10 +177,10 @@ class RunFolder:
         self._replaced = []
 
     def write(self, network: Sequential, run: dict[str, Any], history: History) -> None:
-        """Write all files: each whole or not at all, and all or none where there is no room.
+        """Write all files: each completely or not at all, and none if there is no room for all.
 
         Raises:
-            OSError: if the folder has gone, or cannot be written to any more.
+            OSError: if the folder is gone, or can no longer be written to.
         """
         contents = {
             "model.safetensors": model_content(network),
@@ -197,7 +197,7 @@ class RunFolder:
         try:
             if history.epochs and importlib.util.find_spec("matplotlib") is not None:
                 write_atomically(self.path / "curves.png", run_picture(history, network.layers))
-        except Exception as error:  # The files that are there are worth more than the picture, whatever went wrong.
+        except Exception as error:  # Whatever went wrong, a missing picture must not fail the run.
             warn(
                 f"the learning curves in {self.path} could not be drawn: {type(error).__name__}: {error}. All other "
                 "files are there",
@@ -205,13 +205,13 @@ class RunFolder:
             )
 
     def check_presence(self) -> None:
-        """Raise an OSError once the run folder has gone."""
+        """Raise an OSError if the run folder is gone."""
         if not self._lock.is_in_place:
             raise FileNotFoundError(errno.ENOENT, "the run folder has gone, or another is in its place", str(self.path))
 
     @contextmanager
     def explaining(self, problem: str, remedy: str) -> Generator[None, None, None]:
-        """A context in which an OSError says what it means for the run."""
+        """Add to any OSError in the context what it means for the run."""
         try:
             yield
         except OSError as error:
@@ -219,9 +219,9 @@ class RunFolder:
 
 
 def run_files(folder: Path) -> list[Path]:
-    """The files of a run in a folder, and those of other programs that have their names, in the order to remove them.
+    """Return the files in a folder that have the names of a run's files, in the order in which to remove them.
 
-    Checkpoints come last, the last one at the end: as long as it is there, the run can go on.
+    The latest checkpoint comes last: as long as it exists, the run can be resumed.
     """
     results = [folder / name for name in _RESULTS]
     return [path for path in results if os.path.lexists(path)] + checkpoint_files(folder / "checkpoints")
@@ -257,10 +257,10 @@ def run_path(
     *,
     overwrite: bool = False,
 ) -> Path | None:
-    """The run folder that the arguments of a fit name; None if they name none.
+    """Return the run folder given by the arguments of a fit; None if there is none.
 
     Raises:
-        DataError: if they do not go together, or there is no folder to resume.
+        DataError: if the arguments are inconsistent, or there is no folder to resume.
     """
     if checkpoint is not None:
         instance("checkpoint", checkpoint, Checkpoint, "a gradflow.Checkpoint")
@@ -281,15 +281,15 @@ def run_path(
 
 
 def initial_state(network: Sequential) -> str:
-    """How a run begins, as a text: the epoch that shuffles and masks go on from, and SHA-256 over the weights."""
-    import hashlib  # brings OpenSSL, which would slow the import of gradflow down
+    """Describe the start of a run: the epoch from which shuffles and masks continue, and a SHA-256 of the weights."""
+    import hashlib  # loads OpenSSL, which would slow down importing gradflow
 
     digest = hashlib.sha256(np.ascontiguousarray(network.backend.to_host(network.state)).data)
     return f"epoch {network.epochs_begun}, sha256 {digest.hexdigest()}"
 
 
 def environment(backend: ReferenceBackend) -> dict[str, Any]:
-    """What a run's bits depend on besides its configuration and data."""
+    """Return everything besides configuration and data that can affect the bits of a run."""
     blas, native = backend.blas, getattr(backend, "native", None)
     return {
         "versions": {"gradflow": __version__, "numpy": np.__version__, "python": platform.python_version()},

@@ -1,4 +1,4 @@
-"""The picture in a run folder: how the losses went, and what happened in the layers."""
+"""The picture in a run folder: learning curves and layer statistics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_figure", "run_picture"]
 
-# Of each kind of value: its name on the axis, and what it should look like.
+# For each kind of value: its axis label, and what it should look like.
 _WORDS = {
     "loss": ("loss", "low, on validation data too"),
     "accuracy": ("accuracy", "near 1, on validation data too"),
@@ -29,7 +29,7 @@ _HEALTHY_UPDATE = 0.001
 
 
 def run_picture(history: History, layers: Sequence[Layer]) -> bytes:
-    """The learning curves as a PNG: losses, accuracies where there are any, and below them what the layers did."""
+    """Return the learning curves as a PNG: losses, accuracies if there are any, and layer statistics below them."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     png = io.BytesIO()
@@ -40,7 +40,7 @@ def run_picture(history: History, layers: Sequence[Layer]) -> bytes:
 
 
 def run_figure(history: History, layers: Sequence[Layer]) -> Figure:
-    """The same as a figure."""
+    """Return the learning curves of `run_picture` as a figure."""
     from matplotlib.figure import Figure
 
     kinds = [kind for kind in ("loss", "accuracy") if kind in history]
@@ -56,7 +56,7 @@ def run_figure(history: History, layers: Sequence[Layer]) -> Figure:
 
 
 def _draw(axes: Axes, kind: str, history: History, layers: Sequence[Layer]) -> None:
-    from gradflow.flow.plots import COLOURS, by_epoch, draw_curve, dress  # their package imports this one
+    from gradflow.flow.plots import COLOURS, by_epoch, draw_curve, dress  # circular import
 
     dress(axes)
     if kind in history:
@@ -75,7 +75,7 @@ def _draw(axes: Axes, kind: str, history: History, layers: Sequence[Layer]) -> N
 
 
 def _label(place: str, layers: Sequence[Layer]) -> str:
-    """The layer in a place, such as 0, or 2.1 inside of a block: "layer 2.1 (Dense)"."""
+    """Return the label of the layer at a position, such as 0, or 2.1 inside a block: "layer 2.1 (Dense)"."""
     found: Layer | None = None
     for part in place.split("."):
         found = layers[int(part)] if part.isdigit() else getattr(found, part, None)

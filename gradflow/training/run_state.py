@@ -1,4 +1,4 @@
-"""All that a training run changes: taken as a snapshot between two steps, and brought back."""
+"""The complete state of a training run: saved as a snapshot between two steps, and restored."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ __all__ = ["RunState"]
 
 
 class RunState(NamedTuple):
-    """What a run has on the device and on the host. Random numbers need no entry: they follow from seed and clock.
+    """The state of a run on device and host. Random numbers need no entry: they follow from seed and clock.
 
     Attributes:
-        network: with its weights, buffers and clock.
-        update: with the state of the optimizer, and the average.
-        training: the pass, with the losses of the epoch so far.
+        network: holds the weights, buffers and clock.
+        update: holds the optimizer state and the average.
+        training: the training pass, which holds the losses of the epoch so far.
         best_state: the best weights and buffers.
-        measured_state: those that the present epoch's value belongs to; it may be the network's own.
-        history: what was measured.
+        measured_state: the weights and buffers that the current epoch's value belongs to; may be the network's own.
+        history: the history.
         best, convergence: the values that decide when training ends.
-        names: of the values that the history has of each epoch.
-        is_minimized: True where an epoch is a run of a minimizer.
+        names: names of the values in the history.
+        is_minimized: True if an epoch is a run of a minimizer.
     """
 
     network: Sequential
@@ -51,11 +51,11 @@ class RunState(NamedTuple):
     is_minimized: bool
 
     def step(self, batches_done: int) -> int:
-        """How many steps the run has made behind so many batches of the present epoch."""
+        """Return the number of steps of the run after ``batches_done`` batches of the current epoch."""
         return self.history.epochs * self.training.batches + batches_done
 
     def take(self, batches_done: int) -> Snapshot:
-        """The run behind so many batches of the present epoch."""
+        """Return a snapshot after ``batches_done`` batches of the current epoch."""
         backend, status = self.network.backend, self.network.status
         vectors = {name: backend.to_host(vector) for name, vector in self._vectors(batches_done).items()}
         progress = {
@@ -66,12 +66,12 @@ class RunState(NamedTuple):
         return Snapshot(vectors, {"network": describe(self.network), "progress": progress})
 
     def restore(self, snapshot: Snapshot) -> int:
-        """Bring a snapshot back; how many batches of the present epoch have been done.
+        """Restore a snapshot; return how many batches of the current epoch are done.
 
-        The kernels take the clock as it is, as a place in memory: a file, whoever made it, must not decide that.
+        The clock is validated, since kernels use it unchecked as a memory offset, and the file may be untrusted.
 
         Raises:
-            FileFormatError: if it is not one of such a run; nothing has been changed.
+            FileFormatError: if the snapshot does not match this run; nothing has been changed.
         """
         backend, progress = self.network.backend, snapshot.record["progress"]
         batches_done: int = progress["batches_done"]
@@ -92,7 +92,7 @@ class RunState(NamedTuple):
             backend.copy(backend.from_host(vectors[name]), target)
         backend.copy(backend.from_host(clock), self.network.status.clock)
         self.history.restore(progress["history"])
-        # They follow from the history.
+        # Best value and convergence follow from the history.
         for epoch in range(history.epochs):
             values = {name: history[name][epoch] for name in history}
             self.best.is_improved_by(values)
@@ -101,7 +101,7 @@ class RunState(NamedTuple):
         return batches_done
 
     def _history(self, record: dict[str, Any]) -> History:
-        """The history in a record, if it is one of this run."""
+        """Return the history in a record, after checking that it can belong to this run."""
         history = History()
         history.restore(record)
         names, lengths = list(history), {len(history[name]) for name in history}
@@ -116,7 +116,7 @@ class RunState(NamedTuple):
         return history
 
     def _clock(self, saved: list[int], initial_state: str, epochs: int, batches_done: int) -> np.ndarray:
-        """The clock in a record, if it is that of this place in the run."""
+        """Return the clock in a record, after checking that it matches this position in the run."""
         began = re.fullmatch(r"epoch (\d{1,18}), sha256 [0-9a-f]{64}", initial_state)
         if began is None:
             raise _unlike("initial_state", initial_state, "an epoch and a checksum")
@@ -148,7 +148,7 @@ class RunState(NamedTuple):
 
 
 def _as_kept_now(vectors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The vectors of a checkpoint, where metrics of regression kept five plain sums in earlier versions."""
+    """Return the vectors of a checkpoint in the current format: regression metrics once kept five plain sums."""
     kept = {}
     for name, vector in vectors.items():
         if name.startswith("epoch.metrics.") and name.endswith(".sums") and vector.ndim == 2 and len(vector) == 5:

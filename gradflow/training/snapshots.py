@@ -1,4 +1,4 @@
-"""A checkpoint as a file: vectors in safetensors, the rest as JSON in its header, and a checksum over both."""
+"""Checkpoint files: vectors in safetensors, the rest as JSON in the header, and a checksum over both."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ __all__ = ["FORMAT_VERSION", "HEADER", "Snapshot"]
 FORMAT_VERSION = 1
 
 HEADER = "gradflow-checkpoint"
-"""The entry in the header of the file that makes it a checkpoint."""
+"""Header entry that marks a file as a checkpoint."""
 
 
 class Snapshot(NamedTuple):
     """A training run between two steps.
 
     Attributes:
-        vectors: what lies on the device, by name.
-        record: what JSON holds: of which run it is ("run"), its network as it is now ("network"), and how far it has
-            come ("progress").
+        vectors: the arrays on the device, by name.
+        record: the JSON data: the run ("run"), the current description of the network ("network"), and how far the run
+            has come ("progress").
     """
 
     vectors: Mapping[str, np.ndarray]
     record: Mapping[str, Any]
 
     def write(self, path: Path) -> None:
-        """Write it to one file, whole or not at all.
+        """Write the snapshot to one file, atomically.
 
         Raises:
-            OSError: if the file cannot be written; a former file stays as it was.
+            OSError: if the file cannot be written; an existing file is left unchanged.
         """
         text = json.dumps({"version": FORMAT_VERSION, **self.record})
-        # One entry, since safetensors writes several in an order that differs between equal files.
+        # A single entry, since safetensors does not write several in a fixed order.
         header = {HEADER: checksum(self.vectors, text) + text}
         write_atomically(path, safetensors.numpy.save(dict(self.vectors), metadata=header))
 
     @classmethod
     def read(cls, path: Path) -> Snapshot:
-        """Read what `write` wrote.
+        """Read a file written by `write`.
 
         Raises:
-            FileFormatError: if it is damaged, from a newer version, or no checkpoint.
+            FileFormatError: if it is damaged, from a newer version, or not a checkpoint.
             OSError: if it cannot be read.
         """
         vectors, metadata = read_tensors(path, "checkpoint")
@@ -81,7 +81,7 @@ class Snapshot(NamedTuple):
 
 
 class NewerFormatError(FileFormatError):
-    """A checkpoint that is whole, but from a newer gradflow."""
+    """An intact checkpoint from a newer gradflow."""
 
 
 _CHECKSUM_LENGTH = 64
@@ -105,4 +105,4 @@ _RECORD = {
         "history": {"values": {str: [float]}, "seconds": float, "stopped_by": str},
     },
 }
-"""What a record has; what its numbers must be follows from the run (`RunState.restore`)."""
+"""The shape of a record; `RunState.restore` checks the values against the run."""

@@ -1,4 +1,4 @@
-"""The programs of a training step and of an evaluation step, recorded once for each batch size."""
+"""Programs of training and evaluation steps, recorded once for each batch size."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _EVALUATION_ROWS = 4096
 
 
 def layers_in_front_of(loss: Loss, network: Sequential) -> Sequence[Layer]:
-    """The layers whose output the loss takes: without a trailing activation that the loss folds in.
+    """Return the layers before the loss, without a trailing activation that the loss folds in.
 
     Raises:
-        DataError: if the trailing activation is not the loss's own.
+        DataError: if the trailing activation is not the one of the loss.
     """
     if loss.output_activation == "identity":
         return network.layers
@@ -53,7 +53,7 @@ def layers_in_front_of(loss: Loss, network: Sequential) -> Sequence[Layer]:
 
 
 def check_batch_size(network: Sequential, rows: int) -> None:
-    """Refuse batches with fewer rows than a layer needs in training.
+    """Raise if batches have fewer rows than a layer needs in training.
 
     Raises:
         DataError: naming the layer.
@@ -77,27 +77,27 @@ def training_pass(
     parts: int = 1,
     update: Update | None = None,
 ) -> DataPass:
-    """The pass of an epoch over ``rows`` rows of the data.
+    """Return the training pass for epochs over ``rows`` rows of the data.
 
     Args:
-        objective: what is minimised.
-        data: what to train on.
-        rows: how many rows an epoch takes.
-        batch_size: the rows of a step.
-        shuffle: whether each epoch has an order of its own.
-        steps_per_launch: how many full batches a GPU takes as one launch.
-        parts: in how many parts a full batch is worked off, in the same memory; their gradients are added.
-        update: what happens to the weights at the end of a step; None makes one that begins anew, for one epoch.
+        objective: the objective.
+        data: the training data.
+        rows: rows per epoch.
+        batch_size: rows per step.
+        shuffle: True to shuffle each epoch.
+        steps_per_launch: number of full batches per GPU launch.
+        parts: number of parts in which a full batch is processed, in the same memory; their gradients are added.
+        update: the weight update at the end of a step; None creates a fresh one, for one epoch.
     """
     network, backend = objective.network, objective.network.backend
     update = update or Update(objective, epochs=1, steps=-(-rows // batch_size))
     status = network.status
     results = RowResults.empty(backend, rows, network.dtype)
-    # The mean of the weights is 1 over all rows, and not over those that an epoch takes if it leaves some out.
+    # Row weights have mean 1 over all rows, not over those of an epoch that leaves some out.
     leaves_out = data.is_weighted and rows < len(data)
     measured = EpochMetrics(objective.metrics, _task(objective, rows), sums_weights=leaves_out)
     part_rows = -(-batch_size // parts)
-    # A step that takes all rows at once takes them in their order.
+    # A step on all rows at once needs no shuffle.
     seed = network.seed if shuffle and part_rows < len(data) else None
     batches = data.batches(backend, status, rows=rows, batch_size=batch_size, seed=seed)
 
@@ -150,12 +150,12 @@ def training_pass(
 def record_gradients(
     ops: Executor, network: Sequential, layers: Sequence[Layer], loss: Loss, batch: DataSet
 ) -> ForwardArrays:
-    """Record a step forwards and backwards on a batch, up to the gradients of the network, and nothing else.
+    """Record only the forward and backward pass on a batch, up to the gradients of the network.
 
     Args:
-        ops: what records it.
+        ops: the recorder.
         network: the network.
-        layers: those in front of the loss.
+        layers: the layers before the loss.
         loss: the loss.
         batch: inputs, targets and weights on the network's backend.
     """
@@ -171,13 +171,13 @@ def record_gradients(
 
 
 def evaluation_pass(objective: Objective, data: PassData, status: RunStatus, sums: Array) -> DataPass:
-    """The pass that measures loss and hits over the data, in row order and without dropout.
+    """Return the pass that measures loss, correct predictions and metrics over the data, in row order, without dropout.
 
     Args:
-        objective: the network and the loss.
-        data: what to evaluate on.
-        status: whose clock counts the batches; not the network's own, which counts those of training.
-        sums: float64 (3,), where the sums go.
+        objective: provides network, loss and metrics.
+        data: the data to evaluate on.
+        status: its clock counts the batches; not the network's own status, which counts those of training.
+        sums: float64 (3,), receives the sums.
     """
     network, backend = objective.network, objective.network.backend
     measured = EpochMetrics(objective.metrics, _task(objective, len(data)))
@@ -204,7 +204,7 @@ def evaluation_pass(objective: Objective, data: PassData, status: RunStatus, sum
 
 
 def task_kind(loss: Loss, n_out: int) -> Kind:
-    """What a loss makes of the outputs of a network."""
+    """Return the kind of task that a loss defines for a network with ``n_out`` outputs."""
     if loss.output_activation == "softmax":
         return "classes"
     if loss.output_activation == "sigmoid":
@@ -230,7 +230,7 @@ def _apply_loss(
     clock: Array,
     metrics: EpochMetrics,
 ) -> None:
-    """Record what measures a batch; the loss comes last, for its gradient may take the place of the outputs."""
+    """Record metrics and loss of a batch; the loss comes last, since its gradient may overwrite the outputs."""
     metrics.record(ops, Batch(outputs, batch.targets, batch.row_weight, clock))
     record_loss(ops, loss, outputs, batch.targets, batch.row_weight, d_outputs, results.losses, results.hits, clock)
     if batch.row_weight is not None and loss.has_accuracy:

@@ -1,4 +1,4 @@
-"""Data that stay on the host: the batches of the next steps are made and brought over while the present ones run."""
+"""Data that stay on the host: the next batches are prepared and uploaded while the current ones run."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from gradflow.training.data_set import Batches, DataSet, GatheredBatches, as_the
 __all__ = ["StreamedData"]
 
 _ALIGNMENT = 256
-"""In bytes; what matrix products on a GPU like best."""
+"""In bytes; the alignment at which GPU matmuls are fastest."""
 _STRETCH_BYTES = 2**19
-"""What is brought over at once, unless a batch is larger: handing a small batch over takes as long as a step on it."""
+"""Bytes uploaded at once, unless a batch is larger: uploading a small batch takes as long as a step on it."""
 
 
 class StreamedData:
-    """The rows of a source as the data of a pass.
+    """Data for training or evaluation that are read from a source.
 
     Args:
-        source: where they come from.
-        convert: what each of them goes through.
-        is_weighted: whether that gives weights too.
-        class_totals: how many rows each class has, where that is known.
-        feature_names: of the columns that inputs were taken from, in their order; None for arrays.
+        source: the source.
+        convert: converts its blocks to inputs, targets and weights.
+        is_weighted: True if ``convert`` also returns weights.
+        class_totals: number of rows of each class, if known.
+        feature_names: names of the input columns, in order; None for arrays.
 
     Raises:
-        DataError: if what the source looks at before training does not fit.
+        DataError: if rows that the source checks before training are invalid.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class StreamedData:
     def batches(
         self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None
     ) -> Batches:
-        """The batches that a thread makes, a stretch of them ahead of the steps."""
+        """Return batches that a thread prepares, one chunk ahead of the steps."""
         return _StagedBatches(self._source, self._convert, backend, status, rows, batch_size, seed)
 
 
 class _StagedBatches:
-    """Stretches of a pass, of some batches each, that take turns in one place on the device.
+    """Chunks of several batches each, which take turns in one buffer on the device.
 
-    There a stretch is one run of bytes, its arrays one behind the other, so that it takes one copy.
+    The arrays of a chunk are contiguous in the buffer, so that one copy uploads it.
     """
 
     def __init__(
@@ -129,17 +129,17 @@ class _StagedBatches:
             self._ahead = None
 
     def _reader(self, first_batch: int) -> ReadAhead[Any]:
-        """What makes the stretches; where there is none, it begins with the present epoch at that batch."""
+        """Return the reader of the chunks; if there is none, start one at that batch of the current epoch."""
         if self._ahead is None:
             epoch = self._status.read().epoch
             epochs = range(epoch, epoch + 1 + self._passes_to_come)
             self._ahead = ReadAhead(self._staged(epochs, first=first_batch * self._batch_size))
-            if self._is_broken_off:  # by a signal that came before the line above was done
+            if self._is_broken_off:  # by a signal that arrived before the line above finished
                 self._ahead.break_off()
         return self._ahead
 
     def _staged(self, epochs: range, first: int) -> Generator[Any, None, None]:
-        """The stretches of the epochs, staged, from a row of the first epoch on."""
+        """Yield the staged chunks of the epochs, beginning at row ``first`` of the first epoch."""
         stretches = self._source.batches(
             self._convert,
             rows=self._rows,

@@ -1,4 +1,4 @@
-"""The bytes and operations of a training step, counted from the arrays that its calls are bound to."""
+"""Bytes and operations of a training step, counted from the arrays of its calls."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from gradflow.training.update import Objective
 
 __all__ = ["CallTraffic", "StepTraffic", "step_traffic"]
 
-# A batch has only its rows of these, which the pass holds for all of its rows.
+# These hold all rows of the pass; a batch touches only its own.
 _OF_ALL_ROWS = ("row_losses", "row_hits")
 
 
 @dataclass(frozen=True)
 class CallTraffic:
-    """What one launch of a step moves.
+    """Memory traffic of one launch of a step.
 
     Attributes:
-        name: the op; for a product with an epilogue, both.
-        read, written: bytes; an array counts once in each, however often the launch comes back to it.
-        flops: floating-point operations of the product; 0 for anything else.
-        least: the bytes that cannot be done without: those of a product's matrices and of an optimizer's vectors.
+        name: name of the op; for a GEMM with an epilogue, both names.
+        read, written: bytes; each array counts once, however often the launch accesses it.
+        flops: floating-point operations of a GEMM; 0 for anything else.
+        least: unavoidable bytes: those of a GEMM's matrices and of an optimizer's vectors.
     """
 
     name: str
@@ -44,23 +44,23 @@ class CallTraffic:
 
 @dataclass(frozen=True)
 class StepTraffic:
-    """What a training step moves between the GPU's memory and its chip, by launch, in their order."""
+    """Traffic of a training step between the GPU's memory and its chip: its launches in order."""
 
     calls: tuple[CallTraffic, ...]
 
     @property
     def n_bytes(self) -> int:
-        """Bytes read and written."""
+        """Number of bytes read and written."""
         return sum(call.read + call.written for call in self.calls)
 
     @property
     def least_bytes(self) -> int:
-        """Bytes for the matrices of the products and the vectors of the optimizer, each moved once per launch."""
+        """Bytes of the matrices of GEMMs and the vectors of the optimizer, each moved once per launch."""
         return sum(call.least for call in self.calls)
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of the matrix products."""
+        """Floating-point operations of the GEMMs."""
         return sum(call.flops for call in self.calls)
 
     def __iter__(self) -> Iterator[CallTraffic]:
@@ -68,12 +68,12 @@ class StepTraffic:
 
 
 def step_traffic(objective: Objective, data: DataSet, batch_size: int) -> StepTraffic:
-    """What a step on a full, shuffled batch moves on the GPU; the network may be on any backend, and nothing runs.
+    """Return the GPU traffic of a step on a full, shuffled batch. Nothing runs; the network may be on any backend.
 
     Args:
         objective: network, loss and optimizer.
-        data: at least twice as many rows as a batch, so that batches are gathered from it.
-        batch_size: the rows of the batch.
+        data: data with at least twice as many rows as a batch, so that batches are gathered from it.
+        batch_size: rows of the batch.
     """
     recording = _Recording()
     network = object.__new__(type(objective.network))
@@ -83,7 +83,7 @@ def step_traffic(objective: Objective, data: DataSet, batch_size: int) -> StepTr
 
 
 class _Recording(ReferenceBackend):
-    """Runs nothing, and keeps the calls of each program in the groups that a GPU launches."""
+    """Runs nothing; keeps the calls of each program in the groups that a GPU launches."""
 
     def __init__(self) -> None:
         self.programs: list[list[Group]] = []
@@ -131,12 +131,12 @@ def _traffic(group: Group, batch_size: int) -> CallTraffic:
 
 
 def _is_update(op: Op) -> bool:
-    """Whether an op reads what it writes: an optimizer goes on from the parameters and the state that there are."""
+    """True if an op reads the arrays that it writes, as an optimizer updates parameters and state in place."""
     return op.reference.__module__.startswith("gradflow.optimizers") and "parameters" in op.writes
 
 
 def _touched(op: Op, name: str, array: Any, batch_size: int) -> int:
-    """The bytes of an array that a call reads or writes."""
+    """Return the bytes of an array that a call reads or writes."""
     is_gathered = op.name.startswith("gather") and name not in (*op.writes, "clock")
     if is_gathered or name in _OF_ALL_ROWS:
         return int(array.nbytes // len(array) * batch_size)
@@ -144,6 +144,6 @@ def _touched(op: Op, name: str, array: Any, batch_size: int) -> int:
 
 
 def _sign_bytes(outputs: Array) -> int:
-    """One bit for each output of ReLU, in rows of whole 16 bytes."""
+    """Return the size of the ReLU mask: one bit per output, in rows padded to 16 bytes."""
     rows, columns = outputs.shape
     return int(rows * -(-columns // 128) * 16)

@@ -314,7 +314,7 @@ class Trainer:
             return loop.history
 
     def _described_run(self, settings: dict[str, Any], data: PassData, validation: PassData | None) -> dict[str, Any]:
-        """The network, the settings and the data of a run, as its folder holds them."""
+        """Return the description of a run for its folder: network, settings and data."""
         backend = self.network.backend
         return {
             "network": describe(self.network),

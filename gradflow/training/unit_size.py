@@ -1,4 +1,4 @@
-"""Inputs and targets that are far from unit size: networks learn from them slowly, or not at all."""
+"""Advice on inputs and targets far from unit size, from which networks learn slowly or not at all."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from gradflow.network import Sequential
 __all__ = ["far_inputs", "far_targets"]
 
 LARGE = 10.0
-"""A column is far from unit size where its root mean square is above this;"""
+"""A column is far from unit size if its root mean square is above this;"""
 SMALL = 0.01
 """or below this, if no other column is larger."""
 
 
 def far_inputs(network: Sequential, x: np.ndarray, names: Sequence[str] | None) -> str:
-    """Say which inputs (rows, n_in) are far from unit size and what to do, in a sentence; "" where there is no need.
+    """Return advice on inputs (rows, n_in) far from unit size; "" if none is needed.
 
-    There is none where a preprocessing makes the inputs, or the first layer normalizes them.
+    None is needed with preprocessing, or if the first layer normalizes its inputs.
 
     Args:
-        network: the network that is trained.
+        network: the network.
         x: inputs of its first layer.
-        names: of their columns; None where these have none.
+        names: column names; None if there are none.
     """
     first = next(layer for layer in network.layers if not layer.training_only)
     if network.preprocessing is not None or isinstance(first, BatchNorm | LayerNorm):
@@ -43,9 +43,9 @@ def far_inputs(network: Sequential, x: np.ndarray, names: Sequence[str] | None) 
 
 
 def far_targets(network: Sequential, targets: np.ndarray) -> str:
-    """Say which targets (rows, n_out) of a regression are far from unit size and what to do; "" where there is no need.
+    """Return advice on regression targets (rows, n_out) far from unit size; "" if none is needed.
 
-    There is none where they are standardized, and where they are constant.
+    None is needed for targets that are standardized or constant.
     """
     if network.output_scale is not None or targets.shape[1:] != (network.n_out,):
         return ""

@@ -1,4 +1,4 @@
-"""The end of a step: what happens to the weights, on flat vectors that start anew with each fit."""
+"""The update of the weights at the end of a step, with state vectors that each fit resets."""
 
 from __future__ import annotations
 
@@ -28,11 +28,10 @@ __all__ = ["Objective", "Update"]
 
 
 class Objective(NamedTuple):
-    """What is minimised: the loss of the outputs of these layers, with a penalty, by this optimizer; what is measured.
+    """The objective of training: loss of the outputs of these layers plus penalties, optimizer, and metrics.
 
-    ``average`` is the share of the moving average of the weights that each step keeps; None makes no average.
-    ``precision`` names the numbers that a step computes in. ``layer_statistics`` says whether a step of each epoch
-    measures what happens in the layers.
+    ``average`` is the decay of the moving average of the weights; None keeps no average. ``precision`` is the name of
+    the precision of a step. ``layer_statistics`` is True if layer statistics are measured.
     """
 
     network: Sequential
@@ -50,16 +49,16 @@ class Objective(NamedTuple):
 
 
 class Update:
-    """Clipping, the optimizer, the average of the weights, and the clock with its learning rate.
+    """The weight update of a step: clipping, optimizer, average of the weights, and learning rates.
 
     Args:
-        objective: what is minimised, and how.
-        epochs: how many epochs training has.
-        steps: the steps of an epoch.
+        objective: the objective.
+        epochs: number of epochs of the training.
+        steps: steps per epoch.
 
     Attributes:
-        learning_rates: the schedule on the device.
-        precision: the numbers that a step computes in.
+        learning_rates: the learning rates on the device.
+        precision: the precision of a step.
     """
 
     def __init__(self, objective: Objective, *, epochs: int, steps: int) -> None:
@@ -67,7 +66,7 @@ class Update:
         backend = network.backend
         self._objective = objective
         self._state = {name: backend.zeros(network.n_parameters, network.dtype) for name in optimizer.state}
-        # The learning rate comes first, and is written when an epoch begins.
+        # The learning rate comes first; `LearningRates` writes it.
         limit = math.inf if objective.clip_value is None else objective.clip_value
         hyper = [0, objective.l2, objective.l1, limit, *optimizer.hyper()]
         self._hyper = backend.from_host(np.array(hyper, np.float64))
@@ -85,22 +84,22 @@ class Update:
 
     @cached_property
     def accumulation(self) -> GradientAccumulation:
-        """Adds up the gradients of the parts of a batch; its vector is there only where a batch has several."""
+        """Accumulates the gradients of the parts of a batch; allocated only if a batch has several parts."""
         network = self._objective.network
         return GradientAccumulation(network.backend, network.n_parameters, network.dtype)
 
     @property
     def vectors(self) -> dict[str, Array]:
-        """What it keeps from step to step, by name."""
+        """State kept between steps, by name."""
         vectors = {**self._state, **self.precision.vectors}
         if self._average is not None:
             vectors |= {"average": self._average, "trained": self._trained}
         return vectors
 
     def begin_epoch(self, epoch: int, history: History, steps_done: int = 0) -> None:
-        """Have all ready for an epoch, counted from 0; ``history`` has what was measured before it.
+        """Prepare for an epoch, counted from 0; ``history`` holds the values of the epochs before it.
 
-        An epoch that is taken up again has some of its steps done.
+        When an epoch is resumed, ``steps_done`` of its steps have already run.
         """
         self.learning_rates.begin_epoch(epoch, history, steps_done)
         if not steps_done:
@@ -108,19 +107,19 @@ class Update:
         self.precision.begin_epoch()
 
     def put_back(self) -> None:
-        """Put the weights that are trained into the network, in the place of their average."""
+        """Put the trained weights back into the network, in place of their average."""
         if self._average is not None:
             self._objective.network.backend.copy(self._trained, self._objective.network.parameters)
 
     def end_epoch(self) -> None:
-        """Put the average, if there is one, into the network: until the next epoch begins it is what is measured."""
+        """Put the average, if there is one, into the network, for evaluation until the next epoch begins."""
         network = self._objective.network
         if self._average is not None:
             network.backend.copy(network.parameters, self._trained)
             network.backend.copy(self._average, network.parameters)
 
     def record(self, ops: Executor) -> None:
-        """Record the change of the weights."""
+        """Record the update of the weights."""
         objective, network = self._objective, self._objective.network
         clock = self.precision.before_update(ops)
         vectors = network.parameters, network.gradients

@@ -1,4 +1,4 @@
-"""Values that early stopping or a schedule watches: reported where they can never say that an epoch was better."""
+"""Warnings about values watched by early stopping or a schedule that can never improve."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def useless_values(
     training: EpochMetrics,
     validation: EpochMetrics | None,
 ) -> Iterator[str]:
-    """Say of each value that is watched, after the first epoch, what the data lack for it, in a sentence.
+    """Yield a warning for each watched value that can never improve, with what the data lack; call after epoch 1.
 
     Args:
-        early_stopping, schedule: what watches values.
-        values: those of the epoch by name.
+        early_stopping, schedule: the watchers.
+        values: the values of the epoch by name.
         training, validation: the metrics of the epoch's training and validation data.
     """
     watched = {}

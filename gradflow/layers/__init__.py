@@ -1,4 +1,4 @@
-"""The layers, one small file for each kind: parameters, forward, backward and their formulas on one screen."""
+"""The layers, one small file per kind: parameters, forward, backward and their formulas on one screen."""
 
 from gradflow.layers.base import Activation, BufferSpec, Layer, ParameterSpec
 from gradflow.layers.batch_norm import BatchNorm
@@ -60,4 +60,4 @@ ACTIVATIONS: dict[str, type[Layer]] = {
     "softplus": Softplus,
     "tanh": Tanh,
 }
-"""The activations by the names that `MLP` and the command line take."""
+"""The activations by the names that `MLP` and the command line accept."""

@@ -1,4 +1,4 @@
-"""What a layer is, and the base of the activations."""
+"""Base classes of layers and activations."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = [
 
 
 class ParameterSpec(NamedTuple):
-    """A parameter that a layer asks its network for.
+    """A parameter that a layer requests from its network.
 
     Attributes:
         shape: its shape.
-        decayed: whether penalties and weight decay reach it; biases are left out.
-        initializer: how it begins; None leaves the choice to the activation that follows.
+        decayed: True if penalties and weight decay apply to it; biases are excluded.
+        initializer: its initializer; None leaves the choice to the activation that follows.
     """
 
     shape: tuple[int, ...]
@@ -38,12 +38,12 @@ class ParameterSpec(NamedTuple):
 
 
 class BufferSpec(NamedTuple):
-    """A buffer that a layer asks its network for: what it keeps between steps and no optimizer trains.
+    """A buffer that a layer requests from its network: values kept between steps that no optimizer trains.
 
     Attributes:
         shape: its shape.
-        initial: the number that fills it at first.
-        least: the smallest value that it may hold.
+        initial: the number that it is initially filled with.
+        least: the smallest value that it may contain.
     """
 
     shape: tuple[int, ...]
@@ -53,7 +53,7 @@ class BufferSpec(NamedTuple):
 
 @dataclass(frozen=True)
 class Attachment:
-    """What a network gives to a layer when it takes it in.
+    """The arrays and settings that a network gives to a layer that becomes part of it.
 
     Attributes:
         parameters: views into the network's flat parameter vector, by name.
@@ -61,9 +61,9 @@ class Attachment:
         buffers: views into its flat vector of buffers, by name.
         clock: the clock of the training run (kernels/clock.h).
         seed: the network's seed.
-        index: the layer's place in the network; a layer that holds layers takes as many places as these.
+        index: the layer's index in the network; a layer that contains layers counts as many times as these.
         changing: the context in which a setting of the layer changes, such as a slope; it takes the name for errors.
-        is_frozen: True if training leaves the layer as it is; what it writes into its gradients is then ignored.
+        is_frozen: True if training leaves the layer unchanged; anything it writes into its gradients is then ignored.
     """
 
     parameters: dict[str, Array]
@@ -76,7 +76,7 @@ class Attachment:
     is_frozen: bool = False
 
     def views(self) -> dict[str, Array]:
-        """The attributes that the layer has of it: parameters, gradients and buffers."""
+        """Return the attributes that it adds to the layer: parameters, gradients and buffers."""
         return {
             **self.parameters,
             **{f"d_{name}": gradient for name, gradient in self.gradients.items()},
@@ -84,7 +84,7 @@ class Attachment:
         }
 
     def part(self, prefix: str, index: int) -> Attachment:
-        """What is meant for the layer at this place: the arrays whose names begin with the prefix, without it."""
+        """Return the part for the layer at this index: the arrays whose names begin with the prefix, without it."""
 
         def inside(arrays: dict[str, Array]) -> dict[str, Array]:
             return {
@@ -106,39 +106,39 @@ _METHODS = ("forward", "infer", "backward", "settings", "config", "parameters", 
 
 
 def _place(cls: type[Layer], name: str) -> int:
-    """Which class in the order of inheritance an attribute comes from: 0 is the class itself."""
+    """Return the index, in the method resolution order, of the class that defines an attribute; 0 is `cls` itself."""
     return next(place for place, parent in enumerate(cls.__mro__) if name in vars(parent))
 
 
 class Layer:
-    """One step of the network: ``y = f(x)`` and the gradients that belong to it.
+    """One step of the network: ``y = f(x)`` and its gradients.
 
-    To make a layer, write a subclass with `forward` and `backward`. They may call ops through ``ops``, or compute with
-    NumPy or CuPy directly. In the first case set ``recorded = True``: the calls are then recorded once and replayed
-    without running your code again. Otherwise your methods are called at every step.
+    To define a layer, write a subclass with `forward` and `backward`. They may call ops through ``ops``, or compute
+    with NumPy or CuPy directly. In the first case set ``recorded = True``: the calls are then recorded once and
+    replayed without running your code again. Otherwise your methods are called at every step.
 
     `recorded`, `elementwise` and `backward_reads` are promises about these methods. A subclass that overrides one of
-    them, or `infer`, makes its own promises: those of the class that it is made of no longer hold. In the same way a
-    subclass that overrides `infer` takes part in prediction unless it says ``training_only = True`` again.
+    the methods, or `infer`, must make its own promises: those of its parent class no longer hold. Likewise, a subclass
+    that overrides `infer` is used in prediction unless it sets ``training_only = True`` again.
     """
 
     recorded: ClassVar[bool] = False
-    """True where forward and backward do nothing but call ops, so that a program can keep these calls."""
+    """True if forward and backward only call ops, so that a program can record these calls."""
     elementwise: ClassVar[bool] = False
-    """True where y has the shape of x and may be written over it."""
+    """True if y has the shape of x and may overwrite it."""
     backward_reads: ClassVar[tuple[str, ...]] = ("x", "y")
-    """Which of x and y `backward` reads: these are kept until then."""
+    """The arrays, of x and y, that `backward` reads; they are kept until then."""
     set_by_forward: ClassVar[tuple[str, ...]] = ()
-    """The attributes that `forward` sets for `backward`; a copy of the layer begins with None there."""
+    """The attributes that `forward` sets for `backward`; in a copy of the layer they are None."""
     training_only: ClassVar[bool] = False
-    """True where the layer is left out at prediction."""
+    """True if prediction skips the layer."""
     preferred_initializer: ClassVar[str | None] = "glorot_uniform"
-    """How the weights in front of this layer begin unless the user names another rule; None leaves it to the next."""
+    """Default initializer of the weights in front of this layer; None leaves the choice to the next layer."""
 
     places: int = 1
-    """How many places in the network it takes: as many as the layers that it holds, if it holds any."""
+    """The number of indices that it takes in the network: one, or as many as the layers inside it take."""
     least_batch_size: int = 1
-    """The fewest rows that a training batch may have, a smaller last one apart."""
+    """The minimum number of rows in a training batch; only the last batch may be smaller."""
     attached: Attachment | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -152,31 +152,31 @@ class Layer:
             cls.training_only = False
 
     def config(self) -> dict[str, Any]:
-        """The arguments that make this layer again: numbers, strings and booleans."""
+        """Return the arguments that recreate this layer: numbers, strings and booleans."""
         return {}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Layer:
-        """A new layer from what `config` gave."""
+        """Create a layer from the arguments that `config` returned."""
         return cls(**config)
 
     def output_width(self, n_in: int) -> int:
-        """The width of y for an x of shape (batch, n_in)."""
+        """Return the width of y for an x of shape (batch, n_in)."""
         return n_in
 
     def parameters(self) -> dict[str, ParameterSpec]:
-        """The parameters that the layer needs, by name. Parameter ``weight`` becomes ``self.weight``, and its gradient
-        ``self.d_weight``, once a network has taken the layer in."""
+        """Return the parameters that the layer needs, by name. Once the layer belongs to a network, parameter
+        ``weight`` is ``self.weight``, and its gradient ``self.d_weight``."""
         return {}
 
     def buffers(self) -> dict[str, BufferSpec]:
-        """What the layer keeps between steps besides parameters, by name. Buffer ``running_mean`` becomes
+        """Return the buffers that the layer keeps between steps, by name. Buffer ``running_mean`` becomes
         ``self.running_mean``; it is saved and copied with the weights."""
         return {}
 
     @property
     def trainable(self) -> bool:
-        """False if the network leaves the layer as it is when it trains, which ``network.frozen`` decides."""
+        """False if training leaves the layer unchanged, as set by ``network.frozen``."""
         return self.attached is None or not self.attached.is_frozen
 
     @trainable.setter
@@ -187,14 +187,14 @@ class Layer:
         )
 
     def attach(self, attachment: Attachment) -> None:
-        """Take what the network gives; the network calls it, and again if other layers are to be frozen."""
+        """Attach the layer to its network, which calls this, and calls it again when other layers are frozen."""
         self.attached = attachment
         vars(self).update(attachment.views())
 
     def __getstate__(self) -> dict[str, Any]:
-        """What pickle and ``copy.deepcopy`` keep of a layer: its settings, since its weights are its network's.
+        """Return the state for pickle and ``copy.deepcopy``: the settings only, since the network owns the weights.
 
-        The copy belongs to no network; that of a network attaches the copies of its layers.
+        The copy belongs to no network; a copied network attaches the copies of its layers.
         """
         state = vars(self).copy()
         if (attached := state.pop("attached", None)) is not None:
@@ -219,18 +219,18 @@ class Layer:
             super().__setattr__(name, value)
 
     def forward(self, ops: Executor, x: Array, y: Array) -> None:
-        """Write the output y (batch, n_out) for the input x (batch, n_in), in training."""
+        """Write the output y (batch, n_out) for the input x (batch, n_in), during training."""
         raise GradflowError(f"layer {type(self).__name__} does not define forward(ops, x, y)")
 
     def infer(self, ops: Executor, x: Array, y: Array) -> None:
-        """The same at prediction, where that differs."""
+        """Write the output at prediction; by default the same as `forward`."""
         self.forward(ops, x, y)
 
     def backward(self, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
-        """From dL/dy in d_y write dL/dx into d_x, unless that is None, and the gradients of the parameters.
+        """Given dL/dy in d_y, write dL/dx into d_x, unless that is None, and the gradients of the parameters.
 
         d_y may be overwritten; for an elementwise layer d_x is the same array. It is called, or recorded, after
-        `forward` for the same batch: arrays that forward made and keeps in ``self`` are still those of this batch.
+        `forward` for the same batch, so arrays that forward stored in ``self`` still belong to this batch.
         """
         raise GradflowError(f"layer {type(self).__name__} does not define backward(ops, x, y, d_y, d_x)")
 
@@ -241,8 +241,8 @@ class Layer:
 class Activation(Layer):
     """A function of each element (of each row, for softmax), with a derivative in terms of its output or its input.
 
-    A subclass names its two ops: ``forward_op(x, y, **settings)`` and ``backward_op(y, d_y, d_x, **settings)``. Where
-    the derivative needs the input, it sets ``backward_reads = ("x",)`` and the second is ``backward_op(x, d_y, d_x)``.
+    A subclass sets its two ops: ``forward_op(x, y, **settings)`` and ``backward_op(y, d_y, d_x, **settings)``. If the
+    derivative needs the input, it sets ``backward_reads = ("x",)``, and the second is ``backward_op(x, d_y, d_x)``.
     """
 
     recorded = True
@@ -252,7 +252,7 @@ class Activation(Layer):
     backward_op: Op
 
     def settings(self) -> dict[str, Any]:
-        """The numbers that the ops take besides their arrays: all of `config`, unless a subclass says otherwise."""
+        """Return the scalar arguments of the ops: by default all of `config`."""
         return self.config()
 
     def forward(self, ops: Executor, x: Array, y: Array) -> None:

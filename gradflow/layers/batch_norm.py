@@ -1,4 +1,4 @@
-"""Batch normalisation (Ioffe & Szegedy, 2015)."""
+"""Batch normalization (Ioffe & Szegedy, 2015)."""
 
 from __future__ import annotations
 
@@ -86,29 +86,30 @@ def batch_norm_backward(
 class BatchNorm(Layer):
     """y_ij = gamma_j (x_ij - mean_j) / √(variance_j + epsilon) + beta_j, for x and y of shape (batch, n_in).
 
-    In training mean and variance are those of each column in the batch: algorithm 1 of Ioffe & Szegedy (2015), the
-    variance divided by the number of rows, epsilon inside the root. Running values follow them,
+    During training, mean and variance are those of each column in the batch: algorithm 1 of Ioffe & Szegedy (2015),
+    with the variance divided by the number of rows, and epsilon inside the square root. Running statistics follow them,
 
         running = (1 - momentum) running + momentum now,
 
-    for the variance with its unbiased estimate, divided by rows - 1 (their algorithm 2); PyTorch does the same, and
-    Keras calls 1 - momentum momentum. At prediction the running values take the place of the batch's. They are buffers:
-    ``running_mean`` begins at 0 and ``running_variance`` at 1, both are saved with the weights and never trained.
+    where the running variance uses the unbiased estimate, divided by rows - 1 (their algorithm 2). PyTorch does the
+    same; Keras calls 1 - momentum momentum. At prediction the running statistics replace those of the batch. They are
+    buffers: ``running_mean`` starts at 0 and ``running_variance`` at 1; both are saved with the weights, but not
+    trained.
 
-    One row has no variance. A batch of one row, as the last of an epoch can be, is therefore normalised with the
-    running values, as at prediction, and leaves them as they are. Training with ``batch_size=1`` is refused. A frozen
-    layer (``network.frozen``) does so with every batch.
+    A single row has no variance. A batch of one row, which can occur at the end of an epoch, is therefore normalized
+    with the running statistics, as at prediction, and does not update them. Training with ``batch_size=1`` raises an
+    error. A frozen layer (``network.frozen``) treats every batch this way.
 
-    The variance is computed in two passes with float64 sums (Chan, Golub & LeVeque, 1983), so that it stays right where
-    the mean is large beside the deviation. ``beta`` does what a bias would: in front of this layer,
-    ``Dense(..., bias=False)`` is enough.
+    The variance is computed in two passes with float64 sums (Chan, Golub & LeVeque, 1983), so that it is accurate even
+    if the mean is large compared to the standard deviation. ``beta`` acts as a bias, so ``Dense(..., bias=False)`` is
+    sufficient in front of this layer.
 
     Args:
-        n_in: the number of inputs, and of outputs.
-        momentum: the share of the new value in the running ones: above 0, at most 1.
-        epsilon: what is added to the variance: above 0.
+        n_in: the number of inputs and outputs.
+        momentum: the weight of the new value in the running statistics: above 0, at most 1.
+        epsilon: added to the variance: above 0.
 
-    Parameters: ``gamma`` (n_in,), which begins at 1, and ``beta`` (n_in,), at 0; weight decay leaves both alone.
+    Parameters: ``gamma`` (n_in,), initially 1, and ``beta`` (n_in,), initially 0; neither is subject to weight decay.
     """
 
     recorded = True

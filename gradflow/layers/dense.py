@@ -1,4 +1,4 @@
-"""The dense layer: a matrix product and a bias."""
+"""The dense layer: a matmul and a bias."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ def column_sum(x: Array, sums: Array) -> None:
 class Dense(Layer):
     """y = x weight + bias, for x of shape (batch, n_in) and y of shape (batch, n_out).
 
-    Backwards, from d_y = dL/dy (Rumelhart, Hinton & Williams, 1986):
+    Backward pass, given d_y = dL/dy (Rumelhart, Hinton & Williams, 1986):
 
         dL/dweight = xᵀ d_y          dL/dbias = Σ over the rows of d_y          dL/dx = d_y weightᵀ
 
     Args:
         n_in: the number of inputs.
         n_out: the number of outputs.
-        bias: whether there is a bias, shape (n_out,); it begins at zero.
-        initializer: how the weight, shape (n_in, n_out), begins: a name from `gradflow.initializers`, a number, or a
-            function (shape, random). None takes the rule that suits the activation that follows: He's for the ReLU
+        bias: True for a bias of shape (n_out,), initially zero.
+        initializer: initializer of the weight, shape (n_in, n_out): a name from `gradflow.initializers`, a number, or a
+            function (shape, random). None selects the rule that suits the activation that follows: He's for the ReLU
             family and its smooth relatives, LeCun's for SELU, else Glorot's.
     """
 
@@ -89,7 +89,7 @@ class Dense(Layer):
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         if self.attached is not None and callable(self.initializer):
-            state["initializer"] = None  # It has done its work, and pickle takes few functions.
+            state["initializer"] = None  # no longer needed, and pickle supports only some functions
         return state
 
     def forward(self, ops: Executor, x: Array, y: Array) -> None:

@@ -1,4 +1,4 @@
-"""What a file says of a layer, and the layer classes by which it is made again."""
+"""Descriptions of layers in files, and the registry of layer classes that recreate them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 __all__ = ["LAYERS", "describe_layer", "full_name", "layer_from_description"]
 
 LAYERS: dict[str, type[Layer]] = {}
-"""Every layer class, by which a saved network finds its layers again: gradflow's by name, and those of users by module
-and name, so that a class that happens to have the name of another one does not take its place."""
+"""Every layer class, for loading saved networks: gradflow's classes by name, and user-defined ones by module and name,
+so that a class does not replace another one of the same name."""
 
 
 def full_name(cls: type[Layer]) -> str:
-    """The name of a class behind that of its module."""
+    """Return the name of a class, preceded by that of its module."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _classes_named(name: str) -> list[type[Layer]]:
-    """The layer classes that a name in a file may mean."""
+    """Return the layer classes that a name in a file may refer to."""
     if name in LAYERS:
         return [LAYERS[name]]
     found = [cls for cls in LAYERS.values() if cls.__name__ == name]
@@ -34,9 +34,9 @@ def _classes_named(name: str) -> list[type[Layer]]:
 
 
 def describe_layer(layer: Layer) -> dict[str, Any]:
-    """What makes the layer again: its class as "type", and its config.
+    """Return a description that recreates the layer: its class as "type", and its config.
 
-    The type is the name of the class, and stands behind that of its module where another class has the same name.
+    The type is the class name, preceded by the module name if another class has the same name.
     """
     cls = type(layer)
     is_clear = all(is_same_place(other, cls) for other in _classes_named(cls.__name__))
@@ -44,10 +44,10 @@ def describe_layer(layer: Layer) -> dict[str, Any]:
 
 
 def layer_from_description(description: Mapping[str, Any]) -> Layer:
-    """A new layer from what `describe_layer` gave.
+    """Create a layer from its description (`describe_layer`).
 
     Raises:
-        DataError: if no class of that name is known, or several are, or its arguments do not fit.
+        DataError: if no class or several classes of that name are known, or the arguments do not fit.
     """
     config = dict(description)
     name = config.pop("type")

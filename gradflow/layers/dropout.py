@@ -1,4 +1,4 @@
-"""Dropout (Srivastava et al., 2014), inverted: what is kept is scaled up in training, and prediction is untouched."""
+"""Inverted dropout (Srivastava et al., 2014): kept elements are scaled up in training; prediction is unaffected."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ def dropout(x: Array, y: Array, clock: Array, threshold: int, scale: float, seed
 
 
 class Dropout(Layer):
-    """In training each element of x (batch, n) becomes 0 with probability ``rate``, else x / (1 - rate).
+    """Set each element of x (batch, n) to 0 with probability ``rate``, else to x / (1 - rate), during training.
 
-    The derivative is the same map: dL/dx = dL/dy / (1 - rate) where kept, else 0. The mask is computed again in the
-    backward pass from (seed, layer, epoch, first row of the batch) and never stored. At prediction the layer is left
-    out.
+    The derivative is the same map: dL/dx = dL/dy / (1 - rate) where kept, else 0. The backward pass recomputes the mask
+    from (seed, layer, epoch, first row of the batch); it is never stored. Prediction skips the layer.
 
     Args:
         rate: the probability of dropping an element, at least 0 and below 1.

@@ -29,7 +29,7 @@ class ELU(Activation):
     """y = x where x > 0, else alpha (exp(x) - 1), for x of shape (batch, n).
 
     Args:
-        alpha: minus the limit for x to minus infinity, above 0.
+        alpha: minus the limit of y as x tends to minus infinity, above 0.
     """
 
     forward_op, backward_op = elu_forward, elu_backward

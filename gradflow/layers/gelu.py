@@ -1,4 +1,4 @@
-"""The Gaussian error linear unit (Hendrycks & Gimpel, 2016), exact and approximated by tanh."""
+"""The Gaussian error linear unit (Hendrycks & Gimpel, 2016), exact and with the tanh approximation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
 def _normal(x: Array) -> Array:
-    """The normal distribution function, in float64."""
+    """Return the normal distribution function, in float64."""
     return _erfc(x * -math.sqrt(0.5)) / 2
 
 
@@ -33,12 +33,12 @@ _TAIL = (
 
 
 def _normal_and_bell(x: Array) -> tuple[Array, Array]:
-    """The normal distribution function P(x), as kernels/normal.h has it, and exp(-x² / 2), for finite x.
+    """Return the normal distribution function P(x), as in kernels/normal.h, and exp(-x² / 2), for finite x.
 
-    `_normal` calls Python for each element: with it a step of the network M takes 3.8 times as long.
+    `_normal` calls Python for each element: a step of network M would take 3.8 times as long with it.
     """
     size = abs(x)
-    rounder = 98304.0 if x.dtype == np.float32 else 6442450944.0  # leaves few digits, whose square is exact
+    rounder = 98304.0 if x.dtype == np.float32 else 6442450944.0  # rounds to few enough bits for an exact square
     rounded = (size + rounder) - rounder
     bell = np.exp(rounded * rounded / -2) * np.exp((size - rounded) * (size + rounded) / -2)
     scale = size + 5
@@ -101,11 +101,11 @@ class GELU(Activation):
     """y = x P(x) with the normal distribution function P, for x of shape (batch, n): minimum -0.170 at x = -0.752.
 
     Args:
-        approximate: "none" for the exact form, or "tanh" for y = x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, which is
-            within 0.0005 of it and what many published networks were trained with.
+        approximate: "none" for the exact form, or "tanh" for y = x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, which
+            differs by at most 0.0005, and which many published networks were trained with.
 
     Raises:
-        DataError: for any other ``approximate``.
+        DataError: if ``approximate`` has any other value.
     """
 
     backward_reads = ("x",)

@@ -9,7 +9,7 @@ __all__ = ["Identity"]
 
 
 class Identity(Layer):
-    """y = x, for x of shape (batch, n); dL/dx = dL/dy. For where an activation is asked for and none is wanted."""
+    """y = x, for x of shape (batch, n); dL/dx = dL/dy. For places that require an activation when none is wanted."""
 
     recorded = True
     elementwise = True

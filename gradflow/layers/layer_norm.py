@@ -1,4 +1,4 @@
-"""Layer normalisation (Ba, Kiros & Hinton, 2016)."""
+"""Layer normalization (Ba, Kiros & Hinton, 2016)."""
 
 from __future__ import annotations
 
@@ -70,17 +70,16 @@ class LayerNorm(Layer):
     """y_ij = gamma_j (x_ij - mean_i) / √(variance_i + epsilon) + beta_j, for x and y of shape (batch, n_in).
 
     Mean and variance are those of each row over its n_in columns: equation 3 of Ba, Kiros & Hinton (2016), with the
-    gain and bias of their equation 4; the variance is divided by n_in, and epsilon stands inside the root, as in
-    PyTorch.
-    Rows do not depend on each other, so any batch size will do, and prediction computes what training does.
+    gain and bias of their equation 4. The variance is divided by n_in, and epsilon is inside the square root, as in
+    PyTorch. Rows are independent, so any batch size works, and prediction computes the same as training.
 
     The variance is computed in two passes with float64 sums (Chan, Golub & LeVeque, 1983).
 
     Args:
-        n_in: the number of inputs, and of outputs.
-        epsilon: what is added to the variance: above 0.
+        n_in: the number of inputs and outputs.
+        epsilon: added to the variance: above 0.
 
-    Parameters: ``gamma`` (n_in,), which begins at 1, and ``beta`` (n_in,), at 0; weight decay leaves both alone.
+    Parameters: ``gamma`` (n_in,), initially 1, and ``beta`` (n_in,), initially 0; neither is subject to weight decay.
     """
 
     recorded = True
@@ -118,7 +117,7 @@ class LayerNorm(Layer):
 
     def backward(self, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
         assert self._statistics is not None
-        # The gradients of the parameters come first: d_x may be written over d_y.
+        # The parameter gradients come first, since d_x may overwrite d_y.
         ops(layer_norm_parameter_gradients, x, *self._statistics, d_y, self.d_gamma, self.d_beta)
         if d_x is not None:
             ops(layer_norm_backward, x, self.gamma, *self._statistics, d_y, d_x)

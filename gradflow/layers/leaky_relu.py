@@ -26,7 +26,7 @@ def leaky_relu_backward(y: Array, d_y: Array, d_x: Array, slope: float) -> None:
 
 
 class LeakyReLU(Activation):
-    """y = x where x > 0, else slope x, for x of shape (batch, n). The slope keeps a gradient in units that are off.
+    """y = x where x > 0, else slope x, for x of shape (batch, n). The slope gives inactive units a gradient.
 
     Args:
         slope: the slope for negative inputs, at least 0.

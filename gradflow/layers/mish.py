@@ -30,7 +30,7 @@ def mish_backward(x: Array, d_y: Array, d_x: Array) -> None:
 
 
 class Mish(Activation):
-    """y = x tanh(log(1 + exp(x))), for x of shape (batch, n): a smooth ReLU, with its minimum -0.309 at x = -1.192."""
+    """y = x tanh(log(1 + exp(x))), for x of shape (batch, n): a smooth ReLU with minimum -0.309 at x = -1.192."""
 
     backward_reads = ("x",)
     forward_op, backward_op = mish_forward, mish_backward

@@ -1,4 +1,4 @@
-"""Recording what a layer does."""
+"""Recording the methods of layers."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from gradflow.sealing import IN_AN_OP, SealedArray, is_of_users, record_sealed
 __all__ = ["called_at_each_step", "record_method"]
 
 _UNWRITTEN = -7.3e29
-"""What an array holds before it is written: no number that a layer gives."""
+"""Marker for array elements that were not written: a number that no layer computes."""
 
 _REMEDY = f"leave recorded = True out, so that it runs at every step; or {IN_AN_OP}"
 
 
 def record_method(ops: Executor, method: Callable[..., None], *args: Array | None) -> None:
-    """Have the method of a layer that says ``recorded = True`` record its calls.
+    """Record the op calls of a method of a layer with ``recorded = True``.
 
     Raises:
-        DataError: if a user's method does something else, or does not write its result.
+        DataError: if a user's method does more than call ops, or does not write its result.
     """
     layer = getattr(method, "__self__", None)
     if not isinstance(layer, Layer):
@@ -43,17 +43,17 @@ def record_method(ops: Executor, method: Callable[..., None], *args: Array | Non
 
 
 def _names(layer: Layer) -> Iterator[str]:
-    """The attributes that hold what a layer has of its network."""
+    """Iterate over the names of the attributes that a layer has from its network."""
     if layer.attached is not None:
         yield "attached"
         yield from layer.attached.views().keys() & vars(layer).keys()
 
 
 def called_at_each_step(ops: Executor, method: Callable[..., Any], *args: Array | None) -> Callable[[], None]:
-    """What calls the method of a layer that is not recorded. The first call makes sure that it writes its results.
+    """Return a function that calls a method of an unrecorded layer; its first call checks that results are written.
 
     Raises:
-        DataError: from the first call, if the method returns something, or leaves a result or a part of it as it was.
+        DataError: from the first call, if the method returns something, or does not write all of a result.
     """
     results = _results(method, *args)
     args = _for_reading(method, *args)
@@ -84,7 +84,7 @@ def called_at_each_step(ops: Executor, method: Callable[..., Any], *args: Array 
 
 
 def _name(method: Callable[..., Any]) -> str:
-    """The name of a layer's method in errors: where prediction is the forward pass, a user wrote that."""
+    """Return the name of a layer's method for errors; an inherited `infer` is reported as the user's `forward`."""
     layer = getattr(method, "__self__", None)
     methods = {name: getattr(layer, name, None) for name in ("forward", "infer", "backward")}
     if isinstance(layer, Layer) and type(layer).infer is Layer.infer:
@@ -93,7 +93,7 @@ def _name(method: Callable[..., Any]) -> str:
 
 
 def _for_reading(method: Callable[..., Any], *args: Array | None) -> tuple[Array | None, ...]:
-    """The arguments of a layer's method; backwards, x or y is sealed if the layer says that it does not read it."""
+    """Return the arguments of a layer's method; in `backward`, x and y are sealed unless `backward_reads` has them."""
     layer = getattr(method, "__self__", None)
     if len(args) != 4 or not isinstance(layer, Layer):
         return args
@@ -113,8 +113,8 @@ def _for_reading(method: Callable[..., Any], *args: Array | None) -> tuple[Array
 
 
 def _results(method: Callable[..., None], *args: Array | None) -> dict[str, Array]:
-    """By name, what a method of a layer must write: its last argument, unless that is another one too, and backwards
-    the gradients of what is trained."""
+    """Return the arrays that a layer's method must write, by name: its last argument, unless it equals another one, and
+    for `backward` the gradients of trained parameters."""
     *inputs, output = args
     results = {}
     if output is not None and not any(output is array for array in inputs):

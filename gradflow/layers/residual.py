@@ -35,26 +35,26 @@ def add(x: Array, y: Array, out: Array) -> None:
 class Residual(Layer):
     """y = f(x) + x, where f is a stack of layers, for x of shape (batch, n_in) and y of shape (batch, n_out).
 
-    Where f changes the width, the shortcut is a matrix product: y = f(x) + x projection. These are equations 1 and 2 of
-    He, Zhang, Ren & Sun (2016), "Deep residual learning for image recognition"; like theirs the projection has no bias.
-    Backwards,
+    If f changes the width, the shortcut is a matmul: y = f(x) + x projection. These are equations 1 and 2 of He, Zhang,
+    Ren & Sun (2016), "Deep residual learning for image recognition"; as in the paper, the projection has no bias. In
+    the backward pass,
 
         dL/dx = d_y + (∂f/∂x)ᵀ d_y          or          dL/dx = d_y projectionᵀ + (∂f/∂x)ᵀ d_y,
 
-    so that the gradient reaches x whatever f does to it. There is no activation behind the sum: put one behind the
-    block, or begin f with normalisation and activation, as the same authors' "Identity mappings in deep residual
-    networks" (2016).
+    so the gradient reaches x whatever f does to it. There is no activation after the sum: put one after the block, or
+    begin f with normalization and activation, as in the same authors' "Identity mappings in deep residual networks"
+    (2016).
 
     Args:
         layers: the layers of f, at least one of them with parameters.
 
     Attributes:
         layers: the layers of f.
-        projection: a `Dense` without bias where n_in and n_out differ, else None.
-        arrays: those of the layers of f in the training pass that was recorded, or run, last.
+        projection: a `Dense` without bias if n_in and n_out differ, else None.
+        arrays: the arrays of the layers of f in the training forward pass that was last recorded or run.
 
-    The parameters are named after their place: "2.0.weight" is the weight of the first layer of the block in place 2 of
-    a network, and "2.projection.weight", shape (n_in, n_out), that of its shortcut.
+    Parameters are named by position: "2.0.weight" is the weight of the first layer of the block at index 2 of a
+    network, and "2.projection.weight", shape (n_in, n_out), that of its shortcut.
 
     Raises:
         DataError: if the layers do not fit together, or none has parameters.
@@ -114,7 +114,7 @@ class Residual(Layer):
 
     def backward(self, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
         assert self.arrays is not None
-        # The shortcut comes first: the stack may write over d_y.
+        # The shortcut comes first, since the stack may overwrite d_y.
         if self.projection is not None:
             self.projection.backward(ops, x, y, d_y, d_x)
         elif d_x is not None:

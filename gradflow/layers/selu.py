@@ -28,8 +28,8 @@ def selu_backward(y: Array, d_y: Array, d_x: Array) -> None:
 class SELU(Activation):
     """y = scale x where x > 0, else scale alpha (exp(x) - 1), for x of shape (batch, n).
 
-    scale = 1.0507 and alpha = 1.6733 are such that outputs of mean 0 and variance 1 stay so from layer to layer, if the
-    weights begin as N(0, 1 / n_in), which is what `Dense` takes in front of it ("lecun_normal").
+    scale = 1.0507 and alpha = 1.6733 are chosen to preserve mean 0 and variance 1 of the outputs from layer to layer,
+    if weights are initialized as N(0, 1 / n_in), the default of a `Dense` in front of it ("lecun_normal").
     """
 
     forward_op, backward_op = selu_forward, selu_backward

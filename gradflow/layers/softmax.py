@@ -1,4 +1,4 @@
-"""Softmax: a probability for each class."""
+"""Softmax, the activation that outputs a probability for each class."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def softmax_backward(y: Array, d_y: Array, d_x: Array) -> None:
 class Softmax(Activation):
     """y_j = exp(x_j) / sum_k exp(x_k) in each row, for x of shape (batch, n).
 
-    As the last layer before the loss "softmax_cross_entropy" it is folded into the loss, which is stabler and faster.
+    As the last layer before the loss "softmax_cross_entropy" it is folded into the loss, which is faster and
+    numerically more stable.
     """
 
     forward_op, backward_op = softmax_forward, softmax_backward

@@ -1,4 +1,4 @@
-"""Stacks of layers: what networks share with the layers that hold layers."""
+"""Stacks of layers: the code shared by networks and by layers that contain layers."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ __all__ = [
 
 
 class ForwardArrays(NamedTuple):
-    """The arrays of a forward pass in training: the input of each layer, and its output."""
+    """The arrays of a training forward pass: the inputs and outputs of the layers."""
 
     inputs: list[Array]
     outputs: list[Array]
 
 
 def layer_tuple(layers: Sequence[Layer]) -> tuple[Layer, ...]:
-    """The layers of a stack, which stay as they are once it is made.
+    """Return the layers of a stack as a tuple, which cannot change later.
 
     Raises:
-        DataError: if it is no list, or something in it is no layer.
+        DataError: if it is not a list of layers.
     """
     return tuple(instances("layers", layers, Layer, "gradflow layers"))
 
 
 def check_stack(layers: Sequence[Layer]) -> tuple[int, int]:
-    """The numbers of inputs and outputs of a stack, once it is known to fit together.
+    """Check that the layers of a stack fit together, and return the numbers of inputs and outputs.
 
     Raises:
-        DataError: if a layer stands in it twice, belongs to a network, declares what cannot be, or does not take what
-            the layer before it gives; or if no layer has parameters.
+        DataError: if a layer occurs twice, belongs to a network, has invalid parameters or buffers, or does not accept
+            the width of the previous layer's output; or if no layer has parameters.
     """
     everywhere = list(with_inner(layers))
     if len({id(layer) for layer in everywhere}) != len(everywhere):
@@ -75,7 +75,7 @@ def check_stack(layers: Sequence[Layer]) -> tuple[int, int]:
 
 
 def _check_declared(layer: Layer) -> None:
-    """Refuse parameters and buffers that are none, or would take the place of another attribute."""
+    """Check that declared parameters and buffers are valid, and do not replace another attribute."""
     declared: list[tuple[str, str, Any, type[Any]]] = [
         ("parameters", name, spec, ParameterSpec) for name, spec in layer.parameters().items()
     ]
@@ -91,7 +91,7 @@ def _check_declared(layer: Layer) -> None:
 
 
 def with_inner(layers: Iterable[Layer]) -> Iterator[Layer]:
-    """The layers, each followed by those inside of it."""
+    """Iterate over the layers, each followed by the layers inside it."""
     for layer in layers:
         yield layer
         yield from with_inner(getattr(layer, "layers", ()))
@@ -100,8 +100,8 @@ def with_inner(layers: Iterable[Layer]) -> Iterator[Layer]:
 
 
 def parameters_of(layers: Sequence[Layer]) -> dict[str, ParameterSpec]:
-    """The parameters of a stack by name, such as "0.weight"; where a layer names no initializer, with the one that the
-    layers behind it prefer."""
+    """Return the parameters of a stack by name, such as "0.weight". If a layer names no initializer, the following
+    layers determine it."""
     specs = {}
     for index, layer in enumerate(layers):
         preferred = [behind.preferred_initializer for behind in layers[index + 1 :]]
@@ -113,17 +113,17 @@ def parameters_of(layers: Sequence[Layer]) -> dict[str, ParameterSpec]:
 
 
 def buffers_of(layers: Sequence[Layer]) -> dict[str, BufferSpec]:
-    """The buffers of a stack by name, such as "1.running_mean"."""
+    """Return the buffers of a stack by name, such as "1.running_mean"."""
     return {f"{index}.{name}": spec for index, layer in enumerate(layers) for name, spec in layer.buffers().items()}
 
 
 def all_recorded(layers: Sequence[Layer]) -> bool:
-    """True if no layer of a stack, nor one inside of layers, runs Python code at each step."""
+    """True if no layer of a stack, including layers inside layers, runs Python code at each step."""
     return all(layer.recorded for layer in with_inner(layers))
 
 
 def attach(layers: Sequence[Layer], attachment: Attachment, frozen: Collection[int] = ()) -> None:
-    """Give each layer of a stack its part of what the stack was given; those at some places are frozen."""
+    """Give each layer of a stack its part of the attachment; the layers at the indices in ``frozen`` are frozen."""
     place = attachment.index
     for index, layer in enumerate(layers):
         part = attachment.part(str(index), place)
@@ -132,8 +132,8 @@ def attach(layers: Sequence[Layer], attachment: Attachment, frozen: Collection[i
 
 
 def record_forward(ops: Executor, layers: Sequence[Layer], x: Array) -> ForwardArrays:
-    """Record the forward pass in training on a batch x (batch, n_in). Every array stays that a backward pass reads;
-    where none does, elementwise layers work in place, but never on x."""
+    """Record the training forward pass on a batch x (batch, n_in). Arrays that the backward pass reads are kept; where
+    it reads none, elementwise layers work in place, but never on x."""
     inputs: list[Array] = []
     outputs: list[Array] = []
     for index, layer in enumerate(layers):
@@ -147,18 +147,18 @@ def record_forward(ops: Executor, layers: Sequence[Layer], x: Array) -> ForwardA
 
 
 def outputs_by_place(layers: Sequence[Layer], arrays: ForwardArrays) -> Iterator[tuple[str, Layer, Array]]:
-    """The place, the layer and the output of each layer of a stack, and of those inside of layers: "0", "1", "1.0"."""
+    """Iterate over the place, layer and output of each layer in a stack, including layers inside layers: "0", "1.0"."""
     for index, (layer, y) in enumerate(zip(layers, arrays.outputs, strict=True)):
         yield str(index), layer, y
         inside = getattr(layer, "arrays", None)
-        # A layer that runs at every step has other arrays each time.
+        # A layer that runs at every step has different arrays each time.
         if layer.recorded and isinstance(inside, ForwardArrays):
             for place, of_layer, output in outputs_by_place(getattr(layer, "layers", ()), inside):
                 yield f"{index}.{place}", of_layer, output
 
 
 def layer_at(layers: Sequence[Layer], place: str) -> Layer:
-    """The layer of a stack at a place such as "1", or "1.0" and "1.projection" inside of layers."""
+    """Return the layer of a stack at a place such as "1", or "1.0" and "1.projection" inside layers."""
     first, *inside = place.split(".")
     layer = layers[int(first)]
     for part in inside:
@@ -167,8 +167,8 @@ def layer_at(layers: Sequence[Layer], place: str) -> Layer:
 
 
 def record_inference(ops: Executor, layers: Sequence[Layer], x: Array) -> Array:
-    """Record the pass of prediction, and return its output (batch, n_out); it is x itself where no layer has a part in
-    it."""
+    """Record the prediction forward pass, and return its output (batch, n_out), which is x itself if all layers are
+    skipped."""
     current = x
     for layer in layers:
         if not layer.training_only:
@@ -188,7 +188,7 @@ def record_backward(
     """Record the backward pass from dL/doutput to the gradient of every parameter; d_output is overwritten.
 
     Returns:
-        dL/dinput if it is needed, else None: then the pass ends at the first layer with parameters to train.
+        dL/dinput if ``needs_d_input``, else None: the pass then stops at the first layer with trainable parameters.
     """
     trained = (index for index, layer in enumerate(layers) if layer.trainable and layer.parameters())
     first = 0 if needs_d_input else next(trained)

@@ -92,9 +92,10 @@ def test_a_script_beside_an_editable_clone_imports_the_package(tree: Path) -> No
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     script = tree.parent / "script.py"
+    # The environment of the tests may have an editable clone of its own on the path.
     script.write_text(
         f"import site, sys\n"
-        f"sys.path = [path for path in sys.path if path != {str(_REPOSITORY)!r}]  # where the tests' own gradflow may be\n"
+        f"sys.path = [path for path in sys.path if path != {str(_REPOSITORY)!r}]\n"
         f"site.addsitedir({str(site)!r})\nimport gradflow as gf\nprint(gf.data.__file__)"
     )
     ran = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)

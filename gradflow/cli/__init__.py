@@ -11,10 +11,10 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0; 2 wrong usage or input; 3 training diverged; 130 interrupted; 143
-    terminated; and of ``gradflow repeat`` 1 if the results are not the same.
+    terminated; and for ``gradflow repeat``, 1 if the results differ.
 
     Args:
-        arguments: the words behind the command's name; None takes those of the process.
+        arguments: the arguments after the command's name; None takes those of the process.
     """
     if missing := [name for name in ("typer", "rich") if importlib.util.find_spec(name) is None]:
         from gradflow.installation import pip_install

@@ -1,4 +1,4 @@
-"""The command ``gradflow``: its subcommands, and what each error means for the exit code."""
+"""The command ``gradflow``: its subcommands, and the exit code of each error."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _options(
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command; an error of gradflow's is one line on standard error, and so is a warning."""
+    """Run the command; each gradflow error or warning is printed as one line on standard error."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning

@@ -1,4 +1,4 @@
-"""``gradflow bench``: from which width of the layers on a GPU trains faster than the CPU."""
+"""``gradflow bench``: the layer width from which a GPU trains faster than the CPU."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _TIMED_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Measurement:
-    """The seconds of a training step for one width and batch size; None for a GPU that is not there."""
+    """The seconds of a training step for one width and batch size; None for the GPU if there is none."""
 
     width: int
     batch_size: int
@@ -103,7 +103,7 @@ def bench(
 
 
 def crossover(measurements: list[Measurement]) -> int | None:
-    """The width from which on the GPU is faster at every width that was measured, all of one batch size.
+    """Return the smallest width from which the GPU is faster at every measured width, for one batch size.
 
     None if the CPU wins at the largest width, or there is no GPU.
     """
@@ -116,7 +116,7 @@ def crossover(measurements: list[Measurement]) -> int | None:
 
 
 def verdict(measurements: list[Measurement]) -> str:
-    """What the measurements of one batch size say, in words."""
+    """Summarize the measurements of one batch size in words."""
     widths = sorted(case.width for case in measurements)
     first = crossover(measurements)
     if first == widths[0]:
@@ -130,7 +130,7 @@ def verdict(measurements: list[Measurement]) -> str:
 
 
 def _numbers(option: str, text: str) -> list[int]:
-    """The distinct numbers in a text such as "32,64", in ascending order."""
+    """Parse a text such as "32,64" into distinct numbers in ascending order."""
     try:
         return sorted({positive_integer(option, int(word)) for word in text.split(",")})
     except ValueError:
@@ -147,7 +147,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _seconds_per_step(backend: str, width: int, batch_size: int) -> float:
-    """The median over several passes through two batches, as `Trainer.fit` runs them."""
+    """Return the median over several passes through two batches, run as in `Trainer.fit`."""
     network = MLP([width, width, width, _OUTPUTS], backend=backend)
     loss = get_loss("softmax_cross_entropy")
     objective = Objective(network, network.layers, loss, get_optimizer("adam"))
@@ -184,7 +184,7 @@ def _table(measurements: list[Measurement]) -> Table:
 
 
 def _plot(measurements: list[Measurement], path: Path) -> None:
-    """Time against width, a line for each device and batch size."""
+    """Plot time against width, with a line for each device and batch size."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")

@@ -1,4 +1,4 @@
-"""The words of a command that trains, kept in its run folder: to go on with the run, and to run it again."""
+"""The arguments of a training command, saved in its run folder to resume the run or to repeat it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAME = "command.json"
 
 
 class KeepsCommandLine(Callback):
-    """Writes the words into the folder once training begins there."""
+    """Writes the arguments into the run folder when training begins."""
 
     def __init__(self, folder: Path, words: Sequence[str]) -> None:
         self._folder, self._words = folder, list(words)
@@ -27,11 +27,11 @@ class KeepsCommandLine(Callback):
 
 
 def read_command_line(folder: Path) -> list[str]:
-    """The words behind ``gradflow train`` of the run in a folder.
+    """Return the arguments after ``gradflow train`` of the run in a folder.
 
     Raises:
         DataError: if there is no such run.
-        FileFormatError: if the file that says so is damaged.
+        FileFormatError: if the file with the arguments is damaged.
     """
     path = folder / _NAME
     try:
@@ -47,7 +47,7 @@ def read_command_line(folder: Path) -> list[str]:
 
 
 def without(words: Sequence[str], option: str, *, n_values: int = 1) -> list[str]:
-    """The words without an option and its values, as "--epochs 5" or "--epochs=5"."""
+    """Remove an option and its values, such as "--epochs 5" or "--epochs=5"."""
     kept: list[str] = []
     rest = iter(words)
     for word in rest:

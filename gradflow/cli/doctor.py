@@ -1,4 +1,4 @@
-"""``gradflow doctor``: whether the GPU computes what it should, and how fast."""
+"""``gradflow doctor``: correctness and speed of the GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gradflow info``: what gradflow runs on here, and why."""
+"""``gradflow info``: the backend that gradflow uses here, and why."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _facts() -> dict[str, Any]:
 
 
 def _choice() -> tuple[str | None, str]:
-    """The backend that "auto" stands for, or None if that cannot be used, and why it is this one."""
+    """Return the backend that "auto" selects, or None if it cannot be used, and the reason."""
     wish = os.environ.get("GRADFLOW_BACKEND") or "auto"
     try:
         name = get_backend().name
@@ -76,7 +76,7 @@ def _choice() -> tuple[str | None, str]:
 
 
 def _cpu() -> dict[str, Any]:
-    """What the backend "numpy" runs on."""
+    """Describe what the backend "numpy" runs on."""
     library, blas = native_library(), get_backend("numpy").blas
     return {
         "kernels": "NumPy" if library is None else "compiled",
@@ -96,7 +96,7 @@ def _cpu() -> dict[str, Any]:
 
 
 def _remedies() -> list[str]:
-    """What would make training on this CPU faster."""
+    """Return suggestions that would make training on this CPU faster."""
     remedies = []
     if problem := native_problem():
         remedies.append(problem)
@@ -106,7 +106,7 @@ def _remedies() -> list[str]:
 
 
 def _cupy_version() -> str | None:
-    """The version of CuPy, whether or not it can be imported; its wheels have the CUDA version in their names."""
+    """Return the version of CuPy, even if it cannot be imported; its wheels have the CUDA version in their names."""
     name = installed_cupy()
     return None if name is None else version(name)
 
@@ -130,7 +130,7 @@ def _gpus() -> list[dict[str, Any]]:
 
 
 def _products_without_plan() -> dict[str, str]:
-    """The products of the self-check that cuBLASLt cannot do on this GPU, with its reason."""
+    """Return the matmuls of the self-check that cuBLASLt does not support on this GPU, with the reason."""
     from gradflow.backends.cupy import CupyBackend
     from gradflow.backends.self_check import disagreement
 

@@ -1,4 +1,4 @@
-"""``gradflow repeat``: runs a training run again, and compares."""
+"""``gradflow repeat``: repeats a training run and compares the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gradflow train``: trains a network, shows how it goes, and leaves a run folder."""
+"""``gradflow train``: trains a network, shows the progress, and writes a run folder."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def digits(
     left = f"the work so far is saved; go on with: {_resuming(folder)}"
     if context.obj[0] == "repeat":
         left = "the run was not repeated to its end, and nothing is compared"
-    # The words after "gradflow train".
+    # The arguments after "gradflow train".
     words = without(list(context.obj)[1:], "--overwrite", n_values=0)
     try:
         with _ending_with_143(left):
@@ -248,7 +248,7 @@ def digits(
 
 
 def _checked_folder(output: Path | None) -> Path:
-    """The folder for a new run: that of --output, or the first of runs/digits, runs/digits-2, ... that has no run.
+    """Return the folder for a new run: --output, or the first of runs/digits, runs/digits-2, ... without a run.
 
     Raises:
         DataError: if there is a run in the folder of --output.
@@ -265,7 +265,7 @@ def _checked_folder(output: Path | None) -> Path:
 
 
 class _Begun(Callback):
-    """Notes how many epochs were done when training began.
+    """Records the number of epochs that were done when training began.
 
     Attributes:
         epochs: that number.
@@ -279,7 +279,7 @@ class _Begun(Callback):
 
 
 def _finished(folder: Path, history: History) -> str:
-    """The message for a run that had nothing left to do."""
+    """Return the message for a run with nothing left to do."""
     message = f"the run in {folder} had ended already, after {history.epochs} epochs: there was nothing to do"
     if history.stopped_by != "epochs":
         return f"{message} ({_REASONS[history.stopped_by]})"
@@ -287,7 +287,7 @@ def _finished(folder: Path, history: History) -> str:
 
 
 class _Output(Console):
-    """Standard output, whose reader may go."""
+    """Standard output, which tolerates that its reader closes the pipe."""
 
     def on_broken_pipe(self) -> None:
         _give_up_closed_streams()
@@ -295,7 +295,7 @@ class _Output(Console):
 
 
 def _give_up_closed_streams() -> None:
-    """Let what is left for a reader that has gone, as after ``| head -1``, vanish without a word."""
+    """Silently discard the remaining output if its reader has gone, as after ``| head -1``."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -310,7 +310,7 @@ def _resuming(folder: Path) -> str:
 
 @contextmanager
 def _ending_with_143(left: str) -> Iterator[None]:
-    """SIGTERM, which `Trainer.fit` sends on when all is saved, ends the command in good order, saying what is left."""
+    """Exit cleanly on SIGTERM, which `Trainer.fit` passes on once all is saved, with a message about what is left."""
 
     def end(number: int, frame: FrameType | None) -> None:
         print(f"terminated: {left}", file=sys.stderr)
@@ -324,7 +324,7 @@ def _ending_with_143(left: str) -> Iterator[None]:
 
 
 def _widths(layers: str) -> list[int]:
-    """The hidden widths in a text such as "128,64"."""
+    """Parse hidden widths from a text such as "128,64"."""
     if layers.strip() == "none":
         return []
     try:
@@ -336,7 +336,7 @@ def _widths(layers: str) -> list[int]:
 
 
 def _rows_per_step(batch_size: str) -> int | None:
-    """The batch size in a text: a number, or None for "all"."""
+    """Parse a batch size: a number, or None for "all"."""
     if batch_size == "all":
         return None
     try:
@@ -347,7 +347,7 @@ def _rows_per_step(batch_size: str) -> int | None:
 
 
 def _targets(labels: np.ndarray, loss: str) -> np.ndarray:
-    """The labels as the loss takes them: as they are, or one output per class, 1 for the right one."""
+    """Convert the labels for the loss: unchanged, or one-hot, with one output per class."""
     if get_loss(loss).name == "softmax_cross_entropy":
         return labels
     one_hot: np.ndarray = np.eye(10, dtype=np.float32)[labels]
@@ -355,7 +355,7 @@ def _targets(labels: np.ndarray, loss: str) -> np.ndarray:
 
 
 def _result(trainer: Trainer, x: np.ndarray, y: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Loss and accuracy: the share of images whose largest output is that of the right digit, whatever the loss."""
+    """Return loss and accuracy (the fraction of images whose largest output is that of the right digit)."""
     hits = trainer.network.logits(x).argmax(axis=1) == labels
     return trainer.evaluate(x, y)["loss"], float(np.mean(hits))
 

@@ -1,4 +1,4 @@
-"""The check-up of a GPU: what gradflow computes there is compared with what it should be, and measured."""
+"""The check-up of a GPU: gradflow's results there are compared with their definitions, and its speed is measured."""
 
 from gradflow.doctor.checkup import Checkup, check_up
 from gradflow.doctor.findings import Check, Measurement

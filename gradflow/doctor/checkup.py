@@ -1,4 +1,4 @@
-"""The whole check-up."""
+"""The complete check-up."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["Checkup", "check_up"]
 
 @dataclass
 class Checkup:
-    """What was found on a device.
+    """The findings on a device.
 
     Attributes:
-        device: what it is.
-        checks, measurements: in the order in which they were made.
-        warnings: what the fast paths of the backend said when they were given up.
+        device: the device.
+        checks, measurements: the findings, in the order in which they were made.
+        warnings: the warnings of the backend about fast paths that fell back.
     """
 
     device: Device
@@ -39,7 +39,7 @@ class Checkup:
         return [check for check in self.checks if check.problem is not None]
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, as JSON can hold it."""
+        """Return the JSON representation."""
         return asdict(self)
 
 
@@ -47,11 +47,11 @@ def check_up(*, quick: bool, on_finding: Callable[[Check | Measurement], None] =
     """Check the GPU, then measure it.
 
     Args:
-        quick: fewer and smaller cases.
-        on_finding: is called with each finding as soon as it is there.
+        quick: True for fewer and smaller cases.
+        on_finding: called with each finding as soon as it is available.
 
     Raises:
-        BackendError: if there is no GPU that can be used.
+        BackendError: if there is no usable GPU.
     """
     backend = get_backend("cupy")
     # These import CuPy.

@@ -1,4 +1,4 @@
-"""What the device says of itself, and what follows from that for its speed."""
+"""The properties that the device reports, and the peak speeds that follow from them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cupy
 
 __all__ = ["Device", "describe_device"]
 
-# Float32 units of a multiprocessor by compute capability (CUDA C++ Programming Guide, arithmetic throughput).
+# Float32 units per multiprocessor by compute capability (CUDA C++ Programming Guide, arithmetic throughput).
 _FLOAT32_UNITS = {"70": 64, "75": 64, "80": 64, "86": 128, "87": 128, "89": 128, "90": 128, "100": 128, "120": 128}
 
 
@@ -18,10 +18,10 @@ class Device:
     """A GPU.
 
     Attributes:
-        name, compute_capability, driver, runtime: as CUDA gives them.
+        name, compute_capability, driver, runtime: as reported by CUDA.
         memory: bytes.
-        peak_bandwidth: bytes a second of its memory, from its clock and width; None where it does not say.
-        peak_rate: float32 operations a second, from its units and clock; None where these are not known.
+        peak_bandwidth: bytes per second of its memory, from its clock and width; None if not reported.
+        peak_rate: float32 operations per second, from its units and clock; None if unknown.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Device:
 
 
 def describe_device() -> Device:
-    """The current device."""
+    """Describe the current device."""
     device, runtime = cupy.cuda.Device(), cupy.cuda.runtime
     attributes: dict[str, Any] = device.attributes
     memory_clock, width = attributes.get("MemoryClockRate", 0), attributes.get("GlobalMemoryBusWidth", 0)
@@ -46,7 +46,7 @@ def describe_device() -> Device:
         driver=runtime.driverGetVersion(),
         runtime=runtime.runtimeGetVersion(),
         memory=int(device.mem_info[1]),
-        # Two transfers a clock; clocks are in kHz, the width in bits.
+        # Two transfers per clock cycle; clocks are in kHz, the width in bits.
         peak_bandwidth=2 * memory_clock * 1e3 * width / 8 or None,
         peak_rate=rate * 1e3 or None,
     )

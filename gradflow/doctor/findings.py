@@ -1,4 +1,4 @@
-"""What a check-up finds: checks that passed or did not, and measurements."""
+"""The findings of a check-up: checks that passed or failed, and measurements."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Check", "Measurement", "checked"]
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison. ``problem`` is None where all was as it should be."""
+    """One comparison. ``problem`` is None if it passed."""
 
     group: str
     name: str
@@ -19,7 +19,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One number, with its unit and, where there is one, the figure to hold against it and what that figure is."""
+    """A measured value with its unit and an optional reference value, with the meaning of the reference."""
 
     group: str
     name: str
@@ -30,9 +30,9 @@ class Measurement:
 
 
 def checked(group: str, name: str, compare: Callable[[], object]) -> Check:
-    """The check that ``compare`` raises nothing: whatever it raises is what was found."""
+    """Run ``compare`` as a check: it passes if nothing is raised; otherwise the error is the problem."""
     try:
         compare()
-    except Exception as error:  # a device that is not sound can raise anything
+    except Exception as error:  # a faulty device can raise anything
         return Check(group, name, f"{type(error).__name__}: {' '.join(str(error).split())}")
     return Check(group, name)

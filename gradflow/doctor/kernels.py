@@ -1,4 +1,4 @@
-"""Every kernel against the definition of its op."""
+"""Comparison of every kernel with the definition of its op."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _KINDS = (("odd", "ordinary"), ("misaligned", "ordinary"), ("large", "ordinary")
 
 
 def check_kernels(backend: ReferenceBackend, *, quick: bool) -> Iterator[Check]:
-    """Each op that there is a case for, in both element types, in several shapes and kinds of values.
+    """Check each op that has a case, in both dtypes, with several shapes and kinds of values.
 
     Args:
-        backend: what is checked.
-        quick: one shape and ordinary values alone.
+        backend: the backend to check.
+        quick: True for one shape and ordinary values only.
     """
     kinds = _KINDS[:1] if quick else _KINDS
     for name, case in CASES.items():
@@ -48,7 +48,7 @@ def _check_op(backend: ReferenceBackend, op: Op, case: Case, kinds: tuple[tuple[
 def _computed(
     backend: ReferenceBackend, op: Op, arguments: dict[str, Any], *, misaligned: bool
 ) -> dict[str, np.ndarray]:
-    """All arrays after the backend has run the op; misaligned ones begin one element behind an aligned address."""
+    """Run the op on the backend and return all arrays; misaligned ones start one element after an aligned address."""
     placed = {}
     for name, array in arrays_of(arguments).items():
         flat = np.concatenate([np.zeros(int(misaligned), array.dtype), array.reshape(-1)])
@@ -63,7 +63,7 @@ def arrays_of(arguments: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def definition(op: Op, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments after the definition has run on copies of them."""
+    """Return copies of the arguments after the definition has run on them."""
     copies = arguments | {name: array.copy() for name, array in arrays_of(arguments).items()}
     with get_backend("reference").running():
         op.reference(**copies)
@@ -83,7 +83,7 @@ def assert_close(case: Case, name: str, actual: np.ndarray, before: dict[str, An
         magnitude = np.nan_to_num(abs(np.asarray(magnitudes.get(name, expected), np.float64)), nan=0, posinf=largest)
         allowed = case.ulps * np.spacing(np.clip(magnitude, smallest, largest).astype(expected.dtype)).astype(float)
         allowed += smallest if case.flushes else 0
-        # An error of 1 in what is compared is the whole of what is allowed.
+        # Errors are in units of the allowed error: up to 1 is allowed.
         off = (actual.astype(np.float64) - expected) / allowed
         is_number = np.isfinite(expected) & np.isfinite(actual)
     np.testing.assert_array_equal(actual[~is_number], expected[~is_number], name)

@@ -1,4 +1,4 @@
-"""Matrix products and their epilogues against NumPy in float64."""
+"""Comparison of matmuls and their epilogues with NumPy in float64."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from gradflow.program import Recorder
 __all__ = ["check_products"]
 
 _SHAPES = ((1, 7, 1), (32, 64, 10), (33, 65, 129), (128, 784, 512), (256, 1024, 1))
-"""Rows, inputs and outputs of a layer: one output, one row, sizes that are no multiples of anything."""
+"""Rows, inputs and outputs of a layer, including one output, one row, and odd sizes."""
 
 
 def check_products(backend: ReferenceBackend, *, quick: bool) -> Iterator[Check]:
-    """A dense layer's products, forwards and backwards, as a step runs them: with all that joins them.
+    """Check the matmuls of a dense layer, forward and backward, as in a training step: with their epilogues.
 
     Args:
-        backend: what is checked.
-        quick: small layers alone.
+        backend: the backend to check.
+        quick: True for small layers only.
     """
     for (rows, n_in, n_out), dtype in product(_SHAPES[:3] if quick else _SHAPES, ("float32", "float64")):
         name = f"layer {n_in}-{n_out}, batch {rows}, {dtype}"
@@ -35,7 +35,7 @@ def check_products(backend: ReferenceBackend, *, quick: bool) -> Iterator[Check]
 
 
 def _check_layer(backend: ReferenceBackend, rows: int, n_in: int, n_out: int, dtype: str) -> None:
-    """A step of a dense layer with ReLU behind another layer with ReLU."""
+    """Check a step of a dense layer with ReLU that follows another layer with ReLU."""
     random = np.random.default_rng(0)
     host = {
         "x": np.maximum(random.standard_normal((rows, n_in)), 0),
@@ -68,7 +68,7 @@ def _check_layer(backend: ReferenceBackend, rows: int, n_in: int, n_out: int, dt
         "d_bias": exact["d_y"].sum(axis=0),
         "d_x": np.where(exact["x"] > 0, exact["d_y"] @ exact["weight"].T, 0),
     }
-    # Sums of `terms` products: the rounding of each is a unit in the last place of a sum of this size at most.
+    # Sums of `terms` products: each is rounded by at most a unit in the last place of a sum of this size.
     terms = {"y": n_in + 1, "d_weight": rows, "d_bias": rows, "d_x": n_out}
     for name, array in made.items():
         size = np.sqrt(terms[name]) * 4

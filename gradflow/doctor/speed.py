@@ -1,4 +1,4 @@
-"""What the device does in a second: copies, products, launches, and training steps beside what its limits allow."""
+"""The speed of the device: copies, matmuls, launches, and training steps compared with the hardware limits."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ _NETWORKS = {
     "L": ((1024, 2048, 2048, 1000), 512),
     "wide": ((4096, 8192, 8192, 4096), 2048),
 }
-"""Widths and batch sizes; those with a letter are the networks of benchmarks/networks.py."""
+"""Layer widths and batch sizes; those named by a letter are the networks of benchmarks/networks.py."""
 
 _STEPS = 8
 
 
 def measure_device(backend: CupyBackend, device: Device, *, quick: bool) -> Iterator[Measurement]:
-    """Copies, products by precision, launches and replays, and an epilogue beside kernels of its own.
+    """Measure copies, matmuls by precision, launches and replays, and an epilogue compared with separate kernels.
 
     Args:
         backend: the GPU.
-        device: what it says of itself.
-        quick: small arrays and few runs.
+        device: its reported properties.
+        quick: True for small arrays and few runs.
     """
     timed = partial(_seconds, backend, repeats=3 if quick else 20)
     n = 1 << (16 if quick else 26)
@@ -101,13 +101,13 @@ def _measure_epilogue(
 
 
 def measure_steps(backend: CupyBackend, device: Device, *, quick: bool) -> Iterator[Measurement]:
-    """A training step with Adam in every precision, beside the least time in which the device could move its bytes or
-    multiply in float32.
+    """Measure a training step with Adam in every precision, compared with the shortest time in which the device could
+    move its bytes or do its float32 multiplications.
 
     Args:
         backend: the GPU.
-        device: what it says of itself.
-        quick: the two smallest networks alone.
+        device: its reported properties.
+        quick: True for the two smallest networks only.
     """
     for name, (sizes, batch_size) in list(_NETWORKS.items())[: 2 if quick else None]:
         network = MLP(list(sizes), seed=0, backend=backend.name)
@@ -135,14 +135,14 @@ def measure_steps(backend: CupyBackend, device: Device, *, quick: bool) -> Itera
 
 
 def _roofline(device: Device, n_bytes: int, flops: int) -> float | None:
-    """Microseconds for whichever takes longer, moving the bytes or multiplying; None where the peaks are not known."""
+    """Return the microseconds to move the bytes or to multiply, whichever is longer; None if a peak is unknown."""
     if device.peak_bandwidth is None or device.peak_rate is None:
         return None
     return 1e6 * max(n_bytes / device.peak_bandwidth, flops / device.peak_rate)
 
 
 def _products() -> dict[str, tuple[Op, Any]]:
-    """The matrix product in each precision: the op, and the type of its arrays."""
+    """Return the matmul in each precision: the op, and the dtype of its arrays."""
     products: dict[str, tuple[Op, Any]] = {
         "float64": (gemm, np.float64),
         "float32": (gemm, np.float32),
@@ -159,7 +159,7 @@ def _in_giga(rate: float | None) -> float | None:
 
 
 def _program(backend: ReferenceBackend, calls: list[tuple[Any, ...]]) -> Program:
-    """A program of calls, each an op and its arguments."""
+    """Record a program of calls, each an op and its arguments."""
     recorder = Recorder(backend)
     for op, *arguments in calls:
         recorder(op, *arguments)
@@ -167,7 +167,7 @@ def _program(backend: ReferenceBackend, calls: list[tuple[Any, ...]]) -> Program
 
 
 def _seconds(backend: ReferenceBackend, run: Callable[[], object], repeats: int) -> float:
-    """The median time of a run, until all its work is done, after one that is not timed."""
+    """Return the median time of a run, including all its device work, after one untimed run."""
     run()
     backend.synchronize()
     measured = []

@@ -1,4 +1,4 @@
-"""Ways of training that must agree: captured and launched one by one, resident and streamed, on the GPU and the CPU."""
+"""Ways of training that must agree: captured or launched one by one, resident or streamed, on the GPU or the CPU."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["check_training"]
 
 
 def check_training(backend: CupyBackend, *, quick: bool) -> Iterator[Check]:
-    """A short training run, in several ways.
+    """Check that several ways of a short training run agree.
 
     Args:
-        backend: what is checked.
-        quick: fewer rows and epochs.
+        backend: the backend to check.
+        quick: True for fewer rows and epochs.
     """
     rows, epochs = (70, 2) if quick else (1000, 3)
     random = np.random.default_rng(0)
@@ -70,6 +70,6 @@ def check_training(backend: CupyBackend, *, quick: bool) -> Iterator[Check]:
     yield checked(
         "training",
         "on the GPU as on the CPU (float64)",
-        # Each step's rounding is enlarged by the steps behind it.
+        # Later steps amplify the rounding errors of each step.
         lambda: np.testing.assert_allclose(trained("float64"), on_the_cpu(), rtol=1e-6, atol=1e-8),
     )

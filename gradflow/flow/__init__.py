@@ -1,4 +1,4 @@
-"""What the gradients do: their norms by parameter, dead and saturated units, and plots of these."""
+"""Inspection of training: gradient norms by parameter, dead and saturated units, and plots of these."""
 
 from gradflow.flow.gradients import gradient_norms
 from gradflow.flow.plots import plot_curves, plot_gradient_norms

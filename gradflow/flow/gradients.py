@@ -1,4 +1,4 @@
-"""The gradient of each parameter on a batch, and how large it is."""
+"""The gradient of each parameter on a batch, and its norm."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ def gradients(
     sample_weight: Any = None,
     class_weight: ClassWeight | None = None,
 ) -> dict[str, np.ndarray]:
-    """The gradient of the loss on a batch, by the names and in the shapes of `Sequential.get_weights`.
+    """Return the gradient of the loss on a batch, with the names and shapes of `Sequential.get_weights`.
 
-    It is the gradient of the mean loss over the batch as training sees it: of preprocessed inputs and of standardized
-    targets, where the network has an `output_scale`, without penalties and clipping, with one dropout mask. Frozen
-    layers have none, and buffers, such as running means, have none either.
+    It is the gradient of the mean loss over the batch as in training: with preprocessed inputs, standardized targets if
+    the network has an `output_scale`, and one dropout mask, but without penalties and clipping. Frozen layers have no
+    gradient, nor have buffers such as running means.
 
     Args:
         network: the network; it is not changed.
         loss: a loss or its name.
         x: inputs, shape (batch, n_in).
         y: targets, in the shape that the loss takes.
-        sample_weight, class_weight: weights of rows and classes, as in `Trainer.fit`.
+        sample_weight, class_weight: weights of rows and of classes, as in `Trainer.fit`.
 
     Returns:
         Arrays in the dtype of the network, NaN or infinite if the loss is not finite on this batch.
 
     Raises:
-        DataError: if data do not fit, or the last layer does not go with the loss.
+        DataError: if the data is invalid, or the last layer does not match the loss.
     """
     instance("network", network, Sequential, "a gradflow network")
     loss = get_loss(loss)
@@ -64,10 +64,10 @@ def gradients(
 
 @np.errstate(under="ignore")
 def gradient_norms(network: Sequential, loss: str | Loss, x: Any, y: Any) -> dict[str, float]:
-    """The Euclidean norm of each parameter's gradient on a batch, by name: "0.weight", "0.bias", and so on.
+    """Return the Euclidean norm of each parameter's gradient on a batch, by name: "0.weight", "0.bias", and so on.
 
-    The gradients are those of `gradflow.gradients`. A vanishing gradient shows as norms that shrink towards the first
-    layer, an exploding one as norms that grow; a NaN means that the loss is not finite on this batch.
+    The gradients are those of `gradflow.gradients`. Vanishing gradients show as norms that shrink toward the first
+    layer, exploding gradients as norms that grow; NaN means that the loss is not finite on this batch.
 
     Args:
         network: the network; it is not changed.
@@ -76,7 +76,7 @@ def gradient_norms(network: Sequential, loss: str | Loss, x: Any, y: Any) -> dic
         y: targets, in the shape that the loss takes.
 
     Raises:
-        DataError: if data do not fit, or the last layer does not go with the loss.
+        DataError: if the data is invalid, or the last layer does not match the loss.
     """
     found = gradients(network, loss, x, y)
     return {name: float(np.linalg.norm(gradient.astype(np.float64))) for name, gradient in found.items()}

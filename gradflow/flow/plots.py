@@ -1,4 +1,4 @@
-"""Plots of training: learning curves, and gradient norms by layer. They need the extra ``plot`` (matplotlib)."""
+"""Plots of training: learning curves, and gradient norms by layer. Needs the extra ``plot`` (matplotlib)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 __all__ = ["COLOURS", "by_epoch", "draw_curve", "dress", "empty_figure", "plot_curves", "plot_gradient_norms"]
 
-# Okabe & Ito (2008): eight colours that people with any common kind of colour vision can tell apart; no yellow here.
+# Okabe & Ito (2008): eight colors that remain distinct with any common kind of color vision; without the yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 
 
 def plot_curves(histories: History | Mapping[str, History], name: str = "loss", *, logarithmic: bool = False) -> Figure:
-    """One learning curve for each history, as a matplotlib figure; values on validation data are dashed.
+    """Plot one learning curve for each history as a matplotlib figure; values on validation data are dashed.
 
-    The figure belongs to no window, and pyplot does not know it: ``figure.savefig(path)`` writes it to a file.
+    The figure has no window and is not registered with pyplot: ``figure.savefig(path)`` writes it to a file.
 
     Args:
-        histories: a history, or several by the label that stands in the legend.
-        name: which value to draw, "loss" or "accuracy"; "val_" + name is drawn beside it where there is one.
-        logarithmic: whether the values have a logarithmic axis.
+        histories: a history, or several by their labels in the legend.
+        name: the value to plot, "loss" or "accuracy"; "val_" + name is plotted with it if present.
+        logarithmic: True for a logarithmic axis of values.
 
     Raises:
         DataError: if there is no history, or one without the value.
@@ -56,19 +56,19 @@ def plot_curves(histories: History | Mapping[str, History], name: str = "loss", 
 
 
 def draw_curve(axes: Axes, values: Sequence[float], colour: str, label: str, style: str = "-") -> None:
-    """A value by epoch; a single epoch, which makes no line, as a point."""
+    """Plot a value by epoch; a single epoch, which makes no line, is drawn as a point."""
     marker = "o" if len(values) == 1 else None
     axes.plot(range(1, len(values) + 1), values, style, marker=marker, color=colour, label=label)
 
 
 def dress(axes: Axes) -> None:
-    """Give axes the look that all plots share."""
+    """Apply the style that all plots share."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
 
 
 def by_epoch(axes: Axes) -> None:
-    """Make the x axis one of epochs, which are whole numbers, and name the curves."""
+    """Label the x axis with epochs, as whole numbers, and add the legend."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlabel("epoch")
@@ -77,10 +77,10 @@ def by_epoch(axes: Axes) -> None:
 
 
 def plot_gradient_norms(norms: Mapping[str, Mapping[str, float]]) -> Figure:
-    """The norms of the weight gradients from the first layer to the last, on a logarithmic axis, as a figure.
+    """Plot the norms of the weight gradients from the first layer to the last, on a logarithmic axis.
 
     Args:
-        norms: what `gradient_norms` gave, by the label that stands in the legend. Biases are not drawn.
+        norms: results of `gradient_norms`, by their labels in the legend. Biases are not plotted.
 
     Raises:
         DataError: if there are no norms.
@@ -106,7 +106,7 @@ def plot_gradient_norms(norms: Mapping[str, Mapping[str, float]]) -> Figure:
 
 
 def empty_figure() -> tuple[Figure, Axes]:
-    """An empty figure that belongs to no window."""
+    """Return an empty figure without a window, and its axes."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The learning-rate range test: the loss as the rate grows from step to step."""
+"""The learning-rate range test: the loss as the learning rate grows from step to step."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ _MOST_STEPS = 1_000_000
 
 
 class RangeTest(NamedTuple):
-    """What a range test measured.
+    """The results of a range test.
 
     Attributes:
-        rates: the learning rate of each step, float64 (steps,), as far as the losses were finite.
+        rates: the learning rate of each step before the first loss that is not finite, float64 (steps,).
         losses: the loss of each step's batch, float64 (steps,).
-        smoothed: the losses as a moving average over a twentieth of the steps.
-        proposed: where the smoothed loss falls fastest against the logarithm of the rate; None if it never falls.
+        smoothed: the moving average of the losses over a twentieth of the steps to each side.
+        proposed: the rate at which the smoothed loss falls fastest against the logarithm of the rate; None if it never
+            falls.
     """
 
     rates: np.ndarray
@@ -46,7 +47,7 @@ class RangeTest(NamedTuple):
         return f"RangeTest({len(self.rates)} steps, rates {self.rates[0]:.3g} to {self.rates[-1]:.3g}, {proposed=!s})"
 
     def plot(self) -> Figure:
-        """Loss against learning rate, as a matplotlib figure, with the proposal marked.
+        """Plot loss against learning rate as a matplotlib figure, with the proposed rate marked.
 
         Raises:
             GradflowError: if matplotlib is missing.
@@ -73,19 +74,19 @@ def learning_rate_range_test(
 ) -> RangeTest:
     """Train a copy of the network while the learning rate grows geometrically (Smith, 2017, section 3.3).
 
-    The rate of step s is lowest (highest / lowest)^(s / (steps - 1)). Too low a rate learns nothing, too high a one
-    makes the loss grow; in between lies where it falls fastest, which is proposed. The network is not changed.
+    The rate of step s is lowest (highest / lowest)^(s / (steps - 1)). With too low a rate nothing is learned, with too
+    high a rate the loss grows; the rate in between at which it falls fastest is proposed. The network is not changed.
 
     Args:
         trainer: the trainer, whose network, loss, optimizer and penalties are used.
         x, y: data as for `Trainer.fit`.
         lowest: the first rate, above 0.
         highest: the last rate, above ``lowest``.
-        steps: how many steps, from 10 to a million.
+        steps: the number of steps, from 10 to a million.
         batch_size: rows per step.
 
     Raises:
-        DataError: for data or numbers that do not fit, or if not even ten steps had a finite loss.
+        DataError: for invalid data or settings, or if fewer than ten steps had a finite loss.
     """
     instance("trainer", trainer, Trainer, "a gradflow.Trainer")
     lowest, highest = positive("lowest", lowest), positive("highest", highest)
@@ -136,7 +137,7 @@ class _Geometric(Schedule):
 
 
 def _moving_average(values: np.ndarray, width: int) -> np.ndarray:
-    """The mean of the values up to ``width`` before and behind each, as far as there are any."""
+    """Return the mean over a window of up to ``width`` values before and after each value, truncated at the ends."""
     kernel = np.ones(2 * min(width, (len(values) - 1) // 2) + 1)
     sums, counts = (np.convolve(part, kernel, mode="same") for part in (values, np.ones_like(values)))
     means: np.ndarray = sums / counts

@@ -1,4 +1,4 @@
-"""What the units of each layer do on a batch: their outputs, and which of them are dead or saturated."""
+"""The units of each layer on a batch: their outputs, and the fractions that are dead or saturated."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ __all__ = ["dead_units", "layer_outputs", "saturated_units"]
 
 
 def layer_outputs(network: Sequential, x: Any) -> dict[str, np.ndarray]:
-    """The output of each layer at prediction, shape (batch, n_out of the layer), by name: "0.Dense", "1.ReLU", ...
+    """Return each layer's output in prediction, shape (batch, n_out of the layer), by name: "0.Dense", "1.ReLU", ...
 
-    Layers that prediction leaves out, such as Dropout, are left out here too.
+    Layers that prediction skips, such as Dropout, are not included.
 
     Args:
         network: the network; it is not changed.
         x: inputs, shape (batch, n_in).
 
     Raises:
-        DataError: if x does not fit.
+        DataError: if x is invalid.
     """
     passed = _forward(network, x)
     return {step.name: network.backend.to_host(step.y) for step in passed}
 
 
 def dead_units(network: Sequential, x: Any) -> dict[str, float]:
-    """The share of dead units in each activation layer, by name: "1.ReLU", "3.ReLU", ...
+    """Return the fraction of dead units in each activation layer, by name: "1.ReLU", "3.ReLU", ...
 
-    A unit is dead if its derivative is 0 for every row: nothing behind it can teach the weights in front of it. A ReLU
-    is dead where its output is 0 for every row; a leaky ReLU never is; a sigmoid or tanh is once every output has
-    rounded to a limit. Softmax, whose outputs depend on each other, is left out.
+    A unit is dead if its derivative is 0 for every row, so that no gradient reaches the weights before it. A ReLU is
+    dead if its output is 0 for every row; a leaky ReLU never is; a sigmoid or tanh is if every output has rounded to a
+    limit. Softmax is left out, since its outputs depend on each other.
 
     Args:
         network: the network; it is not changed.
-        x: inputs, shape (batch, n_in): enough rows to stand for the data.
+        x: inputs, shape (batch, n_in): enough rows to represent the data.
 
     Raises:
-        DataError: if x does not fit.
+        DataError: if x is invalid.
     """
     shares = {}
     for step in _forward(network, x):
@@ -62,17 +62,18 @@ def dead_units(network: Sequential, x: Any) -> dict[str, float]:
 
 
 def saturated_units(network: Sequential, x: Any, *, distance: float = SATURATION_DISTANCE) -> dict[str, float]:
-    """The share of outputs of each sigmoid or tanh layer that lie near a limit, by name: "1.Sigmoid", "3.Tanh", ...
+    """Return the fraction of outputs near a limit in each sigmoid or tanh layer, by name: "1.Sigmoid", "3.Tanh", ...
 
-    There the curve is flat and passes on little of the gradient: for a sigmoid output y the share y (1 - y).
+    There the curve is flat and passes on little of the gradient: for a sigmoid output y, the fraction y (1 - y).
 
     Args:
         network: the network; it is not changed.
         x: inputs, shape (batch, n_in).
-        distance: how near counts: above 0 and below ½. Limits are 0 and 1 for the sigmoid, -1 and 1 for tanh.
+        distance: the largest distance from a limit that counts as near, above 0 and below ½. The limits are 0 and 1 for
+            the sigmoid, -1 and 1 for tanh.
 
     Raises:
-        DataError: if x does not fit, or the distance is out of range.
+        DataError: if x is invalid, or the distance is out of range.
     """
     if positive("distance", distance) >= 0.5:
         raise DataError(f"distance must be above 0 and below 0.5, got {distance!r}")
@@ -87,7 +88,7 @@ def saturated_units(network: Sequential, x: Any, *, distance: float = SATURATION
 
 
 class _Step(NamedTuple):
-    """A layer with what went in and what came out, on the device."""
+    """A layer with its input and output, on the device."""
 
     name: str
     layer: Layer
@@ -96,7 +97,7 @@ class _Step(NamedTuple):
 
 
 def _forward(network: Sequential, x: Any) -> list[_Step]:
-    """The forward pass of prediction, with an array of its own for every output."""
+    """Run the forward pass of prediction, with a separate array for every output."""
     instance("network", network, Sequential, "a gradflow network")
     backend = network.backend
     current = backend.adopt(network.inputs("x", x))

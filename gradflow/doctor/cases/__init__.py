@@ -1,7 +1,8 @@
-"""One case for each op: how its arguments are made, and how close every backend must come to the definition.
+"""Test cases, one for each op: how its arguments are made, and how close every backend must come to the definition.
 
 A new op needs one entry in the `CASES` of its family's file. The tests and `gradflow doctor` then run it on every
-backend with every kind of shape and of values; `Case.without` leaves out a kind that the op cannot take, and says why.
+backend with every kind of shape and of values; `Case.without` excludes a kind that the op does not support, with the
+reason.
 """
 
 from gradflow.doctor.cases import activations, data, dense, layer_statistics, losses, metrics, normalization, optimizers

@@ -25,13 +25,13 @@ def _forward(draw: Draw, **settings: float) -> dict[str, Any]:
 def _sigmoid(draw: Draw) -> dict[str, Any]:
     arguments = _forward(draw)
     if draw.values == "ordinary" and arguments["x"].size > 20:
-        # Both sides of where exp(-x) overflows, and where the result leaves the normal numbers.
+        # Both sides of the points where exp(-x) overflows and where the result becomes subnormal.
         arguments["x"].reshape(-1)[4:14] = [-1000, -750, -745, -709, -700, -104, -90, -88.5, -80, 1000]
     return arguments
 
 
 def _backward(low: float, high: float) -> Callable[..., dict[str, Any]]:
-    """Arguments for a derivative in terms of an output that lies between two bounds."""
+    """Make arguments for a derivative expressed by an output between two bounds."""
 
     def make(draw: Draw, **settings: float) -> dict[str, Any]:
         y = draw.between(low, high, draw.rows, draw.columns)
@@ -45,7 +45,7 @@ def _backward(low: float, high: float) -> Callable[..., dict[str, Any]]:
 def _smooth_forward(draw: Draw) -> dict[str, Any]:
     arguments = _forward(draw)
     if draw.values == "ordinary" and arguments["x"].size > 30:
-        # Both sides of every limit: of exp(-|x|), of exp(-x² / 2), and of where x is held back before a product.
+        # Both sides of every limit: of exp(-|x|), of exp(-x² / 2), and of the clipping of x before a product.
         edges = [40, 39, 38, 37, 15, 14.2, 13.2, 12.9, 5, 3, 0.01, 1e-5, 1.3, 0.75, 89, 104, 700, 709, 745, 999, 1001]
         arguments["x"].reshape(-1)[4:25] = -np.array(edges)
     return arguments
@@ -57,7 +57,7 @@ def _smooth_backward(draw: Draw) -> dict[str, Any]:
 
 
 def _times_d_y(slope: Callable[[Array], Array]) -> Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Array]]:
-    """Magnitudes of a derivative whose two terms cancel somewhere: from x, the sum of their sizes."""
+    """Return magnitudes for a derivative whose two terms may cancel: the sum of their absolute values, from x."""
 
     def magnitude(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
         z = np.clip(before["x"].astype(np.float64), -1e3, 1e3)
@@ -79,7 +79,7 @@ def _gelu_tanh_v(z: Array) -> Array:
 
 
 def _of_tail(v: Callable[[Array], Array]) -> Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Array]]:
-    """Magnitudes of a result that is proportional to exp(v(x)) where v is far below 0: it has v's rounding too."""
+    """Return magnitudes for a result proportional to exp(v(x)) with v far below 0, which also has v's rounding."""
 
     def magnitude(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
         z = np.clip(before["x"].astype(np.float64), -1e3, 1e3)
@@ -89,7 +89,7 @@ def _of_tail(v: Callable[[Array], Array]) -> Callable[[Mapping[str, Any], Mappin
 
 
 def _gelu_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
-    # In float64 the definition rounds x / √2, which erfc multiplies by x²; float32 is defined in float64.
+    # In float64 the definition rounds x / √2, an error that erfc amplifies by x²; float32 is computed in float64.
     z = np.clip(before["x"].astype(np.float64), -1e3, 1e3)
     return {"y": abs(after["y"].astype(np.float64)) * (1 + z * z if before["x"].dtype == np.float64 else 1)}
 

@@ -1,4 +1,4 @@
-"""What a case is, and the reasons that several share."""
+"""The definition of a case, and reasons that several cases share."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from gradflow.ops import Array
 
 @dataclass(frozen=True)
 class Case:
-    """How one op is tested.
+    """The test of one op.
 
     Attributes:
-        make: the arguments by name, from a `Draw` and the settings of a variant.
-        ulps: how far a result may be off, in units in the last place of `magnitude`.
-        why: where these come from.
+        make: returns the arguments by name, from a `Draw` and the settings of a variant.
+        ulps: the allowed error of a result, in units in the last place of `magnitude`.
+        why: the reason for this number.
         variants: the settings that `make` is called with in turn.
-        magnitude: from the arguments before the call and the expected results after it, for each written array what
-            its ulps are counted of: the size of the terms where terms cancel. Left out: the result itself.
-        without: the kinds of shapes and values that the op cannot take, with the reason.
-        flushes: True where a result below the smallest normal number may come out as zero: exp(-x) is infinite there.
+        magnitude: returns, from the arguments before the call and the expected results after it, the number whose ulps
+            count for each written array: the size of the terms if terms cancel. For arrays left out, the result itself.
+        without: the kinds of shapes and values that the op does not support, with the reason.
+        flushes: True if a subnormal result may come out as zero, because exp(-x) is infinite there.
     """
 
     make: Callable[..., dict[str, Any]]

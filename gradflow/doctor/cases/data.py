@@ -1,4 +1,4 @@
-"""The cases of batches, of the clock that counts them, and of random numbers."""
+"""Cases of batches, of the clock that counts them, and of random numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cases of matrix products, biases, sums and copies."""
+"""Cases of matmuls, biases, sums and copies."""
 
 from __future__ import annotations
 

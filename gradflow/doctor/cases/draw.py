@@ -1,4 +1,4 @@
-"""Where the arguments of a case come from: arrays of one dtype, one kind of shape and one kind of values."""
+"""Generation of a case's arguments: arrays of one dtype, one kind of shape and one kind of values."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ SHAPES: dict[str, tuple[int, int]] = {
     "empty": (0, 5),
     "one": (1, 1),
     "odd": (7, 13),
-    "misaligned": (7, 13),  # every array begins one element behind an aligned address
+    "misaligned": (7, 13),  # every array starts one element after an aligned address
     "large": (1000, 67),
 }
-"""The kinds of shape, as rows and columns, of which every layer has at least one; a flat vector has the product."""
+"""The kinds of shape as (rows, columns), with at least one column; a flat vector has rows * columns elements."""
 
 VALUES = ("ordinary", "nan", "inf", "denormal", "extreme")
-"""The kinds of values of real arrays. "extreme" is from the smallest to the largest normal numbers."""
+"""The kinds of values of real arrays. "extreme" ranges from the smallest to the largest normal numbers."""
 
 NEVER = np.iinfo(np.int64).max
 SENTINEL = 777.0
 
 
 class Draw:
-    """Where a case takes its arrays from: one dtype, one kind of shape, one kind of values, one sequence of numbers.
+    """Generator of a case's arrays: one dtype, one kind of shape, one kind of values, one random sequence.
 
     Attributes:
         rows, columns, n: the shape, and the number of elements of a flat vector.
@@ -40,12 +40,12 @@ class Draw:
         self.random = np.random.default_rng([seed, list(SHAPES).index(shape), VALUES.index(values)])
 
     def reals(self, *shape: int, room: float = 1, power: int = 1) -> Array:
-        """Numbers of either sign of the kind asked for.
+        """Return numbers of both signs, of this draw's kind of values.
 
         Args:
             shape: the shape.
-            room: the largest are this much below the largest number of the dtype: for ops that add so many of them.
-            power: and this root of it is taken: for ops that multiply so many of them.
+            room: the upper limit of the magnitudes is divided by this: for ops that add this many of them.
+            power: the limits of the magnitudes are roots of this degree: for ops that multiply this many of them.
         """
         limits = np.finfo(self.dtype)
         ordinary = self.random.standard_normal(shape)
@@ -65,7 +65,7 @@ class Draw:
         return array
 
     def between(self, low: float, high: float, *shape: int) -> Array:
-        """Numbers in [low, high], both ends among them; with NaN among them where that is the kind of values."""
+        """Return numbers in [low, high], including both ends; also NaN if that is the kind of values."""
         array = self.random.uniform(low, high, shape).astype(self.dtype)
         flat = array.reshape(-1)
         flat[:2] = [low, high][: flat.size]
@@ -74,11 +74,11 @@ class Draw:
         return array
 
     def blank(self, *shape: int, dtype: Any = None) -> Array:
-        """An array that is written, filled with a number that shows what was not."""
+        """Return an output array, filled with a number that reveals elements that were not written."""
         return np.full(shape, SENTINEL, dtype or self.dtype)
 
     def like(self, array: Array) -> Array:
-        """The same as `blank`, with the shape of another array."""
+        """Return an output array as `blank` does, with the shape of another array."""
         return self.blank(*array.shape)
 
 

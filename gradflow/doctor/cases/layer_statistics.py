@@ -1,4 +1,4 @@
-"""The cases of what a measured step finds out about the layers."""
+"""Cases of the layer statistics that a measured step collects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LAYERS = 6
 
 
 def _ranges(n: int, parts: int) -> Array:
-    """So many neighbouring parts of n places, as their ends: int64 (parts, 2)."""
+    """Divide n positions into ``parts`` adjacent ranges, given by their ends: int64 (parts, 2)."""
     ends = np.linspace(0, n, parts + 1).astype(np.int64)
     return np.ascontiguousarray(np.stack([ends[:-1], ends[1:]], axis=1))
 
@@ -25,7 +25,7 @@ def _chunk_changes(draw: Draw, *, chunk: int) -> dict[str, Any]:
     vectors = {
         name: draw.reals(draw.n, room=64 * draw.n + 64, power=2) for name in ("before", "parameters", "gradients")
     }
-    # As in a network: the chunks of a layer need not be neighbours.
+    # As in a network, the chunks of a layer need not be adjacent.
     chunks = _ranges(draw.n, -(-draw.n // chunk))[::-1].copy()
     return {**vectors, "chunks": chunks, "partials": draw.blank(len(chunks), 3, dtype=np.float64)}
 
@@ -39,7 +39,7 @@ def _change_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[s
 
 def _layer_changes(draw: Draw) -> dict[str, Any]:
     partials = abs(draw.reals(4 * _LAYERS, 3, room=64).astype(np.float64))
-    partials[4:8, 1] = 0  # a layer that a step leaves as it was
+    partials[4:8, 1] = 0  # a layer that the step did not change
     partials[8:12, 2] = 0  # one whose weights were all 0
     return {
         "partials": partials,
@@ -50,7 +50,7 @@ def _layer_changes(draw: Draw) -> dict[str, Any]:
 
 
 def _outputs(draw: Draw) -> Array:
-    """Outputs of which some columns are never above 0."""
+    """Return outputs with some columns that are never above 0."""
     y = draw.reals(draw.rows, draw.columns)
     y[:, ::3] = -abs(y[:, ::3])
     return y

@@ -1,4 +1,4 @@
-"""The cases of losses."""
+"""Cases of losses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradflow.doctor.cases.case import EXACT, LIBRARY, LOSS_SUMS, NO_ROWS, NO_VA
 from gradflow.doctor.cases.draw import NEVER, Draw, clock
 from gradflow.ops import POSITION, Array
 
-# Behind the batch stand rows of the epoch that belong to other batches.
+# The batch is followed by rows of the epoch that belong to other batches.
 LOSS_VARIANTS: tuple[dict[str, Any], ...] = (
     {},
     {"is_weighted": True, "position": 4},
@@ -20,14 +20,14 @@ LOSS_VARIANTS: tuple[dict[str, Any], ...] = (
 
 
 def _varied(name: str, *values: Any) -> tuple[dict[str, Any], ...]:
-    """The variants of a loss, each with a value of a setting of its own."""
+    """Return the variants of a loss, each with its own value of one setting."""
     return tuple({name: value, **variant} for value, variant in zip(values, LOSS_VARIANTS, strict=True))
 
 
 def _of_epoch(
     draw: Draw, *, is_weighted: bool = False, position: int = 0, first_bad_step: int = NEVER
 ) -> dict[str, Array | None]:
-    """What all losses take besides outputs and targets."""
+    """Return the arguments of all losses other than outputs and targets."""
     weight = draw.random.uniform(0, 2, draw.rows).astype(draw.dtype) if is_weighted else None
     if weight is not None:
         weight[1::5] = 0
@@ -52,7 +52,7 @@ def _squared_error(draw: Draw, *, factor: float, **settings: Any) -> dict[str, A
 
 
 def _regression(draw: Draw, *, targets: int = 1, room: float = 8, **settings: Any) -> dict[str, Any]:
-    """Outputs and targets, some of them equal; ``targets`` is how many outputs share one."""
+    """Return outputs and targets, some of them equal; ``targets`` is the number of outputs that share a target."""
     setting: dict[str, Any] = {name: settings.pop(name) for name in ("delta", "quantiles") if name in settings}
     of_epoch = _of_epoch(draw, **settings)
     del of_epoch["row_hits"]
@@ -98,7 +98,7 @@ def _softmax_focal_terms(before: Mapping[str, Any], after: Mapping[str, Any]) ->
     shifted = z - z.max(axis=1, keepdims=True)
     log_sum = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     log_p = shifted - log_sum
-    # log p is a difference, and rounded at the size of its terms; 1 - p and its powers feel that the most near 0.
+    # log p is a difference, with the rounding of its terms; 1 - p and its powers are most sensitive to it near 0.
     rounding = np.where(np.isinf(shifted), 0, 1 + abs(shifted) + log_sum)
     rest, p = -np.expm1(log_p), np.exp(log_p)
     near = np.maximum(rest, np.finfo(before["logits"].dtype).eps)
@@ -116,7 +116,7 @@ def _binary_focal_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> 
     z, t, weight = before["logits"].astype(np.float64), before["targets"].astype(np.float64), _weights(before)
     gamma = before["gamma"]
     u, v = np.logaddexp(0, -z), np.logaddexp(0, z)
-    # The definition's exp(-u) and exp(-v) multiply the rounding of u and v by their size, and powers by gamma.
+    # In the definition, exp(-u) and exp(-v) amplify the rounding of u and v by their size, and powers by gamma.
     of_one, of_zero = t * np.exp(-gamma * v) * (1 + gamma * v), (1 - t) * np.exp(-gamma * u) * (1 + gamma * u)
     p, q = np.exp(-u) * (1 + u), np.exp(-v) * (1 + v)
     with np.errstate(invalid="ignore"):
@@ -155,7 +155,7 @@ def _weights(before: Mapping[str, Any]) -> Array:
 
 
 def _at_rows(before: Mapping[str, Any], after: Mapping[str, Any], of_rows: Array) -> Array:
-    """Magnitudes of the rows of a batch as magnitudes of the whole epoch's array."""
+    """Expand magnitudes of the rows of a batch to the array of the whole epoch."""
     position = int(before["clock"][POSITION])
     magnitude = abs(after["row_losses"].astype(np.float64))
     magnitude[position : position + len(of_rows)] = of_rows
@@ -173,7 +173,7 @@ def _binary_cross_entropy_terms(before: Mapping[str, Any], after: Mapping[str, A
 def drawn_logits(draw: Draw) -> Array:
     logits = 4 * draw.reals(draw.rows, draw.columns, room=64)
     if draw.rows > 4 and draw.columns > 3:
-        logits[1, 1] = logits[1, 3] = logits[1].max() + 1  # a tie at the top: the first one counts
+        logits[1, 1] = logits[1, 3] = logits[1].max() + 1  # a tie for the maximum: the first one counts
         logits[2] = 0
     if draw.values == "inf" and draw.rows > 5 and draw.columns > 4:
         logits[5] = np.arange(draw.columns)

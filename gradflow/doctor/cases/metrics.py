@@ -1,4 +1,4 @@
-"""The cases of metrics."""
+"""Cases of metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WEIGHTED = ({"is_weighted": False}, {"is_weighted": True})
 
 
 def _sums(draw: Draw, *shape: int) -> Array:
-    """What is added to: float64, never NaN."""
+    """Return sums to add to: float64, never NaN."""
     return draw.random.standard_normal(shape)
 
 
@@ -84,7 +84,7 @@ def _labelled(draw: Draw, **settings: int) -> dict[str, Any]:
 
 
 def _in_dtype(before: Mapping[str, Any], magnitude: Array) -> Array:
-    """Magnitudes of float64 results that were rounded in the dtype of the logits."""
+    """Return magnitudes for float64 results that were rounded in the dtype of the logits."""
     eps = np.finfo(np.float64).eps
     return magnitude * float(np.finfo(before["logits"].dtype).eps / eps)
 

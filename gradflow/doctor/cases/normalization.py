@@ -1,4 +1,4 @@
-"""The cases of batch and layer normalization, and of the outputs' way back to their own scale."""
+"""Cases of batch and layer normalization, and of the conversion of outputs back to the units of the targets."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _layer_norm_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> di
     x = before["x"].astype(np.float64)
     mean = abs(x).mean(axis=1)
     inverse = 1 / np.sqrt(x.var(axis=1) + before["epsilon"])
-    # The rounding of the mean moves the variance where all of a row is nearly the same.
+    # The rounding of the mean affects the variance if all values of a row are nearly equal.
     wide = inverse * (1 + np.square(inverse) * np.square(abs(x) + mean[:, None]).mean(axis=1))
     y = abs(before["gamma"]) * (abs(x) + mean[:, None]) * inverse[:, None] + abs(before["beta"])
     return {"mean": mean, "inverse_deviation": wide, "y": y}

@@ -1,4 +1,4 @@
-"""The cases of optimizers, and of what clips, scales, accumulates and averages around them."""
+"""Cases of optimizers, and of clipping, scaling, accumulating and averaging."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _penalised_terms(before: Mapping[str, Any], scale: float | None = None) -> A
 
 
 def _signed_gradient(before: Mapping[str, Any]) -> Array:
-    """The gradient that a rule sees, in float64."""
+    """Return the gradient that an update rule sees, in float64."""
     parameters, gradients = (before[name].astype(np.float64) for name in ("parameters", "gradients"))
     return penalised(parameters, gradients, before["hyper"], before["gradient_scale"], before["n_decayed"])
 
@@ -110,7 +110,7 @@ def _adagrad_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[
 
 
 def _root_mean_square_terms(before: Mapping[str, Any], g: Array, terms: Array, sums: Array, epsilon: float) -> Array:
-    """Of w - rate g / (√s + ε): the quotient has the roundings of g, and those of s as far as its terms cancel."""
+    """Return terms of w - rate g / (√s + ε): the quotient has the rounding of g, and of s where its terms cancel."""
     change = float(before["hyper"][0]) * g / (np.sqrt(sums) + epsilon)
     return abs(before["parameters"]) + change * np.nan_to_num(terms / sums, nan=1)
 
@@ -118,7 +118,7 @@ def _root_mean_square_terms(before: Mapping[str, Any], g: Array, terms: Array, s
 def _lion_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
     beta1, beta2, decay = before["hyper"][OWN : OWN + 3]
     w, m, g = abs(before["parameters"].astype(np.float64)), before["first_moment"], _penalised_terms(before)
-    # Where the terms of the direction cancel to within their roundings, its sign is either.
+    # If the terms of the direction cancel to within their rounding, either sign is right.
     direction, terms = np.zeros_like(g), beta1 * abs(m) + (1 - beta1) * g
     eps = np.finfo(before["parameters"].dtype).eps
     exact = beta1 * m.astype(np.float64) + (1 - beta1) * _signed_gradient(before)
@@ -137,7 +137,7 @@ def _chunk_squares(draw: Draw, *, chunk: int, decayed: float) -> dict[str, Any]:
 
 
 def _chunk_squares_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
-    # The penalised gradient is rounded to its dtype before it is squared in float64.
+    # The regularized gradient is rounded to its dtype before it is squared in float64.
     eps_ratio = float(np.finfo(before["gradients"].dtype).eps / np.finfo(np.float64).eps)
     return {"partials": eps_ratio * by_chunk(_penalised_terms(before, 1.0) ** 2, before)}
 

@@ -87,7 +87,7 @@ def warn(message: str, category: type[Warning]) -> None:
 
 
 _OWN_PACKAGES = ("gradflow", "contextlib")
-"""The packages whose frames lie between a warning and the user's line; contextlib calls methods that it decorates."""
+"""Packages whose frames separate a warning from the user's line; contextlib calls the methods that it decorates."""
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> DataError:

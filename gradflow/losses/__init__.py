@@ -1,4 +1,4 @@
-"""The losses, one file for each family: what is averaged, its gradient, and the targets it takes."""
+"""The losses, one file per family: the averaged quantity, its gradient, and the accepted targets."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ __all__ = [
 
 
 def get_loss(loss: str | Loss) -> Loss:
-    """A loss from its name, or the loss itself.
+    """Return the loss of this name, or the loss itself.
 
     Raises:
-        DataError: for an unknown name (the nearest valid one is suggested), a loss that does not say which output
-            activation it has, or anything else.
+        DataError: if the name is unknown (the most similar valid one is suggested), the loss does not define its output
+            activation, or the argument is anything else.
     """
     found = object_or_name("loss", loss, Loss, LOSSES)
     return _complete(LOSSES[found]() if isinstance(found, str) else found)
 
 
 def _complete(loss: Loss) -> Loss:
-    """A loss, once it is known to say what belongs to it."""
+    """Return the loss after checking that it has the required attributes."""
     activation = getattr(loss, "output_activation", None)
     if activation not in OUTPUT_ACTIVATIONS:
         raise DataError(

@@ -1,4 +1,4 @@
-"""The absolute error."""
+"""The mean absolute error."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def absolute_error(
 class MeanAbsoluteError(RegressionLoss):
     """L = mean over rows and outputs of |y - t|;  dL/dy = sign(y - t) / (rows n_out), 0 where y = t.
 
-    Its best constant prediction is the median, that of squared errors the mean: outliers weigh less. Targets
-    (batch, n_out).
+    The best constant prediction is the median, as opposed to the mean for squared errors, so outliers have less
+    influence. Targets (batch, n_out).
     """
 
     name = "mean_absolute_error"

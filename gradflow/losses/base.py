@@ -1,4 +1,4 @@
-"""What a loss is."""
+"""Base classes of losses, and helpers for their ops."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ LOSSES: dict[str, type[Loss]] = {}
 """Every loss class by its name."""
 
 OUTPUT_ACTIVATIONS = ("identity", "sigmoid", "softmax")
-"""What can turn the outputs that a loss takes into predictions."""
+"""Activations that can turn the outputs that a loss takes into predictions."""
 
 
 class Loss:
-    """A loss, fused with the activation that belongs to it and with its gradient.
+    """A loss, fused with its output activation and its gradient.
 
-    A subclass names itself, checks and converts targets, and calls the op that writes, for outputs (batch, n_out):
+    A subclass defines its name, checks and converts targets, and calls the op that writes, for outputs (batch, n_out):
 
     - ``d_outputs``: dL/doutputs of the mean loss over the batch;
-    - ``row_losses``: the loss of each row, at the row's place in the epoch;
-    - ``row_hits``, if `has_accuracy`: the share of the row that is predicted right, likewise.
+    - ``row_losses``: the loss of each row, at the row's position in the epoch;
+    - ``row_hits``, if `has_accuracy`: the fraction of the row's predictions that are correct, at the same position.
 
-    The op also notes the first step whose loss is not finite on the clock.
+    The op also records the first step with a non-finite loss on the clock.
     """
 
     name: ClassVar[str]
@@ -36,20 +36,20 @@ class Loss:
     """The activation that turns outputs into predictions: "identity", "sigmoid" or "softmax"."""
     has_accuracy: ClassVar[bool]
     predicts_targets: ClassVar[bool] = True
-    """Whether an output stands for its target itself, as metrics of numbers take it: not a log rate or a quantile."""
+    """True if outputs are direct predictions of the targets, as regression metrics need, not log rates or quantiles."""
     takes_any_scale: ClassVar[bool] = True
-    """Whether targets may be shifted and scaled: not where they are counts, for which 0 has a meaning."""
+    """True if targets may be shifted and scaled; False for counts, where 0 has a meaning."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         register(LOSSES, cls, Loss)
 
     def config(self) -> dict[str, Any]:
-        """The arguments that make this loss again: numbers, strings and booleans, or lists of these."""
+        """Return the arguments that recreate this loss: numbers, strings and booleans, or lists of these."""
         return {}
 
     def targets(self, y: Array, n_out: int, dtype: Any) -> Array:
-        """Targets checked and converted for outputs (batch, n_out): a NumPy or CuPy array, as it came.
+        """Check and convert targets for outputs (batch, n_out); NumPy arrays stay NumPy arrays, and CuPy arrays CuPy.
 
         Raises:
             DataError: if shape, dtype or values do not fit.
@@ -57,7 +57,7 @@ class Loss:
         raise GradflowError(f"loss {type(self).__name__} does not define targets(y, n_out, dtype)")
 
     def smoothed(self, targets: Array) -> Array:
-        """Return the targets (batch, n_out) that `apply` compares with the outputs, where labels are smoothed."""
+        """Return the targets (batch, n_out) that `apply` compares with the outputs, after label smoothing."""
         return targets
 
     def apply(
@@ -79,7 +79,7 @@ class Loss:
 
 
 class RegressionLoss(Loss):
-    """The base of losses of numbers: outputs are predictions as they are, and targets (batch, n_out)."""
+    """Base class of regression losses: outputs are predictions without an activation; targets (batch, n_out)."""
 
     output_activation = "identity"
     has_accuracy = False
@@ -96,7 +96,7 @@ def weigh_hits(row_weight: Array, row_hits: Array, clock: Array) -> None:
 
 
 def record_losses(losses: Array, row_losses: Array, clock: Array) -> None:
-    """Put the losses of a batch at its place in the epoch, and note on the clock if one is not finite."""
+    """Store the losses of a batch at its position in the epoch, and record on the clock if one is not finite."""
     position = clock[POSITION]
     row_losses[position : position + len(losses)] = losses
     if not (abs(losses) < float("inf")).all():
@@ -104,7 +104,7 @@ def record_losses(losses: Array, row_losses: Array, clock: Array) -> None:
 
 
 def dense_targets(y: Array, n_out: int, dtype: Any) -> Array:
-    """Numeric targets of shape (batch, n_out); (batch,) stands for (batch, 1) where there is one output."""
+    """Return numeric targets of shape (batch, n_out); for one output, (batch,) is reshaped to (batch, 1)."""
     if y.ndim == 1 and n_out == 1:
         y = y.reshape(-1, 1)
     if y.ndim != 2 or y.shape[1] != n_out:

@@ -43,13 +43,13 @@ class BinaryCrossEntropy(Loss):
     """L = mean over rows and outputs of -t log(p) - (1 - t) log(1 - p), with p = sigmoid(logit).
 
     dL/dlogit = (p - t) / (rows n_out). Targets in [0, 1], of shape (batch, n_out), or (batch,) for one output.
-    Accuracy is the share of outputs on the right side of p = ½.
+    Accuracy is the fraction of outputs on the correct side of p = ½.
 
     Args:
-        label_smoothing: the share s of each target that becomes ½: t (1 - s) + s / 2 (Szegedy et al., 2016, section 7).
-            At least 0 and below 1.
+        label_smoothing: the fraction s of each target that is replaced by ½: t (1 - s) + s / 2 (Szegedy et al., 2016,
+            section 7). At least 0 and below 1.
         focal_gamma: the exponent γ of the focal loss (Lin et al., 2017, equation 4), at least 0: the two terms are
-            multiplied by (1 - p)^γ and p^γ, so that what is right already weighs less. 0 is the plain loss.
+            multiplied by (1 - p)^γ and p^γ, which reduces the weight of correct predictions. 0 is the plain loss.
     """
 
     name = "binary_cross_entropy"

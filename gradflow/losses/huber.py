@@ -1,4 +1,4 @@
-"""Huber's loss."""
+"""The Huber loss."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def huber(
 class HuberLoss(RegressionLoss):
     """L = mean over rows and outputs of ½ e² where |e| <= delta, else delta (|e| - ½ delta), with e = y - t.
 
-    dL/dy = e / (rows n_out), held within ± delta / (rows n_out): Huber (1964). A squared error near 0, an
+    dL/dy = e / (rows n_out), clipped to ± delta / (rows n_out): Huber (1964). It is a squared error near 0 and an
     absolute error far from it. Targets (batch, n_out).
 
     Args:
-        delta: where the one becomes the other, in the units of the targets, above 0.
+        delta: the error at which the one becomes the other, in the units of the targets, above 0.
     """
 
     name = "huber"

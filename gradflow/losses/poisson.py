@@ -36,9 +36,10 @@ def poisson(
 class PoissonLoss(RegressionLoss):
     """L = mean over rows and outputs of exp(y) - t y, for counts t whose rate is exp(y).
 
-    It is minus the log-likelihood of the Poisson distribution without log(t!), which no weight can change (Cameron &
-    Trivedi, 1998, chapter 3). dL/dy = (exp(y) - t) / (rows n_out). Outputs, and so predictions, are *log* rates:
-    ``np.exp(network.predict(x))`` are expected counts. Targets (batch, n_out), at least 0, whole numbers or not.
+    It is the negative log-likelihood of the Poisson distribution without log(t!), which does not depend on the weights
+    (Cameron & Trivedi, 1998, chapter 3). dL/dy = (exp(y) - t) / (rows n_out). Outputs, and therefore predictions, are
+    *log* rates: ``np.exp(network.predict(x))`` are expected counts. Targets (batch, n_out), at least 0, not necessarily
+    integers.
     """
 
     name = "poisson"

@@ -1,4 +1,4 @@
-"""The quantile loss, of several quantiles at once."""
+"""The quantile loss, for one or several quantiles at once."""
 
 from __future__ import annotations
 
@@ -48,18 +48,19 @@ def quantile(
 class QuantileLoss(Loss):
     """L = mean over rows and outputs of max(q e, (q - 1) e) with e = t - y: Koenker & Bassett (1978), section 3.
 
-    An output then tends to the q-quantile of its target given the inputs: the number that the target falls below with
+    Outputs then approach the q-quantile of the target given the inputs: the number that the target falls below with
     probability q. dL/dy = -q / (rows n_out) where y < t, (1 - q) / (rows n_out) where y > t, 0 where y = t.
 
-    Several quantiles are learnt at once: n_out = n_targets · n_quantiles, all quantiles of the first target first, so
-    that ``network.predict(x).reshape(len(x), n_targets, n_quantiles)`` takes them apart. Nothing keeps quantiles in
-    order: where they cross, data or training are too few. Targets (batch, n_targets), or (batch,) for one.
+    Several quantiles are learned at once: n_out = n_targets · n_quantiles, starting with all quantiles of the first
+    target, so that ``network.predict(x).reshape(len(x), n_targets, n_quantiles)`` separates them. The order of
+    quantiles is not enforced: if they cross, there is too little data or training. Targets (batch, n_targets), or
+    (batch,) for one.
 
     Args:
-        quantiles: one or several numbers in (0, 1), each once.
+        quantiles: one or more different numbers in (0, 1).
 
     Raises:
-        DataError: if there is none, one is outside (0, 1) or comes twice.
+        DataError: if there is none, or one is outside (0, 1) or occurs twice.
     """
 
     name = "quantile"

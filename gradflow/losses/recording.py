@@ -1,4 +1,4 @@
-"""Recording a loss."""
+"""Recording the op calls of a loss."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def record_loss(
     row_hits: Array,
     clock: Array,
 ) -> None:
-    """Have a loss record its calls (`Loss.apply`).
+    """Record the op calls of a loss (`Loss.apply`).
 
     Raises:
-        DataError: if the loss is a user's and computes by itself, does not write its results, or leaves the weights of
-            the rows out.
+        DataError: if a user-defined loss does its own array math, does not write its results, or ignores the row
+            weights.
     """
     arguments = outputs, targets, row_weight, d_outputs, row_losses, row_hits, clock
     if not is_of_users(loss.apply):

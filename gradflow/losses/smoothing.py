@@ -1,4 +1,4 @@
-"""Label smoothing (Szegedy et al., 2016, section 7), which concerns the loss alone: all else takes plain targets."""
+"""Label smoothing (Szegedy et al., 2016, section 7). Only the loss uses smoothed targets; all else uses plain ones."""
 
 from __future__ import annotations
 

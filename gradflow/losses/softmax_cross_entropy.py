@@ -82,13 +82,13 @@ class SoftmaxCrossEntropy(Loss):
     """L = mean over rows of -Σ_k t_k log(p_k), with p = softmax(logits).
 
     dL/dlogit_k = (p_k - t_k) / rows. Targets: integer class labels (batch,) or (batch, 1) from 0 to n_out - 1, or
-    probabilities (batch, n_out) with sum 1. Accuracy is the share of rows whose largest logit is the target's.
+    probabilities (batch, n_out) with sum 1. Accuracy is the fraction of rows whose largest logit is that of the target.
 
     Args:
-        label_smoothing: the share s of each target that is spread over all classes: t (1 - s) + s / n_out (Szegedy et
-            al., 2016, section 7). At least 0 and below 1.
+        label_smoothing: the fraction s of each target that is spread over all classes: t (1 - s) + s / n_out (Szegedy
+            et al., 2016, section 7). At least 0 and below 1.
         focal_gamma: the exponent γ of the focal loss (Lin et al., 2017, equation 4), at least 0: each term is
-            multiplied by (1 - p_k)^γ, so that what is right already weighs less. 0 is the plain loss.
+            multiplied by (1 - p_k)^γ, which reduces the weight of correct predictions. 0 is the plain loss.
     """
 
     name = "softmax_cross_entropy"

@@ -1,4 +1,4 @@
-"""Squared errors: the mean form and the half form, named apart."""
+"""Squared errors: the mean and the half form, as separate losses."""
 
 from __future__ import annotations
 

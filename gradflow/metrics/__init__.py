@@ -1,4 +1,4 @@
-"""Metrics: exact over an epoch, whatever the batches, with scikit-learn's values."""
+"""Metrics: exact over an epoch, independent of the batches, and equal to scikit-learn's."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ __all__ = [
 
 
 def get_metrics(metrics: Sequence[str | Metric]) -> list[Metric]:
-    """Metrics from their names, such as "f1" or "top_3_accuracy", or the metrics themselves.
+    """Return the metrics of these names, such as "f1" or "top_3_accuracy", or the metrics themselves.
 
     Raises:
-        DataError: for unknown names, the same metric twice, one that has the name of another value of the history or
-            does not say all that it must, or anything else.
+        DataError: if a name is unknown, a metric occurs twice, has the name of another value of the history or lacks a
+            required attribute, or the argument is anything else.
     """
     found = [_get_metric(metric) for metric in sequence("metrics", metrics, "a list of names or gradflow metrics")]
     labels = [metric.label for metric in found]
@@ -65,7 +65,7 @@ _TAKEN = ("epoch", "loss", "accuracy", "learning_rate")
 
 
 def _complete(metric: Metric) -> Metric:
-    """A metric, once it is known to say what it is, under a name that nothing else in the history has."""
+    """Return the metric after checking its attributes, and that no other value in the history has its name."""
     if missing := [name for name in ("larger_is_better", "kinds", "statistics") if not hasattr(metric, name)]:
         raise DataError(f"metric {type(metric).__name__} must have an attribute {missing[0]}")
     label = metric.label

@@ -1,4 +1,4 @@
-"""What a metric is, and the sums over an epoch that it is made of."""
+"""Base classes of metrics, and of the sums over an epoch that they are computed from."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Kind = Literal["classes", "binary", "multi-label", "numbers"]
 
 
 class Task(NamedTuple):
-    """What is predicted, and where.
+    """The prediction task, and the backend of the outputs.
 
     Attributes:
-        kind: one of several classes, one of two, several labels at once, or numbers.
-        backend: where the outputs lie.
+        kind: one of several classes, one of two classes, several labels at once, or numbers.
+        backend: the backend that holds the outputs.
         n_out: the number of outputs.
-        rows: the most rows of an epoch.
-        dtype: of the outputs.
-        deviation: float64 (n_out,), what an output of 1 is on the scale of the targets.
+        rows: the maximum number of rows in an epoch.
+        dtype: the dtype of the outputs.
+        deviation: float64 (n_out,), the factors that convert standardized outputs to target units.
     """
 
     kind: Kind
@@ -41,13 +41,13 @@ class Task(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a metric sees of a batch, on the device.
+    """The arrays of a batch that a metric sees, on the device.
 
     Attributes:
-        outputs: in front of the output activation, (rows, n_out).
-        targets: as the loss takes them: labels (rows,), or numbers (rows, n_out).
-        row_weight: (rows,), or None where all rows count alike.
-        clock: whose position is the batch's place in the epoch.
+        outputs: pre-activation outputs (logits), (rows, n_out).
+        targets: targets in the form that the loss takes: labels (rows,), or numbers (rows, n_out).
+        row_weight: (rows,), or None if all rows have equal weight.
+        clock: the clock, whose position is that of the batch in the epoch.
     """
 
     outputs: Array
@@ -57,11 +57,11 @@ class Batch(NamedTuple):
 
 
 class Statistics:
-    """Sums that grow from batch to batch, on the device. Several metrics may be made of the same.
+    """Sums accumulated over batches, on the device. Several metrics may share them.
 
     Args:
-        task: what is predicted.
-        shape: of the sums, which are float64.
+        task: the prediction task.
+        shape: the shape of the sums, which are float64.
     """
 
     def __init__(self, task: Task, shape: tuple[int, ...]) -> None:
@@ -70,27 +70,28 @@ class Statistics:
         self.sums: Array = task.backend.zeros(shape, np.float64)
 
     def reset(self) -> None:
-        """Begin an epoch."""
+        """Start an epoch."""
         self.task.backend.copy(self._zeros, self.sums)
 
     @property
     def vectors(self) -> dict[str, Array]:
-        """What has grown since the epoch began, by name."""
+        """The arrays accumulated since the epoch began, by name."""
         return {"sums": self.sums}
 
     def record(self, ops: Executor, batch: Batch) -> None:
-        """Record what adds a batch."""
+        """Record the ops that add a batch."""
         raise GradflowError(f"statistics {type(self).__name__} do not define record(ops, batch)")
 
     def read(self) -> np.ndarray:
-        """What the metrics are made of, on the host."""
+        """Return the values that the metrics are computed from, on the host."""
         return self.task.backend.to_host(self.sums)
 
 
 class Metric:
-    """A number for a whole epoch, exact over all its rows, whatever the batches.
+    """A number for a whole epoch, exact over all rows and independent of the batches.
 
-    A subclass has a `name`, the `kinds` of task that have it, the `statistics` it is made of, and `value`.
+    A subclass defines its `name`, the `kinds` of task that it applies to, the `statistics` that it is computed from,
+    and `value`.
     """
 
     name: ClassVar[str]
@@ -98,7 +99,7 @@ class Metric:
     kinds: ClassVar[tuple[Kind, ...]]
     statistics: ClassVar[type[Statistics]]
     settings: tuple[Any, ...] = ()
-    """What the statistics take besides the task."""
+    """Arguments of the statistics after the task."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -108,25 +109,25 @@ class Metric:
 
     @property
     def label(self) -> str:
-        """The name in the history."""
+        """Name of the metric in the history."""
         return self.name
 
     def check(self, kind: Kind, n_out: int) -> None:
-        """Refuse a task that does not have this metric.
+        """Check that the metric applies to a task.
 
         Raises:
-            DataError: naming the metrics that it has.
+            DataError: if it does not; the message lists those that do.
         """
         if kind not in self.kinds:
             valid = ", ".join(sorted(name for name, metric in METRICS.items() if kind in getattr(metric, "kinds", ())))
             raise DataError(f"a task with {_TASKS[kind]} has no {self.name!r}; it has {valid}")
 
     def value(self, statistics: np.ndarray, task: Task) -> float:
-        """The metric, from what its statistics have read."""
+        """Compute the metric from the values that its statistics have read."""
         raise GradflowError(f"metric {type(self).__name__} does not define value(statistics, task)")
 
     def missing(self, statistics: np.ndarray, task: Task) -> str | None:
-        """What rows an epoch lacks, in words, so that this metric is the same for every network; None if it is not."""
+        """Describe the rows that an epoch lacks if this metric is therefore equal for all networks; else None."""
         return None
 
     def __repr__(self) -> str:

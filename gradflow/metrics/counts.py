@@ -1,4 +1,4 @@
-"""Metrics made of counts: how often each class was right, was predicted, and was both."""
+"""Metrics computed from counts: how often each class is the target, is predicted, and both."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _add_counts(is_actual: Array, is_predicted: Array, weight: Array, counts: Ar
 
 
 def actual_labels(ops: Executor, batch: Batch) -> Array:
-    """The class of each row, int32 (rows,): its label, or the most probable one of target probabilities."""
+    """Return the class of each row, int32 (rows,): its label, or the one with the highest target probability."""
     if batch.targets.ndim == 1:
         return batch.targets
     labels = ops.backend.empty(len(batch.targets), np.int32)
@@ -78,7 +78,7 @@ def actual_labels(ops: Executor, batch: Batch) -> Array:
 
 
 class Counts(Statistics):
-    """Weights of the rows that are of a class, were predicted so, both, and of all rows: float64 (4, n_out)."""
+    """Weights of the rows of each class, of those predicted as it, of both, and of all rows: float64 (4, n_out)."""
 
     def __init__(self, task: Task) -> None:
         super().__init__(task, (4, task.n_out))
@@ -93,19 +93,19 @@ class Counts(Statistics):
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, and 0 where the whole is 0."""
+    """Return part / whole, and 0 where the whole is 0."""
     share: np.ndarray = np.divide(part, whole, out=np.zeros_like(part), where=whole != 0)
     return share
 
 
 def _mean_over_classes(scores: np.ndarray, actual: np.ndarray, predicted: np.ndarray, task: Task) -> float:
-    """The mean over all labels, or over the classes that there are in targets or predictions."""
+    """Return the mean over all labels, or over the classes that occur in targets or predictions."""
     chosen = (actual + predicted > 0) | (task.kind != "classes")
     return float(scores[chosen].mean())
 
 
 class _OfPositives(Metric):
-    """The base of metrics that are 0 where no row is of a class that could have been found."""
+    """Base class of metrics that are 0 if no row belongs to a positive class."""
 
     kinds = ("classes", "binary", "multi-label")
     statistics = Counts
@@ -115,10 +115,10 @@ class _OfPositives(Metric):
 
 
 class Precision(_OfPositives):
-    """The share of those predicted to be of a class that are: right / predicted; 0 where none was predicted.
+    """Fraction of the predictions of a class that are correct: right / predicted; 0 if there are none.
 
-    With one output it is that of the class 1; else the mean over classes or labels (scikit-learn's "macro"), over the
-    classes that occur.
+    With one output it is that of class 1; otherwise the mean over labels, or over the classes that occur
+    (scikit-learn's "macro").
     """
 
     name = "precision"
@@ -130,7 +130,7 @@ class Precision(_OfPositives):
 
 
 class Recall(_OfPositives):
-    """The share of those of a class that were found: right / actual; the mean is taken as for `Precision`."""
+    """Fraction of the rows of a class that are predicted as it: right / actual; averaged as in `Precision`."""
 
     name = "recall"
     larger_is_better = True
@@ -141,7 +141,7 @@ class Recall(_OfPositives):
 
 
 class F1(_OfPositives):
-    """The harmonic mean of precision and recall, 2 right / (actual + predicted); the mean as for `Precision`."""
+    """Harmonic mean of precision and recall, 2 right / (actual + predicted); averaged as in `Precision`."""
 
     name = "f1"
     larger_is_better = True
@@ -152,7 +152,7 @@ class F1(_OfPositives):
 
 
 class BalancedAccuracy(Metric):
-    """The mean of the recall of each class that occurs in the targets (Brodersen et al., 2010)."""
+    """Mean recall over the classes that occur in the targets (Brodersen et al., 2010)."""
 
     name = "balanced_accuracy"
     larger_is_better = True

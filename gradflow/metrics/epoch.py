@@ -1,4 +1,4 @@
-"""The metrics of a pass over the data."""
+"""The metrics of an epoch or evaluation."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["EpochMetrics"]
 
 
 class EpochMetrics:
-    """What several metrics are made of, each once, and their values at the end of an epoch.
+    """The statistics of several metrics, without duplicates, and the metrics' values at the end of an epoch.
 
     Args:
-        metrics: what is measured.
-        task: what is predicted.
-        sums_weights: add up the weights of the rows too; without it, their mean is 1.
+        metrics: the metrics.
+        task: the prediction task.
+        sums_weights: also sum the row weights; if false, their mean is assumed to be 1.
     """
 
     def __init__(self, metrics: Sequence[Metric], task: Task, *, sums_weights: bool = False) -> None:
@@ -37,13 +37,13 @@ class EpochMetrics:
             self._statistics[TotalWeight] = self._weights
 
     def reset(self) -> None:
-        """Begin an epoch."""
+        """Start an epoch."""
         for statistics in self._statistics.values():
             statistics.reset()
 
     @property
     def vectors(self) -> dict[str, Array]:
-        """What all statistics have gathered since the epoch began, by name."""
+        """The arrays that all statistics have accumulated since the epoch began, by name."""
         return {
             f"metrics.{place}.{name}": vector
             for place, statistics in enumerate(self._statistics.values())
@@ -51,7 +51,7 @@ class EpochMetrics:
         }
 
     def record(self, ops: Executor, batch: Batch) -> None:
-        """Record what adds a batch to all statistics."""
+        """Record the ops that add a batch to all statistics."""
         for statistics in self._statistics.values():
             if is_of_users(statistics.record):
                 _record_sealed(ops, statistics, batch)
@@ -60,19 +60,19 @@ class EpochMetrics:
 
     @np.errstate(under="ignore")
     def read(self) -> dict[str, float]:
-        """The metrics of the epoch by name; the host waits for the device."""
+        """Return the metrics of the epoch by name; the host waits for the device."""
         read = {key: statistics.read() for key, statistics in self._statistics.items()}
         return {metric.label: _number(metric, metric.value(read[_key(metric)], self._task)) for metric in self._metrics}
 
     def missing(self, label: str) -> str | None:
-        """What rows the epoch lacks for the metric with this name to differ between networks, as `Metric.missing`."""
+        """Describe the rows that the epoch lacks for the metric of this name (`Metric.missing`)."""
         for metric in self._metrics:
             if metric.label == label:
                 return metric.missing(self._statistics[_key(metric)].read(), self._task)
         return None
 
     def total_weight(self) -> float:
-        """The weights of all rows of the epoch together; if they are summed, the host waits for the device."""
+        """Return the total weight of the rows of the epoch; if weights are summed, the host waits for the device."""
         return self._task.rows if self._weights is None else float(self._weights.read()[1])
 
 

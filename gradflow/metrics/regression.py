@@ -1,4 +1,4 @@
-"""Metrics of predicted numbers, on the scale of the targets."""
+"""Regression metrics, in target units."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def _sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
 def add_error_moments(outputs: Array, targets: Array, row_weight: Array | None, moments: Array) -> None:
     """Add a batch to Σ w e², Σ w |e|, m, Σ w (t - m)², Σ w of each column, e = y - t, m = Σ w t / Σ w, in float64
 
-    The spread is taken about the batch's own mean, and added to that of the rows before (Chan, Golub & LeVeque, 1979):
-    Σ w t² would lose all digits where the mean is large beside the standard deviation. A constant has exactly 0."""
+    The spread is taken about the batch's mean, and combined with that of earlier rows (Chan, Golub & LeVeque, 1979):
+    Σ w t² would lose all digits if the mean is large compared to the standard deviation. A constant has exactly 0."""
     weight = np.ones(len(targets)) if row_weight is None else row_weight.astype(np.float64)
     if not weight.any():
         return
@@ -44,14 +44,14 @@ def add_error_moments(outputs: Array, targets: Array, row_weight: Array | None, 
 
 
 def moments_of_sums(sums: np.ndarray) -> np.ndarray:
-    """What `add_error_moments` gathers, from the sums of earlier versions: Σ w e², Σ w |e|, Σ w t, Σ w t², Σ w."""
+    """Convert sums of earlier versions, Σ w e², Σ w |e|, Σ w t, Σ w t², Σ w, to those of `add_error_moments`."""
     squares, absolutes, targets, target_squares, weights = sums
     mean = targets / np.where(weights > 0, weights, 1)
     return np.stack([squares, absolutes, mean, np.maximum(target_squares - targets * mean, 0), weights])
 
 
 class Errors(Statistics):
-    """What `add_error_moments` gathers: float64 (5, n_out)."""
+    """The moments that `add_error_moments` accumulates: float64 (5, n_out)."""
 
     def __init__(self, task: Task) -> None:
         super().__init__(task, (5, task.n_out))
@@ -65,7 +65,7 @@ class Errors(Statistics):
 
 
 class MeanSquaredError(Metric):
-    """The mean over rows and outputs of (y - t)²."""
+    """Mean over rows and outputs of (y - t)²."""
 
     name = "mean_squared_error"
     larger_is_better = False
@@ -78,7 +78,7 @@ class MeanSquaredError(Metric):
 
 
 class RootMeanSquaredError(Metric):
-    """The mean over outputs of the root of the mean over rows of (y - t)², as scikit-learn has it."""
+    """Mean over outputs of the square root of the mean over rows of (y - t)², as in scikit-learn."""
 
     name = "root_mean_squared_error"
     larger_is_better = False
@@ -91,7 +91,7 @@ class RootMeanSquaredError(Metric):
 
 
 class MeanAbsoluteError(Metric):
-    """The mean over rows and outputs of abs(y - t)."""
+    """Mean over rows and outputs of abs(y - t)."""
 
     name = "mean_absolute_error"
     larger_is_better = False
@@ -104,9 +104,9 @@ class MeanAbsoluteError(Metric):
 
 
 class R2(Metric):
-    """The mean over outputs of 1 - Σ (y - t)² / Σ (t - mean of t)²: 1 is perfect, 0 as good as the mean.
+    """Mean over outputs of 1 - Σ (y - t)² / Σ (t - mean of t)²: 1 is perfect, 0 as good as predicting the mean.
 
-    A constant target has 1 where it is met exactly, else 0.
+    For a constant target it is 1 if the predictions are exact, else 0.
     """
 
     name = "r2"

@@ -1,4 +1,4 @@
-"""The area under the ROC curve, which needs the scores of all rows at once."""
+"""The area under the ROC curve, computed from the scores of all rows at once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def keep_rows(x: Array, kept: Array, clock: Array) -> None:
 
 
 class Scores(Statistics):
-    """The outputs of all rows of an epoch, their targets and weights, and from these the areas: float64 (n_out,)."""
+    """The outputs, targets and weights of all rows of an epoch, from which `read` computes areas: float64 (n_out,)."""
 
     def __init__(self, task: Task) -> None:
         super().__init__(task, (0,))
@@ -71,16 +71,16 @@ class Scores(Statistics):
 
 
 def _area(scores: Array, is_positive: Array, weights: Array) -> Array:
-    """The weight of pairs of a positive and a negative row in the right order, of all; a tie counts half.
+    """Return the weighted fraction of (positive, negative) pairs of rows in the correct order; ties count half.
 
-    NaN where one of the two is missing.
+    NaN if there are no positive or no negative rows.
     """
     order = np.argsort(scores)
     scores = scores[order]
     positive = np.where(is_positive, weights, 0)[order]
     negative = np.where(is_positive, 0, weights)[order]
     below = np.cumsum(negative) - negative
-    # Rows with the same score: from the first of them, up to behind the last.
+    # Indices of the first and the last row with the same score.
     first, behind = np.searchsorted(scores, scores, "left"), np.searchsorted(scores, scores, "right") - 1
     ordered = below[first]
     tied = below[behind] + negative[behind] - ordered
@@ -89,14 +89,15 @@ def _area(scores: Array, is_positive: Array, weights: Array) -> Array:
 
 
 class RocAuc(Metric):
-    """The area under the curve of true against false positives (Hanley & McNeil, 1982): the chance that of a row of a
-    class and a row that is not the first has the larger score.
+    """Area under the curve of true against false positive rate (Hanley & McNeil, 1982): the probability that a random
+    row of a class has a larger score than a random row outside it.
 
-    With one output it is that of the class 1; else the mean over labels, or over the classes, each against the rest
-    (scikit-learn's "macro" and "ovr"), as far as an epoch has rows of both sides; without any it is NaN.
+    With one output it is that of class 1; otherwise the mean over labels, or over classes, each against the rest
+    (scikit-learn's "macro" and "ovr"). Labels and classes without both positive and negative rows are ignored; if none
+    remain, it is NaN.
 
-    It needs the scores of all rows at once: outputs, targets and weights of an epoch stay on the device, 4 bytes for
-    each number in float32, and at its end each column is sorted there. All other metrics keep sums only.
+    It needs the scores of all rows at once: outputs, targets and weights of an epoch stay on the device, 4 bytes per
+    number in float32, and each column is sorted there when the epoch ends. All other metrics only keep sums.
     """
 
     name = "roc_auc"

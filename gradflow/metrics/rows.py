@@ -1,4 +1,4 @@
-"""Metrics that are a mean over the rows."""
+"""Metrics that are means over the rows."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ class RowMean(Statistics):
         ops(add_weighted_total, values, batch.row_weight, self.sums)
 
     def record_values(self, ops: Executor, batch: Batch, values: Array) -> None:
-        """Record what writes the value of each row, float64 (rows,)."""
+        """Record the ops that write the value of each row, float64 (rows,)."""
         raise GradflowError(f"statistics {type(self).__name__} do not define record_values(ops, batch, values)")
 
 
 class TopKHits(RowMean):
-    """Whether the class of a row is among the k largest outputs."""
+    """1 for rows whose class is among the k largest outputs, else 0."""
 
     def __init__(self, task: Task, k: int) -> None:
         super().__init__(task)
@@ -94,7 +94,7 @@ class TopKHits(RowMean):
 
 
 class LogLosses(RowMean):
-    """The negative logarithm of the probability that the class of a row was given."""
+    """Negative log of the probability predicted for the class of a row."""
 
     def record_values(self, ops: Executor, batch: Batch, values: Array) -> None:
         if self.task.kind == "classes":
@@ -108,10 +108,10 @@ def _mean(sums: np.ndarray) -> float:
 
 
 class TopKAccuracy(Metric):
-    """The share of rows whose class is among the k largest outputs; of equal outputs the first counts as larger.
+    """Fraction of rows whose class is among the k largest outputs; of equal outputs the first counts as larger.
 
     Args:
-        k: at least 1, and below the number of classes. Its name in the history is "top_5_accuracy" with k = 5.
+        k: at least 1, and below the number of classes. With k = 5, the name in the history is "top_5_accuracy".
     """
 
     name = "top_k_accuracy"
@@ -137,7 +137,7 @@ class TopKAccuracy(Metric):
 
 
 class LogLoss(Metric):
-    """The mean over rows of -log p, p the probability given to the row's class; with several labels over these too."""
+    """Mean of -log p over rows (and labels, if several), where p is the predicted probability of the row's class."""
 
     name = "log_loss"
     larger_is_better = False

@@ -1,4 +1,4 @@
-"""The optimizers, one file for each family: a rule on the flat parameter vector, and clipping."""
+"""The optimizers, one file per family: a rule on the flat parameter vector, and clipping."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ __all__ = [
 
 
 def get_optimizer(optimizer: str | Optimizer, learning_rate: float | None = None) -> Optimizer:
-    """An optimizer from its name, or the optimizer itself.
+    """Return the optimizer of this name, or the optimizer itself.
 
     Args:
         optimizer: a name from `OPTIMIZERS`, or an optimizer.
-        learning_rate: for a name, its learning rate; None takes the class's `default_learning_rate`.
+        learning_rate: the learning rate, if ``optimizer`` is a name; None takes the class's `default_learning_rate`.
 
     Raises:
-        DataError: for an unknown name (the nearest valid one is suggested) or anything else.
+        DataError: if the name is unknown (the most similar valid one is suggested), or the argument is anything else.
     """
     found = object_or_name("optimizer", optimizer, Optimizer, OPTIMIZERS)
     if isinstance(found, Optimizer):

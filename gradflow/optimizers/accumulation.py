@@ -1,4 +1,4 @@
-"""Adding up the gradients of the parts of a batch."""
+"""Gradient accumulation over the parts of a batch."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def accumulate(gradients: Array, total: Array, out: Array, share: float, kept: i
 
 
 class GradientAccumulation:
-    """The gradient of a batch from those of its parts: each is a mean over its rows, and counts by their share."""
+    """The gradient of a batch, summed over its parts: each part's mean gradient is weighted by its fraction of rows."""
 
     def __init__(self, backend: ReferenceBackend, n_parameters: int, dtype: np.dtype) -> None:
         self._total = backend.zeros(n_parameters, dtype)
 
     def add(self, ops: Executor, gradients: Array, share: float, *, is_first: bool, is_last: bool) -> None:
-        """Add the gradient of a part; behind the last, ``gradients`` holds that of the batch."""
+        """Add the gradient of a part; after the last, ``gradients`` contains that of the batch."""
         out = gradients if is_last else self._total
         ops(accumulate, gradients, self._total, out, share, kept=int(not is_first))

@@ -38,7 +38,7 @@ def adagrad(
 class Adagrad(Optimizer):
     """Adagrad (Duchi, Hazan & Singer, 2011), the diagonal form: w -= learning_rate g / (√s + epsilon), s the sum of g².
 
-    Each weight has a rate of its own that only falls: for inputs that are rarely other than 0.
+    Each weight has its own rate, which only falls. Suitable for sparse inputs, which are rarely different from 0.
 
     Args:
         learning_rate: the step size, above 0, or a schedule.

@@ -25,7 +25,7 @@ def _change(
     clock: Array,
     n_decayed: int,
 ) -> Array:
-    """What a step takes off the parameters, once it has updated the moments."""
+    """Update the moments, and return the step to subtract from the parameters."""
     beta1, beta2, epsilon = map(float, hyper[OWN : OWN + 3])
     g = penalised(parameters, gradients, hyper, gradient_scale, n_decayed)
     first_moment[...] = beta1 * first_moment + (1 - beta1) * g
@@ -80,13 +80,13 @@ def adamw(
 class Adam(Optimizer):
     """Adam (Kingma & Ba, 2015, algorithm 1): steps of about the learning rate, whatever the gradient's scale.
 
-    m and v are running means of g and g², corrected for their start at zero; w -= learning_rate m̂ / (√v̂ + epsilon).
-    epsilon stands outside the root, after the correction, as in the paper's algorithm 1 and in PyTorch.
+    m and v are running means of g and g², with bias correction for their start at zero; w -= learning_rate m̂ / (√v̂ +
+    epsilon). epsilon is outside the square root, after the correction, as in the paper's algorithm 1 and in PyTorch.
 
     Args:
         learning_rate: the step size: a number above 0, a schedule, or a function of the time in epochs.
-        beta1: the share of m that is kept, at least 0 and below 1.
-        beta2: the share of v that is kept, at least 0 and below 1.
+        beta1: the decay rate of m, at least 0 and below 1.
+        beta2: the decay rate of v, at least 0 and below 1.
         epsilon: keeps the quotient finite, above 0.
     """
 
@@ -117,13 +117,13 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter, 2019, algorithm 2): w -= rate weight_decay w comes first.
 
-    The decay does not pass through m and v, which sets it apart from an L2 penalty (``Trainer(..., l2=)``). It is
-    scaled by the learning rate, PyTorch's variant, and leaves biases alone.
+    Unlike an L2 penalty (``Trainer(..., l2=)``), the decay does not enter m and v. It is scaled by the learning rate,
+    as in PyTorch, and does not apply to biases.
 
     Args:
         learning_rate: the step size: a number above 0, a schedule, or a function of the time in epochs.
-        beta1: the share of m that is kept, at least 0 and below 1.
-        beta2: the share of v that is kept, at least 0 and below 1.
+        beta1: the decay rate of m, at least 0 and below 1.
+        beta2: the decay rate of v, at least 0 and below 1.
         epsilon: keeps the quotient finite, above 0.
         weight_decay: the decay per step in units of the learning rate, at least 0.
     """

@@ -9,7 +9,7 @@ __all__ = ["average_weights"]
 
 @op(shapes="parameters, average: n; clock: 4", writes=("average",))
 def average_weights(parameters: Array, average: Array, clock: Array, decay: float) -> None:
-    """a = w behind the first step;  a = decay a + (1 - decay) w behind all others"""
+    """a = w after the first step;  a = decay a + (1 - decay) w after all others"""
     if has_diverged(clock):
         return
     if clock[STEP] == 1:

@@ -1,4 +1,4 @@
-"""What an optimizer is: a rule on the flat parameter vector."""
+"""Base class of optimizers: a rule on the flat parameter vector."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from gradflow.schedules import ConstantSchedule, LearningRate, Schedule, get_sch
 __all__ = ["OPTIMIZERS", "OWN", "Optimizer", "penalised", "with_penalties"]
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {}
-"""Every optimizer class by the name that the command line takes."""
+"""Every optimizer class by the name that the command line accepts."""
 
 
-# The hyper-parameters that all optimizers have, by their places in the vector on the device, and where an optimizer's
-# own begin (kernels/update.h).
+# Indices of the common hyperparameters in the vector on the device, and of the first optimizer-specific one
+# (kernels/update.h).
 LEARNING_RATE, L2, L1, CLIP_VALUE, OWN = range(5)
 
 
 def with_penalties(parameters: Array, gradients: Array, hyper: Array, n_decayed: int) -> Array:
-    """dL/dw + l2 w + l1 sign(w), the penalties on the first n_decayed parameters only; without any, dL/dw as it is."""
+    """Return dL/dw + l2 w + l1 sign(w), with penalties on the first n_decayed parameters only; if both are 0, dL/dw."""
     g, w = gradients.copy(), parameters[:n_decayed]
     l2, l1 = float(hyper[L2]), float(hyper[L1])
     if l2 or l1:
@@ -33,7 +33,7 @@ def with_penalties(parameters: Array, gradients: Array, hyper: Array, n_decayed:
 
 
 def penalised(parameters: Array, gradients: Array, hyper: Array, gradient_scale: Array, n_decayed: int) -> Array:
-    """The gradient that a rule sees: with its penalties, times the scale, and then held within ±clip_value."""
+    """Return the regularized gradient as a rule sees it: with penalties, scaled, then clipped to ±clip_value."""
     limit = float(hyper[CLIP_VALUE])
     return np.clip(gradient_scale[0] * with_penalties(parameters, gradients, hyper, n_decayed), -limit, limit)
 
@@ -41,19 +41,19 @@ def penalised(parameters: Array, gradients: Array, hyper: Array, gradient_scale:
 class Optimizer:
     """A rule that updates all parameters from all gradients in one op.
 
-    A subclass has a `name`, the names of its `state` vectors, its `op`, whose arguments are ``parameters, gradients,
-    <state vectors>, hyper, gradient_scale, clock, n_decayed``, and the `hyper` values of its own.
+    A subclass defines its `name`, the names of its `state` vectors, its `op`, whose arguments are ``parameters,
+    gradients, <state vectors>, hyper, gradient_scale, clock, n_decayed``, and its own `hyper` values.
 
     Args:
         learning_rate: the step size: a number above 0, a schedule, or a function of the time in epochs.
 
     Attributes:
-        schedule: the learning rate over time; of a plain number, a constant one.
+        schedule: the learning rate over time; constant for a plain number.
     """
 
     name: ClassVar[str]
     default_learning_rate: ClassVar[float] = 0.01
-    """What `get_optimizer` takes for a name alone."""
+    """Learning rate used when the optimizer is given by name only."""
     state: tuple[str, ...] = ()
 
     def __init__(self, learning_rate: LearningRate) -> None:
@@ -61,7 +61,7 @@ class Optimizer:
 
     @property
     def learning_rate(self) -> float | Schedule:
-        """The step size, or the schedule that gives it."""
+        """The step size, or the schedule that defines it."""
         schedule = self.schedule
         return schedule.learning_rate if type(schedule) is ConstantSchedule else schedule
 
@@ -82,11 +82,11 @@ class Optimizer:
         raise GradflowError(f"optimizer {type(self).__name__} does not define its op")
 
     def hyper(self) -> list[float]:
-        """The optimizer's own entries of the device's hyper-parameter vector, behind those that all have."""
+        """Return the optimizer's own entries of the device's hyperparameter vector, which follow the common ones."""
         return []
 
     def config(self) -> dict[str, Any]:
-        """The arguments that make this optimizer again."""
+        """Return the arguments that recreate this optimizer."""
         return {"learning_rate": self.learning_rate}
 
     def step(

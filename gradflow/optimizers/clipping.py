@@ -23,7 +23,7 @@ def _chunk_sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
 def chunk_squares(
     parameters: Array, gradients: Array, hyper: Array, partials: Array, n_decayed: int, chunk: int
 ) -> None:
-    """partials_c = Σ g² over chunk c of the penalised gradient"""
+    """partials_c = Σ g² over chunk c of the regularized gradient"""
     g = with_penalties(parameters, gradients, hyper, n_decayed).astype(np.float64)
     partials[...] = np.add.reduceat(g * g, np.arange(0, g.size, chunk))
 
@@ -40,7 +40,7 @@ def clip_scale(partials: Array, gradient_scale: Array, clip_norm: float) -> None
 
 
 class GradientClipping:
-    """Scales the whole gradient, the l2 penalty included, by min(1, clip_norm / ‖gradient‖₂)."""
+    """Scales the whole gradient, including penalties, by min(1, clip_norm / ‖gradient‖₂)."""
 
     def __init__(self, backend: ReferenceBackend, n_parameters: int, clip_norm: float) -> None:
         self._clip_norm = clip_norm
@@ -56,6 +56,6 @@ class GradientClipping:
         gradient_scale: Array,
         n_decayed: int,
     ) -> None:
-        """Write the scale that the optimizer multiplies the gradient by."""
+        """Write the factor by which the optimizer multiplies the gradient."""
         ops(chunk_squares, parameters, gradients, hyper, self._partials, n_decayed, self._chunk)
         ops(clip_scale, self._partials, gradient_scale, self._clip_norm)

@@ -1,4 +1,4 @@
-"""L-BFGS, by SciPy, for small problems whose data are one batch."""
+"""L-BFGS, implemented by SciPy, for small problems whose data fits in one batch."""
 
 from __future__ import annotations
 
@@ -18,32 +18,33 @@ __all__ = ["LBFGS"]
 
 
 class LBFGS(Optimizer):
-    """Limited-memory BFGS (Liu & Nocedal, 1989), by SciPy's L-BFGS-B: for small networks and data of one batch.
+    """Limited-memory BFGS (Liu & Nocedal, 1989), by SciPy's L-BFGS-B, for small networks and data that fits in one
+    batch.
 
-    It models the curvature from the last gradients and searches along each direction for a step that suffices, so that
-    there is no learning rate. An epoch of ``Trainer.fit(..., batch_size=None)`` is one run of up to ``max_iterations``
-    iterations, each of which passes over the data once or a few times; further epochs begin with an empty memory. The
-    loss of an epoch is that of the weights at its end. A run also ends where no entry of the gradient is above
-    ``gradient_tolerance``, or the objective falls by less than 2e-9 of itself.
+    It models the curvature from recent gradients and does a line search in each direction, so there is no learning
+    rate. An epoch of ``Trainer.fit(..., batch_size=None)`` is one run of up to ``max_iterations`` iterations, each of
+    which evaluates the data once or a few times; every epoch begins with an empty memory. The loss of an epoch is that
+    of the weights at its end. A run also ends if no entry of the gradient exceeds ``gradient_tolerance``, or the
+    objective decreases by less than 2e-9 of its value.
 
-    The flat vectors are copied to the host and back at each evaluation. In float32 the search ends early, where
-    differences of the objective drown in rounding; ``dtype="float64"`` is the better choice here. Dropout, batches, L1,
-    clipping and averages do not go with it, and are refused.
+    The flat vectors are copied to the host and back at each evaluation. In float32 the search ends early, when
+    differences of the objective become smaller than rounding errors; ``dtype="float64"`` is the better choice here.
+    Dropout, batches, L1, clipping and weight averaging are not supported, and raise an error.
 
     Args:
-        max_iterations: iterations of an epoch, at least 1.
-        memory: how many pairs of steps and gradient differences are kept, from 1 to 10,000; each takes as much memory
-            as two networks.
-        gradient_tolerance: the largest entry of the gradient at which it is done, above 0.
+        max_iterations: maximum number of iterations per epoch, at least 1.
+        memory: number of pairs of steps and gradient differences to keep, from 1 to 10,000; each pair takes as much
+            memory as two networks.
+        gradient_tolerance: the search ends when no entry of the gradient exceeds this, above 0.
 
     Raises:
-        DataError: for arguments out of range, or without SciPy, which the extra ``scipy`` brings.
+        DataError: if arguments are out of range, or SciPy is missing, which the extra ``scipy`` installs.
     """
 
     name = "lbfgs"
 
     def __init__(self, max_iterations: int = 200, memory: int = 10, gradient_tolerance: float = 1e-5) -> None:
-        super().__init__(1.0)  # the step that each search tries first
+        super().__init__(1.0)  # the first step that each line search tries
         self.max_iterations = positive_integer("max_iterations", max_iterations)
         self.memory = integer("memory", memory, least=1, most=10_000)
         self.gradient_tolerance = positive("gradient_tolerance", gradient_tolerance)
@@ -61,16 +62,16 @@ class LBFGS(Optimizer):
         """Record nothing: `minimize` changes the parameters, between evaluations."""
 
     def minimize(self, evaluate: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray) -> np.ndarray:
-        """Where the search ends that begins at ``start``, float64 (n,).
+        """Return the end point, float64 (n,), of the search that begins at ``start``.
 
         Args:
-            evaluate: from a point, the objective and its gradient there.
-            start: where to begin.
+            evaluate: returns the objective and its gradient at a point.
+            start: the starting point.
         """
         from scipy.optimize import minimize
 
         options = {"maxiter": self.max_iterations, "maxcor": self.memory, "gtol": self.gradient_tolerance}
-        # A search takes at most 20 evaluations; SciPy's own limit on their sum would end long runs.
+        # A line search takes at most 20 evaluations; SciPy's default limit on their total would end long runs.
         options["maxfun"] = 21 * self.max_iterations + 1
         end: np.ndarray = minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options).x
         return end

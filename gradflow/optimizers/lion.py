@@ -1,4 +1,4 @@
-"""Lion."""
+"""The Lion optimizer."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def lion(
 
 
 class Lion(Optimizer):
-    """Lion (Chen et al., 2023, algorithm 2): a step of the same length for every weight, with the sign of a mean of g.
+    """Lion (Chen et al., 2023, algorithm 2): a step of the same size for every weight, with the sign of a mean of g.
 
-    The sign is that of beta1 m + (1 - beta1) g; then m = beta2 m + (1 - beta2) g. Weights also decay by
-    learning_rate weight_decay w, biases do not. One vector of state, where Adam has two; the learning rate is usually
-    3 to 10 times smaller than Adam's, and the decay as much larger.
+    The sign is that of beta1 m + (1 - beta1) g; then m = beta2 m + (1 - beta2) g. Weights, but not biases, also decay
+    by learning_rate weight_decay w. Lion has one state vector, and Adam two. The learning rate is usually 3 to 10 times
+    smaller than Adam's, and the decay larger by the same factor.
 
     Args:
         learning_rate: the step size, above 0, or a schedule.
-        beta1: the share of m in the direction of the step, at least 0 and below 1.
-        beta2: the share of m that is kept, at least 0 and below 1.
+        beta1: the weight of m in the direction of the step, at least 0 and below 1.
+        beta2: the decay rate of m, at least 0 and below 1.
         weight_decay: the decay per step in units of the learning rate, at least 0.
     """
 

@@ -1,8 +1,8 @@
 """Dynamic loss scaling for float16 (Micikevicius et al., 2018, "Mixed precision training", section 3.2).
 
-Gradients below 6e-8 are zero in float16. So dL/doutputs is multiplied by a power of two before the backward pass, and
-the gradient of the parameters, in float32, divided by it. The scale doubles after `GROWTH_STEPS` steps without an
-overflow. A step whose gradient is not finite is left out, and halves it.
+Gradients below 6e-8 underflow to zero in float16. Therefore dL/doutputs is multiplied by a power of two before the
+backward pass, and the gradient of the parameters, in float32, is divided by it. The scale doubles after `GROWTH_STEPS`
+steps without overflow. A step with a non-finite gradient is skipped and halves the scale.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ def adapt_scaling(scaling: Array, clock: Array, update_clock: Array, growth_step
 
 
 def check_scaling(scaling: np.ndarray, update_clock: np.ndarray, step: int) -> None:
-    """Refuse a state that a file holds, if no run can have it at this step: a scale of NaN leaves out every step.
+    """Check that a loaded state is possible at this step; a scale of NaN, for example, would skip every step.
 
     Raises:
-        FileFormatError: saying what is wrong.
+        FileFormatError: if it is not; the message says what is wrong.
     """
     scale, good_steps, overflowed = scaling.tolist()
     is_power = scale > 0 and math.frexp(scale)[0] == 0.5
@@ -79,11 +79,11 @@ def check_scaling(scaling: np.ndarray, update_clock: np.ndarray, step: int) -> N
 
 
 class LossScaling:
-    """The scale on the device, and the clock that the optimizer sees.
+    """The loss scale on the device, and the clock that the optimizer sees.
 
     Attributes:
-        scaling: float32 (3,): the scale, the steps since it last changed, whether this step overflowed.
-        update_clock: int64 (4,): like the clock of the run, but it counts the steps that were not left out.
+        scaling: float32 (3,): the scale, the number of steps since it last changed, and 1 if this step overflowed.
+        update_clock: int64 (4,): like the clock of the run, but without the skipped steps.
     """
 
     def __init__(self, backend: ReferenceBackend) -> None:
@@ -91,6 +91,6 @@ class LossScaling:
         self.update_clock = backend.zeros(len(CLOCK_ENTRIES), np.int64)
 
     def record(self, ops: Executor, gradients: Array, clock: Array) -> None:
-        """Divide the gradient by the scale, look whether it is finite, and adapt the scale."""
+        """Record the ops that divide the gradient by the scale, check that it is finite, and adapt the scale."""
         ops(unscale, gradients, self.scaling)
         ops(adapt_scaling, self.scaling, clock, self.update_clock, GROWTH_STEPS, _MOST_SCALE)

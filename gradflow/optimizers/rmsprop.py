@@ -39,12 +39,12 @@ def rmsprop(
 class RMSprop(Optimizer):
     """RMSprop (Tieleman & Hinton, 2012, lecture 6e): w -= learning_rate g / (√v + epsilon), v a running mean of g².
 
-    PyTorch's variant: v begins at zero without a correction for it, epsilon stands outside the root, and the mean of g
-    is not taken off. With such a mean and corrections it is `Adam`.
+    As in PyTorch, v starts at zero without bias correction, epsilon is outside the square root, and the mean of g is
+    not subtracted. With a running mean of g and bias correction it becomes `Adam`.
 
     Args:
         learning_rate: the step size, above 0, or a schedule.
-        beta: the share of v that is kept, at least 0 and below 1.
+        beta: the decay rate of v, at least 0 and below 1.
         epsilon: keeps the quotient finite, above 0.
     """
 

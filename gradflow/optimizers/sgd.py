@@ -63,7 +63,7 @@ def nesterov(
 
 
 class GradientDescent(Optimizer):
-    """w -= learning_rate dL/dw. With the whole data as one batch this is the method of Cauchy (1847)."""
+    """w -= learning_rate dL/dw. With all data in one batch this is the method of Cauchy (1847)."""
 
     name = "gradient_descent"
 
@@ -75,13 +75,13 @@ class GradientDescent(Optimizer):
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum (Polyak, 1964) or Nesterov's (Sutskever et al., 2013).
 
-    v = momentum v + g, then w -= learning_rate v, or w -= learning_rate (g + momentum v) with ``nesterov``. PyTorch's
-    variant: the velocity begins at zero, and neither dampening nor the learning rate enters it.
+    v = momentum v + g, then w -= learning_rate v, or w -= learning_rate (g + momentum v) with ``nesterov``. As in
+    PyTorch, the velocity starts at zero, and contains neither dampening nor the learning rate.
 
     Args:
         learning_rate: the step size: a number above 0, a schedule, or a function of the time in epochs.
-        momentum: the share of the velocity that is kept, at least 0 and below 1.
-        nesterov: look ahead along the velocity; needs momentum above 0.
+        momentum: the decay rate of the velocity, at least 0 and below 1.
+        nesterov: look ahead along the velocity; requires momentum above 0.
     """
 
     name = "sgd"

@@ -27,14 +27,14 @@ __all__ = [
 ]
 
 LearningRate = float | Schedule | Callable[[float], float]
-"""What optimizers take as their learning rate."""
+"""Learning rates that optimizers accept."""
 
 
 def get_schedule(learning_rate: LearningRate) -> Schedule:
-    """The schedule of a learning rate: a number stays what it is, a function is called with the time in epochs.
+    """Return the schedule of a learning rate: a number is constant, and a function is called with the time in epochs.
 
     Raises:
-        DataError: for anything else, or a number that is not above 0.
+        DataError: if it is a number that is not above 0, or anything else.
     """
     if isinstance(learning_rate, Schedule):
         return learning_rate

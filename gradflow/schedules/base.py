@@ -1,4 +1,4 @@
-"""What a schedule is, and the two plainest: a constant rate, and a function of one's own."""
+"""Base class of schedules, and the two simplest ones: a constant rate and a user-defined function."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SCHEDULES: dict[str, type[Schedule]] = {}
 
 
 _MOST_CHECKED = 1000
-"""How many values of a function are looked at before training; each may take its time."""
+"""Maximum number of values of a function that are checked before training; each may be slow to compute."""
 
 
 class History(Protocol):
-    """The values of the epochs that are finished, by name."""
+    """The values of the finished epochs, by name."""
 
     def __contains__(self, name: object) -> bool: ...
 
@@ -30,12 +30,12 @@ class History(Protocol):
 
 
 class Schedule:
-    """The learning rate as a function of time, which is counted in epochs: 2.5 is the middle of the third.
+    """The learning rate as a function of time, measured in epochs: 2.5 is the middle of the third epoch.
 
-    The rates of all steps of an epoch are computed on the host when it begins, in float64, and lie on the device, 8
-    bytes for each step: a step moves nothing and takes no launch more, and every backend sees the same bits.
+    When an epoch begins, the rates of all its steps are computed on the host in float64 and copied to the device, 8
+    bytes per step. A step thus needs no additional transfer or launch, and every backend sees the same bits.
 
-    A subclass defines `rates`, and `config` with the arguments that make it again.
+    A subclass defines `rates`, and `config` with the arguments that recreate it.
     """
 
     name: ClassVar[str]
@@ -45,28 +45,28 @@ class Schedule:
         register(SCHEDULES, cls, Schedule)
 
     def rates(self, times: np.ndarray, epochs: int, history: History) -> np.ndarray:
-        """The rate of each step, float64 of the shape of ``times``.
+        """Return the rate of each step, float64 of the shape of ``times``.
 
         Args:
-            times: float64 (steps,): when each step begins, in epochs since training began.
-            epochs: how many epochs training has.
-            history: what was measured in the epochs before.
+            times: float64 (steps,): the start of each step, in epochs since training began.
+            epochs: the number of epochs of training.
+            history: the values measured in previous epochs.
         """
         raise GradflowError(f"schedule {type(self).__name__} does not define rates(times, epochs, history)")
 
     def check(self, epochs: int, names: Collection[str]) -> None:
-        """Refuse to begin a training for which this schedule is not made.
+        """Check, before training begins, that this schedule is suitable for it.
 
         Args:
-            epochs: how many epochs it has.
-            names: the values that its history will have.
+            epochs: the number of epochs of training.
+            names: the names of the values that the history will have.
 
         Raises:
-            DataError: if the schedule ends before training, or watches a value that there is not.
+            DataError: if the schedule ends before training, or monitors a nonexistent value.
         """
 
     def config(self) -> dict[str, Any]:
-        """The arguments that make this schedule again."""
+        """Return the arguments that recreate this schedule."""
         return {}
 
     def __repr__(self) -> str:
@@ -74,7 +74,7 @@ class Schedule:
 
 
 class ConstantSchedule(Schedule):
-    """The same learning rate throughout, above 0: what a plain number stands for."""
+    """A constant learning rate above 0; a plain number stands for it."""
 
     name = "constant"
 
@@ -89,9 +89,9 @@ class ConstantSchedule(Schedule):
 
 
 class FunctionSchedule(Schedule):
-    """rate(t) by a function of the time t in epochs, such as ``lambda t: 0.1 * 0.9 ** t``.
+    """rate(t) given by a function of the time t in epochs, such as ``lambda t: 0.1 * 0.9 ** t``.
 
-    Its values must be numbers that are finite and at least 0.
+    Its values must be finite numbers that are at least 0.
     """
 
     name = "function"
@@ -115,7 +115,7 @@ class FunctionSchedule(Schedule):
         return number
 
     def check(self, epochs: int, names: Collection[str]) -> None:
-        # A part of them, where there are many: the others are checked as their epochs begin.
+        # Only a subset if there are many: the others are checked when their epochs begin.
         for epoch in (*range(0, epochs, -(-epochs // _MOST_CHECKED)), epochs - 1):
             self._rate(float(epoch))
 

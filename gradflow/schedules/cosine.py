@@ -1,4 +1,4 @@
-"""Half a cosine from the highest rate to the lowest, with warm-up and with restarts."""
+"""Half a cosine from the highest rate to the lowest, with optional warm-up and restarts."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ __all__ = ["CosineSchedule"]
 
 
 class CosineSchedule(Schedule):
-    """Cosine annealing (Loshchilov & Hutter, 2017, "SGDR", equation 5), behind a linear warm-up (Goyal et al., 2017).
+    """Cosine annealing (Loshchilov & Hutter, 2017, "SGDR", equation 5) after a linear warm-up (Goyal et al., 2017).
 
-    rate(t) = t / warmup · learning_rate in the warm-up, then with s, the share of the present cycle that has passed,
+    rate(t) = t / warmup · learning_rate during the warm-up; then, with s the elapsed fraction of the current cycle,
 
         rate(t) = final + ½ (learning_rate - final) (1 + cos(π s))
 
-    Without ``restart_every`` there is one cycle, from the warm-up to the end of training. With it the rate jumps back
-    up after so many epochs, and each cycle is ``growth`` times as long as the one before (the paper's T_0 and T_mult).
+    Without ``restart_every`` there is one cycle, from the warm-up to the end of training. With it, the rate jumps back
+    up after that many epochs, and each cycle is ``growth`` times as long as the previous one (T_0 and T_mult in the
+    paper).
 
     Args:
         learning_rate: the highest rate, above 0.
-        warmup: the epochs of the warm-up, at least 0; fractions count. Its first step has the rate 0.
+        warmup: the length of the warm-up in epochs, at least 0; may be fractional. Its first step has rate 0.
         final: the lowest rate, at least 0 and below ``learning_rate``.
-        epochs: where the one cycle ends, in epochs since training began; None is the end of training.
-        restart_every: the epochs of the first cycle; None has no restarts.
-        growth: the length of a cycle over that of the one before, at least 1.
+        epochs: the end of the single cycle, in epochs since training began; None is the end of training.
+        restart_every: the length of the first cycle in epochs; None disables restarts.
+        growth: the ratio of the lengths of consecutive cycles, at least 1.
 
     Raises:
-        DataError: for numbers out of range, or both ``epochs`` and ``restart_every``. When training begins: if it has
-            more epochs than the schedule, or none behind the warm-up.
+        DataError: if numbers are out of range, or both ``epochs`` and ``restart_every`` are given. When training
+            begins: if it has more epochs than the schedule, or none after the warm-up.
     """
 
     name = "cosine"
@@ -83,12 +84,12 @@ class CosineSchedule(Schedule):
         return np.where(is_warm, rates, self.learning_rate * times / (1 if self.warmup == 0 else self.warmup))
 
     def _share_of_cycle(self, passed: np.ndarray) -> np.ndarray:
-        """How much of its cycle has passed at each time, which is given in lengths of the first cycle."""
+        """Return the elapsed fraction of the cycle at each time, which is given in units of the first cycle."""
         if self.growth == 1:
             remainder: np.ndarray = np.mod(passed, 1)
             return remainder
-        # Cycle k begins at (growth^k - 1) / (growth - 1) and is growth^k long. The logarithms of a whole cycle may
-        # come out a rounding below k.
+        # Cycle k begins at (growth^k - 1) / (growth - 1) and is growth^k long. At the start of a cycle, the quotient of
+        # the logarithms may be a rounding error below k.
         cycle = np.floor(np.log1p(passed * (self.growth - 1)) / np.log(self.growth) + 1e-12)
         begin = (self.growth**cycle - 1) / (self.growth - 1)
         share: np.ndarray = np.clip((passed - begin) / self.growth**cycle, 0, 1)

@@ -1,4 +1,4 @@
-"""A learning rate that falls by the same share in each epoch."""
+"""A learning rate that falls by the same factor in each epoch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class ExponentialSchedule(Schedule):
     """rate(t) = learning_rate · factor^t, a little lower at every step.
 
     Args:
-        learning_rate: the rate at the beginning, above 0.
-        factor: what the rate is multiplied by within an epoch, above 0; 0.95 takes off a twentieth.
+        learning_rate: the initial rate, above 0.
+        factor: the factor by which the rate changes within an epoch, above 0; 0.95 lowers it by 5 percent.
     """
 
     name = "exponential"

@@ -15,20 +15,20 @@ __all__ = ["OneCycleSchedule"]
 
 
 class OneCycleSchedule(Schedule):
-    """The one-cycle policy (Smith & Topin, 2018, "Super-convergence"), with half cosines in the place of lines.
+    """The one-cycle policy (Smith & Topin, 2018, "Super-convergence"), with half cosines instead of lines.
 
-    From learning_rate / start_division up to learning_rate in the share ``rise`` of training, then down to
-    learning_rate / start_division / end_division at its end. Momentum is left alone.
+    The rate rises from learning_rate / start_division to learning_rate during the fraction ``rise`` of training, then
+    falls to learning_rate / start_division / end_division at the end. Momentum is not changed.
 
     Args:
         learning_rate: the highest rate, above 0; `learning_rate_range_test` helps to choose it.
-        rise: the share of training that the rise takes, at least 0 and below 1.
-        start_division: how many times lower the rate is at the beginning, at least 1.
-        end_division: how many times lower than at the beginning it is at the end, at least 1.
+        rise: the fraction of training during which the rate rises, at least 0 and below 1.
+        start_division: ratio of the highest to the initial rate, at least 1.
+        end_division: ratio of the initial to the final rate, at least 1.
         epochs: the length of the cycle; None is that of training.
 
     Raises:
-        DataError: for numbers out of range; when training begins, if it has more epochs than the cycle.
+        DataError: if numbers are out of range; when training begins, if it has more epochs than the cycle.
     """
 
     name = "one_cycle"

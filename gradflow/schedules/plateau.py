@@ -1,4 +1,4 @@
-"""A learning rate that falls where training makes no progress."""
+"""A learning rate that falls when training stops making progress."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["PlateauSchedule"]
 
 
 class PlateauSchedule(Schedule):
-    """The rate is multiplied by ``factor`` once a value of the history has not become better for ``patience`` epochs.
+    """Multiply the rate by ``factor`` when a value of the history has not improved for ``patience`` epochs.
 
-    After that the count begins anew. The rate of an epoch follows from the history alone, so a training that is taken
-    up again goes on with the same rate.
+    The count then starts again. The rate of an epoch depends only on the history, so resumed training continues with
+    the same rate.
 
     Args:
-        learning_rate: the rate at the beginning, above 0.
-        monitor: the value to watch, a name in the history; None is "val_loss" with validation data, else "loss".
-        factor: what the rate is multiplied by, at least 0 and below 1.
-        patience: the epochs without improvement, at least 1.
-        min_delta: by how much a value must beat the best so far to count, at least 0.
-        lowest: the rate does not fall below this, at least 0.
+        learning_rate: the initial rate, above 0.
+        monitor: the value to monitor, a name in the history; None is "val_loss" with validation data, else "loss".
+        factor: the factor by which the rate is reduced, at least 0 and below 1.
+        patience: the number of epochs without improvement, at least 1.
+        min_delta: a value counts as an improvement if it beats the best so far by more than this, at least 0.
+        lowest: the lower limit of the rate, at least 0.
     """
 
     name = "plateau"
@@ -60,7 +60,7 @@ class PlateauSchedule(Schedule):
         return np.full(times.shape, max(self.learning_rate * self.factor**reductions, self.lowest))
 
     def _reductions(self, values: Sequence[float]) -> int:
-        """How often the rate has been reduced after epochs with these values, of which smaller ones are better."""
+        """Return the number of reductions after epochs with these values; smaller values are better."""
         best, waited, reductions = float("inf"), 0, 0
         for value in values:
             if value < best - self.min_delta:

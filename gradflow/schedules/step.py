@@ -13,12 +13,12 @@ __all__ = ["StepSchedule"]
 
 
 class StepSchedule(Schedule):
-    """rate(t) = learning_rate · factor^⌊t / every⌋: the rate is multiplied by ``factor`` after each ``every`` epochs.
+    """rate(t) = learning_rate · factor^⌊t / every⌋: the rate is multiplied by ``factor`` every ``every`` epochs.
 
     Args:
-        learning_rate: the rate at the beginning, above 0.
-        every: the epochs between two steps, above 0; fractions count.
-        factor: what the rate is multiplied by, above 0.
+        learning_rate: the initial rate, above 0.
+        every: the number of epochs between two steps, above 0; may be fractional.
+        factor: the factor of each step, above 0.
     """
 
     name = "step"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -92,12 +92,13 @@ class Loop:
             names: the names of its input columns.
         """
         trainer, network = self._trainer, self._trainer.network
-        put_back = self._describe(scale, names)
-        self._record()
+        before = network.output_activation, network.output_scale, network.feature_names
         try:
+            self._describe(trainer.loss.output_activation, scale, names)
+            self._record()
             batches_done = self._begin(self._state)
         except BaseException:
-            put_back()
+            self._describe(*before)
             raise
         self._first_epoch = network.status.read().epoch - self.history.epochs
         trainer._stop_requested = False
@@ -117,22 +118,14 @@ class Loop:
             for callback in self._callbacks:
                 callback.on_fit_end(trainer, self.history)
 
-    def _describe(self, scale: OutputScale | None, names: Sequence[str] | None) -> Callable[[], None]:
-        """Set output activation, scale and feature names of the network; return a function that restores them."""
+    def _describe(self, activation: str, scale: OutputScale | None, names: Sequence[str] | None) -> None:
+        """Set output activation, scale and feature names of the network, where no layer or preprocessing decides."""
         network = self._trainer.network
-        before = network.output_activation, network.output_scale, network.feature_names
         network.output_scale = scale
         if network.preprocessing is None:
             network.feature_names = names
         if not network.ends_in_activation:
-            network.output_activation = self._trainer.loss.output_activation
-
-        def put_back() -> None:
-            network.output_activation, network.output_scale = before[:2]
-            if network.preprocessing is None:
-                network.feature_names = before[2]
-
-        return put_back
+            network.output_activation = activation
 
     def _record(self) -> None:
         """Record the programs of an epoch, and allocate the state that they change."""

@@ -68,6 +68,15 @@ def test_a_loss_that_computes_by_itself_is_refused(
     assert not (tmp_path / "model.safetensors").exists()
 
 
+def test_a_refused_loss_leaves_no_trace_in_what_the_network_says_of_itself(backend_name: str) -> None:
+    made = network(backend_name)
+    trainer = gf.Trainer(made, loss_that(in_numpy), "adam", standardize_targets=True)
+    with pytest.raises(gf.DataError, match="computes by itself"):
+        trainer.fit({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2]}, Y, epochs=1)
+    assert made.output_scale is None
+    assert made.feature_names is None
+
+
 @pytest.mark.parametrize("missing", ["d_outputs", "row_losses", "row_hits"])
 def test_a_loss_that_leaves_a_result_out_is_refused(missing: str, backend_name: str) -> None:
     def apply(self: Any, ops: Any, outputs: Any, targets: Any, row_weight: Any, *results: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradflow.losses.base import RegressionLoss, record_losses
-from gradflow.ops import Array, Executor, op
+from gradflow.ops import Array, op
 
 __all__ = ["MeanAbsoluteError", "absolute_error"]
 
@@ -38,16 +38,4 @@ class MeanAbsoluteError(RegressionLoss):
     """
 
     name = "mean_absolute_error"
-
-    def apply(
-        self,
-        ops: Executor,
-        outputs: Array,
-        targets: Array,
-        row_weight: Array | None,
-        d_outputs: Array,
-        row_losses: Array,
-        row_hits: Array,
-        clock: Array,
-    ) -> None:
-        ops(absolute_error, outputs, targets, row_weight, d_outputs, row_losses, clock)
+    op = absolute_error

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradflow.errors import DataError, GradflowError
 from gradflow.names import register
-from gradflow.ops import FIRST_BAD_STEP, POSITION, STEP, Array, Executor, op
+from gradflow.ops import FIRST_BAD_STEP, POSITION, STEP, Array, Executor, Op, op
 
 __all__ = ["LOSSES", "OUTPUT_ACTIVATIONS", "Loss", "RegressionLoss", "dense_targets", "record_losses", "weigh_hits"]
 
@@ -79,13 +79,36 @@ class Loss:
 
 
 class RegressionLoss(Loss):
-    """Base class of regression losses: outputs are predictions without an activation; targets (batch, n_out)."""
+    """Base class of regression losses: outputs are predictions without an activation; targets (batch, n_out).
+
+    A subclass names its `op`, with the arguments ``outputs, targets, row_weight, d_outputs, row_losses, clock`` and
+    then its `settings`; or it defines `apply`.
+    """
 
     output_activation = "identity"
     has_accuracy = False
+    op: Op
 
     def targets(self, y: Array, n_out: int, dtype: Any) -> Array:
         return dense_targets(y, n_out, dtype)
+
+    def settings(self, ops: Executor, outputs: Array) -> tuple[Any, ...]:
+        """Return the last arguments of the op, for outputs of shape (batch, n_out)."""
+        return ()
+
+    def apply(
+        self,
+        ops: Executor,
+        outputs: Array,
+        targets: Array,
+        row_weight: Array | None,
+        d_outputs: Array,
+        row_losses: Array,
+        row_hits: Array,
+        clock: Array,
+    ) -> None:
+        settings = self.settings(ops, outputs)
+        ops(self.op, outputs, targets, row_weight, d_outputs, row_losses, clock, *settings)
 
 
 @op(shapes="row_weight: rows; row_hits: epoch_rows; clock: 4", writes=("row_hits",))

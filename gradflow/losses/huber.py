@@ -46,6 +46,7 @@ class HuberLoss(RegressionLoss):
     """
 
     name = "huber"
+    op = huber
 
     def __init__(self, delta: float = 1.0) -> None:
         self.delta = positive("delta", delta)
@@ -53,15 +54,5 @@ class HuberLoss(RegressionLoss):
     def config(self) -> dict[str, Any]:
         return {"delta": self.delta}
 
-    def apply(
-        self,
-        ops: Executor,
-        outputs: Array,
-        targets: Array,
-        row_weight: Array | None,
-        d_outputs: Array,
-        row_losses: Array,
-        row_hits: Array,
-        clock: Array,
-    ) -> None:
-        ops(huber, outputs, targets, row_weight, d_outputs, row_losses, clock, self.delta)
+    def settings(self, ops: Executor, outputs: Array) -> tuple[float]:
+        return (self.delta,)

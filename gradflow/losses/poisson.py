@@ -8,7 +8,7 @@ import numpy as np
 
 from gradflow.errors import DataError
 from gradflow.losses.base import RegressionLoss, dense_targets, record_losses
-from gradflow.ops import Array, Executor, op
+from gradflow.ops import Array, op
 
 __all__ = ["PoissonLoss", "poisson"]
 
@@ -43,6 +43,7 @@ class PoissonLoss(RegressionLoss):
     """
 
     name = "poisson"
+    op = poisson
     predicts_targets = False
     takes_any_scale = False
 
@@ -51,16 +52,3 @@ class PoissonLoss(RegressionLoss):
         if (low := float(targets.min())) < 0:
             raise DataError(f"poisson takes counts, numbers that are at least 0, as targets, got {low:g} among them")
         return targets
-
-    def apply(
-        self,
-        ops: Executor,
-        outputs: Array,
-        targets: Array,
-        row_weight: Array | None,
-        d_outputs: Array,
-        row_losses: Array,
-        row_hits: Array,
-        clock: Array,
-    ) -> None:
-        ops(poisson, outputs, targets, row_weight, d_outputs, row_losses, clock)

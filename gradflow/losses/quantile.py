@@ -9,7 +9,7 @@ import numpy as np
 
 from gradflow.arguments import positive_fraction
 from gradflow.errors import DataError
-from gradflow.losses.base import Loss, dense_targets, record_losses
+from gradflow.losses.base import RegressionLoss, dense_targets, record_losses
 from gradflow.ops import Array, Executor, op, shape_of_first
 
 __all__ = ["QuantileLoss", "quantile"]
@@ -45,7 +45,7 @@ def quantile(
     d_outputs[...] = weight[:, None] * slope / error.size
 
 
-class QuantileLoss(Loss):
+class QuantileLoss(RegressionLoss):
     """L = mean over rows and outputs of max(q e, (q - 1) e) with e = t - y: Koenker & Bassett (1978), section 3.
 
     Outputs then approach the q-quantile of the target given the inputs: the number that the target falls below with
@@ -64,9 +64,8 @@ class QuantileLoss(Loss):
     """
 
     name = "quantile"
-    output_activation = "identity"
+    op = quantile
     predicts_targets = False
-    has_accuracy = False
 
     def __init__(self, quantiles: Sequence[float] = (0.5,)) -> None:
         if not isinstance(quantiles, list | tuple) or not quantiles:
@@ -87,16 +86,5 @@ class QuantileLoss(Loss):
             )
         return dense_targets(y, n_targets, dtype)
 
-    def apply(
-        self,
-        ops: Executor,
-        outputs: Array,
-        targets: Array,
-        row_weight: Array | None,
-        d_outputs: Array,
-        row_losses: Array,
-        row_hits: Array,
-        clock: Array,
-    ) -> None:
-        quantiles = ops.backend.from_host(np.array(self.quantiles, outputs.dtype))
-        ops(quantile, outputs, targets, row_weight, d_outputs, row_losses, clock, quantiles)
+    def settings(self, ops: Executor, outputs: Array) -> tuple[Array]:
+        return (ops.backend.from_host(np.array(self.quantiles, outputs.dtype)),)

@@ -33,21 +33,13 @@ def squared_error(
 
 
 class _SquaredError(RegressionLoss):
+    op = squared_error
+
     def factor(self, n_out: int) -> float:
         raise GradflowError(f"loss {type(self).__name__} does not define factor(n_out)")
 
-    def apply(
-        self,
-        ops: Executor,
-        outputs: Array,
-        targets: Array,
-        row_weight: Array | None,
-        d_outputs: Array,
-        row_losses: Array,
-        row_hits: Array,
-        clock: Array,
-    ) -> None:
-        ops(squared_error, outputs, targets, row_weight, d_outputs, row_losses, clock, self.factor(outputs.shape[1]))
+    def settings(self, ops: Executor, outputs: Array) -> tuple[float]:
+        return (self.factor(outputs.shape[1]),)
 
 
 class MeanSquaredError(_SquaredError):

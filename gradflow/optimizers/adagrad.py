@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.arguments import positive
-from gradflow.ops import Array, Op, has_diverged, op
+from gradflow.ops import Array, has_diverged, op
 from gradflow.optimizers.base import OWN, Optimizer, penalised
 from gradflow.schedules import LearningRate
 
@@ -46,15 +46,12 @@ class Adagrad(Optimizer):
     """
 
     name = "adagrad"
+    op = adagrad
     state = ("square_sum",)
 
     def __init__(self, learning_rate: LearningRate = 1e-2, epsilon: float = 1e-10) -> None:
         super().__init__(learning_rate)
         self.epsilon = positive("epsilon", epsilon)
-
-    @property
-    def op(self) -> Op:
-        return adagrad
 
     def hyper(self) -> list[float]:
         return [self.epsilon]

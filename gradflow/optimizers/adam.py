@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.arguments import fraction, non_negative, positive
-from gradflow.ops import STEP, Array, Op, has_diverged, op
+from gradflow.ops import STEP, Array, has_diverged, op
 from gradflow.optimizers.base import OWN, Optimizer, penalised
 from gradflow.schedules import LearningRate
 
@@ -91,6 +91,7 @@ class Adam(Optimizer):
     """
 
     name = "adam"
+    op = adam
     default_learning_rate = 1e-3
     state = ("first_moment", "second_moment")
 
@@ -101,10 +102,6 @@ class Adam(Optimizer):
         self.beta1 = fraction("beta1", beta1)
         self.beta2 = fraction("beta2", beta2)
         self.epsilon = positive("epsilon", epsilon)
-
-    @property
-    def op(self) -> Op:
-        return adam
 
     def hyper(self) -> list[float]:
         logarithms = [math.log(beta) if beta else -math.inf for beta in (self.beta1, self.beta2)]
@@ -129,6 +126,7 @@ class AdamW(Adam):
     """
 
     name = "adamw"
+    op = adamw
 
     def __init__(
         self,
@@ -140,10 +138,6 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(learning_rate, beta1, beta2, epsilon)
         self.weight_decay = non_negative("weight_decay", weight_decay)
-
-    @property
-    def op(self) -> Op:
-        return adamw
 
     def hyper(self) -> list[float]:
         return [*super().hyper(), self.weight_decay]

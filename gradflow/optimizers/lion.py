@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.arguments import fraction, non_negative
-from gradflow.ops import Array, Op, has_diverged, op
+from gradflow.ops import Array, has_diverged, op
 from gradflow.optimizers.base import OWN, Optimizer, penalised
 from gradflow.schedules import LearningRate
 
@@ -53,6 +53,7 @@ class Lion(Optimizer):
     """
 
     name = "lion"
+    op = lion
     default_learning_rate = 1e-4
     state = ("first_moment",)
 
@@ -63,10 +64,6 @@ class Lion(Optimizer):
         self.beta1 = fraction("beta1", beta1)
         self.beta2 = fraction("beta2", beta2)
         self.weight_decay = non_negative("weight_decay", weight_decay)
-
-    @property
-    def op(self) -> Op:
-        return lion
 
     def hyper(self) -> list[float]:
         return [self.beta1, self.beta2, self.weight_decay]

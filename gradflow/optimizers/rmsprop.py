@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.arguments import fraction, positive
-from gradflow.ops import Array, Op, has_diverged, op
+from gradflow.ops import Array, has_diverged, op
 from gradflow.optimizers.base import OWN, Optimizer, penalised
 from gradflow.schedules import LearningRate
 
@@ -49,6 +49,7 @@ class RMSprop(Optimizer):
     """
 
     name = "rmsprop"
+    op = rmsprop
     default_learning_rate = 1e-3
     state = ("second_moment",)
 
@@ -56,10 +57,6 @@ class RMSprop(Optimizer):
         super().__init__(learning_rate)
         self.beta = fraction("beta", beta)
         self.epsilon = positive("epsilon", epsilon)
-
-    @property
-    def op(self) -> Op:
-        return rmsprop
 
     def hyper(self) -> list[float]:
         return [self.beta, self.epsilon]

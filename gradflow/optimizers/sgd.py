@@ -66,10 +66,7 @@ class GradientDescent(Optimizer):
     """w -= learning_rate dL/dw. With all data in one batch this is the method of Cauchy (1847)."""
 
     name = "gradient_descent"
-
-    @property
-    def op(self) -> Op:
-        return gradient_descent
+    op = gradient_descent
 
 
 class SGD(Optimizer):

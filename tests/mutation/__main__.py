@@ -2,7 +2,7 @@
 
     python -m tests.mutation [--processes 2] [file ...]
 
-Every kernel, every definition of an op, the NumPy backend's own forms, and what metrics, schedules, preprocessing and
+Every kernel, every definition of an op, and what metrics, schedules, preprocessing and
 L-BFGS compute on the host are taken in turn; the exit status is 1 if a fault stays unnoticed that `EQUIVALENT` does not
 explain. It needs a C compiler and no GPU; narrow.cu is CUDA's alone and is left to the GPU tests.
 """

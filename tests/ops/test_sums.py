@@ -76,3 +76,22 @@ def test_clipping_scales_down_and_never_up(target: BackendTarget | CTarget, clip
     gradient_scale = backend.from_host(np.full(1, np.nan, np.float32))
     target.run(OPS["clip_scale"], {"partials": partials, "gradient_scale": gradient_scale, "clip_norm": clip_norm})
     np.testing.assert_array_equal(backend.to_host(gradient_scale), [np.float32(scale)])
+
+
+@pytest.mark.parametrize("target", TARGETS, indirect=True)
+@pytest.mark.parametrize("unweighted", [0, 1, 40])
+def test_rows_without_weight_have_no_part_in_the_moments_of_errors(
+    target: BackendTarget | CTarget, unweighted: int
+) -> None:
+    backend, random = target.backend, np.random.default_rng(unweighted)
+    rows = unweighted + 40
+    targets, outputs = (random.integers(-9, 9, (rows, 3)).astype(np.float64) for _ in range(2))
+    targets[:unweighted] = 1e17  # beside which the other targets have no digits
+    weight = np.where(np.arange(rows) < unweighted, 0.0, 0.25)
+    arguments = {"outputs": outputs, "targets": targets, "row_weight": weight, "moments": np.zeros((5, 3))}
+    on_device = {name: backend.from_host(array) for name, array in arguments.items()}
+    target.run(OPS["add_error_moments"], on_device)
+    t, error = targets[unweighted:], (outputs - targets)[unweighted:]
+    sums = [(0.25 * part).sum(axis=0) for part in (error**2, abs(error), (t - t.mean(axis=0)) ** 2)]
+    expected = [*sums[:2], t.mean(axis=0), sums[2], np.full(3, 10.0)]
+    np.testing.assert_allclose(backend.to_host(on_device["moments"]), expected, rtol=1e-12)

@@ -1,4 +1,4 @@
-"""Where the library keeps what is defined by name: a test that defines something there takes it back."""
+"""The registries of the library, restored after a test that defines something by name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REGISTRIES: tuple[dict[str, Any], ...] = (LAYERS, LARGER_IS_BETTER, LOSSES, METR
 
 @contextmanager
 def forgotten() -> Iterator[None]:
-    """What is defined inside is forgotten afterwards."""
+    """Restore the registries when the context ends."""
     with ExitStack() as stack:
         for registry in REGISTRIES:
             stack.enter_context(patch.dict(registry))

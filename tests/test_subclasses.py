@@ -26,7 +26,7 @@ LABELS = RANDOM.integers(0, 3, size=24)
 
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
-    """What a test defines is forgotten after it."""
+    """Forget what a test defines."""
     with forgotten():
         yield
 

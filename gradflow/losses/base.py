@@ -87,7 +87,11 @@ class RegressionLoss(Loss):
 
     output_activation = "identity"
     has_accuracy = False
-    op: Op
+
+    @property
+    def op(self) -> Op:
+        """The op that computes the loss of each row and its gradient."""
+        raise GradflowError(f"loss {type(self).__name__} defines neither its op nor apply(ops, outputs, targets, ...)")
 
     def targets(self, y: Array, n_out: int, dtype: Any) -> Array:
         return dense_targets(y, n_out, dtype)

@@ -25,7 +25,7 @@ LABELS = (X[:, 0] * X[:, 1] > 0).astype(int)
 
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
-    """What a test defines is forgotten after it."""
+    """Forget what a test defines."""
     with forgotten():
         yield
 

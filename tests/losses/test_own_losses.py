@@ -23,7 +23,7 @@ WEIGHT = np.repeat([0.0, 1.0], 20)
 
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
-    """What a test defines is forgotten after it."""
+    """Forget what a test defines."""
     with forgotten():
         yield
 
@@ -66,6 +66,18 @@ def test_a_loss_that_computes_by_itself_is_refused(
     for name, value in made.get_weights().items():
         assert_array_equal(value, before[name])
     assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_a_regression_loss_needs_an_op_or_apply(backend_name: str) -> None:
+    nothing = type("Nothing", (RegressionLoss,), {})()
+    with pytest.raises(gf.GradflowError, match="loss Nothing defines neither its op nor apply"):
+        gf.Trainer(network(backend_name), nothing, "adam").fit(X, Y, epochs=1)
+    own = type("OwnOp", (RegressionLoss,), {"op": squared_error, "settings": lambda self, ops, outputs: (1.0,)})()
+    histories = [
+        gf.Trainer(network(backend_name), loss, "adam").fit(X, Y, epochs=2, sample_weight=WEIGHT, progress=False)
+        for loss in (own, "mean_squared_error")
+    ]
+    assert histories[0]["loss"] == histories[1]["loss"]
 
 
 def test_a_refused_loss_leaves_no_trace_in_what_the_network_says_of_itself(backend_name: str) -> None:

@@ -22,7 +22,7 @@ WEIGHT = np.linspace(0, 2, 40)
 
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
-    """What a test defines is forgotten after it."""
+    """Forget what a test defines."""
     with forgotten():
         yield
 

@@ -57,8 +57,8 @@ wheel: $(VENV)/installed-dev
 
 # What each shows, and how to run one alone, is in docs/long-runs.md.
 proofs: $(VENV)/installed-test
-	$(bin)/python -m pytest --run-slow -rP tests/training/test_recovery.py tests/test_mutated_files.py \
-		tests/training/test_crafted_files.py
+	$(bin)/python -m pytest --run-slow -rP tests/training/runs/test_recovery.py tests/test_mutated_files.py \
+		tests/training/runs/test_crafted_files.py
 
 check-long: .venv-ci/complete
 	.ci/check-long

@@ -17,11 +17,12 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CCompilerError, CompileError
 
 BACKENDS = Path("gradflow") / "backends"
+CPU = BACKENDS / "cpu"
 
 
 def _sources_module():
-    """gradflow.backends.sources, read by itself: the package needs NumPy, which a build has not."""
-    spec = importlib.util.spec_from_file_location("gradflow_sources", BACKENDS / "sources.py")
+    """gradflow.backends.kernel_sources, read by itself: the package needs NumPy, which a build has not."""
+    spec = importlib.util.spec_from_file_location("gradflow_sources", BACKENDS / "kernel_sources.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -58,9 +59,9 @@ class BuildKernels(build_ext):
                 tables.append(table)
         fingerprint = [f'-DGF_FINGERPRINT="{sources.fingerprint()}"']
         listed = " ".join(f"X({table})" for table in tables)
-        jobs.append((BACKENDS / "native.c", [*sources.C_FLAGS, f"-DGF_TABLES={listed}", *fingerprint]))
+        jobs.append((CPU / "native.c", [*sources.C_FLAGS, f"-DGF_TABLES={listed}", *fingerprint]))
         threads = [] if sys.platform == "win32" else ["-pthread"]
-        jobs.append((BACKENDS / "team.c", [*sources.C_FLAGS, *threads]))
+        jobs.append((CPU / "team.c", [*sources.C_FLAGS, *threads]))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = [name for compiled in pool.map(self._compiled, *zip(*jobs, strict=True)) for name in compiled]
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -80,16 +81,16 @@ class BuildKernels(build_ext):
 
     def _compiled(self, source: Path, flags: list[str]) -> list[str]:
         return self.compiler.compile(
-            [str(source)], output_dir=self.build_temp, include_dirs=[str(BACKENDS)], extra_postargs=["-g0", *flags]
+            [str(source)], output_dir=self.build_temp, include_dirs=[str(CPU)], extra_postargs=["-g0", *flags]
         )
 
 
 setup(
     ext_modules=[
         Extension(
-            "gradflow.backends._native",
-            [str(BACKENDS / "native.c"), str(BACKENDS / "team.c")],
-            depends=[str(BACKENDS / "native.h"), str(BACKENDS / "team.h")],
+            "gradflow.backends.cpu._native",
+            [str(CPU / "native.c"), str(CPU / "team.c")],
+            depends=[str(CPU / "native.h"), str(CPU / "team.h")],
             optional=os.environ.get("GRADFLOW_REQUIRE_NATIVE") != "1",
         )
     ],

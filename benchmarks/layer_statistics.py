@@ -16,10 +16,10 @@ from benchmarks.networks import NETWORKS, Network
 from benchmarks.rounds import Spread, rounds_in_turn, spread
 from benchmarks.worker import seconds_of
 from gradflow.losses import get_loss
-from gradflow.training.given_data import checked_data
-from gradflow.training.layer_statistics import LayerStatistics
-from gradflow.training.passes import DataPass
-from gradflow.training.step import Objective, training_pass
+from gradflow.training.data.prepare import checked_data
+from gradflow.training.step.epoch import DataPass
+from gradflow.training.step.layer_statistics import LayerStatistics
+from gradflow.training.step.record import Objective, training_pass
 
 __all__ = ["Cost", "measure"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.backends.native import native_library
+from gradflow.backends.cpu.native import native_library
 from gradflow.version import __version__
 
 __all__ = ["machine"]

@@ -27,13 +27,13 @@ from benchmarks.networks import Network
 from benchmarks.report import RESULTS, table
 from benchmarks.rounds import rounds_in_turn, spread
 from benchmarks.worker import seconds_of
-from gradflow.backends.native import native_library
-from gradflow.backends.numpy import NumpyBackend
+from gradflow.backends.cpu.backend import NumpyBackend
+from gradflow.backends.cpu.native import native_library
 from gradflow.backends.reference import BoundCall
 from gradflow.losses import get_loss
 from gradflow.ops import Op
-from gradflow.training.given_data import checked_data
-from gradflow.training.step import Objective, training_pass
+from gradflow.training.data.prepare import checked_data
+from gradflow.training.step.record import Objective, training_pass
 
 __all__ = ["Point", "bounds", "main", "regimes"]
 

@@ -27,10 +27,10 @@ from benchmarks.networks import LEARNING_RATES, NETWORKS, Network
 from benchmarks.report import RESULTS, table
 from benchmarks.rounds import Spread, ratios, rounds_in_turn, spread
 from gradflow.backends import get_backend
-from gradflow.backends.blas import using_threads
+from gradflow.backends.cpu.blas import using_threads
 from gradflow.losses import get_loss
-from gradflow.training.given_data import pass_data
-from gradflow.training.step import Objective, training_pass
+from gradflow.training.data.prepare import pass_data
+from gradflow.training.step.record import Objective, training_pass
 
 __all__ = ["KINDS", "main", "measure", "text"]
 

@@ -13,11 +13,11 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.limits import copy_rate, product_rate, square_matrices
-from gradflow.backends.native import native_library
-from gradflow.backends.numpy import NumpyBackend
-from gradflow.doctor.cases import CASES, Draw
+from gradflow.backends.cpu.backend import NumpyBackend
+from gradflow.backends.cpu.native import native_library
 from gradflow.layers.dense import gemm
 from gradflow.ops import OPS, Op
+from gradflow.testing import CASES, Draw
 
 _COLUMNS = 256
 _ROWS = (32, 4096, 32768)  # 32 kB, 4 MB and 32 MB in float32

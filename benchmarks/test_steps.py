@@ -10,12 +10,12 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 import gradflow as gf
 from benchmarks.networks import NETWORKS
-from gradflow.backends.native import native_library
-from gradflow.backends.numpy import NumpyBackend
+from gradflow.backends.cpu.backend import NumpyBackend
+from gradflow.backends.cpu.native import native_library
 from gradflow.losses import get_loss
 from gradflow.optimizers import get_optimizer
-from gradflow.training.given_data import checked_data
-from gradflow.training.step import Objective, training_pass
+from gradflow.training.data.prepare import checked_data
+from gradflow.training.step.record import Objective, training_pass
 
 pytestmark = pytest.mark.benchmark(max_time=0.5, min_rounds=3, warmup=True, warmup_iterations=1)
 

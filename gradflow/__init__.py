@@ -21,8 +21,8 @@ from gradflow.errors import (
     SlowPathWarning,
     TrainingWarning,
 )
-from gradflow.flow import learning_rate_range_test
-from gradflow.flow.gradients import gradients
+from gradflow.inspect import learning_rate_range_test
+from gradflow.inspect.gradients import gradients
 from gradflow.layers import (
     ELU,
     GELU,

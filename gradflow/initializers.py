@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from gradflow.arguments import finite_number, known_name
+from gradflow.checks import finite_number, known_name
 from gradflow.errors import DataError, shown
 from gradflow.random import RandomNumbers
 

@@ -12,9 +12,10 @@ from typing import Any, Self
 import numpy as np
 
 from gradflow.access import Access
-from gradflow.arguments import boolean, fraction, integer, known_name, positive_integer, sequence, text
 from gradflow.backends import get_backend
 from gradflow.backends.reference import ReferenceBackend
+from gradflow.checks import boolean, fraction, integer, known_name, positive_integer, sequence, text
+from gradflow.clock import RunStatus
 from gradflow.data.frames import as_columns, as_table, check_unmasked
 from gradflow.data.preprocessing import Preprocessing
 from gradflow.data.sources import Block, Converted, Source
@@ -39,7 +40,6 @@ from gradflow.ops import Array
 from gradflow.output_scale import OutputScale
 from gradflow.program import Recorder
 from gradflow.random import WEIGHT_STREAM, RandomNumbers
-from gradflow.status import RunStatus
 
 __all__ = ["MLP", "Sequential"]
 

@@ -5,8 +5,7 @@ An op is a function on preallocated arrays that writes its outputs in place. The
 loss or optimizer that it belongs to. The ``"reference"`` backend runs that function. Other backends run their own
 implementation under the same name, such as a kernel in ``kernels/``, and tests compare it with the definition.
 
-Code that uses ops calls them through an *executor*: ``ops(relu_forward, x, y)``. `Eager` runs each call immediately;
-`gradflow.program.Recorder` keeps the calls for replay. Both run the same bound calls.
+Code that uses ops calls them through an *executor* (`gradflow.executors`): ``ops(relu_forward, x, y)``.
 """
 
 from __future__ import annotations
@@ -15,15 +14,12 @@ import inspect
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from gradflow.errors import DataError
 from gradflow.names import is_built_in, redefines
 
-if TYPE_CHECKING:
-    from gradflow.backends.reference import ReferenceBackend
-
-__all__ = ["CLOCK_ENTRIES", "OPS", "SATURATED", "Array", "Eager", "Executor", "Op", "has_diverged", "op"]
+__all__ = ["CLOCK_ENTRIES", "OPS", "SATURATED", "Array", "Op", "has_diverged", "op"]
 
 Array: TypeAlias = Any
 """An array of a backend: `numpy.ndarray` or `cupy.ndarray`."""
@@ -174,34 +170,6 @@ def op(
         return OPS[name]
 
     return define
-
-
-class Executor(Protocol):
-    """The object through which layers, losses and optimizers call ops.
-
-    A layer that contains layers calls their methods with ``record(method, *args, recorded=layer.recorded)``.
-    """
-
-    backend: ReferenceBackend
-
-    def __call__(self, op: Op, /, *args: Any, **kwargs: Any) -> None: ...
-
-    def record(self, method: Callable[..., None], *args: Any, recorded: bool) -> None: ...
-
-
-class Eager:
-    """Executor that runs each call immediately, for debugging and for layers that are not recorded."""
-
-    def __init__(self, backend: ReferenceBackend) -> None:
-        self.backend = backend
-
-    def __call__(self, op: Op, /, *args: Any, **kwargs: Any) -> None:
-        with self.backend.running():
-            self.backend.bind(op, op.arguments(*args, **kwargs))()
-
-    def record(self, method: Callable[..., None], *args: Any, recorded: bool) -> None:
-        """Run a layer's method immediately; there is no program to record it in."""
-        method(self, *args)
 
 
 @op(shapes="x, y: *shape", writes=("y",))

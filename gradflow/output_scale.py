@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradflow.arguments import positive
+from gradflow.checks import positive
 from gradflow.errors import DataError
-from gradflow.ops import Array, Executor, op
+from gradflow.executors import Executor
+from gradflow.ops import Array, op
 
 __all__ = ["OutputScale", "rescale"]
 

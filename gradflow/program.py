@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from gradflow.backends.reference import BoundCall, ReferenceBackend
+from gradflow.executors import Eager
 from gradflow.layers.recording import called_at_each_step, record_method
-from gradflow.ops import Eager, Op
+from gradflow.ops import Op
 
 __all__ = ["Program", "Recorder"]
 

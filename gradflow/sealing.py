@@ -16,8 +16,9 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from gradflow.errors import DataError
+from gradflow.executors import Executor
 from gradflow.names import is_built_in
-from gradflow.ops import Array, Executor, Op
+from gradflow.ops import Array, Op
 
 __all__ = ["IN_AN_OP", "SealedArray", "is_of_users", "record_sealed"]
 

@@ -12,7 +12,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from gradflow.arguments import file_path, instance
+from gradflow.checks import file_path, instance
 from gradflow.data.preprocessing import Preprocessing
 from gradflow.errors import DataError, FileFormatError
 from gradflow.files import read_regular_file, write_atomically

@@ -7,10 +7,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from gradflow.direction import LARGER_IS_BETTER
 from gradflow.layers import LAYERS
 from gradflow.losses import LOSSES
 from gradflow.metrics import METRICS
+from gradflow.metrics.base import LARGER_IS_BETTER
 from gradflow.ops import OPS
 from gradflow.optimizers import OPTIMIZERS
 from gradflow.schedules import SCHEDULES

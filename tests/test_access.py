@@ -126,8 +126,8 @@ USES: dict[str, Callable[[gf.Trainer, Path], object]] = {
     "deepcopy": lambda trainer, path: copy.deepcopy(trainer),
     "pickle": lambda trainer, path: pickle.dumps(trainer.network),
     "save": lambda trainer, path: gf.save(trainer.network, path / "model.safetensors"),
-    "layer_outputs": lambda trainer, path: gf.flow.layer_outputs(trainer.network, X),
-    "gradient_norms": lambda trainer, path: gf.flow.gradient_norms(trainer.network, trainer.loss, X, Y),
+    "layer_outputs": lambda trainer, path: gf.inspect.layer_outputs(trainer.network, X),
+    "gradient_norms": lambda trainer, path: gf.inspect.gradient_norms(trainer.network, trainer.loss, X, Y),
     "preprocessing": lambda trainer, path: setattr(trainer.network, "preprocessing", None),
 }
 

@@ -282,8 +282,8 @@ MASKED_CASES: dict[str, Callable[[], Any]] = {
     "fit_preprocessing of columns": lambda: gf.data.fit_preprocessing({"a": masked(X[:, 0], 3), "b": X[:, 1]}),
     "set_weights": lambda: gf.MLP([20, 4]).set_weights({"0.weight": masked(X, 3), "0.bias": X[0]}),
     "check_gradients": lambda: gf.check_gradients(NETWORK, "softmax_cross_entropy", X, masked(LABELS, 3)),
-    "gradient_norms": lambda: gf.flow.gradient_norms(NETWORK, "softmax_cross_entropy", masked(X, 3), LABELS),
-    "dead_units": lambda: gf.flow.dead_units(NETWORK, masked(X, 3)),
+    "gradient_norms": lambda: gf.inspect.gradient_norms(NETWORK, "softmax_cross_entropy", masked(X, 3), LABELS),
+    "dead_units": lambda: gf.inspect.dead_units(NETWORK, masked(X, 3)),
 }
 
 

@@ -98,9 +98,9 @@ def preprocessed() -> None:
 def looked_at() -> None:
     tanh = network(3, activation="tanh")
     gf.check_gradients(tanh, "softmax_cross_entropy", TINY, CLASSES)
-    gf.flow.gradient_norms(tanh, "softmax_cross_entropy", TINY, CLASSES)
-    gf.flow.dead_units(tanh, TINY)
-    gf.flow.saturated_units(tanh, TINY)
+    gf.inspect.gradient_norms(tanh, "softmax_cross_entropy", TINY, CLASSES)
+    gf.inspect.dead_units(tanh, TINY)
+    gf.inspect.saturated_units(tanh, TINY)
     gf.learning_rate_range_test(gf.Trainer(tanh, "softmax_cross_entropy", "adam"), X, CLASSES, steps=20, lowest=1e-300)
 
 

@@ -21,12 +21,12 @@ import numpy as np
 import pytest
 
 import gradflow as gf
-from gradflow.backends.self_check import cache_file
+from gradflow.backends.cuda.self_check import cache_file
 from gradflow.cli.command_line import KeepsCommandLine, read_command_line
 from gradflow.data import fit_preprocessing
 from gradflow.files import read_json, write_json
 from gradflow.storage import describe
-from gradflow.training.snapshots import Snapshot
+from gradflow.training.runs.snapshots import Snapshot
 
 if sys.platform != "linux":
     pytest.skip("memory is limited as Linux does", allow_module_level=True)

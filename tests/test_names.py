@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import gradflow as gf
-from gradflow.direction import larger_is_better
 from gradflow.layers import LAYERS
 from gradflow.losses import LOSSES
 from gradflow.metrics import METRICS, get_metrics
+from gradflow.metrics.base import larger_is_better
 from gradflow.metrics.regression import Errors
 from gradflow.ops import OPS, op
 from gradflow.optimizers import OPTIMIZERS

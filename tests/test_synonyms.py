@@ -15,7 +15,7 @@ from gradflow.metrics import METRICS, get_metrics
 from gradflow.network import _DTYPES
 from gradflow.optimizers import OPTIMIZERS
 from gradflow.synonyms import SYNONYMS
-from gradflow.training.precision import PRECISIONS
+from gradflow.training.step.precision import PRECISIONS
 
 VALID = {
     "loss": LOSSES,

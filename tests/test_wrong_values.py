@@ -31,12 +31,12 @@ import scipy.sparse
 import gradflow as gf
 from gradflow.data.validation import Where
 from gradflow.output_scale import OutputScale
-from gradflow.training.history import History
+from gradflow.training.progress.history import History
 
 PACKAGE = str(Path(gf.__file__).parent) + os.sep
 X = np.random.default_rng(0).normal(size=(12, 3))
 Y = np.arange(12) % 2
-MODULES = (gf, gf.data, gf.metrics, gf.flow)
+MODULES = (gf, gf.data, gf.metrics, gf.inspect)
 SECONDS = 10
 MEMORY = 2**30
 

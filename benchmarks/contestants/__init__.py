@@ -12,7 +12,7 @@ from typing import Protocol
 
 from benchmarks.networks import Network
 from gradflow.backends.availability import gpu_problem
-from gradflow.backends.native import native_library
+from gradflow.backends.cpu.native import native_library
 
 __all__ = ["CONTESTANTS", "GEMMS", "GPU_CONTESTANTS", "PEERS", "Contestant", "contestant", "problem_with"]
 

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.networks import Network
-from gradflow.backends.native import native_library
+from gradflow.backends.cpu.native import native_library
 
 __all__ = ["GradflowGemms", "NumpyGemms"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import gradflow as gf
 from benchmarks.networks import LEARNING_RATES, Network
 from gradflow.losses import get_loss
-from gradflow.training.given_data import checked_data
-from gradflow.training.step import Objective, training_pass
+from gradflow.training.data.prepare import checked_data
+from gradflow.training.step.record import Objective, training_pass
 
 __all__ = ["Gradflow", "gradflow_network"]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from functools import cache
 
-from gradflow.arguments import known_name
 from gradflow.backends.availability import gpu_problem
 from gradflow.backends.reference import ReferenceBackend
+from gradflow.checks import known_name
 from gradflow.errors import BackendError, DataError
 
 __all__ = ["BACKENDS", "ReferenceBackend", "get_backend"]
@@ -43,15 +43,15 @@ def get_backend(name: str = "auto") -> ReferenceBackend:
 @cache
 def _make(name: str) -> ReferenceBackend:
     if name == "cupy":
-        from gradflow.backends.cupy import CupyBackend
-        from gradflow.backends.self_check import check_products
+        from gradflow.backends.cuda.backend import CupyBackend
+        from gradflow.backends.cuda.self_check import check_products
 
         backend = CupyBackend()
         check_products(backend)
         return backend
     if name == "numpy":
-        from gradflow.backends.native import native_library
-        from gradflow.backends.numpy import NumpyBackend
+        from gradflow.backends.cpu.backend import NumpyBackend
+        from gradflow.backends.cpu.native import native_library
 
         return NumpyBackend(native_library())
     return ReferenceBackend()

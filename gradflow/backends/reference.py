@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradflow.backends.blas import Blas, numpy_blas
+from gradflow.backends.cpu.blas import Blas, numpy_blas
 from gradflow.backends.staging import Staging
 from gradflow.errors import BackendError
 from gradflow.ops import Array, Op
 
 if TYPE_CHECKING:
-    from gradflow.backends.memory_plan import MemoryPlan
+    from gradflow.backends.cuda.memory_plan import MemoryPlan
 
 __all__ = ["BoundCall", "ReferenceBackend", "Replay"]
 

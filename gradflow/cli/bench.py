@@ -16,17 +16,17 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from gradflow.arguments import positive_integer
 from gradflow.backends import get_backend
 from gradflow.backends.availability import gpu_problem
+from gradflow.checks import positive_integer
 from gradflow.errors import DataError
 from gradflow.files import write_atomically
 from gradflow.installation import pip_install
 from gradflow.losses import get_loss
 from gradflow.network import MLP
 from gradflow.optimizers import get_optimizer
-from gradflow.training.given_data import checked_data
-from gradflow.training.step import Objective, training_pass
+from gradflow.training.data.prepare import checked_data
+from gradflow.training.step.record import Objective, training_pass
 
 __all__ = ["Measurement", "bench", "crossover", "verdict"]
 

@@ -16,9 +16,9 @@ from rich.table import Table
 
 from gradflow.backends import get_backend
 from gradflow.backends.availability import gpu_problem
-from gradflow.backends.blas import installed_mkl
-from gradflow.backends.native import native_library, native_problem
-from gradflow.backends.sources import kernel_folder
+from gradflow.backends.cpu.blas import installed_mkl
+from gradflow.backends.cpu.native import native_library, native_problem
+from gradflow.backends.kernel_sources import kernel_folder
 from gradflow.errors import GradflowError
 from gradflow.installation import installed_cupy, pip_install
 from gradflow.version import __version__
@@ -131,8 +131,8 @@ def _gpus() -> list[dict[str, Any]]:
 
 def _products_without_plan() -> dict[str, str]:
     """Return the matmuls of the self-check that cuBLASLt does not support on this GPU, with the reason."""
-    from gradflow.backends.cupy import CupyBackend
-    from gradflow.backends.self_check import disagreement
+    from gradflow.backends.cuda.backend import CupyBackend
+    from gradflow.backends.cuda.self_check import disagreement
 
     backend = CupyBackend()
     disagreement(backend)

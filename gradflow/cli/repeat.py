@@ -17,7 +17,7 @@ from rich.table import Table
 from gradflow.cli import train
 from gradflow.cli.command_line import read_command_line
 from gradflow.errors import DataError
-from gradflow.training.comparison import compare_runs, read_config
+from gradflow.training.runs.comparison import compare_runs, read_config
 
 __all__ = ["repeat"]
 

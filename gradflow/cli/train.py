@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from gradflow.arguments import positive_integer
 from gradflow.backends import BACKENDS
+from gradflow.checks import positive_integer
 from gradflow.cli.command_line import KeepsCommandLine, read_command_line, without
 from gradflow.data import load_digits
 from gradflow.errors import DataError, DivergedError
@@ -29,7 +29,7 @@ from gradflow.losses import LOSSES, get_loss
 from gradflow.network import MLP
 from gradflow.optimizers import OPTIMIZERS, get_optimizer
 from gradflow.training import Callback, Checkpoint, EarlyStopping, History, JSONLines, Trainer
-from gradflow.training.run_folder import run_files
+from gradflow.training.runs.run_folder import run_files
 
 __all__ = ["application"]
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from gradflow.arguments import file_path, sequence
+from gradflow.checks import file_path, sequence
 from gradflow.data.frames import TIME_ADVICE
 from gradflow.data.sources import Block
 from gradflow.data.streams import BLOCK_ROWS, Stream, columns_block

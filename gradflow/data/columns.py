@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradflow.arguments import known_name, positive_integer
+from gradflow.checks import known_name, positive_integer
 from gradflow.data.table import number_in
 from gradflow.data.validation import Where
 from gradflow.errors import DataError, GradflowError

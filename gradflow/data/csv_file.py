@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import file_path, sequence
-from gradflow.arguments import text as as_text
+from gradflow.checks import file_path, sequence
+from gradflow.checks import text as as_text
 from gradflow.data.sources import Block
 from gradflow.data.streams import BLOCK_ROWS, Stream, columns_block
 from gradflow.data.table import chosen_columns, columns_to_read, is_number, listed_names, number_in

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import positive_integer
+from gradflow.checks import positive_integer
 from gradflow.data.frames import as_columns
 from gradflow.data.sources import Block, check_same_rows
 from gradflow.data.streams import BLOCK_ROWS, Stream

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import instance
+from gradflow.checks import instance
 from gradflow.data.columns import (
     CategoryColumn,
     CategoryFit,

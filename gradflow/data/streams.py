@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from gradflow.arguments import positive_integer
+from gradflow.checks import positive_integer
 from gradflow.data.read_ahead import ReadAhead
 from gradflow.data.sources import Block, Conversion, Converted, Source, joined
 from gradflow.data.table import Table, example_of_text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradflow.arguments import sequence, text
+from gradflow.checks import sequence, text
 from gradflow.errors import DataError, unknown_name
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from gradflow.arguments import text
+from gradflow.checks import text
 from gradflow.errors import DataError
 
 __all__ = ["TextFile"]

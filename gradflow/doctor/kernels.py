@@ -10,9 +10,9 @@ import numpy as np
 
 from gradflow.backends import get_backend
 from gradflow.backends.reference import ReferenceBackend
-from gradflow.doctor.cases import CASES, Case, Draw
 from gradflow.doctor.findings import Check, checked
 from gradflow.ops import OPS, Op
+from gradflow.testing import CASES, Case, Draw
 
 __all__ = ["arrays_of", "assert_close", "check_kernels", "definition"]
 

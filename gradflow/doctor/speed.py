@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.backends.cupy import CupyBackend
-from gradflow.backends.epilogues import TF32
+from gradflow.backends.cuda.backend import CupyBackend
+from gradflow.backends.cuda.epilogues import TF32
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.doctor.device import Device
 from gradflow.doctor.findings import Measurement
+from gradflow.doctor.traffic import step_traffic
 from gradflow.layers.dense import add_bias, gemm
 from gradflow.layers.relu import relu_forward
 from gradflow.losses import get_loss
@@ -24,11 +25,10 @@ from gradflow.network import MLP
 from gradflow.ops import Op, copy
 from gradflow.optimizers import get_optimizer
 from gradflow.program import Program, Recorder
-from gradflow.training.data_set import DataSet
-from gradflow.training.given_data import checked_data
-from gradflow.training.step import training_pass
-from gradflow.training.traffic import step_traffic
-from gradflow.training.update import Objective
+from gradflow.training.data.feed import DataSet
+from gradflow.training.data.prepare import checked_data
+from gradflow.training.step.record import training_pass
+from gradflow.training.step.update import Objective
 
 __all__ = ["measure_device", "measure_steps"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gradflow.backends.cupy import CupyBackend
+from gradflow.backends.cuda.backend import CupyBackend
 from gradflow.data.arrays import Arrays
 from gradflow.doctor.findings import Check, checked
 from gradflow.network import MLP

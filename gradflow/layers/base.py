@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 from gradflow.errors import DataError, GradflowError
+from gradflow.executors import Executor
 from gradflow.initializers import Initializer
 from gradflow.layers.descriptions import LAYERS, full_name
 from gradflow.names import is_built_in
-from gradflow.ops import Array, Executor, Op
+from gradflow.ops import Array, Op
 
 __all__ = [
     "Activation",

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import positive, positive_integer, positive_share
+from gradflow.checks import positive, positive_integer, positive_share
+from gradflow.executors import Executor
 from gradflow.layers.base import BufferSpec, Layer, ParameterSpec
-from gradflow.ops import Array, Executor, op
+from gradflow.ops import Array, op
 
 __all__ = ["BatchNorm", "batch_norm_backward", "batch_norm_forward", "normalize_columns"]
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import boolean, positive_integer
+from gradflow.checks import boolean, positive_integer
+from gradflow.executors import Executor
 from gradflow.initializers import Initializer, checked_initializer
 from gradflow.layers.base import Layer, ParameterSpec
-from gradflow.ops import Array, Executor, op
+from gradflow.ops import Array, op
 
 __all__ = ["Dense", "add_bias", "column_sum", "gemm"]
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import fraction
+from gradflow.checks import fraction
+from gradflow.executors import Executor
 from gradflow.layers.base import Layer
-from gradflow.ops import EPOCH, POSITION, Array, Executor, op
+from gradflow.ops import EPOCH, POSITION, Array, op
 from gradflow.random import DROPOUT_STREAM, philox
 
 __all__ = ["Dropout", "dropout"]

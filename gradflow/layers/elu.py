@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import positive
+from gradflow.checks import positive
 from gradflow.layers.base import Activation
 from gradflow.ops import Array, op
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import known_name
+from gradflow.checks import known_name
 from gradflow.layers.base import Activation
 from gradflow.ops import SATURATED, Array, op
 
@@ -21,7 +21,7 @@ def _normal(x: Array) -> Array:
     return _erfc(x * -math.sqrt(0.5)) / 2
 
 
-# Q of kernels/normal.h for float64, the constant first.
+# Q of kernels/layers/normal.h for float64, the constant first.
 _TAIL = (
     0.76919304975006297, -0.66538250289005679, 0.49530561596997414, -0.31353315667129711,
     0.16502036617050069, -0.069118638706479819, 0.020795066797569856, -0.0029933767690944728,
@@ -33,7 +33,7 @@ _TAIL = (
 
 
 def _normal_and_bell(x: Array) -> tuple[Array, Array]:
-    """Return the normal distribution function P(x), as in kernels/normal.h, and exp(-x² / 2), for finite x.
+    """Return the normal distribution function P(x), as in kernels/layers/normal.h, and exp(-x² / 2), for finite x.
 
     `_normal` calls Python for each element: a step of network M would take 3.8 times as long with it.
     """

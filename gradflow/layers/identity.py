@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from gradflow.executors import Executor
 from gradflow.layers.base import Layer
-from gradflow.ops import Array, Executor, copy
+from gradflow.ops import Array, copy
 
 __all__ = ["Identity"]
 

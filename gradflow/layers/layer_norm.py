@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import positive, positive_integer
+from gradflow.checks import positive, positive_integer
+from gradflow.executors import Executor
 from gradflow.layers.base import Layer, ParameterSpec
-from gradflow.ops import Array, Executor, op
+from gradflow.ops import Array, op
 
 __all__ = ["LayerNorm", "layer_norm_backward", "layer_norm_forward", "layer_norm_parameter_gradients"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import non_negative
+from gradflow.checks import non_negative
 from gradflow.layers.base import Activation
 from gradflow.ops import Array, op
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from gradflow.errors import DataError, shown
+from gradflow.executors import Executor
 from gradflow.layers.base import Layer
 from gradflow.layers.stack import with_inner
-from gradflow.ops import Array, Executor
+from gradflow.ops import Array
 from gradflow.sealing import IN_AN_OP, SealedArray, is_of_users, record_sealed
 
 __all__ = ["called_at_each_step", "record_method"]

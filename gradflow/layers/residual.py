@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gradflow.executors import Executor
 from gradflow.layers.base import Attachment, BufferSpec, Layer, ParameterSpec
 from gradflow.layers.dense import Dense
 from gradflow.layers.descriptions import describe_layer, layer_from_description
@@ -21,7 +22,7 @@ from gradflow.layers.stack import (
     record_forward,
     record_inference,
 )
-from gradflow.ops import Array, Executor, copy, op
+from gradflow.ops import Array, copy, op
 
 __all__ = ["Residual", "add"]
 

@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from gradflow.arguments import instances, integer
+from gradflow.checks import instances, integer
 from gradflow.errors import DataError
+from gradflow.executors import Executor
 from gradflow.layers.base import Attachment, BufferSpec, Layer, ParameterSpec
-from gradflow.ops import Array, Executor
+from gradflow.ops import Array
 
 __all__ = [
     "ForwardArrays",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradflow.arguments import object_or_name
+from gradflow.checks import object_or_name
 from gradflow.errors import DataError
 from gradflow.losses.absolute_error import MeanAbsoluteError
 from gradflow.losses.base import LOSSES, OUTPUT_ACTIVATIONS, Loss

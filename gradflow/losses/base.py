@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradflow.errors import DataError, GradflowError
+from gradflow.executors import Executor
 from gradflow.names import register
-from gradflow.ops import FIRST_BAD_STEP, POSITION, STEP, Array, Executor, Op, op
+from gradflow.ops import FIRST_BAD_STEP, POSITION, STEP, Array, Op, op
 
 __all__ = ["LOSSES", "OUTPUT_ACTIVATIONS", "Loss", "RegressionLoss", "dense_targets", "record_losses", "weigh_hits"]
 

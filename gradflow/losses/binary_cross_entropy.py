@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import fraction, non_negative
+from gradflow.checks import fraction, non_negative
 from gradflow.errors import DataError
+from gradflow.executors import Executor
 from gradflow.losses.base import Loss, dense_targets, record_losses
 from gradflow.losses.focal import binary_focal
 from gradflow.losses.smoothing import smooth_targets
-from gradflow.ops import POSITION, Array, Executor, op
+from gradflow.ops import POSITION, Array, op
 
 __all__ = ["BinaryCrossEntropy", "binary_cross_entropy"]
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import positive
+from gradflow.checks import positive
+from gradflow.executors import Executor
 from gradflow.losses.base import RegressionLoss, record_losses
-from gradflow.ops import Array, Executor, op
+from gradflow.ops import Array, op
 
 __all__ = ["HuberLoss", "huber"]
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import positive_fraction
+from gradflow.checks import positive_fraction
 from gradflow.errors import DataError
+from gradflow.executors import Executor
 from gradflow.losses.base import RegressionLoss, dense_targets, record_losses
-from gradflow.ops import Array, Executor, op, shape_of_first
+from gradflow.ops import Array, op, shape_of_first
 
 __all__ = ["QuantileLoss", "quantile"]
 

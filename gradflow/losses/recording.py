@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from gradflow.errors import DataError
+from gradflow.executors import Executor
 from gradflow.losses.base import Loss
-from gradflow.ops import Array, Executor
+from gradflow.ops import Array
 from gradflow.sealing import is_of_users, record_sealed
 
 __all__ = ["record_loss"]

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import fraction, non_negative
+from gradflow.checks import fraction, non_negative
 from gradflow.errors import DataError
+from gradflow.executors import Executor
 from gradflow.losses.base import Loss, dense_targets, record_losses
 from gradflow.losses.focal import softmax_focal
 from gradflow.losses.smoothing import smooth_targets
-from gradflow.ops import POSITION, Array, Executor, op, shape_of_first
+from gradflow.ops import POSITION, Array, op, shape_of_first
 
 __all__ = [
     "SoftmaxCrossEntropy",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from gradflow.errors import GradflowError
+from gradflow.executors import Executor
 from gradflow.losses.base import RegressionLoss, record_losses
-from gradflow.ops import Array, Executor, op
+from gradflow.ops import Array, op
 
 __all__ = ["HalfSquaredError", "MeanSquaredError", "squared_error"]
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from gradflow.arguments import object_or_name, sequence
-from gradflow.direction import LARGER_IS_BETTER
+from gradflow.checks import object_or_name, sequence
 from gradflow.errors import DataError
-from gradflow.metrics.base import METRICS, Batch, Kind, Metric, Statistics, Task
+from gradflow.metrics.base import LARGER_IS_BETTER, METRICS, Batch, Kind, Metric, Statistics, Task
 from gradflow.metrics.counts import F1, BalancedAccuracy, Precision, Recall
 from gradflow.metrics.epoch import EpochMetrics
 from gradflow.metrics.regression import R2, MeanAbsoluteError, MeanSquaredError, RootMeanSquaredError

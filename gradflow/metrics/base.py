@@ -7,15 +7,24 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
-from gradflow.direction import LARGER_IS_BETTER
 from gradflow.errors import DataError, GradflowError
+from gradflow.executors import Executor
 from gradflow.names import register
-from gradflow.ops import Array, Executor
+from gradflow.ops import Array
 
 __all__ = ["METRICS", "Batch", "Kind", "Metric", "Statistics", "Task"]
 
 METRICS: dict[str, type[Metric]] = {}
 """Every metric class by its name."""
+
+LARGER_IS_BETTER: dict[str, bool] = {}
+"""True if larger values of a metric are better, by its name in the history; metrics register themselves."""
+
+
+def larger_is_better(name: str) -> bool:
+    """True if larger is better for a value of this name, of the training or the validation data."""
+    return LARGER_IS_BETTER.get(name.removeprefix("val_"), name.endswith("accuracy"))
+
 
 Kind = Literal["classes", "binary", "multi-label", "numbers"]
 

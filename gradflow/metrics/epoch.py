@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from gradflow.errors import DataError, shown
+from gradflow.executors import Executor
 from gradflow.metrics.base import Batch, Metric, Statistics, Task
 from gradflow.metrics.rows import TotalWeight
-from gradflow.ops import Array, Executor
+from gradflow.ops import Array
 from gradflow.sealing import is_of_users, record_sealed
 
 __all__ = ["EpochMetrics"]

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from gradflow.executors import Executor
 from gradflow.metrics.base import Batch, Metric, Statistics, Task
-from gradflow.ops import Array, Executor, op
+from gradflow.ops import Array, op
 
 __all__ = ["R2", "MeanAbsoluteError", "MeanSquaredError", "RootMeanSquaredError", "add_error_moments"]
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from gradflow.executors import Executor
 from gradflow.metrics.base import Batch, Metric, Statistics, Task
 from gradflow.metrics.counts import actual_labels
-from gradflow.ops import POSITION, Array, Executor, op
+from gradflow.ops import POSITION, Array, op
 
 __all__ = ["RocAuc", "keep_rows"]
 

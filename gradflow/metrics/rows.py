@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradflow.arguments import positive_integer
+from gradflow.checks import positive_integer
 from gradflow.errors import DataError, GradflowError
+from gradflow.executors import Executor
 from gradflow.metrics.base import Batch, Kind, Metric, Statistics, Task
 from gradflow.metrics.counts import actual_labels
-from gradflow.ops import Array, Executor, op
+from gradflow.ops import Array, op
 
 __all__ = [
     "LogLoss",

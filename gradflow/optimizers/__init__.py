@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradflow.arguments import object_or_name
+from gradflow.checks import object_or_name
 from gradflow.errors import DataError
 from gradflow.optimizers.adagrad import Adagrad
 from gradflow.optimizers.adam import Adam, AdamW

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
-from gradflow.ops import Array, Executor, op
+from gradflow.executors import Executor
+from gradflow.ops import Array, op
 
 __all__ = ["GradientAccumulation", "accumulate"]
 

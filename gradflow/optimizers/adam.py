@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import fraction, non_negative, positive
+from gradflow.checks import fraction, non_negative, positive
 from gradflow.ops import STEP, Array, has_diverged, op
 from gradflow.optimizers.base import OWN, Optimizer, penalised
 from gradflow.schedules import LearningRate

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradflow.errors import GradflowError
+from gradflow.executors import Executor
 from gradflow.names import register
-from gradflow.ops import Array, Executor, Op
+from gradflow.ops import Array, Op
 from gradflow.schedules import ConstantSchedule, LearningRate, Schedule, get_schedule
 
 __all__ = ["OPTIMIZERS", "OWN", "Optimizer", "penalised", "with_penalties"]
@@ -19,7 +20,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {}
 
 
 # Indices of the common hyperparameters in the vector on the device, and of the first optimizer-specific one
-# (kernels/update.h).
+# (kernels/optimizers/update.h).
 LEARNING_RATE, L2, L1, CLIP_VALUE, OWN = range(5)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
-from gradflow.ops import Array, Executor, op
+from gradflow.executors import Executor
+from gradflow.ops import Array, op
 from gradflow.optimizers.base import with_penalties
 from gradflow.reductions import chunk_length
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import integer, positive, positive_integer
+from gradflow.checks import integer, positive, positive_integer
 from gradflow.errors import DataError
+from gradflow.executors import Executor
 from gradflow.installation import pip_install
-from gradflow.ops import Array, Executor
+from gradflow.ops import Array
 from gradflow.optimizers.base import Optimizer
 
 __all__ = ["LBFGS"]

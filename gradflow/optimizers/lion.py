@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import fraction, non_negative
+from gradflow.checks import fraction, non_negative
 from gradflow.ops import Array, has_diverged, op
 from gradflow.optimizers.base import OWN, Optimizer, penalised
 from gradflow.schedules import LearningRate

@@ -13,7 +13,8 @@ import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.errors import FileFormatError
-from gradflow.ops import CLOCK_ENTRIES, FIRST_BAD_STEP, STEP, Array, Executor, has_diverged, op
+from gradflow.executors import Executor
+from gradflow.ops import CLOCK_ENTRIES, FIRST_BAD_STEP, STEP, Array, has_diverged, op
 
 __all__ = ["LossScaling", "adapt_scaling", "check_scaling", "scaled_copy", "unscale"]
 

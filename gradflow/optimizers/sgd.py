@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradflow.arguments import boolean, fraction
+from gradflow.checks import boolean, fraction
 from gradflow.errors import DataError
 from gradflow.ops import Array, Op, has_diverged, op
 from gradflow.optimizers.base import OWN, Optimizer, penalised

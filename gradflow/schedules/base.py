@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from gradflow.arguments import positive
+from gradflow.checks import positive
 from gradflow.errors import DataError, GradflowError
 from gradflow.names import register
 

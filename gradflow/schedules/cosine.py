@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import non_negative, positive
+from gradflow.checks import non_negative, positive
 from gradflow.errors import DataError
 from gradflow.schedules.base import History, Schedule
 

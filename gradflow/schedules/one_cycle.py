@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import fraction, positive
+from gradflow.checks import fraction, positive
 from gradflow.errors import DataError
 from gradflow.schedules.base import History, Schedule
 

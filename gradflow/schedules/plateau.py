@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import fraction, non_negative, positive, positive_integer, text
-from gradflow.direction import larger_is_better
+from gradflow.checks import fraction, non_negative, positive, positive_integer, text
 from gradflow.errors import DataError
+from gradflow.metrics.base import larger_is_better
 from gradflow.schedules.base import History, Schedule
 
 __all__ = ["PlateauSchedule"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import positive
+from gradflow.checks import positive
 from gradflow.schedules.base import History, Schedule
 
 __all__ = ["StepSchedule"]

@@ -1,14 +1,14 @@
 """Training: training steps, the loop over epochs, and run folders."""
 
-from gradflow.training.callbacks import Callback
-from gradflow.training.checkpoints import Checkpoint
-from gradflow.training.comparison import RunComparison, compare_runs
-from gradflow.training.early_stopping import EarlyStopping
-from gradflow.training.gradient_check import check_gradients
-from gradflow.training.history import History
-from gradflow.training.json_lines import JSONLines
-from gradflow.training.loading import load
+from gradflow.inspect.gradient_check import check_gradients
+from gradflow.training.progress.callbacks import Callback
+from gradflow.training.progress.early_stopping import EarlyStopping
+from gradflow.training.progress.history import History
+from gradflow.training.progress.json_lines import JSONLines
 from gradflow.training.repetition import repeat
+from gradflow.training.runs.checkpoints import Checkpoint
+from gradflow.training.runs.comparison import RunComparison, compare_runs
+from gradflow.training.runs.loading import load
 from gradflow.training.trainer import Trainer
 
 __all__ = [

@@ -7,26 +7,26 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from gradflow.clock import RunStatus, StatusReading
 from gradflow.errors import DivergedError, TrainingWarning, warn
 from gradflow.optimizers import LBFGS
 from gradflow.output_scale import OutputScale
-from gradflow.status import RunStatus, StatusReading
-from gradflow.training.callbacks import Callback
-from gradflow.training.checkpoints import Checkpoints
-from gradflow.training.data_set import PassData
-from gradflow.training.diagnosis import advice_against_long_steps, origin_of_divergence
-from gradflow.training.early_stopping import CONVERGENCE_EPOCHS, BestValue, EarlyStopping
-from gradflow.training.history import History
-from gradflow.training.interruption import Interruption
-from gradflow.training.layer_statistics import LayerStatistics
-from gradflow.training.loss_watch import LossWatch
-from gradflow.training.minimization import Minimization
-from gradflow.training.progress import Display
-from gradflow.training.run_state import RunState
-from gradflow.training.snapshots import Snapshot
-from gradflow.training.step import evaluation_pass, training_pass
-from gradflow.training.update import Update
-from gradflow.training.watched_values import useless_values
+from gradflow.training.data.feed import PassData
+from gradflow.training.progress.callbacks import Callback
+from gradflow.training.progress.display import Display
+from gradflow.training.progress.early_stopping import CONVERGENCE_EPOCHS, BestValue, EarlyStopping
+from gradflow.training.progress.history import History
+from gradflow.training.runs.checkpoints import Checkpoints
+from gradflow.training.runs.run_state import RunState
+from gradflow.training.runs.snapshots import Snapshot
+from gradflow.training.signals import Interruption
+from gradflow.training.step.layer_statistics import LayerStatistics
+from gradflow.training.step.lbfgs import Minimization
+from gradflow.training.step.record import evaluation_pass, training_pass
+from gradflow.training.step.update import Update
+from gradflow.training.watch.diagnosis import advice_against_long_steps, origin_of_divergence
+from gradflow.training.watch.loss_watch import LossWatch
+from gradflow.training.watch.watched_values import useless_values
 
 if TYPE_CHECKING:
     from gradflow.training.trainer import Trainer

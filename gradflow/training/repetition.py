@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.arguments import file_path, instance
+from gradflow.checks import file_path, instance
 from gradflow.errors import DataError, DivergedError, FileFormatError, GradflowError
 from gradflow.json_shape import check_shape
 from gradflow.layers.descriptions import layer_from_description
@@ -20,10 +20,10 @@ from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS, OPTIMIZERS, Optimizer
 from gradflow.schedules import SCHEDULES, FunctionSchedule
 from gradflow.storage import described_network, read_tensors
-from gradflow.training.callbacks import Callback
-from gradflow.training.comparison import RunComparison, compare_runs, read_config
-from gradflow.training.early_stopping import EarlyStopping
-from gradflow.training.run_folder import initial_state
+from gradflow.training.progress.callbacks import Callback
+from gradflow.training.progress.early_stopping import EarlyStopping
+from gradflow.training.runs.comparison import RunComparison, compare_runs, read_config
+from gradflow.training.runs.run_folder import initial_state
 from gradflow.training.trainer import Trainer
 
 __all__ = ["repeat"]

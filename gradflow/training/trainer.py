@@ -9,7 +9,8 @@ from contextlib import nullcontext
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from gradflow.arguments import (
+from gradflow.backends.cpu.blas import using_threads
+from gradflow.checks import (
     boolean,
     fraction,
     instance,
@@ -19,7 +20,7 @@ from gradflow.arguments import (
     positive_integer,
     sequence,
 )
-from gradflow.backends.blas import using_threads
+from gradflow.clock import RunStatus
 from gradflow.data.sources import Source
 from gradflow.data.weights import ClassWeight, described_weight
 from gradflow.errors import DataError, DeviceLostError, GradflowError
@@ -30,29 +31,28 @@ from gradflow.optimizers import LBFGS, Optimizer, get_optimizer
 from gradflow.output_scale import OutputScale
 from gradflow.plain import plain
 from gradflow.schedules import ConstantSchedule, Schedule
-from gradflow.status import RunStatus
 from gradflow.storage import describe
-from gradflow.training.callbacks import Callback
-from gradflow.training.checkpoints import Checkpoint
-from gradflow.training.data_set import PassData
-from gradflow.training.early_stopping import BestValue, EarlyStopping
-from gradflow.training.given_data import check_classes, pass_data, target_scale
-from gradflow.training.history import History
-from gradflow.training.interruption import Interruption
+from gradflow.training.data.feed import PassData
+from gradflow.training.data.prepare import check_classes, pass_data, target_scale
 from gradflow.training.loop import Loop, Plan
-from gradflow.training.memory import within_memory
-from gradflow.training.minimization import check_minimization
-from gradflow.training.passes import DataPass
-from gradflow.training.precision import check_precision
-from gradflow.training.progress import progress_callback
-from gradflow.training.run_folder import RunFolder, initial_state, run_path
-from gradflow.training.step import (
+from gradflow.training.progress.callbacks import Callback
+from gradflow.training.progress.display import progress_callback
+from gradflow.training.progress.early_stopping import BestValue, EarlyStopping
+from gradflow.training.progress.history import History
+from gradflow.training.runs.checkpoints import Checkpoint
+from gradflow.training.runs.run_folder import RunFolder, initial_state, run_path
+from gradflow.training.signals import Interruption
+from gradflow.training.step.epoch import DataPass
+from gradflow.training.step.lbfgs import check_minimization
+from gradflow.training.step.memory import within_memory
+from gradflow.training.step.precision import check_precision
+from gradflow.training.step.record import (
     check_batch_size,
     evaluation_pass,
     layers_in_front_of,
     task_kind,
 )
-from gradflow.training.update import Objective
+from gradflow.training.step.update import Objective
 
 __all__ = ["Trainer"]
 

@@ -10,7 +10,7 @@ from benchmarks.contestants import CONTESTANTS, GEMMS, contestant, problem_with
 from benchmarks.contestants.gemms import GradflowGemms, NumpyGemms
 from benchmarks.networks import NETWORKS, Network
 from benchmarks.worker import Worker, WorkerError
-from gradflow.backends.native import native_library
+from gradflow.backends.cpu.native import native_library
 
 _NETWORK = Network("test", (6, 8, 5, 3), batch_size=4, steps=10)
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import gradflow as gf
-from gradflow.backends import native
 from gradflow.backends.availability import gpu_problem
-from gradflow.backends.blas import installed_mkl
-from gradflow.backends.native import native_library, native_problem
-from gradflow.backends.sources import kernel_folder
+from gradflow.backends.cpu import native
+from gradflow.backends.cpu.blas import installed_mkl
+from gradflow.backends.cpu.native import native_library, native_problem
+from gradflow.backends.kernel_sources import kernel_folder
 from gradflow.installation import pip_install
 from tests.cli.command import gradflow
 

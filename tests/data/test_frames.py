@@ -80,9 +80,9 @@ def test_columns_go_by_name_everywhere(table: Callable[[pd.DataFrame], Any], bac
     assert gf.check_gradients(network, "binary_cross_entropy", table(OTHER_ORDER), Y) == gf.check_gradients(
         network, "binary_cross_entropy", X, Y
     )
-    rates = [gf.flow.learning_rate_range_test(trainer, x, Y, steps=20).losses for x in (table(OTHER_ORDER), X)]
+    rates = [gf.inspect.learning_rate_range_test(trainer, x, Y, steps=20).losses for x in (table(OTHER_ORDER), X)]
     np.testing.assert_array_equal(*rates)
-    assert gf.flow.dead_units(network, table(OTHER_ORDER)) == gf.flow.dead_units(network, X)
+    assert gf.inspect.dead_units(network, table(OTHER_ORDER)) == gf.inspect.dead_units(network, X)
 
 
 @tables
@@ -119,7 +119,7 @@ def test_missing_and_renamed_columns_are_refused_by_name() -> None:
         lambda: trainer.evaluate(renamed, Y),
         lambda: trainer.fit(renamed, Y, epochs=1),
         lambda: gf.check_gradients(trainer.network, "binary_cross_entropy", renamed, Y),
-        lambda: gf.flow.learning_rate_range_test(trainer, renamed, Y),
+        lambda: gf.inspect.learning_rate_range_test(trainer, renamed, Y),
     ):
         with refused(message):
             refuse()

@@ -171,7 +171,7 @@ def test_it_goes_where_the_network_goes(backend_name: str, tmp_path: Path) -> No
     as_array = np.stack([column.astype(object) for column in COLUMNS.values()], axis=1)
     assert network.predict(as_array).tobytes() == expected.tobytes()
     assert network.predict(COLUMNS | {"more": CITY}).tobytes() == expected.tobytes()
-    assert gf.flow.dead_units(network, COLUMNS)
+    assert gf.inspect.dead_units(network, COLUMNS)
     assert max(gf.check_gradients(network, "mean_squared_error", COLUMNS, NUMBERS[:, 1]).values()) < 1e-4
     with pytest.raises(gf.DataError, match="columns 'city', 'unit' are missing from x; it has age, income"):
         network.predict({"age": CITY, "income": CITY})

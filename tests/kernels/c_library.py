@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.backends.sources import Kernel, kernels, source_text
+from gradflow.backends.kernel_sources import Kernel, kernels, source_text
 from gradflow.ops import Array
 
 COMPILER = shutil.which(os.environ.get("CC", "cc"))
@@ -44,7 +44,7 @@ _SCALARS: dict[str, Any] = {
 
 
 def _blocks(rows: int, columns: int) -> int:
-    """Of the result of a product, as kernels/gemm.c cuts it."""
+    """Of the result of a product, as kernels/layers/gemm.c cuts it."""
     return -(-rows // 64) * -(-columns // 128) if rows > 192 else min(rows, 1) * -(-columns // 32)
 
 

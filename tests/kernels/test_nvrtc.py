@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gradflow.backends.sources import kernel_folder, source_text
+from gradflow.backends.kernel_sources import kernel_folder, source_text
 from tests.kernels.nvrtc import compile_cuda
 
 pytestmark = pytest.mark.nvrtc

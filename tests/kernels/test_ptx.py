@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gradflow.backends.sources import kernels, source_text
+from gradflow.backends.kernel_sources import kernels, source_text
 from tests.kernels.nvrtc import LocalMemory, compile_cuda, local_memory
 
 pytestmark = pytest.mark.nvrtc

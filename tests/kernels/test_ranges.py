@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradflow.backends.sources import kernels
-from gradflow.doctor.cases import CASES, Draw
+from gradflow.backends.kernel_sources import kernels
 from gradflow.ops import OPS
+from gradflow.testing import CASES, Draw
 from tests.kernels.c_library import COMPILER, items, run_kernel
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")

@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from gradflow.backends import sources
-from gradflow.backends.sources import Parameter, kernel_folder, kernels, source_text
+from gradflow.backends import kernel_sources as sources
+from gradflow.backends.kernel_sources import Parameter, kernel_folder, kernels, source_text
 
 FOLDER = kernel_folder()
 CUDA_ONLY = {"narrow_weight_gradient", "narrow_relu_gradient"}
 
 
-@pytest.mark.parametrize("path", sorted({*FOLDER.glob("*.cu"), *FOLDER.glob("*.c")}), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted({*FOLDER.rglob("*.cu"), *FOLDER.rglob("*.c")}), ids=lambda path: path.name)
 def test_headers_are_put_in_once(path: Path) -> None:
     included = re.findall(r'#include "(\w+\.h)"', path.read_text())
     assert "gradflow.h" in included
     text = source_text(path, "float32")
     assert '#include "' not in text
     included += re.findall(r'#include "(\w+\.h)"', (FOLDER / "gradflow.h").read_text())
-    for header in FOLDER.glob("*.h"):
+    for header in FOLDER.rglob("*.h"):
         first_line = header.read_text().splitlines()[0]
         assert text.count(first_line) == included.count(header.name)
 
@@ -84,7 +84,7 @@ def test_parameters_are_parsed() -> None:
         assert parameters["x"].dtype(real) == parameters["scale"].dtype(real) == real
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.cu")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.cu")), ids=lambda path: path.name)
 def test_loops_name_exactly_the_arrays_that_they_index(path: Path) -> None:
     # A lane behind the end runs too on a GPU: outside of a pack it would read and write beyond the array.
     for body in re.findall(r"^GF_\w+\([^{]*\{.*?^\}", path.read_text(), re.MULTILINE | re.DOTALL):
@@ -99,7 +99,7 @@ def test_every_kernel_is_found() -> None:
         written = {
             name
             for ending in endings
-            for path in FOLDER.glob(ending)
+            for path in FOLDER.rglob(ending)
             for name in re.findall(r"^GF_KERNEL\((\w+)", path.read_text(), re.MULTILINE)
         }
         assert written - (CUDA_ONLY if language == "c" else set()) == kernels(language).keys()
@@ -113,4 +113,4 @@ def test_both_compilers_read_the_same_file() -> None:
 
 def test_readme_names_every_file_and_no_other() -> None:
     named = set(re.findall(r"`(\w+\.(?:cu|c|h))`", (FOLDER / "README.md").read_text()))
-    assert named == {path.name for path in FOLDER.iterdir() if path.suffix in (".cu", ".c", ".h")}
+    assert named == {path.name for path in FOLDER.rglob("*.*") if path.suffix in (".cu", ".c", ".h")}

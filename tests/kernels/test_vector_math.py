@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal, assert_array_less
 
-from gradflow.backends.sources import C_FLAGS, INSTRUCTION_FLAGS, kernel_folder
+from gradflow.backends.kernel_sources import C_FLAGS, INSTRUCTION_FLAGS, kernel_folder
 from tests.kernels.c_library import COMPILER
 from tests.ops.targets import compiled_for
 

@@ -11,8 +11,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import gradflow as gf
 from gradflow.backends import get_backend
+from gradflow.executors import Eager
 from gradflow.layers import ACTIVATIONS, Activation
-from gradflow.ops import Eager
 
 # Each activation, PyTorch's, and where known the limits of y and dy/dx at minus and plus infinity.
 INF = np.inf

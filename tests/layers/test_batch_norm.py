@@ -48,7 +48,7 @@ def test_prediction_takes_the_running_values(backend_name: str) -> None:
     network.set_weights(weights)
     expected = (X - weights["0.running_mean"]) / np.sqrt([0.5, 1, 4, 16]) * weights["0.gamma"] + weights["0.beta"]
     assert_allclose(network.predict(X), expected, rtol=1e-12)
-    assert_allclose(gf.flow.layer_outputs(network, X)["0.BatchNorm"], expected, rtol=1e-12)
+    assert_allclose(gf.inspect.layer_outputs(network, X)["0.BatchNorm"], expected, rtol=1e-12)
     assert network.predict(X[:1]).tobytes() == network.predict(X)[:1].tobytes()
     assert network.get_weights()["0.running_mean"].tobytes() == weights["0.running_mean"].tobytes()
 

@@ -7,8 +7,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 import gradflow as gf
+from gradflow.executors import Eager
 from gradflow.layers import LAYERS
-from gradflow.ops import Eager
 from tests.layers.cases import LAYER_CASES, WIDTH
 
 BATCH = 7

@@ -13,9 +13,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import gradflow as gf
+from gradflow.executors import Executor
 from gradflow.layers.dense import add_bias, gemm
 from gradflow.layers.tanh import tanh_backward, tanh_forward
-from gradflow.ops import Array, Executor, copy
+from gradflow.ops import Array, copy
 from tests.registries import forgotten
 
 RANDOM = np.random.default_rng(0)
@@ -68,8 +69,8 @@ def test_an_overridden_layer_does_what_it_says_everywhere(backend_name: str, tmp
         results.append(
             {name: history[name] for name in history if not name.startswith("saturated")}
             | trainer.evaluate(X, LABELS)
-            | gf.flow.gradient_norms(trained, "softmax_cross_entropy", X, LABELS)
-            | gf.flow.dead_units(trained, X)
+            | gf.inspect.gradient_norms(trained, "softmax_cross_entropy", X, LABELS)
+            | gf.inspect.dead_units(trained, X)
             | {
                 "predictions": trained.predict(X),
                 "copied": trained.copy().predict(X),
@@ -157,7 +158,7 @@ def test_every_kind_of_layer_may_be_overridden(backend_name: str) -> None:
         weights = made.get_weights()
         plain.set_weights({name: weights[name] for name in plain.get_weights()})
         expected = plain.predict(X) * 2
-        inside = gf.flow.layer_outputs(made, X)
+        inside = gf.inspect.layer_outputs(made, X)
         assert_allclose(inside[f"1.{type(layer).__name__}"], expected, rtol=1e-5, atol=1e-6, err_msg=repr(layer))
 
 

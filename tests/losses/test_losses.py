@@ -13,10 +13,10 @@ from numpy.testing import assert_allclose
 
 import gradflow as gf
 from gradflow.backends import get_backend
+from gradflow.clock import RunStatus
+from gradflow.executors import Eager
 from gradflow.losses import LOSSES, Loss, get_loss
 from gradflow.names import is_built_in
-from gradflow.ops import Eager
-from gradflow.status import RunStatus
 
 ROWS, COLUMNS = 6, 4
 

@@ -59,7 +59,7 @@ def test_a_loss_that_computes_by_itself_is_refused(
         lambda: trainer.fit(X, Y, epochs=1, output=tmp_path),
         lambda: trainer.evaluate(X, Y),
         lambda: gf.check_gradients(made, loss, X, Y),
-        lambda: gf.flow.gradient_norms(made, loss, X, Y),
+        lambda: gf.inspect.gradient_norms(made, loss, X, Y),
     ):
         with pytest.raises(gf.DataError, match=r"Own\.apply computes by itself .*put the formula into an op"):
             call()

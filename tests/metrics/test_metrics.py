@@ -11,9 +11,9 @@ import pytest
 from numpy.testing import assert_allclose
 
 import gradflow as gf
-from gradflow.direction import larger_is_better
 from gradflow.losses import get_loss
 from gradflow.metrics import METRICS, get_metrics
+from gradflow.metrics.base import larger_is_better
 from gradflow.metrics.regression import moments_of_sums
 from gradflow.names import is_built_in
 

@@ -10,9 +10,10 @@ import pytest
 from numpy.testing import assert_allclose
 
 import gradflow as gf
+from gradflow.executors import Executor
 from gradflow.metrics import Batch, Metric, Statistics, Task
 from gradflow.metrics.regression import Errors, add_error_moments
-from gradflow.ops import Array, Executor, op
+from gradflow.ops import Array, op
 from tests.registries import forgotten
 
 RANDOM = np.random.default_rng(0)

@@ -73,7 +73,7 @@ def run(work: list[Mutant], texts: dict[Path, str], processes: int) -> list[str]
     survivors = []
     with tempfile.TemporaryDirectory(prefix="gradflow-mutation-") as folder:
         free = [copy_of_tree(Path(folder) / str(index)) for index in range(processes)]
-        sound = fork_check(free[0], Path("kernels/relu.cu"))
+        sound = fork_check(free[0], Path("kernels/layers/relu.cu"))
         assert os.waitpid(sound, 0)[1] == 0, "the tests fail without a fault: run pytest first"
         running: dict[int, tuple[Mutant, Path]] = {}
         waiting = list(reversed(work))

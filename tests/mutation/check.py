@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gradflow.backends.sources import kernel_folder, kernels
-from gradflow.doctor.cases import CASES
+from gradflow.backends.kernel_sources import kernel_folder, kernels
 from gradflow.ops import OPS
+from gradflow.testing import CASES
 from tests.mutation.files import OWN_TESTS
 from tests.ops.targets import make_target
 from tests.ops.test_parity import FUSED, KINDS, test_bias_and_activation_in_one_kernel, test_definition
@@ -58,7 +58,7 @@ def ops_of(file: Path) -> list[str]:
             including |= found
             found = {
                 path.name
-                for path in kernel_folder().iterdir()
+                for path in kernel_folder().rglob("*.*")
                 if any(f'#include "{name}"' in path.read_text() for name in found)
             } - including
         names = [name for name, kernel in kernels("c").items() if kernel.file.name in including]

@@ -9,8 +9,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 OWN_TESTS = {
     "gradflow/data/preprocessing.py": "tests/data/test_preprocessing.py",
-    "gradflow/training/layer_statistics.py": "tests/training/test_layer_statistics.py",
-    "gradflow/training/minimization.py": "tests/training/test_lbfgs.py",
+    "gradflow/training/step/layer_statistics.py": "tests/training/step/test_layer_statistics.py",
+    "gradflow/training/step/lbfgs.py": "tests/training/step/test_lbfgs.py",
 }
 """The files with formulas that have tests of their own, where those of a whole folder would take too long."""
 
@@ -18,13 +18,13 @@ OWN_TESTS = {
 def files() -> Iterator[Path]:
     """The files that hold formulas, relative to the root."""
     for ending in ("*.cu", "*.c", "*.h"):
-        for path in sorted((ROOT / "kernels").glob(ending)):
+        for path in sorted((ROOT / "kernels").rglob(ending)):
             # gradflow.h holds the words of the two compilers and no formula.
             if path.name not in ("narrow.cu", "gradflow.h"):
                 yield path.relative_to(ROOT)
     for folder in ("layers", "losses", "metrics", "optimizers", "schedules"):
         for path in sorted((ROOT / "gradflow" / folder).glob("*.py")):
             yield path.relative_to(ROOT)
-    for name in ("reductions.py", "random.py", "ops.py", "output_scale.py", "data/batches.py"):
+    for name in ("reductions.py", "random.py", "ops.py", "output_scale.py", "clock.py", "training/data/feed.py"):
         yield Path("gradflow", name)
     yield from map(Path, OWN_TESTS)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from gradflow.backends import get_backend
-from gradflow.backends.native import INSTRUCTIONS, NativeLibrary, native_library
-from gradflow.backends.numpy import NumpyBackend
+from gradflow.backends.cpu.backend import NumpyBackend
+from gradflow.backends.cpu.native import INSTRUCTIONS, NativeLibrary, native_library
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.ops import OPS, Array, Op
 from tests.kernels.c_library import COMPILER, run_kernel

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from gradflow.backends import ReferenceBackend, get_backend
-from gradflow.backends.numpy import NumpyBackend
-from gradflow.backends.sources import Language, kernels
-from gradflow.doctor.cases import CASES, SHAPES, VALUES, Draw
+from gradflow.backends.cpu.backend import NumpyBackend
+from gradflow.backends.kernel_sources import Language, kernels
 from gradflow.errors import DataError
 from gradflow.ops import OPS
+from gradflow.testing import CASES, SHAPES, VALUES, Draw
 
 
 def test_every_op_has_a_case() -> None:
-    assert CASES.keys() == OPS.keys(), "add a Case to a file of gradflow/doctor/cases for every op"
+    assert CASES.keys() == OPS.keys(), "add a Case to a file of gradflow/testing for every op"
 
 
 @pytest.mark.parametrize("name", OPS)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradflow.backends.sources import kernels
-from gradflow.doctor.cases import CASES, SHAPES, VALUES, Draw
+from gradflow.backends.kernel_sources import kernels
 from gradflow.doctor.kernels import arrays_of, assert_close, definition
 from gradflow.ops import OPS, Op
+from gradflow.testing import CASES, SHAPES, VALUES, Draw
 from tests.ops.targets import FUSING_TARGETS, TARGETS, BackendTarget, CTarget, GuardedArray, make_target
 
 # Every kind of shape with ordinary values, and every kind of values in one shape.
@@ -112,5 +112,5 @@ def test_bias_and_activation_in_one_kernel(
 def test_every_fused_kernel_is_tested() -> None:
     fused = {f"bias_{activation}" for activation in FUSED}
     assert fused == set(kernels("c")) - set(OPS)
-    of_products = {"narrow_weight_gradient", "narrow_relu_gradient"}  # tests/backends/test_epilogues.py
+    of_products = {"narrow_weight_gradient", "narrow_relu_gradient"}  # tests/backends/cuda/test_epilogues.py
     assert fused | of_products == set(kernels("cuda")) - set(OPS)

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gradflow.backends.sources import kernel_folder, source_text
+from gradflow.backends.kernel_sources import kernel_folder, source_text
 from gradflow.ops import OPS
 from gradflow.random import RandomNumbers, _philox_rounds, philox, shuffled_rows
 from tests.kernels.c_library import COMPILER, compiled

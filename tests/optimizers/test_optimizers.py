@@ -10,11 +10,12 @@ from numpy.testing import assert_allclose
 
 import gradflow as gf
 from gradflow.backends import get_backend
+from gradflow.clock import RunStatus
+from gradflow.executors import Eager
 from gradflow.names import is_built_in
-from gradflow.ops import STEP, Eager
+from gradflow.ops import STEP
 from gradflow.optimizers import OPTIMIZERS, Optimizer, get_optimizer
 from gradflow.optimizers.clipping import GradientClipping
-from gradflow.status import RunStatus
 
 N, N_DECAYED = 37, 25
 
@@ -79,7 +80,7 @@ DECOUPLED = ("adamw", "lion")  # these decay weights by themselves
 
 
 def test_every_optimizer_has_a_case() -> None:
-    # L-BFGS is no rule for a step: tests/training/test_lbfgs.py
+    # L-BFGS is no rule for a step: tests/training/step/test_lbfgs.py
     shipped = {name for name, rule in OPTIMIZERS.items() if is_built_in(rule)}
     assert {name.split()[0] for name in OPTIMIZER_CASES} == shipped - {"lbfgs"}
 

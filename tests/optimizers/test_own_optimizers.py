@@ -10,7 +10,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import gradflow as gf
-from gradflow.ops import Array, Executor
+from gradflow.executors import Executor
+from gradflow.ops import Array
 from gradflow.optimizers.sgd import gradient_descent
 from tests.registries import forgotten
 

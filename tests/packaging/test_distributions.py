@@ -20,7 +20,11 @@ from tests.kernels.c_library import COMPILER
 pytestmark = pytest.mark.packaging
 
 _REPOSITORY = Path(__file__).parents[2]
-_KERNELS = {path.name for path in (_REPOSITORY / "kernels").iterdir() if path.suffix in (".cu", ".c", ".h")}
+_KERNELS = {
+    path.relative_to(_REPOSITORY / "kernels").as_posix()
+    for path in (_REPOSITORY / "kernels").rglob("*")
+    if path.suffix in (".cu", ".c", ".h")
+}
 _NO_SOURCES = (".git", ".venv*", ".*_cache", "__pycache__", "_native*", "*.egg-info", "build", "dist", "runs")
 
 
@@ -102,7 +106,7 @@ def test_distributions_are_light(distributions: Distributions) -> None:
 def test_kernels_load_where_there_is_no_repository(installed: Path) -> None:
     code = """
 import json, numpy
-from gradflow.backends.sources import kernel_folder, kernels, source_text
+from gradflow.backends.kernel_sources import kernel_folder, kernels, source_text
 files = {kernel.file for language in ("cuda", "c") for kernel in kernels(language).values()}
 texts = [source_text(file, real) for file in files for real in ("float32", "float64")]
 print(json.dumps([str(kernel_folder()), sorted(file.name for file in files), min(map(len, texts))]))
@@ -116,7 +120,7 @@ print(json.dumps([str(kernel_folder()), sorted(file.name for file in files), min
 @pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
 def test_compiled_kernels_are_in_the_wheel_and_load(installed: Path) -> None:
     code = """
-from gradflow.backends.native import native_library
+from gradflow.backends.cpu.native import native_library
 print(native_library().path)
 """
     assert Path(_python(installed, code).strip()).is_relative_to(installed)

@@ -54,7 +54,7 @@ def test_without_a_compiler_gradflow_runs_on_numpy(tree: Path) -> None:
         archive.extractall(installed)
     code = """
 import gradflow as gf
-from gradflow.backends.native import native_library
+from gradflow.backends.cpu.native import native_library
 digits = gf.data.load_digits()
 trainer = gf.Trainer(gf.MLP([64, 32, 10], backend="numpy"), "softmax_cross_entropy", gf.Adam(0.01))
 trainer.fit(digits.x_train, digits.y_train, epochs=3, progress=False)

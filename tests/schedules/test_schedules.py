@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import gradflow as gf
-from gradflow.data.batches import shuffled_rows
+from gradflow.random import shuffled_rows
 from gradflow.schedules import SCHEDULES as REGISTERED
 from gradflow.schedules import ConstantSchedule, get_schedule
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import gradflow as gf
-from tests.training.test_recovery import files, on_a_full_disk, results
-from tests.training.test_resume import LABELS, BrokenOffError, Dies, X, fit, network, trainer
+from tests.training.runs.test_recovery import files, on_a_full_disk, results
+from tests.training.runs.test_resume import LABELS, BrokenOffError, Dies, X, fit, network, trainer
 
 EPOCHS, LONGER = 4, 6
 EARLY: dict[str, Any] = {"early_stopping": gf.EarlyStopping("loss", patience=1, min_delta=10.0)}

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import gradflow as gf
-from gradflow.backends.native import NativeLibrary, native_library
-from gradflow.backends.numpy import NumpyBackend
+from gradflow.backends.cpu.backend import NumpyBackend
+from gradflow.backends.cpu.native import NativeLibrary, native_library
 from gradflow.files import read_json, write_json
-from tests.training.test_resume import LABELS, RULES, BrokenOffError, Dies, X
-from tests.training.test_streamed_weights import KINDS, Make
+from tests.training.data.test_streamed_weights import KINDS, Make
+from tests.training.runs.test_resume import LABELS, RULES, BrokenOffError, Dies, X
 
 WEIGHT = np.linspace(0.1, 3, 70)
 HELD_OUT = (X[:20], LABELS[:20])

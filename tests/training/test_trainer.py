@@ -11,8 +11,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 import gradflow as gf
-from gradflow.backends.native import native_library
-from gradflow.data.batches import shuffled_rows
+from gradflow.backends.cpu.native import native_library
+from gradflow.random import shuffled_rows
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(70, 4))

@@ -1,0 +1,1 @@
+"""The CPU backend: compiled kernels where they were built, NumPy elsewhere, and the BLAS of NumPy for matmuls."""

@@ -1,0 +1,360 @@
+"""The GPU backend: arrays in device memory, kernels from ``kernels/``, matmuls by cuBLASLt, its own stream.
+
+Importing this module imports CuPy; `gradflow.backends.get_backend` first checks that this can work.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import cupy
+import cupy.cublas
+import numpy as np
+
+from gradflow.backends.cuda.cublaslt import CublasLt, Product, n_sign_bytes
+from gradflow.backends.cuda.epilogues import TF32, Group, grouped
+from gradflow.backends.cuda.errors import explained, free_memory
+from gradflow.backends.cuda.fallback import FastPath
+from gradflow.backends.cuda.graphs import CudaGraphs, DeviceCall
+from gradflow.backends.cuda.memory_plan import MemoryPlan
+from gradflow.backends.cuda.pinned import PinnedStaging
+from gradflow.backends.fusion import MIRRORED, Call, fuse_bias_and_activation, fuse_update_and_copy
+from gradflow.backends.kernel_sources import Kernel, Parameter, kernels, low_precision_text, source_text
+from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
+from gradflow.errors import BackendError
+from gradflow.installation import pip_install_for_gpu
+from gradflow.ops import Array, Op, copy
+from gradflow.version import __version__
+
+__all__ = ["CupyBackend"]
+
+_THREADS = 256
+
+# Kernels with a launch configuration of their own: from the sizes, (blocks, threads).
+_LAUNCHES: dict[str, Callable[[Mapping[str, int]], tuple[int, int]]] = {
+    "narrow_weight_gradient": lambda sizes: (-(-(sizes["rows"] + 1) * sizes["columns"] // 32), 1024),
+    "narrow_relu_gradient": lambda sizes: (-(-sizes["rows"] * sizes["columns"] * 32 // _THREADS), _THREADS),
+}
+
+
+class CupyBackend(ReferenceBackend):
+    """Backend with CuPy arrays, on which every op except the matmul is a kernel of the same name.
+
+    All work runs on one stream owned by the backend. It does not synchronize with the default stream, so arrays that
+    are passed to or from a caller are ordered with the caller's current stream by events.
+    """
+
+    name = "cupy"
+
+    def __init__(self) -> None:
+        self._device = cupy.cuda.Device()
+        self.stream = cupy.cuda.Stream(non_blocking=True)
+        self._modules: dict[tuple[Any, _Form], Any] = {}
+        self.graphs = CudaGraphs(self.stream)
+        self._most_blocks = 16 * self._device.attributes["MultiProcessorCount"]
+        self._fast_products = FastPath(
+            "cuBLASLt",
+            "matrix products are cuBLAS's, whose steps cannot be captured in a CUDA graph and take more launches; "
+            f"install nvmath-python: {pip_install_for_gpu()}",
+            lambda: bool(cupy.cuda.get_current_stream().is_capturing()),
+        )
+
+    @property
+    def device(self) -> str:
+        return str(cupy.cuda.runtime.getDeviceProperties(self._device.id)["name"].decode())
+
+    @property
+    def blas(self) -> None:
+        return None
+
+    # -- arrays ---------------------------------------------------------------------------------------------------
+
+    @explained()
+    def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
+        with self.stream:
+            return cupy.empty(shape, dtype)
+
+    @explained()
+    def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
+        array = self.empty(shape, dtype)
+        array.data.memset_async(0, array.nbytes, self.stream)
+        return array
+
+    @explained()
+    def from_host(self, array: np.ndarray) -> Array:
+        target = self.empty(array.shape, array.dtype)
+        target.set(np.ascontiguousarray(array), stream=self.stream)
+        self.stream.synchronize()
+        return target
+
+    @explained()
+    def to_host(self, array: Array) -> np.ndarray:
+        return np.asarray(array.get(stream=self.stream))
+
+    @explained()
+    def copy(self, source: Array, target: Array) -> None:
+        target.data.copy_from_device_async(source.data, source.nbytes, self.stream)
+
+    def owns(self, array: object) -> bool:
+        return isinstance(array, cupy.ndarray)
+
+    @explained()
+    def of_device(self, array: object) -> Array:
+        has_interface = hasattr(array, "__cuda_array_interface__")
+        return cupy.asarray(array) if has_interface else cupy.from_dlpack(array)
+
+    def adopt(self, array: Array) -> Array:
+        if not self.owns(array):
+            return self.from_host(array)
+        contiguous = cupy.ascontiguousarray(array)
+        self.stream.wait_event(cupy.cuda.get_current_stream().record())
+        return contiguous
+
+    @explained()
+    def to_caller(self, array: Array) -> Array:
+        cupy.cuda.get_current_stream().wait_event(self.stream.record())
+        return array
+
+    @explained()
+    def staging(self, n_bytes: int) -> PinnedStaging:
+        return PinnedStaging(n_bytes, self.stream)
+
+    @explained()
+    def memory_plan(self) -> MemoryPlan:
+        _ = self._cublaslt  # allocates its workspace now, so that it counts as used memory
+        return MemoryPlan(free_memory())
+
+    @explained()
+    def synchronize(self) -> None:
+        self.stream.synchronize()
+
+    def check_precision(self, precision: str) -> None:
+        if precision == "bfloat16" and importlib.util.find_spec("ml_dtypes") is None:
+            raise BackendError("precision='bfloat16' needs ml_dtypes: pip install ml-dtypes")
+
+    # -- running ops ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        with explained(), self.stream:
+            yield
+
+    @explained()
+    def bind(self, op: Op, arguments: dict[str, Any]) -> BoundCall:
+        self.check(op, arguments)
+        if op.name in ("gemm", TF32):
+            return self._bind_product(**arguments, tf32=op.name == TF32)
+        return DeviceCall(self._bind_kernel(op.name, op.sizes(arguments), arguments))
+
+    @explained()
+    def replay(self, calls: list[BoundCall], steps_per_launch: int = 1) -> Replay:
+        return self.graphs.replay(calls, steps_per_launch)
+
+    def bind_all(self, calls: list[Call]) -> list[BoundCall]:
+        """Bind the calls of a program, with matmul epilogues doing the work of following calls where possible."""
+        signs: dict[int, Array] = {}
+        groups = grouped(fuse_update_and_copy(fuse_bias_and_activation(calls, kernels("cuda"))))
+        return [call for group in groups for call in self._bind_group(group, signs)]
+
+    def _bind_group(self, group: Group, signs: dict[int, Array]) -> list[BoundCall]:
+        """Bind a group, as one call if possible.
+
+        Args:
+            group: a matmul and the calls that follow it.
+            signs: the sign bits of the outputs of ReLU, by the id of these arrays; a forward matmul adds an entry.
+        """
+
+        def separately() -> list[BoundCall]:
+            return [self.bind(*call) for call in group.calls]
+
+        if group.epilogue is None:
+            return separately()
+        for call in group.calls:
+            self.check(*call)
+        if group.is_narrow:
+            return separately() if group.epilogue == "DGELU" else [self._bind_narrow(group)]
+        auxiliary = group.gelu_input
+        if "RELU_AUX" in group.epilogue:
+            auxiliary = self.empty(n_sign_bytes(*group.out.shape), np.uint8)
+        elif group.epilogue == "DRELU":
+            auxiliary = signs.get(id(group.relu_output))
+            if auxiliary is None:
+                return separately()
+        op, arguments = group.calls[0]
+        arguments = arguments | {"out": group.out, "vector": group.vector, "auxiliary": auxiliary}
+        fast = self._product(**arguments, tf32=op.name == TF32, epilogue=group.epilogue)
+        if fast is None:
+            return separately()
+        if "RELU_AUX" in group.epilogue:
+            signs[id(group.relu_output)] = auxiliary
+        return [DeviceCall(self._fast_products.or_else(fast, lambda: partial(_run_in_turn, separately())))]
+
+    def _bind_narrow(self, group: Group) -> BoundCall:
+        product = group.calls[0][1]
+        a, b, out = (product[name] for name in ("a", "b", "out"))
+        sizes = {"rows": out.shape[0], "columns": out.shape[1]}
+        if group.epilogue == "BGRADA":
+            arguments = {"a": a, "b": b, "out": out, "sums": group.vector, "inner": len(a)}
+            return DeviceCall(self._bind_kernel("narrow_weight_gradient", sizes, arguments))
+        arguments = {"a": a, "b": b, "y": group.relu_output, "out": out, "inner": a.shape[1]}
+        return DeviceCall(self._bind_kernel("narrow_relu_gradient", sizes, arguments))
+
+    @cached_property
+    def _cublaslt(self) -> CublasLt | None:
+        """cuBLASLt, initialized when the first matmul is bound; None if that fails."""
+        is_hopper_or_later = int(self._device.compute_capability) >= 90
+        try:
+            return CublasLt(self.empty((32 if is_hopper_or_later else 4) << 20, np.uint8))
+        except Exception as error:  # a broken installation can raise anything
+            self._fast_products.give_up(error)
+            return None
+
+    @property
+    def product_identity(self) -> str | None:
+        """Everything the results of fast matmuls depend on: device, driver and versions; None without fast matmuls."""
+        if self._cublaslt is None:
+            return None
+        driver = cupy.cuda.runtime.driverGetVersion()
+        return f"{self.device}, driver {driver}, cuBLASLt {self._cublaslt.version}, gradflow {__version__}"
+
+    def refuse_fast_products(self, cause: Exception) -> None:
+        """Use cuBLAS for matmuls from now on, with a warning that gives the reason."""
+        self._fast_products.give_up(cause)
+
+    @property
+    def unsupported_products(self) -> dict[str, str]:
+        """The matmuls so far that fell back to cuBLAS because cuBLASLt had no plan for them, with the reason."""
+        return {} if self._cublaslt is None else self._cublaslt.unsupported
+
+    def _product(self, **arguments: Any) -> Product | None:
+        """Bind a matmul by cuBLASLt; None if it has no plan for it or cannot be used."""
+        if self._cublaslt is None or not self._fast_products.is_open:
+            return None
+        try:
+            with self.stream:
+                return self._cublaslt.product(**arguments)
+        except Exception as error:
+            self._fast_products.give_up(error)
+            return None
+
+    def _bind_product(self, a: Array, b: Array, out: Array, **settings: bool) -> BoundCall:
+        def plain() -> BoundCall:
+            return self._bind_plain_product(a, b, out, **settings)
+
+        product = self._product(a=a, b=b, out=out, **settings)
+        if product is None:
+            return plain()  # not a DeviceCall: CuPy does not allow its matmuls to be captured (its issue 6290)
+        return DeviceCall(self._fast_products.or_else(product, plain))
+
+    def _bind_plain_product(
+        self, a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False, tf32: bool = False
+    ) -> BoundCall:
+        """Bind a matmul by cuBLAS, in float32 if the arrays have 16 bits."""
+        wide = [self.empty(array.shape, np.float32) if array.itemsize == 2 else array for array in (a, b, out)]
+        copies = [(a, wide[0]), (b, wide[1]), (wide[2], out)]
+        # cupy.matmul would use a slow kernel for matrices with one row or one column.
+        operations = ("T" if transpose_a else "N", "T" if transpose_b else "N")
+        product = partial(cupy.cublas.gemm, *operations, wide[0], wide[1], out=wide[2])
+        *before, after = [self.bind(copy, {"x": x, "y": y}) if x is not y else None for x, y in copies]
+        return partial(_run_in_turn, [call for call in (*before, product, after) if call is not None])
+
+    def _bind_kernel(self, name: str, sizes: Mapping[str, int], arguments: Mapping[str, Any]) -> BoundCall:
+        name = name.removesuffix(MIRRORED)
+        if name not in kernels("cuda"):
+            raise BackendError(f"op {name!r} has no CUDA kernel: expected GF_KERNEL({name}, ...) in kernels/*.cu")
+        kernel = kernels("cuda")[name]
+        values = {**sizes, **arguments}
+        form = _form(kernel, values)
+        packed: list[Any] = []
+        for parameter in kernel.parameters:
+            packed.append(_pack(kernel, parameter, values[parameter.name], form))
+            if parameter.name == "parameters" and form.is_mirrored:
+                packed.append(values["copies"])
+        names = {parameter.name for parameter in kernel.parameters}
+        # One warp per row, or one thread per four elements (kernels/gradflow.h).
+        work = 32 * sizes["rows"] if "rows" in names else -(-sizes["n"] // 4) if "n" in names else 1
+        blocks, threads = min(-(-work // _THREADS), self._most_blocks), _THREADS
+        if kernel.loop == "STRIPES":
+            blocks, threads = -(-sizes["columns"] // 32), 1024
+        elif name in _LAUNCHES:
+            blocks, threads = _LAUNCHES[name](sizes)
+        if blocks == 0:
+            return lambda: None
+        return partial(self._function(kernel, form), (blocks,), (threads,), tuple(packed))
+
+    def _function(self, kernel: Kernel, form: _Form) -> Any:
+        """Return the compiled kernel. There is one module for each file and element type, compiled on first use."""
+        key = (kernel.file, form) if form.low_dtype is None else (kernel, form)
+        if key not in self._modules:
+            module = cupy.RawModule(code=form.text(kernel), options=("--std=c++17",))
+            try:
+                module.compile()
+            except Exception as error:
+                raise BackendError(
+                    f"the CUDA kernels in {kernel.file.name} could not be compiled for {form}: {error}\n"
+                    f"If NVRTC or the CUDA headers are missing, install them: {pip_install_for_gpu()}"
+                ) from error
+            self._modules[key] = module
+        function = self._modules[key].get_function(kernel.name)
+        _ = function.attributes  # loads the function now, since a driver may refuse to during a capture
+        return function
+
+
+@dataclass(frozen=True)
+class _Form:
+    """The element types that a kernel is compiled for.
+
+    Attributes:
+        real: its element type.
+        low_dtype: "float16" or "bfloat16", the type of the arrays in ``low``; None if there are none.
+        low: the names of the arguments with 16 bits.
+        is_mirrored: True if the kernel also writes a 16-bit copy of the parameters.
+    """
+
+    real: str
+    low_dtype: str | None = None
+    low: frozenset[str] = frozenset()
+    is_mirrored: bool = False
+
+    def text(self, kernel: Kernel) -> str:
+        if self.low_dtype is None:
+            return source_text(kernel.file, self.real)
+        return low_precision_text(kernel, self.low_dtype, self.low, is_mirrored=self.is_mirrored)
+
+    def __str__(self) -> str:
+        return self.low_dtype or self.real
+
+
+def _form(kernel: Kernel, values: Mapping[str, Any]) -> _Form:
+    reals = [parameter.name for parameter in kernel.parameters if parameter.is_pointer and parameter.c_type == "real"]
+    dtypes = {name: values[name].dtype.name for name in reals if values[name] is not None}
+    low = frozenset(name for name in dtypes if values[name].itemsize == 2)
+    copies = values.get("copies")
+    if low or copies is not None:
+        low_dtype = (values[min(low)] if copies is None else copies).dtype.name
+        return _Form("float32", low_dtype, low, is_mirrored=copies is not None)
+    return _Form(next(iter(dtypes.values()), "float32"))
+
+
+def _pack(kernel: Kernel, parameter: Parameter, value: Any, form: _Form) -> Any:
+    """Convert an argument for the kernel: the array itself, a null pointer, or a scalar of the right type."""
+    name = parameter.dtype(form.real)
+    if not parameter.is_pointer:
+        return np.dtype(name).type(value)
+    if value is None:
+        return np.uintp(0)
+    if parameter.name in form.low and form.low_dtype is not None:
+        name = form.low_dtype
+    if value.dtype.name != name and not (parameter.c_type == "gf_word" and value.itemsize % 4 == 0):
+        raise BackendError(f"kernel {kernel.name!r}: argument {parameter.name!r} must be {name}, got {value.dtype}")
+    return value
+
+
+def _run_in_turn(calls: list[BoundCall]) -> None:
+    for call in calls:
+        call()

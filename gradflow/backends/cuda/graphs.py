@@ -1,0 +1,113 @@
+"""Programs as CUDA graphs: the stream operations of a program are captured once, and each run is one launch."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cupy
+
+from gradflow.backends.cuda.errors import explained
+from gradflow.backends.cuda.fallback import FastPath
+from gradflow.backends.reference import BoundCall, Replay
+
+__all__ = ["CudaGraphs", "DeviceCall"]
+
+
+@dataclass(frozen=True)
+class DeviceCall:
+    """A bound call that only enqueues work on the current stream, and has loaded everything it needs.
+
+    A graph can contain it. Other calls may compute on the host, allocate or wait; they run between two graphs.
+    """
+
+    launch: Callable[[], object]
+
+    def __call__(self) -> None:
+        self.launch()
+
+
+@dataclass(frozen=True)
+class _Captured:
+    """A graph and the calls it was captured from, which own the arrays that it reads and writes."""
+
+    graph: cupy.cuda.Graph
+    calls: list[BoundCall]
+    stream: cupy.cuda.Stream
+
+    def __call__(self) -> None:
+        self.graph.launch(self.stream)
+
+
+class CudaGraphs:
+    """Turns the calls of programs into graphs; after the first failure to capture, calls are launched one by one.
+
+    Capturing runs nothing: kernels are loaded and matmuls planned when they are bound, so no warm-up is needed.
+
+    Args:
+        stream: the stream that the graphs are launched on.
+
+    Attributes:
+        path: closed after a failure to capture a graph.
+    """
+
+    def __init__(self, stream: cupy.cuda.Stream) -> None:
+        self._stream = stream
+        self.path = FastPath(
+            "a CUDA graph",
+            "steps are launched kernel by kernel from now on, each for some microseconds; a newer driver may help",
+        )
+
+    def replay(self, calls: list[BoundCall], steps_per_launch: int) -> Replay:
+        """Return a function that runs the calls of a step n times, ``steps_per_launch`` per launch, the rest singly."""
+        one = self._parts(calls)
+        several = self._parts(calls * steps_per_launch) if steps_per_launch > 1 else one
+
+        def run(times: int) -> None:
+            launches, rest = divmod(times, steps_per_launch)
+            with explained(), self._stream:
+                for parts, count in ((several, launches), (one, rest)):
+                    for _ in range(count):
+                        for part in parts:
+                            part()
+
+        return run
+
+    def _parts(self, calls: list[BoundCall]) -> list[BoundCall]:
+        """Return the calls, with each capturable run of consecutive calls replaced by one graph."""
+        parts: list[BoundCall] = []
+        for capturable, stretch in itertools.groupby(calls, lambda call: isinstance(call, DeviceCall)):
+            alone = list(stretch)
+            captured = self._capture(alone) if capturable and self.path.is_open else None
+            parts.extend(alone if captured is None else [captured])
+        return parts
+
+    def _capture(self, calls: list[BoundCall]) -> _Captured | None:
+        try:
+            graph = _graph(calls)
+            graph.upload(self._stream)
+        except Exception as error:  # a broken installation can raise anything
+            self._stream.synchronize()  # raises again if the context is lost, since nothing can continue then
+            self.path.give_up(error)
+            return None
+        return _Captured(graph, calls, self._stream)
+
+
+def _graph(calls: list[BoundCall]) -> cupy.cuda.Graph:
+    """Capture the calls as a graph.
+
+    This uses a new stream, since a capture would include work that other threads enqueue on the same stream.
+    """
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        # Relaxed, so that other threads, and Python's freeing of arrays, are not disturbed.
+        stream.begin_capture(cupy.cuda.runtime.streamCaptureModeRelaxed)
+        try:
+            for call in calls:
+                call()
+        except BaseException:
+            with contextlib.suppress(RuntimeError):
+                stream.end_capture()
+            raise
+        return stream.end_capture()

@@ -1,0 +1,247 @@
+"""Finding and reading the kernels in ``kernels/``: one source for CUDA's compiler and for C's.
+
+The build of the C kernels reads this file by itself, so it imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+__all__ = [
+    "C_FLAGS",
+    "INSTRUCTION_FLAGS",
+    "Kernel",
+    "Language",
+    "Parameter",
+    "c_library_text",
+    "fingerprint",
+    "kernel_folder",
+    "kernels",
+    "low_precision_text",
+    "source_text",
+]
+
+# No -ffast-math: it drops NaN, and linked with it a library would set flush-to-zero for the whole process.
+C_FLAGS = (
+    "-O3",
+    "-std=gnu11",
+    "-fopenmp-simd",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-fvisibility=hidden",
+    # GCC takes a condition that holds for a whole loop out of it only if the loop is short: not those of optimizers.
+    *("--param", "max-unswitch-insns=400", "--param", "max-unswitch-level=4"),
+)
+"""How GCC and Clang compile the kernels of the CPU backend."""
+
+INSTRUCTION_FLAGS = {
+    "avx512": ("-march=skylake-avx512", "-mprefer-vector-width=512"),
+    "avx2": ("-mavx2", "-mfma", "-mprefer-vector-width=256"),
+    "baseline": (),
+}
+"""What is added for each set of instructions, the fastest first; "baseline" is what every processor has."""
+
+Language = Literal["cuda", "c"]
+
+_DTYPES = {
+    "accumulator": "float64",
+    "double": "float64",
+    "gf_index": "int64",
+    "gf_word": "uint32",
+    "gf_long_word": "uint64",
+    "int": "int32",
+}
+_LOW_PRECISION = {"float16": ("__half", "cuda_fp16.h"), "bfloat16": ("__nv_bfloat16", "cuda_bf16.h")}
+_REALS = {"float32": ("float", "function##f"), "float64": ("double", "function")}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """An argument of a kernel: its name, its C type without `const` and `*`, and whether it is a pointer."""
+
+    name: str
+    c_type: str
+    is_pointer: bool
+
+    def dtype(self, real: str) -> str:
+        """The name of the NumPy dtype of the value, or of what the pointer points to."""
+        return real if self.c_type == "real" else _DTYPES[self.c_type]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel: the op it implements, the file it stands in, its arguments, the word of its loop, such as "ROWS", and
+    the size of its range in C."""
+
+    name: str
+    file: Path
+    parameters: tuple[Parameter, ...]
+    loop: str
+    items: str
+
+
+@cache
+def kernel_folder() -> Path:
+    """The folder of the kernel sources: inside the installed package, or beside it in a source tree.
+
+    Raises:
+        FileNotFoundError: if it is in neither place.
+    """
+    package = Path(__file__).resolve().parent.parent
+    installed, beside = package / "kernels", package.parent / "kernels"
+    if (installed / "gradflow.h").is_file():
+        return installed
+    if (package.parent / "pyproject.toml").is_file() and (beside / "gradflow.h").is_file():
+        return beside
+    raise FileNotFoundError(
+        f"gradflow's kernel sources are missing: expected them in {installed}; install gradflow again"
+    )
+
+
+@cache
+def fingerprint() -> str:
+    """Of all that the compiled kernels are made from: a library made from anything else may take other arguments."""
+    folders = kernel_folder(), Path(__file__).parent / "cpu"
+    files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in (".c", ".cu", ".h")]
+    parts = [f"{path.name}\n{path.read_text()}" for path in [*files, Path(__file__)]]
+    return f"{zlib.crc32(''.join(parts).encode()):08x}"
+
+
+@cache
+def kernels(language: Language) -> dict[str, Kernel]:
+    """Every kernel by name: those in ``*.cu``, and for the C compiler those in ``*.c`` too.
+
+    A kernel that walks the data in CUDA's own way, without the words for both, is none of C's.
+    """
+    files = sorted(kernel_folder().rglob("*.cu"))
+    if language == "c":
+        files += sorted(kernel_folder().rglob("*.c"))
+    found = {}
+    for path in files:
+        for name, parameters, body in re.findall(
+            r"^GF_KERNEL\((\w+),\s*([^)]*)\) \{(.*?)^\}", path.read_text(), flags=re.MULTILINE | re.DOTALL
+        ):
+            loop = _loop(body)
+            if loop[0] or language == "cuda":
+                found[name] = Kernel(name, path, tuple(map(_parse_parameter, parameters.split(","))), *loop)
+    return found
+
+
+def _parse_parameter(declaration: str) -> Parameter:
+    match = re.fullmatch(r"\s*(?:const\s+)?(\w+)\s*(\*?)\s*(\w+)\s*", declaration)
+    assert match is not None, declaration
+    c_type, star, name = match.groups()
+    return Parameter(name, c_type, bool(star))
+
+
+def _loop(body: str) -> tuple[str, str]:
+    """The word of the kernel's GF_FOR, GF_ROWS, ..., and the size of its range; for a CUDA form of its own, nothing."""
+    match = re.search(r"GF_(FOR|FOURS|ROWS|BLOCKS|STRIPES)\(\w+, ((?:[^(),]|\([^()]*\))+)", body)
+    if match is None:
+        return "", ""
+    return match[1], f"({match[2]} + 3) / 4" if match[1] == "FOURS" else match[2]
+
+
+@cache
+def _headers() -> dict[str, Path]:
+    """Return gradflow's headers by name, each of which stands in the folder of the kernels that include it."""
+    return {path.name: path for path in kernel_folder().rglob("*.h")}
+
+
+def _with_headers(path: Path, included: set[str]) -> str:
+    """A file with gradflow's headers put in as text, each once."""
+
+    def include(match: re.Match[str]) -> str:
+        header = match[1]
+        if header in included:
+            return ""
+        included.add(header)
+        beside = path.parent / header
+        return _with_headers(beside if beside.is_file() else _headers()[header], included)
+
+    return re.sub(r'^#include "(\w+\.h)"\n', include, path.read_text(), flags=re.MULTILINE)
+
+
+def _element_type(real: str) -> str:
+    c_type, function = _REALS[real]
+    return f"typedef {c_type} real;\n#define GF_MATH(function) {function}\n"
+
+
+@cache
+def source_text(file: Path, real: str) -> str:
+    """A kernel file for one element type, "float32" or "float64", with gradflow's headers put in as text.
+
+    CuPy's kernel cache hashes the source and the options, not what an include path finds.
+    """
+    return _element_type(real) + _with_headers(file, set())
+
+
+@cache
+def low_precision_text(kernel: Kernel, dtype: str, low: frozenset[str], *, is_mirrored: bool) -> str:
+    """One kernel for float32 where some arrays hold 16-bit numbers, for CUDA (low_precision.h).
+
+    Args:
+        kernel: the kernel.
+        dtype: "float16" or "bfloat16".
+        low: the names of its arguments that point to such numbers.
+        is_mirrored: whether it takes, behind ``parameters``, an array where what it writes there is written too.
+    """
+
+    def adapted(found: re.Match[str]) -> str:
+        name, head, body = found.groups()
+        if name != kernel.name:
+            return ""
+        head = re.sub(r"\breal (\*(\w+))", lambda real: f"gf_low {real[1]}" if real[2] in low else real[0], head)
+        if is_mirrored:
+            head = head.replace("real *parameters", "real *parameters, gf_low *gf_copies")
+        form = "MIRRORED" if is_mirrored else "MIXED" if "real *" in head else "LOW"
+        return f"#define GF_{form}\ntypedef {c_type} gf_bits;\n{low_precision}{head}{body}"
+
+    c_type, header = _LOW_PRECISION[dtype]
+    low_precision = _with_headers(_headers()["low_precision.h"], set())
+    one_kernel = r"^(?=GF_KERNEL\((\w+))(GF_KERNEL\([^)]*\))( \{.*?^\}\n)"
+    text = re.sub(one_kernel, adapted, source_text(kernel.file, "float32"), flags=re.MULTILINE | re.DOTALL)
+    return f"#include <{header}>\n{text}"
+
+
+def c_library_text(real: str, table: str) -> str:
+    """All kernels for the C compiler and one element type, as one source.
+
+    It defines ``const gf_entry table[]``, which ends with a null entry: the name of each kernel, and a function that
+    takes its arguments as an array of gf_value (backends/cpu/native.h) and runs the kernel over a part of its range,
+    and one that tells how long that is.
+    """
+    included: set[str] = set()
+    library = kernels("c")
+    parts = [_element_type(real), "#define GF_LINKAGE static\n"]
+    parts += [_with_headers(file, included) for file in dict.fromkeys(kernel.file for kernel in library.values())]
+    parts += ['#include "native.h"\n']
+    parts += [_caller(kernel) for kernel in library.values()]
+    entries = "".join(f'  {{"{name}", call_{name}, items_{name}}},\n' for name in library)
+    parts += [f"const gf_entry {table}[] = {{\n{entries}  {{0, 0, 0}},\n}};\n"]
+    return "\n".join(parts)
+
+
+def _caller(kernel: Kernel) -> str:
+    arguments, sizes = [], []
+    for place, parameter in enumerate(kernel.parameters):
+        if parameter.is_pointer:
+            arguments.append(f"gf_values[{place}].pointer")
+            continue
+        field = "number" if parameter.dtype("float64") == "float64" else "integer"
+        value = f"({parameter.c_type})gf_values[{place}].{field}"
+        arguments.append(value)
+        if re.search(rf"\b{parameter.name}\b", kernel.items):
+            sizes.append(f"  const {parameter.c_type} {parameter.name} = {value};\n")
+    return (
+        f"static void call_{kernel.name}(const gf_value *gf_values, long long begin, long long end) {{\n"
+        f"  {kernel.name}(begin, end, {', '.join(arguments)});\n}}\n"
+        f"static long long items_{kernel.name}(const gf_value *gf_values) {{\n"
+        f"  (void)gf_values;\n{''.join(sizes)}  return {kernel.items};\n}}\n"
+    )

@@ -1,0 +1,79 @@
+"""The run state on the device: the clock and the sums of an epoch, which the host reads in one copy."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from gradflow.backends.reference import ReferenceBackend
+from gradflow.ops import CLOCK_ENTRIES, POSITION, STEP, Array, op
+
+__all__ = ["NEVER", "RunStatus", "StatusReading", "advance", "advance_part", "advance_scheduled"]
+
+NEVER = np.iinfo(np.int64).max
+"""The first bad step of a run without one."""
+
+
+class StatusReading(NamedTuple):
+    """A host copy of the clock entries (kernels/clock.h), with None for no bad step, and of the six sums."""
+
+    step: int
+    epoch: int
+    position: int
+    first_bad_step: int | None
+    sums: tuple[float, ...]
+
+
+class RunStatus:
+    """Ten 64-bit words on the device.
+
+    Attributes:
+        clock: int64 (4,): step, epoch, position, first_bad_step.
+        sums: float64 (6,): loss and correct predictions over the training epoch, and loss of its first rows; the same
+            over the validation data.
+    """
+
+    def __init__(self, backend: ReferenceBackend) -> None:
+        self._backend = backend
+        self._words = backend.zeros(len(CLOCK_ENTRIES) + 6, np.int64)
+        self.clock: Array = self._words[: len(CLOCK_ENTRIES)]
+        self.sums: Array = self._words[len(CLOCK_ENTRIES) :].view(np.float64)
+        self.begin(epoch=0)
+
+    def begin(self, *, epoch: int, position: int = 0, step: int = 1) -> None:
+        """Set the clock to a position and step of an epoch, by default the first."""
+        clock = np.array([step, epoch, position, NEVER], np.int64)
+        self._backend.copy(self._backend.from_host(clock), self.clock)
+
+    def read(self) -> StatusReading:
+        """Wait for the device, and read the clock and the sums."""
+        words = self._backend.to_host(self._words)
+        step, epoch, position, first_bad_step = (int(word) for word in words[: len(CLOCK_ENTRIES)])
+        sums = tuple(float(value) for value in words[len(CLOCK_ENTRIES) :].view(np.float64))
+        return StatusReading(step, epoch, position, None if first_bad_step == NEVER else first_bad_step, sums)
+
+
+@op(shapes="clock: 4", writes=("clock",), sizes=lambda arguments: {})
+def advance(clock: Array, batch_size: int, epoch_rows: int) -> None:
+    """step += 1, position += batch_size; after the last row of the epoch: position = 0, epoch += 1"""
+    step, epoch, position, _ = clock
+    ended = position + batch_size >= epoch_rows
+    clock[:3] = step + 1, epoch + ended, 0 if ended else position + batch_size
+
+
+@op(
+    shapes="clock: 4; rates: steps; hyper: *any",
+    writes=("clock", "hyper"),
+    sizes=lambda arguments: {"steps": len(arguments["rates"])},
+)
+def advance_scheduled(clock: Array, rates: Array, hyper: Array, batch_size: int, epoch_rows: int) -> None:
+    """The same, and hyper_0 = rates_s for the next step s, counted from 0 within the epoch"""
+    hyper[0] = rates[clock[STEP] % len(rates)]
+    advance.reference(clock, batch_size, epoch_rows)
+
+
+@op(shapes="clock: 4", writes=("clock",), sizes=lambda arguments: {})
+def advance_part(clock: Array, part_rows: int) -> None:
+    """position += part_rows: the next part of the same step's batch"""
+    clock[POSITION] += part_rows

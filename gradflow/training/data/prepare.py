@@ -1,0 +1,272 @@
+"""Validation and conversion of user data: arrays, tables, or a source that is read batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradflow.data.arrays import Arrays, is_memory_mapped
+from gradflow.data.columns import Moments
+from gradflow.data.frames import as_columns
+from gradflow.data.sources import Block, Converted, Source, equal_parts
+from gradflow.data.table import Table
+from gradflow.data.validation import Where, as_array, finite_targets, of_numbers
+from gradflow.data.weights import ClassWeight, RowWeights, checked_weights, class_totals
+from gradflow.errors import DataError, shown
+from gradflow.losses import Loss
+from gradflow.network import Sequential
+from gradflow.ops import Array
+from gradflow.output_scale import OutputScale
+from gradflow.training.data.feed import DataSet, PassData
+from gradflow.training.data.streaming import StreamedData
+
+__all__ = ["check_classes", "checked_data", "pass_data", "target_scale"]
+
+
+def pass_data(
+    network: Sequential,
+    loss: Loss,
+    x: Any,
+    y: Any,
+    *,
+    kind: str = "",
+    sample_weight: Any = None,
+    class_weight: ClassWeight | None = None,
+    scale: OutputScale | None = None,
+    feature_names: Sequence[str] | None = None,
+) -> PassData:
+    """Validate and convert data for training or evaluation. A weighted source is read once, for the mean weight.
+
+    Args:
+        network: the network.
+        loss: the loss, which converts the targets.
+        x, y: inputs and targets, or a source and None.
+        kind: prefix for the data's name in errors.
+        sample_weight, class_weight: weights of rows and classes; a source contains its row weights.
+        scale: standardizes the targets.
+        feature_names: names of the table columns to use; None uses those of the network, or all if it has none.
+
+    Raises:
+        DataError: if shapes, dtypes, values, weights or numbers of rows are invalid.
+    """
+    source = _source(x, y, sample_weight, kind)
+    if source is None:
+        return checked_data(
+            network,
+            loss,
+            x,
+            y,
+            kind=kind,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            scale=scale,
+            feature_names=feature_names,
+        )
+    n_classes = _n_classes(network, loss)
+    _check_class_weight(class_weight, n_classes)
+
+    def targets_of(block: Block) -> Array:
+        return _converted_targets(network, loss, _finite_targets(block, kind), scale)
+
+    def weighed(block: Block, targets: Array) -> Converted:
+        weight = np.ones(len(block)) if block.sample_weight is None else block.sample_weight
+        return weight, _classes_or_one(network, loss, targets)
+
+    weights, sample = None, source.sample()
+    names = feature_names or _feature_names(network, sample.x)
+    if class_weight is not None or sample.sample_weight is not None:
+        parts = (block.converted(lambda block: weighed(block, targets_of(block))) for block in source.blocks())
+        weights = RowWeights.fit(parts, class_weight, n_classes or 1, kind)
+
+    def converted(block: Block) -> Converted:
+        targets = targets_of(block)
+        arrays = network.inputs(f"{kind}x", block.x, block.where, names), targets
+        return arrays if weights is None else (*arrays, weights.of(*weighed(block, targets), dtype=network.dtype))
+
+    totals = None if weights is None or n_classes is None else weights.class_totals
+    return StreamedData(source, converted, is_weighted=weights is not None, class_totals=totals, feature_names=names)
+
+
+def _source(x: Any, y: Any, sample_weight: Any, kind: str) -> Source | None:
+    """Return user data as a source; None for arrays that are used as a whole."""
+    if not isinstance(x, Source):
+        return Arrays(x, y, sample_weight) if is_memory_mapped(x) or is_memory_mapped(y) else None
+    if y is not None:
+        raise DataError(f"{kind}x is a source, which brings its targets along; leave {kind}y out")
+    if sample_weight is not None:
+        raise DataError(
+            f"{kind}x is a source, which brings its weights along: name their column, as in Parquet(..., "
+            "sample_weight='weight'), or pass Arrays(x, y, sample_weight), or Batches of (x, y, sample_weight)"
+        )
+    return x
+
+
+def checked_data(
+    network: Sequential,
+    loss: Loss,
+    x: Any,
+    y: Any,
+    *,
+    kind: str = "",
+    sample_weight: Any = None,
+    class_weight: ClassWeight | None = None,
+    scale: OutputScale | None = None,
+    feature_names: Sequence[str] | None = None,
+) -> DataSet:
+    """Validate and convert inputs and targets given as arrays or tables; arguments as for `pass_data`.
+
+    Raises:
+        DataError: if shapes, dtypes, values, weights or numbers of rows are invalid.
+    """
+    backend = network.backend
+    x = as_columns(f"{kind}x", x)
+    names = feature_names or _feature_names(network, x)
+    inputs = network.inputs(f"{kind}x", x, names=names)
+    y = as_array(f"{kind}y", y, backend)
+    if y.ndim == 0 or len(y) != len(inputs):
+        rows = "no dimension" if y.ndim == 0 else f"{len(y)} rows"
+        raise DataError(f"{kind}x has {len(inputs)} rows, but {kind}y has {rows}; they must match")
+    targets = _converted_targets(network, loss, y, scale)
+    n_classes = _n_classes(network, loss)
+    _check_class_weight(class_weight, n_classes)
+    classes = _classes_or_one(network, loss, targets)
+    weight = None
+    if sample_weight is not None or class_weight is not None:
+        given = np.ones(len(inputs))
+        if sample_weight is not None:
+            given = _sample_weights(network, f"{kind}sample_weight", sample_weight, len(inputs))
+        weights = RowWeights.fit([(given, classes)], class_weight, n_classes or 1, kind)
+        weight = weights.of(given, classes, dtype=network.dtype)
+    totals = None if n_classes is None else class_totals(classes, n_classes)
+    return DataSet(inputs, targets, weight, totals, names)
+
+
+def _feature_names(network: Sequential, x: Any) -> tuple[str, ...] | None:
+    """Return the feature names of the network, or of these inputs if it has none yet."""
+    return network.feature_names or (x.names if isinstance(x, Table) and network.preprocessing is None else None)
+
+
+def _sample_weights(network: Sequential, name: str, sample_weight: Any, rows: int) -> np.ndarray:
+    values = _on_host(as_array(name, sample_weight, network.backend), network)
+    return checked_weights(name, values, Where(range(rows)))
+
+
+def _converted_targets(network: Sequential, loss: Loss, y: Any, scale: OutputScale | None) -> Array:
+    if scale is None:
+        return _checked_targets(loss, y, network, network.dtype)
+    # Standardize in float64: large targets must not lose precision before their mean is subtracted.
+    targets = _checked_targets(loss, y, network, np.dtype(np.float64))
+    if not _takes_scales(loss) or targets.shape[1:] != (len(scale.mean),):
+        raise DataError(
+            "the network has an output_scale, from training a regression on standardized targets, and loss "
+            f"{loss.name!r} does not go with it; set network.output_scale = None to train it for something else"
+        )
+    return scale.standardize(targets, network.dtype)
+
+
+def _checked_targets(loss: Loss, y: Any, network: Sequential, dtype: np.dtype) -> Array:
+    """Convert targets with the loss, and check the result: a user's loss may return anything."""
+    targets = loss.targets(y, network.n_out, dtype)
+    if not hasattr(targets, "dtype") or targets.dtype.kind not in "fiu" or targets.ndim == 0 or len(targets) != len(y):
+        returned = f"{targets.dtype} {targets.shape}" if hasattr(targets, "dtype") else shown(targets)
+        raise DataError(
+            f"targets(y, n_out, dtype) of loss {loss!r} must return an array of numbers with a row for each of "
+            f"{len(y)} in y, got {returned}"
+        )
+    return targets
+
+
+def _takes_scales(loss: Loss) -> bool:
+    return loss.output_activation == "identity" and loss.takes_any_scale
+
+
+def _finite_targets(block: Block, kind: str) -> np.ndarray:
+    if block.y.shape[1:] == (0,):
+        raise DataError(
+            f"{kind}x is a source without targets, from which a network can predict but not learn: name the column, as "
+            "in CSV(..., target='y'), or give Batches pairs (x, y)"
+        )
+    return finite_targets(f"{kind}y", of_numbers(f"{kind}y", block.y), block.where)
+
+
+def _n_classes(network: Sequential, loss: Loss) -> int | None:
+    """Return the number of classes; None if the targets are not classes."""
+    if loss.output_activation == "softmax":
+        return network.n_out
+    return 2 if loss.output_activation == "sigmoid" and network.n_out == 1 else None
+
+
+def _check_class_weight(class_weight: ClassWeight | None, n_classes: int | None) -> None:
+    if class_weight is not None and n_classes is None:
+        raise DataError(
+            "class_weight goes with classes: with softmax_cross_entropy, or binary_cross_entropy and one output; "
+            "use sample_weight"
+        )
+
+
+def _classes_or_one(network: Sequential, loss: Loss, targets: Array) -> np.ndarray:
+    """Return the class of each row, or its class probabilities, on the host; 0 for all rows without classes."""
+    if _n_classes(network, loss) is None:
+        return np.zeros(len(targets), np.int32)
+    host = _on_host(targets, network)
+    return np.hstack([1 - host, host]) if loss.output_activation == "sigmoid" else host
+
+
+def _on_host(array: Array, network: Sequential) -> np.ndarray:
+    """Return an array as a NumPy array, after any CUDA stream of the caller has finished writing it."""
+    if not hasattr(array, "__cuda_array_interface__"):
+        return np.asarray(array)
+    return network.backend.to_host(network.backend.adopt(array))
+
+
+def target_scale(network: Sequential, loss: Loss, x: Any, y: Any, sample_weight: Any = None) -> OutputScale:
+    """Return the output scale for the training targets; a source is read once.
+
+    Rows of weight 0 are ignored; other weights have no effect.
+
+    Raises:
+        DataError: if the loss is not a regression loss, or the targets are invalid.
+    """
+    if not _takes_scales(loss):
+        raise DataError(f"standardize_targets goes with the losses of regression, not with {loss.name!r}")
+
+    def numbers(targets: Array, weights: np.ndarray | None) -> Converted:
+        targets = loss.targets(targets, network.n_out, np.dtype(np.float64))
+        if targets.ndim != 2 or targets.shape[1] != network.n_out:
+            raise DataError(f"standardize_targets takes one target for each of the {network.n_out} outputs")
+        on_host = _on_host(targets, network)
+        return (on_host if weights is None else on_host[weights > 0],)
+
+    def parts(source: Source | None) -> Generator[Converted, None, None]:
+        if source is None:
+            targets, weights = as_array("y", y, network.backend), None
+            if sample_weight is not None and targets.ndim:
+                weights = _sample_weights(network, "sample_weight", sample_weight, len(targets))
+            yield numbers(targets, weights)
+            return
+        for block in source.blocks():
+            yield block.converted(lambda block: numbers(_finite_targets(block, ""), block.sample_weight))
+
+    moments = [Moments("refuse") for _ in range(network.n_out)]
+    for (targets,) in equal_parts(parts(_source(x, y, sample_weight, ""))):
+        for of_column, column in zip(moments, targets.T, strict=True):
+            of_column.update("y", column, Where(range(len(column))))
+    return OutputScale(
+        tuple(of_column.mean for of_column in moments), tuple(of_column.deviation or 1.0 for of_column in moments)
+    )
+
+
+def check_classes(training: PassData, validation: PassData) -> None:
+    """Raise if the validation data have a class that training never sees, if the classes of both are known.
+
+    Raises:
+        DataError: naming the classes.
+    """
+    seen, held_out = training.class_totals, validation.class_totals
+    if seen is not None and held_out is not None and (unseen := np.flatnonzero((seen == 0) & (held_out > 0))).size:
+        raise DataError(
+            f"validation y has classes that no row of training has: {', '.join(map(str, unseen))}; split the data "
+            "so that each class is in both"
+        )

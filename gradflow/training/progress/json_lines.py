@@ -1,0 +1,58 @@
+"""Machine-readable progress: one JSON object per line."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any, TextIO
+
+from gradflow.errors import DataError, shown
+from gradflow.training.progress.callbacks import Callback
+
+if TYPE_CHECKING:
+    from gradflow.training.progress.history import History
+    from gradflow.training.trainer import Trainer
+
+__all__ = ["JSONLines"]
+
+
+class JSONLines(Callback):
+    """Writes a line when training begins, a line with the values after each epoch, and a line when training ends.
+
+    Each line is a JSON object with "event": "begin", "epoch" or "end". NaN and infinity, which JSON cannot represent,
+    become null.
+
+    Args:
+        file: an open text file, such as ``sys.stdout``; it is flushed after each line and not closed.
+
+    Raises:
+        DataError: if ``file`` is not an open text file.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        if isinstance(file, type) or not hasattr(file, "write") or not hasattr(file, "flush"):
+            raise DataError(f"file must be an open text file, such as sys.stdout, got {shown(file)}")
+        self._file = file
+
+    def _write(self, **values: Any) -> None:
+        known = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in values.items()
+        }
+        self._file.write(json.dumps(known) + "\n")
+        self._file.flush()
+
+    def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
+        self._write(event="begin", epochs=epochs, parameters=trainer.network.n_parameters)
+
+    def on_epoch_end(self, trainer: Trainer, epoch: int, values: dict[str, float]) -> None:
+        self._write(event="epoch", epoch=epoch, **values)
+
+    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+        self._write(
+            event="end",
+            epochs=history.epochs,
+            seconds=history.seconds,
+            stopped_by=history.stopped_by,
+            best_epoch=history.best_epoch,
+        )

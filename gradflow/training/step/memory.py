@@ -1,0 +1,138 @@
+"""GPU memory of a fit, computed before it begins."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradflow.clock import RunStatus
+from gradflow.data.arrays import Arrays
+from gradflow.errors import BackendError, SlowPathWarning, warn
+from gradflow.training.data.feed import DataSet, PassData
+from gradflow.training.data.streaming import StreamedData
+from gradflow.training.step.epoch import DataPass
+from gradflow.training.step.record import evaluation_pass, training_pass
+from gradflow.training.step.update import Objective, Update
+
+if TYPE_CHECKING:
+    from gradflow.backends.cuda.memory_plan import MemoryPlan
+
+__all__ = ["fit_memory", "within_memory"]
+
+
+def within_memory(
+    objective: Objective, data: PassData, validation: PassData | None, *, rows: int, batch_size: int, parts: int
+) -> tuple[PassData, PassData | None]:
+    """Return the data of a fit: unchanged if everything fits on the device, else kept on the host, with a warning.
+
+    Nothing is allocated. On a CPU the data are always unchanged.
+
+    Raises:
+        BackendError: if neither fits; the message lists the memory that is needed and free, and what would fit.
+    """
+    plan = objective.network.backend.memory_plan()
+    if plan is None:
+        return data, validation
+
+    def needs(of_training: PassData, of_validation: PassData | None, size: int) -> dict[str, int]:
+        return fit_memory(plan, objective, of_training, of_validation, rows=rows, batch_size=size, parts=parts)
+
+    def fits(*arguments: Any) -> bool:
+        return sum(needs(*arguments).values()) <= plan.free
+
+    if fits(data, validation, batch_size):
+        return data, validation
+    needed = needs(data, validation, batch_size)
+    on_host = _on_host(data), validation and _on_host(validation)
+    if fits(*on_host, batch_size):
+        warn(
+            f"the data do not fit on the GPU: this fit needs {_readable(sum(needed.values()))}, and "
+            f"{_readable(plan.free)} are free. They stay on the host: each step copies its batch while the step before "
+            "it runs, with the same results; pass gradflow.data.Arrays(x, y) if that is meant",
+            SlowPathWarning,
+        )
+        return on_host
+    sizes = [batch_size >> shift for shift in range(1, batch_size.bit_length()) if (batch_size >> shift) % parts == 0]
+    if size := next((size for size in sizes if fits(*on_host, size)), None):
+        remedy = f"batch_size={size} would fit"
+    else:
+        remedy = "no smaller batch_size would fit; take a smaller network, or free what else lies on the GPU"
+    listed = ", ".join(f"{name} {_readable(n_bytes)}" for name, n_bytes in needed.items() if n_bytes)
+    raise BackendError(
+        f"this fit needs {_readable(sum(needed.values()))} of GPU memory besides the network's own, and "
+        f"{_readable(plan.free)} are free. It needs for {listed}; {remedy}"
+    )
+
+
+def fit_memory(
+    plan: MemoryPlan,
+    objective: Objective,
+    data: PassData,
+    validation: PassData | None,
+    *,
+    rows: int,
+    batch_size: int,
+    parts: int,
+) -> dict[str, int]:
+    """Return the bytes of device memory that a fit allocates, by purpose.
+
+    The programs of the fit are recorded on a backend that counts bytes without allocating, so this holds for all kinds
+    of layers. The network's existing parameters and gradients are excluded.
+    """
+    network = copy.copy(objective.network)
+    network.backend = plan
+    objective = objective._replace(network=network)
+    status = network.status
+
+    def bytes_of(make: Callable[[], object]) -> int:
+        before = plan.n_bytes
+        made = make()
+        taken = plan.n_bytes - before
+        del made
+        return taken
+
+    def update() -> Update:
+        return Update(objective, epochs=1, steps=-(-rows // batch_size))
+
+    def training() -> tuple[Update, DataPass]:
+        made = update()
+        return made, training_pass(
+            objective, data, rows=rows, batch_size=batch_size, shuffle=True, parts=parts, update=made
+        )
+
+    of_data = bytes_of(lambda: data.batches(plan, status, rows=rows, batch_size=batch_size, seed=0))
+    of_state = bytes_of(update)
+    needed = {
+        "data": of_data,
+        "optimizer state": of_state,
+        "copies of the weights": bytes_of(lambda: plan.empty(network.state.shape, network.dtype)),
+        "batches and activations": bytes_of(training) - of_data - of_state,
+    }
+    if validation is not None:
+        needed["validation"] = bytes_of(
+            lambda: evaluation_pass(objective, validation, RunStatus(plan), status.sums[3:])
+        )
+    return needed
+
+
+def _on_host(data: PassData) -> PassData:
+    """Return the same rows, kept on the host if they are there."""
+    if not isinstance(data, DataSet) or not isinstance(data.x, np.ndarray):
+        return data
+    arrays = [array for array in (data.x, data.targets, data.row_weight) if array is not None]
+    return StreamedData(
+        Arrays(data.x, data.targets),
+        lambda block: tuple(array[block.where.rows] for array in arrays),
+        is_weighted=data.is_weighted,
+    )
+
+
+def _readable(n_bytes: int) -> str:
+    """Format a number of bytes with a suitable unit."""
+    for power, unit in ((3, "GB"), (2, "MB")):
+        if n_bytes >= 1000**power:
+            return f"{n_bytes / 1000**power:.1f} {unit}"
+    return f"{n_bytes / 1000:.1f} kB"

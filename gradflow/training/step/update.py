@@ -1,0 +1,147 @@
+"""The update of the weights at the end of a step, with state vectors that each fit resets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradflow.errors import DataError
+from gradflow.executors import Executor
+from gradflow.layers import Layer
+from gradflow.losses import Loss
+from gradflow.metrics import Metric
+from gradflow.network import Sequential
+from gradflow.ops import Array
+from gradflow.optimizers import LBFGS, Optimizer
+from gradflow.optimizers.accumulation import GradientAccumulation
+from gradflow.optimizers.averaging import average_weights
+from gradflow.optimizers.clipping import GradientClipping
+from gradflow.schedules.base import History
+from gradflow.sealing import is_of_users, record_sealed
+from gradflow.training.step.learning_rates import LearningRates
+from gradflow.training.step.precision import make_precision
+
+__all__ = ["Objective", "Update"]
+
+
+class Objective(NamedTuple):
+    """The objective of training: loss of the outputs of these layers plus penalties, optimizer, and metrics.
+
+    ``average`` is the decay of the moving average of the weights; None keeps no average. ``precision`` is the name of
+    the precision of a step. ``layer_statistics`` is True if layer statistics are measured.
+    """
+
+    network: Sequential
+    layers: Sequence[Layer]
+    loss: Loss
+    optimizer: Optimizer
+    l2: float = 0.0
+    l1: float = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    average: float | None = None
+    metrics: Sequence[Metric] = ()
+    precision: str = "float32"
+    layer_statistics: bool = False
+
+
+class Update:
+    """The weight update of a step: clipping, optimizer, average of the weights, and learning rates.
+
+    Args:
+        objective: the objective.
+        epochs: number of epochs of the training.
+        steps: steps per epoch.
+
+    Attributes:
+        learning_rates: the learning rates on the device.
+        precision: the precision of a step.
+    """
+
+    def __init__(self, objective: Objective, *, epochs: int, steps: int) -> None:
+        network, optimizer = objective.network, objective.optimizer
+        backend = network.backend
+        self._objective = objective
+        self._state = {name: backend.zeros(network.n_parameters, network.dtype) for name in optimizer.state}
+        # The learning rate comes first; `LearningRates` writes it.
+        limit = math.inf if objective.clip_value is None else objective.clip_value
+        hyper = [0, objective.l2, objective.l1, limit, *optimizer.hyper()]
+        self._hyper = backend.from_host(np.array(hyper, np.float64))
+        self._gradient_scale = backend.from_host(np.ones(1, network.dtype))
+        self._clipping = None
+        if objective.clip_norm is not None:
+            self._clipping = GradientClipping(backend, network.n_parameters, objective.clip_norm)
+        self.learning_rates = LearningRates(backend, optimizer.schedule, self._hyper, epochs=epochs, steps=steps)
+        self.precision = make_precision(objective.precision, network)
+        self._average: Array | None = None
+        if objective.average is not None:
+            self._average, self._trained = (backend.empty(network.n_parameters, network.dtype) for _ in range(2))
+            for vector in (self._average, self._trained):
+                backend.copy(network.parameters, vector)
+
+    @cached_property
+    def accumulation(self) -> GradientAccumulation:
+        """Accumulates the gradients of the parts of a batch; allocated only if a batch has several parts."""
+        network = self._objective.network
+        return GradientAccumulation(network.backend, network.n_parameters, network.dtype)
+
+    @property
+    def vectors(self) -> dict[str, Array]:
+        """State kept between steps, by name."""
+        vectors = {**self._state, **self.precision.vectors}
+        if self._average is not None:
+            vectors |= {"average": self._average, "trained": self._trained}
+        return vectors
+
+    def begin_epoch(self, epoch: int, history: History, steps_done: int = 0) -> None:
+        """Prepare for an epoch, counted from 0; ``history`` holds the values of the epochs before it.
+
+        When an epoch is resumed, ``steps_done`` of its steps have already run.
+        """
+        self.learning_rates.begin_epoch(epoch, history, steps_done)
+        if not steps_done:
+            self.put_back()
+        self.precision.begin_epoch()
+
+    def put_back(self) -> None:
+        """Put the trained weights back into the network, in place of their average."""
+        if self._average is not None:
+            self._objective.network.backend.copy(self._trained, self._objective.network.parameters)
+
+    def end_epoch(self) -> None:
+        """Put the average, if there is one, into the network, for evaluation until the next epoch begins."""
+        network = self._objective.network
+        if self._average is not None:
+            network.backend.copy(network.parameters, self._trained)
+            network.backend.copy(self._average, network.parameters)
+
+    def record(self, ops: Executor) -> None:
+        """Record the update of the weights."""
+        objective, network = self._objective, self._objective.network
+        clock = self.precision.before_update(ops)
+        vectors = network.parameters, network.gradients
+        if self._clipping is not None:
+            self._clipping.apply(ops, *vectors, self._hyper, self._gradient_scale, network.n_decayed)
+        self._record_step(ops, *vectors, self._state, self._hyper, self._gradient_scale, clock, network.n_decayed)
+        self.precision.after_update(ops)
+        if self._average is not None:
+            ops(average_weights, network.parameters, self._average, clock, objective.average)
+
+    def _record_step(self, ops: Executor, *arguments: Any) -> None:
+        objective = self._objective
+        step = objective.optimizer.step
+        if isinstance(objective.optimizer, LBFGS) or not is_of_users(step):
+            step(ops, *arguments)
+            return
+        name = f"{type(objective.optimizer).__name__}.step"
+        passed = record_sealed(ops, name, step, *arguments, results={"parameters": objective.network.parameters})
+        for needed, array in (("hyper", self._hyper), ("gradient_scale", self._gradient_scale)):
+            if not any(array is other for other in passed):
+                raise DataError(
+                    f"{name} passes no op its {needed}, so that the learning rate, "
+                    "penalties or clipping would have no effect; pass it on"
+                )

@@ -1,0 +1,1 @@
+"""Advice while training goes wrong: losses that explode, stall or become NaN, and values that cannot improve."""

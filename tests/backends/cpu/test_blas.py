@@ -1,0 +1,223 @@
+"""Finding the BLAS: the one that NumPy has loaded, or MKL where it is installed; and that it is what it seems."""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.metadata
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from gradflow.backends.cpu import blas as blas_module
+from gradflow.backends.cpu.blas import Blas, candidates, installed_mkl, numpy_blas
+from gradflow.backends.cpu.native import NativeLibrary, native_library
+from gradflow.ops import OPS
+from tests.cli.command import environment
+from tests.kernels.c_library import COMPILER
+
+needs_mkl = pytest.mark.skipif(
+    not any(importlib.metadata.distributions(name="mkl")), reason="MKL is not installed: pip install mkl"
+)
+
+
+def in_wheel() -> bool:
+    return any(Path(np.__file__).parent.parent.glob("numpy.libs/*openblas*"))
+
+
+@pytest.fixture
+def library() -> NativeLibrary:
+    found = native_library()
+    if found is None:
+        pytest.skip("the C kernels were not built")
+    return found
+
+
+@pytest.fixture(params=["numpy", "mkl"])
+def blas(request: pytest.FixtureRequest) -> Blas:
+    """Each BLAS that is at hand."""
+    found = numpy_blas() if request.param == "numpy" else installed_mkl()
+    if found is None:
+        pytest.skip("it was not found" if request.param == "numpy" else "MKL is not installed: pip install mkl")
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("transposed", ["", "a", "b", "ab"])
+def test_products(library: NativeLibrary, blas: Blas, dtype: str, transposed: str) -> None:
+    using = NativeLibrary(library.path, blas)
+    assert using.blas is blas, "a transposed product came out wrong"
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(37, 53)).astype(dtype), rng.normal(size=(53, 29)).astype(dtype)
+    out = np.full((37, 29), np.nan, dtype)
+    arguments = {
+        "a": np.ascontiguousarray(a.T) if "a" in transposed else a,
+        "b": np.ascontiguousarray(b.T) if "b" in transposed else b,
+        "out": out,
+        "transpose_a": "a" in transposed,
+        "transpose_b": "b" in transposed,
+    }
+    call = using.bind(OPS["gemm"], arguments)
+    assert call is not None
+    using.program([call])()
+    # A sum of 53 products of numbers about 1, in any order: at most 53 roundings of what has that size at most.
+    assert_allclose(out, a.astype(np.float64) @ b.astype(np.float64), rtol=0, atol=53 * 15 * np.finfo(dtype).eps)
+
+
+def test_it_tells_what_it_is(blas: Blas) -> None:
+    assert blas.bits in (32, 64)
+    assert blas.path.is_file()
+    assert blas.description
+    assert blas.threads is None or blas.threads >= 1
+
+
+@pytest.mark.skipif(not in_wheel(), reason="this NumPy is not from a wheel with OpenBLAS")
+def test_numpys_wheel_brings_openblas_with_wide_integers() -> None:
+    found = numpy_blas()
+    assert found is not None
+    assert found.path.parent.name == "numpy.libs"
+    assert found.bits == 64
+    assert found.description.startswith("OpenBLAS 0.")
+
+
+@pytest.mark.skipif(not in_wheel() or sys.platform != "linux", reason="needs NumPy's wheel on Linux")
+def test_without_the_wheels_folder_the_loaded_library_is_found() -> None:
+    """As with conda's NumPy or Debian's, whose BLAS stands in some folder of its own."""
+    assert numpy_blas() is not None
+    assert numpy_blas().path in blas_module._loaded_files()  # type: ignore[union-attr]
+
+
+_BLAS_IN_C = """
+int products = 0;
+#define GEMM(name, element) \\
+  void name(int order, int ta, int tb, INT m, INT n, INT k, element alpha, const element *a, INT lda, \\
+            const element *b, INT ldb, element beta, element *c, INT ldc) { \\
+    products++; \\
+    for (INT i = 0; i < m; i++) \\
+      for (INT j = 0; j < n; j++) { \\
+        element sum = 0; \\
+        for (INT l = 0; l < k; l++) \\
+          sum += (ta == 112 ? a[l * lda + i] : a[i * lda + l]) * (TB == 112 ? b[j * ldb + l] : b[l * ldb + j]); \\
+        c[i * ldc + j] = alpha * sum; \\
+      } \\
+  }
+GEMM(S, float)
+GEMM(D, double)
+"""
+
+
+def compiled_blas(folder: Path, file: str, symbol: str, width: str, transposed_b: str = "tb") -> Path:
+    """A small BLAS of our own under the names of others."""
+    if COMPILER is None:
+        pytest.skip("there is no C compiler")
+    source, target = folder / "blas.c", folder / file
+    source.write_text(_BLAS_IN_C)
+    macros = [f"-DINT={width}", f"-DS={symbol.format('s')}", f"-DD={symbol.format('d')}", f"-DTB={transposed_b}"]
+    subprocess.run([COMPILER, "-O1", "-fPIC", "-shared", *macros, str(source), "-o", str(target)], check=True)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("file", "symbol", "width", "bits"),
+    [
+        ("libopenblas.so", "cblas_{}gemm", "int", 32),
+        ("libcblas.so.3", "cblas_{}gemm", "int", 32),
+        ("libopenblas64_.so", "cblas_{}gemm64_", "long", 64),
+        ("libmkl_rt.so.2", "cblas_{}gemm_64", "long", 64),
+        ("libscipy_openblas.so", "scipy_cblas_{}gemm", "int", 32),
+    ],
+)
+def test_the_name_of_the_function_tells_the_width_of_its_integers(
+    library: NativeLibrary, tmp_path: Path, file: str, symbol: str, width: str, bits: int
+) -> None:
+    found = blas_module._loaded(compiled_blas(tmp_path, file, symbol, width))
+    assert found is not None
+    assert found.bits == bits
+    assert NativeLibrary(library.path, found).blas is found
+    assert found.threads is None
+    assert found.description == file
+
+
+@pytest.mark.parametrize(("size", "products"), [(101, 0), (102, 1)])
+def test_only_large_products_are_the_blas_s(library: NativeLibrary, tmp_path: Path, size: int, products: int) -> None:
+    found = blas_module._loaded(compiled_blas(tmp_path, "libopenblas.so", "cblas_{}gemm", "int"))
+    with_blas = NativeLibrary(library.path, found)
+    seen = ctypes.c_int.in_dll(ctypes.CDLL(str(tmp_path / "libopenblas.so")), "products")
+    seen.value = 0
+    a = np.ones((size, size), np.float32)
+    call = with_blas.bind(OPS["gemm"], OPS["gemm"].arguments(a, a, np.empty_like(a)))
+    assert call is not None
+    with_blas.program([call])()
+    assert seen.value == products
+
+
+def test_plain_names_in_a_library_for_64_bits_are_not_trusted(tmp_path: Path) -> None:
+    assert blas_module._loaded(compiled_blas(tmp_path, "libopenblas64.so.0", "cblas_{}gemm", "long")) is None
+
+
+def test_a_blas_that_multiplies_wrongly_is_left_out(
+    library: NativeLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = blas_module._loaded(compiled_blas(tmp_path, "libblas.so.3", "cblas_{}gemm", "int", transposed_b="112"))
+    assert wrong is not None
+    assert NativeLibrary(library.path, wrong).blas is None
+    monkeypatch.setattr("gradflow.backends.cpu.native.candidates", lambda: iter([wrong]))
+    chosen = native_library.__wrapped__()
+    assert chosen is not None
+    assert chosen.blas is None
+
+
+def test_what_is_no_library_or_has_no_products_is_none(tmp_path: Path) -> None:
+    text = tmp_path / "libopenblas.so"
+    text.write_text("nothing")
+    assert blas_module._loaded(text) is None
+    assert blas_module._loaded(Path(ctypes.util.find_library("m") or "libm.so.6")) is None
+
+
+@needs_mkl
+def test_mkl_is_preferred_where_it_is_installed(library: NativeLibrary) -> None:
+    first = next(candidates())
+    assert "mkl_rt" in first.path.name
+    assert library.blas == first
+    assert first.description.startswith("MKL 20")
+
+
+_TRAINED = """
+import hashlib, numpy as np, gradflow as gf
+junk = np.ones({junk}, np.uint8)  # arrays come to lie elsewhere
+x = np.random.default_rng(0).normal(size=(256, 100)).astype(np.float32)
+network = gf.MLP([100, 200, 10], backend="numpy")
+trainer = gf.Trainer(network, "softmax_cross_entropy", "adam", threads={threads})
+trainer.fit(x, np.arange(256) % 10, epochs=3, batch_size=64, progress=False)
+print(hashlib.sha256(np.array(network.parameters)).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_another_run_with_as_many_threads_gives_the_same_bits(library: NativeLibrary, threads: int) -> None:
+    if library.blas is None or library.blas.threads is None:
+        pytest.skip("no BLAS was found whose threads can be set")
+
+    def bits(junk: int) -> str:
+        code = _TRAINED.format(junk=junk, threads=threads)
+        return subprocess.run(
+            [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
+        ).stdout
+
+    assert len({bits(junk) for junk in (16, 1000, 4112)}) == 1
+
+
+@needs_mkl
+def test_the_users_environment_does_not_change_the_width_of_mkls_integers(library: NativeLibrary) -> None:
+    code = _TRAINED.format(junk=1, threads=1)
+    changed = environment(MKL_INTERFACE_LAYER="ILP64")
+    outputs = {
+        subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+        for env in (environment(), changed)
+    }
+    assert len(outputs) == 1
+    assert "MKL_INTERFACE_LAYER" not in os.environ

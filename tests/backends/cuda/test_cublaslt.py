@@ -1,0 +1,202 @@
+"""Products by cuBLASLt: planned once, captured in a graph, and given up with a warning where they fail."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import gradflow as gf
+from gradflow.backends.reference import ReferenceBackend
+from gradflow.layers.dense import gemm
+
+pytestmark = pytest.mark.gpu
+
+RNG = np.random.default_rng(0)
+A, B = RNG.normal(size=(7, 13)).astype(np.float32), RNG.normal(size=(13, 5)).astype(np.float32)
+
+
+@pytest.fixture
+def backend() -> Any:
+    """A GPU backend of its own, which has planned nothing and given nothing up."""
+    from gradflow.backends.cuda.backend import CupyBackend
+
+    return CupyBackend()
+
+
+def product(backend: ReferenceBackend, a: np.ndarray = A, b: np.ndarray = B) -> tuple[Any, Any]:
+    """A bound product and the array it writes."""
+    out = backend.zeros((len(a), b.shape[1]), a.dtype)
+    arguments = gemm.arguments(backend.from_host(a), backend.from_host(b), out)
+    return backend.bind(gemm, arguments), out
+
+
+def test_a_product_is_captured_in_a_graph(backend: Any) -> None:
+    call, out = product(backend)
+    out.data.memset_async(0, out.nbytes, backend.stream)
+    with backend.stream:
+        backend.stream.begin_capture()
+        call()
+        graph = backend.stream.end_capture()
+    assert not backend.to_host(out).any()
+    graph.launch(backend.stream)
+    assert_allclose(backend.to_host(out), A @ B, rtol=1e-5, atol=1e-5)
+
+
+def test_a_product_is_one_call_of_cublaslt(backend: Any) -> None:
+    simgpu = pytest.importorskip("simgpu")
+    call, _ = product(backend)
+    with backend.running():
+        simgpu.reset()
+        call()
+    (name,) = simgpu.stats()["cublas"]
+    assert name.startswith("ltmatmul f32")
+    assert simgpu.stats()["launches"] == simgpu.stats()["mallocs"] == 0
+
+
+def test_the_heuristic_is_asked_once_for_each_shape(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nvmath.bindings import cublasLt
+
+    asked = []
+    ask = cublasLt.matmul_algo_get_heuristic
+    monkeypatch.setattr(cublasLt, "matmul_algo_get_heuristic", lambda *args: asked.append(ask(*args)))
+    for a, b in ((A, B), (A, B), (A[:3], B), (A.astype(np.float64), B.astype(np.float64)), (A, B)):
+        product(backend, a, b)
+    assert len(asked) == 3
+
+
+def test_without_nvmath_products_are_plain(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nvmath.bindings.cublasLt", None)
+    with pytest.warns(gf.SlowPathWarning, match="cuBLASLt cannot be used.*ModuleNotFoundError.*install nvmath-python"):
+        call, out = product(backend)
+    with backend.running():
+        call()
+    assert_allclose(backend.to_host(out), A @ B, rtol=1e-5, atol=1e-5)
+    product(backend)  # it is said once
+
+
+def test_a_product_that_fails_is_made_again_by_the_plain_path(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nvmath.bindings import cublasLt
+
+    def fail(*args: Any) -> None:
+        raise cublasLt.cuBLASLtError(13)
+
+    call, out = product(backend)
+    monkeypatch.setattr(cublasLt, "matmul", fail)
+    with (
+        backend.running(),
+        pytest.warns(gf.SlowPathWarning, match="cuBLASLt cannot be used.*EXECUTION_FAILED.*CUDA graph"),
+    ):
+        call()
+    assert_allclose(backend.to_host(out), A @ B, rtol=1e-5, atol=1e-5)
+    assert not backend.unsupported_products
+
+
+def test_a_failure_in_a_capture_is_left_to_who_captures(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nvmath.bindings import cublasLt
+
+    def fail(*args: Any) -> None:
+        raise cublasLt.cuBLASLtError(13)
+
+    call, out = product(backend)
+    with backend.stream:
+        backend.stream.begin_capture()
+        monkeypatch.setattr(cublasLt, "matmul", fail)
+        with pytest.raises(cublasLt.cuBLASLtError, match="EXECUTION_FAILED"):
+            call()
+        monkeypatch.undo()
+        backend.stream.end_capture()
+        call()
+    assert_allclose(backend.to_host(out), A @ B, rtol=1e-5, atol=1e-5)
+
+
+def test_a_product_without_a_plan_is_plain_and_listed(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nvmath.bindings import cublasLt
+
+    def refuse(*args: Any) -> None:
+        raise cublasLt.cuBLASLtError(15)
+
+    monkeypatch.setattr(cublasLt, "matmul_algo_get_heuristic", refuse)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        call, out = product(backend)
+    with backend.running():
+        call()
+    assert_allclose(backend.to_host(out), A @ B, rtol=1e-5, atol=1e-5)
+    ((name, reason),) = backend.unsupported_products.items()
+    assert name == "(7, 13) and (13, 5) to (7, 5), float32, DEFAULT"
+    assert "NOT_SUPPORTED" in reason
+
+
+def test_products_of_views_at_any_address(backend: Any) -> None:
+    flat = backend.from_host(np.arange(200, dtype=np.float32))
+    for first in range(1, 6):
+        a, b = flat[first : first + 91].reshape(7, 13), flat[100 + first : 165 + first].reshape(13, 5)
+        out = backend.empty(35 + first, np.float32)[first:].reshape(7, 5)
+        with backend.running():
+            backend.bind(gemm, gemm.arguments(a, b, out))()
+        assert_array_equal(backend.to_host(out), backend.to_host(a) @ backend.to_host(b))
+
+
+def trained(backend: Any, monkeypatch: pytest.MonkeyPatch, rows: int = 20) -> dict[str, np.ndarray]:
+    """The weights after some steps of a network on the backend."""
+    monkeypatch.setattr("gradflow.network.get_backend", lambda name: backend)
+    network = gf.MLP([13, 8, 9, 1], dropout=0.1, seed=3)
+    x = np.random.default_rng(1).normal(size=(rows, 13))
+    gf.Trainer(network, "mean_squared_error", gf.SGD(0.05)).fit(x, x[:, :1], epochs=3, batch_size=8)
+    return network.get_weights()
+
+
+def break_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nvmath.bindings.cublasLt", None)
+
+
+def break_when_first_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nvmath.bindings import cublasLt
+
+    def fail(*args: Any) -> None:
+        raise cublasLt.cuBLASLtError(13)
+
+    monkeypatch.setattr(cublasLt, "matmul", fail)
+
+
+@pytest.mark.parametrize("broken", [break_at_once, break_when_first_run])
+def test_training_without_cublaslt_warns_once_and_learns_the_same(
+    backend: Any, monkeypatch: pytest.MonkeyPatch, broken: Any
+) -> None:
+    expected = trained(backend, monkeypatch)
+    broken(monkeypatch)
+    without = type(backend)()
+    with pytest.warns(gf.SlowPathWarning, match="cuBLASLt cannot be used") as caught:
+        weights = trained(without, monkeypatch)
+    assert len(caught) == 1
+    for name, weight in expected.items():
+        assert_allclose(weights[name], weight, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("refused", ["RELU_AUX_BIAS", "DRELU", "BGRADA", "BIAS"])
+def test_a_refused_epilogue_becomes_kernels_of_their_own(
+    backend: Any, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    from nvmath.bindings import cublasLt
+
+    expected = trained(backend, monkeypatch)
+    plan = type(backend._cublaslt)._plan
+
+    def refuse(self: Any, *args: Any) -> Any:
+        if args[-1] != refused:
+            return plan(self, *args)
+        self.unsupported[refused] = "no"
+        return None
+
+    assert cublasLt.Epilogue[refused]
+    monkeypatch.setattr(type(backend._cublaslt), "_plan", refuse)
+    without = type(backend)()
+    weights = trained(without, monkeypatch)
+    assert list(without.unsupported_products) == [refused]
+    for name, weight in expected.items():
+        assert_allclose(weights[name], weight, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,71 @@
+"""The bytes of a training step, counted from the arrays that its launches are bound to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import gradflow as gf
+from gradflow.doctor.traffic import StepTraffic, step_traffic
+from gradflow.losses import get_loss
+from gradflow.training.data.prepare import checked_data
+from gradflow.training.step.update import Objective
+
+
+def traffic(sizes: list[int], batch_size: int, optimizer: gf.Optimizer, activation: str = "relu") -> StepTraffic:
+    network = gf.MLP(sizes, activation, initializer=0.0, backend="numpy")
+    loss = get_loss("softmax_cross_entropy")
+    objective = Objective(network, network.layers, loss, optimizer, l2=0.0, clip_norm=None)
+    x = np.zeros((2 * batch_size, sizes[0]), np.float32)
+    data = checked_data(network, loss, x, np.arange(len(x)) % sizes[-1])
+    return step_traffic(objective, data, batch_size)
+
+
+SHAPES = {
+    "T": ([16, 64, 64, 2], 256),
+    "S": ([64, 128, 64, 10], 32),
+    "M": ([784, 512, 256, 10], 128),
+    "L": ([1024, 2048, 2048, 1000], 512),
+    "wide": ([4096, 4096, 4096, 10], 1024),
+    "deep": ([256] * 8 + [10], 512),
+}
+
+
+@pytest.mark.parametrize("optimizer", [gf.GradientDescent(0.1), gf.SGD(0.1, momentum=0.9), gf.Adam(), gf.AdamW()])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_step_moves_little_more_than_its_products_and_its_optimizer_must(shape: str, optimizer: gf.Optimizer) -> None:
+    sizes, batch_size = SHAPES[shape]
+    step = traffic(sizes, batch_size, optimizer)
+    assert len(step.calls) == 3 * (len(sizes) - 1) + 3  # what tests/training/step/test_launches.py counts on the device
+    assert 1 <= step.n_bytes / step.least_bytes <= 1.25
+
+
+def test_every_byte_of_a_small_step() -> None:
+    step = traffic([4, 8, 2], 16, gf.Adam())
+    clock, hyper, row = 4 * 8, 9 * 8, 4
+    x, hidden, logits, labels = 16 * 4 * row, 16 * 8 * row, 16 * 2 * row, 16 * row
+    signs, parameters = 16 * 16, (4 * 8 + 8 + 8 * 2 + 2) * 4
+    moved = [(call.name, call.read, call.written) for call in step]
+    assert moved[:9] == [
+        ("gather_shuffled_batch", x + labels + clock, x + labels),
+        ("gemm + bias_relu_forward", x + 4 * 8 * 4 + 8 * 4, hidden + signs),
+        ("gemm + add_bias", hidden + 8 * 2 * 4 + 2 * 4, logits),
+        # Losses and hits of the rows, and the clock, which keeps the first step whose loss is not finite.
+        ("softmax_cross_entropy_labels", logits + labels, logits + 2 * 16 * 4 + clock),
+        ("gemm + column_sum", hidden + logits, 8 * 2 * 4 + 2 * 4),
+        ("gemm + relu_backward", logits + 8 * 2 * 4 + signs, hidden),
+        ("gemm + column_sum", x + hidden, 4 * 8 * 4 + 8 * 4),
+        ("adam", 4 * parameters + hyper + 4 + clock, 3 * parameters),
+        ("advance", 0, clock),
+    ]
+    assert [call.flops for call in step if call.flops] == [
+        2 * 16 * 4 * 8, 2 * 16 * 8 * 2, 2 * 8 * 16 * 2, 2 * 16 * 2 * 8, 2 * 4 * 16 * 8,
+    ]  # fmt: skip
+    assert step.flops == sum(call.flops for call in step)
+
+
+def test_an_activation_of_its_own_launch_moves_more() -> None:
+    relu, tanh = (traffic([256] * 8 + [10], 512, gf.Adam(), activation) for activation in ("relu", "tanh"))
+    assert len(tanh.calls) > len(relu.calls)
+    assert tanh.n_bytes > relu.n_bytes
+    assert tanh.flops == relu.flops

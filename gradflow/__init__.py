@@ -7,7 +7,10 @@ trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam())
 history = trainer.fit(x, y, epochs=20)
 """
 
-from gradflow import data, flow, metrics
+import warnings
+from typing import Any
+
+from gradflow import data, inspect, metrics
 from gradflow.errors import (
     BackendError,
     CheckpointWarning,
@@ -149,11 +152,19 @@ __all__ = [
     "check_gradients",
     "compare_runs",
     "data",
-    "flow",
     "gradients",
+    "inspect",
     "learning_rate_range_test",
     "load",
     "metrics",
     "repeat",
     "save",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return `inspect` for its former name, `flow`, with a warning."""
+    if name != "flow":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn("gradflow.flow is now gradflow.inspect", FutureWarning, stacklevel=2)
+    return inspect

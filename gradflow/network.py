@@ -20,7 +20,8 @@ from gradflow.data.frames import as_columns, as_table, check_unmasked
 from gradflow.data.preprocessing import Preprocessing
 from gradflow.data.sources import Block, Converted, Source
 from gradflow.data.table import Table, positions
-from gradflow.data.validation import Where, as_array, check_width, feature_matrix, finite
+from gradflow.data.validation import as_array, check_width, feature_matrix, finite
+from gradflow.data.where import Where
 from gradflow.errors import BackendError, DataError, GradflowError, SlowPathWarning, shown, unknown_name, warn
 from gradflow.inference import Inference, InferencePrograms
 from gradflow.initializers import Initializer, initial_weight

@@ -29,7 +29,7 @@ import pytest
 import scipy.sparse
 
 import gradflow as gf
-from gradflow.data.validation import Where
+from gradflow.data.where import Where
 from gradflow.output_scale import OutputScale
 from gradflow.training.progress.history import History
 

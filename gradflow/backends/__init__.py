@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import copyreg
 import os
+from collections.abc import Callable
 from functools import cache
 
 from gradflow.backends.availability import gpu_problem
@@ -37,7 +39,14 @@ def get_backend(name: str = "auto") -> ReferenceBackend:
         name = "numpy" if gpu_problem() else "cupy"
     elif name == "cupy" and (problem := gpu_problem()):
         raise BackendError(f"backend 'cupy' cannot be used: {problem}")
-    return _make(name)
+    backend = _make(name)
+    copyreg.pickle(type(backend), _by_name)
+    return backend
+
+
+def _by_name(backend: ReferenceBackend) -> tuple[Callable[..., ReferenceBackend], tuple[str]]:
+    """Copy and unpickle a backend as the backend of that name, since its memory is shared with other arrays."""
+    return get_backend, (backend.name,)
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +14,7 @@ from gradflow.backends.staging import Staging
 from gradflow.errors import BackendError
 from gradflow.ops import Array, Op
 
-if TYPE_CHECKING:
-    from gradflow.backends.cuda.memory_plan import MemoryPlan
-
-__all__ = ["BoundCall", "ReferenceBackend", "Replay"]
+__all__ = ["BoundCall", "MemoryPlan", "ReferenceBackend", "Replay"]
 
 BoundCall = Callable[[], None]
 """An op bound to its arrays: calling it runs the op."""
@@ -65,12 +62,6 @@ class ReferenceBackend:
     def copy(self, source: Array, target: Array) -> None:
         """Copy an array of this backend into another of the same shape and dtype."""
         np.copyto(target, source)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and unpickle a backend as the backend of that name, since its memory is shared with other arrays."""
-        from gradflow.backends import get_backend  # imports this module, so not at the top
-
-        return get_backend, (self.name,)
 
     def owns(self, array: object) -> bool:
         """True if an array is in the memory of this backend."""
@@ -160,3 +151,16 @@ class ReferenceBackend:
                     "pass a contiguous copy (transposed products have their own arguments)"
                 )
         op.check_shapes(arguments)
+
+
+class MemoryPlan(ReferenceBackend):
+    """A backend that records programs without running them: its arrays have no memory, and are only counted.
+
+    Attributes:
+        free: the bytes of device memory available for new arrays.
+        n_bytes: the bytes that all its existing arrays would take.
+    """
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self.n_bytes = 0

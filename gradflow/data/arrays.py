@@ -11,8 +11,9 @@ import numpy as np
 from gradflow.data.frames import as_columns
 from gradflow.data.sources import Block, Conversion, Converted, Source, check_same_rows
 from gradflow.data.table import Table
-from gradflow.data.validation import Where, host_array
+from gradflow.data.validation import host_array
 from gradflow.data.weights import checked_weights
+from gradflow.data.where import Where
 from gradflow.errors import DataError
 from gradflow.random import shuffle
 

@@ -16,7 +16,7 @@ from gradflow.data.frames import TIME_ADVICE
 from gradflow.data.sources import Block
 from gradflow.data.streams import BLOCK_ROWS, Stream, columns_block
 from gradflow.data.table import chosen_columns, columns_to_read
-from gradflow.data.validation import Where
+from gradflow.data.where import Where
 from gradflow.errors import DataError
 from gradflow.installation import pip_install
 from gradflow.random import shuffle

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradflow.checks import known_name, positive_integer
 from gradflow.data.table import number_in
-from gradflow.data.validation import Where
+from gradflow.data.where import Where
 from gradflow.errors import DataError, GradflowError
 from gradflow.random import SAMPLE_STREAM, philox
 

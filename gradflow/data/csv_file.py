@@ -17,7 +17,7 @@ from gradflow.data.sources import Block
 from gradflow.data.streams import BLOCK_ROWS, Stream, columns_block
 from gradflow.data.table import chosen_columns, columns_to_read, is_number, listed_names, number_in
 from gradflow.data.text_file import TextFile
-from gradflow.data.validation import Where
+from gradflow.data.where import Where
 from gradflow.errors import DataError, shown, unknown_name
 
 __all__ = ["CSV"]

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 
 from gradflow.data.table import example_of_text, is_number
-from gradflow.data.validation import Where
+from gradflow.data.where import Where
 from gradflow.errors import DataError, DataWarning, shown, warn
 
 __all__ = ["check_text", "warn_if_distinct"]

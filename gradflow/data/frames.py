@@ -6,16 +6,14 @@ import datetime
 import numbers
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gradflow.data.table import Table, positions
+from gradflow.data.where import Where
 from gradflow.errors import DataError
 from gradflow.installation import pip_install
-
-if TYPE_CHECKING:
-    from gradflow.data.validation import Where
 
 __all__ = ["TIME_ADVICE", "as_columns", "as_table", "check_dense", "check_unmasked", "is_series", "plain_values"]
 

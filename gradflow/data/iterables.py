@@ -12,8 +12,9 @@ from gradflow.data.frames import as_columns
 from gradflow.data.sources import Block, check_same_rows
 from gradflow.data.streams import BLOCK_ROWS, Stream
 from gradflow.data.table import Table
-from gradflow.data.validation import Where, host_array
+from gradflow.data.validation import host_array
 from gradflow.data.weights import checked_weights
+from gradflow.data.where import Where
 from gradflow.errors import DataError, shown
 
 __all__ = ["Batches"]

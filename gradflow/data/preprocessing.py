@@ -28,7 +28,7 @@ from gradflow.data.doubts import check_text, warn_if_distinct
 from gradflow.data.frames import as_table
 from gradflow.data.sources import Source
 from gradflow.data.table import Table
-from gradflow.data.validation import Where
+from gradflow.data.where import Where
 from gradflow.errors import DataError, shown, unknown_name
 
 __all__ = ["Preprocessing", "fit_preprocessing"]

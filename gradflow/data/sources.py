@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradflow.data.table import Table
-from gradflow.data.validation import Where
+from gradflow.data.where import Where
 from gradflow.errors import DataError, GradflowError
 
 __all__ = ["Block", "Conversion", "Converted", "Source", "check_same_rows", "equal_parts", "joined"]

@@ -10,8 +10,8 @@ from gradflow.checks import positive_integer
 from gradflow.data.read_ahead import ReadAhead
 from gradflow.data.sources import Block, Conversion, Converted, Source, joined
 from gradflow.data.table import Table, example_of_text
-from gradflow.data.validation import Where
 from gradflow.data.weights import checked_weights
+from gradflow.data.where import Where
 from gradflow.errors import DataError, GradflowError
 from gradflow.random import shuffle
 

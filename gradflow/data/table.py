@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gradflow.checks import sequence, text
+from gradflow.data.where import Where
 from gradflow.errors import DataError, unknown_name
-
-if TYPE_CHECKING:
-    from gradflow.data.validation import Where
 
 __all__ = [
     "Table",

@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.data.frames import check_dense, check_unmasked, plain_values
+from gradflow.data.where import Where
 from gradflow.errors import DataError
 from gradflow.ops import Array
 
-__all__ = ["Where", "as_array", "check_width", "feature_matrix", "finite", "finite_targets", "host_array", "of_numbers"]
+__all__ = ["as_array", "check_width", "feature_matrix", "finite", "finite_targets", "host_array", "of_numbers"]
 
 
 _CUDA_OF_DLPACK = 2  # kDLCUDA in dlpack.h
-
-
-@dataclass(frozen=True)
-class Where:
-    """The origin of an array's rows, for error messages.
-
-    Attributes:
-        rows: the number of each row in its origin, counted from 0; or of each line, counted from 1.
-        columns: the names of the columns, if they have names.
-        unit: "row" or "line".
-    """
-
-    rows: Sequence[int] | np.ndarray
-    columns: Sequence[str] | None = None
-    unit: str = "row"
-
-    def __getitem__(self, rows: slice) -> Where:
-        return Where(self.rows[rows], self.columns, self.unit)
-
-    def row(self, place: int) -> str:
-        """The name of a row: "row 7"."""
-        return f"{self.unit} {self.rows[place]}"
-
-    def cell(self, place: int, column: int) -> str:
-        """The name of an element: "row 7, column 2"."""
-        return f"{self.row(place)}, column {column if self.columns is None else repr(self.columns[column])}"
 
 
 def as_array(name: str, value: Any, backend: ReferenceBackend) -> Array:

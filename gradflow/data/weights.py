@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradflow.data.sources import Converted, equal_parts
-from gradflow.data.validation import Where, of_numbers
+from gradflow.data.validation import of_numbers
+from gradflow.data.where import Where
 from gradflow.errors import DataError, shown
 
 __all__ = ["ClassWeight", "RowWeights", "checked_weights", "class_totals", "described_weight"]

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from gradflow.checks import boolean, finite_number, instance, text
-from gradflow.errors import DataError, GradflowError, shown
-from gradflow.installation import pip_install
+from gradflow.errors import DataError, shown
+from gradflow.figures import COLORS, empty_figure, learning_curves
 from gradflow.training.progress.history import History
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "by_epoch", "draw_curve", "dress", "empty_figure", "plot_curves", "plot_gradient_norms"]
-
-# Okabe & Ito (2008): eight colors that remain distinct with any common kind of color vision; without the yellow.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+__all__ = ["plot_curves", "plot_gradient_norms"]
 
 
 def plot_curves(histories: History | Mapping[str, History], name: str = "loss", *, logarithmic: bool = False) -> Figure:
@@ -42,38 +38,7 @@ def plot_curves(histories: History | Mapping[str, History], name: str = "loss", 
     boolean("logarithmic", logarithmic)
     for history in histories.values():
         instance("each history", history, History, "what Trainer.fit returns")
-    figure, axes = empty_figure()
-    for place, (label, history) in enumerate(histories.items()):
-        colour = COLOURS[place % len(COLOURS)]
-        has_validation = f"val_{name}" in history
-        prefix = f"{label}, " if label else ""
-        draw_curve(axes, history[name], colour, f"{prefix}training" if has_validation or not label else label)
-        if has_validation:
-            draw_curve(axes, history[f"val_{name}"], colour, f"{prefix}validation", "--")
-    axes.set(ylabel=name, yscale="log" if logarithmic else "linear")
-    by_epoch(axes)
-    return figure
-
-
-def draw_curve(axes: Axes, values: Sequence[float], colour: str, label: str, style: str = "-") -> None:
-    """Plot a value by epoch; a single epoch, which makes no line, is drawn as a point."""
-    marker = "o" if len(values) == 1 else None
-    axes.plot(range(1, len(values) + 1), values, style, marker=marker, color=colour, label=label)
-
-
-def dress(axes: Axes) -> None:
-    """Apply the style that all plots share."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-
-
-def by_epoch(axes: Axes) -> None:
-    """Label the x axis with epochs, as whole numbers, and add the legend."""
-    from matplotlib.ticker import MaxNLocator
-
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False)
+    return learning_curves(histories, name, logarithmic=logarithmic)
 
 
 def plot_gradient_norms(norms: Mapping[str, Mapping[str, float]]) -> Figure:
@@ -97,21 +62,9 @@ def plot_gradient_norms(norms: Mapping[str, Mapping[str, float]]) -> Figure:
     most_layers = 0
     for place, (label, by_name) in enumerate(norms.items()):
         weights = [norm for name, norm in by_name.items() if name.endswith(".weight")]
-        axes.plot(range(1, len(weights) + 1), weights, "o-", color=COLOURS[place % len(COLOURS)], label=label)
+        axes.plot(range(1, len(weights) + 1), weights, "o-", color=COLORS[place % len(COLORS)], label=label)
         most_layers = max(most_layers, len(weights))
     axes.set(xlabel="dense layer, counted from the input", ylabel="norm of the weight gradient", yscale="log")
     axes.set_xticks(range(1, 1 + most_layers))
     axes.legend(frameon=False)
     return figure
-
-
-def empty_figure() -> tuple[Figure, Axes]:
-    """Return an empty figure without a window, and its axes."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise GradflowError(f"plots need matplotlib, which is not installed: {pip_install('plot')}") from error
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
-    dress(axes)
-    return figure, axes

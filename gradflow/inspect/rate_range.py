@@ -9,7 +9,7 @@ import numpy as np
 
 from gradflow.checks import instance, integer, positive, positive_integer
 from gradflow.errors import DataError
-from gradflow.inspect.plots import empty_figure
+from gradflow.figures import empty_figure
 from gradflow.schedules import Schedule
 from gradflow.schedules.base import History
 from gradflow.training.data.prepare import pass_data, target_scale

@@ -1,9 +1,8 @@
 """The layers, one small file per kind: parameters, forward, backward and their formulas on one screen."""
 
-from gradflow.layers.base import Activation, BufferSpec, Layer, ParameterSpec
+from gradflow.layers.base import LAYERS, Activation, BufferSpec, Layer, ParameterSpec
 from gradflow.layers.batch_norm import BatchNorm
 from gradflow.layers.dense import Dense
-from gradflow.layers.descriptions import LAYERS
 from gradflow.layers.dropout import Dropout
 from gradflow.layers.elu import ELU
 from gradflow.layers.gelu import GELU

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, NamedTuple
 from gradflow.errors import DataError, GradflowError
 from gradflow.executors import Executor
 from gradflow.initializers import Initializer
-from gradflow.layers.descriptions import LAYERS, full_name
 from gradflow.names import is_built_in
 from gradflow.ops import Array, Op
 
@@ -101,6 +100,16 @@ class Attachment:
             buffers=inside(self.buffers),
             index=index,
         )
+
+
+LAYERS: dict[str, type[Layer]] = {}
+"""Every layer class, for loading saved networks: gradflow's classes by name, and user-defined ones by module and name,
+so that a class does not replace another one of the same name."""
+
+
+def full_name(cls: type[Layer]) -> str:
+    """Return the name of a class, preceded by that of its module."""
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 _METHODS = ("forward", "infer", "backward", "settings", "config", "parameters", "buffers", "output_width", "attach")

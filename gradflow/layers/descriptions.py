@@ -1,26 +1,15 @@
-"""Descriptions of layers in files, and the registry of layer classes that recreate them."""
+"""Descriptions of layers in files, and how they recreate layers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gradflow.errors import DataError, GradflowError
+from gradflow.layers.base import LAYERS, Layer, full_name
 from gradflow.names import is_same_place
 
-if TYPE_CHECKING:
-    from gradflow.layers.base import Layer
-
-__all__ = ["LAYERS", "describe_layer", "full_name", "layer_from_description"]
-
-LAYERS: dict[str, type[Layer]] = {}
-"""Every layer class, for loading saved networks: gradflow's classes by name, and user-defined ones by module and name,
-so that a class does not replace another one of the same name."""
-
-
-def full_name(cls: type[Layer]) -> str:
-    """Return the name of a class, preceded by that of its module."""
-    return f"{cls.__module__}.{cls.__qualname__}"
+__all__ = ["describe_layer", "layer_from_description"]
 
 
 def _classes_named(name: str) -> list[type[Layer]]:

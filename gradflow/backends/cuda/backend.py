@@ -21,7 +21,7 @@ from gradflow.backends.cuda.epilogues import TF32, Group, grouped
 from gradflow.backends.cuda.errors import explained, free_memory
 from gradflow.backends.cuda.fallback import FastPath
 from gradflow.backends.cuda.graphs import CudaGraphs, DeviceCall
-from gradflow.backends.cuda.memory_plan import MemoryPlan
+from gradflow.backends.cuda.memory_plan import CupyMemoryPlan
 from gradflow.backends.cuda.pinned import PinnedStaging
 from gradflow.backends.fusion import MIRRORED, Call, fuse_bias_and_activation, fuse_update_and_copy
 from gradflow.backends.kernel_sources import Kernel, Parameter, kernels, low_precision_text, source_text
@@ -125,9 +125,9 @@ class CupyBackend(ReferenceBackend):
         return PinnedStaging(n_bytes, self.stream)
 
     @explained()
-    def memory_plan(self) -> MemoryPlan:
+    def memory_plan(self) -> CupyMemoryPlan:
         _ = self._cublaslt  # allocates its workspace now, so that it counts as used memory
-        return MemoryPlan(free_memory())
+        return CupyMemoryPlan(free_memory())
 
     @explained()
     def synchronize(self) -> None:

@@ -13,29 +13,20 @@ from gradflow.backends.cuda.epilogues import grouped
 from gradflow.backends.cuda.graphs import DeviceCall
 from gradflow.backends.fusion import Call, fuse_bias_and_activation
 from gradflow.backends.kernel_sources import kernels
-from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
+from gradflow.backends.reference import BoundCall, MemoryPlan, Replay
 from gradflow.backends.staging import Staging
 from gradflow.ops import Array
 
-__all__ = ["MemoryPlan"]
+__all__ = ["CupyMemoryPlan"]
 
 _UNIT = 512
 """Bytes: CuPy's pool rounds array sizes up to a multiple of this."""
 
 
-class MemoryPlan(ReferenceBackend):
-    """A backend that records programs as on the GPU, but runs nothing: its arrays have no memory.
-
-    Attributes:
-        free: the bytes of device memory available for new arrays.
-        n_bytes: the bytes that all its existing arrays would take.
-    """
+class CupyMemoryPlan(MemoryPlan):
+    """Records programs as on the GPU, but runs nothing."""
 
     name = "cupy"
-
-    def __init__(self, free: int) -> None:
-        self.free = free
-        self.n_bytes = 0
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
         n_bytes = math.prod(np.atleast_1d(shape).tolist()) * np.dtype(dtype).itemsize

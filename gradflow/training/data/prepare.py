@@ -12,8 +12,9 @@ from gradflow.data.columns import Moments
 from gradflow.data.frames import as_columns
 from gradflow.data.sources import Block, Converted, Source, equal_parts
 from gradflow.data.table import Table
-from gradflow.data.validation import Where, as_array, finite_targets, of_numbers
+from gradflow.data.validation import as_array, finite_targets, of_numbers
 from gradflow.data.weights import ClassWeight, RowWeights, checked_weights, class_totals
+from gradflow.data.where import Where
 from gradflow.errors import DataError, shown
 from gradflow.losses import Loss
 from gradflow.network import Sequential

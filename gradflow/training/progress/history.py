@@ -8,8 +8,9 @@ import os
 from collections.abc import Iterator, KeysView
 from typing import TYPE_CHECKING, Any
 
-from gradflow.checks import file_path
+from gradflow.checks import boolean, file_path, text
 from gradflow.errors import DataError, GradflowError, shown
+from gradflow.figures import learning_curves
 from gradflow.files import write_atomically
 from gradflow.installation import pip_install
 
@@ -85,10 +86,8 @@ class History:
         return self._values.keys()
 
     def plot(self, name: str = "loss", *, logarithmic: bool = False) -> Figure:
-        """Plot the curve of a value with `gradflow.inspect.plot_curves`."""
-        from gradflow.inspect.plots import plot_curves  # circular import
-
-        return plot_curves(self, name, logarithmic=logarithmic)
+        """Plot the curve of a value, as `gradflow.inspect.plot_curves` does for several histories."""
+        return learning_curves({"": self}, text("name", name), logarithmic=boolean("logarithmic", logarithmic))
 
     def last(self) -> dict[str, float]:
         """Return the values of the last epoch by name; empty before the first has finished."""

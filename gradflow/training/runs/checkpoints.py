@@ -6,16 +6,15 @@ import json
 import re
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from gradflow.checks import positive, positive_integer
 from gradflow.errors import CheckpointWarning, DataError, FileFormatError, warn
 from gradflow.training.runs.run_state import RunState
 from gradflow.training.runs.snapshots import NewerFormatError, Snapshot
-
-if TYPE_CHECKING:
-    from gradflow.training.runs.run_folder import RunFolder
 
 __all__ = ["Checkpoint", "Checkpoints", "check_same_run", "checkpoint_files", "differences", "last_good_checkpoint"]
 
@@ -60,6 +59,16 @@ class Checkpoint:
         return f"Checkpoint({', '.join(f'{name}={value!r}' for name, value in self.config().items())})"
 
 
+class _RunFolder(Protocol):
+    """The methods of the run folder that checkpoints use."""
+
+    def begin(self, save_first: Callable[[], Path]) -> None: ...
+
+    def check_presence(self) -> None: ...
+
+    def explaining(self, problem: str, remedy: str) -> AbstractContextManager[None]: ...
+
+
 class Checkpoints:
     """Saves the checkpoints of a running fit.
 
@@ -73,7 +82,7 @@ class Checkpoints:
         OSError: if the folder cannot be created, or temporary files of a killed process cannot be removed.
     """
 
-    def __init__(self, folder: Path, settings: Checkpoint, run: dict[str, Any], run_folder: RunFolder) -> None:
+    def __init__(self, folder: Path, settings: Checkpoint, run: dict[str, Any], run_folder: _RunFolder) -> None:
         self._folder, self._settings, self._run = folder, settings, run
         self._run_folder = run_folder
         self._saved_at = time.monotonic()

@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from gradflow.figures import COLORS, by_epoch, draw_curve, dress
 from gradflow.layers import Layer
 from gradflow.training.progress.history import History
 
@@ -56,16 +57,14 @@ def run_figure(history: History, layers: Sequence[Layer]) -> Figure:
 
 
 def _draw(axes: Axes, kind: str, history: History, layers: Sequence[Layer]) -> None:
-    from gradflow.inspect.plots import COLOURS, by_epoch, draw_curve, dress  # circular import
-
     dress(axes)
     if kind in history:
-        draw_curve(axes, history[kind], COLOURS[0], "training")
+        draw_curve(axes, history[kind], COLORS[0], "training")
         if f"val_{kind}" in history:
-            draw_curve(axes, history[f"val_{kind}"], COLOURS[1], "validation")
+            draw_curve(axes, history[f"val_{kind}"], COLORS[1], "validation")
     of_layers = [name for name in history if name.startswith(f"{kind}/")]
     for number, name in enumerate(of_layers):
-        draw_curve(axes, history[name], COLOURS[number % len(COLOURS)], _label(name.partition("/")[2], layers))
+        draw_curve(axes, history[name], COLORS[number % len(COLORS)], _label(name.partition("/")[2], layers))
     if kind == "update_ratio":
         axes.axhline(_HEALTHY_UPDATE, color="0.6", linestyle=":")
     label, good = _WORDS[kind]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from gradflow.backends.reference import MemoryPlan
 from gradflow.clock import RunStatus
 from gradflow.data.arrays import Arrays
 from gradflow.errors import BackendError, SlowPathWarning, warn
@@ -16,9 +17,6 @@ from gradflow.training.data.streaming import StreamedData
 from gradflow.training.step.epoch import DataPass
 from gradflow.training.step.record import evaluation_pass, training_pass
 from gradflow.training.step.update import Objective, Update
-
-if TYPE_CHECKING:
-    from gradflow.backends.cuda.memory_plan import MemoryPlan
 
 __all__ = ["fit_memory", "within_memory"]
 

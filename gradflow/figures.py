@@ -1,0 +1,74 @@
+"""Figures: the style that all share, and learning curves. They need the extra ``plot`` (matplotlib)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from gradflow.errors import GradflowError
+from gradflow.installation import pip_install
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["COLORS", "Curves", "by_epoch", "draw_curve", "dress", "empty_figure", "learning_curves"]
+
+# Okabe & Ito (2008): eight colors that remain distinct with any common kind of color vision; without the yellow.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+
+
+class Curves(Protocol):
+    """Values by name, one per epoch, as in a `History`."""
+
+    def __contains__(self, name: object) -> bool: ...
+
+    def __getitem__(self, name: str) -> Sequence[float]: ...
+
+
+def empty_figure() -> tuple[Figure, Axes]:
+    """Return an empty figure without a window, and its axes."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise GradflowError(f"plots need matplotlib, which is not installed: {pip_install('plot')}") from error
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    dress(axes)
+    return figure, axes
+
+
+def dress(axes: Axes) -> None:
+    """Apply the style that all plots share."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+
+
+def draw_curve(axes: Axes, values: Sequence[float], color: str, label: str, style: str = "-") -> None:
+    """Plot a value by epoch; a single epoch, which makes no line, is drawn as a point."""
+    marker = "o" if len(values) == 1 else None
+    axes.plot(range(1, len(values) + 1), values, style, marker=marker, color=color, label=label)
+
+
+def by_epoch(axes: Axes) -> None:
+    """Label the x axis with epochs, as whole numbers, and add the legend."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(frameon=False)
+
+
+def learning_curves(histories: Mapping[str, Curves], name: str, *, logarithmic: bool) -> Figure:
+    """Plot the value ``name``, and "val_" + name if present, of several histories by their labels in the legend."""
+    figure, axes = empty_figure()
+    for place, (label, history) in enumerate(histories.items()):
+        color = COLORS[place % len(COLORS)]
+        has_validation = f"val_{name}" in history
+        prefix = f"{label}, " if label else ""
+        draw_curve(axes, history[name], color, f"{prefix}training" if has_validation or not label else label)
+        if has_validation:
+            draw_curve(axes, history[f"val_{name}"], color, f"{prefix}validation", "--")
+    axes.set(ylabel=name, yscale="log" if logarithmic else "linear")
+    by_epoch(axes)
+    return figure

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.checks import known_name
+from gradflow.functions import sigmoid
 from gradflow.layers.base import Activation
 from gradflow.ops import SATURATED, Array, op
 
@@ -49,11 +50,6 @@ def _normal_and_bell(x: Array) -> tuple[Array, Array]:
     return np.where(x < 0, tail, 1 - tail), bell
 
 
-def _sigmoid(x: Array) -> Array:
-    small = np.exp(-abs(x))
-    return np.where(x < 0, small, 1) / (1 + small)
-
-
 def _gelu_forward(x: Array, y: Array) -> None:
     normal, _ = _normal_and_bell(np.clip(x, -SATURATED, SATURATED))
     y[...] = np.maximum(x, -SATURATED) * normal
@@ -82,7 +78,7 @@ def gelu_backward(x: Array, d_y: Array, d_x: Array) -> None:
 def gelu_tanh_forward(x: Array, y: Array) -> None:
     """y = x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2, and 0 at minus infinity; (1 + tanh(v / 2)) / 2 = sigmoid(v)"""
     z = np.clip(x, -SATURATED, SATURATED).astype(np.float64)
-    y[...] = np.maximum(x, -SATURATED) * _sigmoid(math.sqrt(8 / math.pi) * (z + 0.044715 * z * z * z))
+    y[...] = np.maximum(x, -SATURATED) * sigmoid(math.sqrt(8 / math.pi) * (z + 0.044715 * z * z * z))
 
 
 @op(shapes="x, d_y, d_x: *shape", writes=("d_x",), in_place=(("d_y", "d_x"),))
@@ -91,7 +87,7 @@ def gelu_tanh_backward(x: Array, d_y: Array, d_x: Array) -> None:
     z = np.clip(x, -SATURATED, SATURATED).astype(np.float64)
     v = math.sqrt(8 / math.pi) * (z + 0.044715 * z * z * z)
     slope = math.sqrt(8 / math.pi) * (1 + 3 * 0.044715 * z**2)
-    d_x[...] = _sigmoid(v) * (1 + z * _sigmoid(-v) * slope) * d_y
+    d_x[...] = sigmoid(v) * (1 + z * sigmoid(-v) * slope) * d_y
 
 
 _FORMS = {"none": (gelu_forward, gelu_backward), "tanh": (gelu_tanh_forward, gelu_tanh_backward)}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from gradflow.functions import sigmoid
 from gradflow.layers.base import Activation
 from gradflow.ops import Array, op
 
@@ -13,8 +12,7 @@ __all__ = ["Sigmoid", "sigmoid_backward", "sigmoid_forward"]
 @op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),))
 def sigmoid_forward(x: Array, y: Array) -> None:
     """y = 1 / (1 + exp(-x)), written exp(x) / (1 + exp(x)) for negative x against overflow"""
-    small = np.exp(-np.abs(x))
-    y[...] = np.where(x >= 0, 1, small) / (1 + small)
+    y[...] = sigmoid(x)
 
 
 @op(shapes="y, d_y, d_x: *shape", writes=("d_x",), in_place=(("d_y", "d_x"),))

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
+from gradflow.functions import sigmoid
 from gradflow.layers.base import Activation
 from gradflow.ops import SATURATED, Array, op
 
 __all__ = ["SiLU", "silu_backward", "silu_forward"]
 
 
-def _sigmoid(x: Array) -> Array:
-    small = np.exp(-abs(x))
-    return np.where(x < 0, small, 1) / (1 + small)
-
-
 @op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),))
 def silu_forward(x: Array, y: Array) -> None:
     """y = x sigmoid(x), and 0 at minus infinity"""
-    y[...] = np.maximum(x, -SATURATED) * _sigmoid(x)
+    y[...] = np.maximum(x, -SATURATED) * sigmoid(x)
 
 
 @op(shapes="x, d_y, d_x: *shape", writes=("d_x",), in_place=(("d_y", "d_x"),))
 def silu_backward(x: Array, d_y: Array, d_x: Array) -> None:
     """dL/dx = s (1 + x (1 - s)) dL/dy with s = sigmoid(x), 1 - s = sigmoid(-x)"""
     z = np.clip(x, -SATURATED, SATURATED)
-    d_x[...] = _sigmoid(z) * (1 + z * _sigmoid(-z)) * d_y
+    d_x[...] = sigmoid(z) * (1 + z * sigmoid(-z)) * d_y
 
 
 class SiLU(Activation):

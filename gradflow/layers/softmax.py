@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from gradflow.functions import softmax
 from gradflow.layers.base import Activation
 from gradflow.ops import Array, op
 
@@ -13,8 +12,7 @@ __all__ = ["Softmax", "softmax_backward", "softmax_forward"]
 @op(shapes="x, y: rows columns", writes=("y",), in_place=(("x", "y"),))
 def softmax_forward(x: Array, y: Array) -> None:
     """y_j = exp(x_j - m) / sum_k exp(x_k - m) in each row, m = max_k x_k against overflow"""
-    exponentials = np.exp(x - x.max(axis=1, keepdims=True))
-    y[...] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    y[...] = softmax(x)
 
 
 @op(shapes="y, d_y, d_x: rows columns", writes=("d_x",), in_place=(("d_y", "d_x"),))

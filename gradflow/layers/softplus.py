@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gradflow.functions import softplus
 from gradflow.layers.base import Activation
 from gradflow.ops import Array, op
 
@@ -13,7 +14,7 @@ __all__ = ["Softplus", "softplus_backward", "softplus_forward"]
 @op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),))
 def softplus_forward(x: Array, y: Array) -> None:
     """y = log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|))"""
-    y[...] = np.maximum(x, 0) + np.log1p(np.exp(-abs(x)))
+    y[...] = softplus(x)
 
 
 @op(shapes="y, d_y, d_x: *shape", writes=("d_x",), in_place=(("d_y", "d_x"),))

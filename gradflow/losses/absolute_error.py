@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gradflow.functions import row_weights
 from gradflow.losses.base import RegressionLoss, record_losses
 from gradflow.ops import Array, op
 
@@ -25,7 +26,7 @@ def absolute_error(
 ) -> None:
     """Row loss w mean_j |y_j - t_j|;  dL/dy_j = w sign(y_j - t_j) / (rows n_out)"""
     error = outputs - targets
-    weight = np.ones(len(error), error.dtype) if row_weight is None else row_weight
+    weight = row_weights(row_weight, len(error), error.dtype)
     record_losses(weight * abs(error).mean(axis=1), row_losses, clock)
     d_outputs[...] = weight[:, None] * np.sign(error) / error.size
 

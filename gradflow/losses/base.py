@@ -11,7 +11,17 @@ from gradflow.executors import Executor
 from gradflow.names import register
 from gradflow.ops import FIRST_BAD_STEP, POSITION, STEP, Array, Op, op
 
-__all__ = ["LOSSES", "OUTPUT_ACTIVATIONS", "Loss", "RegressionLoss", "dense_targets", "record_losses", "weigh_hits"]
+__all__ = [
+    "LOSSES",
+    "OUTPUT_ACTIVATIONS",
+    "Loss",
+    "RegressionLoss",
+    "dense_targets",
+    "record_class_hits",
+    "record_losses",
+    "record_side_hits",
+    "weigh_hits",
+]
 
 LOSSES: dict[str, type[Loss]] = {}
 """Every loss class by its name."""
@@ -129,6 +139,22 @@ def record_losses(losses: Array, row_losses: Array, clock: Array) -> None:
     row_losses[position : position + len(losses)] = losses
     if not (abs(losses) < float("inf")).all():
         clock[FIRST_BAD_STEP] = min(clock[FIRST_BAD_STEP], clock[STEP])
+
+
+def record_class_hits(logits: Array, targets: Array, row_hits: Array, clock: Array) -> None:
+    """Store 1 for rows whose first largest logit is that of the target, else 0; also 0 for rows with NaN."""
+    hits = np.argmax(logits, axis=1) == np.argmax(targets, axis=1)
+    _record_hits(hits & ~np.isnan(logits).any(axis=1), row_hits, clock)
+
+
+def record_side_hits(logits: Array, targets: Array, row_hits: Array, clock: Array) -> None:
+    """Store the fraction of each row's logits that are on the side of 0 on which the targets are of 1/2."""
+    _record_hits(((logits > 0) == (targets > 0.5)).mean(axis=1), row_hits, clock)
+
+
+def _record_hits(hits: Array, row_hits: Array, clock: Array) -> None:
+    position = clock[POSITION]
+    row_hits[position : position + len(hits)] = hits
 
 
 def dense_targets(y: Array, n_out: int, dtype: Any) -> Array:

@@ -9,10 +9,11 @@ import numpy as np
 from gradflow.checks import fraction, non_negative
 from gradflow.errors import DataError
 from gradflow.executors import Executor
-from gradflow.losses.base import Loss, dense_targets, record_losses
+from gradflow.functions import row_weights, sigmoid, softplus
+from gradflow.losses.base import Loss, dense_targets, record_losses, record_side_hits
 from gradflow.losses.focal import binary_focal
 from gradflow.losses.smoothing import smooth_targets
-from gradflow.ops import POSITION, Array, op
+from gradflow.ops import Array, op
 
 __all__ = ["BinaryCrossEntropy", "binary_cross_entropy"]
 
@@ -32,12 +33,10 @@ def binary_cross_entropy(
     clock: Array,
 ) -> None:
     """Row loss w mean_j [log(1 + exp(z_j)) - t_j z_j];  dL/dz_j = w (sigmoid(z_j) - t_j) / (rows n_out)"""
-    weight = np.ones(len(logits), logits.dtype) if row_weight is None else row_weight
-    record_losses(weight * (np.logaddexp(0, logits) - targets * logits).mean(axis=1), row_losses, clock)
-    position = clock[POSITION]
-    row_hits[position : position + len(logits)] = ((logits > 0) == (targets > 0.5)).mean(axis=1)
-    probability = np.exp(-np.logaddexp(0, -logits))
-    d_logits[...] = weight[:, None] * (probability - targets) / logits.size
+    weight = row_weights(row_weight, len(logits), logits.dtype)
+    record_losses(weight * (softplus(logits) - targets * logits).mean(axis=1), row_losses, clock)
+    record_side_hits(logits, targets, row_hits, clock)
+    d_logits[...] = weight[:, None] * (sigmoid(logits) - targets) / logits.size
 
 
 class BinaryCrossEntropy(Loss):

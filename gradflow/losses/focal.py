@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradflow.losses.base import record_losses
-from gradflow.ops import POSITION, Array, op
+from gradflow.functions import log_softmax, row_weights, sigmoid, softmax, softplus
+from gradflow.losses.base import record_class_hits, record_losses, record_side_hits
+from gradflow.ops import Array, op
 
 __all__ = ["binary_focal", "softmax_focal"]
 
@@ -28,15 +29,12 @@ def softmax_focal(
     """Row loss -w Σ_k t_k (1 - p_k)^γ log p_k, p = softmax(z);  dL/dz_j = w (a_j - p_j Σ_k a_k) / rows
 
     with a_k = -t_k (1 - p_k)^γ (1 + γ p_k r_k), r_k = -log(p_k) / (1 - p_k), which is 1 at p_k = 1."""
-    weight = np.ones(len(logits), logits.dtype) if row_weight is None else row_weight
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    probability, rest = np.exp(log_probability), -np.expm1(log_probability)
+    weight = row_weights(row_weight, len(logits), logits.dtype)
+    log_probability = log_softmax(logits)
+    probability, rest = softmax(logits), -np.expm1(log_probability)
     focus = targets * rest**gamma
     record_losses(weight * -np.where(targets == 0, 0, focus * log_probability).sum(axis=1), row_losses, clock)
-    position = clock[POSITION]
-    hits = np.argmax(logits, axis=1) == np.argmax(targets, axis=1)
-    row_hits[position : position + len(logits)] = hits & ~np.isnan(logits).any(axis=1)
+    record_class_hits(logits, targets, row_hits, clock)
     ratio = np.where(log_probability == 0, 1, -log_probability / rest)
     slope = np.where(targets == 0, 0, -focus * (1 + gamma * np.where(probability == 0, 0, probability * ratio)))
     d_logits[...] = weight[:, None] * (slope - probability * slope.sum(axis=1, keepdims=True)) / len(logits)
@@ -60,12 +58,11 @@ def binary_focal(
     """Row loss w mean_j [t q^γ u + (1 - t) p^γ v], p = sigmoid(z), q = 1 - p, u = -log p, v = -log q
 
     dL/dz_j = w ((1 - t) p^γ (γ q v + p) - t q^γ (γ p u + q)) / (rows n_out)"""
-    weight = np.ones(len(logits), logits.dtype) if row_weight is None else row_weight
-    u, v = np.logaddexp(0, -logits), np.logaddexp(0, logits)
-    p, q = np.exp(-u), np.exp(-v)
+    weight = row_weights(row_weight, len(logits), logits.dtype)
+    u, v = softplus(-logits), softplus(logits)
+    p, q = sigmoid(logits), sigmoid(-logits)
     of_one, of_zero = targets * q**gamma, (1 - targets) * p**gamma
     record_losses(weight * (of_one * u + of_zero * v).mean(axis=1), row_losses, clock)
-    position = clock[POSITION]
-    row_hits[position : position + len(logits)] = ((logits > 0) == (targets > 0.5)).mean(axis=1)
+    record_side_hits(logits, targets, row_hits, clock)
     slope = of_zero * (gamma * q * v + p) - of_one * (gamma * p * u + q)
     d_logits[...] = weight[:, None] * slope / logits.size

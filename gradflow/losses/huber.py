@@ -8,6 +8,7 @@ import numpy as np
 
 from gradflow.checks import positive
 from gradflow.executors import Executor
+from gradflow.functions import row_weights
 from gradflow.losses.base import RegressionLoss, record_losses
 from gradflow.ops import Array, op
 
@@ -30,7 +31,7 @@ def huber(
 ) -> None:
     """Row loss w mean_j c_j (e_j - c_j / 2), e = y - t, c = e held within ±delta;  dL/dy_j = w c_j / (rows n_out)"""
     error = outputs - targets
-    weight = np.ones(len(error), error.dtype) if row_weight is None else row_weight
+    weight = row_weights(row_weight, len(error), error.dtype)
     held = np.clip(error, -delta, delta)
     record_losses(weight * (held * (error - held / 2)).mean(axis=1), row_losses, clock)
     d_outputs[...] = weight[:, None] * held / error.size

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.errors import DataError
+from gradflow.functions import row_weights
 from gradflow.losses.base import RegressionLoss, dense_targets, record_losses
 from gradflow.ops import Array, op
 
@@ -27,7 +28,7 @@ def poisson(
     clock: Array,
 ) -> None:
     """Row loss w mean_j (exp(y_j) - t_j y_j);  dL/dy_j = w (exp(y_j) - t_j) / (rows n_out)"""
-    weight = np.ones(len(outputs), outputs.dtype) if row_weight is None else row_weight
+    weight = row_weights(row_weight, len(outputs), outputs.dtype)
     rate = np.exp(outputs)
     record_losses(weight * (rate - targets * outputs).mean(axis=1), row_losses, clock)
     d_outputs[...] = weight[:, None] * (rate - targets) / outputs.size

@@ -10,6 +10,7 @@ import numpy as np
 from gradflow.checks import positive_fraction
 from gradflow.errors import DataError
 from gradflow.executors import Executor
+from gradflow.functions import row_weights
 from gradflow.losses.base import RegressionLoss, dense_targets, record_losses
 from gradflow.ops import Array, op, shape_of_first
 
@@ -40,7 +41,7 @@ def quantile(
     n_quantiles = len(quantiles)
     error = np.repeat(targets, n_quantiles, axis=1) - outputs
     level = np.tile(quantiles, targets.shape[1])
-    weight = np.ones(len(error), error.dtype) if row_weight is None else row_weight
+    weight = row_weights(row_weight, len(error), error.dtype)
     record_losses(weight * np.maximum(level * error, (level - 1) * error).mean(axis=1), row_losses, clock)
     slope = np.where(error > 0, -level, np.where(error < 0, 1 - level, 0 * error))
     d_outputs[...] = weight[:, None] * slope / error.size

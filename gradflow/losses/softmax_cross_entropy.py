@@ -9,10 +9,11 @@ import numpy as np
 from gradflow.checks import fraction, non_negative
 from gradflow.errors import DataError
 from gradflow.executors import Executor
-from gradflow.losses.base import Loss, dense_targets, record_losses
+from gradflow.functions import log_softmax, row_weights, softmax
+from gradflow.losses.base import Loss, dense_targets, record_class_hits, record_losses
 from gradflow.losses.focal import softmax_focal
 from gradflow.losses.smoothing import smooth_targets
-from gradflow.ops import POSITION, Array, op, shape_of_first
+from gradflow.ops import Array, op, shape_of_first
 
 __all__ = [
     "SoftmaxCrossEntropy",
@@ -37,16 +38,12 @@ def softmax_cross_entropy_probabilities(
     clock: Array,
 ) -> None:
     """Row loss w (log Σ_k exp(z_k) - Σ_k t_k z_k);  dL/dz_j = w (softmax(z)_j - t_j) / rows"""
-    weight = np.ones(len(logits), logits.dtype) if row_weight is None else row_weight
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    losses = -np.where(targets == 0, 0, targets * log_probability).sum(axis=1)
+    weight = row_weights(row_weight, len(logits), logits.dtype)
+    losses = -np.where(targets == 0, 0, targets * log_softmax(logits)).sum(axis=1)
     losses[np.isnan(logits).any(axis=1)] = np.nan
     record_losses(weight * losses, row_losses, clock)
-    position = clock[POSITION]
-    hits = np.argmax(logits, axis=1) == np.argmax(targets, axis=1)
-    row_hits[position : position + len(logits)] = hits & ~np.isnan(logits).any(axis=1)
-    d_logits[...] = weight[:, None] * (np.exp(log_probability) - targets) / len(logits)
+    record_class_hits(logits, targets, row_hits, clock)
+    d_logits[...] = weight[:, None] * (softmax(logits) - targets) / len(logits)
 
 
 @op(

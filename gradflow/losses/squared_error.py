@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from gradflow.errors import GradflowError
 from gradflow.executors import Executor
+from gradflow.functions import row_weights
 from gradflow.losses.base import RegressionLoss, record_losses
 from gradflow.ops import Array, op
 
@@ -28,7 +27,7 @@ def squared_error(
 ) -> None:
     """Row loss w factor Σ_j (y_j - t_j)²;  dL/dy_j = w 2 factor (y_j - t_j) / rows"""
     error = outputs - targets
-    weight = np.ones(len(error), error.dtype) if row_weight is None else row_weight
+    weight = row_weights(row_weight, len(error), error.dtype)
     record_losses(weight * factor * (error**2).sum(axis=1), row_losses, clock)
     d_outputs[...] = weight[:, None] * (2 * factor / len(error)) * error
 

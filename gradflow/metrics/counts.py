@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.executors import Executor
+from gradflow.functions import row_weights
 from gradflow.metrics.base import Batch, Metric, Statistics, Task
 from gradflow.ops import Array, op
 
@@ -40,10 +41,9 @@ def _class_sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
 )
 def add_class_counts(predicted: Array, actual: Array, row_weight: Array | None, counts: Array) -> None:
     """counts += Σ w [t = c], Σ w [p = c], Σ w [t = c and p = c], Σ w, for each class c"""
-    weight = np.ones(len(actual)) if row_weight is None else row_weight
     classes = np.arange(counts.shape[1])
     is_actual, is_predicted = actual[:, None] == classes, predicted[:, None] == classes
-    _add_counts(is_actual, is_predicted, weight, counts)
+    _add_counts(is_actual, is_predicted, row_weight, counts)
 
 
 def _label_sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
@@ -58,12 +58,11 @@ def _label_sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
 )
 def add_label_counts(logits: Array, targets: Array, row_weight: Array | None, counts: Array) -> None:
     """The same for labels of their own, with t_j > ½ in the place of t = c, and z_j > 0 in that of p = c"""
-    weight = np.ones(len(targets)) if row_weight is None else row_weight
-    _add_counts(targets > 0.5, logits > 0, weight, counts)
+    _add_counts(targets > 0.5, logits > 0, row_weight, counts)
 
 
-def _add_counts(is_actual: Array, is_predicted: Array, weight: Array, counts: Array) -> None:
-    weights = weight.astype(np.float64)[:, None]
+def _add_counts(is_actual: Array, is_predicted: Array, row_weight: Array | None, counts: Array) -> None:
+    weights = row_weights(row_weight, len(is_actual), np.float64)[:, None]
     for place, chosen in enumerate((is_actual, is_predicted, is_actual & is_predicted)):
         counts[place] += (weights * chosen).sum(axis=0)
     counts[3] += weights.sum()

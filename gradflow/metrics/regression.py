@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.executors import Executor
+from gradflow.functions import row_weights
 from gradflow.metrics.base import Batch, Metric, Statistics, Task
 from gradflow.ops import Array, op
 
@@ -29,7 +30,7 @@ def add_error_moments(outputs: Array, targets: Array, row_weight: Array | None, 
 
     The spread is taken about the batch's mean, and combined with that of earlier rows (Chan, Golub & LeVeque, 1979):
     Σ w t² would lose all digits if the mean is large compared to the standard deviation. A constant has exactly 0."""
-    weight = np.ones(len(targets)) if row_weight is None else row_weight.astype(np.float64)
+    weight = row_weights(row_weight, len(targets), np.float64)
     if not weight.any():
         return
     t = targets.astype(np.float64)

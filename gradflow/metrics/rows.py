@@ -7,6 +7,7 @@ import numpy as np
 from gradflow.checks import positive_integer
 from gradflow.errors import DataError, GradflowError
 from gradflow.executors import Executor
+from gradflow.functions import log_softmax, row_weights, softplus
 from gradflow.metrics.base import Batch, Kind, Metric, Statistics, Task
 from gradflow.metrics.counts import actual_labels
 from gradflow.ops import Array, op
@@ -29,7 +30,7 @@ __all__ = [
 )
 def add_weighted_total(values: Array, row_weight: Array | None, sums: Array) -> None:
     """sums += Σ w v, Σ w, in float64"""
-    weight = np.ones(len(values)) if row_weight is None else row_weight.astype(np.float64)
+    weight = row_weights(row_weight, len(values), np.float64)
     sums += [(weight * values).sum(), weight.sum()]
 
 
@@ -45,15 +46,13 @@ def top_k_hits(logits: Array, labels: Array, values: Array, k: int) -> None:
 @op(shapes="logits: rows columns; labels, values: rows", writes=("values",))
 def label_log_losses(logits: Array, labels: Array, values: Array) -> None:
     """-log softmax(z)_c for the label c of the row"""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    own = np.take_along_axis(shifted, labels[:, None].astype(np.intp), axis=1)
-    values[...] = np.log(np.exp(shifted).sum(axis=1)) - own[:, 0]
+    values[...] = -np.take_along_axis(log_softmax(logits), labels[:, None].astype(np.intp), axis=1)[:, 0]
 
 
 @op(shapes="logits, targets: rows columns; values: rows", writes=("values",))
 def binary_log_losses(logits: Array, targets: Array, values: Array) -> None:
     """mean_j [log(1 + exp(z_j)) - t_j z_j]"""
-    values[...] = (np.logaddexp(0, logits) - targets * logits).mean(axis=1)
+    values[...] = (softplus(logits) - targets * logits).mean(axis=1)
 
 
 class TotalWeight(Statistics):

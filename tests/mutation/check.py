@@ -65,8 +65,13 @@ def ops_of(file: Path) -> list[str]:
         return sorted({name if name in OPS else name.removeprefix("bias_") for name in names})
     module = ".".join(file.with_suffix("").parts)
     own = [name for name, op in OPS.items() if op.reference.__module__ == module]
+    importing = [
+        name
+        for name, op in OPS.items()
+        if f"from {module} import" in Path(op.reference.__code__.co_filename).read_text(encoding="utf-8")
+    ]
     package = module.rpartition(".")[0] + "."
-    return own or [name for name, op in OPS.items() if op.reference.__module__.startswith(package)]
+    return own or importing or [name for name, op in OPS.items() if op.reference.__module__.startswith(package)]
 
 
 def compare(target_name: str, ops: list[str]) -> None:

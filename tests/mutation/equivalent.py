@@ -203,8 +203,8 @@ EQUIVALENT: dict[str, str] = {
     "gradflow/layers/identity.py: if y is not x:  ->  if True:": "copies an array onto itself",
     "gradflow/layers/leaky_relu.py: y[...] = np.where(x <= 0, slope * x, x)  ->  "
     "y[...] = np.where(((x) < (0)), slope * x, x)": _ZERO,
-    "gradflow/layers/sigmoid.py: y[...] = np.where(x >= 0, 1, small) / (1 + small)  ->  "
-    "y[...] = np.where(((x) > (0)), 1, small) / (1 + small)": _SAME,
+    "gradflow/functions.py: return np.where(x < 0, small, 1) / (1 + small)  ->  "
+    "return np.where(((x) <= (0)), small, 1) / (1 + small)": _SAME,
     "kernels/metrics/error_moments.cu: if (row_weight[i] > 0 && i < first) first = i;  ->  "
     "if (row_weight[i] > 0 && i <= first) first = i;": "rows come in ascending order, and a row is itself",
 }

@@ -25,6 +25,6 @@ def files() -> Iterator[Path]:
     for folder in ("layers", "losses", "metrics", "optimizers", "schedules"):
         for path in sorted((ROOT / "gradflow" / folder).glob("*.py")):
             yield path.relative_to(ROOT)
-    for name in ("reductions.py", "random.py", "ops.py", "output_scale.py", "clock.py", "training/data/feed.py"):
-        yield Path("gradflow", name)
+    for name in ("functions", "reductions", "random", "ops", "output_scale", "clock", "training/data/feed"):
+        yield Path("gradflow", f"{name}.py")
     yield from map(Path, OWN_TESTS)

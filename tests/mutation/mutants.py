@@ -256,7 +256,22 @@ def mutants_of_python(file: Path, text: str) -> Iterator[Mutant]:
                     yield Mutant(file, *span(node), other)
 
 
-_SHARED_BY_FORMULAS = ("penalised", "with_penalties", "_change", "record_losses", "factor", "_add_counts")
+_SHARED_BY_FORMULAS = (
+    "penalised",
+    "with_penalties",
+    "_change",
+    "record_losses",
+    "record_class_hits",
+    "record_side_hits",
+    "sigmoid",
+    "softplus",
+    "softmax",
+    "log_softmax",
+    "row_weights",
+    "_record_hits",
+    "factor",
+    "_add_counts",
+)
 _ON_THE_HOST = (
     "value",
     "_share",

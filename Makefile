@@ -16,7 +16,7 @@ help:
 	@echo "make demo        train on handwritten digits, and show how it went"
 	@echo "make test        run the tests that need no GPU and no PyTorch (three to five minutes on two cores)"
 	@echo "make test-gpu    run the GPU tests on a simulated GPU (Linux on x86-64, g++)"
-	@echo "make lint        check style and format"
+	@echo "make lint        check style, format, and which module may import which"
 	@echo "make types       check types"
 	@echo "make bench       measure training steps, and how they scale (benchmarks/README.md has more)"
 	@echo "make wheel       build the sdist and the wheel with the C kernels, into dist (Linux)"
@@ -39,6 +39,7 @@ test-gpu: .venv-gpu/complete
 lint: $(VENV)/installed-dev
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
+	$(bin)/lint-imports
 
 types: $(VENV)/installed-dev
 	$(bin)/mypy

@@ -15,11 +15,8 @@ import gradflow as gf
 from benchmarks.networks import NETWORKS, Network
 from benchmarks.rounds import Spread, rounds_in_turn, spread
 from benchmarks.worker import seconds_of
-from gradflow.losses import get_loss
-from gradflow.training.data.prepare import checked_data
-from gradflow.training.step.epoch import DataPass
 from gradflow.training.step.layer_statistics import LayerStatistics
-from gradflow.training.step.record import Objective, training_pass
+from gradflow.training.step.training_step import TrainingStep
 
 __all__ = ["Cost", "measure"]
 
@@ -41,9 +38,9 @@ class Cost:
 
 def measure(network: Network, activation: str, *, rounds: int, seconds: float) -> Cost:
     """Time steps of a network with and without a measurement, each for about so many seconds in every round."""
-    whole, one = (_training_pass(network, activation, steps=steps) for steps in (network.steps, 1))
-    assert one.statistics is not None
-    read = one.statistics.read
+    whole, one = (_training_step(network, activation, steps=steps) for steps in (network.steps, 1))
+    assert one.epoch.statistics is not None
+    read = one.epoch.statistics.read
 
     def measured() -> None:
         one.run(is_measured=True)
@@ -63,15 +60,12 @@ def measure(network: Network, activation: str, *, rounds: int, seconds: float) -
     return Cost(spread(steps).median, spread(added), spread([share / apart for share in added]))
 
 
-def _training_pass(network: Network, activation: str, *, steps: int) -> DataPass:
-    """The pass over so many batches."""
+def _training_step(network: Network, activation: str, *, steps: int) -> TrainingStep:
+    """Return the step of a training with so many steps per epoch."""
     model = gf.MLP(list(network.sizes), activation, backend="numpy")
-    loss = get_loss("softmax_cross_entropy")
-    objective = Objective(model, model.layers, loss, gf.Adam(), layer_statistics=True)
     x, labels = network.data()
-    rows = steps * network.batch_size
-    data = checked_data(model, loss, x[:rows], labels[:rows])
-    return training_pass(objective, data, rows=rows, batch_size=network.batch_size, shuffle=True)
+    rows, settings = steps * network.batch_size, {"batch_size": network.batch_size, "layer_statistics": True}
+    return TrainingStep.of(model, "softmax_cross_entropy", "adam", x[:rows], labels[:rows], **settings)
 
 
 def main() -> None:

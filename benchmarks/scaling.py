@@ -30,10 +30,8 @@ from benchmarks.worker import seconds_of
 from gradflow.backends.cpu.backend import NumpyBackend
 from gradflow.backends.cpu.native import native_library
 from gradflow.backends.reference import BoundCall
-from gradflow.losses import get_loss
 from gradflow.ops import Op
-from gradflow.training.data.prepare import checked_data
-from gradflow.training.step.record import Objective, training_pass
+from gradflow.training.step.training_step import TrainingStep
 
 __all__ = ["Point", "bounds", "main", "regimes"]
 
@@ -114,13 +112,11 @@ def _bytes_moved(network: Network) -> int:
     """The bytes that the ops of a step move, the products left out, and those of taking the batch from the data."""
     made = gf.MLP(list(network.sizes), backend="numpy")
     made.backend = backend = _RecordingBackend()
-    loss = get_loss("softmax_cross_entropy")
-    objective = Objective(made, made.layers, loss, gf.Adam())
     rows = network.batch_size
     x, labels = network.data()
-    data = checked_data(made, loss, x[:rows], labels[:rows])
-    training_pass(objective, data, rows=rows, batch_size=rows, shuffle=False)
-    moved = 2 * (data.x.nbytes + data.targets.nbytes)
+    x, labels = x[:rows], labels[:rows].astype(np.int32)
+    TrainingStep.of(made, "softmax_cross_entropy", "adam", x, labels, batch_size=rows, shuffle=False)
+    moved = 2 * (x.nbytes + labels.nbytes)
     for op, arguments in backend.programs[0]:
         if op.name == "gemm":
             continue

@@ -27,10 +27,11 @@ from benchmarks.networks import LEARNING_RATES, NETWORKS, Network
 from benchmarks.report import RESULTS, table
 from benchmarks.rounds import Spread, ratios, rounds_in_turn, spread
 from gradflow.backends import get_backend
-from gradflow.backends.cpu.blas import using_threads
+from gradflow.backends.blas import using_threads
+from gradflow.clock import RunStatus
 from gradflow.losses import get_loss
-from gradflow.training.data.prepare import pass_data
-from gradflow.training.step.record import Objective, training_pass
+from gradflow.training.data.prepare import prepare_data
+from gradflow.training.step.training_step import TrainingStep
 
 __all__ = ["KINDS", "main", "measure", "text"]
 
@@ -90,15 +91,13 @@ def _written(network: Network, folder: Path, kinds: Sequence[str]) -> dict[str, 
 
 def _training(network: Network, data: tuple[Any, ...]) -> Callable[[], float]:
     """The seconds of a step, over some epochs one after the other."""
-    made, loss = gradflow_network(network), get_loss("softmax_cross_entropy")
-    objective = Objective(made, made.layers, loss, gf.Adam(LEARNING_RATES["adam"]))
-    given = pass_data(made, loss, *data)
-    training = training_pass(objective, given, rows=len(given), batch_size=network.batch_size, shuffle=True)
+    made, rule = gradflow_network(network), gf.Adam(LEARNING_RATES["adam"])
+    step = TrainingStep.of(made, "softmax_cross_entropy", rule, *data, batch_size=network.batch_size)
 
     def seconds() -> float:
         began = time.perf_counter()
-        for passes_to_come in reversed(range(_EPOCHS)):
-            training.run(passes_to_come=passes_to_come)
+        for epochs_to_come in reversed(range(_EPOCHS)):
+            step.run(epochs_to_come=epochs_to_come)
         return (time.perf_counter() - began) / (_EPOCHS * network.steps)
 
     seconds()
@@ -108,12 +107,13 @@ def _training(network: Network, data: tuple[Any, ...]) -> Callable[[], float]:
 def _reading(network: Network, data: tuple[Any, ...]) -> Callable[[], float]:
     """The seconds in which a batch is read, converted and brought to where a step takes it, while nothing else runs."""
     made = gradflow_network(network)
-    given = pass_data(made, get_loss("softmax_cross_entropy"), *data)
-    batches = given.batches(made.backend, made.status, rows=len(given), batch_size=network.batch_size, seed=0)
+    given = prepare_data(made, get_loss("softmax_cross_entropy"), *data)
+    status = RunStatus(made.backend)
+    batches = given.batches(made.backend, status, rows=len(given), batch_size=network.batch_size, seed=0)
 
     def seconds() -> float:
         began = time.perf_counter()
-        batches.begin(passes_to_come=0)
+        batches.begin(epochs_to_come=0)
         done = 0
         while done < network.steps:
             done += batches.bring(done)

@@ -12,10 +12,7 @@ import gradflow as gf
 from benchmarks.networks import NETWORKS
 from gradflow.backends.cpu.backend import NumpyBackend
 from gradflow.backends.cpu.native import native_library
-from gradflow.losses import get_loss
-from gradflow.optimizers import get_optimizer
-from gradflow.training.data.prepare import checked_data
-from gradflow.training.step.record import Objective, training_pass
+from gradflow.training.step.training_step import TrainingStep
 
 pytestmark = pytest.mark.benchmark(max_time=0.5, min_rounds=3, warmup=True, warmup_iterations=1)
 
@@ -32,11 +29,10 @@ def test_step(benchmark: BenchmarkFixture, name: str, optimizer: str, dtype: str
         pytest.skip("gradflow was installed without compiled kernels")
     if kernels == "NumPy":
         network.backend = NumpyBackend(None)  # users choose this with GRADFLOW_NATIVE=0, for a whole process
-    loss = get_loss("softmax_cross_entropy")
-    objective = Objective(network, network.layers, loss, get_optimizer(optimizer))
-    data = checked_data(network, loss, *described.data())
-    training = training_pass(objective, data, rows=len(data), batch_size=described.batch_size, shuffle=True)
-    benchmark(training.run)
+    step = TrainingStep.of(
+        network, "softmax_cross_entropy", optimizer, *described.data(), batch_size=described.batch_size
+    )
+    benchmark(step.run)
     if benchmark.stats is None:
         return  # --benchmark-disable ran it once, to see it work
     seconds = benchmark.stats["median"] / described.steps

@@ -25,6 +25,7 @@ from gradflow.errors import (
     TrainingWarning,
 )
 from gradflow.inspect import learning_rate_range_test
+from gradflow.inspect.gradient_check import check_gradients
 from gradflow.inspect.gradients import gradients
 from gradflow.layers import (
     ELU,
@@ -77,7 +78,6 @@ from gradflow.training import (
     JSONLines,
     RunComparison,
     Trainer,
-    check_gradients,
     compare_runs,
     load,
     repeat,

@@ -7,22 +7,25 @@ from typing import NamedTuple
 import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
-from gradflow.ops import CLOCK_ENTRIES, POSITION, STEP, Array, op
+from gradflow.ops import CLOCK_ENTRIES, NEVER, POSITION, STEP, Array, op
 
-__all__ = ["NEVER", "RunStatus", "StatusReading", "advance", "advance_part", "advance_scheduled"]
-
-NEVER = np.iinfo(np.int64).max
-"""The first bad step of a run without one."""
+__all__ = ["RunStatus", "StatusReading", "advance", "advance_part", "advance_scheduled"]
 
 
 class StatusReading(NamedTuple):
-    """A host copy of the clock entries (kernels/clock.h), with None for no bad step, and of the six sums."""
+    """A host copy of the clock entries (kernels/clock.h), with None for no bad step, and of the sums."""
 
     step: int
     epoch: int
     position: int
     first_bad_step: int | None
-    sums: tuple[float, ...]
+    training: tuple[float, ...]
+    validation: tuple[float, ...]
+
+    @property
+    def epochs_begun(self) -> int:
+        """Number of epochs of the network that have begun, this one included unless it is at its first step."""
+        return self.epoch + (self.position > 0)
 
 
 class RunStatus:
@@ -30,16 +33,23 @@ class RunStatus:
 
     Attributes:
         clock: int64 (4,): step, epoch, position, first_bad_step.
-        sums: float64 (6,): loss and correct predictions over the training epoch, and loss of its first rows; the same
-            over the validation data.
+        training: float64 (3,): the sums of the losses and of the correct predictions over the rows of a training epoch,
+            and of the losses of its first rows.
+        validation: the same over the validation data.
+
+    Args:
+        backend: the backend.
+        epoch: the epoch with which the clock begins.
     """
 
-    def __init__(self, backend: ReferenceBackend) -> None:
+    def __init__(self, backend: ReferenceBackend, *, epoch: int = 0) -> None:
         self._backend = backend
         self._words = backend.zeros(len(CLOCK_ENTRIES) + 6, np.int64)
         self.clock: Array = self._words[: len(CLOCK_ENTRIES)]
-        self.sums: Array = self._words[len(CLOCK_ENTRIES) :].view(np.float64)
-        self.begin(epoch=0)
+        sums = self._words[len(CLOCK_ENTRIES) :].view(np.float64)
+        self.training: Array = sums[:3]
+        self.validation: Array = sums[3:]
+        self.begin(epoch=epoch)
 
     def begin(self, *, epoch: int, position: int = 0, step: int = 1) -> None:
         """Set the clock to a position and step of an epoch, by default the first."""
@@ -51,7 +61,8 @@ class RunStatus:
         words = self._backend.to_host(self._words)
         step, epoch, position, first_bad_step = (int(word) for word in words[: len(CLOCK_ENTRIES)])
         sums = tuple(float(value) for value in words[len(CLOCK_ENTRIES) :].view(np.float64))
-        return StatusReading(step, epoch, position, None if first_bad_step == NEVER else first_bad_step, sums)
+        bad_step = None if first_bad_step == NEVER else first_bad_step
+        return StatusReading(step, epoch, position, bad_step, sums[:3], sums[3:])
 
 
 @op(shapes="clock: 4", writes=("clock",), sizes=lambda arguments: {})

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from gradflow.backends.reference import ReferenceBackend
-from gradflow.ops import Op
+import numpy as np
 
-__all__ = ["Eager", "Executor"]
+from gradflow.backends.reference import ReferenceBackend
+from gradflow.ops import NEVER, Array, Op
+
+__all__ = ["Clocked", "Eager", "Executor"]
 
 
 class Executor(Protocol):
@@ -22,16 +24,37 @@ class Executor(Protocol):
 
     backend: ReferenceBackend
 
+    @property
+    def clock(self) -> Array:
+        """The clock of the training run that the calls belong to (kernels/clock.h), int64 (4,), on the device."""
+
     def __call__(self, op: Op, /, *args: Any, **kwargs: Any) -> None: ...
 
     def record(self, method: Callable[..., None], *args: Any, recorded: bool) -> None: ...
 
 
-class Eager:
-    """Executor that runs each call immediately, for debugging and for layers that are not recorded."""
+class Clocked:
+    """Base class of executors, with the clock of a training run.
 
-    def __init__(self, backend: ReferenceBackend) -> None:
+    Args:
+        backend: the backend that runs the calls.
+        clock: the clock; None for one that stands at the first step.
+    """
+
+    def __init__(self, backend: ReferenceBackend, clock: Array | None = None) -> None:
         self.backend = backend
+        self._clock = clock
+
+    @property
+    def clock(self) -> Array:
+        """The clock (kernels/clock.h), int64 (4,), on the device."""
+        if self._clock is None:
+            self._clock = self.backend.from_host(np.array([1, 0, 0, NEVER], np.int64))
+        return self._clock
+
+
+class Eager(Clocked):
+    """Executor that runs each call immediately, for debugging and for layers that are not recorded."""
 
     def __call__(self, op: Op, /, *args: Any, **kwargs: Any) -> None:
         with self.backend.running():

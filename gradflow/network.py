@@ -15,12 +15,11 @@ from gradflow.access import Access
 from gradflow.backends import get_backend
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.checks import boolean, fraction, integer, known_name, positive_integer, sequence, text
-from gradflow.clock import RunStatus
-from gradflow.data.frames import as_columns, as_table, check_unmasked
+from gradflow.data.frames import check_unmasked
+from gradflow.data.inputs import InputFormat
 from gradflow.data.preprocessing import Preprocessing
 from gradflow.data.sources import Block, Converted, Source
-from gradflow.data.table import Table, positions
-from gradflow.data.validation import as_array, check_width, feature_matrix, finite
+from gradflow.data.table import positions
 from gradflow.data.where import Where
 from gradflow.errors import BackendError, DataError, GradflowError, SlowPathWarning, shown, unknown_name, warn
 from gradflow.inference import Inference, InferencePrograms
@@ -47,7 +46,7 @@ __all__ = ["MLP", "Sequential"]
 _PREDICTION_ROWS = 4096
 _NOT_PICKLED = (
     "access", "all_parameters", "backend", "gradients", "n_decayed", "n_parameters", "parameter_ranges", "parameters",
-    "state", "status", "_inference", "_specs", "_views",
+    "state", "_epochs_begun", "_inference", "_specs", "_views",
 )  # fmt: skip
 """Attributes that a copy recreates: those on the device, and those derived from the layers."""
 
@@ -65,7 +64,6 @@ class Sequential:
         parameter_ranges: start and end of each trained parameter in these vectors, by name.
         n_parameters, n_decayed: the number of trained parameters, and of those that penalties apply to.
         n_in, n_out: the numbers of inputs and outputs.
-        status: the training clock, on the device.
         access: coordinates the threads that use the network.
 
     Any number of threads may predict concurrently, and `Trainer.evaluate` may run alongside them. While a thread trains
@@ -110,6 +108,7 @@ class Sequential:
         self._preprocessing: Preprocessing | None = None
         self._feature_names: tuple[str, ...] | None = None
         self._frozen: tuple[int, ...] = ()
+        self._epochs_begun = 0
         parameters, buffers = parameters_of(self.layers), buffers_of(self.layers)
         if weights is not None:
             _check_weights(weights, {**parameters, **buffers})
@@ -150,7 +149,6 @@ class Sequential:
         self.parameters: Array = self.state[: self.n_parameters]
         gradients = self._zeros(self.all_parameters.size)
         self.gradients: Array = gradients[: self.n_parameters]
-        self.status = RunStatus(self.backend)
         ends = itertools.accumulate(sizes.values())
         ranges = {name: (end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
         self.parameter_ranges = {name: ranges[name] for name in trained}
@@ -163,7 +161,6 @@ class Sequential:
             parameters={name: self._views[name] for name in parameters},
             gradients=views(gradients, parameters),
             buffers={name: self._views[name] for name in buffers},
-            clock=self.status.clock,
             seed=self.seed,
             index=0,
             changing=self._changing,
@@ -253,13 +250,12 @@ class Sequential:
         if self.access.is_training:
             raise GradflowError("the layers of a network cannot be frozen while it is trained; do it before fit")
         with self.access.writing():
-            weights, epochs = self.get_weights(), self.epochs_begun
+            weights = self.get_weights()
             self._frozen = tuple(sorted(found))
             attachment = self._allocate(parameters_of(self.layers), buffers_of(self.layers))
             for name, array in weights.items():
                 self._set(name, array)
             attach(self.layers, attachment, self._frozen)
-            self.epochs_begun = epochs
             self._inference.clear()
 
     # -- copies ---------------------------------------------------------------------------------------------------
@@ -302,21 +298,30 @@ class Sequential:
         with np.errstate(all="ignore"):
             weights = state["state"].astype(self.dtype)
         self.backend.copy(self.backend.from_host(weights), self.state)
-        self.status.begin(epoch=state["epochs_begun"])
+        self._epochs_begun = state["epochs_begun"]
 
     @property
     def epochs_begun(self) -> int:
         """Number of epochs trained so far, including an interrupted one; the next epoch continues this count.
 
-        Together with the seed it determines the row order and dropout masks of an epoch. It is copied and saved.
+        Together with the seed it determines the row order and dropout masks of an epoch. It is copied and saved. While
+        a network is trained, it is that of the last finished epoch.
         """
-        reading = self.status.read()
-        return reading.epoch + (reading.position > 0)
+        return self._epochs_begun
 
     @epochs_begun.setter
     def epochs_begun(self, epochs: int) -> None:
         with self.access.writing():
-            self.status.begin(epoch=integer("epochs_begun", epochs, least=0, most=2**62))
+            self._epochs_begun = integer("epochs_begun", epochs, least=0, most=2**62)
+
+    def recording_on(self, backend: ReferenceBackend) -> Self:
+        """Return a view of this network on a backend that records programs but runs none; it shares layers and arrays.
+
+        It serves to count memory and traffic; it must not be trained, changed, copied or saved.
+        """
+        view = object.__new__(type(self))
+        vars(view).update(vars(self), backend=backend)
+        return view
 
     # -- outputs -----------------------------------------------------------------------------------------------
 
@@ -421,49 +426,14 @@ class Sequential:
         with self.access.writing():
             self._feature_names = None if names is None else tuple(names)
 
-    def inputs(self, name: str, x: Any, where: Where | None = None, names: Sequence[str] | None = None) -> Array:
-        """Validate and preprocess `x` into a finite array (batch, n_in) of `dtype`.
+    def input_format(self, feature_names: Sequence[str] | None = None) -> InputFormat:
+        """Return the validation and conversion of user data to inputs of the first layer.
 
         Args:
-            name: names x in errors.
-            x: as in `predict`.
-            where: which rows these are, for errors.
-            names: columns to take from a table, in order; None takes `feature_names`.
-
-        Raises:
-            DataError: if shape, dtype or values do not fit.
+            feature_names: the columns to take from tables; None takes those of the network, if it has any.
         """
-        given = self._given(name, x, names)
-        return self._as_inputs(name, given, where or Where(range(len(given))))
-
-    def _given(self, name: str, x: Any, names: Sequence[str] | None = None) -> Array | Table:
-        """Convert user data to a table with the network's input columns, or to an array."""
-        if isinstance(x, Source):
-            raise DataError(
-                f"{name} is a source, which is read block by block, but rows in memory are needed here: pass "
-                f"next({name}.blocks()).x, with .y for the targets"
-            )
-        if hasattr(x, "__cuda_array_interface__"):
-            x = as_array(name, x, self.backend)
-        if self._preprocessing is not None:
-            return as_table(name, x, self._preprocessing.names)
-        x = as_columns(name, x)
-        if isinstance(x, Table):
-            names = names or self.feature_names
-            if (width := len(names or x.columns)) != self.n_in:
-                if x.columns:
-                    x.matrix()  # a text column is the likelier cause, and this raises the error for it
-                check_width(name, width, self.n_in)
-            return as_table(name, x, names or positions(self.n_in))
-        return feature_matrix(name, as_array(name, x, self.backend), self.n_in)
-
-    def _as_inputs(self, name: str, given: Array | Table, where: Where) -> Array:
-        columns: Sequence[str] | None = None
-        if self._preprocessing is not None:
-            given, columns = self._preprocessing.transform(given, where), self._preprocessing.output_names
-        elif isinstance(given, Table):
-            columns, given = given.names, given.matrix(where)
-        return finite(name, given, self.dtype, Where(where.rows, columns, where.unit))
+        names = feature_names or self.feature_names
+        return InputFormat(self.n_in, self.dtype, self.backend, self._preprocessing, names)
 
     # -- prediction -----------------------------------------------------------------------------------------------
 
@@ -505,15 +475,16 @@ class Sequential:
     def _infer(self, x: Any, *, activated: bool, where: Where | None = None) -> Array:
         if isinstance(x, Source):
             return self._infer_source(x, activated=activated)
-        given = self._given("x", x)
-        where = where or Where(range(len(given)))
+        inputs = self.input_format()
+        selected = inputs.select("x", x)
+        where = where or Where(range(len(selected)))
         on_device = hasattr(x, "__cuda_array_interface__")
-        shape = (len(given), self.n_out)
+        shape = (len(selected), self.n_out)
         output: Array = self.backend.empty(shape, self.dtype) if on_device else np.empty(shape, self.dtype)
         with self.inferring():
-            for start in range(0, len(given), _PREDICTION_ROWS):
+            for start in range(0, len(selected), _PREDICTION_ROWS):
                 rows = slice(start, start + _PREDICTION_ROWS)
-                block = self._as_inputs("x", given[rows], where[rows])
+                block = inputs.convert("x", selected[rows], where[rows])
                 self._infer_block(block, activated, output[rows])
         return self.backend.to_caller(output) if on_device else output
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 from gradflow.errors import DataError
 from gradflow.names import is_built_in, redefines
 
-__all__ = ["CLOCK_ENTRIES", "OPS", "SATURATED", "Array", "Op", "has_diverged", "op"]
+__all__ = ["CLOCK_ENTRIES", "NEVER", "OPS", "SATURATED", "Array", "Op", "has_diverged", "op"]
 
 Array: TypeAlias = Any
 """An array of a backend: `numpy.ndarray` or `cupy.ndarray`."""
@@ -30,6 +30,8 @@ OPS: dict[str, Op] = {}
 # Entries of the clock: four integers on the device that recorded steps read (kernels/clock.h).
 STEP, EPOCH, POSITION, FIRST_BAD_STEP = range(4)
 CLOCK_ENTRIES = ("step", "epoch", "position", "first_bad_step")
+NEVER = 2**63 - 1
+"""The first bad step of a run without one."""
 
 SATURATED = 1e3
 """At this distance from 0, exp(-|x|) is 0 in any dtype. Factors are clipped here, since 0 times infinity is NaN."""

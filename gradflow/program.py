@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from gradflow.backends.reference import BoundCall, ReferenceBackend
-from gradflow.executors import Eager
+from gradflow.executors import Clocked, Eager
 from gradflow.layers.recording import called_at_each_step, record_method
-from gradflow.ops import Op
+from gradflow.ops import Array, Op
 
 __all__ = ["Program", "Recorder"]
 
@@ -34,11 +34,11 @@ class Program:
         return len(self._calls)
 
 
-class Recorder:
+class Recorder(Clocked):
     """The executor that keeps calls instead of running them."""
 
-    def __init__(self, backend: ReferenceBackend) -> None:
-        self.backend = backend
+    def __init__(self, backend: ReferenceBackend, clock: Array | None = None) -> None:
+        super().__init__(backend, clock)
         self._segments: list[list[tuple[Op, dict[str, Any]]] | BoundCall] = []
 
     def __call__(self, op: Op, /, *args: Any, **kwargs: Any) -> None:
@@ -57,7 +57,7 @@ class Recorder:
         if recorded:
             record_method(self, method, *args)
         else:
-            self._segments.append(called_at_each_step(Eager(self.backend), method, *args))
+            self._segments.append(called_at_each_step(Eager(self.backend, self._clock), method, *args))
 
     def extend(self, other: Recorder) -> None:
         """Append the calls of another recorder."""

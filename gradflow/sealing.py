@@ -116,6 +116,11 @@ class Sealing:
         self._refuse = refuse
         self._sealed: dict[int, SealedArray] = {}
 
+    @property
+    def clock(self) -> Any:
+        """The clock of the training run, sealed."""
+        return self.seal(self._ops.clock)
+
     def seal(self, value: Any) -> Any:
         """Seal an array (always to the same object), or the arrays in a record or mapping; return the rest as is."""
         if isinstance(value, Mapping):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
 import gradflow as gf
 from benchmarks.networks import LEARNING_RATES, Network
-from gradflow.losses import get_loss
-from gradflow.training.data.prepare import checked_data
-from gradflow.training.step.record import Objective, training_pass
+from gradflow.training.step.training_step import TrainingStep
 
 __all__ = ["Gradflow", "gradflow_network"]
 
@@ -36,23 +35,27 @@ class Gradflow:
         self._network = gradflow_network(network, self.backend)
         rate = LEARNING_RATES[optimizer]
         rule = gf.Adam(rate) if optimizer == "adam" else gf.SGD(rate)
-        loss = get_loss("softmax_cross_entropy")
-        self._objective = Objective(self._network, self._network.layers, loss, rule)
-        data = checked_data(self._network, loss, *network.data())
-        self._pass = training_pass(self._objective, data, rows=len(data), batch_size=network.batch_size, shuffle=False)
+        self._step_on = partial(
+            TrainingStep.of,
+            self._network,
+            "softmax_cross_entropy",
+            rule,
+            batch_size=network.batch_size,
+            shuffle=False,
+        )
+        self._step = self._step_on(*network.data())
         self._row = network.data()[0][:1]
 
     def train(self) -> None:
-        self._pass.run()
+        self._step.run()
 
     def losses(self, steps: int) -> list[float]:
         x, labels = map(np.concatenate, zip(*self._described.first_batches(steps), strict=True))
-        data = checked_data(self._network, self._objective.loss, x, labels)
-        batch_size = self._described.batch_size
-        several = training_pass(self._objective, data, rows=len(x), batch_size=batch_size, shuffle=False)
-        several.run()
-        of_rows = self._network.backend.to_host(several.results.losses)
-        return [float(mean) for mean in of_rows.reshape(steps, batch_size).mean(axis=1, dtype=np.float64)]
+        step = self._step_on(x, labels)
+        step.run()
+        of_rows = self._network.backend.to_host(step.epoch.results.losses)
+        means = of_rows.reshape(steps, self._described.batch_size).mean(axis=1, dtype=np.float64)
+        return [float(mean) for mean in means]
 
     def predict_one(self) -> None:
         self._network.logits(self._row)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.backends.cpu.blas import Blas, numpy_blas
+from gradflow.backends.blas import Blas, numpy_blas
 from gradflow.backends.staging import Staging
 from gradflow.errors import BackendError
 from gradflow.ops import Array, Op

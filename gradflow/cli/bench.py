@@ -22,11 +22,8 @@ from gradflow.checks import positive_integer
 from gradflow.errors import DataError
 from gradflow.files import write_atomically
 from gradflow.installation import pip_install
-from gradflow.losses import get_loss
 from gradflow.network import MLP
-from gradflow.optimizers import get_optimizer
-from gradflow.training.data.prepare import checked_data
-from gradflow.training.step.record import Objective, training_pass
+from gradflow.training.step.training_step import TrainingStep
 
 __all__ = ["Measurement", "bench", "crossover", "verdict"]
 
@@ -149,16 +146,14 @@ def _make_folder(folder: Path) -> None:
 def _seconds_per_step(backend: str, width: int, batch_size: int) -> float:
     """Return the median over several passes through two batches, run as in `Trainer.fit`."""
     network = MLP([width, width, width, _OUTPUTS], backend=backend)
-    loss = get_loss("softmax_cross_entropy")
-    objective = Objective(network, network.layers, loss, get_optimizer("adam"))
     random = np.random.default_rng(0)
     x = random.standard_normal((_BATCHES * batch_size, width), dtype=np.float32)
-    data = checked_data(network, loss, x, random.integers(_OUTPUTS, size=len(x)))
-    training = training_pass(objective, data, rows=len(data), batch_size=batch_size, shuffle=True)
+    labels = random.integers(_OUTPUTS, size=len(x))
+    step = TrainingStep.of(network, "softmax_cross_entropy", "adam", x, labels, batch_size=batch_size)
 
     def seconds() -> float:
         began = time.perf_counter()
-        training.run()
+        step.run()
         network.backend.synchronize()
         return (time.perf_counter() - began) / _BATCHES
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from gradflow.backends import get_backend
 from gradflow.backends.availability import gpu_problem
-from gradflow.backends.cpu.blas import installed_mkl
+from gradflow.backends.blas import installed_mkl
 from gradflow.backends.cpu.native import native_library, native_problem
 from gradflow.backends.kernel_sources import kernel_folder
 from gradflow.errors import GradflowError

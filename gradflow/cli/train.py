@@ -23,6 +23,7 @@ from gradflow.backends import BACKENDS
 from gradflow.checks import positive_integer
 from gradflow.cli.command_line import KeepsCommandLine, read_command_line, without
 from gradflow.data import load_digits
+from gradflow.data.digits import Digits
 from gradflow.errors import DataError, DivergedError
 from gradflow.layers import ACTIVATIONS
 from gradflow.losses import LOSSES, get_loss
@@ -200,7 +201,7 @@ def digits(
     # The arguments after "gradflow train".
     words = without(list(context.obj)[1:], "--overwrite", n_values=0)
     try:
-        with _ending_with_143(left):
+        with _ending_with_143(left), _failures(folder):
             history = trainer.fit(
                 data.x_train,
                 y_train,
@@ -208,17 +209,31 @@ def digits(
                 batch_size=_rows_per_step(batch_size),
                 validation_data=(data.x_test, y_test),
                 early_stopping=None if early_stopping is None else EarlyStopping(patience=early_stopping),
-                callbacks=[
-                    KeepsCommandLine(folder, words),
-                    begun,
-                    *([JSONLines(sys.stdout)] if json_lines else []),
-                ],
+                callbacks=[KeepsCommandLine(folder, words), begun, *([JSONLines(sys.stdout)] if json_lines else [])],
                 progress=not (quiet or json_lines),
                 output=None if resume else folder,
                 checkpoint=Checkpoint(every_minutes=checkpoint_minutes),
                 resume=folder if resume else None,
                 overwrite=overwrite,
             )
+    except KeyboardInterrupt:
+        if trainer.history is None or trainer.history.stopped_by != "interrupted":
+            raise
+        history = trainer.history
+    if not json_lines:
+        _report(trainer, history, folder, data, (y_train, y_test))
+    if history.stopped_by == "interrupted":
+        print(f"interrupted: {left}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED)
+    if resume and history.epochs == begun.epochs:
+        print(_finished(folder, history), file=sys.stderr)
+
+
+@contextmanager
+def _failures(folder: Path) -> Iterator[None]:
+    """Turn failures of a fit into messages about the run folder."""
+    try:
+        yield
     except DivergedError:
         print(f"the run up to there is in {folder}", file=sys.stderr)
         raise
@@ -230,21 +245,19 @@ def digits(
     except KeyboardInterrupt as interrupt:
         if isinstance(problem := interrupt.__context__, OSError):
             raise DataError(f"{folder}: {problem.strerror}") from problem
-        if trainer.history is None or trainer.history.stopped_by != "interrupted":
-            raise
-        history = trainer.history
-    if not json_lines:
-        train = _result(trainer, data.x_train, y_train, data.y_train)
-        held_out = _result(trainer, data.x_test, y_test, data.y_test)
-        console = _Output()
-        console.print(_summary(trainer, history, len(data.x_train), train, held_out))
-        console.print(_MEASURED, markup=False, highlight=False)
-        console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
-    if history.stopped_by == "interrupted":
-        print(f"interrupted: {left}", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED)
-    if resume and history.epochs == begun.epochs:
-        print(_finished(folder, history), file=sys.stderr)
+        raise
+
+
+def _report(
+    trainer: Trainer, history: History, folder: Path, data: Digits, targets: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Print the results of a run, on the training and the held-out images."""
+    train = _result(trainer, data.x_train, targets[0], data.y_train)
+    held_out = _result(trainer, data.x_test, targets[1], data.y_test)
+    console = _Output()
+    console.print(_summary(trainer, history, len(data.x_train), train, held_out))
+    console.print(_MEASURED, markup=False, highlight=False)
+    console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _checked_folder(output: Path | None) -> Path:

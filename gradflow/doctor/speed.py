@@ -20,15 +20,13 @@ from gradflow.doctor.findings import Measurement
 from gradflow.doctor.traffic import step_traffic
 from gradflow.layers.dense import add_bias, gemm
 from gradflow.layers.relu import relu_forward
-from gradflow.losses import get_loss
 from gradflow.network import MLP
 from gradflow.ops import Op, copy
-from gradflow.optimizers import get_optimizer
 from gradflow.program import Program, Recorder
-from gradflow.training.data.feed import DataSet
-from gradflow.training.data.prepare import checked_data
-from gradflow.training.step.record import training_pass
-from gradflow.training.step.update import Objective
+from gradflow.training.data.feed import PassData
+from gradflow.training.data.prepare import prepare_data
+from gradflow.training.step.objective import Objective
+from gradflow.training.step.training_step import TrainingStep
 
 __all__ = ["measure_device", "measure_steps"]
 
@@ -111,19 +109,17 @@ def measure_steps(backend: CupyBackend, device: Device, *, quick: bool) -> Itera
     """
     for name, (sizes, batch_size) in list(_NETWORKS.items())[: 2 if quick else None]:
         network = MLP(list(sizes), seed=0, backend=backend.name)
-        loss = get_loss("softmax_cross_entropy")
-        objective = Objective(network, network.layers, loss, get_optimizer("adam"), l2=0.0, clip_norm=None)
+        objective = Objective.checked(network, "softmax_cross_entropy", "adam")
         rows = (2 if quick else _STEPS) * batch_size
         random = np.random.default_rng(0)
         x = random.standard_normal((rows, sizes[0]), dtype=np.float32)
-        data = checked_data(network, loss, x, random.integers(sizes[-1], size=rows))
+        data = prepare_data(network, objective.loss, x, random.integers(sizes[-1], size=rows))
         traffic = step_traffic(objective, data, batch_size)
 
         def step(
-            precision: str, objective: Objective = objective, data: DataSet = data, size: int = batch_size
+            precision: str, objective: Objective = objective, data: PassData = data, size: int = batch_size
         ) -> float:
-            chosen = objective._replace(precision=precision)
-            training = training_pass(chosen, data, rows=len(data), batch_size=size, shuffle=True)
+            training = TrainingStep(objective._replace(precision=precision), data, batch_size=size)
             return 1e6 * _seconds(backend, training.run, 2 if quick else 10) * size / len(data)
 
         title = f"{name} {'-'.join(map(str, sizes))} ({batch_size})"

@@ -12,11 +12,10 @@ from gradflow.backends.cuda.epilogues import Group, grouped
 from gradflow.backends.fusion import Call, fuse_bias_and_activation
 from gradflow.backends.kernel_sources import kernels
 from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
-from gradflow.clock import RunStatus
 from gradflow.ops import Array, Op
-from gradflow.training.data.feed import DataSet
-from gradflow.training.step.record import training_pass
-from gradflow.training.step.update import Objective
+from gradflow.training.data.feed import PassData
+from gradflow.training.step.objective import Objective
+from gradflow.training.step.training_step import TrainingStep
 
 __all__ = ["CallTraffic", "StepTraffic", "step_traffic"]
 
@@ -67,7 +66,7 @@ class StepTraffic:
         return iter(self.calls)
 
 
-def step_traffic(objective: Objective, data: DataSet, batch_size: int) -> StepTraffic:
+def step_traffic(objective: Objective, data: PassData, batch_size: int) -> StepTraffic:
     """Return the GPU traffic of a step on a full, shuffled batch. Nothing runs; the network may be on any backend.
 
     Args:
@@ -76,9 +75,8 @@ def step_traffic(objective: Objective, data: DataSet, batch_size: int) -> StepTr
         batch_size: rows of the batch.
     """
     recording = _Recording()
-    network = object.__new__(type(objective.network))
-    vars(network).update(vars(objective.network), backend=recording, status=RunStatus(recording))
-    training_pass(objective._replace(network=network), data, rows=len(data), batch_size=batch_size, shuffle=True)
+    network = objective.network.recording_on(recording)
+    TrainingStep(objective._replace(network=network), data, batch_size=batch_size)
     return StepTraffic(tuple(_traffic(group, batch_size) for group in recording.programs[0]))
 
 

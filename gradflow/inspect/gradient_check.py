@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from gradflow.checks import instance
-from gradflow.layers.stack import record_backward, record_forward
+from gradflow.clock import RunStatus
+from gradflow.layers.stack import record_forward
 from gradflow.losses import Loss, get_loss
-from gradflow.losses.recording import record_loss
 from gradflow.network import Sequential
 from gradflow.program import Recorder
-from gradflow.training.data.prepare import checked_data
-from gradflow.training.step.record import layers_in_front_of
+from gradflow.training.data.prepare import prepare_arrays
+from gradflow.training.step.objective import layers_before_loss
+from gradflow.training.step.record import Results, record_results, record_step
 
 __all__ = ["check_gradients"]
 
@@ -44,27 +45,26 @@ def check_gradients(network: Sequential, loss: str | Loss, x: Any, y: Any) -> di
     instance("network", network, Sequential, "a gradflow network")
     loss = get_loss(loss)
     copy = network.copy(dtype="float64")
-    backend, status = copy.backend, copy.status
-    layers = layers_in_front_of(loss, copy)
-    data = checked_data(copy, loss, x, y, scale=copy.output_scale).on(copy.backend)
-    row_losses, row_hits = (backend.empty(len(data), copy.dtype) for _ in range(2))
+    backend = copy.backend
+    layers = layers_before_loss(loss, copy)
+    data = prepare_arrays(copy, loss, x, y, scale=copy.output_scale).on(copy.backend)
+    results = Results.empty(backend, len(data), copy.dtype)
+    clock = RunStatus(backend, epoch=copy.epochs_begun).clock
 
-    forward = Recorder(backend)
-    arrays = record_forward(forward, layers, data.x)
-    d_outputs = backend.empty(arrays.outputs[-1].shape, copy.dtype)
-    record_loss(forward, loss, arrays.outputs[-1], data.targets, None, d_outputs, row_losses, row_hits, status.clock)
-    backward = Recorder(backend)
-    record_backward(backward, layers, arrays, d_outputs)
+    forward, step = Recorder(backend, clock), Recorder(backend, clock)
+    outputs = record_forward(forward, layers, data.x).outputs[-1]
+    record_results(forward, loss, outputs, data, backend.empty(outputs.shape, copy.dtype), results)
+    record_step(step, layers, loss, data, results)
     measure = forward.program()
 
     def loss_with(parameters: np.ndarray) -> float:
         backend.copy(backend.from_host(parameters), copy.parameters)
         measure.run()
-        return float(backend.to_host(row_losses).mean())
+        return float(backend.to_host(results.losses).mean())
 
     parameters = backend.to_host(copy.parameters)
     rounding = 16 * np.finfo(np.float64).eps * abs(loss_with(parameters))
-    backward.program().run()
+    step.program().run()
     gradients = backend.to_host(copy.gradients)
     errors = {}
     for name, (start, stop) in copy.parameter_ranges.items():

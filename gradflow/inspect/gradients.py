@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from gradflow.checks import instance
+from gradflow.clock import RunStatus
 from gradflow.data.weights import ClassWeight
 from gradflow.losses import Loss, get_loss
 from gradflow.network import Sequential
 from gradflow.program import Recorder
-from gradflow.training.data.prepare import checked_data
-from gradflow.training.step.record import layers_in_front_of, record_gradients
+from gradflow.training.data.prepare import prepare_arrays
+from gradflow.training.step.objective import layers_before_loss
+from gradflow.training.step.record import Results, record_step
 
 __all__ = ["gradient_norms", "gradients"]
 
@@ -49,12 +51,12 @@ def gradients(
     loss = get_loss(loss)
     copy = network.copy()
     backend = copy.backend
-    layers = layers_in_front_of(loss, copy)
+    layers = layers_before_loss(loss, copy)
     weights = {"sample_weight": sample_weight, "class_weight": class_weight}
-    data = checked_data(copy, loss, x, y, scale=copy.output_scale, **weights).on(copy.backend)
+    data = prepare_arrays(copy, loss, x, y, scale=copy.output_scale, **weights).on(copy.backend)
 
-    recorder = Recorder(backend)
-    record_gradients(recorder, copy, layers, loss, data)
+    recorder = Recorder(backend, RunStatus(backend, epoch=copy.epochs_begun).clock)
+    record_step(recorder, layers, loss, data, Results.empty(backend, len(data), copy.dtype))
     recorder.program().run()
 
     flat, ranges = backend.to_host(copy.gradients), copy.parameter_ranges

@@ -12,10 +12,9 @@ from gradflow.errors import DataError
 from gradflow.figures import empty_figure
 from gradflow.schedules import Schedule
 from gradflow.schedules.base import History
-from gradflow.training.data.prepare import pass_data, target_scale
+from gradflow.training.data.prepare import prepare_data, target_scale
 from gradflow.training.progress.history import History as NoHistory
-from gradflow.training.step.record import layers_in_front_of, training_pass
-from gradflow.training.step.update import Update
+from gradflow.training.step.training_step import TrainingStep
 from gradflow.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -97,23 +96,21 @@ def learning_rate_range_test(
     scale = network.output_scale
     if trainer.standardize_targets and scale is None:
         scale = network.output_scale = target_scale(network, trainer.loss, x, y)
-    data = pass_data(network, trainer.loss, x, y, scale=scale)
+    data = prepare_data(network, trainer.loss, x, y, scale=scale)
     size = min(positive_integer("batch_size", batch_size), len(data))
     per_epoch = -(-len(data) // size)
     optimizer = copy.copy(trainer.optimizer)
     optimizer.schedule = _Geometric(lowest, highest, (steps - 1) / per_epoch)
-    layers = layers_in_front_of(trainer.loss, network)
-    objective = trainer._objective._replace(
-        network=network, layers=layers, optimizer=optimizer, average=None, metrics=(), layer_statistics=False
+    objective = trainer.objective._replace(
+        network=network, optimizer=optimizer, average=None, metrics=(), layer_statistics=False
     )
     epochs = -(-steps // per_epoch)
-    update = Update(objective, epochs=epochs, steps=per_epoch)
-    training = training_pass(objective, data, rows=len(data), batch_size=size, shuffle=True, update=update)
+    step = TrainingStep(objective, data, batch_size=size, epochs=epochs)
     losses: list[float] = []
     for epoch in range(epochs):
-        update.learning_rates.begin_epoch(epoch, NoHistory())
-        training.run()
-        of_rows = network.backend.to_host(training.results.losses).astype(np.float64)
+        step.update.begin_epoch(epoch, NoHistory())
+        step.run()
+        of_rows = network.backend.to_host(step.epoch.results.losses).astype(np.float64)
         losses += [float(of_rows[start : start + size].mean()) for start in range(0, len(data), size)]
         if not np.isfinite(losses).all():
             break

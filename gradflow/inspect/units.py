@@ -101,7 +101,7 @@ def _forward(network: Sequential, x: Any) -> list[_Step]:
     """Run the forward pass of prediction, with a separate array for every output."""
     instance("network", network, Sequential, "a gradflow network")
     backend = network.backend
-    current = backend.adopt(network.inputs("x", x))
+    current = backend.adopt(network.input_format()("x", x))
     recorder = Recorder(backend)
     steps = []
     for index, layer in enumerate(network.layers):

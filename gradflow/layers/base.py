@@ -59,7 +59,6 @@ class Attachment:
         parameters: views into the network's flat parameter vector, by name.
         gradients: views of the same shapes into its flat gradient vector.
         buffers: views into its flat vector of buffers, by name.
-        clock: the clock of the training run (kernels/clock.h).
         seed: the network's seed.
         index: the layer's index in the network; a layer that contains layers counts as many times as these.
         changing: the context in which a setting of the layer changes, such as a slope; it takes the name for errors.
@@ -69,7 +68,6 @@ class Attachment:
     parameters: dict[str, Array]
     gradients: dict[str, Array]
     buffers: dict[str, Array]
-    clock: Array
     seed: int
     index: int
     changing: Callable[[str], AbstractContextManager[None]]

@@ -58,7 +58,7 @@ class Dropout(Layer):
             dropout,
             x,
             y,
-            self.attached.clock,
+            ops.clock,
             threshold=min(round(self.rate * 2**32), 2**32 - 1),
             scale=1 / (1 - self.rate),
             seed=self.attached.seed,

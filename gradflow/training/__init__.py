@@ -1,6 +1,5 @@
 """Training: training steps, the loop over epochs, and run folders."""
 
-from gradflow.inspect.gradient_check import check_gradients
 from gradflow.training.progress.callbacks import Callback
 from gradflow.training.progress.early_stopping import EarlyStopping
 from gradflow.training.progress.history import History
@@ -19,7 +18,6 @@ __all__ = [
     "JSONLines",
     "RunComparison",
     "Trainer",
-    "check_gradients",
     "compare_runs",
     "load",
     "repeat",

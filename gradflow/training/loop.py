@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
-from gradflow.clock import RunStatus, StatusReading
-from gradflow.errors import DivergedError, TrainingWarning, warn
+from gradflow.clock import StatusReading
+from gradflow.errors import DataError, DivergedError, GradflowError, TrainingWarning, warn
 from gradflow.optimizers import LBFGS
 from gradflow.output_scale import OutputScale
 from gradflow.training.data.feed import PassData
@@ -20,16 +21,15 @@ from gradflow.training.runs.checkpoints import Checkpoints
 from gradflow.training.runs.run_state import RunState
 from gradflow.training.runs.snapshots import Snapshot
 from gradflow.training.signals import Interruption
+from gradflow.training.step.evaluation import evaluation
 from gradflow.training.step.layer_statistics import LayerStatistics
-from gradflow.training.step.lbfgs import Minimization
-from gradflow.training.step.record import evaluation_pass, training_pass
-from gradflow.training.step.update import Update
+from gradflow.training.step.lbfgs import Minimization, check_minimization
+from gradflow.training.step.memory import within_memory
+from gradflow.training.step.objective import Objective
+from gradflow.training.step.training_step import TrainingStep
 from gradflow.training.watch.diagnosis import advice_against_long_steps, origin_of_divergence
 from gradflow.training.watch.loss_watch import LossWatch
 from gradflow.training.watch.watched_values import useless_values
-
-if TYPE_CHECKING:
-    from gradflow.training.trainer import Trainer
 
 __all__ = ["Loop", "Plan"]
 
@@ -38,6 +38,7 @@ class Plan(NamedTuple):
     """The data of a fit, and how they are split into batches.
 
     Attributes:
+        epochs: maximum number of epochs.
         data, validation: the training data, and the data to evaluate on after each epoch.
         rows: rows per epoch.
         batch_size: rows per step.
@@ -45,6 +46,7 @@ class Plan(NamedTuple):
         shuffle: True if each epoch is shuffled.
     """
 
+    epochs: int
     data: PassData
     validation: PassData | None
     rows: int
@@ -52,32 +54,79 @@ class Plan(NamedTuple):
     parts: int
     shuffle: bool
 
+    def check(self, objective: Objective) -> None:
+        """Raise if network, optimizer or schedule do not support these batches or epochs.
+
+        Raises:
+            DataError: naming the setting.
+        """
+        if self.batch_size % self.parts and self.batch_size < len(self.data):
+            raise DataError(f"batch_size must be a multiple of accumulate, got {self.batch_size} and {self.parts}")
+        rows = -(-self.batch_size // self.parts)
+        for index, layer in enumerate(objective.network.layers):
+            if layer.trainable and rows < layer.least_batch_size:
+                raise DataError(
+                    f"layer {index}, {layer!r}, needs batches of at least {layer.least_batch_size} rows in training, "
+                    f"got {rows}; pass a larger batch_size, and as many rows of data"
+                )
+        if isinstance(objective.optimizer, LBFGS):
+            check_minimization(objective, self.data, batch_size=self.batch_size, parts=self.parts)
+        names = objective.value_names(has_validation=self.validation is not None)
+        objective.optimizer.schedule.check(self.epochs, names)
+
+    def within_memory(self, objective: Objective) -> Plan:
+        """Return the plan with its data on the host if they do not fit on the device (`memory.within_memory`)."""
+        data, validation = within_memory(
+            objective, self.data, self.validation, rows=self.rows, batch_size=self.batch_size, parts=self.parts
+        )
+        return self._replace(data=data, validation=validation)
+
 
 class Loop:
-    """One call of `fit`: runs the epochs, and records their measurements and why training ended."""
+    """One call of `fit`: runs the epochs, and records their measurements and why training ended.
+
+    Args:
+        objective: network, loss, optimizer and settings.
+        plan: the data and their batches.
+        best: the value that decides which weights are best.
+        convergence: the loss, if training ends when it no longer falls.
+        early_stopping: the settings of early stopping.
+        callbacks: called with ``trainer``.
+        trainer: the trainer, which the loop only hands on.
+        checkpoints: saves the run, if it is saved.
+        resumed: the snapshot that the run continues from.
+        interruption: requests of signals to end.
+
+    Attributes:
+        history: the measurements.
+        diverged: the error to raise if the loss diverged.
+        stop_requested: True to end after the current epoch.
+    """
 
     def __init__(
         self,
-        trainer: Trainer,
-        epochs: int,
+        objective: Objective,
         plan: Plan,
         best: BestValue,
         convergence: BestValue | None,
         early_stopping: EarlyStopping | None,
         callbacks: Sequence[Callback],
+        trainer: Any,
         checkpoints: Checkpoints | None,
         resumed: Snapshot | None,
         interruption: Interruption,
     ) -> None:
         self.history = History()
         self.diverged: DivergedError | None = None
-        self._trainer = trainer
-        self._epochs = epochs
+        self.stop_requested = False
+        self._objective = objective
+        self._network = objective.network
         self._plan = plan
         self._best = best
         self._convergence = convergence
         self._early_stopping = early_stopping
         self._callbacks = callbacks
+        self._trainer = trainer
         self._displays = [callback for callback in callbacks if isinstance(callback, Display)]
         self._checkpoints = checkpoints
         self._resumed = resumed
@@ -91,21 +140,22 @@ class Loop:
             scale: the scale of the network's outputs.
             names: the names of its input columns.
         """
-        trainer, network = self._trainer, self._trainer.network
+        network = self._network
         before = network.output_activation, network.output_scale, network.feature_names
         try:
-            self._describe(trainer.loss.output_activation, scale, names)
+            self._describe(self._objective.loss.output_activation, scale, names)
             self._record()
             batches_done = self._begin(self._state)
         except BaseException:
             self._describe(*before)
             raise
-        self._first_epoch = network.status.read().epoch - self.history.epochs
-        trainer._stop_requested = False
+        reading = self._state.step.status.read()
+        network.epochs_begun = reading.epochs_begun
+        self._first_epoch = reading.epoch - self.history.epochs
         for callback in self._callbacks:
-            callback.on_fit_begin(trainer, self._epochs)
+            callback.on_fit_begin(self._trainer, self._plan.epochs)
         losses = self.history["loss"] if self.history.epochs else []
-        self._watch = LossWatch(trainer._objective, self._plan.data, losses)
+        self._watch = LossWatch(self._objective, self._plan.data, losses)
         self._began = time.perf_counter() - self.history.seconds
         try:
             for epoch in self._epochs_left():
@@ -113,14 +163,18 @@ class Loop:
                     break
                 batches_done = 0
             self._end()
+        except BaseException:
+            with suppress(GradflowError):  # the device may be lost
+                network.epochs_begun = self._state.step.status.read().epochs_begun
+            raise
         finally:
-            self._state.training.close()
+            self._state.step.epoch.close()
             for callback in self._callbacks:
-                callback.on_fit_end(trainer, self.history)
+                callback.on_fit_end(self._trainer, self.history)
 
     def _describe(self, activation: str, scale: OutputScale | None, names: Sequence[str] | None) -> None:
         """Set output activation, scale and feature names of the network, where no layer or preprocessing decides."""
-        network = self._trainer.network
+        network = self._network
         network.output_scale = scale
         if network.preprocessing is None:
             network.feature_names = names
@@ -129,23 +183,20 @@ class Loop:
 
     def _record(self) -> None:
         """Record the programs of an epoch, and allocate the state that they change."""
-        trainer, network, plan = self._trainer, self._trainer.network, self._plan
-        objective, backend, status = trainer._objective, network.backend, network.status
-        update = Update(objective, epochs=self._epochs, steps=-(-plan.rows // plan.batch_size))
-        training = training_pass(
-            objective,
+        network, plan, backend = self._network, self._plan, self._network.backend
+        step = TrainingStep(
+            self._objective,
             plan.data,
-            rows=plan.rows,
             batch_size=plan.batch_size,
+            rows=plan.rows,
             shuffle=plan.shuffle,
-            steps_per_launch=trainer.steps_per_launch,
             parts=plan.parts,
-            update=update,
+            epochs=plan.epochs,
         )
         self._validating = None
         if plan.validation is not None:
-            self._validating = evaluation_pass(objective, plan.validation, RunStatus(backend), status.sums[3:])
-        self._interruption.wakers = [of.break_off for of in (training, self._validating) if of is not None]
+            self._validating = evaluation(self._objective, plan.validation, step.status.validation)
+        self._interruption.wakers = [of.break_off for of in (step.epoch, self._validating) if of is not None]
         best_state = backend.empty(network.state.shape, network.dtype)
         backend.copy(network.state, best_state)
         # A validation value belongs to the weights after the epoch. A training value was measured while they changed:
@@ -154,26 +205,27 @@ class Loop:
         measured_state = network.state
         if self._early_stopping is not None and not self._best.name.startswith("val_"):
             measured_state = backend.zeros(network.state.shape, network.dtype)
-        names = trainer._value_names(has_validation=self._validating is not None)
-        if update.learning_rates.is_scheduled:
+        names = self._objective.value_names(has_validation=self._validating is not None)
+        if step.update.learning_rates.is_scheduled:
             names.append("learning_rate")
-        if training.statistics is not None:
-            names += training.statistics.names
-        run = network, update, training, best_state, measured_state, self.history, self._best, self._convergence
-        self._state = RunState(*run, names, isinstance(objective.optimizer, LBFGS))
+        if step.epoch.statistics is not None:
+            names += step.epoch.statistics.names
+        run = network, step, best_state, measured_state, self.history, self._best, self._convergence
+        self._state = RunState(*run, names, isinstance(self._objective.optimizer, LBFGS))
 
     def _run_epoch(self, epoch: int, batches_done: int) -> bool:
         """Train for an epoch and record its values; return False if it is the last one."""
-        state, network = self._state, self._trainer.network
+        state, network, step = self._state, self._network, self._state.step
         if state.measured_state is not network.state and not batches_done:
             network.backend.copy(network.state, state.measured_state)
-        state.update.begin_epoch(epoch - 1, self.history, batches_done)
-        is_measured = LayerStatistics.is_due(epoch, state.training.batches)
+        step.update.begin_epoch(epoch - 1, self.history, batches_done)
+        is_measured = LayerStatistics.is_due(epoch, step.epoch.batches)
         is_finished = self._train(epoch, batches_done, is_measured=is_measured)
-        state.update.end_epoch()
+        step.update.end_epoch()
         if self._validating is not None and is_finished:
             is_finished = self._validating.run()
-        reading = network.status.read()
+        reading = step.status.read()
+        network.epochs_begun = reading.epochs_begun
         if reading.first_bad_step is not None:
             self._diverge(epoch, reading.first_bad_step)
             return False
@@ -186,22 +238,22 @@ class Loop:
 
     def _train(self, epoch: int, batches_done: int, *, is_measured: bool) -> bool:
         """Run the remaining steps of an epoch; return False if it was interrupted."""
-        objective, training = self._trainer._objective, self._state.training
+        objective, step = self._objective, self._state.step
         if isinstance(objective.optimizer, LBFGS):
-            return Minimization(objective, training).run(lambda: self._interruption.requested)
-        return training.run(
-            partial(self._allowance, self._state),
+            return Minimization(objective, step).run(lambda: self._interruption.requested)
+        return step.run(
+            allowance=partial(self._allowance, self._state),
             batches_done=batches_done,
             is_measured=is_measured,
-            passes_to_come=self._epochs - epoch,
+            epochs_to_come=self._plan.epochs - epoch,
         )
 
     def _values(self, reading: StatusReading, *, is_measured: bool) -> dict[str, float]:
         """Return the values of an epoch by their names in the history."""
-        training, rates = self._state.training, self._state.update.learning_rates
-        values = self._trainer._values(reading.sums[:3], training)
+        training, rates = self._state.step.epoch, self._state.step.update.learning_rates
+        values = training.values(reading.training)
         if self._validating is not None:
-            held_out = self._trainer._values(reading.sums[3:], self._validating)
+            held_out = self._validating.values(reading.validation)
             values |= {f"val_{name}": value for name, value in held_out.items()}
         if rates.is_scheduled:
             values["learning_rate"] = float(rates.present[-1])
@@ -213,15 +265,15 @@ class Loop:
 
     def _warn_of(self, epoch: int, values: dict[str, float], reading: StatusReading) -> None:
         """Warn about watched values that can never improve, and about a loss that explodes or stalls."""
-        state = self._state
+        step = self._state.step
         if not self.history.epochs:
             held_out = None if self._validating is None else self._validating.metrics
-            schedule, measured = self._trainer.optimizer.schedule, state.training.metrics
+            schedule, measured = self._objective.optimizer.schedule, step.epoch.metrics
             for text in useless_values(self._early_stopping, schedule, values, measured, held_out):
                 warn(text, TrainingWarning)
-        learning_rate = float(state.update.learning_rates.present.max())
-        first_loss = state.training.first_loss(reading.sums)
-        self._watch.epoch_ended(epoch, values["loss"], first_loss, state.best_state, learning_rate)
+        learning_rate = float(step.update.learning_rates.present.max())
+        first_loss = step.epoch.first_loss(reading.training)
+        self._watch.epoch_ended(epoch, values["loss"], first_loss, self._state.best_state, learning_rate)
 
     def _keep(self, epoch: int, values: dict[str, float]) -> bool:
         """Record an epoch: values, best weights and checkpoint, if due. Return False if it is the last one."""
@@ -235,12 +287,12 @@ class Loop:
         reason = self._reason_to_stop(values, self._interruption.requested)
         self.history.stopped_by = reason or "epochs"
         if self._checkpoints is not None:
-            self._checkpoints.epoch_ended(state, epoch, is_last=reason is not None or epoch == self._epochs)
+            self._checkpoints.epoch_ended(state, epoch, is_last=reason is not None or epoch == self._plan.epochs)
         return reason is None
 
     def _end(self) -> None:
         """Check the final loss, and restore the best weights if they must be kept."""
-        network = self._trainer.network
+        network = self._network
         if self.history.stopped_by in ("epochs", "converged", "early stopping"):
             self._watch.fit_ended(self.history.epochs)
         if self.diverged is not None or (self._early_stopping is not None and self._best.epoch):
@@ -256,7 +308,6 @@ class Loop:
             if self._checkpoints is not None:
                 self._checkpoints.go_on(state, batches_done)
             return batches_done
-        state.network.epochs_begun = state.network.epochs_begun
         if self._checkpoints is not None:
             self._checkpoints.begin(state)
         return 0
@@ -266,12 +317,12 @@ class Loop:
         if self.history.stopped_by not in ("epochs", "interrupted"):
             return range(0)
         self.history.stopped_by = "epochs"
-        return range(self.history.epochs + 1, self._epochs + 1)
+        return range(self.history.epochs + 1, self._plan.epochs + 1)
 
     def _allowance(self, state: RunState, batches_done: int) -> int:
         """Save a checkpoint if one is due; return how many batches may run before the next call."""
         is_interrupted = self._interruption.requested
-        allowed = state.training.batches
+        allowed = state.step.epoch.batches
         for display in self._displays:
             display.look(self.history.epochs, batches_done, allowed)
         if self._checkpoints is not None:
@@ -287,16 +338,17 @@ class Loop:
             return "early stopping"
         if self._convergence is not None and self._convergence.epochs_since >= CONVERGENCE_EPOCHS:
             return "converged"
-        return "callback" if self._trainer._stop_requested else None
+        return "callback" if self.stop_requested else None
 
     def _diverge(self, epoch: int, bad_step: int) -> None:
         """Record the divergence: a step of the epoch had a non-finite loss. Find out where it began."""
-        trainer, plan, training, update = self._trainer, self._plan, self._state.training, self._state.update
+        objective, plan, step = self._objective, self._plan, self._state.step
+        training, update = step.epoch, step.update
         update.put_back()
         first = (bad_step - 1) % training.batches * plan.batch_size
         origin = origin_of_divergence(
-            trainer.network,
-            trainer._objective.layers,
+            objective.network,
+            objective.layers,
             plan.data,
             epoch=self._first_epoch + epoch - 1,
             positions=range(first, min(first + plan.batch_size, plan.rows), -(-plan.batch_size // plan.parts)),
@@ -304,13 +356,13 @@ class Loop:
             rows=plan.rows,
             shuffle=plan.shuffle,
         )
-        remedy = advice_against_long_steps(trainer._objective, plan.data, float(update.learning_rates.present.max()))
-        step = bad_step - (epoch - 1) * training.batches
+        remedy = advice_against_long_steps(objective, plan.data, float(update.learning_rates.present.max()))
+        in_epoch = bad_step - (epoch - 1) * training.batches
         kept = f"those of epoch {self._best.epoch}" if self._best.epoch else "those from before training"
         self.diverged = DivergedError(
-            f"the loss became NaN or infinite in epoch {epoch}, at step {step} of {training.batches}; the network "
+            f"the loss became NaN or infinite in epoch {epoch}, at step {in_epoch} of {training.batches}; the network "
             f"keeps its best weights, {kept}. What happened: {origin}. {remedy}",
             epoch=epoch,
-            step=step,
+            step=in_epoch,
         )
         self.history.stopped_by = "diverged"

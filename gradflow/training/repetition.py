@@ -20,16 +20,16 @@ from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS, OPTIMIZERS, Optimizer
 from gradflow.schedules import SCHEDULES, FunctionSchedule
 from gradflow.storage import described_network, read_tensors
+from gradflow.training.data.prepare import prepare_fit
 from gradflow.training.progress.callbacks import Callback
 from gradflow.training.progress.early_stopping import EarlyStopping
 from gradflow.training.runs.comparison import RunComparison, compare_runs, read_config
 from gradflow.training.runs.run_folder import initial_state
+from gradflow.training.step.objective import Objective
 from gradflow.training.trainer import Trainer
 
 __all__ = ["repeat"]
 
-_OF_TRAINER = ("metrics", "l2", "l1", "clip_norm", "clip_value", "average", "standardize_targets")
-_OF_ENGINE = ("precision", "threads", "layer_statistics", "steps_per_launch")
 _OF_FIT = ("epochs", "batch_size", "shuffle", "drop_last", "accumulate", "tolerance")
 
 _COMPARED = {"initial_state": str, "data": str, "validation_data": (str, NoneType)}
@@ -75,20 +75,12 @@ def repeat(
         )
     trainer, arguments = _made_again(folder, config, network)
     _check_beginning(config, trainer.network)
-    _check_data(config, trainer, x, y, sample_weight, arguments["class_weight"], validation_data)
+    given = {"sample_weight": sample_weight, "validation_data": validation_data}
+    _check_data(config, trainer, x, y, class_weight=arguments["class_weight"], **given)
     with tempfile.TemporaryDirectory() as again:
         # A run that diverges writes its files too.
         with suppress(DivergedError):
-            trainer.fit(
-                x,
-                y,
-                sample_weight=sample_weight,
-                validation_data=validation_data,
-                callbacks=callbacks,
-                progress=False,
-                output=again,
-                **arguments,
-            )
+            trainer.fit(x, y, callbacks=callbacks, progress=False, output=again, **given, **arguments)
         return compare_runs(folder, again)
 
 
@@ -140,7 +132,7 @@ def _network(folder: Path, config: Mapping[str, Any]) -> Sequential:
 
 def _trainer(config: Mapping[str, Any], network: Sequential) -> Trainer:
     # Folders of earlier versions lack some of them.
-    settings = {name: config[name] for name in (*_OF_TRAINER, *_OF_ENGINE) if name in config}
+    settings = {name: config[name] for name in Objective.settings() if name in config}
     return Trainer(network, _made(LOSSES, "loss", config["loss"]), _optimizer(config), **settings)
 
 
@@ -185,9 +177,10 @@ def _check_beginning(config: Mapping[str, Any], network: Sequential) -> None:
         )
 
 
-def _check_data(config: Mapping[str, Any], trainer: Trainer, x: Any, y: Any, *others: Any) -> None:
-    data, validation, _ = trainer._checked_data(x, y, *others)
-    backend = trainer.network.backend
+def _check_data(config: Mapping[str, Any], trainer: Trainer, x: Any, y: Any, **others: Any) -> None:
+    objective, backend = trainer.objective, trainer.network.backend
+    standardize = objective.standardize_targets
+    data, validation, _ = prepare_fit(trainer.network, trainer.loss, x, y, standardize_targets=standardize, **others)
     for name, given in (("data", data), ("validation_data", validation)):
         now = given and given.fingerprint(backend, trainer.loss)
         if now != config[name]:

@@ -2,57 +2,34 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import partial, wraps
+from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from gradflow.backends.cpu.blas import using_threads
-from gradflow.checks import (
-    boolean,
-    fraction,
-    instance,
-    instances,
-    non_negative,
-    positive,
-    positive_integer,
-    sequence,
-)
+from gradflow.backends.blas import using_threads
+from gradflow.checks import boolean, instance, instances, non_negative, positive_integer
 from gradflow.clock import RunStatus
 from gradflow.data.sources import Source
 from gradflow.data.weights import ClassWeight, described_weight
 from gradflow.errors import DataError, DeviceLostError, GradflowError
-from gradflow.losses import Loss, get_loss
-from gradflow.metrics import Metric, get_metrics
+from gradflow.losses import Loss
+from gradflow.metrics import Metric
 from gradflow.network import Sequential
-from gradflow.optimizers import LBFGS, Optimizer, get_optimizer
+from gradflow.optimizers import Optimizer
 from gradflow.output_scale import OutputScale
-from gradflow.plain import plain
-from gradflow.schedules import ConstantSchedule, Schedule
-from gradflow.storage import describe
-from gradflow.training.data.feed import PassData
-from gradflow.training.data.prepare import check_classes, pass_data, target_scale
+from gradflow.training.data.prepare import prepare_data, prepare_fit
 from gradflow.training.loop import Loop, Plan
 from gradflow.training.progress.callbacks import Callback
 from gradflow.training.progress.display import progress_callback
 from gradflow.training.progress.early_stopping import BestValue, EarlyStopping
 from gradflow.training.progress.history import History
 from gradflow.training.runs.checkpoints import Checkpoint
-from gradflow.training.runs.run_folder import RunFolder, initial_state, run_path
+from gradflow.training.runs.run_folder import RunFolder, described_run, run_path
 from gradflow.training.signals import Interruption
-from gradflow.training.step.epoch import DataPass
-from gradflow.training.step.lbfgs import check_minimization
-from gradflow.training.step.memory import within_memory
-from gradflow.training.step.precision import check_precision
-from gradflow.training.step.record import (
-    check_batch_size,
-    evaluation_pass,
-    layers_in_front_of,
-    task_kind,
-)
-from gradflow.training.step.update import Objective
+from gradflow.training.step.evaluation import evaluation
+from gradflow.training.step.objective import Objective
 
 __all__ = ["Trainer"]
 
@@ -112,6 +89,8 @@ class Trainer:
             waits for all steps of a launch. The results are the same bits; the CPU backends ignore it.
 
     Attributes:
+        objective: the network, the loss, the optimizer and all settings above in one record; ``trainer.l2`` is
+            ``trainer.objective.l2``, and so on. They cannot be changed.
         history: measurements of the last `fit`, even if it raised an error or was interrupted; None before the first.
 
     Raises:
@@ -138,44 +117,50 @@ class Trainer:
         layer_statistics: bool = False,
         steps_per_launch: int = 1,
     ) -> None:
-        self.network = instance("network", network, Sequential, "a gradflow network")
-        self.loss = get_loss(loss)
-        self.optimizer = get_optimizer(optimizer)
-        self.metrics = self._checked_metrics(metrics)
-        self.l2 = non_negative("l2", l2)
-        self.l1 = non_negative("l1", l1)
-        self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
-        self.clip_value = None if clip_value is None else positive("clip_value", clip_value)
-        if clip_norm is not None and clip_value is not None:
-            raise DataError("clip_norm and clip_value exclude each other; the first keeps the gradient's direction")
-        self.average = None if average is None else fraction("average", average)
-        self.standardize_targets = boolean("standardize_targets", standardize_targets)
-        self.precision = check_precision(precision, network)
-        self.threads = None if threads is None else positive_integer("threads", threads)
-        self.layer_statistics = boolean("layer_statistics", layer_statistics)
-        self.steps_per_launch = positive_integer("steps_per_launch", steps_per_launch)
-        self._objective = Objective(
+        self.objective = Objective.checked(
             network,
-            layers_in_front_of(self.loss, network),
-            self.loss,
-            self.optimizer,
-            l2=self.l2,
-            l1=self.l1,
-            clip_norm=self.clip_norm,
-            clip_value=self.clip_value,
-            average=self.average,
-            metrics=self.metrics,
-            precision=self.precision,
-            layer_statistics=self.layer_statistics,
+            loss,
+            optimizer,
+            metrics=metrics,
+            l2=l2,
+            l1=l1,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            average=average,
+            standardize_targets=standardize_targets,
+            precision=precision,
+            threads=threads,
+            layer_statistics=layer_statistics,
+            steps_per_launch=steps_per_launch,
         )
         self.history: History | None = None
-        self._stop_requested = False
+        self._loop: Loop | None = None
+
+    @property
+    def network(self) -> Sequential:
+        """The network."""
+        return self.objective.network
+
+    @property
+    def loss(self) -> Loss:
+        """The loss."""
+        return self.objective.loss
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer."""
+        return self.objective.optimizer
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in Objective.settings():
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.objective, name)
 
     def __repr__(self) -> str:
         return f"Trainer({self.network!r}, {self.loss!r}, {self.optimizer!r})"
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in vars(self) and name != "history" and not name.startswith("_"):
+        if name in Objective._fields or (name == "objective" and name in vars(self)):
             raise GradflowError(f"the {name} of a trainer cannot be changed; make a new one: Trainer(..., {name}=...)")
         super().__setattr__(name, value)
 
@@ -257,19 +242,25 @@ class Trainer:
         """
         epochs = positive_integer("epochs", epochs)
         shuffle, drop_last = boolean("shuffle", shuffle), boolean("drop_last", drop_last)
-        data, validation, scale = self._checked_data(x, y, sample_weight, class_weight, validation_data)
+        objective = self.objective
+        data, validation, scale = prepare_fit(
+            self.network,
+            self.loss,
+            x,
+            y,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            validation_data=validation_data,
+            standardize_targets=objective.standardize_targets,
+        )
         size = len(data) if batch_size is None else min(positive_integer("batch_size", batch_size), len(data))
         rows = len(data) - len(data) % size if drop_last else len(data)
         parts = positive_integer("accumulate", accumulate)
-        if size % parts and size < len(data):
-            raise DataError(f"batch_size must be a multiple of accumulate, got {size} and {parts}")
-        check_batch_size(self.network, -(-size // parts))
+        plan = Plan(epochs, data, validation, rows, size, parts, shuffle)
+        plan.check(objective)
         monitor = self._monitor(early_stopping, has_validation=validation is not None)
         best = BestValue(monitor, early_stopping.min_delta if early_stopping else 0.0)
         convergence = None if tolerance is None else BestValue("loss", non_negative("tolerance", tolerance))
-        if isinstance(self.optimizer, LBFGS):
-            check_minimization(self._objective, data, batch_size=size, parts=parts)
-        self.optimizer.schedule.check(epochs, self._value_names(has_validation=validation is not None))
         callbacks = instances("callbacks", callbacks, Callback, "gradflow.Callback objects")
         callbacks = [*callbacks, *progress_callback(progress)]
         overwrite = boolean("overwrite", overwrite)
@@ -286,68 +277,44 @@ class Trainer:
                 "weighted": data.is_weighted,
                 "class_weight": described_weight(class_weight),
             }
-            run = self._described_run(settings, data, validation)
-        names = data.feature_names
-        data, validation = within_memory(self._objective, data, validation, rows=rows, batch_size=size, parts=parts)
+            run = described_run(objective, settings, data, validation)
+        plan = plan.within_memory(objective)
         run_folder = None if path is None else RunFolder(path, is_resumed=resume is not None, overwrite=overwrite)
         with Interruption() as interruption, run_folder or nullcontext() as folder:
             resumed = folder.resume(run) if folder is not None and resume is not None else None
             if resumed is not None:
                 run["initial_state"] = resumed.record["run"]["initial_state"]
             checkpoints = None if folder is None else folder.checkpoints(checkpoint, run, resumed)
-            plan = Plan(data, validation, rows, size, parts, shuffle)
-            state = checkpoints, resumed, interruption
-            loop = Loop(self, epochs, plan, best, convergence, early_stopping, callbacks, *state)
-            self.history = loop.history
+            stopping = best, convergence, early_stopping
+            self._loop = Loop(objective, plan, *stopping, callbacks, self, checkpoints, resumed, interruption)
+            self.history = self._loop.history
             try:
-                with using_threads(self.network.backend.blas, self.threads):
-                    loop.run(scale, names)
-            except DeviceLostError as error:
-                saved = "No weights were saved"
-                if folder is not None and (files := folder.saved()):
-                    saved = f"The last saved weights are in {files[-1]}"
-                raise DeviceLostError(f"{error}. {saved}") from error
-            if folder is not None:
-                folder.write(self.network, run, loop.history)
-            if loop.diverged is not None:
-                raise loop.diverged
-            return loop.history
+                return self._run(self._loop, scale, data.feature_names, folder, run)
+            finally:
+                self._loop = None
 
-    def _described_run(self, settings: dict[str, Any], data: PassData, validation: PassData | None) -> dict[str, Any]:
-        """Return the description of a run for its folder: network, settings and data."""
-        backend = self.network.backend
-        return {
-            "network": describe(self.network),
-            "initial_state": initial_state(self.network),
-            "settings": plain("settings", self._config() | settings),
-            "data": data.fingerprint(backend, self.loss),
-            "validation_data": validation and validation.fingerprint(backend, self.loss),
-        }
-
-    def _checked_data(
-        self, x: Any, y: Any, sample_weight: Any, class_weight: ClassWeight | None, validation_data: Any
-    ) -> tuple[PassData, PassData | None, OutputScale | None]:
-        """Validate the data of `fit`: return training data, validation data and the scale of the targets."""
-        scale = self.network.output_scale
-        if self.standardize_targets and scale is None:
-            scale = target_scale(self.network, self.loss, x, y, sample_weight)
-        checked = partial(pass_data, self.network, self.loss, class_weight=class_weight, scale=scale)
-        data = checked(x, y, sample_weight=sample_weight)
-        validation = None
-        if validation_data is not None:
-            if isinstance(validation_data, Source):
-                validation_data = (validation_data, None)
-            if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
-                raise DataError(
-                    f"validation_data must be a pair (x, y), got {type(validation_data).__name__}; "
-                    "sample weights may come third"
-                )
-            weight = validation_data[2] if len(validation_data) == 3 else None
-            validation = checked(
-                *validation_data[:2], sample_weight=weight, kind="validation ", feature_names=data.feature_names
-            )
-            check_classes(data, validation)
-        return data, validation, scale
+    def _run(
+        self,
+        loop: Loop,
+        scale: OutputScale | None,
+        feature_names: Sequence[str] | None,
+        folder: RunFolder | None,
+        run: dict[str, Any],
+    ) -> History:
+        """Run the loop, and write the results, described by ``run``, to the folder, if there is one."""
+        try:
+            with using_threads(self.network.backend.blas, self.objective.threads):
+                loop.run(scale, feature_names)
+        except DeviceLostError as error:
+            saved = "No weights were saved"
+            if folder is not None and (files := folder.saved()):
+                saved = f"The last saved weights are in {files[-1]}"
+            raise DeviceLostError(f"{error}. {saved}") from error
+        if folder is not None:
+            folder.write(self.network, run, loop.history)
+        if loop.diverged is not None:
+            raise loop.diverged
+        return loop.history
 
     def evaluate(
         self, x: Any, y: Any = None, *, sample_weight: Any = None, class_weight: ClassWeight | None = None
@@ -360,7 +327,7 @@ class Trainer:
         Raises:
             DataError: if shapes, dtypes or values are invalid.
         """
-        data = pass_data(
+        data = prepare_data(
             self.network,
             self.loss,
             x,
@@ -371,20 +338,21 @@ class Trainer:
         )
         status = RunStatus(self.network.backend)
         with self.network.inferring():
-            evaluating = evaluation_pass(self._objective, data, status, status.sums[:3])
+            evaluating = evaluation(self.objective, data, status.training)
             evaluating.run()
-        return self._values(status.read().sums[:3], evaluating)
+        return evaluating.values(status.read().training)
 
     def stop(self) -> None:
         """Stop training after the current epoch; for use in callbacks."""
-        self._stop_requested = True
+        if self._loop is not None:
+            self._loop.stop_requested = True
 
     def _monitor(self, early_stopping: EarlyStopping | None, *, has_validation: bool) -> str:
         """Return the name of the value that decides which weights are best."""
         if early_stopping is None:
             return "val_loss" if has_validation else "loss"
         instance("early_stopping", early_stopping, EarlyStopping, "a gradflow.EarlyStopping")
-        names = self._value_names(has_validation=has_validation)
+        names = self.objective.value_names(has_validation=has_validation)
         if early_stopping.monitor not in names:
             hint = "; pass validation_data for values on data that is held out"
             if has_validation or not early_stopping.monitor.startswith("val_"):
@@ -393,58 +361,3 @@ class Trainer:
                 f"early stopping cannot watch {early_stopping.monitor!r}: there is {', '.join(names)}{hint}"
             )
         return early_stopping.monitor
-
-    def _checked_metrics(self, metrics: Sequence[str | Metric]) -> list[Metric]:
-        """Return the metrics without the loss's own accuracy; raise if the task does not support one of them."""
-        metrics = sequence("metrics", metrics, "a list of names or gradflow metrics")
-        is_accuracy = [isinstance(metric, str) and metric == "accuracy" for metric in metrics]
-        if any(is_accuracy) and not self.loss.has_accuracy:
-            raise DataError(f"loss {self.loss.name!r} has no accuracy: leave it out of metrics")
-        kind = task_kind(self.loss, self.network.n_out)
-        found = get_metrics([metric for metric, skipped in zip(metrics, is_accuracy, strict=True) if not skipped])
-        if found and not self.loss.predicts_targets:
-            raise DataError(
-                f"the outputs of loss {self.loss.name!r} do not stand for the targets themselves, so that it has no "
-                "metrics; measure what you make of network.predict(x)"
-            )
-        for metric in found:
-            metric.check(kind, self.network.n_out)
-        return found
-
-    def _value_names(self, *, has_validation: bool) -> list[str]:
-        """Return the names of the values in the history."""
-        names = ["loss", *(["accuracy"] if self.loss.has_accuracy else []), *(metric.label for metric in self.metrics)]
-        return names + [f"val_{name}" for name in names] if has_validation else names
-
-    def _values(self, sums: tuple[float, ...], measured: DataPass) -> dict[str, float]:
-        """Return the measurements of an epoch or evaluation, from its sums (`RunStatus.sums`) and its metrics."""
-        # If rows are left out, the rest may all have weight 0: then there is no mean.
-        total = measured.metrics.total_weight() or math.nan
-        values = {"loss": sums[0] / total}
-        if self.loss.has_accuracy:
-            values["accuracy"] = sums[1] / total
-        return values | measured.metrics.read()
-
-    def _config(self) -> dict[str, Any]:
-        return {
-            "loss": {"name": self.loss.name, **self.loss.config()},
-            "optimizer": {"name": self.optimizer.name, **self.optimizer.config()} | _described(self.optimizer.schedule),
-            "metrics": [metric.label for metric in self.metrics],
-            "l2": self.l2,
-            "l1": self.l1,
-            "clip_norm": self.clip_norm,
-            "clip_value": self.clip_value,
-            "average": self.average,
-            "standardize_targets": self.standardize_targets,
-            "precision": self.precision,
-            "threads": self.threads,
-            "layer_statistics": self.layer_statistics,
-            "steps_per_launch": self.steps_per_launch,
-        }
-
-
-def _described(schedule: Schedule) -> dict[str, Any]:
-    """Return the learning rate as JSON for the run folder."""
-    if type(schedule) is ConstantSchedule:
-        return {"learning_rate": schedule.learning_rate}
-    return {"learning_rate": {"name": schedule.name, **schedule.config()}}

@@ -13,8 +13,8 @@ import pytest
 
 import gradflow as gf
 from gradflow.backends.availability import gpu_problem
+from gradflow.backends.blas import installed_mkl
 from gradflow.backends.cpu import native
-from gradflow.backends.cpu.blas import installed_mkl
 from gradflow.backends.cpu.native import native_library, native_problem
 from gradflow.backends.kernel_sources import kernel_folder
 from gradflow.installation import pip_install

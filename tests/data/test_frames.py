@@ -75,7 +75,7 @@ def test_columns_go_by_name_everywhere(table: Callable[[pd.DataFrame], Any], bac
     assert trainer.evaluate(table(OTHER_ORDER), Y) == expected
     assert trainer.evaluate(gf.data.Arrays(table(OTHER_ORDER), Y)) == expected
     assert trainer.evaluate(gf.data.Batches([(table(OTHER_ORDER), Y)])) == expected
-    for predict in (network.predict, network.logits, network.predict_classes, lambda x: network.inputs("x", x)):
+    for predict in (network.predict, network.logits, network.predict_classes, lambda x: network.input_format()("x", x)):
         np.testing.assert_array_equal(predict(table(OTHER_ORDER)), predict(X))
     assert gf.check_gradients(network, "binary_cross_entropy", table(OTHER_ORDER), Y) == gf.check_gradients(
         network, "binary_cross_entropy", X, Y

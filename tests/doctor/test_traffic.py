@@ -7,17 +7,15 @@ import pytest
 
 import gradflow as gf
 from gradflow.doctor.traffic import StepTraffic, step_traffic
-from gradflow.losses import get_loss
-from gradflow.training.data.prepare import checked_data
-from gradflow.training.step.update import Objective
+from gradflow.training.data.prepare import prepare_arrays
+from gradflow.training.step.objective import Objective
 
 
 def traffic(sizes: list[int], batch_size: int, optimizer: gf.Optimizer, activation: str = "relu") -> StepTraffic:
     network = gf.MLP(sizes, activation, initializer=0.0, backend="numpy")
-    loss = get_loss("softmax_cross_entropy")
-    objective = Objective(network, network.layers, loss, optimizer, l2=0.0, clip_norm=None)
+    objective = Objective.checked(network, "softmax_cross_entropy", optimizer)
     x = np.zeros((2 * batch_size, sizes[0]), np.float32)
-    data = checked_data(network, loss, x, np.arange(len(x)) % sizes[-1])
+    data = prepare_arrays(network, objective.loss, x, np.arange(len(x)) % sizes[-1])
     return step_traffic(objective, data, batch_size)
 
 

@@ -9,21 +9,17 @@ import pytest
 
 import gradflow as gf
 from gradflow.layers.dropout import dropout
-from gradflow.ops import Op
 from gradflow.random import DROPOUT_STREAM
+from tests.layers.calls import Calls
 
 
 def call_of(layer: gf.Dropout) -> dict[str, Any]:
     """The arguments of the one op that the layer's forward pass calls."""
-    calls: list[dict[str, Any]] = []
-
-    def note(op: Op, /, *args: Any, **kwargs: Any) -> None:
-        assert op is dropout
-        calls.append(op.arguments(*args, **kwargs))
-
-    layer.forward(note, np.zeros((2, 3)), np.zeros((2, 3)))
-    assert len(calls) == 1
-    return calls[0]
+    ops = Calls()
+    layer.forward(ops, np.zeros((2, 3)), np.zeros((2, 3)))
+    ((op, arguments),) = ops.calls
+    assert op is dropout
+    return arguments
 
 
 def stack(*rates: float, seed: int = 5) -> list[gf.Dropout]:

@@ -11,8 +11,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 import gradflow as gf
-from gradflow.ops import Op
 from gradflow.random import DROPOUT_STREAM
+from tests.layers.calls import Calls
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(33, 4))
@@ -58,14 +58,10 @@ def test_each_dropout_layer_has_a_stream_of_its_own() -> None:
     inside, after = gf.Dropout(0.5), gf.Dropout(0.5)
     first = gf.Residual([gf.Dense(4, 4), gf.Dropout(0.5), gf.Residual([inside, gf.Dense(4, 4)])])
     gf.Sequential([gf.Dropout(0.5), first, after], backend="numpy")
-    streams: list[int] = []
-
-    def note(op: Op, /, *args: Any, **kwargs: Any) -> None:
-        streams.append(op.arguments(*args, **kwargs)["stream"] - DROPOUT_STREAM)
-
+    ops = Calls()
     for layer in (inside, after):
-        layer.forward(note, X, X)
-    assert streams == [3, 5]
+        layer.forward(ops, X, X)
+    assert [arguments["stream"] - DROPOUT_STREAM for _, arguments in ops.calls] == [3, 5]
 
 
 def test_training_lowers_the_loss_and_prediction_is_saved(backend_name: str, tmp_path: Path) -> None:

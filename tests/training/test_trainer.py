@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose
 import gradflow as gf
 from gradflow.backends.cpu.native import native_library
 from gradflow.random import shuffled_rows
+from gradflow.training.step.training_step import TrainingStep
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(70, 4))
@@ -207,7 +208,10 @@ def test_the_first_bad_step_is_noted_on_the_device(backend_name: str) -> None:
     with pytest.raises(gf.DivergedError) as caught:
         trainer.fit(x, np.zeros(4), epochs=1, batch_size=1, shuffle=False)
     assert (caught.value.epoch, caught.value.step) == (1, 2)
-    clock = network.status.read()
+    step = TrainingStep.of(network, "mean_squared_error", gf.SGD(0.25), x, np.zeros(4), batch_size=1, shuffle=False)
+    network.set_weights({"0.weight": [[1.0]]})
+    step.run()
+    clock = step.status.read()
     assert clock.first_bad_step == 2
     assert clock.step == 5
 

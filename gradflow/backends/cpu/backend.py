@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from gradflow.backends.cpu.blas import Blas, numpy_blas
+from gradflow.backends.blas import Blas, numpy_blas
 from gradflow.backends.cpu.native import NativeCall, NativeLibrary, NativeProgram
 from gradflow.backends.fusion import fuse_bias_and_activation
 from gradflow.backends.kernel_sources import kernels

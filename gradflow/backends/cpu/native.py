@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.backends.cpu.blas import Blas, candidates
+from gradflow.backends.blas import Blas, candidates
 from gradflow.backends.kernel_sources import INSTRUCTION_FLAGS, Kernel, fingerprint, kernels
 from gradflow.errors import BackendError
 from gradflow.installation import pip_reinstall

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradflow.backends.cuda.backend import CupyBackend
 from gradflow.errors import BackendError, FileFormatError
 from gradflow.files import read_json, write_json
 from gradflow.ops import OPS
+
+if TYPE_CHECKING:
+    from gradflow.backends.cuda.backend import CupyBackend
 
 __all__ = ["cache_file", "check_products", "disagreement"]
 

@@ -42,8 +42,8 @@ def as_the_loss_sees(loss: Loss, arrays: Sequence[np.ndarray]) -> list[np.ndarra
 class Batches(Protocol):
     """Batches of successive passes. Programs recorded with `next` run after `bring`."""
 
-    def begin(self, passes_to_come: int) -> None:
-        """Start a pass; ``passes_to_come`` more follow, and their first batches may be prefetched."""
+    def begin(self, epochs_to_come: int) -> None:
+        """Start a pass; ``epochs_to_come`` more follow, and their first batches may be prefetched."""
 
     def bring(self, batches_done: int) -> int:
         """Make the next batch available; return how many batches can run before the next call."""
@@ -216,7 +216,7 @@ class GatheredBatches:
     clock: Array
     seed: int | None
 
-    def begin(self, passes_to_come: int) -> None:
+    def begin(self, epochs_to_come: int) -> None:
         pass
 
     def bring(self, batches_done: int) -> int:

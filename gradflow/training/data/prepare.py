@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,10 +24,56 @@ from gradflow.output_scale import OutputScale
 from gradflow.training.data.feed import DataSet, PassData
 from gradflow.training.data.streaming import StreamedData
 
-__all__ = ["check_classes", "checked_data", "pass_data", "target_scale"]
+__all__ = ["FitData", "prepare_arrays", "prepare_data", "prepare_fit", "target_scale"]
 
 
-def pass_data(
+class FitData(NamedTuple):
+    """The data of a fit: training data, validation data if there are any, and the scale of the targets."""
+
+    training: PassData
+    validation: PassData | None
+    scale: OutputScale | None
+
+
+def prepare_fit(
+    network: Sequential,
+    loss: Loss,
+    x: Any,
+    y: Any,
+    *,
+    sample_weight: Any = None,
+    class_weight: ClassWeight | None = None,
+    validation_data: Any = None,
+    standardize_targets: bool = False,
+) -> FitData:
+    """Validate and convert the data of `Trainer.fit`, whose arguments these are.
+
+    Raises:
+        DataError: if shapes, dtypes, values, weights or numbers of rows are invalid.
+    """
+    scale = network.output_scale
+    if standardize_targets and scale is None:
+        scale = target_scale(network, loss, x, y, sample_weight)
+    prepare = partial(prepare_data, network, loss, class_weight=class_weight, scale=scale)
+    training = prepare(x, y, sample_weight=sample_weight)
+    if validation_data is None:
+        return FitData(training, None, scale)
+    if isinstance(validation_data, Source):
+        validation_data = (validation_data, None)
+    if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
+        raise DataError(
+            f"validation_data must be a pair (x, y), got {type(validation_data).__name__}; "
+            "sample weights may come third"
+        )
+    weight = validation_data[2] if len(validation_data) == 3 else None
+    validation = prepare(
+        *validation_data[:2], sample_weight=weight, kind="validation ", feature_names=training.feature_names
+    )
+    _check_classes(training, validation)
+    return FitData(training, validation, scale)
+
+
+def prepare_data(
     network: Sequential,
     loss: Loss,
     x: Any,
@@ -54,7 +101,7 @@ def pass_data(
     """
     source = _source(x, y, sample_weight, kind)
     if source is None:
-        return checked_data(
+        return prepare_arrays(
             network,
             loss,
             x,
@@ -77,13 +124,14 @@ def pass_data(
 
     weights, sample = None, source.sample()
     names = feature_names or _feature_names(network, sample.x)
+    inputs = network.input_format(names)
     if class_weight is not None or sample.sample_weight is not None:
         parts = (block.converted(lambda block: weighed(block, targets_of(block))) for block in source.blocks())
         weights = RowWeights.fit(parts, class_weight, n_classes or 1, kind)
 
     def converted(block: Block) -> Converted:
         targets = targets_of(block)
-        arrays = network.inputs(f"{kind}x", block.x, block.where, names), targets
+        arrays = inputs(f"{kind}x", block.x, block.where), targets
         return arrays if weights is None else (*arrays, weights.of(*weighed(block, targets), dtype=network.dtype))
 
     totals = None if weights is None or n_classes is None else weights.class_totals
@@ -104,7 +152,7 @@ def _source(x: Any, y: Any, sample_weight: Any, kind: str) -> Source | None:
     return x
 
 
-def checked_data(
+def prepare_arrays(
     network: Sequential,
     loss: Loss,
     x: Any,
@@ -116,7 +164,7 @@ def checked_data(
     scale: OutputScale | None = None,
     feature_names: Sequence[str] | None = None,
 ) -> DataSet:
-    """Validate and convert inputs and targets given as arrays or tables; arguments as for `pass_data`.
+    """Validate and convert inputs and targets given as arrays or tables; arguments as for `prepare_data`.
 
     Raises:
         DataError: if shapes, dtypes, values, weights or numbers of rows are invalid.
@@ -124,7 +172,7 @@ def checked_data(
     backend = network.backend
     x = as_columns(f"{kind}x", x)
     names = feature_names or _feature_names(network, x)
-    inputs = network.inputs(f"{kind}x", x, names=names)
+    inputs = network.input_format(names)(f"{kind}x", x)
     y = as_array(f"{kind}y", y, backend)
     if y.ndim == 0 or len(y) != len(inputs):
         rows = "no dimension" if y.ndim == 0 else f"{len(y)} rows"
@@ -259,7 +307,7 @@ def target_scale(network: Sequential, loss: Loss, x: Any, y: Any, sample_weight:
     )
 
 
-def check_classes(training: PassData, validation: PassData) -> None:
+def _check_classes(training: PassData, validation: PassData) -> None:
     """Raise if the validation data have a class that training never sees, if the classes of both are known.
 
     Raises:

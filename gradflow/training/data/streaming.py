@@ -104,10 +104,10 @@ class _StagedBatches:
         self._in_stretch = GatheredBatches(DataSet(*arrays), backend, status.clock, seed=None)
         self._ahead: ReadAhead[Any] | None = None
         self._is_broken_off = False
-        self._passes_to_come = 0
+        self._epochs_to_come = 0
 
-    def begin(self, passes_to_come: int) -> None:
-        self._passes_to_come = passes_to_come
+    def begin(self, epochs_to_come: int) -> None:
+        self._epochs_to_come = epochs_to_come
 
     def bring(self, batches_done: int) -> int:
         place = batches_done % self._together
@@ -132,7 +132,7 @@ class _StagedBatches:
         """Return the reader of the chunks; if there is none, start one at that batch of the current epoch."""
         if self._ahead is None:
             epoch = self._status.read().epoch
-            epochs = range(epoch, epoch + 1 + self._passes_to_come)
+            epochs = range(epoch, epoch + 1 + self._epochs_to_come)
             self._ahead = ReadAhead(self._staged(epochs, first=first_batch * self._batch_size))
             if self._is_broken_off:  # by a signal that arrived before the line above finished
                 self._ahead.break_off()

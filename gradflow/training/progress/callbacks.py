@@ -8,7 +8,6 @@ from gradflow.errors import unknown_name
 
 if TYPE_CHECKING:
     from gradflow.training.progress.history import History
-    from gradflow.training.trainer import Trainer
 
 __all__ = ["Callback"]
 
@@ -29,11 +28,11 @@ class Callback:
             if name.startswith("on_") and name not in valid:
                 raise unknown_name(f"method of callback {cls.__name__}", name, valid)
 
-    def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
+    def on_fit_begin(self, trainer: Any, epochs: int) -> None:
         """Called before the first epoch; ``epochs`` is the maximum number of epochs."""
 
-    def on_epoch_end(self, trainer: Trainer, epoch: int, values: dict[str, float]) -> None:
+    def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
         """Called after each epoch, counted from 1, with its values by name."""
 
-    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+    def on_fit_end(self, trainer: Any, history: History) -> None:
         """Called after the last epoch, even if training diverged, was interrupted, or raised an error."""

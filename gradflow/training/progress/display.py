@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gradflow.training.progress.history import History
-    from gradflow.training.trainer import Trainer
 
 __all__ = ["Display", "describe", "progress_callback"]
 
@@ -100,7 +99,7 @@ def fitting(parts: list[Part], width: int) -> list[str]:
 class Display(Callback):
     """Base class of displays that track the progress of training; the batch loop calls the cheap `look`."""
 
-    def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
+    def on_fit_begin(self, trainer: Any, epochs: int) -> None:
         self._epochs = epochs
         self._began = self._epoch_began = time.perf_counter()
         self._epochs_before: int | None = None  # those of a resumed run
@@ -115,14 +114,14 @@ class Display(Callback):
             self._epochs_before = epochs_done
         self._done, self._step, self._steps = epochs_done, step, steps
 
-    def on_epoch_end(self, trainer: Trainer, epoch: int, values: dict[str, float]) -> None:
+    def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
         if self._epochs_before is None:
             self._epochs_before = epoch - 1
         now = time.perf_counter()
         self._last_epoch_took, self._epoch_began = now - self._epoch_began, now
         self._done, self._step, self._values = epoch, 0, values
 
-    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+    def on_fit_end(self, trainer: Any, history: History) -> None:
         self._is_over = True
 
     def parts(self) -> list[Part]:
@@ -149,12 +148,12 @@ class Display(Callback):
 class _Lines(Callback):
     """Prints about ten lines over the whole run, on standard error."""
 
-    def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
+    def on_fit_begin(self, trainer: Any, epochs: int) -> None:
         self._epochs = epochs
         self._every = max(1, epochs // 10)
         self._is_first = True  # of this call, which may resume a run
 
-    def on_epoch_end(self, trainer: Trainer, epoch: int, values: dict[str, float]) -> None:
+    def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
         if self._is_first or epoch % self._every == 0:
             self._is_first = False
             print(f"epoch {epoch}/{self._epochs}  {describe(values)}", file=sys.stderr, flush=True)
@@ -163,7 +162,7 @@ class _Lines(Callback):
 class _Notebook(Display):
     """Shows one line below a notebook cell, updated after each epoch and within long ones."""
 
-    def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
+    def on_fit_begin(self, trainer: Any, epochs: int) -> None:
         from IPython.display import display
 
         super().on_fit_begin(trainer, epochs)
@@ -175,11 +174,11 @@ class _Notebook(Display):
         if time.perf_counter() - self._updated > _BETWEEN_UPDATES:
             self._update()
 
-    def on_epoch_end(self, trainer: Trainer, epoch: int, values: dict[str, float]) -> None:
+    def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
         super().on_epoch_end(trainer, epoch, values)
         self._update()
 
-    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+    def on_fit_end(self, trainer: Any, history: History) -> None:
         super().on_fit_end(trainer, history)
         self._update()
 
@@ -196,7 +195,7 @@ class _Notebook(Display):
 class _Bar(Display):
     """Shows a live line with a bar on standard error, drawn by a thread of rich so that training need not wait."""
 
-    def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
+    def on_fit_begin(self, trainer: Any, epochs: int) -> None:
         from rich.console import Console
         from rich.live import Live
 
@@ -204,7 +203,7 @@ class _Bar(Display):
         self._live: Any = Live(self, console=Console(stderr=True), refresh_per_second=5)
         self._live.start()
 
-    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+    def on_fit_end(self, trainer: Any, history: History) -> None:
         super().on_fit_end(trainer, history)
         self._live.stop()
 

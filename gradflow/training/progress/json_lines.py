@@ -11,7 +11,6 @@ from gradflow.training.progress.callbacks import Callback
 
 if TYPE_CHECKING:
     from gradflow.training.progress.history import History
-    from gradflow.training.trainer import Trainer
 
 __all__ = ["JSONLines"]
 
@@ -42,13 +41,13 @@ class JSONLines(Callback):
         self._file.write(json.dumps(known) + "\n")
         self._file.flush()
 
-    def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
+    def on_fit_begin(self, trainer: Any, epochs: int) -> None:
         self._write(event="begin", epochs=epochs, parameters=trainer.network.n_parameters)
 
-    def on_epoch_end(self, trainer: Trainer, epoch: int, values: dict[str, float]) -> None:
+    def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
         self._write(event="epoch", epoch=epoch, **values)
 
-    def on_fit_end(self, trainer: Trainer, history: History) -> None:
+    def on_fit_end(self, trainer: Any, history: History) -> None:
         self._write(
             event="end",
             epochs=history.epochs,

@@ -107,12 +107,12 @@ class Checkpoints:
         """
         with self._run_folder.explaining("damaged checkpoints cannot be renamed", "Nothing was changed"):
             for path in checkpoint_files(self._folder):
-                if path.name > _name(state.step(batches_done)):
+                if path.name > _name(state.steps(batches_done)):
                     path.rename(path.with_suffix(".damaged"))
 
     def between_steps(self, state: RunState, batches_done: int, *, is_last: bool) -> int:
         """Save if a checkpoint is due or the run ends here; return how many steps may run before the next call."""
-        step, settings = state.step(batches_done), self._settings
+        step, settings = state.steps(batches_done), self._settings
         every = settings.every_steps or sys.maxsize
         waited = time.monotonic() - self._saved_at
         is_time = settings.every_minutes is not None and waited >= 60 * settings.every_minutes
@@ -122,7 +122,7 @@ class Checkpoints:
 
     def epoch_ended(self, state: RunState, epoch: int, *, is_last: bool) -> None:
         """Save if a checkpoint is due or the run ends here."""
-        step, settings = state.step(0), self._settings
+        step, settings = state.steps(0), self._settings
         every_steps, every_epochs = settings.every_steps or sys.maxsize, settings.every_epochs or sys.maxsize
         if is_last or epoch % every_epochs == 0 or step % every_steps == 0:
             self._try_to_save(step, state, 0)

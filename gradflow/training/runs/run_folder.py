@@ -19,7 +19,10 @@ from gradflow.backends.reference import ReferenceBackend
 from gradflow.errors import DataError, PictureWarning, warn
 from gradflow.files import FileLock, json_content, write_atomically, write_together
 from gradflow.network import Sequential
+from gradflow.plain import plain
 from gradflow.storage import describe, model_content
+from gradflow.training.data.feed import PassData
+from gradflow.training.step.objective import Objective
 from gradflow.training.runs.checkpoints import (
     Checkpoint,
     Checkpoints,
@@ -32,7 +35,7 @@ from gradflow.training.runs.picture import run_picture
 from gradflow.training.runs.snapshots import Snapshot
 from gradflow.version import __version__
 
-__all__ = ["RunFolder", "environment", "initial_state", "run_files", "run_path"]
+__all__ = ["RunFolder", "described_run", "environment", "initial_state", "run_files", "run_path"]
 
 _BEFORE = "Nothing was changed; choose another output"
 _AFTER = "The network still has its weights, which gradflow.save keeps"
@@ -286,6 +289,20 @@ def initial_state(network: Sequential) -> str:
 
     digest = hashlib.sha256(np.ascontiguousarray(network.backend.to_host(network.state)).data)
     return f"epoch {network.epochs_begun}, sha256 {digest.hexdigest()}"
+
+
+def described_run(
+    objective: Objective, settings: dict[str, Any], data: PassData, validation: PassData | None
+) -> dict[str, Any]:
+    """Return the description of a run for its folder: network, settings of the trainer and of `fit`, and data."""
+    network, loss = objective.network, objective.loss
+    return {
+        "network": describe(network),
+        "initial_state": initial_state(network),
+        "settings": plain("settings", objective.config() | settings),
+        "data": data.fingerprint(network.backend, loss),
+        "validation_data": validation and validation.fingerprint(network.backend, loss),
+    }
 
 
 def environment(backend: ReferenceBackend) -> dict[str, Any]:

@@ -12,14 +12,12 @@ import numpy as np
 from gradflow.errors import FileFormatError
 from gradflow.metrics.regression import moments_of_sums
 from gradflow.network import Sequential
-from gradflow.ops import CLOCK_ENTRIES, STEP, Array
-from gradflow.clock import NEVER
+from gradflow.ops import NEVER, CLOCK_ENTRIES, STEP, Array
 from gradflow.storage import describe
 from gradflow.training.progress.early_stopping import BestValue
 from gradflow.training.progress.history import STOPPED_BY, History
-from gradflow.training.step.epoch import DataPass
 from gradflow.training.runs.snapshots import Snapshot
-from gradflow.training.step.update import Update
+from gradflow.training.step.training_step import TrainingStep
 
 __all__ = ["RunState"]
 
@@ -28,9 +26,8 @@ class RunState(NamedTuple):
     """The state of a run on device and host. Random numbers need no entry: they follow from seed and clock.
 
     Attributes:
-        network: holds the weights, buffers and clock.
-        update: holds the optimizer state and the average.
-        training: the training pass, which holds the losses of the epoch so far.
+        network: holds the weights and buffers.
+        step: holds the clock, the optimizer state, the average, and the results of the epoch so far.
         best_state: the best weights and buffers.
         measured_state: the weights and buffers that the current epoch's value belongs to; may be the network's own.
         history: the history.
@@ -40,8 +37,7 @@ class RunState(NamedTuple):
     """
 
     network: Sequential
-    update: Update
-    training: DataPass
+    step: TrainingStep
     best_state: Array
     measured_state: Array
     history: History
@@ -50,17 +46,17 @@ class RunState(NamedTuple):
     names: list[str]
     is_minimized: bool
 
-    def step(self, batches_done: int) -> int:
+    def steps(self, batches_done: int) -> int:
         """Return the number of steps of the run after ``batches_done`` batches of the current epoch."""
-        return self.history.epochs * self.training.batches + batches_done
+        return self.history.epochs * self.step.epoch.batches + batches_done
 
     def take(self, batches_done: int) -> Snapshot:
         """Return a snapshot after ``batches_done`` batches of the current epoch."""
-        backend, status = self.network.backend, self.network.status
+        backend = self.network.backend
         vectors = {name: backend.to_host(vector) for name, vector in self._vectors(batches_done).items()}
         progress = {
             "batches_done": batches_done,
-            "clock": backend.to_host(status.clock).tolist(),
+            "clock": backend.to_host(self.step.status.clock).tolist(),
             "history": self.history.record(),
         }
         return Snapshot(vectors, {"network": describe(self.network), "progress": progress})
@@ -75,8 +71,8 @@ class RunState(NamedTuple):
         """
         backend, progress = self.network.backend, snapshot.record["progress"]
         batches_done: int = progress["batches_done"]
-        if not 0 <= batches_done < self.training.batches:
-            raise _unlike("batches_done", batches_done, f"at least 0 and below {self.training.batches}")
+        if not 0 <= batches_done < self.step.epoch.batches:
+            raise _unlike("batches_done", batches_done, f"at least 0 and below {self.step.epoch.batches}")
         history = self._history(progress["history"])
         clock = self._clock(progress["clock"], snapshot.record["run"]["initial_state"], history.epochs, batches_done)
         targets, vectors = self._vectors(batches_done), _as_kept_now(snapshot.vectors)
@@ -85,12 +81,12 @@ class RunState(NamedTuple):
         )
         if saved != present:
             raise FileFormatError(f"the checkpoint has the vectors {saved}, but this run has {present}")
-        self.update.precision.check_vectors(
-            {name.removeprefix("update."): vector for name, vector in vectors.items()}, step=int(clock[STEP])
-        )
+        if (precision := self.step.update.precision) is not None:
+            of_update = {name.removeprefix("update."): vector for name, vector in vectors.items()}
+            precision.check_vectors(of_update, step=int(clock[STEP]))
         for name, target in targets.items():
             backend.copy(backend.from_host(vectors[name]), target)
-        backend.copy(backend.from_host(clock), self.network.status.clock)
+        backend.copy(backend.from_host(clock), self.step.status.clock)
         self.history.restore(progress["history"])
         # Best value and convergence follow from the history.
         for epoch in range(history.epochs):
@@ -123,10 +119,10 @@ class RunState(NamedTuple):
         if len(saved) != len(CLOCK_ENTRIES):
             raise _unlike("clock", saved, f"{len(CLOCK_ENTRIES)} integers")
         step, epoch, position, first_bad_step = saved
-        expected = epochs * self.training.batches + batches_done + 1, int(began[1]) + epochs
+        expected = epochs * self.step.epoch.batches + batches_done + 1, int(began[1]) + epochs
         if self.is_minimized and epochs:  # each evaluation is an epoch of one step
-            expected = self.training.batches + 1, max(epoch, expected[1])
-        expected_position = self.training.position(batches_done)
+            expected = self.step.epoch.batches + 1, max(epoch, expected[1])
+        expected_position = self.step.epoch.position(batches_done)
         if ((step, epoch), position) != (expected, expected_position) or not step < 2**62 > epoch:
             raise _unlike("clock", saved[:3], [*expected, expected_position])
         if not (step - batches_done <= first_bad_step < step or first_bad_step == NEVER):
@@ -137,11 +133,11 @@ class RunState(NamedTuple):
         vectors: dict[str, Any] = {
             "network": self.network.state,
             "best": self.best_state,
-            **{f"update.{name}": vector for name, vector in self.update.vectors.items()},
-            **{f"epoch.{name}": vector for name, vector in self.training.results_of(batches_done).items()},
+            **{f"update.{name}": vector for name, vector in self.step.update.vectors.items()},
+            **{f"epoch.{name}": vector for name, vector in self.step.epoch.results_of(batches_done).items()},
         }
-        if self.training.statistics is not None:
-            vectors["statistics"] = self.training.statistics.values
+        if self.step.epoch.statistics is not None:
+            vectors["statistics"] = self.step.epoch.statistics.values
         if self.measured_state is not self.network.state:
             vectors["measured"] = self.measured_state
         return vectors

@@ -1,114 +1,97 @@
-"""`DataPass`: programs that run once over the data, batch by batch, and sum the results: epochs and evaluations."""
+"""`Epoch`: programs that run once over the data, batch by batch, and sum the results."""
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.data.read_ahead import BrokenOffError
-from gradflow.executors import Executor
-from gradflow.layers.stack import ForwardArrays
 from gradflow.metrics import EpochMetrics
 from gradflow.ops import Array
 from gradflow.program import Program, Recorder
 from gradflow.reductions import chunk_length, chunk_sums, total
 from gradflow.training.data.feed import Batches
 from gradflow.training.step.layer_statistics import LayerStatistics
+from gradflow.training.step.record import Results
 
-__all__ = ["Allowance", "DataPass", "RowResults"]
+__all__ = ["Allowance", "Epoch"]
 
 Allowance = Callable[[int], int]
-"""Maps the number of batches done to how many more may run before the next call; 0 ends the pass."""
+"""Maps the number of batches done to how many more may run before the next call; 0 ends the epoch."""
 
 _SECONDS_BETWEEN_LOOKS = 0.02
 """Seconds that batches may run before the next check for an interruption."""
 _LEAST_FIRST_ROWS = 32
-"""Minimum number of rows at the start of a pass whose mean loss stands for the loss before training."""
+"""Minimum number of rows at the start of an epoch whose mean loss stands for the loss before training."""
 
 
 def _as_many_as_there_are(batches_done: int) -> int:
     return sys.maxsize
 
 
-class RowResults(NamedTuple):
-    """Results that a loss writes for each row of an epoch: its loss and its accuracy."""
-
-    losses: Array
-    hits: Array
-
-    @classmethod
-    def empty(cls, backend: ReferenceBackend, rows: int, dtype: np.dtype) -> RowResults:
-        return cls(backend.empty(rows, dtype), backend.zeros(rows, dtype))
-
-
-class DataPass:
-    """Runs the batches of an epoch or evaluation.
-
-    It has a program for full batches, one for the smaller batch at the end, one that sums the results, and, if layers
-    are measured, another one for a full batch.
+class Epoch:
+    """Runs programs over data, batch by batch, and sums their results: an epoch of training, or an evaluation.
 
     Args:
         backend: the backend.
-        batches: source of the batches.
-        rows: number of rows in a pass.
-        batch_size: rows of a full batch, at most ``rows``.
-        record_batch: records the program of a batch with the given number of rows; in training it returns the arrays of
-            the forward pass.
-        results: row results that the batches write.
+        batches: the batches.
+        results: the results that the programs write.
         sums: float64 (3,), receives the sums of the losses, of the correct predictions, and of the losses of the first
             rows: those of the first batch, but at least 32.
-        metrics: metrics that the batches update.
-        steps_per_launch: number of full batches per GPU launch.
-        statistics: layer statistics of a measured batch; None measures none.
+        rows: number of rows.
+        batch_size: rows of a full batch, at most ``rows``.
+        full: the program of a full batch.
+        rest: the program of the smaller batch at the end; None if there is none.
+        measured: the program of a full batch whose layers are measured; None if layers are not measured.
+        has_accuracy: True if the results have correct predictions.
+        steps_per_launch: number of full batches per GPU launch, at most all.
+        statistics: the layer statistics that ``measured`` writes.
     """
 
     def __init__(
         self,
         backend: ReferenceBackend,
         batches: Batches,
+        results: Results,
+        sums: Array,
         *,
         rows: int,
         batch_size: int,
-        record_batch: Callable[[Recorder, int], ForwardArrays | None],
-        results: RowResults,
-        sums: Array,
-        metrics: EpochMetrics,
+        full: Program,
+        rest: Program | None,
+        measured: Program | None = None,
+        has_accuracy: bool,
         steps_per_launch: int = 1,
         statistics: LayerStatistics | None = None,
     ) -> None:
-        self._backend = backend
+        assert results.metrics is not None
         self.results = results
-        self.metrics = metrics
+        self.metrics: EpochMetrics = results.metrics
         self.statistics = statistics
         self.rows = rows
+        self.full_batches = rows // batch_size
         self._batch_size = batch_size
         self._first_rows = min(max(batch_size, _LEAST_FIRST_ROWS), rows)
         self._batches = batches
-        self.full_batches, rest = divmod(rows, batch_size)
-        self._steps_per_launch = min(steps_per_launch, self.full_batches)
+        self._full, self._rest, self._measured = full, rest, measured
+        self._has_accuracy = has_accuracy
+        self._steps_per_launch = steps_per_launch
         self._launches = 1  # between checks for an interruption; limited by how long a user may wait
-        full = Recorder(backend)
-        arrays = record_batch(full, batch_size)
-        self._full = full.program(self._steps_per_launch)
-        self._measured = None
-        if statistics is not None and arrays is not None:
-            self._measured = _recorded(backend, lambda recorder: statistics.record(recorder, full, arrays))
-        self._rest = _recorded(backend, lambda recorder: record_batch(recorder, rest)) if rest else None
-        chunk = chunk_length(rows)
-        partials = backend.empty(-(-rows // chunk), np.float64)
+        self._sums = self._recorded_sums(backend, sums)
 
-        def record_sums(ops: Executor) -> None:
-            for place, of_rows in enumerate((results.losses, results.hits)):
-                ops(chunk_sums, of_rows, partials, chunk)
-                ops(total, partials, sums[place : place + 1])
-            ops(chunk_sums, results.losses[: self._first_rows], sums[2:], self._first_rows)
-
-        self._sums = _recorded(backend, record_sums)
+    def _recorded_sums(self, backend: ReferenceBackend, sums: Array) -> Program:
+        ops, chunk = Recorder(backend), chunk_length(self.rows)
+        partials = backend.empty(-(-self.rows // chunk), np.float64)
+        for place, of_rows in enumerate((self.results.losses, self.results.hits)):
+            ops(chunk_sums, of_rows, partials, chunk)
+            ops(total, partials, sums[place : place + 1])
+        ops(chunk_sums, self.results.losses[: self._first_rows], sums[2:], self._first_rows)
+        return ops.program()
 
     @property
     def batches(self) -> int:
@@ -119,8 +102,17 @@ class DataPass:
         """Return the row of the epoch at which the next batch begins, after ``batches_done`` batches."""
         return batches_done * self._batch_size
 
+    def values(self, sums: Sequence[float]) -> dict[str, float]:
+        """Return the loss, the accuracy if there is one, and the metrics, from sums that were read to the host."""
+        # If rows are left out, the rest may all have weight 0: then there is no mean.
+        total_weight = self.metrics.total_weight() or math.nan
+        values = {"loss": sums[0] / total_weight}
+        if self._has_accuracy:
+            values["accuracy"] = sums[1] / total_weight
+        return values | self.metrics.read()
+
     def first_loss(self, sums: Sequence[float]) -> float:
-        """Return the mean loss of the first rows of the pass, from sums that were read to the host."""
+        """Return the mean loss of the first rows of the epoch, from sums that were read to the host."""
         return sums[2] / self._first_rows
 
     def results_of(self, batches_done: int) -> dict[str, Array]:
@@ -136,21 +128,21 @@ class DataPass:
         *,
         batches_done: int = 0,
         is_measured: bool = False,
-        passes_to_come: int = 0,
+        epochs_to_come: int = 0,
     ) -> bool:
-        """Run all remaining batches and the sums; return False if the pass was ended early.
+        """Run all remaining batches and the sums; return False if the epoch was ended early.
 
-        If ``is_measured``, the layers are measured in the last full batch. If passes are to come, the first batches of
+        If ``is_measured``, the layers are measured in the last full batch. If epochs are to come, the first batches of
         the next one are prefetched until `close`.
         """
         if not batches_done:
             self.metrics.reset()
-        self._batches.begin(passes_to_come)
+        self._batches.begin(epochs_to_come)
         is_finished = False
         try:
             is_finished = self._run(allowance, batches_done, self._measured if is_measured else None)
         finally:
-            if not passes_to_come or not is_finished:
+            if not epochs_to_come or not is_finished:
                 self.close()
         return is_finished
 
@@ -159,7 +151,7 @@ class DataPass:
         self._batches.break_off()
 
     def close(self) -> None:
-        """Stop prefetching batches until the next pass."""
+        """Stop prefetching batches until the next epoch."""
         self._batches.close()
 
     def _run(self, allowance: Allowance, done: int, measured: Program | None) -> bool:
@@ -189,7 +181,7 @@ class DataPass:
         return True
 
     def _ready(self, allowance: Allowance, done: int) -> int:
-        """Return how many batches may run now and are available; 0 if the pass ends here."""
+        """Return how many batches may run now and are available; 0 if the epoch ends here."""
         allowed = allowance(done)
         if not allowed:
             return 0
@@ -198,9 +190,3 @@ class DataPass:
         except BrokenOffError:
             allowance(done)  # this saves the run
             return 0
-
-
-def _recorded(backend: ReferenceBackend, record: Callable[[Recorder], object]) -> Program:
-    recorder = Recorder(backend)
-    record(recorder)
-    return recorder.program()

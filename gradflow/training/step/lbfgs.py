@@ -12,8 +12,8 @@ from gradflow.layers.stack import with_inner
 from gradflow.network import Sequential
 from gradflow.optimizers.lbfgs import LBFGS
 from gradflow.training.data.feed import DataSet, PassData
-from gradflow.training.step.epoch import DataPass
-from gradflow.training.step.update import Objective
+from gradflow.training.step.objective import Objective
+from gradflow.training.step.training_step import TrainingStep
 
 __all__ = ["Minimization", "check_minimization"]
 
@@ -46,19 +46,19 @@ class _InterruptedError(Exception):
 
 
 class Minimization:
-    """Runs the minimizer for an epoch, on top of a `DataPass` whose step does not change the weights.
+    """Runs the minimizer for an epoch.
 
     Args:
-        objective: the objective; its optimizer is an `LBFGS`.
-        evaluation: computes the loss over all rows, and the gradient.
+        objective: the objective; its optimizer is an `LBFGS`, which leaves the weights of a step unchanged.
+        step: computes the loss over all rows, and the gradient.
     """
 
-    def __init__(self, objective: Objective, evaluation: DataPass) -> None:
+    def __init__(self, objective: Objective, step: TrainingStep) -> None:
         assert isinstance(objective.optimizer, LBFGS)
         self._optimizer = objective.optimizer
         self._network: Sequential = objective.network
         self._l2 = objective.l2
-        self._evaluation = evaluation
+        self._step = step
 
     def run(self, is_interrupted: Callable[[], bool] = lambda: False) -> bool:
         """Minimize, then measure; return False if interrupted, with the best weights so far in the network."""
@@ -83,15 +83,15 @@ class Minimization:
 
     def _at(self, point: np.ndarray) -> tuple[float, np.ndarray]:
         """Move the weights to a point; return objective and gradient there, or infinity if it is not finite."""
-        network, status = self._network, self._network.status
+        network, status = self._network, self._step.status
         self._move_to(point)
         status.begin(epoch=status.read().epoch)
-        if not self._evaluation.run():
+        if not self._step.run():
             raise _InterruptedError
         gradient = network.backend.to_host(network.gradients).astype(np.float64)
         weight = point[: network.n_decayed]
         gradient[: network.n_decayed] += self._l2 * weight
-        value = status.read().sums[0] / self._evaluation.rows + self._l2 / 2 * float(weight @ weight)
+        value = status.read().training[0] / self._step.epoch.rows + self._l2 / 2 * float(weight @ weight)
         return (value, gradient) if np.isfinite(value) else (np.inf, np.zeros_like(gradient))
 
     def _move_to(self, point: np.ndarray) -> None:

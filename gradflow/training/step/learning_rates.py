@@ -78,9 +78,9 @@ class LearningRates:
         if self._table is not None:
             self._backend.copy(on_device, self._table)
 
-    def record_advance(self, ops: Executor, clock: Array, rows: int, epoch_rows: int) -> None:
+    def record_advance(self, ops: Executor, rows: int, epoch_rows: int) -> None:
         """Record advancing the clock, and with it the learning rate, after a step with ``rows`` rows."""
         if self._table is None:
-            ops(advance, clock, rows, epoch_rows)
+            ops(advance, ops.clock, rows, epoch_rows)
         else:
-            ops(advance_scheduled, clock, self._table, self._hyper, rows, epoch_rows)
+            ops(advance_scheduled, ops.clock, self._table, self._hyper, rows, epoch_rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +13,10 @@ from gradflow.data.arrays import Arrays
 from gradflow.errors import BackendError, SlowPathWarning, warn
 from gradflow.training.data.feed import DataSet, PassData
 from gradflow.training.data.streaming import StreamedData
-from gradflow.training.step.epoch import DataPass
-from gradflow.training.step.record import evaluation_pass, training_pass
-from gradflow.training.step.update import Objective, Update
+from gradflow.training.step.evaluation import evaluation
+from gradflow.training.step.objective import Objective
+from gradflow.training.step.training_step import TrainingStep
+from gradflow.training.step.update import Update
 
 __all__ = ["fit_memory", "within_memory"]
 
@@ -80,10 +80,9 @@ def fit_memory(
     The programs of the fit are recorded on a backend that counts bytes without allocating, so this holds for all kinds
     of layers. The network's existing parameters and gradients are excluded.
     """
-    network = copy.copy(objective.network)
-    network.backend = plan
+    network = objective.network.recording_on(plan)
     objective = objective._replace(network=network)
-    status = network.status
+    status = RunStatus(plan)
 
     def bytes_of(make: Callable[[], object]) -> int:
         before = plan.n_bytes
@@ -95,11 +94,8 @@ def fit_memory(
     def update() -> Update:
         return Update(objective, epochs=1, steps=-(-rows // batch_size))
 
-    def training() -> tuple[Update, DataPass]:
-        made = update()
-        return made, training_pass(
-            objective, data, rows=rows, batch_size=batch_size, shuffle=True, parts=parts, update=made
-        )
+    def training() -> TrainingStep:
+        return TrainingStep(objective, data, rows=rows, batch_size=batch_size, parts=parts)
 
     of_data = bytes_of(lambda: data.batches(plan, status, rows=rows, batch_size=batch_size, seed=0))
     of_state = bytes_of(update)
@@ -110,9 +106,7 @@ def fit_memory(
         "batches and activations": bytes_of(training) - of_data - of_state,
     }
     if validation is not None:
-        needed["validation"] = bytes_of(
-            lambda: evaluation_pass(objective, validation, RunStatus(plan), status.sums[3:])
-        )
+        needed["validation"] = bytes_of(lambda: evaluation(objective, validation, status.validation))
     return needed
 
 

@@ -1,9 +1,9 @@
-"""Precisions of a training step: float32, TF32 matmuls, or 16 bits with float32 weights."""
+"""Precisions of a training step other than that of its arrays: TF32 matmuls, or 16 bits with float32 weights."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,16 @@ from gradflow.backends.fusion import Call
 from gradflow.checks import known_name
 from gradflow.errors import DataError
 from gradflow.executors import Eager, Executor
+from gradflow.layers import Layer
 from gradflow.layers.dense import add_bias, gemm
 from gradflow.layers.recording import record_method
-from gradflow.layers.stack import all_recorded
+from gradflow.layers.stack import ForwardArrays, all_recorded, record_backward, record_forward
+from gradflow.losses import Loss
 from gradflow.network import Sequential
 from gradflow.ops import Array, Op, copy
 from gradflow.optimizers.loss_scaling import LossScaling, check_scaling, scaled_copy
+from gradflow.training.data.feed import DataSet
+from gradflow.training.step.record import Results, record_results, record_step
 
 __all__ = ["PRECISIONS", "Precision", "check_precision", "make_precision"]
 
@@ -27,7 +31,7 @@ _gemm_tf32 = gemm._replace(name=TF32_PRODUCT)
 
 
 class Precision:
-    """The network's own dtype throughout. Other precisions override what they change."""
+    """Base class of the precisions other than that of the network's own arrays, which need no object."""
 
     def __init__(self, network: Sequential) -> None:
         self._network = network
@@ -47,25 +51,21 @@ class Precision:
     def begin_epoch(self) -> None:
         """Pick up changes that callbacks made to the weights between two epochs."""
 
-    def executor(self, ops: Executor) -> Executor:
-        """Return the executor through which layers call ops."""
-        return ops
-
-    def inputs(self, ops: Executor, x: Array) -> Array:
-        """Return the input of the first layer for the inputs of a batch."""
-        return x
-
-    def outputs(self, ops: Executor, outputs: Array) -> Array:
-        """Return the input of the loss for the output of the last layer."""
-        return outputs
-
-    def d_outputs(self, ops: Executor, d_outputs: Array) -> Array:
-        """Return the gradient that the last layer receives for dL/doutputs."""
-        return d_outputs
+    def record_step(
+        self,
+        ops: Executor,
+        layers: Sequence[Layer],
+        loss: Loss,
+        batch: DataSet,
+        results: Results,
+        update: Callable[[Executor], None] | None = None,
+    ) -> ForwardArrays:
+        """Record a training step in this precision (`gradflow.training.step.record.record_step`)."""
+        raise NotImplementedError
 
     def before_update(self, ops: Executor) -> Array:
         """Record the ops before the optimizer; return the clock that it reads."""
-        return self._network.status.clock
+        return ops.clock
 
     def after_update(self, ops: Executor) -> None:
         """Record the ops after the optimizer."""
@@ -74,8 +74,20 @@ class Precision:
 class TF32(Precision):
     """float32 arrays, and matmuls with factors rounded to 10 mantissa bits and float32 accumulation."""
 
-    def executor(self, ops: Executor) -> Executor:
-        return _Adapted(ops, lambda op, arguments: (_gemm_tf32 if op is gemm else op, arguments))
+    def record_step(
+        self,
+        ops: Executor,
+        layers: Sequence[Layer],
+        loss: Loss,
+        batch: DataSet,
+        results: Results,
+        update: Callable[[Executor], None] | None = None,
+    ) -> ForwardArrays:
+        adapted = _Adapted(ops, lambda op, arguments: (_gemm_tf32 if op is gemm else op, arguments))
+        arrays = record_step(adapted, layers, loss, batch, results)
+        if update is not None:
+            update(ops)
+        return arrays
 
 
 class BFloat16(Precision):
@@ -96,13 +108,28 @@ class BFloat16(Precision):
     def begin_epoch(self) -> None:
         Eager(self._network.backend)(copy, self._network.all_parameters, self._copies)
 
-    def executor(self, ops: Executor) -> Executor:
-        def with_copies(op: Op, arguments: dict[str, Any]) -> Call:
-            if op not in (gemm, add_bias):
-                return op, arguments
-            return op, {name: self._copy_of(value) for name, value in arguments.items()}
+    def record_step(
+        self,
+        ops: Executor,
+        layers: Sequence[Layer],
+        loss: Loss,
+        batch: DataSet,
+        results: Results,
+        update: Callable[[Executor], None] | None = None,
+    ) -> ForwardArrays:
+        adapted = _Adapted(ops, self._with_copies)
+        arrays = record_forward(adapted, layers, _copied(ops, batch.x, self._dtype))
+        outputs = _copied(ops, arrays.outputs[-1], self._network.dtype)
+        record_results(ops, loss, outputs, batch, outputs, results)
+        record_backward(adapted, layers, arrays, self._lowered(ops, outputs))
+        if update is not None:
+            update(ops)
+        return arrays
 
-        return _Adapted(ops, with_copies)
+    def _with_copies(self, op: Op, arguments: dict[str, Any]) -> Call:
+        if op not in (gemm, add_bias):
+            return op, arguments
+        return op, {name: self._copy_of(value) for name, value in arguments.items()}
 
     def _copy_of(self, array: Any) -> Any:
         """Return the 16-bit copy of a part of the network's parameters; any other array unchanged."""
@@ -114,19 +141,9 @@ class BFloat16(Precision):
             return array
         return self._copies[first : first + array.size].reshape(array.shape)
 
-    def inputs(self, ops: Executor, x: Array) -> Array:
-        return self._copied(ops, x, self._dtype)
-
-    def outputs(self, ops: Executor, outputs: Array) -> Array:
-        return self._copied(ops, outputs, self._network.dtype)
-
-    def d_outputs(self, ops: Executor, d_outputs: Array) -> Array:
-        return self._copied(ops, d_outputs, self._dtype)
-
-    def _copied(self, ops: Executor, array: Array, dtype: Any) -> Array:
-        target = ops.backend.empty(array.shape, dtype)
-        ops(copy, array, target)
-        return target
+    def _lowered(self, ops: Executor, d_outputs: Array) -> Array:
+        """Record the conversion of dL/doutputs to 16 bits."""
+        return _copied(ops, d_outputs, self._dtype)
 
     def after_update(self, ops: Executor) -> None:
         ops(copy, self._network.parameters, self._copies_of_trained)
@@ -148,13 +165,13 @@ class Float16(BFloat16):
     def check_vectors(self, vectors: Mapping[str, np.ndarray], step: int) -> None:
         check_scaling(vectors["scaling"], vectors["update_clock"], step)
 
-    def d_outputs(self, ops: Executor, d_outputs: Array) -> Array:
+    def _lowered(self, ops: Executor, d_outputs: Array) -> Array:
         target = ops.backend.empty(d_outputs.shape, self._dtype)
         ops(scaled_copy, d_outputs, self._loss_scaling.scaling, target)
         return target
 
     def before_update(self, ops: Executor) -> Array:
-        self._loss_scaling.record(ops, self._network.gradients, self._network.status.clock)
+        self._loss_scaling.record(ops, self._network.gradients, ops.clock)
         return self._loss_scaling.update_clock
 
 
@@ -165,6 +182,11 @@ class _Adapted:
         self.backend = ops.backend
         self._ops = ops
         self._change = change
+
+    @property
+    def clock(self) -> Array:
+        """The clock of the training run."""
+        return self._ops.clock
 
     def __call__(self, op: Op, /, *args: Any, **kwargs: Any) -> None:
         changed, arguments = self._change(op, op.arguments(*args, **kwargs))
@@ -177,13 +199,13 @@ class _Adapted:
             self._ops.record(method, *args, recorded=False)
 
 
-PRECISIONS: dict[str, type[Precision]] = {
-    "float32": Precision,
+PRECISIONS: dict[str, type[Precision] | None] = {
+    "float32": None,
     "tf32": TF32,
     "bfloat16": BFloat16,
     "float16": Float16,
 }
-"""All precisions, by the name that the trainer accepts."""
+"""All precisions, by the name that the trainer accepts; None for that of the network's own arrays."""
 
 
 def check_precision(name: str, network: Sequential) -> str:
@@ -199,7 +221,7 @@ def check_precision(name: str, network: Sequential) -> str:
     if network.dtype != np.float32:
         raise DataError(f"precision={name!r} is for float32 networks, and this one is {network.dtype}; leave it out")
     network.backend.check_precision(name)
-    if issubclass(PRECISIONS[name], BFloat16):
+    if name in ("bfloat16", "float16"):
         for index, layer in enumerate(network.layers):
             if not all_recorded([layer]):
                 raise DataError(
@@ -209,9 +231,17 @@ def check_precision(name: str, network: Sequential) -> str:
     return name
 
 
-def make_precision(name: str, network: Sequential) -> Precision:
-    """Create the precision with this name, and allocate its arrays."""
-    return PRECISIONS[name](network)
+def make_precision(name: str, network: Sequential) -> Precision | None:
+    """Create the precision with this name, and allocate its arrays; None for "float32"."""
+    kind = PRECISIONS[name]
+    return None if kind is None else kind(network)
+
+
+def _copied(ops: Executor, array: Array, dtype: Any) -> Array:
+    """Record the conversion of an array to another dtype."""
+    target = ops.backend.empty(array.shape, dtype)
+    ops(copy, array, target)
+    return target
 
 
 def _dtype(name: str) -> np.dtype:

@@ -3,50 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from gradflow.errors import DataError
 from gradflow.executors import Executor
-from gradflow.layers import Layer
-from gradflow.losses import Loss
-from gradflow.metrics import Metric
-from gradflow.network import Sequential
 from gradflow.ops import Array
-from gradflow.optimizers import LBFGS, Optimizer
+from gradflow.optimizers import LBFGS
 from gradflow.optimizers.accumulation import GradientAccumulation
 from gradflow.optimizers.averaging import average_weights
 from gradflow.optimizers.clipping import GradientClipping
 from gradflow.schedules.base import History
 from gradflow.sealing import is_of_users, record_sealed
 from gradflow.training.step.learning_rates import LearningRates
+from gradflow.training.step.objective import Objective
 from gradflow.training.step.precision import make_precision
 
-__all__ = ["Objective", "Update"]
-
-
-class Objective(NamedTuple):
-    """The objective of training: loss of the outputs of these layers plus penalties, optimizer, and metrics.
-
-    ``average`` is the decay of the moving average of the weights; None keeps no average. ``precision`` is the name of
-    the precision of a step. ``layer_statistics`` is True if layer statistics are measured.
-    """
-
-    network: Sequential
-    layers: Sequence[Layer]
-    loss: Loss
-    optimizer: Optimizer
-    l2: float = 0.0
-    l1: float = 0.0
-    clip_norm: float | None = None
-    clip_value: float | None = None
-    average: float | None = None
-    metrics: Sequence[Metric] = ()
-    precision: str = "float32"
-    layer_statistics: bool = False
+__all__ = ["Update"]
 
 
 class Update:
@@ -59,7 +34,7 @@ class Update:
 
     Attributes:
         learning_rates: the learning rates on the device.
-        precision: the precision of a step.
+        precision: the precision of a step; None for that of the network's own arrays.
     """
 
     def __init__(self, objective: Objective, *, epochs: int, steps: int) -> None:
@@ -92,7 +67,7 @@ class Update:
     @property
     def vectors(self) -> dict[str, Array]:
         """State kept between steps, by name."""
-        vectors = {**self._state, **self.precision.vectors}
+        vectors = {**self._state, **(self.precision.vectors if self.precision is not None else {})}
         if self._average is not None:
             vectors |= {"average": self._average, "trained": self._trained}
         return vectors
@@ -105,7 +80,8 @@ class Update:
         self.learning_rates.begin_epoch(epoch, history, steps_done)
         if not steps_done:
             self.put_back()
-        self.precision.begin_epoch()
+        if self.precision is not None:
+            self.precision.begin_epoch()
 
     def put_back(self) -> None:
         """Put the trained weights back into the network, in place of their average."""
@@ -122,12 +98,13 @@ class Update:
     def record(self, ops: Executor) -> None:
         """Record the update of the weights."""
         objective, network = self._objective, self._objective.network
-        clock = self.precision.before_update(ops)
+        clock = ops.clock if self.precision is None else self.precision.before_update(ops)
         vectors = network.parameters, network.gradients
         if self._clipping is not None:
             self._clipping.apply(ops, *vectors, self._hyper, self._gradient_scale, network.n_decayed)
         self._record_step(ops, *vectors, self._state, self._hyper, self._gradient_scale, clock, network.n_decayed)
-        self.precision.after_update(ops)
+        if self.precision is not None:
+            self.precision.after_update(ops)
         if self._average is not None:
             ops(average_weights, network.parameters, self._average, clock, objective.average)
 

@@ -17,8 +17,8 @@ from gradflow.ops import Array
 from gradflow.program import Recorder
 from gradflow.training.data.feed import PassData
 from gradflow.training.step.layer_statistics import LayerStatistics, ranges_by_layer
-from gradflow.training.step.record import layers_in_front_of, record_gradients
-from gradflow.training.step.update import Objective
+from gradflow.training.step.objective import Objective, layers_before_loss
+from gradflow.training.step.record import Results, record_step
 from gradflow.training.watch.unit_size import far_inputs, far_targets
 
 __all__ = ["LookAtLayers", "advice_against_long_steps", "layer_grown_most", "origin_of_divergence"]
@@ -47,8 +47,8 @@ def origin_of_divergence(
 ) -> str:
     """Describe the first layer of a step with non-finite outputs, or else the one with the largest outputs.
 
-    After a non-finite loss, the weights no longer change, so the network still has those of that step. Its clock is set
-    back temporarily, to reproduce the same rows and dropout masks.
+    After a non-finite loss, the weights no longer change, so the network still has those of that step. A clock at its
+    epoch and position reproduces the same rows and dropout masks.
 
     Args:
         network: the network, which has diverged.
@@ -59,24 +59,21 @@ def origin_of_divergence(
         rows: rows per epoch.
         shuffle: True if the epoch was shuffled.
     """
-    backend, status = network.backend, network.status
+    backend, status = network.backend, RunStatus(network.backend)
     for name, (start, stop) in network.parameter_ranges.items():
         if not np.isfinite(backend.to_host(network.parameters[start:stop])).all():
             return f"the weights were no longer finite, {name} first: the step before was too long"
-    clock = backend.empty(status.clock.shape, np.int64)
-    backend.copy(status.clock, clock)
     sizes = [0.0] * len(layers)
     for position in positions:
         status.begin(epoch=epoch, position=position, step=step)
         count = min(positions.step, positions.stop - position)
         seed = network.seed if shuffle and positions.step < len(data) else None
         batches = data.batches(backend, status, rows=rows, batch_size=positions.step, seed=seed)
-        recorder = Recorder(backend)
+        recorder = Recorder(backend, status.clock)
         arrays = record_forward(recorder, layers, batches.next(recorder, count).x)
         batches.bring(position // positions.step)
         recorder.program().run()
         batches.close()
-        backend.copy(clock, status.clock)
         for index, array in enumerate(arrays.outputs):
             size = float(abs(backend.to_host(array)).max())
             if not np.isfinite(size):
@@ -168,7 +165,7 @@ class LookAtLayers:
         since the shortcut bypasses them.
         """
         network = self._network.copy()
-        layers = layers_in_front_of(self._loss, network)
+        layers = layers_before_loss(self._loss, network)
         values = self._measured(network, layers)
         for kind, layer, share in values:
             if kind == "dead" and share == 1:
@@ -204,8 +201,11 @@ class LookAtLayers:
 
         The network is a copy; it then holds the gradient of the batch.
         """
-        step, recorder = Recorder(network.backend), Recorder(network.backend)
-        arrays = record_gradients(step, network, layers, self._loss, self._batch)
+        backend = network.backend
+        clock = RunStatus(backend, epoch=network.epochs_begun).clock
+        step, recorder = Recorder(backend, clock), Recorder(backend, clock)
+        results = Results.empty(backend, len(self._batch), network.dtype)
+        arrays = record_step(step, layers, self._loss, self._batch, results)
         statistics = LayerStatistics(network, layers)
         statistics.record(recorder, step, arrays)
         recorder.program().run()
@@ -220,7 +220,7 @@ class LookAtLayers:
         w, g = (backend.to_host(vector).astype(np.float64) for vector in (network.parameters, network.gradients))
         g[:n_decayed] += l2 * w[:n_decayed] + l1 * np.sign(w[:n_decayed])
         unit = float(np.linalg.norm(w)) / max(float(np.linalg.norm(g)), np.finfo(np.float64).tiny)
-        recorder = Recorder(backend)
+        recorder = Recorder(backend, RunStatus(backend, epoch=network.epochs_begun).clock)
         outputs = record_forward(recorder, layers, self._batch.x).outputs[-1]
         row_losses = self._record_loss(recorder, outputs)
         program = recorder.program()

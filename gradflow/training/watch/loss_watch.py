@@ -11,7 +11,7 @@ import numpy as np
 from gradflow.errors import DeviceLostError, GradflowError, TrainingWarning, warn
 from gradflow.ops import Array
 from gradflow.training.data.feed import PassData
-from gradflow.training.step.update import Objective
+from gradflow.training.step.objective import Objective
 from gradflow.training.watch.diagnosis import LookAtLayers, advice_against_long_steps, layer_grown_most
 
 __all__ = ["LossWatch"]

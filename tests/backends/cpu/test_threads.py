@@ -11,7 +11,7 @@ import pytest
 
 import gradflow as gf
 from gradflow.backends import get_backend
-from gradflow.backends.cpu.blas import Blas, using_threads
+from gradflow.backends.blas import Blas, using_threads
 from tests.cli.command import gradflow
 
 X = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)
@@ -83,7 +83,7 @@ def test_anything_but_a_positive_integer_is_refused(threads: Any) -> None:
 
 
 def test_a_blas_that_cannot_be_told_is_an_error(blas: Blas, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gradflow.backends.cpu.blas._THREADS", ())
+    monkeypatch.setattr("gradflow.backends.blas._THREADS", ())
     with pytest.raises(gf.BackendError, match=rf"threads=2: {blas.path.name} has no function .* leave threads out"):
         fit(blas, threads=2)
 

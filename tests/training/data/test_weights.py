@@ -14,7 +14,7 @@ from gradflow.data.weights import RowWeights
 from gradflow.losses import get_loss
 from gradflow.random import shuffled_rows
 from gradflow.training.data.feed import fingerprint
-from gradflow.training.data.prepare import pass_data
+from gradflow.training.data.prepare import prepare_data
 from gradflow.training.data.streaming import StreamedData
 
 RNG = np.random.default_rng(0)
@@ -150,7 +150,7 @@ def test_classes_keep_their_weights_where_labels_are_smoothed(kind: str, streame
     network = gf.MLP([4, n_out], dtype="float64", backend="numpy")
     x, targets = (gf.data.Arrays(X, y), None) if streamed else (X, y)
     for class_weight, ratio in (({1: 10}, 10), ("balanced", (LABELS == 0).sum() / (LABELS == 1).sum())):
-        data = pass_data(network, loss, x, targets, class_weight=class_weight)
+        data = prepare_data(network, loss, x, targets, class_weight=class_weight)
         if isinstance(data, StreamedData):
             [(_, _, weight)] = [block.converted(data._convert) for block in data._source.blocks()]
         else:
@@ -162,7 +162,7 @@ def test_classes_keep_their_weights_where_labels_are_smoothed(kind: str, streame
 def test_soft_labels_share_the_weights_of_their_classes(backend_name: str) -> None:
     soft = np.where(np.eye(2)[LABELS] == 1, 0.75, 0.25)
     network = gf.MLP([4, 2], dtype="float64", backend=backend_name)
-    data = pass_data(network, gf.SoftmaxCrossEntropy(label_smoothing=0.3), X, soft, class_weight={0: 1, 1: 9})
+    data = prepare_data(network, gf.SoftmaxCrossEntropy(label_smoothing=0.3), X, soft, class_weight={0: 1, 1: 9})
     assert_allclose(data.row_weight[LABELS == 1] / data.row_weight[LABELS == 0][0], (0.25 + 0.75 * 9) / 3)
 
 
@@ -186,7 +186,7 @@ def test_the_fingerprint_is_that_of_smoothed_targets(kind: str) -> None:
     targets = np.asarray(y, np.float32).reshape(70, n_out) * (1 - 0.1)
     targets += 0.1 / (2 if "binary" in name else n_out)
     expected = fingerprint(70, [[X.astype(np.float32), targets]])
-    for data in (pass_data(network, loss, X, y), pass_data(network, loss, gf.data.Arrays(X, y), None)):
+    for data in (prepare_data(network, loss, X, y), prepare_data(network, loss, gf.data.Arrays(X, y), None)):
         assert data.fingerprint(network.backend, loss) == expected
 
 
@@ -320,7 +320,7 @@ def test_only_ratios_of_weights_count(case: str, streamed: bool) -> None:
         of_rows = RowWeights.fit(iter(parts), class_weight, 2)
         found = of_rows.of(weights, LABELS)
     else:
-        found = pass_data(network, loss, X, LABELS, sample_weight=weights, class_weight=class_weight).row_weight
+        found = prepare_data(network, loss, X, LABELS, sample_weight=weights, class_weight=class_weight).row_weight
     assert_allclose(found, expected / expected.mean(), rtol=1e-6 if "tiny w" in case or "tiny c" in case else 1e-12)
 
 

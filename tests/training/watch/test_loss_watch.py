@@ -13,8 +13,8 @@ from numpy.testing import assert_allclose
 import gradflow as gf
 from gradflow.errors import BackendError, DeviceLostError
 from gradflow.losses import get_loss
-from gradflow.training.data.prepare import checked_data
-from gradflow.training.step.update import Objective
+from gradflow.training.data.prepare import prepare_arrays
+from gradflow.training.step.objective import Objective
 from gradflow.training.watch.diagnosis import LookAtLayers, layer_grown_most
 from gradflow.training.watch.loss_watch import LossWatch
 
@@ -236,8 +236,8 @@ def test_lbfgs() -> None:
 
 def looking(loss: str | gf.Loss, n_out: int, y: np.ndarray, **weights: Any) -> LookAtLayers:
     network = gf.Sequential([gf.Dense(5, n_out)], dtype="float64", backend="numpy")
-    data = checked_data(network, get_loss(loss), X, y, **weights)
-    return LookAtLayers(Objective(network, network.layers, get_loss(loss), gf.Adam()), data)
+    data = prepare_arrays(network, get_loss(loss), X, y, **weights)
+    return LookAtLayers(Objective(network, get_loss(loss), gf.Adam()), data)
 
 
 def test_the_loss_of_one_answer() -> None:

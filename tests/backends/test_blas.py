@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from gradflow.backends.cpu import blas as blas_module
-from gradflow.backends.cpu.blas import Blas, candidates, installed_mkl, numpy_blas
+from gradflow.backends import blas as blas_module
+from gradflow.backends.blas import Blas, candidates, installed_mkl, numpy_blas
 from gradflow.backends.cpu.native import NativeLibrary, native_library
 from gradflow.ops import OPS
 from tests.cli.command import environment

@@ -1,0 +1,51 @@
+"""Evaluations: the loss and the metrics of a network over data, in prediction."""
+
+from __future__ import annotations
+
+from gradflow.clock import RunStatus, advance
+from gradflow.metrics import EpochMetrics
+from gradflow.ops import Array
+from gradflow.program import Program, Recorder
+from gradflow.training.data.feed import PassData
+from gradflow.training.step.epoch import Epoch
+from gradflow.training.step.objective import Objective
+from gradflow.training.step.record import Results, record_evaluation
+
+__all__ = ["evaluation"]
+
+_ROWS = 4096
+
+
+def evaluation(objective: Objective, data: PassData, sums: Array) -> Epoch:
+    """Return an epoch that measures loss, correct predictions and metrics over the data, in row order, without dropout.
+
+    Args:
+        objective: provides network, loss and metrics.
+        data: the data to evaluate on.
+        sums: float64 (3,), receives the sums.
+    """
+    network, backend = objective.network, objective.network.backend
+    metrics = EpochMetrics(objective.metrics, objective.task(len(data)))
+    results = Results.empty(backend, len(data), network.dtype, metrics)
+    batch_size = min(len(data), _ROWS)
+    status = RunStatus(backend)  # not that of a training, which counts its own batches
+    batches = data.batches(backend, status, rows=len(data), batch_size=batch_size, seed=None)
+
+    def recorded(rows: int) -> Program:
+        recorder = Recorder(backend, status.clock)
+        record_evaluation(recorder, objective.layers, objective.loss, batches.next(recorder, rows), results)
+        recorder(advance, status.clock, rows, len(data))
+        return recorder.program()
+
+    full, rest = recorded(batch_size), len(data) % batch_size
+    return Epoch(
+        backend,
+        batches,
+        results,
+        sums,
+        rows=len(data),
+        batch_size=batch_size,
+        full=full,
+        rest=recorded(rest) if rest else None,
+        has_accuracy=objective.loss.has_accuracy,
+    )

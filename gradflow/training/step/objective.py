@@ -1,0 +1,152 @@
+"""`Objective`: network, loss and optimizer of a training, and every setting of a `Trainer`, in one record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradflow.checks import boolean, fraction, instance, non_negative, positive, positive_integer, sequence
+from gradflow.errors import DataError
+from gradflow.layers import Layer
+from gradflow.losses import Loss, get_loss
+from gradflow.metrics import Kind, Metric, Task, get_metrics
+from gradflow.network import Sequential
+from gradflow.optimizers import Optimizer, get_optimizer
+from gradflow.schedules import ConstantSchedule, Schedule
+from gradflow.training.step.precision import check_precision
+
+__all__ = ["Objective", "layers_before_loss", "task_kind"]
+
+
+class Objective(NamedTuple):
+    """A network, a loss and an optimizer, with the settings of `Trainer`, which documents them.
+
+    `checked` validates them; the constructor takes valid ones.
+    """
+
+    network: Sequential
+    loss: Loss
+    optimizer: Optimizer
+    metrics: Sequence[Metric] = ()
+    l2: float = 0.0
+    l1: float = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    average: float | None = None
+    standardize_targets: bool = False
+    precision: str = "float32"
+    threads: int | None = None
+    layer_statistics: bool = False
+    steps_per_launch: int = 1
+
+    @classmethod
+    def checked(cls, network: Any, loss: Any, optimizer: Any, **settings: Any) -> Objective:
+        """Return the objective of these arguments of `Trainer`.
+
+        Raises:
+            DataError: for unknown names, numbers out of range, a last layer that does not match the loss, or a network
+                or layer that cannot be trained in the precision.
+            BackendError: if the network's backend does not support the precision.
+        """
+        instance("network", network, Sequential, "a gradflow network")
+        given = cls(network, get_loss(loss), get_optimizer(optimizer), **settings)
+        checked = given._replace(
+            metrics=_checked_metrics(given),
+            l2=non_negative("l2", given.l2),
+            l1=non_negative("l1", given.l1),
+            clip_norm=None if given.clip_norm is None else positive("clip_norm", given.clip_norm),
+            clip_value=None if given.clip_value is None else positive("clip_value", given.clip_value),
+            average=None if given.average is None else fraction("average", given.average),
+            standardize_targets=boolean("standardize_targets", given.standardize_targets),
+            precision=check_precision(given.precision, network),
+            threads=None if given.threads is None else positive_integer("threads", given.threads),
+            layer_statistics=boolean("layer_statistics", given.layer_statistics),
+            steps_per_launch=positive_integer("steps_per_launch", given.steps_per_launch),
+        )
+        if checked.clip_norm is not None and checked.clip_value is not None:
+            raise DataError("clip_norm and clip_value exclude each other; the first keeps the gradient's direction")
+        layers_before_loss(checked.loss, network)
+        return checked
+
+    @classmethod
+    def settings(cls) -> tuple[str, ...]:
+        """Return the names of the settings, which have defaults."""
+        return tuple(cls._field_defaults)
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """The layers before the loss (`layers_before_loss`)."""
+        return layers_before_loss(self.loss, self.network)
+
+    def task(self, rows: int) -> Task:
+        """Return the prediction task of epochs of up to ``rows`` rows, for metrics."""
+        network = self.network
+        scale = network.output_scale
+        std = np.ones(network.n_out) if scale is None else np.array(scale.deviation)
+        return Task(task_kind(self.loss, network.n_out), network.backend, network.n_out, rows, network.dtype, std)
+
+    def value_names(self, *, has_validation: bool) -> list[str]:
+        """Return the names of the values in the history, besides learning rates and layer statistics."""
+        names = ["loss", *(["accuracy"] if self.loss.has_accuracy else []), *(metric.label for metric in self.metrics)]
+        return names + [f"val_{name}" for name in names] if has_validation else names
+
+    def config(self) -> dict[str, Any]:
+        """Return loss, optimizer and settings as JSON for the run folder."""
+        return {
+            "loss": {"name": self.loss.name, **self.loss.config()},
+            "optimizer": {"name": self.optimizer.name, **self.optimizer.config()} | _described(self.optimizer.schedule),
+            **{name: getattr(self, name) for name in self.settings()},
+            "metrics": [metric.label for metric in self.metrics],
+        }
+
+
+def layers_before_loss(loss: Loss, network: Sequential) -> Sequence[Layer]:
+    """Return the layers before the loss, without a trailing activation that the loss folds in.
+
+    Raises:
+        DataError: if the trailing activation is not the one of the loss.
+    """
+    if loss.output_activation == "identity":
+        return network.layers
+    if network.ends_in_activation and network.output_activation != loss.output_activation:
+        raise DataError(
+            f"loss {loss.name!r} goes with {loss.output_activation} outputs, but the network ends in "
+            f"{network.layers[-1]!r}; leave that layer out, the loss brings its own"
+        )
+    return network.logit_layers
+
+
+def task_kind(loss: Loss, n_out: int) -> Kind:
+    """Return the kind of task that a loss defines for a network with ``n_out`` outputs."""
+    if loss.output_activation == "softmax":
+        return "classes"
+    if loss.output_activation == "sigmoid":
+        return "binary" if n_out == 1 else "multi-label"
+    return "numbers"
+
+
+def _checked_metrics(given: Objective) -> list[Metric]:
+    """Return the metrics without the loss's own accuracy; raise if the task does not support one of them."""
+    loss, n_out = given.loss, given.network.n_out
+    metrics = sequence("metrics", given.metrics, "a list of names or gradflow metrics")
+    is_accuracy = [isinstance(metric, str) and metric == "accuracy" for metric in metrics]
+    if any(is_accuracy) and not loss.has_accuracy:
+        raise DataError(f"loss {loss.name!r} has no accuracy: leave it out of metrics")
+    found = get_metrics([metric for metric, skipped in zip(metrics, is_accuracy, strict=True) if not skipped])
+    if found and not loss.predicts_targets:
+        raise DataError(
+            f"the outputs of loss {loss.name!r} do not stand for the targets themselves, so that it has no "
+            "metrics; measure what you make of network.predict(x)"
+        )
+    for metric in found:
+        metric.check(task_kind(loss, n_out), n_out)
+    return found
+
+
+def _described(schedule: Schedule) -> dict[str, Any]:
+    """Return the learning rate as JSON for the run folder."""
+    if type(schedule) is ConstantSchedule:
+        return {"learning_rate": schedule.learning_rate}
+    return {"learning_rate": {"name": schedule.name, **schedule.config()}}

@@ -1,0 +1,31 @@
+"""The source of the package: short functions."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import gradflow as gf
+
+FILES = sorted(Path(gf.__file__).parent.rglob("*.py"))
+MOST_LINES = 60
+
+
+def lines_of_code(function: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> int:
+    """Return the number of lines of the body that are neither docstring, comment nor blank."""
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    if not body:
+        return 0
+    code = (line.strip() for line in lines[body[0].lineno - 1 : function.end_lineno])
+    return sum(bool(line) and not line.startswith("#") for line in code)
+
+
+def test_no_function_is_long() -> None:
+    found = {}
+    for path in FILES:
+        text = path.read_text()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                found[f"{path.name}: {node.name}"] = lines_of_code(node, text.splitlines())
+    assert len(found) > 1000
+    assert {name: length for name, length in found.items() if length > MOST_LINES} == {}

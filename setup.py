@@ -1,6 +1,6 @@
-"""Builds the C kernels of the CPU backend, where there is a C compiler; without one gradflow runs on plain NumPy.
+"""Builds the C kernels of the CPU backend if there is a C compiler; without one gradflow runs on plain NumPy.
 
-Everything else about the package stands in pyproject.toml. GRADFLOW_REQUIRE_NATIVE=1 makes a failed build an error, as
+Everything else about the package is in pyproject.toml. GRADFLOW_REQUIRE_NATIVE=1 makes a failed build an error, as
 releases need.
 """
 
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,12 +18,14 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CCompilerError, CompileError
 
+from distutils.ccompiler import CCompiler, new_compiler  # isort: skip: it comes with setuptools
+
 BACKENDS = Path("gradflow") / "backends"
 CPU = BACKENDS / "cpu"
 
 
-def _sources_module():
-    """gradflow.backends.kernel_sources, read by itself: the package needs NumPy, which a build has not."""
+def sources_module():
+    """Import gradflow.backends.kernel_sources by itself: the package needs NumPy, which a build does not have."""
     spec = importlib.util.spec_from_file_location("gradflow_sources", BACKENDS / "kernel_sources.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -29,22 +33,53 @@ def _sources_module():
     return module
 
 
+def windows_command(wish: str | None) -> list[str]:
+    """Return the command of the compiler for Windows: the one wished for ($CC), or Clang or GCC from the path.
+
+    Raises:
+        CompileError: if there is none.
+    """
+    if wish:
+        return [wish] if shutil.which(wish) else wish.split()
+    for name in ("clang", "gcc"):
+        if path := shutil.which(name):
+            return [path]
+    raise CompileError("Microsoft's compiler does not compile them, and neither clang nor gcc is on the PATH")
+
+
+def windows_compiler(command: list[str]) -> CCompiler:
+    """Return a compiler that calls Clang or GCC directly, as setuptools does only on other systems.
+
+    GCC would spill AVX registers to a stack that Windows aligns to 16 bytes only, by instructions that want more (GCC's
+    bug 54412): its assembler makes them unaligned.
+    """
+    version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    is_clang = "clang" in version.stdout
+    compiler = new_compiler(compiler="unix")
+    compiler.set_executables(
+        compiler_so=command if is_clang else [*command, "-Wa,-muse-unaligned-vector-move"],
+        # A library that needs no other but Windows' own.
+        linker_so=[*command, "-shared"] if is_clang else [*command, "-shared", "-static"],
+    )
+    return compiler
+
+
 class BuildKernels(build_ext):
     """Compiles every kernel once for each element type and instruction set, and links them with native.c."""
 
     def build_extension(self, ext: Extension) -> None:
         try:
-            self._build_library(Path(self.get_ext_fullpath(ext.name)))
+            if sys.platform == "win32":
+                self.compiler = windows_compiler(windows_command(os.environ.get("CC")))
+            self.build_library(Path(self.get_ext_fullpath(ext.name)), sys.platform)
         except CCompilerError as error:
             raise CompileError(
                 f"{error}. gradflow's C kernels need GCC or Clang; without them gradflow works, but slower, on NumPy "
                 "alone. To have them, install a compiler, and gradflow again"
             ) from error
 
-    def _build_library(self, target: Path) -> None:
-        if self.compiler.compiler_type == "msvc":
-            raise CompileError("Microsoft's compiler does not compile them")
-        sources = _sources_module()
+    def build_library(self, target: Path, platform: str) -> None:
+        sources = sources_module()
         generated = Path(self.build_temp) / "kernels"
         generated.mkdir(parents=True, exist_ok=True)
         tables, jobs = [], []
@@ -54,21 +89,24 @@ class BuildKernels(build_ext):
             for real in ("float32", "float64"):
                 table = f"gf_{real}_{instructions}"
                 source = generated / f"{table}.c"
-                source.write_text(sources.c_library_text(real, table))
+                source.write_text(sources.c_library_text(real, table), encoding="utf-8")
                 jobs.append((source, [*sources.C_FLAGS, *flags]))
                 tables.append(table)
         fingerprint = [f'-DGF_FINGERPRINT="{sources.fingerprint()}"']
         listed = " ".join(f"X({table})" for table in tables)
         jobs.append((CPU / "native.c", [*sources.C_FLAGS, f"-DGF_TABLES={listed}", *fingerprint]))
-        threads = [] if sys.platform == "win32" else ["-pthread"]
+        libraries, threads = ([], []) if platform == "win32" else (["m"], ["-pthread"])
         jobs.append((CPU / "team.c", [*sources.C_FLAGS, *threads]))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = [name for compiled in pool.map(self._compiled, *zip(*jobs, strict=True)) for name in compiled]
+        # A linker for Windows leaves files beside the library that do not belong in the package.
+        linked = generated.parent / target.name
+        self.compiler.link_shared_object(objects, str(linked), libraries=libraries, extra_postargs=threads)
         target.parent.mkdir(parents=True, exist_ok=True)
-        self.compiler.link_shared_object(objects, str(target), libraries=["m"], extra_postargs=threads)
+        shutil.move(linked, target)
 
     def _accepts(self, folder: Path, flags: tuple[str, ...]) -> bool:
-        """Whether the compiler knows an instruction set: not that of other processors, nor one newer than itself."""
+        """True if the compiler knows an instruction set: not another processor's, nor one newer than the compiler."""
         empty = folder / "empty.c"
         empty.write_text("")
         try:
@@ -85,17 +123,18 @@ class BuildKernels(build_ext):
         )
 
 
-setup(
-    ext_modules=[
-        Extension(
-            "gradflow.backends.cpu._native",
-            [str(CPU / "native.c"), str(CPU / "team.c")],
-            depends=[str(CPU / "native.h"), str(CPU / "team.h")],
-            optional=os.environ.get("GRADFLOW_REQUIRE_NATIVE") != "1",
-        )
-    ],
-    cmdclass={"build_ext": BuildKernels},
-    # An editable install puts the clone on Python's path. The default, a finder that is asked last, leaves `import
-    # gradflow` to any folder of that name: for a script beside the clone, to the clone.
-    options={"editable_wheel": {"mode": "compat"}},
-)
+if __name__ == "__main__":
+    setup(
+        ext_modules=[
+            Extension(
+                "gradflow.backends.cpu._native",
+                [str(CPU / "native.c"), str(CPU / "team.c")],
+                depends=[str(header) for header in sorted(CPU.glob("*.h"))],
+                optional=os.environ.get("GRADFLOW_REQUIRE_NATIVE") != "1",
+            )
+        ],
+        cmdclass={"build_ext": BuildKernels},
+        # An editable install puts the clone on Python's path. The default, a finder that is asked last, would let any
+        # folder of that name answer `import gradflow`: for a script next to the clone, the clone's folder.
+        options={"editable_wheel": {"mode": "compat"}},
+    )

@@ -109,7 +109,7 @@ def fingerprint() -> str:
     """Of all that the compiled kernels are made from: a library made from anything else may take other arguments."""
     folders = kernel_folder(), Path(__file__).parent / "cpu"
     files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in (".c", ".cu", ".h")]
-    parts = [f"{path.name}\n{path.read_text()}" for path in [*files, Path(__file__)]]
+    parts = [f"{path.name}\n{path.read_text('utf-8')}" for path in [*files, Path(__file__)]]
     return f"{zlib.crc32(''.join(parts).encode()):08x}"
 
 
@@ -125,7 +125,7 @@ def kernels(language: Language) -> dict[str, Kernel]:
     found = {}
     for path in files:
         for name, parameters, body in re.findall(
-            r"^GF_KERNEL\((\w+),\s*([^)]*)\) \{(.*?)^\}", path.read_text(), flags=re.MULTILINE | re.DOTALL
+            r"^GF_KERNEL\((\w+),\s*([^)]*)\) \{(.*?)^\}", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL
         ):
             loop = _loop(body)
             if loop[0] or language == "cuda":
@@ -165,7 +165,7 @@ def _with_headers(path: Path, included: set[str]) -> str:
         beside = path.parent / header
         return _with_headers(beside if beside.is_file() else _headers()[header], included)
 
-    return re.sub(r'^#include "(\w+\.h)"\n', include, path.read_text(), flags=re.MULTILINE)
+    return re.sub(r'^#include "(\w+\.h)"\n', include, path.read_text("utf-8"), flags=re.MULTILINE)
 
 
 def _element_type(real: str) -> str:

@@ -40,16 +40,18 @@ typedef struct {
   gf_index row_step, column_step;
 } gf_part;
 
-/* Copies of a block of op(b) in panels, and of rows of op(a): too much for the stacks that some programs give their
-   threads. A thread has one place for both, whichever of the library's tables it runs kernels of. */
+/* Copies of a block of op(b) in panels, and of rows of op(a): too large for the stacks that some programs give their
+   threads. A thread has one place for both, shared by all tables of the library where the linker can merge them. */
 #define GF_PANELS_BYTES (GF_DEPTH * GF_BLOCK_COLUMNS * (int)sizeof(real))
 #define GF_PACKED_BYTES (GF_DEPTH * GF_BLOCK_ROWS * (int)sizeof(real))
 #ifdef _WIN32
-static
+/* Loaders may align a thread's variables to 16 bytes only. */
+static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES + 63];
+#define gf_copies (gf_unaligned_copies + (-(gf_long_word)gf_unaligned_copies & 63))
 #else
-__attribute__((weak, visibility("hidden")))
+__attribute__((weak, visibility("hidden"))) _Alignas(64) _Thread_local char
+    gf_copies[GF_PANELS_BYTES + GF_PACKED_BYTES];
 #endif
-_Alignas(64) _Thread_local char gf_copies[GF_PANELS_BYTES + GF_PACKED_BYTES];
 
 GF_INLINE gf_index gf_least(gf_index x, gf_index y) { return x < y ? x : y; }
 

@@ -1,12 +1,15 @@
-"""Building where there is no C compiler, where gradflow runs on NumPy unless the kernels are required; and editable."""
+"""Builds without a C compiler, where gradflow runs on NumPy unless the kernels are required; editable; for Windows."""
 
 from __future__ import annotations
 
+import importlib.util
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -20,7 +23,7 @@ _SOURCES = ("gradflow", "kernels", "setup.py", "pyproject.toml", "README.md", "L
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of what a build reads, without what former builds left."""
+    """A copy of what a build reads, without what previous builds left."""
     copy = tmp_path / "tree"
     copy.mkdir()
     for name in _SOURCES:
@@ -32,7 +35,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def _build_without_compiler(tree: Path, **changes: str) -> subprocess.CompletedProcess[str]:
-    """Build a wheel with a PATH on which nothing stands."""
+    """Build a wheel with a PATH that leads to no program."""
     nowhere = tree.parent / "nowhere"
     return subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--outdir", tree.parent, tree],
@@ -107,3 +110,107 @@ def test_where_the_kernels_are_required_it_is_an_error(tree: Path) -> None:
     assert done.returncode != 0
     assert "gradflow's C kernels need GCC or Clang" in done.stdout + done.stderr
     assert not list(tree.parent.glob("*.whl"))
+
+
+@pytest.fixture
+def setup_script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.chdir(_REPOSITORY)
+    spec = importlib.util.spec_from_file_location("gradflow_setup", _REPOSITORY / "setup.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _program(path: Path, version: str) -> Path:
+    """A compiler that tells its version, and otherwise writes its arguments to a file beside it."""
+    path.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && echo "{version}" && exit\necho "$@" >> "{path.with_suffix(".log")}"\n'
+    )
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("wish", "present", "expected"),
+    [
+        (None, ["clang", "gcc"], ["clang"]),
+        (None, ["gcc"], ["gcc"]),
+        ("gcc", ["clang", "gcc"], ["gcc"]),
+        ("zig cc -target x86_64-windows-gnu", ["clang"], ["zig", "cc", "-target", "x86_64-windows-gnu"]),
+    ],
+)
+def test_on_windows_clang_or_gcc_compiles(
+    setup_script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    wish: str | None,
+    present: list[str],
+    expected: list[str],
+) -> None:
+    for name in present:
+        _program(tmp_path / name, name)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    program, *arguments = setup_script.windows_command(wish)
+    assert [Path(program).name, *arguments] == expected
+
+
+def test_a_compiler_for_windows_with_spaces_in_its_path_is_found(setup_script: ModuleType, tmp_path: Path) -> None:
+    folder = tmp_path / "Program Files"
+    folder.mkdir()
+    path = str(_program(folder / "clang", "clang"))
+    assert setup_script.windows_command(path) == [path]
+
+
+def test_without_clang_and_gcc_on_windows_the_error_names_them(
+    setup_script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(setup_script.CompileError, match="neither clang nor gcc is on the PATH"):
+        setup_script.windows_command(None)
+
+
+@pytest.mark.parametrize("name", ["clang", "gcc"])
+def test_on_windows_gcc_alone_gets_unaligned_moves_and_static_libraries(
+    setup_script: ModuleType, tmp_path: Path, name: str
+) -> None:
+    program = _program(tmp_path / name, f"{name} version 14.2.0")
+    source = tmp_path / "empty.c"
+    source.write_text("")
+    compiler = setup_script.windows_compiler([str(program)])
+    objects = compiler.compile([str(source)], output_dir=str(tmp_path))
+    compiler.link_shared_object(objects, str(tmp_path / "_native.pyd"))
+    compiling, linking = program.with_suffix(".log").read_text().splitlines()
+    assert "-shared" in linking.split()
+    assert ("-Wa,-muse-unaligned-vector-move" in compiling.split()) == (name == "gcc")
+    assert ("-static" in linking.split()) == (name == "gcc")
+
+
+def _compilers_for_windows() -> dict[str, list[str]]:
+    """The commands of those that are installed here."""
+    found = {}
+    if gcc := shutil.which("x86_64-w64-mingw32-gcc"):
+        found["gcc"] = [gcc]
+    if importlib.util.find_spec("ziglang"):
+        found["zig"] = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-windows-gnu"]
+    return found
+
+
+@pytest.mark.parametrize("name", ["gcc", "zig"])
+def test_the_kernels_compile_for_windows(setup_script: ModuleType, tmp_path: Path, name: str) -> None:
+    """The library exports what native.py calls, and needs no library but Windows' own."""
+    if name not in _compilers_for_windows() or shutil.which("objdump") is None:
+        pytest.skip("needs gcc-mingw-w64-x86-64 or ziglang, and objdump")
+    from setuptools import Distribution  # not in every environment of the tests
+
+    build = setup_script.BuildKernels(Distribution())
+    build.build_temp = str(tmp_path / "temp")
+    build.compiler = setup_script.windows_compiler(_compilers_for_windows()[name])
+    library = tmp_path / "_native.pyd"
+    build.build_library(library, "win32")
+    headers = subprocess.run(["objdump", "-p", library], capture_output=True, text=True, check=True).stdout
+    exports = set(re.findall(r"\] (?:\+base\[ *\d+\] +\w+ )?(gf_\w+)", headers))
+    assert {"gf_fingerprint", "gf_supports", "gf_find", "gf_items", "gf_run", "gf_gemm_float32_64"} <= exports
+    needed = re.findall(r"DLL Name: (\S+)", headers)
+    assert all(re.fullmatch(r"(?i)(kernel32|msvcrt|ucrtbase|api-ms-win-crt-.*)\.dll", name) for name in needed), needed

@@ -1,12 +1,16 @@
-/* Running a program in one call: what the numpy backend loads where it was built.
+/* Runs a program in one call, for the numpy backend.
 
-   The kernels are compiled once for each element type and each set of instructions, into tables (c_library_text in
-   sources.py); which table is taken is chosen when the library is loaded. Matrix products are the BLAS's, whose
-   functions are given as pointers. */
+   The kernels are compiled once for each element type and instruction set, into tables (c_library_text in
+   kernel_sources.py); the table is chosen when the library is loaded. The BLAS computes large matmuls; its functions
+   are passed as pointers. */
 
 #include <string.h>
 
 #include "team.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #ifdef _WIN32
 #define GF_EXPORT __declspec(dllexport)
@@ -30,22 +34,43 @@ static const gf_table tables[] = {
 #undef X
     {0, 0}};
 
-/* Whether this processor can run the kernels built for an instruction set. */
-GF_EXPORT int gf_supports(const char *instructions) {
 #if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (!strcmp(instructions, "avx512"))
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("fma");
-  if (!strcmp(instructions, "avx2")) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+
+/* True if the system saves all of these registers: bits of XCR0. */
+static int is_saved(unsigned registers) {
+  unsigned low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (low & registers) == registers;
+}
+
+/* True if the processor and the system have AVX2 and FMA or, of AVX-512, what Skylake has. Not the compiler's
+   __builtin_cpu_supports: Clang for Windows does not link the function behind it. */
+static int has_vectors(int is_avx512) {
+  const unsigned osxsave = 1u << 27, fma = 1u << 12, avx2 = 1u << 5;
+  const unsigned f_dq_cd_bw_vl = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;
+  unsigned a, b, c, d;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & osxsave) || !(c & fma)) return 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & avx2)) return 0;
+  return is_avx512 ? (b & f_dq_cd_bw_vl) == f_dq_cd_bw_vl && is_saved(0xe6) : is_saved(0x06);
+}
+
+#else
+
+static int has_vectors(int is_avx512) { return (void)is_avx512, 0; }
+
 #endif
+
+/* True if this processor can run the kernels built for an instruction set. */
+GF_EXPORT int gf_supports(const char *instructions) {
+  if (!strcmp(instructions, "avx512")) return has_vectors(1);
+  if (!strcmp(instructions, "avx2")) return has_vectors(0);
   return !strcmp(instructions, "baseline");
 }
 
-/* Which sources the kernels were built from: fingerprint in sources.py. */
+/* The sources that the kernels were built from, as fingerprint in kernel_sources.py tells them apart. */
 GF_EXPORT const char *gf_fingerprint(void) { return GF_FINGERPRINT; }
 
-/* The kernel of a name in a table, such as "gf_float32_avx2"; null if there is none. */
+/* Return the kernel of a name in a table, such as "gf_float32_avx2"; null if there is none. */
 GF_EXPORT const gf_entry *gf_find(const char *table, const char *name) {
   for (const gf_table *t = tables; t->name; t++)
     if (!strcmp(t->name, table))
@@ -54,12 +79,12 @@ GF_EXPORT const gf_entry *gf_find(const char *table, const char *name) {
   return 0;
 }
 
-/* How many items the range of a kernel has with these arguments. */
+/* Return the number of items in the range of a kernel with these arguments. */
 GF_EXPORT long long gf_items(const gf_entry *entry, const gf_value *values) { return entry->items(values); }
 
 /* out = op(a) op(b) for row-major matrices, by a cblas_?gemm with integers of the given type.
-   It has threads of its own, so its range is one item.
-   values: the BLAS's function, transposed a, transposed b (CblasNoTrans or CblasTrans), m, n, k, a, b, out. */
+   The BLAS has threads of its own, so the range is one item.
+   values: the function of the BLAS, transposed a, transposed b (CblasNoTrans or CblasTrans), m, n, k, a, b, out. */
 #define GF_GEMM(name, element, count)                                                                       \
   GF_EXPORT void name(const gf_value *v, long long begin, long long end) {                                  \
     (void)begin, (void)end;                                                                                 \
@@ -78,10 +103,10 @@ GF_GEMM(gf_gemm_float32_32, float, int)
 GF_GEMM(gf_gemm_float64_64, double, long long)
 GF_GEMM(gf_gemm_float64_32, double, int)
 
-/* Runs a program, the calls in turn, that many times.
-   threads: tells how many a call may be shared out to; null if none of them is worth it.
-   most_threads: how many find something to do.
-   keeps_awake: whether the threads wait for the next call without sleeping: where the BLAS wants none. */
+/* Run a program, its calls in order, that many times.
+   threads: returns how many threads may share a call; null if no call is worth sharing.
+   most_threads: how many threads find something to do.
+   keeps_awake: true if the threads wait for the next call without sleeping: if the BLAS needs no threads. */
 GF_EXPORT void gf_run(const gf_call *calls, long long count, long long times, int (*threads)(void),
                       long long most_threads, int keeps_awake) {
   const long long allowed = threads ? threads() : 1;

@@ -1,34 +1,24 @@
-/* A few threads that share the range of a call with the one that makes it.
+/* A few threads that share the range of a call with the thread that makes it.
 
-   The parts of a range are given out by a ticket: one atomic number that holds which call it is, how many parts it has
-   and which comes next. Who draws a number below that of the parts does that part; a thread that comes late draws none
-   and leaves the call alone, so nobody waits for a thread that has not begun. Which thread does a part changes nothing
-   about its result. Team and caller never hold a lock while they compute.
+   The parts of a range are handed out by a ticket: one atomic number that holds the number of the call, how many parts
+   it has, and which part comes next. A thread that draws a number below the number of parts does that part; a thread
+   that comes late draws none and leaves the call alone, so nobody waits for a thread that has not begun. Which thread
+   does a part does not change its result. Neither the team nor the caller holds a lock while it computes.
 
-   The process's BLAS has threads of its own that want the same processors. So the team stays awake between two calls
-   only where the program has no call of the BLAS in it, and never longer than the program runs; otherwise it sleeps
-   until it is called.
+   The BLAS of the process has threads of its own that want the same processors. So the team stays awake between two
+   calls only if the program never calls the BLAS, and never longer than the program runs; otherwise it sleeps until it
+   is called.
 
-   A thread that others keep from its processor in the middle of a part keeps all waiting, for longer than they have
-   worked. Now and then that happens anywhere; where it happens often, the processors have too much to do, and programs
-   run on one thread for a while: the longer, the more often it had to be tried. */
+   If another process keeps one thread from its processor in the middle of a part, all the others wait, for longer than
+   they have worked. That happens occasionally on any machine; where it happens often, the processors are overloaded,
+   and programs run on one thread for a while: the longer, the more often this had to be tried. */
 
 #include "team.h"
 
-#ifdef _WIN32
-
-int gf_hold_team(long long threads, int is_awake) { return (void)threads, (void)is_awake, 0; }
-int gf_share(const gf_call *call) { return (void)call, 0; }
-void gf_release_team(void) {}
-
-#else
-
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <time.h>
+
+#include "os_threads.h"
 
 #if defined(__x86_64__)
 #define GF_PAUSE() __builtin_ia32_pause()
@@ -39,9 +29,9 @@ void gf_release_team(void) {}
 #endif
 
 enum { MOST_THREADS = 16, PAUSES_BEFORE_YIELDING = 1000, LATE_CALL = 8, MOST_LATENESS = 128, LONGEST_REST = 63,
-       FINE = 8, STACK_BYTES = 1 << 18 /* more than any kernel takes; musl's threads have half of it */ };
+       FINE = 8 };
 
-typedef unsigned long long ticket_number; /* which call, parts, next part: 32, 16 and 16 bits */
+typedef unsigned long long ticket_number; /* number of the call, parts, next part: 32, 16 and 16 bits */
 #define GF_TICKET_CALL(ticket) ((ticket) >> 32)
 #define GF_TICKET_PARTS(ticket) ((ticket) >> 16 & 0xffff)
 #define GF_TICKET_NEXT(ticket) ((ticket) & 0xffff)
@@ -49,24 +39,24 @@ typedef unsigned long long ticket_number; /* which call, parts, next part: 32, 1
 static struct {
   atomic_flag is_held;
   int members;          /* threads that were started */
-  atomic_int threads;   /* that are wanted, the caller's among them: maybe fewer */
-  int lateness;         /* grows with a late call, and shrinks with each other */
-  int rest, rested;     /* how many programs that would keep the team awake go without it, and have gone */
+  atomic_int threads;   /* how many are wanted, including the caller's: maybe fewer */
+  int lateness;         /* grows with each late call, and shrinks with each other call */
+  int rest, rested;     /* how many programs that would keep the team awake must run without it, and have done so */
 
-  /* The call, written by its caller while no part of it is left to do. */
+  /* The call, written by its caller while no part is left to do. */
   const gf_call *call;
   long long part;
 
   atomic_int is_awake, sleepers;
-  pthread_mutex_t lock;
-  pthread_cond_t called;
+  gf_mutex lock;
+  gf_condition called;
 
   /* Cache lines of their own: all threads write to these. */
   _Alignas(64) atomic_ullong ticket;
   _Alignas(64) atomic_llong done;
-} team = {.is_held = ATOMIC_FLAG_INIT, .lock = PTHREAD_MUTEX_INITIALIZER, .called = PTHREAD_COND_INITIALIZER};
+} team = {.is_held = ATOMIC_FLAG_INIT, .lock = GF_MUTEX_INITIALIZER, .called = GF_CONDITION_INITIALIZER};
 
-/* Do parts of the call as long as there are any; the number of the call. */
+/* Do parts of the call until none are left; return the number of the call. */
 static ticket_number work(void) {
   for (;;) {
     const ticket_number ticket = atomic_fetch_add(&team.ticket, 1);
@@ -84,7 +74,7 @@ static int is_wanted(int place) { return place < atomic_load(&team.threads); }
 
 static void pause_or_yield(int pauses) {
   if (pauses < PAUSES_BEFORE_YIELDING) GF_PAUSE();
-  else sched_yield();
+  else gf_yield();
 }
 
 static void wait_for_a_call_after(ticket_number seen, int place) {
@@ -92,14 +82,14 @@ static void wait_for_a_call_after(ticket_number seen, int place) {
     if (is_new(seen)) return;
     pause_or_yield(pauses);
   }
-  pthread_mutex_lock(&team.lock);
+  gf_lock(&team.lock);
   atomic_fetch_add(&team.sleepers, 1);
-  while (!is_new(seen) || !is_wanted(place)) pthread_cond_wait(&team.called, &team.lock);
+  while (!is_new(seen) || !is_wanted(place)) gf_wait(&team.called, &team.lock);
   atomic_fetch_sub(&team.sleepers, 1);
-  pthread_mutex_unlock(&team.lock);
+  gf_unlock(&team.lock);
 }
 
-static void *member(void *place) {
+GF_THREAD_FUNCTION(member, place) {
   for (ticket_number seen = 0;; seen = work()) wait_for_a_call_after(seen, (int)(intptr_t)place);
   return 0;
 }
@@ -108,26 +98,16 @@ static void *member(void *place) {
 static void forget_members(void) {
   team.members = 0;
   atomic_store(&team.sleepers, 0);
-  pthread_mutex_init(&team.lock, 0);
-  pthread_cond_init(&team.called, 0);
+  team.lock = (gf_mutex)GF_MUTEX_INITIALIZER;
+  team.called = (gf_condition)GF_CONDITION_INITIALIZER;
   atomic_flag_clear(&team.is_held);
 }
 
 static void start_members(int wanted) {
   static int is_prepared;
-  if (!is_prepared) is_prepared = pthread_atfork(0, 0, forget_members) == 0;
-  sigset_t all, former;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &former); /* signals are for the threads of the program */
-  pthread_attr_t attributes;
-  is_prepared = is_prepared && pthread_attr_init(&attributes) == 0;
-  if (is_prepared) pthread_attr_setstacksize(&attributes, STACK_BYTES);
-  for (pthread_t thread; is_prepared && team.members < wanted; team.members++) {
-    if (pthread_create(&thread, &attributes, member, (void *)(intptr_t)(team.members + 1))) break;
-    pthread_detach(thread);
-  }
-  if (is_prepared) pthread_attr_destroy(&attributes);
-  pthread_sigmask(SIG_SETMASK, &former, 0);
+  if (!is_prepared) is_prepared = gf_call_in_forked_children(forget_members);
+  for (; is_prepared && team.members < wanted; team.members++)
+    if (!gf_start_thread(member, (void *)(intptr_t)(team.members + 1))) break;
 }
 
 int gf_hold_team(long long threads, int is_awake) {
@@ -147,15 +127,9 @@ int gf_hold_team(long long threads, int is_awake) {
 /* n / d, rounded up */
 static long long divided(long long n, long long d) { return (n + d - 1) / d; }
 
-static double seconds(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 int gf_share(const gf_call *call) {
-  /* FINE parts for each thread, so that who is late leaves more to the others; but where all are awake and parts would
-     be so short that handing them over counts, one. */
+  /* FINE parts for each thread, so that a late thread leaves more to the others; but one part for each if all are
+     awake and parts would be so short that handing them over counts. */
   const long long useful = divided(call->items, call->part), threads = atomic_load(&team.threads);
   const long long least = atomic_load(&team.is_awake) ? FINE : 1;
   const long long fine = useful / least < FINE * threads ? useful / least : FINE * threads;
@@ -167,17 +141,17 @@ int gf_share(const gf_call *call) {
   const ticket_number number = (GF_TICKET_CALL(atomic_load(&team.ticket)) + 1) & 0xffffffff;
   atomic_store(&team.ticket, number << 32 | parts << 16);
   if (atomic_load(&team.sleepers)) {
-    pthread_mutex_lock(&team.lock);
-    pthread_cond_broadcast(&team.called);
-    pthread_mutex_unlock(&team.lock);
+    gf_lock(&team.lock);
+    gf_wake_all(&team.called);
+    gf_unlock(&team.lock);
   }
-  const double start = seconds();
+  const double start = gf_seconds();
   work();
-  const double own = seconds() - start;
+  const double own = gf_seconds() - start;
   int pauses = 0;
   for (; atomic_load(&team.done) < (long long)parts; pauses++) pause_or_yield(pauses);
   if (!atomic_load(&team.is_awake)) return 1;
-  if (pauses > PAUSES_BEFORE_YIELDING && seconds() - start > 2 * own) team.lateness += LATE_CALL;
+  if (pauses > PAUSES_BEFORE_YIELDING && gf_seconds() - start > 2 * own) team.lateness += LATE_CALL;
   else if (team.lateness) team.lateness--;
   if (team.lateness < MOST_LATENESS) return 1;
   team.lateness = 0;
@@ -191,5 +165,3 @@ void gf_release_team(void) {
   if (atomic_exchange(&team.is_awake, 0)) team.rest /= 2;
   atomic_flag_clear(&team.is_held);
 }
-
-#endif

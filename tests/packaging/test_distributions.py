@@ -25,7 +25,13 @@ _KERNELS = {
     for path in (_REPOSITORY / "kernels").rglob("*")
     if path.suffix in (".cu", ".c", ".h")
 }
-_NO_SOURCES = (".git", ".venv*", ".*_cache", "__pycache__", "_native*", "*.egg-info", "build", "dist", "runs")
+_NO_SOURCES = (".git", ".venv*", ".*_cache", "__pycache__", "_native*", "*.egg-info", "build", "dist")
+
+
+def _no_sources(folder: str, names: list[str]) -> set[str]:
+    """The names in a folder that a build does not read; `runs` is a package elsewhere than at the top."""
+    patterns = (*_NO_SOURCES, "runs") if Path(folder) == _REPOSITORY else _NO_SOURCES
+    return shutil.ignore_patterns(*patterns)(folder, names)
 
 
 def _run(*command: str | Path, folder: Path) -> str:
@@ -49,7 +55,7 @@ class Distributions:
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
     folder = tmp_path_factory.mktemp("distributions")
     # A build writes into its tree: of a copy each, several processes that test at once do not meet.
-    tree = shutil.copytree(_REPOSITORY, folder / "tree", ignore=shutil.ignore_patterns(*_NO_SOURCES))
+    tree = shutil.copytree(_REPOSITORY, folder / "tree", ignore=_no_sources)
     _run(sys.executable, "-m", "build", "--outdir", folder, tree, folder=folder)
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
     with zipfile.ZipFile(wheel) as archive:
@@ -109,7 +115,8 @@ import json, numpy
 from gradflow.backends.kernel_sources import kernel_folder, kernels, source_text
 files = {kernel.file for language in ("cuda", "c") for kernel in kernels(language).values()}
 texts = [source_text(file, real) for file in files for real in ("float32", "float64")]
-print(json.dumps([str(kernel_folder()), sorted(file.name for file in files), min(map(len, texts))]))
+names = sorted(file.relative_to(kernel_folder()).as_posix() for file in files)
+print(json.dumps([str(kernel_folder()), names, min(map(len, texts))]))
 """
     folder, files, shortest = json.loads(_python(installed, code))
     assert Path(folder).is_relative_to(installed)

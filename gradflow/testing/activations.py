@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from gradflow.ops import Array
 from gradflow.testing.case import EXACT, LIBRARY, LOSS_SUMS, PRODUCTS, Case
 from gradflow.testing.draw import Draw
+from gradflow.testing.sensitivity import sensitivity
 
 NORMAL = "two exponentials, up to 4 ulp each in NumPy's float32, and a polynomial whose terms are 6 times their sum"
 
@@ -56,48 +56,6 @@ def _smooth_backward(draw: Draw) -> dict[str, Any]:
     return {"x": x, "d_y": draw.reals(draw.rows, draw.columns, room=8), "d_x": draw.like(x)}
 
 
-def _times_d_y(slope: Callable[[Array], Array]) -> Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Array]]:
-    """Return magnitudes for a derivative whose two terms may cancel: the sum of their absolute values, from x."""
-
-    def magnitude(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
-        z = np.clip(before["x"].astype(np.float64), -1e3, 1e3)
-        return {"d_x": slope(z) * abs(before["d_y"].astype(np.float64))}
-
-    return magnitude
-
-
-def _logistic(v: Array) -> Array:
-    return np.exp(-np.logaddexp(0, -v))
-
-
-def _bell(z: Array) -> Array:
-    return np.exp(-z * z / 2)
-
-
-def _gelu_tanh_v(z: Array) -> Array:
-    return math.sqrt(8 / math.pi) * (z + 0.044715 * z**3)
-
-
-def _of_tail(v: Callable[[Array], Array]) -> Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Array]]:
-    """Return magnitudes for a result proportional to exp(v(x)) with v far below 0, which also has v's rounding."""
-
-    def magnitude(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
-        z = np.clip(before["x"].astype(np.float64), -1e3, 1e3)
-        return {"y": abs(after["y"].astype(np.float64)) * (1 + np.maximum(-v(z), 0))}
-
-    return magnitude
-
-
-def _gelu_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
-    # In float64 the definition rounds x / √2, an error that erfc amplifies by x²; float32 is computed in float64.
-    z = np.clip(before["x"].astype(np.float64), -1e3, 1e3)
-    return {"y": abs(after["y"].astype(np.float64)) * (1 + z * z if before["x"].dtype == np.float64 else 1)}
-
-
-def _gelu_slope(z: Array) -> Array:
-    return (1 + z * z) * np.where(z < 0, (1 + abs(z)) * _bell(z), 1)
-
-
 def _softmax_backward(draw: Draw) -> dict[str, Any]:
     exponentials = np.exp(draw.random.standard_normal((draw.rows, draw.columns)))
     y = (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(draw.dtype)
@@ -105,10 +63,8 @@ def _softmax_backward(draw: Draw) -> dict[str, Any]:
     return {"y": y, "d_y": d_y, "d_x": draw.like(y)}
 
 
-def _softmax_backward_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
-    y, d_y = (before[name].astype(np.float64) for name in ("y", "d_y"))
-    return {"d_x": y * (abs(d_y) + (y * abs(d_y)).sum(axis=1, keepdims=True))}
-
+# The definitions of GELU are in float64, their kernels in the dtype of the arrays.
+_OF_X = partial(sensitivity, inputs=("x",))
 
 CASES: dict[str, Case] = {
     "relu_forward": Case(_forward, 0, EXACT),
@@ -119,30 +75,26 @@ CASES: dict[str, Case] = {
     "elu_backward": Case(_backward(-0.25, 3), 2, PRODUCTS, variants=({"alpha": 0.25}, {"alpha": 1.7})),
     "selu_forward": Case(_forward, 6, LIBRARY),
     "selu_backward": Case(_backward(-1.758, 3), 2, PRODUCTS),
-    "gelu_forward": Case(_smooth_forward, 11, NORMAL, magnitude=_gelu_terms, flushes=True),
-    "gelu_backward": Case(_smooth_backward, 11, NORMAL, magnitude=_times_d_y(_gelu_slope), flushes=True),
-    "gelu_tanh_forward": Case(_smooth_forward, 8, LIBRARY, magnitude=_of_tail(_gelu_tanh_v), flushes=True),
+    "gelu_forward": Case(_smooth_forward, 11, NORMAL, magnitude=sensitivity, flushes=True),
+    "gelu_backward": Case(_smooth_backward, 14, NORMAL, magnitude=_OF_X, flushes=True),
+    "gelu_tanh_forward": Case(_smooth_forward, 8, LIBRARY, magnitude=_OF_X, flushes=True),
     "gelu_tanh_backward": Case(
         _smooth_backward,
-        8,
+        12,
         LIBRARY,
-        magnitude=_times_d_y(lambda z: (1 + abs(_gelu_tanh_v(z))) ** 2 * _logistic(_gelu_tanh_v(z))),
+        magnitude=_OF_X,
         flushes=True,
     ),
     "silu_forward": Case(_smooth_forward, 8, LIBRARY, flushes=True),
-    "silu_backward": Case(
-        _smooth_backward, 8, LIBRARY, magnitude=_times_d_y(lambda z: (1 + abs(z)) * _logistic(z)), flushes=True
-    ),
+    "silu_backward": Case(_smooth_backward, 8, LIBRARY, magnitude=sensitivity, flushes=True),
     "softplus_forward": Case(_smooth_forward, 8, LIBRARY),
     "softplus_backward": Case(_backward(0, 30), 8, LIBRARY),
     "mish_forward": Case(_smooth_forward, 12, LIBRARY, flushes=True),
-    "mish_backward": Case(
-        _smooth_backward, 12, LIBRARY, magnitude=_times_d_y(lambda z: (1 + abs(z)) * _logistic(z)), flushes=True
-    ),
+    "mish_backward": Case(_smooth_backward, 12, LIBRARY, magnitude=sensitivity, flushes=True),
     "sigmoid_forward": Case(_sigmoid, 8, LIBRARY, flushes=True),
     "sigmoid_backward": Case(_backward(0, 1), 2, PRODUCTS),
     "tanh_forward": Case(_forward, 6, LIBRARY),
     "tanh_backward": Case(_backward(-1, 1), 2, PRODUCTS),
     "softmax_forward": Case(_forward, 16, f"{LIBRARY}; {LOSS_SUMS}"),
-    "softmax_backward": Case(_softmax_backward, 12, LOSS_SUMS, magnitude=_softmax_backward_terms),
+    "softmax_backward": Case(_softmax_backward, 12, LOSS_SUMS, magnitude=sensitivity),
 }

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradflow.ops import Array
+from gradflow.ops import Array, Op
 from gradflow.testing.draw import VALUES
 
 
@@ -19,8 +19,8 @@ class Case:
         ulps: the allowed error of a result, in units in the last place of `magnitude`.
         why: the reason for this number.
         variants: the settings that `make` is called with in turn.
-        magnitude: returns, from the arguments before the call and the expected results after it, the number whose ulps
-            count for each written array: the size of the terms if terms cancel. For arrays left out, the result itself.
+        magnitude: returns, from the op, its arguments before the call and the expected results after it, the number
+            whose ulps count for each written array: `sensitivity` if terms cancel; without it, the result itself.
         without: the kinds of shapes and values that the op does not support, with the reason.
         flushes: True if a subnormal result may come out as zero, because exp(-x) is infinite there.
     """
@@ -29,7 +29,7 @@ class Case:
     ulps: float
     why: str
     variants: tuple[dict[str, Any], ...] = ({},)
-    magnitude: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Array]] | None = None
+    magnitude: Callable[[Op, Mapping[str, Any], Mapping[str, Any]], dict[str, Array]] | None = None
     without: dict[str, str] = field(default_factory=dict)
     flushes: bool = False
 

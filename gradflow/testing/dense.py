@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from gradflow.ops import Array
 from gradflow.testing.case import COLUMN_SUMS, EXACT, NO_ROWS, Case
 from gradflow.testing.draw import Draw
+from gradflow.testing.sensitivity import sensitivity
 
 CHUNKS = ({"chunk": 1024}, {"chunk": 16})
 
@@ -32,12 +32,6 @@ def _gemm(draw: Draw, *, transpose_a: bool, transpose_b: bool) -> dict[str, Any]
     }
 
 
-def _gemm_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
-    a = before["a"].T if before["transpose_a"] else before["a"]
-    b = before["b"].T if before["transpose_b"] else before["b"]
-    return {"out": abs(a).astype(np.float64) @ abs(b).astype(np.float64)}
-
-
 def _add_bias(draw: Draw) -> dict[str, Any]:
     x = draw.reals(draw.rows, draw.columns, room=4)
     return {"x": x, "bias": draw.reals(draw.columns, room=4), "y": draw.like(x)}
@@ -56,16 +50,8 @@ def _chunk_sums(draw: Draw, *, chunk: int) -> dict[str, Any]:
     return {"x": draw.reals(draw.n, room=4 * draw.n + 1), "partials": blank_chunks(draw, chunk), "chunk": chunk}
 
 
-def _chunk_sums_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
-    return {"partials": by_chunk(abs(before["x"].astype(np.float64)), before)}
-
-
 def blank_chunks(draw: Draw, chunk: int) -> Array:
     return draw.blank(-(-draw.n // chunk), dtype=np.float64)
-
-
-def by_chunk(terms: Array, arguments: Mapping[str, Any]) -> Array:
-    return np.add.reduceat(terms, np.arange(0, terms.size, arguments["chunk"]))
 
 
 def _total(draw: Draw) -> dict[str, Any]:
@@ -80,7 +66,7 @@ CASES: dict[str, Case] = {
         9,
         "sums of 9 products, in any order",
         variants=tuple({"transpose_a": a, "transpose_b": b} for a in (False, True) for b in (False, True)),
-        magnitude=_gemm_terms,
+        magnitude=sensitivity,
         without={"empty": NO_ROWS},
     ),
     "add_bias": Case(_add_bias, 0, EXACT),
@@ -89,13 +75,13 @@ CASES: dict[str, Case] = {
         _column_sum,
         32,
         COLUMN_SUMS,
-        magnitude=lambda before, after: {"sums": abs(before["x"].astype(np.float64)).sum(axis=0)},
+        magnitude=sensitivity,
     ),
-    "chunk_sums": Case(_chunk_sums, 32, "float64 sums in any order", variants=CHUNKS, magnitude=_chunk_sums_terms),
+    "chunk_sums": Case(_chunk_sums, 32, "float64 sums in any order", variants=CHUNKS, magnitude=sensitivity),
     "total": Case(
         _total,
         32,
         "float64 sums in any order",
-        magnitude=lambda before, after: {"result": abs(before["partials"]).sum(keepdims=True)},
+        magnitude=sensitivity,
     ),
 }

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from gradflow.ops import POSITION, Array
+from gradflow.ops import Array
 from gradflow.testing.case import EXACT, LIBRARY, LOSS_SUMS, NO_ROWS, NO_VALUES, PRODUCTS, Case
 from gradflow.testing.draw import NEVER, Draw, clock
+from gradflow.testing.sensitivity import sensitivity
 
 # The batch is followed by rows of the epoch that belong to other batches.
 LOSS_VARIANTS: tuple[dict[str, Any], ...] = (
@@ -77,55 +78,11 @@ def _poisson(draw: Draw, **settings: Any) -> dict[str, Any]:
     return arguments
 
 
-def _poisson_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
-    y, t, weight = before["outputs"].astype(np.float64), before["targets"].astype(np.float64), _weights(before)
-    rate = np.exp(y)
-    return {
-        "row_losses": _at_rows(before, after, weight * (rate + abs(t * y)).mean(axis=1)),
-        "d_outputs": weight[:, None] * (rate + t) / max(y.size, 1),
-    }
-
-
 def _focal(make: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     def with_gamma(draw: Draw, *, gamma: float, **settings: Any) -> dict[str, Any]:
         return {**make(draw, **settings), "gamma": gamma}
 
     return with_gamma
-
-
-def _softmax_focal_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
-    z, t, weight, gamma = before["logits"].astype(np.float64), before["targets"], _weights(before), before["gamma"]
-    shifted = z - z.max(axis=1, keepdims=True)
-    log_sum = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    log_p = shifted - log_sum
-    # log p is a difference, with the rounding of its terms; 1 - p and its powers are most sensitive to it near 0.
-    rounding = np.where(np.isinf(shifted), 0, 1 + abs(shifted) + log_sum)
-    rest, p = -np.expm1(log_p), np.exp(log_p)
-    near = np.maximum(rest, np.finfo(before["logits"].dtype).eps)
-    focus = t * near**gamma * (1 + gamma / near)
-    losses = np.where(t == 0, 0, focus * rounding * (1 + np.where(np.isinf(log_p), 0, abs(log_p)))).sum(axis=1)
-    slopes = focus * rounding * (1 + gamma)
-    d_logits = slopes + p * rounding * slopes.sum(axis=1, keepdims=True)
-    return {
-        "row_losses": _at_rows(before, after, weight * losses),
-        "d_logits": weight[:, None] * d_logits / max(len(z), 1),
-    }
-
-
-def _binary_focal_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
-    z, t, weight = before["logits"].astype(np.float64), before["targets"].astype(np.float64), _weights(before)
-    gamma = before["gamma"]
-    u, v = np.logaddexp(0, -z), np.logaddexp(0, z)
-    # In the definition, exp(-u) and exp(-v) amplify the rounding of u and v by their size, and powers by gamma.
-    of_one, of_zero = t * np.exp(-gamma * v) * (1 + gamma * v), (1 - t) * np.exp(-gamma * u) * (1 + gamma * u)
-    p, q = np.exp(-u) * (1 + u), np.exp(-v) * (1 + v)
-    with np.errstate(invalid="ignore"):
-        losses = weight * (of_one * u + of_zero * v).mean(axis=1)
-        d_logits = of_zero * (gamma * q * v + p) + of_one * (gamma * p * u + q)
-    return {
-        "row_losses": _at_rows(before, after, losses),
-        "d_logits": weight[:, None] * d_logits / max(z.size, 1),
-    }
 
 
 def _label_probabilities(draw: Draw, *, smoothing: float) -> dict[str, Any]:
@@ -147,27 +104,6 @@ def binary_cross_entropy(draw: Draw, **settings: Any) -> dict[str, Any]:
     if draw.values == "ordinary" and logits.size > 20:
         logits.reshape(-1)[4:10] = 0, 30, -30, 100, -100, -1000
     return {"logits": logits, "targets": targets, "d_logits": draw.like(logits), **_of_epoch(draw, **settings)}
-
-
-def _weights(before: Mapping[str, Any]) -> Array:
-    weight = before["row_weight"]
-    return np.ones(len(before["targets"])) if weight is None else weight.astype(np.float64)
-
-
-def _at_rows(before: Mapping[str, Any], after: Mapping[str, Any], of_rows: Array) -> Array:
-    """Expand magnitudes of the rows of a batch to the array of the whole epoch."""
-    position = int(before["clock"][POSITION])
-    magnitude = abs(after["row_losses"].astype(np.float64))
-    magnitude[position : position + len(of_rows)] = of_rows
-    return magnitude
-
-
-def _binary_cross_entropy_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
-    z, t, weight = before["logits"].astype(np.float64), before["targets"].astype(np.float64), _weights(before)
-    log_probability = np.logaddexp(0, -z)
-    of_rows = weight * (np.maximum(z, 0) + abs(t * z) + np.logaddexp(0, -abs(z))).mean(axis=1)
-    d_logits = weight[:, None] * (np.exp(-log_probability) * (1 + log_probability) + t) / max(z.size, 1)
-    return {"row_losses": _at_rows(before, after, of_rows), "d_logits": d_logits}
 
 
 def drawn_logits(draw: Draw) -> Array:
@@ -203,21 +139,6 @@ def _softmax_probabilities(draw: Draw, **settings: Any) -> dict[str, Any]:
     return {"logits": logits, "targets": targets, "d_logits": draw.like(logits), **_of_epoch(draw, **settings)}
 
 
-def _softmax_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
-    z, t, weight = before["logits"].astype(np.float64), before["targets"], _weights(before)
-    if t.ndim == 1:
-        t = np.eye(z.shape[1])[t]
-    shifted = z - z.max(axis=1, keepdims=True)
-    sums = np.exp(shifted).sum(axis=1, keepdims=True)
-    log_probability = shifted - np.log(sums)
-    of_rows = weight * (1 + np.log(sums[:, 0]) + np.where(t == 0, 0, abs(t * shifted)).sum(axis=1))
-    probability = np.exp(log_probability) * np.where(np.isinf(log_probability), 0, 1 + abs(log_probability))
-    return {
-        "row_losses": _at_rows(before, after, of_rows),
-        "d_logits": weight[:, None] * (probability + t) / max(len(z), 1),
-    }
-
-
 def _weigh_hits(draw: Draw, *, position: int) -> dict[str, Any]:
     hits = draw.blank(draw.rows + position + 3)
     hits[position : position + draw.rows] = draw.reals(draw.rows, room=4, power=2)
@@ -237,7 +158,7 @@ CASES: dict[str, Case] = {
         10,
         f"log1p, logaddexp: {LIBRARY}; {LOSS_SUMS}",
         variants=LOSS_VARIANTS,
-        magnitude=_binary_cross_entropy_terms,
+        magnitude=sensitivity,
         without={"empty": NO_ROWS},
     ),
     "softmax_cross_entropy_labels": Case(
@@ -245,7 +166,7 @@ CASES: dict[str, Case] = {
         14,
         f"exp, log: {LIBRARY}; {LOSS_SUMS}",
         variants=LOSS_VARIANTS,
-        magnitude=_softmax_terms,
+        magnitude=sensitivity,
         without={"empty": NO_ROWS},
     ),
     "softmax_cross_entropy_probabilities": Case(
@@ -253,7 +174,7 @@ CASES: dict[str, Case] = {
         14,
         f"exp, log: {LIBRARY}; {LOSS_SUMS}",
         variants=LOSS_VARIANTS,
-        magnitude=_softmax_terms,
+        magnitude=sensitivity,
         without={"empty": NO_ROWS},
     ),
     "absolute_error": Case(_regression, 12, LOSS_SUMS, variants=LOSS_VARIANTS, without={"empty": NO_ROWS}),
@@ -276,7 +197,7 @@ CASES: dict[str, Case] = {
         12,
         f"exp: {LIBRARY}; {LOSS_SUMS}",
         variants=LOSS_VARIANTS,
-        magnitude=_poisson_terms,
+        magnitude=sensitivity,
         without={"empty": NO_ROWS},
     ),
     "label_probabilities": Case(
@@ -292,7 +213,7 @@ CASES: dict[str, Case] = {
         24,
         f"exp, expm1, log, pow: {LIBRARY}; {LOSS_SUMS}",
         variants=_varied("gamma", 2.0, 0.5, 1.0),
-        magnitude=_softmax_focal_terms,
+        magnitude=sensitivity,
         without={"empty": NO_ROWS},
     ),
     "binary_focal": Case(
@@ -300,7 +221,7 @@ CASES: dict[str, Case] = {
         24,
         f"exp, log1p, logaddexp, pow: {LIBRARY}; {LOSS_SUMS}",
         variants=_varied("gamma", 2.0, 0.5, 1.0),
-        magnitude=_binary_focal_terms,
+        magnitude=sensitivity,
         without={"empty": NO_ROWS},
     ),
     "weigh_hits": Case(_weigh_hits, 0, EXACT, variants=({"position": 0}, {"position": 4})),

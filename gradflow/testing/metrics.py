@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +10,7 @@ from gradflow.ops import Array
 from gradflow.testing.case import EXACT, LIBRARY, LOSS_SUMS, NO_ROWS, NO_VALUES, Case
 from gradflow.testing.draw import Draw, clock
 from gradflow.testing.losses import binary_cross_entropy, drawn_logits
+from gradflow.testing.sensitivity import sensitivity
 
 WEIGHTED = ({"is_weighted": False}, {"is_weighted": True})
 
@@ -61,17 +60,6 @@ def _error_moments(draw: Draw, *, is_weighted: bool) -> dict[str, Any]:
     }
 
 
-def _error_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
-    if not len(before["targets"]):
-        return {"moments": abs(before["moments"])}
-    y, t = (abs(before[name].astype(np.float64)) for name in ("outputs", "targets"))
-    largest = t.max(axis=0) + abs(before["moments"][2])
-    sums = [term.sum(axis=0) for term in ((y + t) ** 2, y + t)]
-    spread = (len(t) + before["moments"][4]) * (2 * largest) ** 2
-    terms = [*sums, 2 * largest, spread, np.full_like(largest, len(t))]
-    return {"moments": abs(before["moments"]) + 2 * np.stack(terms)}
-
-
 def _row_values(draw: Draw) -> Array:
     return draw.blank(draw.rows, dtype=np.float64)
 
@@ -83,36 +71,14 @@ def _labelled(draw: Draw, **settings: int) -> dict[str, Any]:
     return {"logits": logits, "labels": labels, "values": _row_values(draw), **settings}
 
 
-def _in_dtype(before: Mapping[str, Any], magnitude: Array) -> Array:
-    """Return magnitudes for float64 results that were rounded in the dtype of the logits."""
-    eps = np.finfo(np.float64).eps
-    return magnitude * float(np.finfo(before["logits"].dtype).eps / eps)
-
-
-def _label_log_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
-    z = before["logits"].astype(np.float64)
-    spread = np.nan_to_num(z.max(axis=1) - z[np.arange(len(z)), before["labels"]])
-    return {"values": _in_dtype(before, 1 + math.log(z.shape[1] + 1) + spread)}
-
-
 def _binary_log_losses(draw: Draw) -> dict[str, Any]:
     arguments = binary_cross_entropy(draw)
     return {"logits": arguments["logits"], "targets": arguments["targets"], "values": _row_values(draw)}
 
 
-def _binary_log_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
-    z, t = before["logits"].astype(np.float64), before["targets"].astype(np.float64)
-    return {"values": _in_dtype(before, (1 + np.maximum(z, 0) + abs(t * z)).mean(axis=1))}
-
-
 def _weighted_total(draw: Draw, *, is_weighted: bool) -> dict[str, Any]:
     values = draw.reals(draw.rows, room=4 * draw.rows + 4).astype(np.float64)
     return {"values": values, "row_weight": _weight(draw, is_weighted), "sums": _sums(draw, 2)}
-
-
-def _weighted_total_terms(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Array]:
-    terms = np.array([abs(before["values"]).sum(), len(before["values"])])
-    return {"sums": abs(before["sums"]) + 2 * terms}
 
 
 def _keep_rows(draw: Draw, *, position: int, labels: bool) -> dict[str, Any]:
@@ -130,7 +96,7 @@ CASES: dict[str, Case] = {
         32,
         "float64 sums in any order",
         variants=WEIGHTED,
-        magnitude=lambda before, after: {"counts": abs(before["counts"]) + 2 * len(before["actual"])},
+        magnitude=sensitivity,
         without=NO_VALUES,
     ),
     "add_label_counts": Case(
@@ -138,24 +104,24 @@ CASES: dict[str, Case] = {
         32,
         "float64 sums in any order",
         variants=WEIGHTED,
-        magnitude=lambda before, after: {"counts": abs(before["counts"]) + 2 * len(before["logits"])},
+        magnitude=sensitivity,
     ),
     "add_error_moments": Case(
-        _error_moments, 32, "float64 sums in any order", variants=WEIGHTED, magnitude=_error_terms
+        _error_moments, 32, "float64 sums in any order", variants=WEIGHTED, magnitude=sensitivity
     ),
     "top_k_hits": Case(_labelled, 0, "comparisons", variants=({"k": 1}, {"k": 3}), without={"empty": NO_ROWS}),
     "label_log_losses": Case(
-        _labelled, 14, f"exp, log: {LIBRARY}; {LOSS_SUMS}", magnitude=_label_log_terms, without={"empty": NO_ROWS}
+        _labelled, 14, f"exp, log: {LIBRARY}; {LOSS_SUMS}", magnitude=sensitivity, without={"empty": NO_ROWS}
     ),
     "binary_log_losses": Case(
         _binary_log_losses,
         10,
         f"log1p, logaddexp: {LIBRARY}; {LOSS_SUMS}",
-        magnitude=_binary_log_terms,
+        magnitude=sensitivity,
         without={"empty": NO_ROWS},
     ),
     "add_weighted_total": Case(
-        _weighted_total, 32, "float64 sums in any order", variants=WEIGHTED, magnitude=_weighted_total_terms
+        _weighted_total, 32, "float64 sums in any order", variants=WEIGHTED, magnitude=sensitivity
     ),
     "keep_rows": Case(
         _keep_rows, 0, EXACT, variants=({"position": 0, "labels": True}, {"position": 4, "labels": False})

@@ -63,15 +63,11 @@ class PassData(Protocol):
 
     Attributes:
         is_weighted: True if the rows have weights.
-        class_totals: number of rows of each class, float64 on the host; None if there are no classes or it is unknown.
         feature_names: names of the columns that the inputs were taken from; None for arrays.
     """
 
     @property
     def is_weighted(self) -> bool: ...
-
-    @property
-    def class_totals(self) -> np.ndarray | None: ...
 
     @property
     def feature_names(self) -> Sequence[str] | None: ...
@@ -105,7 +101,6 @@ class DataSet:
     x: Array
     targets: Array
     row_weight: Array | None = None
-    class_totals: np.ndarray | None = None
     feature_names: Sequence[str] | None = None
 
     def __len__(self) -> int:

@@ -69,7 +69,7 @@ def prepare_fit(
     validation = prepare(
         *validation_data[:2], sample_weight=weight, kind="validation ", feature_names=training.feature_names
     )
-    _check_classes(training, validation)
+    _check_classes(network, loss, training, validation)
     return FitData(training, validation, scale)
 
 
@@ -180,16 +180,14 @@ def prepare_arrays(
     targets = _converted_targets(network, loss, y, scale)
     n_classes = _n_classes(network, loss)
     _check_class_weight(class_weight, n_classes)
-    classes = _classes_or_one(network, loss, targets)
     weight = None
     if sample_weight is not None or class_weight is not None:
-        given = np.ones(len(inputs))
+        given, classes = np.ones(len(inputs)), _classes_or_one(network, loss, targets)
         if sample_weight is not None:
             given = _sample_weights(network, f"{kind}sample_weight", sample_weight, len(inputs))
         weights = RowWeights.fit([(given, classes)], class_weight, n_classes or 1, kind)
         weight = weights.of(given, classes, dtype=network.dtype)
-    totals = None if n_classes is None else class_totals(classes, n_classes)
-    return DataSet(inputs, targets, weight, totals, names)
+    return DataSet(inputs, targets, weight, names)
 
 
 def _feature_names(network: Sequential, x: Any) -> tuple[str, ...] | None:
@@ -307,15 +305,25 @@ def target_scale(network: Sequential, loss: Loss, x: Any, y: Any, sample_weight:
     )
 
 
-def _check_classes(training: PassData, validation: PassData) -> None:
+def _check_classes(network: Sequential, loss: Loss, training: PassData, validation: PassData) -> None:
     """Raise if the validation data have a class that training never sees, if the classes of both are known.
 
     Raises:
         DataError: naming the classes.
     """
-    seen, held_out = training.class_totals, validation.class_totals
+    seen, held_out = (_class_totals(network, loss, data) for data in (training, validation))
     if seen is not None and held_out is not None and (unseen := np.flatnonzero((seen == 0) & (held_out > 0))).size:
         raise DataError(
             f"validation y has classes that no row of training has: {', '.join(map(str, unseen))}; split the data "
             "so that each class is in both"
         )
+
+
+def _class_totals(network: Sequential, loss: Loss, data: PassData) -> np.ndarray | None:
+    """Return the number of rows of each class; None if there are no classes, or a stream would have to be read."""
+    n_classes = _n_classes(network, loss)
+    if isinstance(data, StreamedData):
+        return data.class_totals
+    if n_classes is None or not isinstance(data, DataSet):
+        return None
+    return class_totals(_classes_or_one(network, loss, data.targets), n_classes)

@@ -16,7 +16,15 @@ from gradflow.ops import EPOCH, POSITION, Array, op
 from gradflow.program import Recorder
 from gradflow.random import shuffled_rows
 
-__all__ = ["Batches", "DataSet", "GatheredBatches", "PassData", "fingerprint", "gather_batch", "gather_shuffled_batch"]
+__all__ = [
+    "BatchFeed",
+    "DataSet",
+    "GatheredBatches",
+    "PassData",
+    "fingerprint",
+    "gather_batch",
+    "gather_shuffled_batch",
+]
 
 
 def fingerprint(rows: int, parts: Iterable[Sequence[np.ndarray]]) -> str:
@@ -39,7 +47,7 @@ def as_the_loss_sees(loss: Loss, arrays: Sequence[np.ndarray]) -> list[np.ndarra
         return [x, targets if targets.ndim == 1 else loss.smoothed(targets), *weight]
 
 
-class Batches(Protocol):
+class BatchFeed(Protocol):
     """Batches of successive passes. Programs recorded with `next` run after `bring`."""
 
     def begin(self, epochs_to_come: int) -> None:
@@ -82,7 +90,7 @@ class PassData(Protocol):
 
     def batches(
         self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None
-    ) -> Batches:
+    ) -> BatchFeed:
         """Return the batches of passes whose position is on the clock.
 
         Args:
@@ -122,7 +130,7 @@ class DataSet:
 
     def batches(
         self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None
-    ) -> Batches:
+    ) -> BatchFeed:
         """Return batches that the recorded step gathers itself."""
         return GatheredBatches(self.on(backend), backend, status.clock, seed)
 

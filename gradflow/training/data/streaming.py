@@ -16,7 +16,7 @@ from gradflow.data.read_ahead import ReadAhead
 from gradflow.data.sources import Conversion, Source
 from gradflow.losses import Loss
 from gradflow.program import Recorder
-from gradflow.training.data.feed import Batches, DataSet, GatheredBatches, as_the_loss_sees, fingerprint
+from gradflow.training.data.feed import BatchFeed, DataSet, GatheredBatches, as_the_loss_sees, fingerprint
 
 __all__ = ["StreamedData"]
 
@@ -66,7 +66,7 @@ class StreamedData:
 
     def batches(
         self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None
-    ) -> Batches:
+    ) -> BatchFeed:
         """Return batches that a thread prepares, one chunk ahead of the steps."""
         return _StagedBatches(self._source, self._convert, backend, status, rows, batch_size, seed)
 

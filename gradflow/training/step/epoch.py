@@ -15,7 +15,7 @@ from gradflow.metrics import EpochMetrics
 from gradflow.ops import Array
 from gradflow.program import Program, Recorder
 from gradflow.reductions import chunk_length, chunk_sums, total
-from gradflow.training.data.feed import Batches
+from gradflow.training.data.feed import BatchFeed
 from gradflow.training.step.layer_statistics import LayerStatistics
 from gradflow.training.step.record import Results
 
@@ -56,7 +56,7 @@ class Epoch:
     def __init__(
         self,
         backend: ReferenceBackend,
-        batches: Batches,
+        batches: BatchFeed,
         results: Results,
         sums: Array,
         *,

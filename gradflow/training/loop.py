@@ -280,7 +280,7 @@ class Loop:
         state = self._state
         self.history.append(values)
         self.history.seconds = time.perf_counter() - self._began
-        if self._best.is_improved_by(values):
+        if self._best.update(values):
             state.network.backend.copy(state.measured_state, state.best_state)
         for callback in self._callbacks:
             callback.on_epoch_end(self._trainer, epoch, dict(values))
@@ -331,7 +331,7 @@ class Loop:
 
     def _reason_to_stop(self, values: dict[str, float], is_interrupted: bool) -> str | None:
         if self._convergence is not None:  # every epoch, so that a resumed run can derive it from the history
-            self._convergence.is_improved_by(values)
+            self._convergence.update(values)
         if is_interrupted:
             return "interrupted"
         if self._early_stopping is not None and self._best.epochs_since >= self._early_stopping.patience:

@@ -59,7 +59,7 @@ class BestValue:
         self._min_delta = min_delta
         self._best = math.inf
 
-    def is_improved_by(self, values: dict[str, float]) -> bool:
+    def update(self, values: dict[str, float]) -> bool:
         """Record the next epoch's value; return True if it is the best so far."""
         value = self._sign * values[self.name]
         if value < self._best - self._min_delta:

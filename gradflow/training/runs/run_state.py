@@ -91,9 +91,9 @@ class RunState(NamedTuple):
         # Best value and convergence follow from the history.
         for epoch in range(history.epochs):
             values = {name: history[name][epoch] for name in history}
-            self.best.is_improved_by(values)
+            self.best.update(values)
             if self.convergence is not None:
-                self.convergence.is_improved_by(values)
+                self.convergence.update(values)
         return batches_done
 
     def _history(self, record: dict[str, Any]) -> History:

@@ -11,9 +11,9 @@ from gradflow.checks import instance, integer, positive, positive_integer
 from gradflow.errors import DataError
 from gradflow.figures import empty_figure
 from gradflow.schedules import Schedule
-from gradflow.schedules.base import History
+from gradflow.schedules.base import EpochValues
 from gradflow.training.data.prepare import prepare_data, target_scale
-from gradflow.training.progress.history import History as NoHistory
+from gradflow.training.progress.history import History
 from gradflow.training.step.training_step import TrainingStep
 from gradflow.training.trainer import Trainer
 
@@ -108,7 +108,7 @@ def learning_rate_range_test(
     step = TrainingStep(objective, data, batch_size=size, epochs=epochs)
     losses: list[float] = []
     for epoch in range(epochs):
-        step.update.begin_epoch(epoch, NoHistory())
+        step.update.begin_epoch(epoch, History())
         step.run()
         of_rows = network.backend.to_host(step.epoch.results.losses).astype(np.float64)
         losses += [float(of_rows[start : start + size].mean()) for start in range(0, len(data), size)]
@@ -129,7 +129,7 @@ class _Geometric(Schedule):
     def __init__(self, lowest: float, highest: float, epochs: float) -> None:
         self._lowest, self._highest, self._epochs = lowest, highest, epochs
 
-    def rates(self, times: np.ndarray, epochs: int, history: History) -> np.ndarray:
+    def rates(self, times: np.ndarray, epochs: int, history: EpochValues) -> np.ndarray:
         return self._lowest * (self._highest / self._lowest) ** np.minimum(times / self._epochs, 1)
 
 

@@ -11,7 +11,7 @@ from gradflow.checks import positive
 from gradflow.errors import DataError, GradflowError
 from gradflow.names import register
 
-__all__ = ["SCHEDULES", "ConstantSchedule", "FunctionSchedule", "History", "Schedule"]
+__all__ = ["SCHEDULES", "ConstantSchedule", "EpochValues", "FunctionSchedule", "Schedule"]
 
 SCHEDULES: dict[str, type[Schedule]] = {}
 """Every schedule class by its name."""
@@ -21,7 +21,7 @@ _MOST_CHECKED = 1000
 """Maximum number of values of a function that are checked before training; each may be slow to compute."""
 
 
-class History(Protocol):
+class EpochValues(Protocol):
     """The values of the finished epochs, by name."""
 
     def __contains__(self, name: object) -> bool: ...
@@ -44,7 +44,7 @@ class Schedule:
         super().__init_subclass__(**kwargs)
         register(SCHEDULES, cls, Schedule)
 
-    def rates(self, times: np.ndarray, epochs: int, history: History) -> np.ndarray:
+    def rates(self, times: np.ndarray, epochs: int, history: EpochValues) -> np.ndarray:
         """Return the rate of each step, float64 of the shape of ``times``.
 
         Args:
@@ -81,7 +81,7 @@ class ConstantSchedule(Schedule):
     def __init__(self, learning_rate: float) -> None:
         self.learning_rate = positive("learning_rate", learning_rate)
 
-    def rates(self, times: np.ndarray, epochs: int, history: History) -> np.ndarray:
+    def rates(self, times: np.ndarray, epochs: int, history: EpochValues) -> np.ndarray:
         return np.full(times.shape, self.learning_rate)
 
     def config(self) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class FunctionSchedule(Schedule):
     def __init__(self, function: Callable[[float], float]) -> None:
         self.function = function
 
-    def rates(self, times: np.ndarray, epochs: int, history: History) -> np.ndarray:
+    def rates(self, times: np.ndarray, epochs: int, history: EpochValues) -> np.ndarray:
         return np.array([self._rate(float(time)) for time in times])
 
     def _rate(self, time: float) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradflow.checks import non_negative, positive
 from gradflow.errors import DataError
-from gradflow.schedules.base import History, Schedule
+from gradflow.schedules.base import EpochValues, Schedule
 
 __all__ = ["CosineSchedule"]
 
@@ -73,7 +73,7 @@ class CosineSchedule(Schedule):
         if self.warmup >= end:
             raise DataError(f"a warm-up of {self.warmup:g} epochs leaves nothing of {end:g}; make it shorter")
 
-    def rates(self, times: np.ndarray, epochs: int, history: History) -> np.ndarray:
+    def rates(self, times: np.ndarray, epochs: int, history: EpochValues) -> np.ndarray:
         passed = np.maximum(times - self.warmup, 0)
         if self.restart_every is None:
             share = np.minimum(passed / ((epochs if self.epochs is None else self.epochs) - self.warmup), 1)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.checks import positive
-from gradflow.schedules.base import History, Schedule
+from gradflow.schedules.base import EpochValues, Schedule
 
 __all__ = ["ExponentialSchedule"]
 
@@ -27,7 +27,7 @@ class ExponentialSchedule(Schedule):
         self.factor = positive("factor", factor)
 
     @np.errstate(under="ignore")
-    def rates(self, times: np.ndarray, epochs: int, history: History) -> np.ndarray:
+    def rates(self, times: np.ndarray, epochs: int, history: EpochValues) -> np.ndarray:
         return self.learning_rate * self.factor**times
 
     def config(self) -> dict[str, Any]:

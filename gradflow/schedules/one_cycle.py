@@ -9,7 +9,7 @@ import numpy as np
 
 from gradflow.checks import fraction, positive
 from gradflow.errors import DataError
-from gradflow.schedules.base import History, Schedule
+from gradflow.schedules.base import EpochValues, Schedule
 
 __all__ = ["OneCycleSchedule"]
 
@@ -58,7 +58,7 @@ class OneCycleSchedule(Schedule):
                 "long as training"
             )
 
-    def rates(self, times: np.ndarray, epochs: int, history: History) -> np.ndarray:
+    def rates(self, times: np.ndarray, epochs: int, history: EpochValues) -> np.ndarray:
         share = np.minimum(times / (epochs if self.epochs is None else self.epochs), 1)
         first = self.learning_rate / self.start_division
         rising = _half_cosine(first, self.learning_rate, share / (self.rise or 1))

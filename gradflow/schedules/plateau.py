@@ -10,7 +10,7 @@ import numpy as np
 from gradflow.checks import fraction, non_negative, positive, positive_integer, text
 from gradflow.errors import DataError
 from gradflow.metrics.base import larger_is_better
-from gradflow.schedules.base import History, Schedule
+from gradflow.schedules.base import EpochValues, Schedule
 
 __all__ = ["PlateauSchedule"]
 
@@ -53,7 +53,7 @@ class PlateauSchedule(Schedule):
         if self.monitor is not None and self.monitor not in names:
             raise DataError(f"the plateau schedule cannot watch {self.monitor!r}: there is {', '.join(names)}")
 
-    def rates(self, times: np.ndarray, epochs: int, history: History) -> np.ndarray:
+    def rates(self, times: np.ndarray, epochs: int, history: EpochValues) -> np.ndarray:
         name = self.monitor or ("val_loss" if "val_loss" in history else "loss")
         sign = -1 if larger_is_better(name) else 1
         reductions = self._reductions([sign * value for value in history[name]] if name in history else [])

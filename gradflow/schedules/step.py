@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.checks import positive
-from gradflow.schedules.base import History, Schedule
+from gradflow.schedules.base import EpochValues, Schedule
 
 __all__ = ["StepSchedule"]
 
@@ -29,7 +29,7 @@ class StepSchedule(Schedule):
         self.factor = positive("factor", factor)
 
     @np.errstate(under="ignore")
-    def rates(self, times: np.ndarray, epochs: int, history: History) -> np.ndarray:
+    def rates(self, times: np.ndarray, epochs: int, history: EpochValues) -> np.ndarray:
         return self.learning_rate * self.factor ** np.floor(times / self.every)
 
     def config(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from gradflow.errors import DataError
 from gradflow.executors import Executor
 from gradflow.ops import Array
 from gradflow.schedules import ConstantSchedule, Schedule
-from gradflow.schedules.base import History
+from gradflow.schedules.base import EpochValues
 
 __all__ = ["LearningRates"]
 
@@ -50,7 +50,7 @@ class LearningRates:
         """True if the rate changes during training."""
         return self._table is not None
 
-    def begin_epoch(self, epoch: int, history: History, steps_done: int = 0) -> None:
+    def begin_epoch(self, epoch: int, history: EpochValues, steps_done: int = 0) -> None:
         """Write the rates of an epoch, counted from 0; ``history`` holds the values of the epochs before it.
 
         When an epoch is resumed, ``steps_done`` of its steps have already run.
@@ -59,7 +59,7 @@ class LearningRates:
             times = epoch + np.arange(len(self._table)) / len(self._table)
             self._write(self._rates(times, history), steps_done)
 
-    def _rates(self, times: np.ndarray, history: History) -> np.ndarray:
+    def _rates(self, times: np.ndarray, history: EpochValues) -> np.ndarray:
         """Return the rates of an epoch, after validating them."""
         rates = np.asarray(self._schedule.rates(times, self._epochs, history))
         if rates.dtype.kind not in "fiu" or rates.shape != times.shape:

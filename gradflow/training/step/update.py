@@ -15,7 +15,7 @@ from gradflow.optimizers import LBFGS
 from gradflow.optimizers.accumulation import GradientAccumulation
 from gradflow.optimizers.averaging import average_weights
 from gradflow.optimizers.clipping import GradientClipping
-from gradflow.schedules.base import History
+from gradflow.schedules.base import EpochValues
 from gradflow.sealing import is_of_users, record_sealed
 from gradflow.training.step.learning_rates import LearningRates
 from gradflow.training.step.objective import Objective
@@ -72,7 +72,7 @@ class Update:
             vectors |= {"average": self._average, "trained": self._trained}
         return vectors
 
-    def begin_epoch(self, epoch: int, history: History, steps_done: int = 0) -> None:
+    def begin_epoch(self, epoch: int, history: EpochValues, steps_done: int = 0) -> None:
         """Prepare for an epoch, counted from 0; ``history`` holds the values of the epochs before it.
 
         When an epoch is resumed, ``steps_done`` of its steps have already run.

@@ -1,1 +1,1 @@
-"""How fast gradflow is, measured against other libraries and against what the machine can do; see README.md."""
+"""Benchmarks of gradflow against other libraries and against the limits of the machine; see README.md."""

@@ -1,8 +1,7 @@
-"""Scores on held-out rows of real data, and the time they take, against PyTorch and scikit-learn:
-python -m benchmarks.accuracy.
+"""Held-out scores on real data, and training times, against PyTorch and scikit-learn: python -m benchmarks.accuracy.
 
-For each data set and seed all libraries train on the same rows by the same recipe, in turn, each in a process of its
-own. Scores are compared seed by seed. README.md says how to read the results.
+For each data set and seed, all libraries train on the same rows by the same recipe, in turn, each in its own process.
+Scores are compared seed by seed. README.md explains how to read the results.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _compare(name: str, libraries: list[str], seeds: int) -> dict[str, Any]:
-    """Seconds and scores of each library, in the order of the seeds, behind a fit that does not count."""
+    """Return seconds and scores of each library, in the order of the seeds, after an untimed warm-up fit."""
     scores: dict[str, list[float]] = {library: [] for library in libraries}
 
     def fit(library: str, process: ProcessPoolExecutor) -> float:
@@ -83,8 +82,8 @@ def _compare(name: str, libraries: list[str], seeds: int) -> dict[str, Any]:
 
 
 def is_as_good(ours: list[float], theirs: list[float]) -> bool:
-    """Whether our scores are as good within the spread over seeds: on the mean, the difference between two scores of
-    one seed is above minus its standard deviation."""
+    """True if our scores are as good within the spread over seeds: the mean difference between two scores of one seed
+    is above minus its standard deviation."""
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
     return statistics.mean(differences) >= -statistics.stdev(differences)
 
@@ -100,7 +99,7 @@ def _verdict(entry: dict[str, Any]) -> str:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """What was measured, as tables."""
+    """Return the results as Markdown tables."""
     parts = [
         "# Scores on held-out rows, and the time of a fit",
         machine_line(result),
@@ -137,7 +136,7 @@ def _mean_and_deviation(values: list[float]) -> str:
 
 
 def _draw(result: dict[str, Any], path: Path) -> None:
-    """For each data set the scores of all seeds, and the medians of the times."""
+    """Plot, for each data set, the scores of all seeds and the median times."""
     from matplotlib.figure import Figure
 
     entries = result["data_sets"]

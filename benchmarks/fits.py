@@ -1,7 +1,7 @@
-"""One fit by one recipe in each library: `benchmarks.accuracy` compares them.
+"""One fit with one recipe in each library, as compared by `benchmarks.accuracy`.
 
-Weights begin by Glorot's uniform rule, scikit-learn's own (which draws the biases likewise, where the others begin with
-zero); each library draws them, and shuffles, by itself. No L2 penalty, no early stopping, float32.
+Weights are initialized by Glorot's uniform rule, which is scikit-learn's (it draws biases the same way; the others
+start at zero). Each library draws them, and shuffles, by itself. No L2 penalty, no early stopping, float32.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["LIBRARIES", "fit_and_score"]
 
 
 def fit_and_score(library: str, name: str, seed: int) -> tuple[float, float]:
-    """Train on a data set: the seconds from arrays to a trained model, and the score on the rows held out."""
+    """Train on a data set; return the seconds from arrays to a trained model, and the score on the held-out rows."""
     data_set = DATA_SETS[name]
     split = data_set.split(seed)
     began = time.perf_counter()
@@ -42,7 +42,8 @@ def _gradflow(data_set: DataSet, split: Split, seed: int) -> Callable[[np.ndarra
 
 
 def _torch(data_set: DataSet, split: Split, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Eager, with the fused optimizer; an epoch's order is taken at once, and its batches are views: no DataLoader."""
+    """Train eagerly with the fused optimizer; each epoch is gathered at once and its batches are views: no
+    DataLoader."""
     import torch
 
     torch.manual_seed(seed)
@@ -84,7 +85,7 @@ def _torch(data_set: DataSet, split: Split, seed: int) -> Callable[[np.ndarray],
 
 
 def _torch_on_one_thread(data_set: DataSet, split: Split, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-    """The same where nothing is shared between threads, which suits small networks better."""
+    """Train without sharing work between threads, which suits small networks better."""
     import torch
 
     torch.set_num_threads(1)
@@ -106,7 +107,8 @@ def _sklearn(data_set: DataSet, split: Split, seed: int) -> Callable[[np.ndarray
         random_state=seed,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # It ends by the number of epochs, as the others do.
+        # It stops after the given number of epochs, as the others do.
+        warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(split.x_train, split.y_train)
     return model.predict
 

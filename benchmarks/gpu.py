@@ -1,8 +1,8 @@
-"""gradflow on a GPU against PyTorch and JAX there: python -m benchmarks.gpu.
+"""gradflow on a GPU against PyTorch and JAX on it: python -m benchmarks.gpu.
 
 Same data, same initial weights, same mathematics: the losses of ten steps must agree before anything is timed. Then the
-contestants run in turn, each in a process of its own, and CUDA events on the stream of the work give the times (JAX has
-none: there the clock does). It asks for nothing, so that it can run by itself on the first GPU there is.
+contestants run in turn, each in its own process, timed by CUDA events on the stream that does the work (JAX has none,
+so it is timed by the wall clock). It needs no arguments, so that it can run unattended on the first available GPU.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _measure(names: list[str], network: Network, optimizer: str, rounds: int) ->
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The tables: medians with quartiles, and the median of the ratios within each round."""
+    """Return the tables: medians with quartiles, and the median of the ratios within each round."""
     lines = [
         "# Training steps on a GPU",
         "",

@@ -1,6 +1,7 @@
-"""What ``import gradflow`` adds to the import of NumPy, in a fresh interpreter: import_time.py [--limit SECONDS].
+"""Time that ``import gradflow`` adds to importing NumPy, in a fresh interpreter: import_time.py [--limit SECONDS].
 
-The median of several; the first, which may have to write .pyc files, does not count. Ends with 1 above the limit.
+Prints the median of several runs, without the first one, which may have to write .pyc files. Exits with 1 above the
+limit.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""What layer statistics cost on the CPU: python -m benchmarks.layer_statistics [--rounds N] [--seconds S].
+"""Cost of layer statistics on the CPU: python -m benchmarks.layer_statistics [--rounds N] [--seconds S].
 
-Three things run in turn: steps of an epoch, one step, and one step that is measured, both in the same memory, with the
-host's reading of its values as in `Trainer.fit`. The difference of the last two, over the first, is what a measurement
-adds to a step. At the default cadence one step of at least 20 is measured.
+Three things run in turn: steps of an epoch, one step, and one measured step; both single steps use the same memory, and
+the host reads the measured values as in `Trainer.fit`. The difference between the last two, relative to the first, is
+what a measurement adds to a step. At the default cadence, at most one step in 20 is measured.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ __all__ = ["Cost", "measure"]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a measurement costs in one network.
+    """Cost of a measurement in one network.
 
     Attributes:
         step: the median time of a step without it, in seconds.
-        added: what a measurement adds to a step, in units of that.
-        at_cadence: the share that training takes longer at the default cadence.
+        added: the time that a measurement adds to a step, relative to ``step``.
+        at_cadence: the relative increase in training time at the default cadence.
     """
 
     step: float
@@ -37,7 +37,7 @@ class Cost:
 
 
 def measure(network: Network, activation: str, *, rounds: int, seconds: float) -> Cost:
-    """Time steps of a network with and without a measurement, each for about so many seconds in every round."""
+    """Time steps of a network with and without a measurement, each for about the given number of seconds per round."""
     whole, one = (_training_step(network, activation, steps=steps) for steps in (network.steps, 1))
     assert one.epoch.statistics is not None
     read = one.epoch.statistics.read
@@ -55,13 +55,13 @@ def measure(network: Network, activation: str, *, rounds: int, seconds: float) -
     added = [
         (longer - plain) / step for longer, plain, step in zip(found["measured"], found["plain"], steps, strict=True)
     ]
-    # From one measured step to the next, in epochs of the network's data.
+    # Epochs of the network's data between two measured steps.
     apart = next(epoch for epoch in range(1, 100) if LayerStatistics.is_due(1 + epoch, network.steps)) * network.steps
     return Cost(spread(steps).median, spread(added), spread([share / apart for share in added]))
 
 
 def _training_step(network: Network, activation: str, *, steps: int) -> TrainingStep:
-    """Return the step of a training with so many steps per epoch."""
+    """Return the step of a training run with the given number of steps per epoch."""
     model = gf.MLP(list(network.sizes), activation, backend="numpy")
     x, labels = network.data()
     rows, settings = steps * network.batch_size, {"batch_size": network.batch_size, "layer_statistics": True}

@@ -1,4 +1,4 @@
-"""What this machine can do at best: copy memory, and multiply matrices in NumPy."""
+"""The limits of this machine: copying memory, and GEMMs in NumPy."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ __all__ = ["copy_rate", "product_rate", "square_matrices"]
 
 @cache
 def copy_rate(n_bytes: int) -> float:
-    """The bytes a second that a copy reads and writes together, between arrays of half as many bytes."""
+    """Return the bytes per second that a copy between arrays of half as many bytes reads and writes together."""
     source = np.ones(max(1, n_bytes // 2), np.uint8)
     return n_bytes / _seconds(partial(np.copyto, np.zeros_like(source), source))
 
 
 @cache
 def product_rate(dtype: str, width: int) -> float:
-    """The operations a second of a product of square matrices."""
+    """Return the operations per second of a GEMM of square matrices."""
     a, b = square_matrices(dtype, width)
     return 2 * width**3 / _seconds(partial(np.matmul, a, b, out=np.empty_like(a)))
 
 
 @cache
 def square_matrices(dtype: str, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two matrices of positive numbers."""
+    """Return two matrices of positive numbers."""
     random = np.random.default_rng(0)
     return random.random((width, width)).astype(dtype), random.random((width, width)).astype(dtype)
 
 
 def _seconds(run: Callable[[], object]) -> float:
-    """The median time of a call over several runs, each of at least a millisecond where a call takes less."""
+    """Return the median time of a call, repeating short calls so that each measurement takes at least a millisecond."""
     run()
     began = time.perf_counter()
     run()

@@ -1,4 +1,4 @@
-"""The machine that a result comes from."""
+"""Description of the machine that produced a result."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _PACKAGES = ("numpy", "torch", "jax", "jaxlib", "scikit-learn", "mkl")
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, BLAS, threads and versions, the day, and how busy it is with other work."""
-    from threadpoolctl import threadpool_info  # here, so that tests of the reports need no extra
+    """Describe the processor, cores, BLAS, threads, versions, date, and load from other programs."""
+    from threadpoolctl import threadpool_info  # imported here, so that tests of the reports need no extra
 
     native = native_library()
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-    blas = min(pools, key=lambda pool: "numpy" not in pool["filepath"], default={})  # SciPy brings another
+    blas = min(pools, key=lambda pool: "numpy" not in pool["filepath"], default={})  # SciPy brings its own
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "processor": _processor(),

@@ -1,4 +1,4 @@
-"""The networks that are measured, and the data and initial weights that every contestant gets."""
+"""The measured networks, with the data and initial weights that every contestant gets."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ LEARNING_RATES = {"sgd": 0.01, "adam": 0.001}
 
 @dataclass(frozen=True)
 class Network:
-    """A multi-layer perceptron with ReLU between its layers, softmax cross-entropy behind them, all in float32.
+    """A multi-layer perceptron with ReLU between its layers, followed by softmax cross-entropy, all in float32.
 
     Attributes:
         name: one letter.
         sizes: the widths from the inputs to the outputs.
         batch_size: the rows of a batch.
-        steps: the batches in the data: as many steps are timed together.
+        steps: the number of batches in the data, which are timed together.
     """
 
     name: str
@@ -50,30 +50,31 @@ class Network:
         return 2 * self.batch_size * (3 * sum(products) - products[0])
 
     def least_bytes(self, optimizer: str) -> int:
-        """Parameters, gradients, optimizer state, and the activations of a batch, inputs included: what training must
-        hold."""
+        """Bytes that training must hold: parameters, gradients, optimizer state, and a batch's activations, inputs
+        included."""
         vectors = {"sgd": 2, "adam": 4}[optimizer]
         return 4 * (vectors * self.n_parameters + self.batch_size * sum(self.sizes))
 
     @cache  # noqa: B019 (networks live as long as the process)
     def data(self) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs (steps · batch_size, n_in) and labels for all batches; the same arrays at every call."""
+        """Return inputs (steps · batch_size, n_in) and labels of all batches; every call returns the same arrays."""
         random = np.random.default_rng(0)
         x = random.standard_normal((self.steps * self.batch_size, self.sizes[0]), dtype=np.float32)
         return x, random.integers(self.sizes[-1], size=len(x))
 
     def batches(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The data batch by batch, as views."""
+        """Return the data batch by batch, as views."""
         x, labels = self.data()
         rows = [slice(step * self.batch_size, (step + 1) * self.batch_size) for step in range(self.steps)]
         return [(x[batch], labels[batch]) for batch in rows]
 
     def first_batches(self, steps: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The batches of so many steps, from the first on and again from there after the last."""
+        """Return the batches of the given number of steps, starting over after the last batch."""
         return list(itertools.islice(itertools.cycle(self.batches()), steps))
 
     def initial_parameters(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each layer the weight (n_in, n_out), drawn with the variance 2 / n_in, and the bias (n_out,), zero."""
+        """Return, for each layer, the weight (n_in, n_out), drawn with variance 2 / n_in, and the bias (n_out,),
+        zero."""
         random = np.random.default_rng(1)
         return [
             (

@@ -1,7 +1,7 @@
 """gradflow against PyTorch, JAX and scikit-learn: python -m benchmarks.peers.
 
 Same data, same initial weights, same mathematics: the losses of ten steps must agree before anything is timed. Then the
-contestants run in turn, each in a process of its own. README.md says how to read the results.
+contestants run in turn, each in its own process. README.md explains how to read the results.
 """
 
 from __future__ import annotations
@@ -87,12 +87,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def check_losses(losses: dict[str, list[float]], network: Network) -> dict[str, float]:
-    """The largest difference of each contestant's losses from gradflow's, as a share of the first loss.
+    """Return the largest difference of each contestant's losses from gradflow's, as a fraction of the first loss.
 
-    For network T, scikit-learn's network is another from the second step on (with_sklearn.py): its first loss counts.
+    For network T only scikit-learn's first loss counts: from the second step on, its network differs (with_sklearn.py).
 
     Raises:
-        SystemExit: if one differs by more than `LOSS_TOLERANCE`: then times would compare different things.
+        SystemExit: if one differs by more than `LOSS_TOLERANCE`, since the times would then compare different things.
     """
     differences = {}
     for name, of_name in losses.items():
@@ -126,7 +126,7 @@ def _measure_steps(names: list[str], network: Network, optimizer: str, rounds: i
 
 
 def _measure_prediction(names: list[str], rounds: int) -> dict[str, list[float]]:
-    """Seconds for one row of network S, in each round."""
+    """Return the seconds per row of network S in each round."""
     with contextlib.ExitStack() as stack:
         workers = {
             name: stack.enter_context(Worker(name, NETWORKS["S"], "sgd"))

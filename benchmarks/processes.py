@@ -1,4 +1,4 @@
-"""What can only be measured in a fresh process: the memory that training takes, and how soon the first step is done."""
+"""Measurements that need a fresh process: memory used by training, and time to the first step."""
 
 from __future__ import annotations
 
@@ -43,15 +43,16 @@ print(time.perf_counter() - began)
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a module's function returns in a process of its own."""
+    """Return the result of a module's function, called in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def allocated_by_fit(network: Network, optimizer: str) -> int:
-    """The most bytes that Python and NumPy hold at a time for making the network and training it with gradflow.
+    """Return the peak memory held by Python and NumPy while creating the network and training it with gradflow, in
+    bytes.
 
-    Exact, for NumPy reports its arrays to tracemalloc; the data and what was imported before do not count.
+    Exact, because NumPy reports its arrays to tracemalloc; the data and everything imported before do not count.
     """
     _fit(_WARM_UP, optimizer)
     network.data()
@@ -69,10 +70,10 @@ def _fit(network: Network, optimizer: str) -> None:
 
 
 def process_growth(name: str, network: Network, optimizer: str) -> int | None:
-    """By how many bytes the process is larger at its peak, while it trains, than before it made the network.
+    """Return the bytes by which the process's peak during training exceeds its size before the network was created.
 
-    The data, and all that the library loads and allocates for a first tiny network, are there before. "gradflow" is
-    trained by `Trainer.fit`. None where the system is not Linux.
+    The data, and all that the library loads and allocates for a first tiny network, exist before. "gradflow" is trained
+    by `Trainer.fit`. None if the system is not Linux.
     """
     if not _REFERENCES.exists():
         return None
@@ -89,8 +90,8 @@ def process_growth(name: str, network: Network, optimizer: str) -> int | None:
 
 
 def process_growth_of_prediction(rows: int) -> dict[str, int] | None:
-    """For `predict` with network S on so many rows: the bytes of inputs and outputs, and by how much the process grew
-    beyond them at its peak. None where the system is not Linux."""
+    """Return, for `predict` with network S on the given number of rows, the bytes of inputs and outputs, and by how
+    much the peak of the process exceeded them. None if the system is not Linux."""
     if not _REFERENCES.exists():
         return None
     network = gf.MLP(list(NETWORKS["S"].sizes), backend="numpy")
@@ -104,7 +105,7 @@ def process_growth_of_prediction(rows: int) -> dict[str, int] | None:
 
 def _growth(run: Callable[[], object]) -> int:
     gc.collect()
-    _REFERENCES.write_text("5")  # sets the recorded peak to the present size
+    _REFERENCES.write_text("5")  # resets the recorded peak to the current size
     before = _status_bytes("VmRSS")
     run()
     return _status_bytes("VmHWM") - before
@@ -118,9 +119,9 @@ def _status_bytes(field: str) -> int:
 
 
 def first_step_seconds(processes: int) -> list[float]:
-    """From ``import gradflow``, with NumPy imported, to the end of the first step of network S, in so many processes.
+    """Return the times from ``import gradflow``, with NumPy imported, to the end of the first step of network S.
 
-    One process more, which may have to write .pyc files, does not count.
+    Each is measured in its own process, after one that does not count because it may have to write .pyc files.
     """
     return [
         float(subprocess.run([sys.executable, "-c", _FIRST_STEP], capture_output=True, text=True, check=True).stdout)

@@ -1,4 +1,4 @@
-"""The data sets that scikit-learn ships, and the recipe by which every library trains on them."""
+"""The data sets that scikit-learn ships, and the recipe with which every library trains on them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _TEST_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Split:
-    """Rows to train on, and rows that are held out.
+    """Training rows and held-out rows.
 
     Attributes:
-        x_train, x_test: inputs (rows, n_in), float32, standardised by the mean and deviation of the training rows.
-        y_train, y_test: class numbers (rows,), int64; or values (rows,), float32, standardised likewise.
+        x_train, x_test: inputs (rows, n_in), float32, standardized by mean and standard deviation of the training rows.
+        y_train, y_test: class numbers (rows,), int64; or values (rows,), float32, standardized likewise.
     """
 
     x_train: np.ndarray
@@ -32,14 +32,14 @@ class Split:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set, and what of the recipe depends on it.
+    """A data set, and the parts of the recipe that depend on it.
 
     Attributes:
         name: as in ``sklearn.datasets.load_<name>``.
         task: "classes", "two classes" (one output with a sigmoid) or "values".
         n_out: the number of outputs.
-        batch_size: the rows of a batch; the rows left over are a smaller one.
-        epochs: the passes over the data; no library stops earlier.
+        batch_size: the rows of a batch; the last one may be smaller.
+        epochs: the number of epochs; no library stops earlier.
     """
 
     name: str
@@ -49,8 +49,8 @@ class DataSet:
     epochs: int
 
     def split(self, seed: int) -> Split:
-        """A quarter of the rows held out, by a shuffle of this seed that keeps the shares of the classes."""
-        from sklearn import datasets  # here, so that tests of what is said about scores need no extra
+        """Hold out a quarter of the rows, by a shuffle with this seed that keeps the class proportions."""
+        from sklearn import datasets  # imported here, so that tests of the score reports need no extra
         from sklearn.model_selection import train_test_split
         from sklearn.preprocessing import StandardScaler
 
@@ -68,7 +68,7 @@ class DataSet:
         )
 
     def score(self, predicted: np.ndarray, expected: np.ndarray) -> float:
-        """The share of classes that are right; of values, R² (the share of their variance that is explained)."""
+        """Return the accuracy for classes, or R² (the explained fraction of the variance) for values."""
         if self.task == "values":
             return 1 - float(np.mean((predicted - expected) ** 2) / np.var(expected))
         return float(np.mean(predicted == expected))

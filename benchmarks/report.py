@@ -25,7 +25,7 @@ def write_report(result: dict[str, Any], folder: Path) -> None:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """All that was measured, as tables."""
+    """Return all results as Markdown tables."""
     parts = [
         "# gradflow and its peers",
         machine_line(result),
@@ -51,7 +51,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def readme_table(result: dict[str, Any]) -> str:
-    """The short table of the README: Adam, medians, and how much faster gradflow is than the best peer."""
+    """Return the README's short table: Adam, medians, and how much faster gradflow is than the best peer."""
     peers = [name for name in PEERS if name in _measured(result)]
     header = ["network (batch)", "matrix products alone", "gradflow", *peers, "best peer / gradflow"]
     rows = []
@@ -70,7 +70,7 @@ def readme_table(result: dict[str, Any]) -> str:
 
 
 def with_table(readme: str, text: str) -> str:
-    """The README with a text between its two markers.
+    """Return the README with a text between its two markers.
 
     Raises:
         ValueError: if a marker is missing.
@@ -83,13 +83,13 @@ def with_table(readme: str, text: str) -> str:
 
 
 def _against_best_peer(seconds: dict[str, list[float]], peers: list[str]) -> Spread:
-    """How many times longer the peer with the least median takes than gradflow."""
+    """Return how many times longer the peer with the smallest median takes than gradflow."""
     best = min(peers, key=lambda name: spread(seconds[name]).median)
     return spread(ratios(seconds[best], seconds["gradflow"]))
 
 
 def machine_line(result: dict[str, Any]) -> str:
-    """The machine that a result comes from, in a sentence."""
+    """Describe the machine that produced a result in one sentence."""
     machine = result["machine"]
     blas, versions = machine["blas"], machine["versions"]
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
@@ -102,7 +102,7 @@ def machine_line(result: dict[str, Any]) -> str:
 
 
 def _busy(machine: dict[str, Any]) -> str:
-    """A warning, if other programs kept a good part of the processor busy."""
+    """Return a warning if other programs kept a large part of the processor busy."""
     load, cores = machine["load_average"], machine["cores"]
     if load is None or load < _BUSY_SHARE * cores:
         return ""
@@ -113,7 +113,7 @@ def _busy(machine: dict[str, Any]) -> str:
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table whose columns but the first are aligned to the right."""
+    """Return a Markdown table with all columns but the first right-aligned."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -202,7 +202,7 @@ def _other_lines(result: dict[str, Any]) -> list[str]:
 
 
 def _draw(result: dict[str, Any], path: Path) -> None:
-    """Draw the medians with their quartiles as points: bars would need a zero, which a logarithmic axis lacks."""
+    """Draw medians and quartiles as points: bars would need a zero, which a logarithmic axis lacks."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 

@@ -1,4 +1,4 @@
-"""Timing several things in turn, and what is said about the times: medians, spreads, and ratios within each round."""
+"""Timing several things in turn, and summarizing the times: medians, spreads, and ratios within each round."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from random import Random
 
 __all__ = ["Spread", "ratios", "rounds_in_turn", "spread"]
 
-_PAUSE = 0.2  # seconds: the threads of OpenBLAS spin for 0.11 s behind their last call, and take the next one's core
+_PAUSE = 0.2  # seconds: OpenBLAS's threads spin for 0.11 s after their last call and would occupy the next one's core
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Median and quartiles; a single value is all three.
+    """Return median and quartiles; a single value is all three.
 
     Raises:
         ValueError: if there are no values.
@@ -37,16 +37,17 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
-    """The ratio in each round. What slowed the whole machine in a round falls out of it."""
+    """Return the ratio in each round, which cancels anything that slowed the whole machine in that round."""
     return [a / b for a, b in zip(numerators, denominators, strict=True)]
 
 
 def rounds_in_turn(measurements: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """What each measurement gave in each round. The order changes, so that none is always behind the same other.
+    """Return the results of each round, by measurement. The order changes, so that none always follows the same other
+    one.
 
     Args:
         measurements: by name, functions that do something and return the seconds that it took.
-        rounds: how often each of them runs.
+        rounds: the number of times each one runs.
     """
     measured: dict[str, list[float]] = {name: [] for name in measurements}
     random = Random(0)

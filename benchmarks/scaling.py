@@ -1,8 +1,8 @@
 """Time and memory of a training step against width, batch size, depth and threads: python -m benchmarks.scaling.
 
-ReLU networks with 10 outputs, Adam, float32, on the CPU. For each point three times are measured apart from the step:
-that of the same calls on next to no data, that of the matrix products alone without their calls, and that of a copy
-which moves as many bytes as the other ops do. The largest of them is said to bound the step.
+ReLU networks with 10 outputs, Adam, float32, on the CPU. For each point, three times are measured apart from the step:
+the same calls on next to no data, the GEMMs alone without their call overhead, and a copy that moves as many bytes as
+the other ops do. The step is said to be bound by the largest of them.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ _CALLS, _PRODUCTS, _BYTES = "call overhead", "matrix products", "memory bandwidt
 
 @dataclass(frozen=True)
 class Point:
-    """What was measured for one network.
+    """The measurements of one network.
 
     Attributes:
-        study: what changes: "width", "batch size", "depth", "threads" (with the network behind it).
+        study: the quantity that varies: "width", "batch size", "depth", or "threads" followed by the network.
         value: its value.
         seconds: of a step.
-        product_seconds: of its matrix products alone.
-        call_seconds: of a step with as many layers, and two units in each, on one row.
-        product_call_seconds: of the products of that.
-        bytes_moved: by all ops but the products, each array once, twice where it is read and written.
+        product_seconds: of its GEMMs alone.
+        call_seconds: of a step with as many layers, each of two units, on one row.
+        product_call_seconds: of the GEMMs of that step.
+        bytes_moved: by all ops but the GEMMs; each array counts once, or twice if it is read and written.
         copy_seconds: of a copy that moves as many bytes.
-        allocated_bytes: the most that Python and NumPy held while making the network and training it.
+        allocated_bytes: peak memory held by Python and NumPy while creating and training the network.
         least_bytes: parameters, gradients, optimizer state and activations.
     """
 
@@ -70,7 +70,7 @@ class Point:
 
 
 def bounds(point: Point) -> dict[str, float]:
-    """The share of the step's time that each of the three possible bounds explains."""
+    """Return the fraction of the step's time that each of the three possible bounds explains."""
     return {
         _CALLS: point.call_seconds / point.seconds,
         _PRODUCTS: max(0.0, point.product_seconds - point.product_call_seconds) / point.seconds,
@@ -79,7 +79,7 @@ def bounds(point: Point) -> dict[str, float]:
 
 
 def regimes(points: list[Point]) -> list[str]:
-    """A line for each run of values of one study that have the same bound."""
+    """Return a line for each run of consecutive values of a study that have the same bound."""
     lines = []
     first = 0
     names = [max(shares, key=lambda name: shares[name]) for shares in map(bounds, points)]
@@ -97,7 +97,7 @@ def regimes(points: list[Point]) -> list[str]:
 
 
 class _RecordingBackend(NumpyBackend):
-    """The CPU backend, which keeps the ops of the programs that it binds."""
+    """A CPU backend that keeps the ops of the programs that it binds."""
 
     def __init__(self) -> None:
         super().__init__(native_library())
@@ -109,7 +109,7 @@ class _RecordingBackend(NumpyBackend):
 
 
 def _bytes_moved(network: Network) -> int:
-    """The bytes that the ops of a step move, the products left out, and those of taking the batch from the data."""
+    """Return the bytes moved by a step's ops, without the GEMMs, and by gathering the batch from the data."""
     made = gf.MLP(list(network.sizes), backend="numpy")
     made.backend = backend = _RecordingBackend()
     rows = network.batch_size
@@ -174,7 +174,7 @@ def _measure(study: str, value: int, network: Network, rounds: int) -> Point:
 
 
 def _studies(is_quick: bool, cores: int) -> dict[str, list[tuple[int, Network, int | None]]]:
-    """For each study its points: value, network, and the BLAS's threads where they are set."""
+    """Return the points of each study: value, network, and the BLAS's thread count if it is set."""
     widths = (32, 128) if is_quick else (32, 64, 128, 256, 512, 1024, 2048, 4096)
     batch_sizes = (1, 64) if is_quick else (1, 4, 16, 64, 256, 1024, 4096, 8192)
     depths = (1, 4) if is_quick else (1, 2, 4, 8, 16)
@@ -217,7 +217,7 @@ def _text(result: dict[str, Any], studies: dict[str, list[Point]]) -> str:
 
 
 def _draw(studies: dict[str, list[Point]], path: Path) -> None:
-    """The studies of more than two points: two are better read in the table."""
+    """Draw the studies of more than two points; two are easier to read in the table."""
     from matplotlib.figure import Figure
 
     drawn = {study: points for study, points in studies.items() if len(points) > 2} or studies
@@ -242,13 +242,13 @@ def _draw(studies: dict[str, list[Point]], path: Path) -> None:
             ax.spines[["top", "right"]].set_visible(False)
             ax.grid(alpha=0.25)
     for ax in axes[:, -1]:
-        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))  # beside the curves, once for a row
+        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))  # next to the curves, once per row
     figure.savefig(path, dpi=90)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, and write scaling.json, scaling.md and scaling.png."""
-    from threadpoolctl import threadpool_limits  # here, so that tests of what is said about times need no extra
+    from threadpoolctl import threadpool_limits  # imported here, so that tests of the time reports need no extra
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few small networks: to see it work")

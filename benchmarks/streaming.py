@@ -1,10 +1,9 @@
-"""What a training step costs more where data are read from files than where they lie in memory:
-python -m benchmarks.streaming.
+"""Extra cost of a training step on data read from files instead of memory: python -m benchmarks.streaming.
 
-The same rows as arrays, as .npy mapped into memory, as Parquet and as CSV; shuffled, Adam, float32, on the CPU. Each is
-trained on for some epochs in turn, the steps alone as `Trainer.fit` runs them; what is read ahead of the first step is
-part of the time. Each is timed with as many threads as the BLAS takes by itself, and with one less, which leaves a core
-to the reader. Reading alone is timed too: where that takes as long as the steps, the data are the bottleneck.
+The same rows as arrays, as memory-mapped .npy, as Parquet and as CSV; shuffled, Adam, float32, on the CPU. Training
+runs for some epochs on each in turn; the steps run as in `Trainer.fit`, and reading ahead before the first step counts.
+Each is timed with as many threads as the BLAS uses by default, and with one less, which leaves a core to the reader.
+Reading alone is timed too: if it takes as long as the steps, the data is the bottleneck.
 """
 
 from __future__ import annotations
@@ -46,12 +45,12 @@ _EPOCHS = 4
 
 
 def measure(network: Network, folder: Path, rounds: int, threads: Sequence[int]) -> list[dict[str, Any]]:
-    """For each number of threads: seconds of a step for each kind of data in each round, and of reading a batch alone.
+    """Return, per number of threads, seconds per step for each kind of data in each round, and seconds to read a batch.
 
     Args:
-        network: what is trained, and its data.
-        folder: where the files go.
-        rounds: how often each is timed.
+        network: the network to train, and its data.
+        folder: folder for the files.
+        rounds: the number of times each is timed.
         threads: the numbers of threads of the BLAS, and so of gradflow's kernels.
     """
     kinds = _KINDS_OF.get(network.name, KINDS)
@@ -68,7 +67,7 @@ def measure(network: Network, folder: Path, rounds: int, threads: Sequence[int])
 
 
 def _written(network: Network, folder: Path, kinds: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-    """What is passed to `fit`, by kind."""
+    """Return the data to pass to `fit`, by kind."""
     import pyarrow
     import pyarrow.csv
     import pyarrow.parquet
@@ -90,7 +89,7 @@ def _written(network: Network, folder: Path, kinds: Sequence[str]) -> dict[str, 
 
 
 def _training(network: Network, data: tuple[Any, ...]) -> Callable[[], float]:
-    """The seconds of a step, over some epochs one after the other."""
+    """Return the seconds per step over several successive epochs."""
     made, rule = gradflow_network(network), gf.Adam(LEARNING_RATES["adam"])
     step = TrainingStep.of(made, "softmax_cross_entropy", rule, *data, batch_size=network.batch_size)
 
@@ -105,7 +104,7 @@ def _training(network: Network, data: tuple[Any, ...]) -> Callable[[], float]:
 
 
 def _reading(network: Network, data: tuple[Any, ...]) -> Callable[[], float]:
-    """The seconds in which a batch is read, converted and brought to where a step takes it, while nothing else runs."""
+    """Return the seconds to read, convert and upload a batch while nothing else runs."""
     made = gradflow_network(network)
     given = prepare_data(made, get_loss("softmax_cross_entropy"), *data)
     status = RunStatus(made.backend)
@@ -124,7 +123,7 @@ def _reading(network: Network, data: tuple[Any, ...]) -> Callable[[], float]:
 
 
 def text(result: dict[str, Any]) -> str:
-    """The result as Markdown."""
+    """Return the result as Markdown."""
     described = result["machine"]
     parts = [
         "# What streaming costs",

@@ -1,7 +1,7 @@
 """Every op on the CPU, by kernels, dtype and size: python -m pytest benchmarks/test_ops.py.
 
-Beside the time, each result says how many bytes a second the op moves, and products how many operations they do, and
-what share that is of a plain copy or of NumPy's own product on this machine.
+Besides the time, each result contains the bytes per second that the op moves or, for GEMMs, the operations per second,
+and the ratio to a plain copy or to NumPy's own GEMM on this machine.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.benchmark(max_time=0.1, min_rounds=3, calibration_preci
 
 
 class _LargeDraw(Draw):
-    """Ordinary values in an array of given size."""
+    """Ordinary values in arrays of a given size."""
 
     def __init__(self, dtype: str, rows: int) -> None:
         super().__init__(dtype, "large", "ordinary")
@@ -36,7 +36,7 @@ class _LargeDraw(Draw):
 
 @pytest.fixture(params=["compiled", "NumPy"])
 def backend(request: pytest.FixtureRequest) -> NumpyBackend:
-    """The CPU backend with compiled kernels and without."""
+    """The CPU backend, with and without compiled kernels."""
     if request.param == "NumPy":
         return NumpyBackend(None)
     native = native_library()
@@ -54,7 +54,7 @@ def test_op(benchmark: BenchmarkFixture, backend: NumpyBackend, name: str, dtype
     with backend.running():
         benchmark(backend.bind(OPS[name], arguments))
     if benchmark.stats is None:
-        return  # --benchmark-disable ran it once, to see it work
+        return  # --benchmark-disable ran it once, to check that it works
     n_bytes = _bytes_moved(OPS[name], arguments)
     rate = n_bytes / benchmark.stats["median"]
     benchmark.extra_info |= {
@@ -82,7 +82,8 @@ def test_product(benchmark: BenchmarkFixture, backend: NumpyBackend, dtype: str,
 
 
 def _bytes_moved(op: Op, arguments: dict[str, Any]) -> int:
-    """Each array once, and twice what an optimizer both reads and writes: the least that the op can do with."""
+    """Return the minimum bytes that the op must move: each array once, or twice if an optimizer both reads and writes
+    it."""
     sizes = {name: value.nbytes for name, value in arguments.items() if isinstance(value, np.ndarray)}
     updated = op.writes if "parameters" in op.writes else ()
     return sum(sizes.values()) + sum(sizes[name] for name in updated)

@@ -1,6 +1,6 @@
 """Whole training steps on the CPU, by network, optimizer, dtype and kernels: python -m pytest benchmarks/test_steps.py.
 
-A run is one pass over the data of the network, as `Trainer.fit` makes it, shuffling included.
+A run is one epoch over the network's data, shuffling included, as in `Trainer.fit`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def test_step(benchmark: BenchmarkFixture, name: str, optimizer: str, dtype: str
     if kernels == "compiled" and native_library() is None:
         pytest.skip("gradflow was installed without compiled kernels")
     if kernels == "NumPy":
-        network.backend = NumpyBackend(None)  # users choose this with GRADFLOW_NATIVE=0, for a whole process
+        network.backend = NumpyBackend(None)  # users choose this with GRADFLOW_NATIVE=0 for a whole process
     step = TrainingStep.of(
         network, "softmax_cross_entropy", optimizer, *described.data(), batch_size=described.batch_size
     )
     benchmark(step.run)
     if benchmark.stats is None:
-        return  # --benchmark-disable ran it once, to see it work
+        return  # --benchmark-disable ran it once, to check that it works
     seconds = benchmark.stats["median"] / described.steps
     benchmark.extra_info |= {
         "µs per step": round(1e6 * seconds, 1),

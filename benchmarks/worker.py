@@ -1,7 +1,7 @@
-"""A contestant in a process of its own, that waits without using the processor until it is asked to run.
+"""A contestant in its own process, which waits without using the processor until it is asked to run.
 
-Libraries in one process share it badly: the threads of one spin while another works, and each sets the process's
-thread counts.
+Libraries do not share a process well: the threads of one spin while another works, and each sets the process's thread
+counts.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class WorkerError(Exception):
 
 
 class Worker:
-    """The other end of the process.
+    """The parent's end of the connection to the process.
 
     Args:
         name: one of `benchmarks.contestants.CONTESTANTS`.
-        network: what it trains.
+        network: the network to train.
         optimizer: "sgd" or "adam".
 
     Raises:
-        WorkerError: if the contestant cannot be made.
+        WorkerError: if the contestant cannot be created.
     """
 
     def __init__(self, name: str, network: Network, optimizer: str) -> None:
@@ -47,22 +47,22 @@ class Worker:
         self._answer()
 
     def losses(self, steps: int) -> list[float]:
-        """The loss of each of the first steps; to be called first."""
+        """Return the loss of each of the first steps; must be called first."""
         measured: list[float] = self._ask("losses", steps)
         return measured
 
     def seconds_per_step(self) -> float:
-        """The time of a step, over one pass through the data behind an untimed one."""
+        """Return the time per step over one epoch, after an untimed one."""
         seconds: float = self._ask("seconds_per_step")
         return seconds
 
     def device_seconds_per_step(self) -> float:
-        """The same for a contestant on a GPU, by events on its stream."""
+        """Return the time per step of a contestant on a GPU, measured by events on its stream."""
         seconds: float = self._ask("device_seconds_per_step")
         return seconds
 
     def seconds_per_prediction(self) -> float:
-        """The time to predict one row, over many calls behind an untimed one."""
+        """Return the time to predict one row, over many calls after an untimed one."""
         seconds: float = self._ask("seconds_per_prediction")
         return seconds
 
@@ -113,7 +113,7 @@ def _serve(connection: Connection, name: str, network: Network, optimizer: str) 
 
 
 def seconds_of(run: Callable[[], object], times: int) -> float:
-    """The mean time of a call, after one that is not timed."""
+    """Return the mean time of a call, after an untimed one."""
     run()
     began = time.perf_counter()
     for _ in range(times):

@@ -1,6 +1,7 @@
-"""Who is measured: each trains the same network on the same batches from the same weights.
+"""The contestants: each trains the same network on the same batches from the same weights.
 
-A contestant's module is imported only in the process that runs it, so that no library's threads disturb another's.
+A contestant's module is imported only in the process that runs it, so that the threads of different libraries do not
+interfere.
 """
 
 from __future__ import annotations
@@ -18,22 +19,23 @@ __all__ = ["CONTESTANTS", "GEMMS", "GPU_CONTESTANTS", "PEERS", "Contestant", "co
 
 
 class Contestant(Protocol):
-    """A network with an optimizer in one library, ready to be trained."""
+    """A network with an optimizer in one library, ready to train."""
 
     def train(self) -> None:
-        """Go once over all batches of `Network.data` in their order, and finish all work."""
+        """Train on all batches of `Network.data` once, in order, and wait until all work is done."""
 
     def losses(self, steps: int) -> list[float]:
-        """The mean loss of each of so many single steps over the first batches, from the initial weights on.
+        """Return the mean loss of each of the given number of single steps over the first batches, starting from the
+        initial weights.
 
-        It is called on a fresh contestant.
+        Must be called on a fresh contestant.
         """
 
     def predict_one(self) -> None:
         """Compute the logits for one row, from a NumPy array to a NumPy array."""
 
 
-_MODULES = {  # name: module, class, the package that it needs
+_MODULES = {  # name: module, class, required package
     "gradflow": ("with_gradflow", "Gradflow", "numpy"),
     "PyTorch": ("with_torch", "EagerTorch", "torch"),
     "PyTorch, compiled": ("with_torch", "CompiledTorch", "torch"),
@@ -61,7 +63,7 @@ PEERS = tuple(name for name in CONTESTANTS if name not in (*GEMMS, "gradflow"))
 
 
 def problem_with(name: str) -> str | None:
-    """Why a contestant cannot be measured here; None if it can."""
+    """Return why a contestant cannot be measured here, or None if it can."""
     package = _MODULES[name][2]
     if importlib.util.find_spec(package) is None:
         return f"{package} is not installed; the extra peers brings it"
@@ -85,7 +87,7 @@ def _problem_on_gpu(package: str) -> str | None:
 
 
 def contestant(name: str, network: Network, optimizer: str) -> Contestant:
-    """A fresh contestant; imports its library."""
+    """Return a fresh contestant; imports its library."""
     module, class_name, _ = _MODULES[name]
     made: Contestant = getattr(importlib.import_module(f"benchmarks.contestants.{module}"), class_name)(
         network, optimizer

@@ -1,4 +1,4 @@
-"""The matrix products of a training step and nothing else: the time that no step on the same BLAS can beat."""
+"""The GEMMs of a training step and nothing else: a lower bound for any step on the same BLAS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["GradflowGemms", "NumpyGemms"]
 
 
 class _Gemms:
-    """What both have: the operands of the products (a, b, out, transposed a, transposed b) of a step."""
+    """Operands of the GEMMs of a step: (a, b, out, transposed a, transposed b)."""
 
     def __init__(self, network: Network, optimizer: str) -> None:
         random = np.random.default_rng(2)
@@ -44,7 +44,7 @@ class _Gemms:
 
 
 class NumpyGemms(_Gemms):
-    """By numpy.dot with ``out``."""
+    """GEMMs by numpy.dot with ``out``."""
 
     def __init__(self, network: Network, optimizer: str) -> None:
         super().__init__(network, optimizer)
@@ -60,7 +60,8 @@ class NumpyGemms(_Gemms):
 
 
 class GradflowGemms(_Gemms):
-    """By the BLAS that gradflow uses for large products, called from C: nothing else is in the program."""
+    """GEMMs by the BLAS that gradflow uses for large matrices, called from C by a program that contains nothing
+    else."""
 
     def __init__(self, network: Network, optimizer: str) -> None:
         super().__init__(network, optimizer)

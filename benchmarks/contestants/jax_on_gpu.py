@@ -1,4 +1,4 @@
-"""JAX on a GPU, with float32 products in full precision. It has no events: time is that of the clock on the wall."""
+"""JAX on a GPU, with float32 GEMMs in full precision. JAX has no events, so times are wall-clock times."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 
 class JaxOnGpu(Jax):
-    """Batches, parameters and optimizer state lie on the default device, which is the GPU where JAX has one."""
+    """JAX with batches, parameters and optimizer state on the default device, which is the GPU if JAX finds one."""
 
     def device_seconds(self) -> float:
-        """The time of a pass over all batches, from the first call until the last result is there."""
+        """Return the time to train on all batches once, from the first call until the last result is available."""
         return seconds_of(self.train, 1)

@@ -1,4 +1,4 @@
-"""The contestants on a GPU. `device_seconds` is the time between two events on the stream of the work."""
+"""The GPU contestants. `device_seconds` is the time between two events on the stream that does the work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["GradflowOnGpu"]
 
 
 class GradflowOnGpu(Gradflow):
-    """gradflow on a GPU: one graph launch for each step."""
+    """gradflow on a GPU: one graph launch per step."""
 
     backend: ClassVar[str] = "cupy"
 
@@ -19,7 +19,7 @@ class GradflowOnGpu(Gradflow):
         self._network.backend.synchronize()
 
     def device_seconds(self) -> float:
-        """The time of a pass over all batches, by CUDA events."""
+        """Return the time to train on all batches once, measured by CUDA events."""
         import cupy
 
         stream = self._network.backend.stream

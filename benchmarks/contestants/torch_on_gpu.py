@@ -1,4 +1,4 @@
-"""PyTorch on a GPU: eager, compiled, and with each step as one CUDA graph. float32 products are in full precision."""
+"""PyTorch on a GPU: eager, compiled, and with each step as one CUDA graph. float32 GEMMs are in full precision."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WARM_UP_STEPS = 3
 
 
 class EagerTorchOnGpu(EagerTorch):
-    """All batches lie on the device beforehand."""
+    """Eager PyTorch with all batches already on the device."""
 
     device: ClassVar[str] = "cuda"
 
@@ -24,7 +24,7 @@ class EagerTorchOnGpu(EagerTorch):
         torch.cuda.synchronize()
 
     def device_seconds(self) -> float:
-        """The time of a pass over all batches, by CUDA events."""
+        """Return the time to train on all batches once, measured by CUDA events."""
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
         super().train()
@@ -34,18 +34,19 @@ class EagerTorchOnGpu(EagerTorch):
 
 
 class CompiledTorchOnGpu(EagerTorchOnGpu):
-    """The same with torch.compile."""
+    """`EagerTorchOnGpu` with torch.compile."""
 
     compiled: ClassVar[bool] = True
 
 
 class GraphedTorchOnGpu(EagerTorchOnGpu):
-    """Forward, backward and optimizer captured once; each step copies its batch into the graph's and replays it."""
+    """Forward, backward and optimizer captured once; each step copies its batch into the graph's input and replays the
+    graph."""
 
     optimizer_options: ClassVar[dict[str, bool]] = {"fused": True, "capturable": True}
 
     def __init__(self, network: Network, optimizer: str) -> None:
-        if optimizer == "sgd":  # its rate is a number of the graph; it has no such option
+        if optimizer == "sgd":  # the graph holds its rate as a constant; there is no such option
             self.optimizer_options = {"fused": True}  # type: ignore[misc]
         super().__init__(network, optimizer)
         self._x, self._labels = (tensor.clone() for tensor in self._batches[0])

@@ -1,4 +1,4 @@
-"""gradflow: the training pass as `Trainer.fit` runs it, on one backend."""
+"""gradflow: a training epoch as `Trainer.fit` runs it, on one backend."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Gradflow", "gradflow_network"]
 
 
 def gradflow_network(network: Network, backend: str = "numpy") -> gf.Sequential:
-    """The network with its initial parameters."""
+    """Return the network with its initial parameters."""
     made = gf.MLP(list(network.sizes), backend=backend)
     dense = [index for index, layer in enumerate(made.layers) if isinstance(layer, gf.Dense)]
     weights = {}
@@ -26,7 +26,8 @@ def gradflow_network(network: Network, backend: str = "numpy") -> gf.Sequential:
 
 
 class Gradflow:
-    """The whole pass is timed: taking each batch from the data, the step, and the sum of the losses at the end."""
+    """gradflow, timed over the whole epoch: gathering each batch from the data, the step, and summing the losses at the
+    end."""
 
     backend: ClassVar[str] = "numpy"
 

@@ -1,4 +1,4 @@
-"""JAX: one jitted step whose parameters and optimizer state are donated, so that it may update them in place."""
+"""JAX: one jitted step with donated parameters and optimizer state, so that it can update them in place."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ _predict = jax.jit(_logits)
 
 
 class Jax:
-    """Batches lie on the device; one call of a jitted function for each step."""
+    """JAX with batches on the device and one call of a jitted function per step."""
 
     def __init__(self, network: Network, optimizer: str) -> None:
         self._batches = [(jnp.asarray(x), jnp.asarray(labels)) for x, labels in network.batches()]
         self._described = network
-        # Copies: arrays that JAX shares with NumPy cannot be donated.
+        # Copies, because arrays that JAX shares with NumPy cannot be donated.
         self._parameters = jax.tree.map(partial(jnp.array, copy=True), network.initial_parameters())
         zeros = [jax.tree.map(jnp.zeros_like, self._parameters) for _ in range(2)]
         self._state: Any = (jnp.zeros((), jnp.float32), *zeros) if optimizer == "adam" else ()

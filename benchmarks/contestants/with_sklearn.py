@@ -1,9 +1,9 @@
-"""scikit-learn: MLPClassifier with our initial weights, one epoch for each call of partial_fit.
+"""scikit-learn: MLPClassifier with our initial weights, one epoch per call of partial_fit.
 
-Its Adam divides by √v + ε before the correction of v and not behind it. So it gets an ε that amounts to 1e-8 in the
-first step; later, when it amounts to less, it matters less.
-With two classes it has one sigmoid output instead of two softmax outputs: for network T the first loss is the same, the
-later ones are not, and the time is that of a slightly smaller network.
+Its Adam divides by √v + ε before the bias correction of v instead of after it. It therefore gets an ε that is
+equivalent to 1e-8 in the first step; later, when it is equivalent to less, it matters less. With two classes it has one
+sigmoid output instead of two softmax outputs: for network T the first loss is the same, later ones differ, and the time
+is that of a slightly smaller network.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Sklearn"]
 
 
 class Sklearn:
-    """Validation of the data is part of partial_fit, and spread over the steps of an epoch."""
+    """scikit-learn; validation of the data is part of partial_fit and is spread over the steps of an epoch."""
 
     def __init__(self, network: Network, optimizer: str) -> None:
         self._x, self._labels = network.data()
@@ -33,7 +33,7 @@ class Sklearn:
             nesterovs_momentum=False,
             shuffle=False,
         )
-        # The first call makes its arrays; then they get our values, and the optimizer begins anew.
+        # The first call allocates the arrays; then they get our values, and the optimizer is reset.
         self._model.partial_fit(*network.batches()[0], classes=np.arange(network.sizes[-1]))
         for layer, (weight, bias) in enumerate(network.initial_parameters()):
             if network.sizes[-1] == 2 and layer == len(network.layers) - 1:

@@ -1,4 +1,4 @@
-"""PyTorch: eager with fused optimizers, and with the forward pass and the loss compiled (and with them backward)."""
+"""PyTorch: eager with fused optimizers, and with forward pass and loss compiled, which compiles backward too."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["CompiledTorch", "EagerTorch"]
 
 
 class EagerTorch:
-    """Batches are views of one tensor, so that taking one costs next to nothing."""
+    """Eager PyTorch; batches are views of one tensor, so that getting one costs next to nothing."""
 
     compiled: ClassVar[bool] = False
     device: ClassVar[str] = "cpu"
@@ -62,6 +62,6 @@ class EagerTorch:
 
 
 class CompiledTorch(EagerTorch):
-    """The same with torch.compile."""
+    """`EagerTorch` with torch.compile."""
 
     compiled = True

@@ -1,4 +1,4 @@
-"""python -m benchmarks.accuracy: what is said of scores and times, and a short run."""
+"""python -m benchmarks.accuracy: its reports of scores and times, and a short run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_as_good_is_within_the_spread_of_the_differences() -> None:
     theirs = [0.9, 0.8, 0.7, 0.6]
     assert is_as_good(theirs, theirs)
     assert is_as_good([0.88, 0.83, 0.67, 0.6], theirs)
-    # Always a little lower, though by less than the scores differ from seed to seed.
+    # Always slightly lower, but by less than the scores differ from seed to seed.
     assert not is_as_good([0.889, 0.791, 0.69, 0.59], theirs)
 
 
@@ -42,13 +42,13 @@ def test_scores_are_compared_seed_by_seed_and_times_round_by_round() -> None:
 
 @pytest.mark.peers
 def test_it_runs_unattended(tmp_path: Path) -> None:
-    # PyTorch's threads would wait for each other where tests run beside each other.
+    # PyTorch's threads would wait for each other when tests run in parallel.
     peers = ["PyTorch, one thread", "scikit-learn"]
     options = ["--data-sets", "iris", "--seeds", "2", "--peers", *peers, "--output", str(tmp_path)]
-    # A process of its own: threadpoolctl fails where other tests have loaded what only looks like a BLAS.
+    # A process of its own: threadpoolctl fails if other tests have loaded a library that only looks like a BLAS.
     subprocess.run([sys.executable, "-m", "benchmarks.accuracy", *options], check=True)
     (entry,) = json.loads((tmp_path / "accuracy.json").read_text())["data_sets"]
     assert set(entry["scores"]) == {"gradflow", *peers}
-    # A network that learns nothing is right in a third.
+    # A network that learns nothing has an accuracy of one third.
     assert all(score > 0.8 for scores in entry["scores"].values() for score in scores)
     assert {path.name for path in tmp_path.iterdir()} == {"accuracy.json", "accuracy.md", "accuracy.png"}

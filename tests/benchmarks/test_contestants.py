@@ -1,4 +1,4 @@
-"""Contestants train the same: their losses agree, and a wrong one is found."""
+"""Contestants train the same network: their losses agree, and a wrong one is found."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NETWORK = Network("test", (6, 8, 5, 3), batch_size=4, steps=10)
 
 
 def _losses_in_numpy(optimizer: str) -> list[float]:
-    """Ten steps in float64, written for this network alone."""
+    """Train ten steps in float64; written for this network alone."""
     parameters = [array.astype(np.float64) for pair in _NETWORK.initial_parameters() for array in pair]
     m, v = ([np.zeros_like(w) for w in parameters] for _ in range(2))
     measured = []

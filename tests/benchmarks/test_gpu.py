@@ -1,4 +1,4 @@
-"""python -m benchmarks.gpu: it runs by itself, and says so where there is no GPU."""
+"""python -m benchmarks.gpu: it runs unattended, and reports if there is no GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory is measured, and prediction takes it in blocks."""
+"""Memory is measured, and prediction processes its rows in blocks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_arrays_of_training_are_counted(optimizer: str) -> None:
 
 @linux_only
 def test_the_growth_of_the_process_holds_the_arrays_of_training() -> None:
-    # The process may have had some free memory before.
+    # The process may already have had some free memory.
     assert in_fresh_process(process_growth, "gradflow", _NETWORK, "adam") > 0.9 * _NETWORK.least_bytes("adam")
 
 

@@ -1,4 +1,4 @@
-"""The README's table is what the results say, and the tables hold the medians."""
+"""The README's table shows the results, and the tables hold the medians."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.report import README, RESULTS, markdown, readme_table, with_tabl
 
 
 def _result() -> dict[str, Any]:
-    """What `benchmarks.peers` measures, with made-up times."""
+    """Return what `benchmarks.peers` measures, with made-up times."""
     seconds = {
         "gradflow": [50e-6, 40e-6, 60e-6],
         "PyTorch": [700e-6, 600e-6, 900e-6],
@@ -64,7 +64,7 @@ def test_the_readmes_table_compares_with_the_best_peer() -> None:
     text = readme_table(_result())
     assert "Processor X, 2 cores" in text
     lines = text.splitlines()
-    # JAX has the least median; the ratios to it are 2, 3 and 1.5.
+    # JAX has the smallest median; the ratios to it are 2, 3 and 1.5.
     assert lines[-1] == "| S 64-128-64-10 (32) | 40.0 | 50.0 | 700 | 100 | 2.00 |"
     assert lines[-3] == (
         "| network (batch) | matrix products alone | gradflow | PyTorch | JAX | best peer / gradflow |"

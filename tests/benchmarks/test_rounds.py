@@ -1,4 +1,4 @@
-"""Turns, medians and ratios."""
+"""Rounds, medians and ratios."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_spread_is_median_and_quartiles() -> None:
 
 
 def test_ratios_are_formed_round_by_round() -> None:
-    # Both are ten times slower in the second round: the ratio is not.
+    # Both are ten times slower in the second round; the ratio stays the same.
     assert_allclose(ratios([2.0, 20.0, 3.0], [1.0, 10.0, 1.0]), [2, 2, 3], rtol=1e-15)
     with pytest.raises(ValueError, match="shorter"):
         ratios([1.0, 2.0], [1.0])

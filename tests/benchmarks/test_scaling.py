@@ -1,4 +1,4 @@
-"""What is said to bound a step, from given times."""
+"""The reported bounds of a step, for given times."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradflow.optimizers.base import OWN
 
 
 def _point(value: int, *, products: float, calls: float, copy: float) -> Point:
-    """A step of one second, of whose products' time 0.05 s are their calls."""
+    """Return a step of one second; 0.05 s of its GEMM time are call overhead."""
     return Point("width", value, 1.0, products + 0.05, calls, 0.05, 1000, copy, 1, 1)
 
 
@@ -42,7 +42,7 @@ def test_bytes_moved_are_those_of_each_ops_arrays() -> None:
     expected = 4 * (
         2 * (rows * n_in + rows)  # the batch and its labels, read and written
         + 2 * rows * n_out
-        + n_out  # the bias in place, as x and y
+        + n_out  # the bias in place, counted as x and y
         + 2 * rows * n_out
         + 3 * rows  # logits, d_logits, labels, losses, hits
         + rows * n_out

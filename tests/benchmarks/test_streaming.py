@@ -1,4 +1,4 @@
-"""The benchmark of streams runs, and its table says what was measured."""
+"""The streaming benchmark runs, and its table reports the measurements."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_ratios_are_formed_within_the_rounds() -> None:
 
 
 def test_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.streaming.machine", lambda: RESULT["machine"])  # whose own needs the extra bench
+    monkeypatch.setattr("benchmarks.streaming.machine", lambda: RESULT["machine"])  # which itself needs the extra bench
     main(["--quick", "--rounds", "2", "--networks", "T", "--output", str(tmp_path)])
     result = json.loads((tmp_path / "streaming.json").read_text())
     assert len({measured["threads"] for measured in result["networks"]}) == len(result["networks"]) in (1, 2)

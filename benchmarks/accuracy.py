@@ -48,9 +48,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
     parser.add_argument("--data-sets", nargs="+", choices=DATA_SETS, help="default: all")
     parser.add_argument("--peers", nargs="+", choices=_PEERS, default=_PEERS, help="default: all")
-    parser.add_argument("--seeds", type=int, help=f"how often each library trains; default: {_SEEDS}")
+    parser.add_argument("--seeds", type=int, help=f"number of times each library trains; default: {_SEEDS}")
     parser.add_argument(
-        "--quick", action="store_true", help=f"{_QUICK_SEEDS} seeds of {_QUICK_DATA_SETS}: to see it work"
+        "--quick", action="store_true", help=f"{_QUICK_SEEDS} seeds of {_QUICK_DATA_SETS}, as a smoke test"
     )
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the results; default: %(default)s")
     options = parser.parse_args(arguments)
@@ -103,9 +103,9 @@ def markdown(result: dict[str, Any]) -> str:
     parts = [
         "# Scores on held-out rows, and the time of a fit",
         machine_line(result),
-        f"Same rows, same recipe, {result['seeds']} seeds; a seed decides which rows are held out, the initial weights "
-        "and the shuffles. Scores: the share of classes that are right, and R² for diabetes; mean ± standard "
-        "deviation. Differences are taken seed by seed. Times: medians, and in brackets the quartiles.",
+        f"Same rows, same recipe, {result['seeds']} seeds; a seed determines the held-out rows, the initial weights "
+        "and the shuffles. Scores: accuracy, and R² for diabetes; mean ± standard "
+        "deviation. Differences are taken seed by seed. Times: medians, with quartiles in brackets.",
         "\n".join(f"- {_verdict(entry)}" for entry in result["data_sets"]),
     ]
     header = ["library", "score", "gradflow's minus this one", "higher / equal / lower", "ms per fit", "/ gradflow's"]
@@ -119,19 +119,19 @@ def markdown(result: dict[str, Any]) -> str:
 def _row(entry: dict[str, Any], library: str) -> list[str]:
     ours, scores, seconds = entry["scores"][_OURS], entry["scores"][library], entry["seconds"][library]
     times = spread(seconds)
-    row = [library, _mean_and_deviation(scores)]
+    row = [library, _mean_and_std(scores)]
     if library == _OURS:
         row += ["", ""]
     else:
         differences = [a - b for a, b in zip(ours, scores, strict=True)]
         higher, lower = (sum(sign * difference > 0 for difference in differences) for sign in (1, -1))
         equal = len(differences) - higher - lower
-        row += [_mean_and_deviation(differences), f"{higher} / {equal} / {lower}"]
+        row += [_mean_and_std(differences), f"{higher} / {equal} / {lower}"]
     ratio = spread(ratios(seconds, entry["seconds"][_OURS])).median
     return [*row, f"{1e3 * times.median:,.1f} [{1e3 * times.low:,.1f}, {1e3 * times.high:,.1f}]", f"{ratio:.2f}"]
 
 
-def _mean_and_deviation(values: list[float]) -> str:
+def _mean_and_std(values: list[float]) -> str:
     return f"{statistics.mean(values):z.4f} ± {statistics.stdev(values):.4f}"
 
 
@@ -143,13 +143,13 @@ def _draw(result: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(3.2 * len(entries), 5), layout="constrained")
     axes = figure.subplots(2, len(entries), sharex="col", squeeze=False)
     libraries = list(entries[0]["scores"])
-    colours = ["tab:green" if library == _OURS else "tab:blue" for library in libraries]
+    colors = ["tab:green" if library == _OURS else "tab:blue" for library in libraries]
     for (score_ax, time_ax), entry in zip(axes.T, entries, strict=True):
-        for library, colour in zip(libraries, colours, strict=True):
-            score_ax.plot([library] * result["seeds"], entry["scores"][library], "o", color=colour, alpha=0.3)
+        for library, color in zip(libraries, colors, strict=True):
+            score_ax.plot([library] * result["seeds"], entry["scores"][library], "o", color=color, alpha=0.3)
             score_ax.plot([library], [statistics.mean(entry["scores"][library])], "_", color="black", markersize=20)
         medians = [1e3 * spread(entry["seconds"][library]).median for library in libraries]
-        time_ax.bar(libraries, medians, color=colours)
+        time_ax.bar(libraries, medians, color=colors)
         score_ax.set_title(entry["name"])
         time_ax.tick_params("x", rotation=60)
     axes[0][0].set_ylabel("score on held-out rows")

@@ -119,5 +119,5 @@ LIBRARIES: dict[str, Callable[[DataSet, Split, int], Callable[[np.ndarray], np.n
     "PyTorch, one thread": _torch_on_one_thread,
     "scikit-learn": _sklearn,
 }
-"""By name: what trains on the rows of a split, with a seed, and gives the function that predicts. Each belongs into a
+"""Functions, by library, that train on a split with a seed and return a predict function. Each belongs into a
 process of its own."""

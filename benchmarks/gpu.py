@@ -35,12 +35,12 @@ _ROUNDS, _QUICK_ROUNDS = 15, 3
 def main(arguments: list[str] | None = None) -> None:
     """Measure, and write gpu.json and gpu.md."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="networks T and S in a few rounds: to see it work")
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, help="which networks; all without it")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of gpu.json and gpu.md")
+    parser.add_argument("--quick", action="store_true", help="networks T and S in a few rounds, as a smoke test")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, help="networks to measure; default: all")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for gpu.json and gpu.md")
     options = parser.parse_args(arguments)
     if problem := gpu_problem():
-        print(f"nothing is measured, since no GPU can be used: {problem}", file=sys.stderr)
+        print(f"nothing was measured, because no GPU can be used: {problem}", file=sys.stderr)
         sys.exit(NO_GPU)
     left_out = {name: problem for name in GPU_CONTESTANTS if (problem := problem_with(name))}
     for name, problem in left_out.items():
@@ -87,8 +87,8 @@ def markdown(result: dict[str, Any]) -> str:
         "# Training steps on a GPU",
         "",
         f"{result['gpu']}; {result['machine']['date']}; gradflow {result['machine']['gradflow']}. Made by "
-        "`python -m benchmarks.gpu`: microseconds per step, the median of the rounds with its quartiles, and how many "
-        "times as long as gradflow's step it is, the median of the ratios within each round.",
+        "`python -m benchmarks.gpu`: microseconds per step, the median of the rounds with quartiles, and its ratio "
+        "to gradflow's step, the median of the ratios within each round.",
         "",
         "| network (batch) | optimizer | library | µs per step | quartiles | times gradflow's |",
         "| --- | --- | --- | ---: | --- | ---: |",
@@ -102,7 +102,7 @@ def markdown(result: dict[str, Any]) -> str:
                 f"| {NETWORKS[case['network']]} | {case['optimizer']} | {name.removesuffix(' (GPU)')} | "
                 f"{of_all.median:,.1f} | {of_all.low:,.1f} to {of_all.high:,.1f} | {ratio:.2f} |"
             )
-    lines += ["", *(f"Left out: {name}: {problem}" for name, problem in result["left_out"].items())]
+    lines += ["", *(f"Omitted: {name}: {problem}" for name, problem in result["left_out"].items())]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -57,7 +57,7 @@ def measure(network: Network, activation: str, *, rounds: int, seconds: float) -
     ]
     # Epochs of the network's data between two measured steps.
     apart = next(epoch for epoch in range(1, 100) if LayerStatistics.is_due(1 + epoch, network.steps)) * network.steps
-    return Cost(spread(steps).median, spread(added), spread([share / apart for share in added]))
+    return Cost(spread(steps).median, spread(added), spread([extra / apart for extra in added]))
 
 
 def _training_step(network: Network, activation: str, *, steps: int) -> TrainingStep:
@@ -70,18 +70,18 @@ def _training_step(network: Network, activation: str, *, steps: int) -> Training
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--rounds", type=int, default=15, help="how often each is timed (15)")
-    arguments.add_argument("--seconds", type=float, default=0.3, help="how long it runs each time (0.3)")
+    arguments.add_argument("--rounds", type=int, default=15, help="number of timed rounds (15)")
+    arguments.add_argument("--seconds", type=float, default=0.3, help="seconds per round (0.3)")
     options = arguments.parse_args()
     print("| network (batch) | activation | step, µs | added, in steps | longer at the default cadence |")
     print("| --- | --- | ---: | ---: | ---: |")
     for network in NETWORKS.values():
         for activation in ("relu", "tanh"):
             cost = measure(network, activation, rounds=options.rounds, seconds=options.seconds)
-            added, share = cost.added, cost.at_cadence
+            added, cadence = cost.added, cost.at_cadence
             print(
                 f"| {network} | {activation} | {1e6 * cost.step:,.0f} | {added.median:.2f} ({added.low:.2f} to "
-                f"{added.high:.2f}) | {share.median:.1%} ({share.low:.1%} to {share.high:.1%}) |",
+                f"{added.high:.2f}) | {cadence.median:.1%} ({cadence.low:.1%} to {cadence.high:.1%}) |",
                 flush=True,
             )
 

@@ -8,7 +8,7 @@ from functools import cache, partial
 
 import numpy as np
 
-__all__ = ["copy_rate", "product_rate", "square_matrices"]
+__all__ = ["copy_rate", "gemm_rate", "square_matrices"]
 
 
 @cache
@@ -19,7 +19,7 @@ def copy_rate(n_bytes: int) -> float:
 
 
 @cache
-def product_rate(dtype: str, width: int) -> float:
+def gemm_rate(dtype: str, width: int) -> float:
     """Return the operations per second of a GEMM of square matrices."""
     a, b = square_matrices(dtype, width)
     return 2 * width**3 / _seconds(partial(np.matmul, a, b, out=np.empty_like(a)))

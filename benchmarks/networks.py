@@ -11,7 +11,7 @@ import numpy as np
 __all__ = ["LEARNING_RATES", "NETWORKS", "Network"]
 
 LEARNING_RATES = {"sgd": 0.01, "adam": 0.001}
-"""The optimizers that are measured: gradient descent without momentum, and Adam with the usual settings."""
+"""The measured optimizers: gradient descent without momentum, and Adam with the usual settings."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Network:
 
     @property
     def gemm_flops(self) -> int:
-        """The floating-point operations of the matrix products of a step: the first layer needs no dL/dx."""
-        products = [n_in * n_out for n_in, n_out in self.layers]
-        return 2 * self.batch_size * (3 * sum(products) - products[0])
+        """The floating-point operations of the GEMMs of a step: the first layer needs no dL/dx."""
+        sizes = [n_in * n_out for n_in, n_out in self.layers]
+        return 2 * self.batch_size * (3 * sum(sizes) - sizes[0])
 
     def least_bytes(self, optimizer: str) -> int:
         """Bytes that training must hold: parameters, gradients, optimizer state, and a batch's activations, inputs
@@ -94,4 +94,4 @@ NETWORKS = {
         Network("L", (1024, 2048, 2048, 1000), batch_size=512, steps=2),
     )
 }
-"""By name: a tiny, a small, a medium and a large one."""
+"""A tiny, a small, a medium and a large network, by name."""

@@ -33,8 +33,8 @@ __all__ = ["check_losses", "main"]
 
 LOSS_STEPS = 10
 LOSS_TOLERANCE = 1e-4
-"""As a share of the first loss. Sums in another order change a float32 loss by some 1e-7 of it, and ten steps enlarge
-that to some 1e-6, to 1e-5 for network L; a learning rate that is wrong by 1 % changes it by 1e-3."""
+"""As a fraction of the first loss. Summing in a different order changes a float32 loss by 1e-7 of it; ten steps amplify
+that to some 1e-6, to 1e-5 for network L; a learning rate that is off by 1 % changes it by 1e-3."""
 
 _ROUNDS = 15
 _QUICK_ROUNDS, _QUICK_NETWORKS = 3, ["T", "S"]
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "peers.json").write_text(json.dumps(result, indent=1) + "\n")
     write_report(result, options.output)
-    print(f"written: {options.output}; python -m benchmarks.report puts results/ into the README")
+    print(f"written: {options.output}; python -m benchmarks.report updates the README from results/")
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -73,9 +73,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, help="default: all")
     parser.add_argument("--optimizers", nargs="+", choices=LEARNING_RATES, default=list(LEARNING_RATES))
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
-    parser.add_argument("--rounds", type=int, help=f"how often each runs; default: {_ROUNDS}")
+    parser.add_argument("--rounds", type=int, help=f"number of rounds; default: {_ROUNDS}")
     parser.add_argument(
-        "--quick", action="store_true", help=f"{_QUICK_ROUNDS} rounds of networks {_QUICK_NETWORKS}: to see it work"
+        "--quick", action="store_true", help=f"{_QUICK_ROUNDS} rounds of networks {_QUICK_NETWORKS}, as a smoke test"
     )
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the results; default: %(default)s")
     options = parser.parse_args(arguments)

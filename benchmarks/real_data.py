@@ -9,9 +9,9 @@ import numpy as np
 __all__ = ["DATA_SETS", "HIDDEN", "LEARNING_RATE", "DataSet", "Split"]
 
 HIDDEN = (64, 64)
-"""The widths of the hidden layers, all with ReLU."""
+"""Widths of the hidden layers, all with ReLU."""
 LEARNING_RATE = 1e-3
-"""Adam's, constant."""
+"""The constant learning rate of Adam."""
 _TEST_SHARE = 0.25
 
 
@@ -84,4 +84,4 @@ DATA_SETS = {
         DataSet("diabetes", "values", n_out=1, batch_size=32, epochs=30),
     )
 }
-"""By name. scikit-learn's linnerud is left out: of its 20 rows 5 would be held out."""
+"""The data sets by name, without scikit-learn's linnerud: of its 20 rows only 5 would be held out."""

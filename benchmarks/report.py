@@ -14,7 +14,7 @@ __all__ = ["README", "RESULTS", "machine_line", "markdown", "readme_table", "tab
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
-_BUSY_SHARE = 0.5
+_BUSY_FRACTION = 0.5
 _BEGIN, _END = "<!-- begin: python -m benchmarks.report -->", "<!-- end -->"
 
 
@@ -30,30 +30,30 @@ def markdown(result: dict[str, Any]) -> str:
         "# gradflow and its peers",
         machine_line(result),
         "## Microseconds per training step",
-        f"Medians of {result['rounds']} rounds, and in brackets the quartiles.",
+        f"Medians of {result['rounds']} rounds, with quartiles in brackets.",
         table(*_step_rows(result)),
         "## Ratios within each round",
-        "The time of each divided by that of gradflow: above 1 gradflow is faster. In the columns of the GEMMs, the "
-        "time of gradflow divided by theirs: 1 would be the limit.",
+        "Each time divided by gradflow's: above 1, gradflow is faster. In the columns of the GEMMs, "
+        "gradflow's time divided by theirs: 1 would be the limit.",
         table(*_ratio_rows(result)),
         "## Losses",
-        "The largest difference from gradflow's losses over ten steps, as a share of the first loss, in float32.",
+        "The largest difference from gradflow's losses over ten steps, as a fraction of the first loss, in float32.",
         table(*_loss_rows(result)),
         "## Memory",
-        "What training must hold is parameters, gradients, optimizer state and activations. The arrays of gradflow "
+        "Training must hold parameters, gradients, optimizer state and activations. The sizes of gradflow's arrays "
         "are exact (tracemalloc); the growth of a process includes what libraries allocate for themselves.",
         table(*_memory_rows(result)),
         *_other_lines(result),
     ]
     if result["left_out"]:
-        parts.append("Left out: " + "; ".join(f"{name}: {why}" for name, why in result["left_out"].items()) + ".")
+        parts.append("Omitted: " + "; ".join(f"{name}: {why}" for name, why in result["left_out"].items()) + ".")
     return "\n\n".join(parts) + "\n"
 
 
 def readme_table(result: dict[str, Any]) -> str:
     """Return the README's short table: Adam, medians, and how much faster gradflow is than the best peer."""
     peers = [name for name in PEERS if name in _measured(result)]
-    header = ["network (batch)", "matrix products alone", "gradflow", *peers, "best peer / gradflow"]
+    header = ["network (batch)", "GEMMs alone", "gradflow", *peers, "best peer / gradflow"]
     rows = []
     for entry in result["steps"]:
         if entry["optimizer"] != "adam":
@@ -76,10 +76,10 @@ def with_table(readme: str, text: str) -> str:
         ValueError: if a marker is missing.
     """
     before, begin, rest = readme.partition(_BEGIN)
-    _, end, behind = rest.partition(_END)
+    _, end, after = rest.partition(_END)
     if not begin or not end:
         raise ValueError(f"the README must contain the lines {_BEGIN} and {_END}, in this order")
-    return f"{before}{begin}\n{text}\n{end}{behind}"
+    return f"{before}{begin}\n{text}\n{end}{after}"
 
 
 def _against_best_peer(seconds: dict[str, list[float]], peers: list[str]) -> Spread:
@@ -104,11 +104,11 @@ def machine_line(result: dict[str, Any]) -> str:
 def _busy(machine: dict[str, Any]) -> str:
     """Return a warning if other programs kept a large part of the processor busy."""
     load, cores = machine["load_average"], machine["cores"]
-    if load is None or load < _BUSY_SHARE * cores:
+    if load is None or load < _BUSY_FRACTION * cores:
         return ""
     return (
         f" **The machine was busy with other work when this began (load average {load:.1f} on {cores} cores): a "
-        "library that waits for a second thread loses most, and the ratios are not to be trusted.**"
+        "library that waits for a second thread loses most, and the ratios cannot be trusted.**"
     )
 
 
@@ -190,7 +190,7 @@ def _other_lines(result: dict[str, Any]) -> list[str]:
         "One row through network S, from a NumPy array to a NumPy array, in microseconds: "
         + ", ".join(f"{name} {_in_brackets(values, _microseconds)}" for name, values in prediction.items())
         + ".",
-        f"From `import gradflow` to the end of the first step of S, NumPy being imported: "
+        f"From `import gradflow` to the end of the first step of S, with NumPy already imported: "
         f"{_in_brackets(first, '{:.3f}'.format)} s.",
     ]
     if memory := result["prediction_memory"]:
@@ -217,9 +217,9 @@ def _draw(result: dict[str, Any], path: Path) -> None:
         medians = [1e6 * values.median for values in spreads]
         below = [1e6 * (values.median - values.low) for values in spreads]
         above = [1e6 * (values.high - values.median) for values in spreads]
-        colours = ["#009E73" if name == "gradflow" else "0.6" if name in GEMMS else "#0072B2" for name in names]
+        colors = ["#009E73" if name == "gradflow" else "0.6" if name in GEMMS else "#0072B2" for name in names]
         ax.errorbar(medians, names, xerr=(below, above), fmt="none", ecolor="0.6")
-        ax.scatter(medians, names, color=colours, s=60, zorder=3)
+        ax.scatter(medians, names, color=colors, s=60, zorder=3)
         ax.set_xscale("log")
         ax.set_xlim(min(medians) / 2, max(medians) * 2)
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -37,7 +37,7 @@ __all__ = ["Point", "bounds", "main", "regimes"]
 
 _OUTPUTS = 10
 _FLOPS_PER_RUN = 1_000_000_000
-_CALLS, _PRODUCTS, _BYTES = "call overhead", "matrix products", "memory bandwidth"
+_CALLS, _GEMMS, _BYTES = "call overhead", "GEMMs", "memory bandwidth"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def bounds(point: Point) -> dict[str, float]:
     """Return the fraction of the step's time that each of the three possible bounds explains."""
     return {
         _CALLS: point.call_seconds / point.seconds,
-        _PRODUCTS: max(0.0, point.product_seconds - point.product_call_seconds) / point.seconds,
+        _GEMMS: max(0.0, point.product_seconds - point.product_call_seconds) / point.seconds,
         _BYTES: point.copy_seconds / point.seconds,
     }
 
@@ -82,16 +82,14 @@ def regimes(points: list[Point]) -> list[str]:
     """Return a line for each run of consecutive values of a study that have the same bound."""
     lines = []
     first = 0
-    names = [max(shares, key=lambda name: shares[name]) for shares in map(bounds, points)]
+    names = [max(fractions, key=lambda name: fractions[name]) for fractions in map(bounds, points)]
     for index, name in enumerate(names):
         if index + 1 < len(names) and names[index + 1] == name:
             continue
         low, high = points[first], points[index]
         span = f"{low.value:,}" if low is high else f"{low.value:,} to {high.value:,}"
-        shares = [bounds(point)[name] for point in points[first : index + 1]]
-        lines.append(
-            f"{low.study} {span}: bound by {name}, which explains {min(shares):.0%} to {max(shares):.0%} of the time"
-        )
+        fractions = [bounds(point)[name] for point in points[first : index + 1]]
+        lines.append(f"{low.study} {span}: bound by {name} ({min(fractions):.0%} to {max(fractions):.0%} of the time)")
         first = index + 1
     return lines
 
@@ -196,16 +194,16 @@ def _text(result: dict[str, Any], studies: dict[str, list[Point]]) -> str:
         "# How a training step scales",
         f"{described['processor']}, {described['cores']} cores, {described['blas']['internal_api']} "
         f"{described['blas']['version']}, {described['kernels']} kernels, {described['date']}. "
-        "Two hidden layers of 256 units and batches of 128 rows, but for what changes; Adam. Medians of "
+        "Two hidden layers of 256 units and batches of 128 rows, except for the quantity that varies; Adam. Medians of "
         f"{result['rounds']} rounds.",
     ]
-    header = ["µs per step", *(f"{name}, share" for name in (_CALLS, _PRODUCTS, _BYTES)), "MB held", "over the least"]
+    header = ["µs per step", *(f"{name}, fraction" for name in (_CALLS, _GEMMS, _BYTES)), "MB held", "over the least"]
     for study, points in studies.items():
         rows = [
             [
                 f"{point.value:,}",
                 f"{1e6 * point.seconds:,.1f}",
-                *(f"{share:.0%}" for share in bounds(point).values()),
+                *(f"{fraction:.0%}" for fraction in bounds(point).values()),
                 f"{point.allocated_bytes / 1e6:,.2f}",
                 f"{point.allocated_bytes / point.least_bytes:.2f}x",
             ]
@@ -251,8 +249,8 @@ def main(arguments: list[str] | None = None) -> None:
     from threadpoolctl import threadpool_limits  # imported here, so that tests of the time reports need no extra
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few small networks: to see it work")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is timed; default: %(default)s")
+    parser.add_argument("--quick", action="store_true", help="a few small networks, as a smoke test")
+    parser.add_argument("--rounds", type=int, default=5, help="number of timed rounds; default: %(default)s")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the results; default: %(default)s")
     options = parser.parse_args(arguments)
     if options.rounds < 1:

@@ -37,10 +37,10 @@ __all__ = ["KINDS", "main", "measure", "text"]
 KINDS = ("memory", "npy", "parquet", "csv")
 _STEPS = {"T": 2000, "S": 2000, "M": 256}
 _KINDS_OF = {"M": ("memory", "npy", "parquet")}
-"""Where not all: CSV at the width of M takes minutes, and twenty times as long as the steps."""
+"""Kinds measured if not all: CSV at the width of M takes minutes, twenty times as long as the steps."""
 _QUICK_STEPS = 20
 _BLOCK_ROWS = 8192
-"""So that an epoch has several blocks, as one over a file larger than memory has."""
+"""Small enough that an epoch has several blocks, as with a file larger than memory."""
 _EPOCHS = 4
 
 
@@ -130,8 +130,8 @@ def text(result: dict[str, Any]) -> str:
         f"{described['processor']}, {described['cores']} cores, {described['blas']['internal_api']} "
         f"{described['blas']['version']}, {described['kernels']} kernels, {described['date']}. Adam, shuffled, blocks "
         f"of {_BLOCK_ROWS:,} rows, {_EPOCHS} epochs at a time. Medians of {result['rounds']} rounds; ratios are formed "
-        "within each round, with their quartiles. Where reading a batch alone takes as long as a step in memory, or no "
-        "core is left for it beside the BLAS, the data are the bottleneck.",
+        "within each round, with their quartiles. If reading a batch alone takes as long as a step in memory, or no "
+        "core is left for it besides the BLAS, the data is the bottleneck.",
     ]
     header = ["data", "µs per step", "of that in memory", "reading alone, µs per batch"]
     for entry in result["networks"]:
@@ -156,8 +156,8 @@ def _share(of: Spread) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Measure, and write streaming.json and streaming.md."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.streaming", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few steps: to see it work")
-    parser.add_argument("--rounds", type=int, default=7, help="how often each is timed; default: %(default)s")
+    parser.add_argument("--quick", action="store_true", help="few steps, as a smoke test")
+    parser.add_argument("--rounds", type=int, default=7, help="number of timed rounds; default: %(default)s")
     parser.add_argument("--networks", nargs="+", choices=_STEPS, default=["S", "M"], help="default: S M")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the results; default: %(default)s")
     options = parser.parse_args(arguments)

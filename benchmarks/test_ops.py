@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.limits import copy_rate, product_rate, square_matrices
+from benchmarks.limits import copy_rate, gemm_rate, square_matrices
 from gradflow.backends.cpu.backend import NumpyBackend
 from gradflow.backends.cpu.native import native_library
 from gradflow.layers.dense import gemm
@@ -60,24 +60,25 @@ def test_op(benchmark: BenchmarkFixture, backend: NumpyBackend, name: str, dtype
     benchmark.extra_info |= {
         "bytes": n_bytes,
         "GB/s": round(rate / 1e9, 3),
-        "share of a copy": round(rate / copy_rate(n_bytes), 3),
+        "ratio to a copy": round(rate / copy_rate(n_bytes), 3),
     }
 
 
 @pytest.mark.parametrize("transposed", ["none", "a", "b"])
 @pytest.mark.parametrize("width", _WIDTHS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_product(benchmark: BenchmarkFixture, backend: NumpyBackend, dtype: str, width: int, transposed: str) -> None:
+def test_gemm(benchmark: BenchmarkFixture, backend: NumpyBackend, dtype: str, width: int, transposed: str) -> None:
     a, b = square_matrices(dtype, width)
-    product = {"a": a, "b": b, "out": np.empty_like(a)}
+    arguments = {"a": a, "b": b, "out": np.empty_like(a)}
+    flags = {} if transposed == "none" else {f"transpose_{transposed}": True}
     with backend.running():
-        benchmark(backend.bind(gemm, product | {f"transpose_{transposed}": True} if transposed != "none" else product))
+        benchmark(backend.bind(gemm, arguments | flags))
     if benchmark.stats is None:
         return
     rate = 2 * width**3 / benchmark.stats["median"]
     benchmark.extra_info |= {
         "GFLOP/s": round(rate / 1e9, 2),
-        "share of NumPy's product": round(rate / product_rate(dtype, width), 3),
+        "ratio to NumPy's GEMM": round(rate / gemm_rate(dtype, width), 3),
     }
 
 

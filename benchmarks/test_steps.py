@@ -38,5 +38,5 @@ def test_step(benchmark: BenchmarkFixture, name: str, optimizer: str, dtype: str
     seconds = benchmark.stats["median"] / described.steps
     benchmark.extra_info |= {
         "µs per step": round(1e6 * seconds, 1),
-        "GFLOP/s of the products": round(described.gemm_flops / seconds / 1e9, 2),
+        "GFLOP/s of the GEMMs": round(described.gemm_flops / seconds / 1e9, 2),
     }

@@ -53,11 +53,11 @@ _ON_GPU = {
 }
 _MODULES |= {f"{name} (GPU)": entry for name, entry in _ON_GPU.items()}
 GPU_CONTESTANTS = tuple(f"{name} (GPU)" for name in _ON_GPU)
-"""The names of those that train on a GPU; they have `device_seconds` too."""
+"""Names of the contestants that train on a GPU; they also have `device_seconds`."""
 CONTESTANTS = tuple(name for name in _MODULES if name not in GPU_CONTESTANTS)
-"""The names of all that train on the CPU."""
+"""Names of all contestants that train on the CPU."""
 GEMMS = tuple(name for name in CONTESTANTS if name.startswith("GEMMs"))
-"""Those that only form the matrix products of a step: what no implementation on the same BLAS can beat."""
+"""Contestants that only compute the GEMMs of a step: a lower bound for any implementation on the same BLAS."""
 PEERS = tuple(name for name in CONTESTANTS if name not in (*GEMMS, "gradflow"))
 """The other libraries."""
 
@@ -66,7 +66,7 @@ def problem_with(name: str) -> str | None:
     """Return why a contestant cannot be measured here, or None if it can."""
     package = _MODULES[name][2]
     if importlib.util.find_spec(package) is None:
-        return f"{package} is not installed; the extra peers brings it"
+        return f"{package} is not installed; install the extra peers"
     if name in GPU_CONTESTANTS and (problem := _problem_on_gpu(package)):
         return problem
     if name == "PyTorch, compiled" and shutil.which("g++") is None and shutil.which("clang++") is None:

@@ -34,7 +34,7 @@ class _Gemms:
             backward.append((outputs[i], d_outputs[i + 1], d_weights[i], True, False))
             if i > 0:
                 backward.append((d_outputs[i + 1], weights[i], np.empty_like(d_outputs[i]), False, True))
-        self._products = [*forward, *backward]
+        self._gemms = [*forward, *backward]
 
     def losses(self, steps: int) -> list[float]:
         return []
@@ -50,7 +50,7 @@ class NumpyGemms(_Gemms):
         super().__init__(network, optimizer)
         self._calls: list[Callable[[], object]] = [
             partial(np.dot, a.T if transpose_a else a, b.T if transpose_b else b, out=out)
-            for a, b, out, transpose_a, transpose_b in self._products
+            for a, b, out, transpose_a, transpose_b in self._gemms
         ]
 
     def train(self) -> None:
@@ -71,7 +71,7 @@ class GradflowGemms(_Gemms):
         self._program = native.program(
             [
                 native.blas_product(native.blas, a, b, out, transpose_a=transpose_a, transpose_b=transpose_b)
-                for a, b, out, transpose_a, transpose_b in self._products
+                for a, b, out, transpose_a, transpose_b in self._gemms
             ]
         )
 

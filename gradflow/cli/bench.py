@@ -187,11 +187,11 @@ def _plot(measurements: list[Measurement], path: Path) -> None:
     for number, batch_size in enumerate(sorted({case.batch_size for case in measurements})):
         cases = [case for case in measurements if case.batch_size == batch_size]
         widths = [case.width for case in cases]
-        colour = f"C{number}"
-        ax.plot(widths, [1e6 * case.cpu_seconds for case in cases], "o-", color=colour, label=f"CPU, {batch_size} rows")
+        color = f"C{number}"
+        ax.plot(widths, [1e6 * case.cpu_seconds for case in cases], "o-", color=color, label=f"CPU, {batch_size} rows")
         gpu = [1e6 * case.gpu_seconds for case in cases if case.gpu_seconds is not None]
         if gpu:
-            ax.plot(widths, gpu, "s--", color=colour, label=f"GPU, {batch_size} rows")
+            ax.plot(widths, gpu, "s--", color=color, label=f"GPU, {batch_size} rows")
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.set_xlabel("units per layer")

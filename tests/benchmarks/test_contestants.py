@@ -65,12 +65,12 @@ def test_ten_steps_give_the_same_losses(name: str, optimizer: str) -> None:
 
 
 @pytest.mark.skipif(native_library() is None, reason="gradflow's own gemm is one of the compiled kernels")
-def test_the_products_are_those_of_the_step() -> None:
+def test_the_gemms_are_those_of_the_step() -> None:
     for kind in (GradflowGemms, NumpyGemms):
         gemms = kind(_NETWORK, "sgd")
         flops = 0
         gemms.train()
-        for a, b, out, transpose_a, transpose_b in gemms._products:
+        for a, b, out, transpose_a, transpose_b in gemms._gemms:
             left, right = a.T if transpose_a else a, b.T if transpose_b else b
             # At most eight terms, each of a few units.
             assert_allclose(out, left.astype(np.float64) @ right, rtol=1e-5, atol=1e-5)

@@ -43,7 +43,7 @@ def test_the_table_has_ratios_within_the_rounds() -> None:
     lines = markdown(result).splitlines()
     assert "| T 16-64-64-2 (256) | adam | gradflow | 2.0 | 1.5 to 2.5 | 1.00 |" in lines
     assert "| T 16-64-64-2 (256) | adam | PyTorch | 6.0 | 5.0 to 7.0 | 4.00 |" in lines
-    assert lines[-1] == "Left out: JAX (GPU): jax is not installed"
+    assert lines[-1] == "Omitted: JAX (GPU): jax is not installed"
 
 
 @pytest.mark.gpu

@@ -66,9 +66,7 @@ def test_the_readmes_table_compares_with_the_best_peer() -> None:
     lines = text.splitlines()
     # JAX has the smallest median; the ratios to it are 2, 3 and 1.5.
     assert lines[-1] == "| S 64-128-64-10 (32) | 40.0 | 50.0 | 700 | 100 | 2.00 |"
-    assert lines[-3] == (
-        "| network (batch) | matrix products alone | gradflow | PyTorch | JAX | best peer / gradflow |"
-    )
+    assert lines[-3] == ("| network (batch) | GEMMs alone | gradflow | PyTorch | JAX | best peer / gradflow |")
 
 
 @pytest.mark.parametrize(("load", "is_busy"), [(None, False), (0.99, False), (1.0, True), (5.0, True)])
@@ -88,7 +86,7 @@ def test_all_tables() -> None:
     assert "| S 64-128-64-10 (32), sgd | 15.00 [14.50, 15.00] | 2.00 [1.75, 2.50] | 1.25 [1.12, 1.38] |" in text
     assert "| S 64-128-64-10 (32), adam | 1.00 | 1.15 (1.15x) | 1.50 (1.50x) | - |" in text
     assert "0.150 [0.125, 0.175] s" in text
-    assert "Left out: scikit-learn: not installed; PyTorch, compiled: no compiler." in text
+    assert "Omitted: scikit-learn: not installed; PyTorch, compiled: no compiler." in text
 
 
 def test_a_readme_without_the_markers_is_refused() -> None:

@@ -15,10 +15,10 @@ def _point(value: int, *, products: float, calls: float, copy: float) -> Point:
     return Point("width", value, 1.0, products + 0.05, calls, 0.05, 1000, copy, 1, 1)
 
 
-def test_the_shares() -> None:
-    shares = bounds(_point(32, products=0.25, calls=0.5, copy=0.125))
-    assert_allclose(list(shares.values()), [0.5, 0.25, 0.125], rtol=1e-12)
-    assert list(shares) == ["call overhead", "matrix products", "memory bandwidth"]
+def test_bounds_are_fractions_of_the_step() -> None:
+    fractions = bounds(_point(32, products=0.25, calls=0.5, copy=0.125))
+    assert_allclose(list(fractions.values()), [0.5, 0.25, 0.125], rtol=1e-12)
+    assert list(fractions) == ["call overhead", "GEMMs", "memory bandwidth"]
 
 
 def test_neighbours_with_one_bound_are_one_line() -> None:
@@ -29,9 +29,9 @@ def test_neighbours_with_one_bound_are_one_line() -> None:
         _point(4096, products=0.9, calls=0.0, copy=0.1),
     ]
     assert regimes(points) == [
-        "width 32 to 64: bound by call overhead, which explains 60% to 80% of the time",
-        "width 128: bound by memory bandwidth, which explains 40% to 40% of the time",
-        "width 4,096: bound by matrix products, which explains 90% to 90% of the time",
+        "width 32 to 64: bound by call overhead (60% to 80% of the time)",
+        "width 128: bound by memory bandwidth (40% to 40% of the time)",
+        "width 4,096: bound by GEMMs (90% to 90% of the time)",
     ]
 
 

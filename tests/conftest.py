@@ -1,8 +1,8 @@
-"""What all tests share: the backends, and the rule for tests that need a GPU, CUDA's compiler or PyTorch.
+"""Fixtures of all tests: the backends, and the rule for tests that need a GPU, CUDA's compiler or PyTorch.
 
-Without a GPU (a real one, or the simulated one) tests marked `gpu` skip; without the wheels of CUDA's compiler those
-marked `nvrtc` do, without PyTorch those marked `peers`, and without the tool that builds packages those marked
-`packaging`. One line at the end says how many and why. With ``--require gpu`` (or one of the others) they fail instead.
+Tests marked `gpu` skip without a GPU (real or simulated), those marked `nvrtc` without the wheels of CUDA's compiler,
+those marked `peers` without PyTorch, and those marked `packaging` without the tool that builds packages. One line at
+the end reports how many skipped and why. With ``--require gpu`` (or one of the others) they fail instead.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background jobs and their children do
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as the background jobs of a shell, and their children, do
         signal.signal(signal.SIGINT, signal.default_int_handler)
     missing = {}
     if problem := gpu_problem():
@@ -62,14 +62,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def _reason(report: pytest.TestReport) -> str:
-    """Why a test was skipped."""
+    """Return why a test was skipped."""
     return report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
 
 
 def pytest_report_teststatus(
     report: pytest.CollectReport | pytest.TestReport, config: pytest.Config
 ) -> tuple[str, str, str] | None:
-    """Tests of what is missing here, thousands, show no letter each: the summary has a line for each kind."""
+    """Show no letter for skipped tests, of which there are thousands; the summary has one line per reason."""
     is_missing = report.skipped and isinstance(report, pytest.TestReport) and not hasattr(report, "wasxfail")
     return ("skipped", "", "SKIPPED") if is_missing and _reason(report) in config.stash[_MISSING].values() else None
 

@@ -1,4 +1,4 @@
-"""The registries of the library, restored after a test that defines something by name."""
+"""The library's registries, restored after a test that defines something by name."""
 
 from __future__ import annotations
 

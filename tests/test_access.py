@@ -1,4 +1,5 @@
-"""Networks that several threads use: predictions stay right, and nobody reads weights that another thread changes."""
+"""Networks used by several threads: predictions stay correct, and no thread reads weights that another one is
+changing."""
 
 from __future__ import annotations
 
@@ -22,12 +23,12 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 8)).astype(np.float32)
 Y = np.arange(64) % 3
 PATIENCE = 30
-"""Seconds after which a thread that should have gone on counts as hanging."""
+"""Seconds after which a thread that should have continued counts as hanging."""
 
 
 @pytest.fixture
 def frequent_switches() -> Iterator[None]:
-    """Python changes threads every few microseconds."""
+    """Make Python switch threads every few microseconds."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -45,7 +46,7 @@ def test_threads_get_their_own_predictions(backend_name: str) -> None:
 
 
 class Keeping(gf.Layer):
-    """y = 2 x, by way of an array that it keeps in itself."""
+    """y = 2 x, by means of an array that it keeps."""
 
     def forward(self, ops: Any, x: Any, y: Any) -> None:
         self.kept = x * 2
@@ -99,7 +100,7 @@ def test_new_weights_are_seen_as_a_whole(backend_name: str) -> None:
 
 
 class InAnotherThread(gf.Callback):
-    """Runs something in another thread after each epoch, and keeps what it raised."""
+    """Runs a function in another thread after each epoch, and keeps the exception."""
 
     def __init__(self, run: Callable[[], object]) -> None:
         self.run = run
@@ -180,7 +181,7 @@ def test_a_copy_can_be_used_while_another_thread_trains() -> None:
 
 
 class Waiter:
-    """A thread that enters a context, says so, and leaves it when told."""
+    """A thread that enters a context, signals it, and leaves it on request."""
 
     def __init__(self, context: Callable[[], Any]) -> None:
         self.is_inside, self._may_end = threading.Event(), threading.Event()

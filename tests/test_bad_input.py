@@ -1,4 +1,4 @@
-"""Wrong input: each kind gets an error that says what was expected and what came, and nothing is changed."""
+"""Invalid input: each kind raises an error that states what was expected and what came, and changes nothing."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_arguments_are_refused(case: str) -> None:
 
 
 def settled() -> dict[str, tuple[Any, str, Any, str]]:
-    """What is settled once it is made: an object, the name of an attribute, another value, and the advice."""
+    """Objects with fixed attributes: the object, the name of an attribute, another value, and the advice."""
     trainer = gf.Trainer(gf.MLP([4, 2]), "mean_squared_error", gf.Adam(0.1))
     network = trainer.network
     return {

@@ -1,4 +1,4 @@
-"""Copies of networks, trainers and what belongs to them: as exact as the original, and nothing shared with it."""
+"""Copies of networks, trainers and their parts: as exact as the original, sharing nothing with it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def saved_and_loaded(network: gf.Sequential, folder: Path) -> gf.Sequential:
 
 
 def crowded(backend_name: str, dtype: str = "float32") -> gf.Sequential:
-    """A network with every kind of layer that keeps something."""
+    """A network with every kind of layer that has state."""
     layers = [
         gf.Dropout(0.1), gf.Dense(4, 6, initializer=lambda shape, random: random.uniform(-1, 1, shape)),
         gf.BatchNorm(6), gf.GELU(), gf.Residual([gf.Dense(6, 8), gf.LayerNorm(8), gf.ReLU(), gf.Dropout(0.2)]),
@@ -106,7 +106,7 @@ def test_preprocessing_is_copied(make_copy: Callable[[Any], Any]) -> None:
 
 
 class Named(gf.MLP):
-    """A network with something of its own, and other arguments."""
+    """A network with an attribute of its own, and different arguments."""
 
     def __init__(self, name: str) -> None:
         super().__init__([4, 3, 2], seed=1, backend="numpy")

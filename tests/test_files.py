@@ -1,4 +1,4 @@
-"""Files: which permissions they have, what links do, and who holds a lock."""
+"""Files: their permissions, the treatment of links, and who holds a lock."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_files_have_the_usual_mode(tmp_path: Path) -> None:
 
 
 def test_writing_never_changes_the_umask_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another thread may make a file at any moment."""
+    """Another thread may create a file at any moment."""
 
     def refused(mask: int) -> int:
         raise AssertionError("the umask was changed")
@@ -56,7 +56,7 @@ def test_a_saved_model_goes_through_a_link(tmp_path: Path) -> None:
     target, link = tmp_path / "models" / "5", tmp_path / "latest"
     link.symlink_to("models/5")
     network = gf.MLP([3, 2], backend="numpy")
-    for _ in range(2):  # the file that the link points to is made, and then replaced
+    for _ in range(2):  # the target of the link is created, and then replaced
         gf.save(network, link)
         assert link.is_symlink()
         assert gf.load(target, backend="numpy").n_in == 3
@@ -81,7 +81,7 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
 
 
 def test_json_is_not_read_from_a_pipe(tmp_path: Path) -> None:
-    """It would be waited for without an end."""
+    """Reading it would wait forever."""
     os.mkfifo(tmp_path / "config.json")
     with pytest.raises(gf.FileFormatError, match=r"config\.json is not a regular file"):
         read_json(tmp_path / "config.json")
@@ -119,7 +119,7 @@ def long_file(path: Path, precious: Path) -> None:
 @pytest.mark.parametrize("make", [link_to, hard_link_to, pipe, folder, file_of_another_program, long_file])
 def test_what_is_no_lock_is_left_alone(tmp_path: Path, make: Callable[[Path, Path], None]) -> None:
     precious, lock = tmp_path / "precious", tmp_path / "run" / ".lock"
-    precious.write_text("1234")  # also what looks like the id of a process
+    precious.write_text("1234")  # also text that looks like a process id
     lock.parent.mkdir()
     make(lock, precious)
     before = lock.read_bytes() if lock.is_file() else b""
@@ -134,7 +134,8 @@ RESULTS = ("model.safetensors", "config.json", "history.csv", "curves.png", "com
 
 
 def test_links_in_a_run_folder_lead_nowhere(tmp_path: Path) -> None:
-    """Who may write to a run folder must not write to other files with the rights of who trains there."""
+    """Someone who may write to a run folder must not be able to write to other files with the rights of the user
+    training there."""
     precious, run = tmp_path / "precious", tmp_path / "run"
     precious.write_text("mine")
     (run / "checkpoints").mkdir(parents=True)
@@ -169,13 +170,13 @@ def test_files_written_together_are_all_there_or_none(tmp_path: Path, monkeypatc
     assert {path.read_text() for path in tmp_path.iterdir()} == {"before"}
     monkeypatch.setattr(os, "replace", watched)
     write_together(contents, removed=[old])
-    # The one that says that the others are there is away meanwhile, and what they replace goes before it comes.
+    # The marker for complete results is removed first, and the replaced files are removed before it is written.
     assert seen == [(False, False, True), (True, False, False)]
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"first": "after", "last": "after"}
 
 
 def in_child(action: Callable[[], Any]) -> int:
-    """The id of a forked process that does something, and then waits until it is killed."""
+    """Fork a process that does something and then waits until it is killed; return its id."""
     ready, done = os.pipe()
     child = os.fork()
     if child == 0:

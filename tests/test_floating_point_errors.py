@@ -1,4 +1,5 @@
-"""A user may have NumPy raise at each rounding to zero: valid inputs raise nothing, however small their numbers are."""
+"""A user may have NumPy raise whenever a result rounds to zero: valid inputs raise nothing, however small the
+numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ X = RNG.normal(size=(60, 4))
 CLASSES = np.digitize(X[:, 0], [-0.5, 0.5])
 NUMBERS = np.exp(X[:, :2])
 TINY, NOTHING = X * 1e-40, X * 1e-300
-"""Below the smallest normal number of float32, and next to nothing in float64."""
+"""Below the smallest normal number of float32, and negligible in float64."""
 WEIGHTS = RNG.uniform(0, 2, 60) * 1e-310
 SHARES = np.where(np.eye(3)[CLASSES] == 1, 1 - 2e-42, 1e-42)
 

@@ -1,4 +1,4 @@
-"""The programs of prediction that a network keeps."""
+"""The prediction programs that a network keeps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gradflow.inference import Inference
 
 
 def recordings(network: gf.Sequential, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of rows for which the network has recorded a program since."""
+    """Record the numbers of rows for which the network records a program from now on."""
     recorded: list[int] = []
     record = network._inference._record
 
@@ -41,7 +41,7 @@ def test_idle_programs_have_few_rows_together(monkeypatch: pytest.MonkeyPatch) -
         network.predict(x[:rows])
     idle = [rows for (rows, _), programs in network._inference._idle.items() for _ in programs]
     assert sum(idle) == network._inference._idle_rows <= 16384
-    assert max(idle) < 2000  # The large ones have gone.
+    assert max(idle) < 2000  # The large ones are gone.
 
 
 def test_a_program_in_use_is_not_given_to_another_call() -> None:

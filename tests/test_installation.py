@@ -1,4 +1,4 @@
-"""Hints name commands that work: for this installation, from any folder, and for the CuPy that is there."""
+"""Hints name commands that work: for this installation, from any folder, and for the installed CuPy."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_this_clone_is_found() -> None:
         (None, "pip install 'gradflow-mlp[cuda12]' (or [cuda13], to match the driver)"),
         ("cupy-cuda12x", "pip install 'gradflow-mlp[cuda12]'"),
         ("cupy-cuda13x", "pip install 'gradflow-mlp[cuda13]'"),
-        ("cupy", "pip install nvmath-python"),  # built from source, for any CUDA: no extra is its own
+        ("cupy", "pip install nvmath-python"),  # built from source, for any CUDA: it has no extra of its own
     ],
 )
 def test_no_second_cupy_is_installed_over_the_first(

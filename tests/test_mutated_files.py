@@ -1,6 +1,6 @@
-"""Files that something has changed: the loaders refuse each with a reason, or give what was saved.
+"""Modified files: the loaders refuse each with a reason, or return the saved contents.
 
-They do so in a process of their own, which a signal ends when a file takes too long, and whose memory has a limit.
+They run in their own process with a memory limit, which a signal ends if a file takes too long.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ import resource
 pytestmark = pytest.mark.thorough
 
 SECONDS = 5
-"""How long a file may take."""
+"""Maximum seconds per file."""
 
 MEMORY = 64 * 2**20
-"""Bytes that all files together may take, beyond what Python, the libraries and the unchanged file do."""
+"""Maximum bytes for all files together, beyond those for Python, the libraries and the unchanged file."""
 
 
 def model(path: Path) -> Any:
@@ -49,7 +49,7 @@ def model(path: Path) -> Any:
 
 def checkpoint(path: Path) -> Any:
     snapshot = Snapshot.read(path)
-    # Compared as text, for NaN is not equal to itself.
+    # Compared as text, because NaN is not equal to itself.
     return json.dumps(snapshot.record), {name: vector.tobytes() for name, vector in snapshot.vectors.items()}
 
 
@@ -64,12 +64,12 @@ LOADERS: dict[str, Callable[[Path], Any]] = {
     "command.json": lambda path: read_command_line(path.parent),
     cache_file().name: json_file,
 }
-"""Every file that gradflow writes and reads again, in a run folder or beside it, and what reads it."""
+"""Every file that gradflow writes and reads again, in a run folder or elsewhere, and the function that reads it."""
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all of them, of a run with preprocessing and scaled targets."""
+    """A folder with all of them, from a run with preprocessing and scaled targets."""
     folder, chance = tmp_path_factory.mktemp("run"), np.random.default_rng(0)
     x = {"age": chance.normal(size=40), "city": chance.choice(["Bern", "Kyōto", "Ur"], 40)}
     y = chance.normal(size=40)
@@ -89,23 +89,24 @@ PIECES = (
     b"9" * 5000, b"[" * 20_000, b'{"":' * 20_000,
     *(length.to_bytes(8, "little") for length in (2**32, 10**8, 2**63, 2**64 - 1)),
 )  # fmt: skip
-"""What parsers trip over."""
+"""Inputs that parsers stumble over."""
 
 
 def cut_off(content: bytes, files: int, chance: random.Random) -> Iterator[bytes]:
-    """The content up to so many of its lengths, up to each of them if there are not more."""
+    """Yield the content truncated to the given number of lengths, or to each length if there are no more than that."""
     for length in chance.sample(range(len(content)), min(files, len(content))):
         yield content[:length]
 
 
 def flipped(content: bytes, files: int, chance: random.Random) -> Iterator[bytes]:
-    """The content with a bit flipped in so many of its bytes, in each of them if there are not more."""
+    """Yield the content with a bit flipped in the given number of bytes, or in each byte if there are no more than
+    that."""
     for place in chance.sample(range(len(content)), min(files, len(content))):
         yield content[:place] + bytes([content[place] ^ 1 << chance.randrange(8)]) + content[place + 1 :]
 
 
 def mutated(content: bytes, files: int, chance: random.Random) -> Iterator[bytes]:
-    """The content with several changes at a time, so many times over."""
+    """Yield the given number of copies of the content, each with several changes."""
     for _ in range(files):
         yield mutation(content, chance)
 
@@ -114,10 +115,11 @@ CHANGES = {"cut off": cut_off, "with a flipped bit": flipped, "mutated": mutated
 
 
 def mutation(content: bytes, chance: random.Random) -> bytes:
-    """The content with one to three changes: bits, bytes, words, pieces that are gone, doubled, moved or cut off."""
+    """Return the content with one to three changes: bits, bytes or words, or pieces removed, duplicated, moved or
+    truncated."""
     changed = bytearray(content)
     for _ in range(chance.randint(1, 3)):
-        # Half of the changes meet the header, which is what is parsed.
+        # Half of the changes hit the header, which is the parsed part.
         end = len(changed) if chance.random() < 0.5 else min(len(changed), 600)
         place = chance.randrange(max(end, 1))
         length = chance.choice((1, 2, 8, 100))
@@ -144,7 +146,8 @@ def mutation(content: bytes, chance: random.Random) -> bytes:
 
 
 def load_all(name: str, whole: Path, changed: Path, files: int) -> tuple[dict[str, list[bool]], float, int]:
-    """Load so many files of each change: which were refused, the longest time in seconds, the growth in bytes."""
+    """Load the given number of files of each change; return those refused, the longest time in seconds, the growth in
+    bytes."""
     load, chance, slowest = LOADERS[name], random.Random(files), 0.0
     refused: dict[str, list[bool]] = {change: [] for change in CHANGES}
     content, expected = whole.read_bytes(), load(whole)
@@ -155,7 +158,7 @@ def load_all(name: str, whole: Path, changed: Path, files: int) -> tuple[dict[st
     for change, contents in ((change, make(content, files, chance)) for change, make in CHANGES.items()):
         for number, changed_content in enumerate(contents):
             changed.write_bytes(changed_content)
-            signal.setitimer(signal.ITIMER_REAL, SECONDS)  # The signal that comes then ends the process.
+            signal.setitimer(signal.ITIMER_REAL, SECONDS)  # The signal that then arrives ends the process.
             began = time.perf_counter()
             try:
                 loaded, reason = load(changed), ""
@@ -170,7 +173,7 @@ def load_all(name: str, whole: Path, changed: Path, files: int) -> tuple[dict[st
 @pytest.mark.parametrize("files", [200, pytest.param(20_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", LOADERS)
 def test_a_changed_file_is_refused_or_means_the_same(run: Path, tmp_path: Path, name: str, files: int) -> None:
-    # A process that a signal ends, or that has no memory left, breaks the pool; the file that did it is still there.
+    # A process that is ended by a signal or runs out of memory breaks the pool; the file that caused it still exists.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         refused, slowest, growth = process.submit(
             load_all, name, run / name, tmp_path / Path(name).name, files

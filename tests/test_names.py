@@ -1,4 +1,4 @@
-"""Names belong to the classes that state them, and a class that is defined again takes the place of the old one."""
+"""Names belong to the classes that declare them, and redefining a class replaces the old one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gradflow.optimizers import OPTIMIZERS
 from gradflow.schedules import SCHEDULES
 from tests.registries import forgotten
 
-# The tests find the library in the folder that they run in, and a program in another one does not.
+# The tests find the library in the folder that they run in, but a program in another folder does not.
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(gf.__file__).parents[1])}
 X = np.random.default_rng(0).normal(size=(40, 3))
 LABELS = (X[:, 0] > 0).astype(int)
@@ -32,7 +32,7 @@ LABELS = (X[:, 0] > 0).astype(int)
 
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
-    """Forget what a test defines."""
+    """Remove the test's definitions afterwards."""
     with forgotten():
         yield
 
@@ -186,7 +186,7 @@ def test_a_config_that_leaves_an_argument_out_is_named(tmp_path: Path) -> None:
 
 
 def network_with_own_relu() -> tuple[gf.Sequential, gf.Sequential]:
-    """A network of gradflow's layers, and one with a class of the same name that does something else."""
+    """A network with gradflow's layers, and one with a user's class of the same name that does something else."""
 
     class ReLU(gf.Layer):
         def forward(self, ops: Any, x: Any, y: Any) -> None:
@@ -238,7 +238,7 @@ def test_a_layer_that_is_defined_again_takes_effect(tmp_path: Path) -> None:
     old = gf.Sequential([gf.Residual([gf.Dense(3, 3), own_layer("__main__", 2.0)()])], backend="numpy")
     gf.save(old, tmp_path / "model")
     new = gf.Sequential([gf.Residual([gf.Dense(3, 3), own_layer("__main__", 5.0)()])], backend="numpy")
-    # A copy has the layers of its network, the old class included; a file knows only the name.
+    # A copy has the layers of its network, including the old class; a file knows only the name.
     np.testing.assert_array_equal(old.copy().predict(X), old.predict(X))
     np.testing.assert_array_equal(gf.load(tmp_path / "model", "numpy").predict(X), new.predict(X))
 

@@ -79,7 +79,8 @@ def test_layers_begin_differently() -> None:
 def test_initializers_have_the_variance_of_their_paper(name: str, variance: float, limit: float) -> None:
     network = gf.Sequential([gf.Dense(400, 300, initializer=name)], backend="numpy")
     weight = network.get_weights()["0.weight"]
-    # 120,000 draws: the standard errors are 0.3 % of the deviation for the mean, and below 0.5 % for the variance.
+    # 120,000 draws: the standard errors are 0.3 % of the standard deviation for the mean, and below 0.5 % for the
+    # variance.
     assert_allclose(weight.mean(), 0, atol=0.015 * np.sqrt(variance))
     assert_allclose(weight.var(), variance, rtol=0.02)
     assert np.abs(weight).max() <= limit * (1 + 1e-6)
@@ -102,7 +103,7 @@ def test_orthogonal_weights_keep_lengths(shape: tuple[int, int]) -> None:
 
 def test_orthogonal_weights_are_uniformly_distributed() -> None:
     # The trace of a uniformly distributed orthogonal matrix has mean 0 and variance 1; without the signs of R its
-    # diagonal leans to one side.
+    # diagonal is biased to one side.
     traces = [
         np.trace(gf.Sequential([gf.Dense(3, 3, initializer="orthogonal")], seed=seed).get_weights()["0.weight"])
         for seed in range(1000)
@@ -247,7 +248,7 @@ def test_gradients_of_any_network(
 ) -> None:
     network = gf.MLP(sizes, activation, bias=bias, dropout=dropout, seed=seed, backend="numpy")
     rng = np.random.default_rng(seed % 2**32)
-    # Biases that are not zero keep units whose inputs are all zero away from their kink.
+    # Nonzero biases keep units whose inputs are all zero away from their kink.
     network.set_weights({name: rng.normal(size=weight.shape) for name, weight in network.get_weights().items()})
     x, y = rng.normal(size=(rows, sizes[0])), rng.normal(size=(rows, sizes[-1]))
     assert max(gf.check_gradients(network, "half_squared_error", x, y).values()) < 1e-4

@@ -21,7 +21,7 @@ X = np.random.default_rng(0).normal(size=(9, 4))
 
 
 class Scale(gf.Layer):
-    """A user's layer with a parameter and a setting."""
+    """A user-defined layer with a parameter and a setting."""
 
     def __init__(self, n: int, factor: float = 1.0) -> None:
         self.n, self.factor = n, factor
@@ -96,7 +96,7 @@ def load_bytes(content: bytes, folder: Path) -> gf.Sequential:
 
 
 def with_header(saved: bytes, change: Any) -> bytes:
-    """The file with a changed description, and the checksum that belongs to it."""
+    """Return the file with a changed description and the matching checksum."""
     size = int.from_bytes(saved[:8], "little")
     model = json.loads(json.loads(saved[8 : 8 + size])["__metadata__"]["gradflow"])
     changed, weights = change(model), safetensors.numpy.load(saved)
@@ -200,7 +200,7 @@ def test_settings_that_are_numbers_of_numpy(tmp_path: Path) -> None:
 
 def test_networks_of_own_classes(tmp_path: Path) -> None:
     class Made(gf.MLP):
-        """It only has other arguments, and something of its own."""
+        """A subclass that only has different constructor arguments, and an attribute of its own."""
 
         def __init__(self, hidden: int) -> None:
             super().__init__([3, hidden, 2], backend="numpy")

@@ -1,4 +1,4 @@
-"""A subclass that overrides nothing does what its class does, bit for bit, though its arrays are sealed meanwhile."""
+"""A subclass that overrides nothing behaves like its class, bit for bit, although its arrays are sealed meanwhile."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ LABELS = RANDOM.integers(0, 3, size=24)
 
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
-    """Forget what a test defines."""
+    """Remove the test's definitions afterwards."""
     with forgotten():
         yield
 
 
 def subclassed(made: Any) -> Any:
-    """The same object, of a subclass that overrides nothing."""
+    """Return the same object as an instance of a subclass that overrides nothing."""
     made.__class__ = type("Sub", (type(made),), {})
     return made
 
 
 def results(network: gf.Sequential, *rest: Any, y: Any = LABELS, **settings: Any) -> list[bytes]:
-    """What training leaves: weights, history and predictions."""
+    """Return the results of training: weights, history and predictions."""
     weight = np.linspace(0.5, 2, len(X))
     history = gf.Trainer(network, *rest, **settings).fit(
         X, y, sample_weight=weight, epochs=2, batch_size=10, validation_data=(X, y, weight), progress=False

@@ -1,4 +1,4 @@
-"""Names of other libraries: each error suggests the name that is valid here."""
+"""Names used by other libraries: each error suggests the name that is valid here."""
 
 from __future__ import annotations
 

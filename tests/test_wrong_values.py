@@ -1,6 +1,7 @@
-"""Wrong values in every parameter of the public API, one at a time: each is refused by a sentence of gradflow's own.
+"""Invalid values for every parameter of the public API, one at a time: each raises an error with a message of
+gradflow's own.
 
-Callables and parameters are found by inspection, so that new ones are swept as soon as they are public.
+Callables and parameters are found by inspection, so that new ones are covered as soon as they are public.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ WRONG: dict[str, Callable[[], Any]] = {
 
 
 class Subject(NamedTuple):
-    """Something public to call, the arguments that it must have, and the network that no refusal may change."""
+    """A public callable, its required arguments, and the network that no refused call may change."""
 
     function: Callable[..., Any]
     arguments: dict[str, Any]
@@ -139,7 +140,7 @@ def history() -> History:
     return made
 
 
-# What a parameter without a default gets, by its name, or by "callable.name" where that name means several things.
+# Values for parameters without a default, by name, or by "callable.name" if that name has several meanings.
 REQUIRED: dict[str, Callable[[], Any]] = {
     "Arrays.y": lambda: Y,
     "Batches.iterable": lambda: [(X, Y)],
@@ -184,7 +185,7 @@ REQUIRED: dict[str, Callable[[], Any]] = {
     "y": lambda: Y,
 }  # fmt: skip
 
-# What keeps calls short, or is needed beside the other arguments.
+# Arguments that keep calls short, or are needed together with the others.
 PREFERRED: dict[str, dict[str, Callable[[], Any]]] = {
     "Trainer.fit": {"y": lambda: Y, "progress": lambda: False, "batch_size": lambda: 4},
     "Trainer.evaluate": {"y": lambda: Y},
@@ -193,7 +194,7 @@ PREFERRED: dict[str, dict[str, Callable[[], Any]]] = {
     "load": {"backend": lambda: "numpy"},
 }
 
-# Results, bases to make classes from, and what the training engine calls: users call none of these.
+# Results, base classes, and functions called by the training engine: users call none of these.
 EXEMPT = {
     "Activation", "Callback", "Layer", "Loss", "Metric", "Optimizer", "Schedule", "Source", "Statistics",
     "Batch", "Digits", "EpochMetrics", "Kind", "Preprocessing", "RangeTest", "RunComparison", "Task",
@@ -207,7 +208,7 @@ def is_exempt(name: str, value: Any) -> bool:
 
 
 def members(kind: type) -> Iterator[tuple[str, Any]]:
-    """The public methods of a class, and the setters of its properties, by name."""
+    """Return the public methods of a class, and the setters of its properties, by name."""
     for name, member in inspect.getmembers(kind):
         if isinstance(member, property):
             member = member.fset
@@ -229,7 +230,7 @@ def with_required(label: str, function: Callable[..., Any], **given: Any) -> dic
 
 
 def subjects() -> dict[str, Callable[[], Subject]]:
-    """All that is swept, by name."""
+    """Return all callables that are covered, by name."""
     found: dict[str, Callable[[], Subject]] = {}
 
     def of_function(label: str, function: Callable[..., Any]) -> Subject:
@@ -294,7 +295,7 @@ CLASSES: dict[str, Any] = {
 
 
 def may_be_valid(annotation: str, value: Any) -> bool:
-    """True if a value is of a class that the annotation names: it may then be right for all that a sweep knows."""
+    """True if a value is an instance of a class that the annotation names, and may therefore be valid."""
     outer = re.sub(r"\[[^\[\]]*\]", "", re.sub(r"\[[^\[\]]*\]", "", re.sub(r"\[[^\[\]]*\]", "", annotation)))
     names = [name.strip().split(".")[0] for name in outer.split("|")]
     if "Any" in names:
@@ -309,7 +310,7 @@ class HungError(BaseException):
 
 
 def is_ours(error: BaseException) -> bool:
-    """True for an error that a `raise` statement in gradflow raised: then it has a sentence of ours."""
+    """True for an error raised by a `raise` statement in gradflow, whose message is therefore ours."""
     place = error.__traceback__
     assert place is not None
     while place.tb_next is not None:
@@ -326,7 +327,7 @@ def is_clear(error: BaseException) -> bool:
 
 
 def fault_of(subject: Subject, parameter: inspect.Parameter, value: Any) -> str | None:
-    """What is wrong about how a wrong value was met, or None."""
+    """Return what is wrong with the response to an invalid value, or None."""
     used = subject.network
     before = None if used is None else (used.state.tobytes(), used.output_activation, used.output_scale)
     files = sorted(map(str, Path().rglob("*")))
@@ -348,7 +349,7 @@ def fault_of(subject: Subject, parameter: inspect.Parameter, value: Any) -> str 
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Calls that take too long are ended, and large allocations fail."""
+    """End calls that take too long, and make large allocations fail."""
 
     def hung(*_: Any) -> None:
         raise HungError

@@ -1,4 +1,4 @@
-"""Finding the BLAS: the one that NumPy has loaded, or MKL where it is installed; and that it is what it seems."""
+"""Finding the BLAS: the one that NumPy has loaded, or MKL if it is installed; and checking that it works as one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def library() -> NativeLibrary:
 
 @pytest.fixture(params=["numpy", "mkl"])
 def blas(request: pytest.FixtureRequest) -> Blas:
-    """Each BLAS that is at hand."""
+    """Each available BLAS."""
     found = numpy_blas() if request.param == "numpy" else installed_mkl()
     if found is None:
         pytest.skip("it was not found" if request.param == "numpy" else "MKL is not installed: pip install mkl")
@@ -64,7 +64,7 @@ def test_products(library: NativeLibrary, blas: Blas, dtype: str, transposed: st
     call = using.bind(OPS["gemm"], arguments)
     assert call is not None
     using.program([call])()
-    # A sum of 53 products of numbers about 1, in any order: at most 53 roundings of what has that size at most.
+    # A sum of 53 products of numbers of about 1, in any order: at most 53 roundings, each of at most that size.
     assert_allclose(out, a.astype(np.float64) @ b.astype(np.float64), rtol=0, atol=53 * 15 * np.finfo(dtype).eps)
 
 
@@ -86,7 +86,7 @@ def test_numpys_wheel_brings_openblas_with_wide_integers() -> None:
 
 @pytest.mark.skipif(not in_wheel() or sys.platform != "linux", reason="needs NumPy's wheel on Linux")
 def test_without_the_wheels_folder_the_loaded_library_is_found() -> None:
-    """As with conda's NumPy or Debian's, whose BLAS stands in some folder of its own."""
+    """As with conda's or Debian's NumPy, whose BLAS lies in a different folder."""
     assert numpy_blas() is not None
     assert numpy_blas().path in blas_module._loaded_files()  # type: ignore[union-attr]
 
@@ -111,7 +111,7 @@ GEMM(D, double)
 
 
 def compiled_blas(folder: Path, file: str, symbol: str, width: str, transposed_b: str = "tb") -> Path:
-    """A small BLAS of our own under the names of others."""
+    """Compile a small BLAS whose functions have another library's names."""
     if COMPILER is None:
         pytest.skip("there is no C compiler")
     source, target = folder / "blas.c", folder / file

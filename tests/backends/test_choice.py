@@ -1,4 +1,4 @@
-"""Choosing a backend, and the words for why one cannot be used."""
+"""Choosing a backend, and the reasons given if one cannot be used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradflow.backends.availability import diagnose
 
 
 def runtime(*, driver: Any = 12080, needed: int = 12090, count: Any = 1) -> Any:
-    """A CUDA runtime that answers so; an exception is raised instead."""
+    """A CUDA runtime that returns this; an exception is raised instead."""
 
     def answer(value: Any) -> Any:
         if isinstance(value, Exception):

@@ -1,4 +1,4 @@
-"""The command as a user runs it: in a process of its own."""
+"""The command as a user runs it: in its own process."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["environment", "gradflow"]
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """The environment of this process without gradflow's own variables, and with changes."""
+    """Return the environment of this process without gradflow's own variables, and with changes."""
     return {name: value for name, value in os.environ.items() if not name.startswith("GRADFLOW")} | changes
 
 
 def gradflow(*arguments: str | Path, folder: Path | None = None, **changes: str) -> subprocess.CompletedProcess[str]:
-    """What ``gradflow`` with these arguments prints and returns; ``changes`` are environment variables."""
+    """Return the output and exit status of ``gradflow`` with these arguments; ``changes`` are environment variables."""
     return subprocess.run(
         [sys.executable, "-m", "gradflow", *map(str, arguments)],
         cwd=folder,

@@ -1,4 +1,4 @@
-"""``gradflow bench``: what it says about given times, and that it measures, prints and writes."""
+"""``gradflow bench``: its verdicts on given times, and that it measures, prints and writes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SMALL = ("bench", "--widths", "4,2", "--batch-sizes", "3")
 
 
 def _measurements(*seconds: tuple[float, float | None]) -> list[Measurement]:
-    """Of 32, 64, 128, ... units, from pairs of seconds on the CPU and on the GPU."""
+    """Measurements of 32, 64, 128, ... units, from pairs of seconds on the CPU and on the GPU."""
     return [Measurement(32 * 2**place, 256, cpu, gpu) for place, (cpu, gpu) in enumerate(seconds)]
 
 
@@ -41,7 +41,7 @@ def test_the_crossover_of_given_times(
 
 
 def test_without_a_gpu_it_says_so_and_shows_the_cpu(tmp_path: Path) -> None:
-    # A library path that holds no CUDA driver, and no visible device where there is one.
+    # A library path without a CUDA driver, and no visible device if there is one.
     done = gradflow(*_SMALL, "--output", tmp_path / "new", CUDA_VISIBLE_DEVICES="", SIMGPU_DEVICES="0")
     assert (done.returncode, done.stderr) == (0, "")
     facts = json.loads((tmp_path / "new" / "bench.json").read_text())

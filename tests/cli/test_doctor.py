@@ -1,4 +1,4 @@
-"""``gradflow doctor``: it runs to the end, says what it found, and notices what is wrong."""
+"""``gradflow doctor``: it runs to the end, reports its findings, and notices faults."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_with_a_gpu_it_is_chosen_and_named() -> None:
 
 
 def test_cpu_path_is_named() -> None:
-    chosen = os.environ.get("GRADFLOW_NATIVE", "")  # which the command would else run without
+    chosen = os.environ.get("GRADFLOW_NATIVE", "")  # the command would otherwise run without it
     cpu, library = _facts(GRADFLOW_NATIVE=chosen)["cpu"], native_library()
     if library is None:
         pytest.skip("the C kernels were not built")
@@ -134,5 +134,5 @@ def test_table_shows_the_same_facts() -> None:
 
 
 def test_table_shows_brackets_as_they_are() -> None:
-    """The names of extras stand in brackets, which rich would take for its markup."""
+    """Names of extras contain brackets, which rich would interpret as markup."""
     assert "GRADFLOW_BACKEND=[bold]" in gradflow("info", COLUMNS="300", GRADFLOW_BACKEND="[bold]").stdout

@@ -1,4 +1,4 @@
-"""Runs of the command that are broken off, resumed and repeated."""
+"""Interrupted, resumed and repeated runs of the command."""
 
 from __future__ import annotations
 
@@ -101,14 +101,14 @@ def test_repeat_runs_again_and_compares(tmp_path: Path) -> None:
 
 
 def _resume(folder: Path, *options: str) -> str:
-    """Resume a run; what is said on standard error."""
+    """Resume a run; return its standard error."""
     done = gradflow("train", "--resume", folder, *options)
     assert done.returncode == 0, done.stderr
     return done.stderr.splitlines()[-1]
 
 
 def test_a_run_that_is_trained_longer_is_one_run_of_that_length(tmp_path: Path) -> None:
-    """Its command is kept as it is then: to resume it again, and to repeat it."""
+    """Its command is saved with the new length: to resume it again, and to repeat it."""
     longer, alone = tmp_path / "the longer run", tmp_path / "alone"
     assert gradflow(*_RUN, "--epochs=3", "--output", longer, "--quiet").returncode == 0
     advice = _resume(longer)
@@ -153,7 +153,7 @@ def test_there_is_one_way_to_resume_and_the_others_lead_to_it(words: tuple[str, 
 
 
 def test_settings_that_the_command_does_not_have_are_named(tmp_path: Path) -> None:
-    """A program has trained on with other settings than the command was given."""
+    """A program has continued training with settings other than those given to the command."""
     assert gradflow(*_RUN, "--epochs", "2", "--dropout", "0", "--output", tmp_path, "--quiet").returncode == 0
     data = gf.data.load_digits()
     trainer = gf.Trainer(gf.MLP([64, 16, 10], seed=5, backend="numpy"), "softmax_cross_entropy", "adam")

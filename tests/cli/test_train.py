@@ -20,7 +20,7 @@ _QUICK = ("train", "digits", "--layers", "16", "--dropout", "0", "--backend", "n
 
 
 def _table(printed: str) -> dict[str, str]:
-    """The rows of the summary by name."""
+    """Return the rows of the summary by name."""
     cells = [line.strip("│ ").split("│") for line in printed.splitlines() if line.startswith("│")]
     return {name.strip(): value.strip() for name, value in cells}
 
@@ -35,7 +35,7 @@ def test_the_default_recipe_reaches_97_percent_of_the_held_out_digits(tmp_path: 
 
 @pytest.mark.gpu
 def test_digits_are_learnt_on_the_gpu(tmp_path: Path) -> None:
-    # Fewer steps than the default recipe, for the simulator's sake; it reaches 0.98 on the CPU.
+    # Fewer steps than the default recipe, to save time on the simulator; it reaches 0.98 on the CPU.
     options = ("--dropout", "0", "--epochs", "12", "--batch-size", "64", "--learning-rate", "0.005")
     done = gradflow("train", "digits", "--backend", "cupy", *options, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -78,7 +78,7 @@ def test_progress_goes_to_standard_error_unless_quiet(tmp_path: Path) -> None:
     assert "accuracy" in shown.stderr
     quiet = gradflow(*_QUICK, "--epochs", "2", "--output", tmp_path, "--quiet", "--overwrite")
     assert quiet.stderr == ""
-    assert "measured after training, without dropout" in quiet.stdout  # which progress is not
+    assert "measured after training, without dropout" in quiet.stdout  # progress is not
     assert quiet.stdout.splitlines()[-1] == shown.stdout.splitlines()[-1] == f"run folder: {tmp_path}"
 
 
@@ -113,7 +113,7 @@ def test_a_reader_that_goes_ends_the_command_without_a_word(tmp_path: Path, has_
         errors = process.stderr.read()
         process.wait(timeout=60)
     assert (process.returncode, errors) == (141, "")
-    # A run that has not ended can be resumed, and nothing says that it has ended.
+    # An unfinished run can be resumed, and no output claims that it has finished.
     names = {path.name for path in folder.iterdir()} - {"curves.png"}
     results = {"config.json", "history.csv", "model.safetensors"} if has_ended else set()
     assert names == {".lock", "checkpoints", "command.json"} | results
@@ -208,7 +208,8 @@ def test_the_whole_data_as_one_batch_and_no_hidden_layer(tmp_path: Path) -> None
     assert json.loads((tmp_path / "config.json").read_text())["batch_size"] is None
 
 
-# What these estimate, the median of an output that is 1 for one digit in ten, is 0 until images are told apart well.
+# These losses estimate the median of an output that is 1 for one digit in ten, which stays 0 until images are told
+# apart well.
 _OF_MEDIANS = {"mean_absolute_error", "quantile"}
 
 

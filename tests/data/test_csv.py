@@ -1,4 +1,4 @@
-"""CSV files as people have them: markers of missing values, Excel's marks, gzip, and files that are something else."""
+"""CSV files as found in practice: missing-value markers, Excel's marks, gzip, and files in other formats."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def written(tmp_path: Path) -> Callable[[str | bytes], Path]:
 
 
 def with_field(field: str, name: str = "a") -> str:
-    """300 rows of numbers, with this field in line 9."""
+    """Return 300 rows of numbers, with this field in line 9."""
     fields = [*NUMBERS[:7], field, *NUMBERS[8:]]
     return f"{name},b,y\n" + "".join(f"{value},{row},{row % 2}\n" for row, value in enumerate(fields))
 

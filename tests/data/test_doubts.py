@@ -1,4 +1,5 @@
-"""Columns of text that are probably none are refused or warned of, unless a rule or their type says that they are."""
+"""Text columns that are probably meant to be something else are refused or warned about, unless a rule or their type
+confirms them."""
 
 from __future__ import annotations
 

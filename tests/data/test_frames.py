@@ -1,4 +1,5 @@
-"""Tables of other libraries: columns go by name wherever data come in, and what no network can take is refused."""
+"""Tables of other libraries: columns are matched by name wherever data is accepted, and invalid contents are
+refused."""
 
 from __future__ import annotations
 
@@ -318,7 +319,7 @@ def test_names_that_are_not_unique_are_refused() -> None:
                 refuse()
 
 
-# -- what columns hold ------------------------------------------------------------------------------------------------
+# -- the contents of columns -------------------------------------------------------------------------------------------
 
 NUMBERS: dict[str, tuple[Any, list[float]]] = {
     "Int64": (pd.Series([1, None, 3], dtype="Int64"), [1, np.nan, 3]),
@@ -470,7 +471,7 @@ def test_a_long_text_does_not_widen_the_others(tmp_path: Path) -> None:
         assert peak < 50e6, f"{peak / 1e6:.0f} MB"
 
 
-# -- what is no table -------------------------------------------------------------------------------------------------
+# -- not a table -------------------------------------------------------------------------------------------------------
 
 
 def test_a_single_row_is_refused_with_what_makes_a_table_of_it() -> None:
@@ -512,7 +513,7 @@ def test_sparse_matrices_are_refused_with_what_makes_them_dense(sparse: Callable
 
 
 class Bfloat16:
-    """As a tensor of torch in bfloat16."""
+    """A column like a torch tensor in bfloat16."""
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         raise TypeError("Got unsupported ScalarType BFloat16")
@@ -554,7 +555,7 @@ def test_copies_know_the_columns(twin: Callable[[gf.Sequential], gf.Sequential])
 
 
 def test_labels_are_no_properties() -> None:
-    """Pandas has attributes for labels: a row named "type" is not the type of a column."""
+    """Pandas makes labels available as attributes: a row named "type" is not the type of a column."""
     labels = ["type", "nnz", "toarray", "to_pylist", "to_frame", "columns", "column_names", "dtype", "collect"]
     codes = pd.Series(pd.Categorical(np.arange(len(labels)) % 3), index=labels)
     assert fit_preprocessing({"code": codes}).output_names == ["code = 0", "code = 1", "code = 2"]

@@ -1,4 +1,4 @@
-"""A file ten times larger than the memory that training may take, for each kind of file."""
+"""A file ten times larger than the memory allowed for training, for each kind of file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import pytest
 COLUMNS = 128
 PART_ROWS = 131_072
 ALLOWED = 32 * 2**20
-"""Bytes beyond what Python, the libraries and a network take once they have trained on a small file."""
+"""Bytes beyond the memory that Python, the libraries and a network use after training on a small file."""
 
-# What is mapped from a file is no memory of the process; the limit is on all other.
+# Pages mapped from a file are not memory of the process; the limit applies to all other memory.
 TRAINING = """
 import re, resource, sys
 from pathlib import Path
@@ -49,7 +49,7 @@ train("large")
 
 
 def write(kind: str, folder: Path, rows: int) -> None:
-    """Random numbers, in parts that are written one after another."""
+    """Write random numbers in several parts."""
     folder.mkdir()
     random = np.random.default_rng(0)
     names = [*(f"x{number}" for number in range(COLUMNS)), "y"]
@@ -66,7 +66,7 @@ def write(kind: str, folder: Path, rows: int) -> None:
     elif kind == "csv":
         (folder / "rows.csv").write_text(",".join(names) + "\n" + (",".join(["0.25"] * len(names)) + "\n") * rows)
     elif kind == "parquet":
-        # A page of each column is held while it is read: 1 MB, were it not for data_page_size.
+        # One page per column is held while reading: 1 MB by default, hence data_page_size.
         with pyarrow.parquet.ParquetWriter(
             folder / "rows.parquet", table(1).schema, use_dictionary=False, data_page_size=2**15
         ) as file:
@@ -79,7 +79,7 @@ def write(kind: str, folder: Path, rows: int) -> None:
 
 
 def small_stacks() -> None:
-    """Threads reserve 8 MiB each, which counts though it is never touched."""
+    """Give threads small stacks: each would reserve 8 MiB, which counts even if it is never touched."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_STACK, (2**19, 2**19))
@@ -95,7 +95,7 @@ def test_training_takes_a_tenth_of_the_file(kind: str, tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in (tmp_path / "large").iterdir()) > 10 * ALLOWED
     done = subprocess.run(
         [sys.executable, "-c", TRAINING, kind, str(tmp_path), str(ALLOWED)],
-        # Arrow's own allocator reserves memory far ahead.
+        # Arrow's own allocator reserves memory far in advance.
         env=os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system"},
         preexec_fn=small_stacks,
         capture_output=True,

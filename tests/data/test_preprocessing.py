@@ -1,4 +1,4 @@
-"""Preprocessing: what it learns in one pass, what it makes of columns, and that it goes wherever its network goes."""
+"""Preprocessing: the values it learns in one pass, its handling of columns, and that it stays with its network."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def test_one_pass_over_a_stream_learns_what_the_whole_says(sizes: list[int]) -> 
     streamed = fit_preprocessing(in_pieces(x, sizes), {1: RobustScale()})
     scales = np.array([[column.center, column.scale] for column in streamed.columns])  # type: ignore[union-attr]
     assert_allclose(scales[[0, 2], 0], x[:, [0, 2]].mean(axis=0), rtol=1e-14)
-    # The third column's deviation is 1e-8 of its mean: the textbook formula, a difference of squares, would lose it.
+    # The third column's standard deviation is 1e-8 of its mean: the textbook formula, a difference of squares, would
+    # lose it.
     assert_allclose(scales[[0, 2], 1], x[:, [0, 2]].std(axis=0), rtol=1e-6)
     low, median, high = np.quantile(x[:, 1], [0.25, 0.5, 0.75])
     assert_allclose(scales[1], [median, high - low if high > low else x[:, 1].std()], rtol=1e-12)
@@ -88,7 +89,7 @@ def test_quantiles_of_many_rows_come_from_a_sample() -> None:
     rows = 200_000
     numbers = np.arange(rows)[:, None] / rows
     robust = fit_preprocessing(in_pieces(numbers, [rows // 10] * 10), {0: RobustScale()}).columns[0]
-    # Five standard errors of the rank: 0.2 % each for the median, and for the difference of the quartiles.
+    # Five standard errors of the rank: 0.2 % each for the median and for the difference of the quartiles.
     assert abs(robust.center - 0.5) < 0.01  # type: ignore[union-attr]
     assert abs(robust.scale - 0.5) < 0.01  # type: ignore[union-attr]
 

@@ -1,4 +1,4 @@
-"""Files and iterables: every row once per epoch, in an order that is known, in little memory; and what is refused."""
+"""Files and iterables: every row once per epoch, in a known order, with little memory; and refused inputs."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_an_epoch_goes_on_where_it_was_left(
 @kinds
 @pytest.mark.parametrize("rows", [ROWS, 160, 90])
 def test_one_epoch_follows_the_other(make: Callable[[Path], Source], rows: int, tmp_path: Path) -> None:
-    """Also where the last block, or more than that, is left out."""
+    """This also holds if the last block, or more than that, is dropped."""
     source = make(tmp_path)
     together = list(
         source.batches(as_they_are, rows=rows, batch_size=30, first=60, seed=8, epochs=(epoch for epoch in (3, 4, 5)))
@@ -419,7 +419,7 @@ def test_undecodable_csv_is_refused(tmp_path: Path) -> None:
 
 def test_iterables_that_do_not_fit_are_refused() -> None:
     class Changing:
-        """Gives other batches once training has begun."""
+        """Returns different batches once training has begun."""
 
         def __init__(self, *later: tuple[Any, Any]) -> None:
             self.passes, self.later = 0, later

@@ -1,7 +1,7 @@
-"""Pages of Markdown whose Python blocks run: ``python -m tests.docs.pages`` makes the pictures of all pages again.
+"""Markdown pages with Python blocks to run: ``python -m tests.docs.pages`` regenerates the pictures of all pages.
 
-The blocks of a page run in their order in one namespace, in a folder of their own. What a block prints stands in the
-``text`` block behind it, character for character; a block that prints nothing has none.
+The blocks of a page run in order in one namespace, in their own folder. The output of a block is in the ``text`` block
+after it, character for character; a block without output has none.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 @dataclass(frozen=True)
 class Block:
-    """A Python block: its source, the line on which it begins, and the output that the page shows for it."""
+    """A Python block: its source, its first line number, and the output that the page shows for it."""
 
     source: str
     line: int
@@ -38,7 +38,7 @@ class Block:
 
 
 def blocks(page: Path) -> list[Block]:
-    """The Python blocks of a page."""
+    """Return the Python blocks of a page."""
     text = page.read_text(encoding="utf-8")
     fenced = list(_FENCED.finditer(text))
     found = []
@@ -53,13 +53,13 @@ def blocks(page: Path) -> list[Block]:
 
 
 def run(page: Path, folder: Path, backend: str = "numpy", times: int = 1) -> Iterator[tuple[Block, str]]:
-    """Run the blocks of a page in a folder, all of them once or several times; each comes back with what it printed."""
+    """Run all blocks of a page in a folder, once or several times; return each with its output."""
     namespace = {"__name__": "__main__"}
     with ExitStack() as stack:
         stack.enter_context(contextlib.chdir(folder))
-        # The figures on the pages are those of the CPU, whatever "auto" would take here.
+        # The figures on the pages come from the CPU, whatever "auto" would choose here.
         stack.enter_context(patch.dict(os.environ, {"GRADFLOW_BACKEND": backend}))
-        # What a page adds to the library must not be found by the tests that run after it.
+        # Definitions that a page adds to the library must not be visible to later tests.
         stack.enter_context(forgotten())
         for block in blocks(page) * times:
             printed = io.StringIO()
@@ -70,12 +70,12 @@ def run(page: Path, folder: Path, backend: str = "numpy", times: int = 1) -> Ite
 
 
 def links(page: Path) -> list[str]:
-    """The targets of all links and pictures of a page, without those inside code blocks."""
+    """Return the targets of all links and pictures of a page, except those inside code blocks."""
     return _LINK.findall(_FENCED.sub("", page.read_text(encoding="utf-8")))
 
 
 def anchors(page: Path) -> set[str]:
-    """The names under which the headings of a page can be linked to."""
+    """Return the anchors of a page's headings."""
     text = _FENCED.sub("", page.read_text(encoding="utf-8"))
     titles = re.findall(r"^#+ +(.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}

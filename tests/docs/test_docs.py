@@ -34,7 +34,7 @@ def test_blocks_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pages
 def test_no_page_depends_on_last_bits(page: Path, tmp_path: Path) -> None:
-    """Rounding errors of another processor grow in training as those of other initial weights do."""
+    """Rounding errors of another processor grow during training just as changes of the initial weights do."""
     pytest.importorskip("matplotlib")
     if page.name == "long-runs.md":
         pytest.skip("its networks must begin as those of other processes do; it prints no measured number")
@@ -117,7 +117,7 @@ def test_layers_in_plain_numpy_run_on_a_gpu_as_the_page_says() -> None:
             network = gf.Sequential(layers, dtype="float64", backend=backend)
             assert max(gf.check_gradients(network, "mean_squared_error", x, y).values()) < 1e-5
             predictions.append(network.predict(x))
-        assert_allclose(*predictions, rtol=1e-12)  # float64: some ulps, and exp differs by one or two
+        assert_allclose(*predictions, rtol=1e-12)  # float64: a few ulps, and exp differs by one or two
 
 
 def test_the_catalogue_has_every_name_and_no_other() -> None:

@@ -1,4 +1,4 @@
-"""The bytes of a training step, counted from the arrays that its launches are bound to."""
+"""The bytes that a training step moves, counted from the arrays that its launches are bound to."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SHAPES = {
 def test_a_step_moves_little_more_than_its_products_and_its_optimizer_must(shape: str, optimizer: gf.Optimizer) -> None:
     sizes, batch_size = SHAPES[shape]
     step = traffic(sizes, batch_size, optimizer)
-    assert len(step.calls) == 3 * (len(sizes) - 1) + 3  # what tests/training/step/test_launches.py counts on the device
+    assert len(step.calls) == 3 * (len(sizes) - 1) + 3  # counted on the device by tests/training/step/test_launches.py
     assert 1 <= step.n_bytes / step.least_bytes <= 1.25
 
 
@@ -48,7 +48,8 @@ def test_every_byte_of_a_small_step() -> None:
         ("gather_shuffled_batch", x + labels + clock, x + labels),
         ("gemm + bias_relu_forward", x + 4 * 8 * 4 + 8 * 4, hidden + signs),
         ("gemm + add_bias", hidden + 8 * 2 * 4 + 2 * 4, logits),
-        # Losses and hits of the rows, and the clock, which keeps the first step whose loss is not finite.
+        # Losses and correct predictions of the rows, and the clock, which records the first step whose loss is not
+        # finite.
         ("softmax_cross_entropy_labels", logits + labels, logits + 2 * 16 * 4 + clock),
         ("gemm + column_sum", hidden + logits, 8 * 2 * 4 + 2 * 4),
         ("gemm + relu_backward", logits + 8 * 2 * 4 + signs, hidden),

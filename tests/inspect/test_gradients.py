@@ -1,4 +1,4 @@
-"""Gradients and their norms: by hand, against numerical ones, and what they leave alone."""
+"""Gradients and their norms: by hand, against numerical ones, and without side effects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_two_weight_network_by_hand(backend_name: str) -> None:
     norms = gf.inspect.gradient_norms(two_weights(backend_name), "half_squared_error", [[2.0]], [[0.5]])
     assert list(norms) == ["0.weight", "2.weight"]
     expected = [abs(error * 0.3 * hidden * (1 - hidden) * 2), abs(error * hidden)]
-    assert_allclose(list(norms.values()), expected, rtol=1e-14)  # some tens of float64 ulps: a few operations
+    assert_allclose(list(norms.values()), expected, rtol=1e-14)  # a few tens of float64 ulps: a few operations
 
 
 def test_norm_is_over_all_entries_and_the_mean_over_rows(backend_name: str) -> None:
@@ -64,7 +64,7 @@ def test_standardized_targets_are_those_that_training_sees(backend_name: str) ->
     norms = gf.inspect.gradient_norms(network, "mean_squared_error", x, y)
     assert max(gf.check_gradients(network, "mean_squared_error", x, y).values()) < 1e-5
     before = network.get_weights()
-    # A step of rate 1 is the gradient itself.
+    # A step with rate 1 is the gradient itself.
     gf.Trainer(network, "mean_squared_error", gf.SGD(1.0)).fit(x, y, epochs=1, batch_size=None)
     for name, weight in network.get_weights().items():
         assert_allclose(norms[name], np.linalg.norm(weight - before[name]), rtol=1e-9)

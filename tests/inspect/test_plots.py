@@ -1,4 +1,4 @@
-"""Plots: what is drawn, and the words for what is missing."""
+"""Plots: their contents, and the messages if something is missing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def test_a_history_alone_is_drawn_as_it_is() -> None:
         assert [line.get_label() for line in axes.lines] == ["training", "validation"]
         assert all(float(tick).is_integer() for tick in axes.get_xticks())
     (axes,) = history(loss=[3.0]).plot(logarithmic=True).axes
-    assert (axes.get_yscale(), axes.lines[0].get_marker()) == ("log", "o")  # one epoch is a point, not an empty line
+    # a single epoch is a point, not an empty line
+    assert (axes.get_yscale(), axes.lines[0].get_marker()) == ("log", "o")
 
 
 def test_gradient_norms_show_the_weights_from_first_to_last(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Outputs of layers, dead units and saturated units, each against a case worked out by hand."""
+"""Outputs of layers, dead units and saturated units, each compared with a case worked out by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ X = [[1.0], [2.0]]
 
 
 def four_units(activation: gf.Layer, biases: list[float], backend_name: str) -> gf.Sequential:
-    """Units x + bias, for the four biases, behind an activation."""
+    """Return units x + bias for the four biases, followed by an activation."""
     network = gf.Sequential([gf.Dense(1, 4), activation, gf.Dense(4, 1)], backend=backend_name)
     weights = network.get_weights()
     network.set_weights(weights | {"0.weight": np.ones((1, 4)), "0.bias": biases})
@@ -22,7 +22,7 @@ def four_units(activation: gf.Layer, biases: list[float], backend_name: str) -> 
 
 
 class Doubled(gf.Layer):
-    """A layer as users write it: plain arithmetic, no ops."""
+    """A user-defined layer: plain arithmetic, no ops."""
 
     def forward(self, ops: object, x: np.ndarray, y: np.ndarray) -> None:
         y[...] = 2 * x
@@ -32,7 +32,7 @@ def test_layer_outputs_by_hand(backend_name: str) -> None:
     network = four_units(gf.ReLU(), [0.0, -1.0, -1.5, -9.0], backend_name)
     outputs = gf.inspect.layer_outputs(network, X)
     assert list(outputs) == ["0.Dense", "1.ReLU", "2.Dense"]
-    # The first is kept although ReLU could have been computed over it.
+    # The first is kept although ReLU could have been computed in place.
     assert_allclose(outputs["0.Dense"], [[1, 0, -0.5, -8], [2, 1, 0.5, -7]], rtol=0)
     assert_allclose(outputs["1.ReLU"], [[1, 0, 0, 0], [2, 1, 0.5, 0]], rtol=0)
     np.testing.assert_array_equal(outputs["2.Dense"], network.predict(X))
@@ -53,7 +53,7 @@ def test_layer_outputs_run_layers_of_the_users_own(backend_name: str) -> None:
 @pytest.mark.parametrize(
     ("activation", "share"),
     [
-        (gf.ReLU, 0.5),  # -2 gives 0 for both rows, and so does -9; -1.5 does for the first only
+        (gf.ReLU, 0.5),  # -2 gives 0 for both rows, and so does -9; -1.5 does only for the first
         (gf.LeakyReLU, 0.0),
         (gf.ELU, 0.0),
         (gf.Tanh, 0.0),

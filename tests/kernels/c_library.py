@@ -44,11 +44,11 @@ _SCALARS: dict[str, Any] = {
 
 
 def _blocks(rows: int, columns: int) -> int:
-    """Of the result of a product, as kernels/layers/gemm.c cuts it."""
+    """Return the number of blocks of a GEMM's result, as kernels/layers/gemm.c divides it."""
     return -(-rows // 64) * -(-columns // 128) if rows > 192 else min(rows, 1) * -(-columns // 32)
 
 
-# What the range of a kernel counts where it is neither `rows` nor `n`.
+# Number of items of a kernel's range if it is neither `rows` nor `n`.
 _ITEMS = {
     "adapt_scaling": lambda sizes: 1,
     "advance": lambda sizes: 1,
@@ -60,7 +60,7 @@ _ITEMS = {
 
 
 def items(kernel: Kernel, sizes: Mapping[str, int]) -> int:
-    """How many items the whole range of a kernel has."""
+    """Return the number of items in the whole range of a kernel."""
     if kernel.loop == "STRIPES":
         return sizes["columns"]
     if kernel.name in _ITEMS:
@@ -70,14 +70,14 @@ def items(kernel: Kernel, sizes: Mapping[str, int]) -> int:
 
 
 def real_dtype(kernel: Kernel, arguments: Mapping[str, Array]) -> np.dtype:
-    """The element type that a call is for: that of the first array that is declared `real`."""
+    """Return the element type of a call: that of the first array declared `real`."""
     reals = [p.name for p in kernel.parameters if p.is_pointer and p.c_type == "real"]
     return next((arguments[name].dtype for name in reals if arguments[name] is not None), np.dtype(np.float32))
 
 
 @cache
 def compiled(file: Path, real: np.dtype) -> ctypes.CDLL:
-    """A kernel file as a shared library: compiled once for each element type, without a warning."""
+    """Compile a kernel file into a shared library, once per element type and without a warning."""
     assert COMPILER is not None
     source = Path(_FOLDER.name) / f"{file.stem}_{real.name}.c"
     library = source.with_suffix(".so")
@@ -97,9 +97,9 @@ def run_kernel(
     cuts: tuple[float, ...] = (),
     only: int | None = None,
 ) -> None:
-    """Run a kernel on NumPy arrays over its whole range, in one call or cut at the given shares of the range.
+    """Run a kernel on NumPy arrays over its whole range, in one call or split at the given fractions of the range.
 
-    With ``only``, just one of these parts, counted from 0.
+    With ``only``, run just one of these parts, counted from 0.
     """
     kernel = kernels("c")[name]
     values = {**sizes, **arguments}
@@ -119,6 +119,6 @@ def run_kernel(
     end = items(kernel, sizes)
     bounds = [0, *(int(share * end) for share in cuts), end]
     parts = list(pairwise(bounds))
-    # The last part first: what one part writes into another shows.
+    # The last part first: this shows whether one part writes into another.
     for first, last in reversed(parts if only is None else [parts[only]]):
         function(ctypes.c_longlong(first), ctypes.c_longlong(last), *packed)

@@ -1,4 +1,4 @@
-"""CUDA's own runtime compiler and assembler, from their wheels: they work without a GPU and without a driver."""
+"""CUDA's runtime compiler and assembler, from their wheels: they need neither a GPU nor a driver."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class LocalMemory:
-    """The bytes of a thread that do not stay in registers: arrays and variables, and registers stored and loaded."""
+    """Bytes per thread that do not stay in registers: arrays and variables, and registers stored and loaded."""
 
     frame: int
     spill_stores: int
@@ -22,7 +22,7 @@ class LocalMemory:
 
 
 def missing_wheel() -> str | None:
-    """The wheel that has to be installed before kernels can be compiled; None if all are."""
+    """Return the wheel that must be installed to compile kernels, or None if all are installed."""
     if _nvrtc() is None:
         return "nvidia-cuda-nvrtc-cu12"
     if _ptxas() is None:
@@ -53,7 +53,7 @@ def _library() -> ctypes.CDLL:
 
 
 def compile_cuda(source: str, options: tuple[str, ...]) -> tuple[str | None, str]:
-    """Compile CUDA C++ source: the PTX, or None if it does not compile; and the compiler's log, often empty."""
+    """Compile CUDA C++ source; return the PTX, or None if it does not compile, and the compiler's log, often empty."""
     library, program = _library(), ctypes.c_void_p()
     created = library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernel.cu", 0, None, None)
     assert created == 0, f"nvrtcCreateProgram: error {created}"
@@ -75,7 +75,8 @@ def _text(get_size: Any, get_text: Any, program: ctypes.c_void_p) -> str:
 
 
 def local_memory(ptx: str, architecture: int, folder: Path) -> dict[str, LocalMemory]:
-    """What each kernel needs once ptxas has given out the registers of an architecture, such as 90 for sm_90."""
+    """Return the local memory of each kernel after ptxas has assigned registers for an architecture, such as 90 for
+    sm_90."""
     source = folder / "kernels.ptx"
     source.write_text(ptx)
     command = [str(_ptxas()), "-v", f"--gpu-name=sm_{architecture}", str(source), "-o", str(folder / "kernels.cubin")]

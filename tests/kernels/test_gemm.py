@@ -1,4 +1,4 @@
-"""The products of small matrices, in every size of tile and over several parts of the depth."""
+"""The GEMM for small matrices, in every tile size and over several parts of the depth."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ OWN_PRODUCTS = ("c", *COMPILED_TARGETS)
     transpose_a=st.booleans(),
     transpose_b=st.booleans(),
 )
-@example(rows=3, columns=64, depth=2, transpose_a=True, transpose_b=True)  # neighbours in a row of op(b) lie 2 apart
-@example(rows=192, columns=300, depth=300, transpose_a=False, transpose_b=False)  # the most rows that are few
+@example(rows=3, columns=64, depth=2, transpose_a=True, transpose_b=True)  # neighbors in a row of op(b) are 2 apart
+# the largest number of rows that counts as few
+@example(rows=192, columns=300, depth=300, transpose_a=False, transpose_b=False)
 def test_every_element_is_the_sum_of_its_products(
     target: str, dtype: str, rows: int, columns: int, depth: int, transpose_a: bool, transpose_b: bool
 ) -> None:
@@ -36,7 +37,7 @@ def test_every_element_is_the_sum_of_its_products(
     make_target(target).run(gemm, gemm.arguments(a, b, out, transpose_a, transpose_b))
     wider = np.float64 if dtype == "float32" else np.longdouble
     exact_a, exact_b = (a.T if transpose_a else a).astype(wider), (b.T if transpose_b else b).astype(wider)
-    # An error of half an ulp in each product and each sum: a sum of `depth` terms is known to so many of them.
+    # An error of half an ulp in each product and each sum: a sum of `depth` terms is known to that many of them.
     terms = abs(exact_a) @ abs(exact_b)
     error = abs(out - exact_a @ exact_b)
     assert_allclose(error / np.where(terms == 0, 1, terms), 0, atol=(depth + 1) * np.finfo(dtype).eps)
@@ -44,7 +45,7 @@ def test_every_element_is_the_sum_of_its_products(
 
 @pytest.mark.parametrize("target", OWN_PRODUCTS)
 def test_an_element_has_the_same_bits_wherever_it_lies(target: str) -> None:
-    """So a row is predicted alike alone and among others."""
+    """A row is therefore predicted identically alone and among others."""
     random = np.random.default_rng(0)
     a, b = random.standard_normal((29, 300), np.float32), random.standard_normal((300, 53), np.float32)
     whole = np.empty((29, 53), np.float32)
@@ -58,7 +59,8 @@ def test_an_element_has_the_same_bits_wherever_it_lies(target: str) -> None:
 @pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
 @pytest.mark.parametrize("rows", [50, 300])
 def test_a_part_writes_its_own_blocks_and_no_others(rows: int) -> None:
-    """Two threads that add to the same block would both be wrong, though one after the other gives the same."""
+    """Two threads that add to the same block would both be wrong, although running them one after the other gives the
+    same."""
     random = np.random.default_rng(0)
     a, b = random.standard_normal((rows, 3), np.float32), random.standard_normal((3, 300), np.float32)
     writes = np.zeros((rows, 300), int)

@@ -1,4 +1,4 @@
-"""Every CUDA file compiles with CUDA's own compiler, without a warning, for every architecture that is supported."""
+"""Every CUDA file compiles with CUDA's own compiler, without a warning, for every supported architecture."""
 
 from __future__ import annotations
 

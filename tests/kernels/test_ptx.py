@@ -1,4 +1,4 @@
-"""What CUDA's compiler makes of the kernels: accesses of 16 bytes, and nothing that falls out of the registers."""
+"""The code that CUDA's compiler generates for the kernels: 16-byte accesses, and no register spills."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FILES = sorted({kernel.file for kernel in kernels("cuda").values()})
 ARCHITECTURES = (80, 90, 100)
 REALS = ("float32", "float64")
 
-# The keys of its shuffle are an array that is indexed by the round.
+# The keys of its shuffle are an array indexed by the round.
 HAS_AN_ARRAY = {"gather_shuffled_batch"}
 
 
@@ -34,7 +34,7 @@ def test_everything_stays_in_registers(file: Path, architecture: int, tmp_path: 
     expected = {name for name, kernel in kernels("cuda").items() if kernel.file == file}
     for real in REALS:
         needed = local_memory(ptx_of(file, real, architecture), architecture, tmp_path)
-        assert needed.keys() >= expected  # besides, functions of CUDA's own
+        assert needed.keys() >= expected  # additionally, CUDA's own functions
         for name, memory in needed.items():
             assert (memory.spill_stores, memory.spill_loads) == (0, 0), f"{name}, {real}"
             assert (memory.frame == 0) is (name not in HAS_AN_ARRAY), f"{name}, {real}"
@@ -56,7 +56,7 @@ def test_a_spill_is_seen(tmp_path: Path) -> None:
 
 
 def packed_arrays(name: str) -> set[str]:
-    """The arrays that a kernel or the functions that it calls move in packs."""
+    """Return the arrays that a kernel or the functions that it calls access in vectors of 4."""
     source = kernels("cuda")[name].file.read_text()
     body = re.search(rf"^GF_KERNEL\({name},.*?^}}", source, re.MULTILINE | re.DOTALL)
     assert body is not None
@@ -74,7 +74,7 @@ VECTOR = {"float32": r"v4\.[fbu]32", "float64": r"v2\.[fbu]64|v4\.[bu]32"}
 
 
 def accesses(name: str, real: str, architecture: int) -> tuple[int, int]:
-    """The instructions in a kernel that load and that store 16 bytes."""
+    """Return the 16-byte load and store instructions of a kernel."""
     ptx = ptx_of(kernels("cuda")[name].file, real, architecture)
     body = re.search(rf"\.entry {name}\(.*?^}}", ptx, re.MULTILINE | re.DOTALL)
     assert body is not None

@@ -1,4 +1,4 @@
-"""A kernel for the C compiler works on any part of its range: the parts together are the whole, bit for bit."""
+"""A kernel for the C compiler can process any part of its range: the parts together give the whole, bit for bit."""
 
 from __future__ import annotations
 

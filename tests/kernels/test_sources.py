@@ -43,7 +43,7 @@ def test_element_type_stands_before_the_source(dtype: str, c_type: str, function
 
 
 def package_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretend that the package lies in the folder."""
+    """Pretend that the package is installed in the folder."""
     (folder / "gradflow" / "backends").mkdir(parents=True)
     monkeypatch.setattr(sources, "__file__", str(folder / "gradflow" / "backends" / "sources.py"))
 
@@ -86,7 +86,7 @@ def test_parameters_are_parsed() -> None:
 
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.cu")), ids=lambda path: path.name)
 def test_loops_name_exactly_the_arrays_that_they_index(path: Path) -> None:
-    # A lane behind the end runs too on a GPU: outside of a pack it would read and write beyond the array.
+    # On a GPU, lanes beyond the end run too: outside a vector they would read and write beyond the array.
     for body in re.findall(r"^GF_\w+\([^{]*\{.*?^\}", path.read_text(), re.MULTILINE | re.DOTALL):
         for index, arrays in re.findall(r"GF_(?:FOR|COLUMNS_OF)\((\w+), \w+, ([^)]*)\)", body):
             assert set(arrays.split(", ")) == set(re.findall(rf"(\w+)\[{index}\]", body)), body

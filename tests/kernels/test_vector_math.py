@@ -1,4 +1,4 @@
-"""kernels/vector_math.h, compiled as setup.py compiles it: within the stated ulps, from the denormals to infinity."""
+"""kernels/vector_math.h, compiled as by setup.py: within the stated ulps, from the denormals to infinity."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gradflow.backends.kernel_sources import C_FLAGS, INSTRUCTION_FLAGS, kernel_
 from tests.kernels.c_library import COMPILER
 from tests.ops.targets import compiled_for
 
-# What the header states, and what defines each function.
+# The error bounds stated by the header, and the function that defines each result.
 FUNCTIONS: dict[str, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {
     "exp": (2, np.exp),
     "expm1": (3, np.expm1),
     "log1p": (2, np.log1p),
     "tanh": (3, np.tanh),
 }
-# Where a branch or a clamp lies, where results become denormal, 0 or infinite, and the ends of the range.
+# Points where a branch or a clamp is, where results become denormal, 0 or infinite, and the ends of the range.
 EDGES = np.float32([0, 1e-45, 1.17549435e-38, 0.29289322, 0.34657359, 0.41421356, 0.5, 0.625, 1, 87.33654, 88.72283])
 EDGES = np.append(EDGES, np.float32([89, 103.97208, 104, 3.4e38]))
 
@@ -32,7 +32,7 @@ def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if COMPILER is None:
         pytest.skip("there is no C compiler")
     if request.param != "baseline":
-        compiled_for(request.param)  # skips where this processor cannot run them
+        compiled_for(request.param)  # skips if this processor cannot run them
     loops = "".join(
         f"void {name}_of(const float *x, float *y, long long n)"
         f" {{ for (long long i = 0; i < n; i++) y[i] = gf_{name}_float(x[i]); }}\n"
@@ -78,14 +78,14 @@ def floats(bits: np.ndarray) -> np.ndarray:
 
 
 def test_infinity_less_infinity_is_no_number(library: ctypes.CDLL) -> None:
-    """Also where the compiler fuses the last product of exp with a sum behind it."""
+    """This must hold even if the compiler fuses the last product of exp with the following sum."""
     x = np.float32([np.inf, 1e30, 100, 89, 88.72284])
     assert np.isnan(computed(library, "exp_less_infinity", x)).all()
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_four_million_floats_of_every_exponent(library: ctypes.CDLL, name: str) -> None:
-    # The stride is odd and not near a power of two, so that mantissas of all kinds occur.
+    # The stride is odd and not close to a power of two, so that all kinds of mantissas occur.
     x = floats(np.arange(0, 2**32, 1021, dtype=np.uint64))
     assert_within_stated_ulps(library, name, x[~np.isnan(x)])
 
@@ -106,7 +106,8 @@ def test_nan_stays_nan(library: ctypes.CDLL, name: str) -> None:
 
 
 def blocks_of_all_floats() -> Iterator[np.ndarray]:
-    """Every float from 2^-30 to 128 and its negative; smaller and larger ones are covered by the test with a stride."""
+    """Yield every float from 2^-30 to 128 and its negative; smaller and larger ones are covered by the test with a
+    stride."""
     first, last = (int(np.float32(value).view(np.uint32)) for value in (2**-30, 128))
     for sign in (0, 1 << 31):
         for begin in range(first, last, 1 << 22):

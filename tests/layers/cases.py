@@ -1,6 +1,6 @@
-"""One case for each kind of layer: how to make it, and inputs where its derivative exists.
+"""One case per kind of layer: how to create it, and inputs at which its derivative exists.
 
-A new layer adds one line here; the tests beside this file do the rest.
+A new layer adds one line here; the tests in this folder do the rest.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ WIDTH = 5
 
 
 def away_from_zero(x: np.ndarray) -> np.ndarray:
-    """The same numbers, at least 0.1 from the kink at zero."""
+    """Return the same numbers, moved to at least 0.1 from the kink at zero."""
     return np.sign(x) * (np.abs(x) + 0.1)
 
 
 @dataclass(frozen=True)
 class LayerCase:
-    """A layer between two dense ones, and how ordinary inputs are moved to where it can be differentiated."""
+    """A layer between two dense ones, and a function that moves ordinary inputs to where it is differentiable."""
 
     make: Callable[[], gf.Layer]
     adjust: Callable[[np.ndarray], np.ndarray] = lambda x: x

@@ -1,4 +1,4 @@
-"""Every activation: against PyTorch, and what it does at both ends of the number line."""
+"""Every activation: compared with PyTorch, and its limits at both ends of the number line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradflow.backends import get_backend
 from gradflow.executors import Eager
 from gradflow.layers import ACTIVATIONS, Activation
 
-# Each activation, PyTorch's, and where known the limits of y and dy/dx at minus and plus infinity.
+# Each activation, PyTorch's version, and, where known, the limits of y and dy/dx at minus and plus infinity.
 INF = np.inf
 CASES: dict[str, tuple[Callable[[], Activation], Callable[[Any], Any], tuple[float, float], tuple[float, float]]] = {
     "elu": (gf.ELU, lambda f: f.elu, (-1, INF), (0, 1)),
@@ -38,7 +38,7 @@ def test_every_elementwise_activation_has_a_case() -> None:
 
 
 def applied(layer: Activation, x: np.ndarray, backend_name: str) -> tuple[np.ndarray, np.ndarray]:
-    """y and dy/dx."""
+    """Return y and dy/dx."""
     backend = get_backend(backend_name)
     x_there, ones = backend.from_host(x), backend.from_host(np.ones_like(x))
     y, d_x = (backend.empty(x.shape, x.dtype) for _ in range(2))
@@ -62,7 +62,7 @@ def test_value_and_derivative_match_pytorch(name: str, scale: float, dtype: str,
     expected.sum().backward()
     y, d_x = applied(make(), x, backend_name)
     # PyTorch's own forms lose the relative accuracy of small results: its 1 + tanh(v / 2) is rounded at the size of 1
-    # and multiplied by x dv/dx, up to 100 there.
+    # and multiplied by x dv/dx, which is up to 100 there.
     epsilon = np.finfo(dtype).eps
     assert_allclose(y, expected.detach().numpy(), rtol=8 * epsilon, atol=8 * epsilon)
     assert_allclose(

@@ -1,4 +1,4 @@
-"""Batch normalisation: its running values, a batch of one row, and parity with PyTorch."""
+"""Batch normalization: its running values, a batch of one row, and parity with PyTorch."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_prediction_takes_the_running_values(backend_name: str) -> None:
 
 def test_a_mean_far_beyond_the_deviation_costs_no_digits(backend_name: str) -> None:
     network = gf.Sequential([gf.BatchNorm(1, momentum=1.0), gf.Dense(1, 1)], backend=backend_name)
-    x = (4096 + np.array([-1.0, 0.0, 1.0, 0.0])).reshape(-1, 1)  # the mean of squares has no digit left for 0.5
+    x = (4096 + np.array([-1.0, 0.0, 1.0, 0.0])).reshape(-1, 1)  # the mean of squares has no digits left for 0.5
     fit(network, x, np.zeros((4, 1)))
     assert_allclose(network.get_weights()["0.running_variance"], 2 / 3, rtol=1e-6)
 

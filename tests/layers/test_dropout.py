@@ -1,4 +1,4 @@
-"""What a dropout layer asks of its op: the share that is dropped, the scale, and words of its own."""
+"""The call of its op by a dropout layer: the dropped fraction, the scale, and its own random numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.layers.calls import Calls
 
 
 def call_of(layer: gf.Dropout) -> dict[str, Any]:
-    """The arguments of the one op that the layer's forward pass calls."""
+    """Return the arguments of the only op that the layer's forward pass calls."""
     ops = Calls()
     layer.forward(ops, np.zeros((2, 3)), np.zeros((2, 3)))
     ((op, arguments),) = ops.calls
@@ -23,7 +23,7 @@ def call_of(layer: gf.Dropout) -> dict[str, Any]:
 
 
 def stack(*rates: float, seed: int = 5) -> list[gf.Dropout]:
-    """Dropout layers at the places 1, 2, ... of a network."""
+    """Return dropout layers at the positions 1, 2, ... of a network."""
     layers = [gf.Dropout(rate) for rate in rates]
     gf.Sequential([gf.Dense(3, 3), *layers, gf.Dense(3, 1)], seed=seed, backend="numpy")
     return layers

@@ -1,4 +1,4 @@
-"""In front of the first layer with parameters nobody reads dL/dx: it is not computed."""
+"""Nothing reads dL/dx before the first layer with parameters, so it is not computed."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_gradients_match_central_differences(name: str, backend_name: str) -> No
         return float((output(x) * direction).sum())
 
     d_x = backend.zeros(x.shape, np.float64)
-    d_y = backend.from_host(direction.copy())  # a layer may write over it
+    d_y = backend.from_host(direction.copy())  # a layer may overwrite it
     layer.backward(ops, backend.from_host(x), backend.from_host(output(x)), d_y, d_x)
 
     numerical = np.empty_like(x)
@@ -99,7 +99,7 @@ def test_dropout_keeps_the_mean_and_drops_the_rate(backend_name: str) -> None:
     y = backend.empty((100, 1000), np.float32)
     network.layers[1].forward(Eager(backend), backend.from_host(np.ones((100, 1000), np.float32)), y)
     kept = backend.to_host(y)
-    # 100,000 draws: the share of zeros has a standard deviation of 0.00145.
+    # 100,000 draws: the fraction of zeros has a standard deviation of 0.00145.
     assert_allclose((kept == 0).mean(), 0.3, atol=0.006)
     assert_allclose(kept[kept != 0], 1 / 0.7, rtol=1e-6)
 
@@ -111,7 +111,7 @@ def test_dropout_on_the_inputs(backend_name: str) -> None:
     trainer = gf.Trainer(network, "half_squared_error", gf.SGD(1.0))
     before = network.get_weights()
     trainer.fit(x, np.zeros((64, 3)), epochs=1, batch_size=None, progress=False)
-    # With d_y as it is for the masked inputs, dL/dweight is their product: no row of the weight moves like another.
+    # With d_y as for the masked inputs, dL/dweight is their product: no row of the weight changes like another.
     moved = network.get_weights()["1.weight"] - before["1.weight"]
     assert not np.allclose(moved, moved[0])
     assert (x == 1).all()

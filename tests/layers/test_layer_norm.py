@@ -1,4 +1,4 @@
-"""Layer normalisation: by hand, and parity with PyTorch."""
+"""Layer normalization: by hand, and parity with PyTorch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_rows_are_normalised(backend_name: str) -> None:
 
 def test_a_mean_far_beyond_the_deviation_costs_no_digits(backend_name: str) -> None:
     network = gf.Sequential([gf.LayerNorm(4)], backend=backend_name)
-    row = 4096 + np.array([[-1.0, 0.0, 1.0, 0.0]])  # the mean of squares has no digit left for 0.5
+    row = 4096 + np.array([[-1.0, 0.0, 1.0, 0.0]])  # the mean of squares has no digits left for 0.5
     assert_allclose(network.predict(row), (row - 4096) / np.sqrt(0.5), rtol=1e-4)
 
 

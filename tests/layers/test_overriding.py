@@ -1,4 +1,4 @@
-"""Overridden methods of layers run at every step, or are refused: none runs once, while its calls are recorded."""
+"""Overridden methods of layers run at every step or are refused: none runs only once, while its calls are recorded."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ LABELS = (X[:, 0] * X[:, 1] > 0).astype(int)
 
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
-    """Forget what a test defines."""
+    """Remove the test's definitions afterwards."""
     with forgotten():
         yield
 
 
 class ByHand:
-    """Tanh in plain NumPy, which is CuPy's on a GPU: a mixin."""
+    """Tanh in plain NumPy, or CuPy on a GPU: a mixin."""
 
     def forward(self, ops: Executor, x: Array, y: Array) -> None:
-        y[...] = np.exp(2 * x)  # in two steps: right only where y is another array than x
+        y[...] = np.exp(2 * x)  # in two steps: correct only if y is a different array from x
         y[...] = np.tanh(x) + 0 * y
 
     def backward(self, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
         if d_x is not None:
-            d_x[...] = 1 - np.tanh(x) ** 2  # it reads x, as gradflow's own does not
+            d_x[...] = 1 - np.tanh(x) ** 2  # reads x, unlike gradflow's own
             d_x[...] = d_x * d_y
 
 
@@ -138,7 +138,7 @@ def test_every_kind_of_layer_may_be_overridden(backend_name: str) -> None:
                 super().infer(ops, x, y)
                 y *= 2
 
-        # Elsewhere prediction is the forward pass, which is doubled already.
+        # Otherwise prediction is the forward pass, which is doubled already.
         return DoubledAtPrediction if "infer" in vars(base) else Doubled
 
     bases: list[tuple[type[Any], tuple[Any, ...]]] = [
@@ -184,7 +184,7 @@ def test_what_is_left_alone_keeps_its_promises() -> None:
     assert Named.backward_reads == ("y",)
 
 
-# -- recorded = True, said by the user --------------------------------------------------------------------------------
+# -- recorded = True, set by the user ----------------------------------------------------------------------------------
 
 
 def test_a_layer_that_only_calls_ops_may_be_recorded(backend_name: str) -> None:
@@ -220,7 +220,7 @@ def test_threads_may_record_a_layer_side_by_side() -> None:
         recorded = True
 
         def forward(self, ops: Executor, x: Array, y: Array) -> None:
-            time.sleep(0.001)  # another thread comes in
+            time.sleep(0.001)  # another thread enters
             ops(gemm, x, self.weight, y)
 
     made = gf.Sequential([Recorded(4, 5), gf.Dense(5, 2)], backend="numpy")
@@ -296,7 +296,7 @@ def test_a_recorded_method_that_computes_by_itself_is_refused(how: str, backend_
     for name, value in sly.get_weights().items():
         assert_array_equal(value, before[name])
     assert isinstance(made, gf.Dense)
-    assert sly.backend.owns(made.weight)  # it is open again
+    assert sly.backend.owns(made.weight)  # it is writable again
     assert made.attached is not None
 
 
@@ -371,11 +371,11 @@ def test_code_of_a_library_class_that_was_replaced_is_noticed(monkeypatch: pytes
         gf.MLP([4, 4]).predict(X)
 
 
-# -- what a method writes ---------------------------------------------------------------------------------------------
+# -- writes by a method ------------------------------------------------------------------------------------------------
 
 
 def gain(**methods: Any) -> type[Any]:
-    """A layer that multiplies each column, and does it by these methods instead of right ones."""
+    """A layer that multiplies each column, and does it by these methods instead of the correct ones."""
 
     class Gain(gf.Layer):
         def __init__(self, n_in: int) -> None:

@@ -79,7 +79,7 @@ def test_training_lowers_the_loss_and_prediction_is_saved(backend_name: str, tmp
 
 def test_a_block_at_the_front_computes_no_gradient_of_the_inputs() -> None:
     class Counted(gf.Dense):
-        """Counts the products that give dL/dx."""
+        """Counts the GEMMs that compute dL/dx."""
 
         d_inputs = 0
 
@@ -93,7 +93,7 @@ def test_a_block_at_the_front_computes_no_gradient_of_the_inputs() -> None:
 
 
 class Cube(gf.Layer):
-    """A layer as a user writes it: plain array code, no ops; it writes over d_y."""
+    """A user-defined layer: plain array code, no ops; it overwrites d_y."""
 
     def forward(self, ops: Any, x: Any, y: Any) -> None:
         y[...] = x**3

@@ -1,4 +1,4 @@
-"""Every loss: its value by hand, its gradient against central differences, both against PyTorch."""
+"""Every loss: its value by hand, its gradient against central differences, both compared with PyTorch."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class LossCase:
 
 
 def of_each_row(name: str, **settings: Any) -> Callable[[Any, Any, Any], Any]:
-    """One of PyTorch's losses, by the mean over the outputs of a row where it gives one for each output."""
+    """Return the row losses of a PyTorch loss: the mean over a row's outputs if it returns one loss per output."""
 
     def loss(functional: Any, outputs: Any, targets: Any) -> Any:
         values = getattr(functional, name)(outputs, targets, reduction="none", **settings)
@@ -125,7 +125,7 @@ def test_every_loss_has_a_case() -> None:
 def applied(
     loss: str | Loss, outputs: np.ndarray, y: np.ndarray, backend_name: str, row_weight: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row losses, hits and d_outputs of a loss."""
+    """Return row losses, correct predictions and d_outputs of a loss."""
     loss, backend = get_loss(loss), get_backend(backend_name)
     status = RunStatus(backend)
     targets = backend.from_host(loss.targets(y, outputs.shape[1], outputs.dtype))
@@ -180,7 +180,7 @@ def test_value_and_gradient_match_pytorch(
     expected = case.in_torch(torch.nn.functional, tensor, targets) * torch.tensor(weight, dtype=tensor.dtype)
     expected.mean().backward()
     epsilon = np.finfo(dtype).eps
-    # Differences of outputs up to `scale` in size carry its rounding errors.
+    # Differences of outputs up to `scale` in size carry their rounding errors.
     assert_allclose(losses, expected.detach().numpy(), rtol=8 * epsilon, atol=8 * epsilon * scale)
     assert_allclose(d_outputs, tensor.grad.numpy(), rtol=16 * epsilon, atol=4 * epsilon)
 

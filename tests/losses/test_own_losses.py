@@ -1,4 +1,4 @@
-"""Losses of users: what they may do while their calls are recorded, and weights that they do not use."""
+"""User-defined losses: what they may do while their calls are recorded, and weights that they ignore."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WEIGHT = np.repeat([0.0, 1.0], 20)
 
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
-    """Forget what a test defines."""
+    """Remove the test's definitions afterwards."""
     with forgotten():
         yield
 
@@ -153,7 +153,7 @@ def without_weights() -> gf.Loss:
     return Plain()
 
 
-@pytest.mark.parametrize("backend", ["reference", "numpy"])  # on a GPU the op has no kernel
+@pytest.mark.parametrize("backend", ["reference", "numpy"])  # the op has no kernel for a GPU
 def test_weights_that_a_loss_does_not_use_are_refused(backend: str) -> None:
     loss = without_weights()
     made = network(backend)

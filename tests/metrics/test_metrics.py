@@ -30,7 +30,7 @@ TASKS: dict[str, tuple[str, np.ndarray, int, list[str]]] = {
     "classes": (
         "softmax_cross_entropy",
         CLASSES,
-        5,  # one more than there are: scikit-learn leaves it out of its means, and so must we
+        5,  # one more than occurs: scikit-learn excludes it from its means, and so must we
         ["balanced_accuracy", "precision", "recall", "f1", "log_loss", "top_1_accuracy", "top_3_accuracy", "roc_auc"],
     ),
     "binary": (
@@ -50,7 +50,7 @@ TASKS: dict[str, tuple[str, np.ndarray, int, list[str]]] = {
 
 
 def expected(kind: str, y: np.ndarray, p: np.ndarray, weight: np.ndarray | None) -> dict[str, float]:
-    """scikit-learn's values for predictions p, as the network's predict gives them."""
+    """Return scikit-learn's values for predictions p, as returned by the network's predict."""
     from sklearn import metrics as theirs
 
     w = {"sample_weight": weight}
@@ -121,7 +121,7 @@ def test_values_are_those_of_scikit_learn(kind: str, weighted: bool, backend_nam
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("kind", TASKS)
 def test_training_values_are_exact_over_shuffled_batches(kind: str, accumulate: int, backend_name: str) -> None:
-    # The weights stand still, so that the values of the epoch are those of one set of predictions.
+    # The weights do not change, so that the values of the epoch are those of one set of predictions.
     y = TASKS[kind][1]
     trainer = make_trainer(kind, backend_name, rate=1e-300)
     history = trainer.fit(X, y, epochs=2, batch_size=32, sample_weight=WEIGHTS, accumulate=accumulate)
@@ -141,7 +141,8 @@ def test_errors_are_on_the_scale_of_the_targets(backend_name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["classes", "one-hot", "binary", "multi-label"])
 def test_metrics_know_nothing_of_smoothed_labels(kind: str, backend_name: str) -> None:
-    """Label smoothing and focal weights are the loss's; scikit-learn computes metrics from targets and predictions."""
+    """Label smoothing and focal weights belong to the loss; scikit-learn computes metrics from targets and
+    predictions."""
     name, y, n_out, metrics = TASKS["classes" if kind == "one-hot" else kind]
     y = np.eye(5)[y] if kind == "one-hot" else y
     network = gf.Sequential([gf.Dense(4, 6), gf.Tanh(), gf.Dense(6, n_out)], dtype="float64", backend=backend_name)
@@ -189,12 +190,12 @@ def test_a_constant_target_has_r2_0_or_1(backend_name: str) -> None:
 def test_r2_does_not_depend_on_where_the_targets_lie(
     offset: float, batch_size: int, weighted: bool, backend_name: str
 ) -> None:
-    """The spread of targets is not the small difference of large sums."""
+    """The spread of targets is not computed as the small difference of large sums."""
     network = gf.Sequential([gf.Dense(4, 2, initializer=0.0)], dtype="float64", backend=backend_name)
     network.set_weights({"0.weight": np.ones((4, 2)), "0.bias": np.full(2, offset)})
     x, weight = X.round(3), np.r_[0.0, WEIGHTS[1:]] if weighted else np.ones(ROWS)
     y = offset + (x.sum(axis=1, keepdims=True) + np.random.default_rng(1).normal(size=(ROWS, 2))).round(3)
-    y[weight == 0] = 1e9  # the first row too, about which the sums must not be taken
+    y[weight == 0] = 1e9  # including the first row, so the sums must not be taken about it
     trainer = gf.Trainer(network, "mean_squared_error", gf.SGD(1e-300), metrics=["r2", "mean_squared_error"])
     arguments = {"sample_weight": weight} if weighted else {}
     history = trainer.fit(x, y, epochs=1, batch_size=batch_size, shuffle=False, **arguments)

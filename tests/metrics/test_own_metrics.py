@@ -1,4 +1,4 @@
-"""Metrics of users: what their statistics may do while their calls are recorded."""
+"""User-defined metrics: what their statistics may do while their calls are recorded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WEIGHT = np.linspace(0, 2, 40)
 
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
-    """Forget what a test defines."""
+    """Remove the test's definitions afterwards."""
     with forgotten():
         yield
 
@@ -81,7 +81,7 @@ def test_statistics_that_compute_by_themselves_are_refused(backend_name: str) ->
                 of_user.fit(X, Y, epochs=1)
 
 
-@pytest.mark.parametrize("backend", ["reference", "numpy"])  # on a GPU the op has no kernel
+@pytest.mark.parametrize("backend", ["reference", "numpy"])  # the op has no kernel for a GPU
 def test_weights_that_statistics_do_not_use_are_refused(backend: str) -> None:
     @op(shapes="outputs, targets: rows columns; sums: n", writes=("sums",))
     def add_squares(outputs: Array, targets: Array, sums: Array) -> None:

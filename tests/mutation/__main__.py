@@ -1,10 +1,12 @@
-"""Mutation run: puts each fault of `mutants` into a copy of the tree, and sees whether a test notices.
+"""Mutation run: put each fault of `mutants` into a copy of the tree, and check that a test notices.
 
     python -m tests.mutation [--processes 2] [file ...]
 
-Every kernel, every definition of an op, and what metrics, schedules, preprocessing and
-L-BFGS compute on the host are taken in turn; the exit status is 1 if a fault stays unnoticed that `EQUIVALENT` does not
-explain. It needs a C compiler and no GPU; narrow.cu is CUDA's alone and is left to the GPU tests.
+It covers every kernel, every definition of an op, and the host code of metrics, schedules, preprocessing and L-BFGS.
+The
+exit status is 1 if a fault that `EQUIVALENT` does not explain goes unnoticed. It needs a C compiler and no GPU;
+narrow.cu
+is CUDA-only and is left to the GPU tests.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-# Imported here, so that the forked processes need not do it again; gradflow itself is what they import anew.
+# Imported here, so that the forked processes need not import it again; gradflow itself they import anew.
 import hypothesis  # noqa: F401
 import numpy as np  # noqa: F401
 import numpy.testing  # noqa: F401
@@ -41,7 +43,7 @@ def copy_of_tree(folder: Path) -> Path:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, folder)
-    # A fault must be noticed by its numbers, not because a variable is left unused; a place outside an array traps.
+    # A fault must be noticed by its results, not by an unused variable; an index outside an array traps.
     harness = folder / "tests" / "kernels" / "c_library.py"
     flags = '"-fsanitize=bounds", "-fsanitize-undefined-trap-on-error"'
     harness.write_text(harness.read_text().replace('"-Werror"', flags))
@@ -69,7 +71,7 @@ def fork_check(tree: Path, file: Path) -> int:
 
 
 def run(work: list[Mutant], texts: dict[Path, str], processes: int) -> list[str]:
-    """Check all mutants of the files, so many at a time; the descriptions of those that nothing noticed."""
+    """Check all mutants of the files, several at a time; return descriptions of the unnoticed ones."""
     survivors = []
     with tempfile.TemporaryDirectory(prefix="gradflow-mutation-") as folder:
         free = [copy_of_tree(Path(folder) / str(index)) for index in range(processes)]

@@ -1,4 +1,4 @@
-"""Whether the tests notice a fault in one file: what runs in a copy of the tree that holds the fault."""
+"""Check if the tests notice a fault in one file; runs in a copy of the tree that contains the fault."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SLOW_STATISTICS = "not equally_likely and not equally_often and not fewer_round
 
 
 def notices(file: str) -> bool:
-    """Whether a test fails: first the ops of the file against their counterparts, then the other tests of ops."""
+    """True if a test fails: first the ops of the file against their counterparts, then the other tests of ops."""
     path = Path(file)
     ops = ops_of(path)
     _limit_processor_time(20)
@@ -36,7 +36,7 @@ def notices(file: str) -> bool:
     except Exception:
         return True
     _limit_processor_time(200)
-    # Layers, losses and the like have their tests in the folder of the same name.
+    # Layers, losses and so on have their tests in the folder of the same name.
     folder = Path("tests", path.parent.name)
     has_folder = path.parent.parent.name == "gradflow" and path.parent.name != "data"
     tests = [OWN_TESTS[file]] if file in OWN_TESTS else [str(folder)] if has_folder else []
@@ -45,12 +45,12 @@ def notices(file: str) -> bool:
 
 
 def _limit_processor_time(seconds: int) -> None:
-    """A fault that loops for ever is noticed."""
+    """A fault that loops forever counts as noticed."""
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
 
 
 def ops_of(file: Path) -> list[str]:
-    """The ops that a file defines or implements; for what several share, all that share it."""
+    """Return the ops that a file defines or implements; for shared code, all ops that use it."""
     if file.suffix != ".py":
         including: set[str] = set()
         found = {file.name}
@@ -75,10 +75,10 @@ def ops_of(file: Path) -> list[str]:
 
 
 def compare(target_name: str, ops: list[str]) -> None:
-    """Raise for the first of these ops that differs on the target from its definition."""
+    """Raise for the first of these ops whose result on the target differs from its definition."""
     target = make_target(target_name)
     for dtype in ("float64", "float32"):
-        # What finds most comes first.
+        # The most effective tests come first.
         for shape, values in sorted(KINDS, key=lambda kind: kind != ("odd", "ordinary")):
             for op in ops:
                 if not CASES[op].without.keys() & {shape, values}:

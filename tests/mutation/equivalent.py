@@ -1,4 +1,4 @@
-"""The faults that change no result, each with the reason why."""
+"""Faults that do not change any result, each with the reason."""
 
 from __future__ import annotations
 

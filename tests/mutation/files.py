@@ -1,4 +1,4 @@
-"""The files that hold formulas, and the tests of some of them."""
+"""The files that contain formulas, and the tests of some of them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ OWN_TESTS = {
     "gradflow/training/step/layer_statistics.py": "tests/training/step/test_layer_statistics.py",
     "gradflow/training/step/lbfgs.py": "tests/training/step/test_lbfgs.py",
 }
-"""The files with formulas that have tests of their own, where those of a whole folder would take too long."""
+"""Files with formulas that have tests of their own, because the tests of a whole folder would take too long."""
 
 
 def files() -> Iterator[Path]:
-    """The files that hold formulas, relative to the root."""
+    """Return the files that contain formulas, relative to the root."""
     for ending in ("*.cu", "*.c", "*.h"):
         for path in sorted((ROOT / "kernels").rglob(ending)):
-            # gradflow.h holds the words of the two compilers and no formula.
+            # gradflow.h contains the macros for the two compilers and no formula.
             if path.name not in ("narrow.cu", "gradflow.h"):
                 yield path.relative_to(ROOT)
     for folder in ("layers", "losses", "metrics", "optimizers", "schedules"):

@@ -1,6 +1,6 @@
-"""Small faults put into formulas, one at a time: made from the source itself, in C and in Python.
+"""Small faults in formulas, one at a time, generated from the source itself, in C and in Python.
 
-A fault swaps an operator for its opposite, drops one of its two operands, turns a comparison, decides a condition,
+A fault replaces an operator by its opposite, drops one of its two operands, reverses a comparison, fixes a condition,
 drops a function around its argument, changes a number, or deletes a call.
 """
 
@@ -26,7 +26,7 @@ class Mutant:
         return text[: self.start] + self.new + text[self.end :]
 
     def describe(self, text: str) -> str:
-        """The lines before and after, on one line."""
+        """Return the lines before and after, on one line."""
         first = text.rfind("\n", 0, self.start) + 1
         last = text.find("\n", self.end)
         before, after = text[first:last], text[first : self.start] + self.new + text[self.end : last]
@@ -63,9 +63,9 @@ _C_TOKEN = re.compile(
     re.DOTALL,
 )
 _C_TYPES = {"real", "accumulator", "gf_index", "gf_word", "gf_long_word", "int", "const", "void", "double", "float"}
-# One lane works on a row in C, so that these change nothing there.
+# In C only one lane works on a row, so these faults change nothing there.
 _SAME_IN_C = {"gf_row_sum", "gf_row_max", "gf_row_min_index", "gf_stripe_sum"}
-# In C the range comes from the caller: what stands in these brackets is not computed.
+# In C the range comes from the caller: the code in these brackets is not executed.
 _NOT_COMPUTED = {"GF_KERNEL", "GF_FOR", "GF_FOURS", "GF_ROWS", "GF_STRIPES", "GF_STRIPE_COLUMNS"}
 
 
@@ -101,7 +101,7 @@ class _CSource:
                 self.skipped |= set(range(index, self.partner[bracket] + 1))
 
     def is_value_end(self, index: int) -> bool:
-        """Whether a token can end an operand, so that the sign behind it has two operands."""
+        """True if a token can end an operand, so that the following sign has two operands."""
         token = self.tokens[index]
         if token.text == ")":
             return not self.is_cast(self.partner[index])
@@ -111,7 +111,8 @@ class _CSource:
         return self.tokens[index].text == "(" and self.tokens[index + 1].text in _C_TYPES
 
     def first_of_factor(self, last: int) -> int:
-        """Where the factor begins that ends at a token: a name or number with its brackets, and a cast before it."""
+        """Return the start of the factor that ends at a token: a name or number with its brackets, and a cast before
+        it."""
         first = last
         while self.tokens[first].text in (")", "]"):
             first = self.partner[first]
@@ -153,7 +154,7 @@ class _CSource:
 
 
 def mutants_of_c(file: Path, text: str) -> Iterator[Mutant]:
-    """All mutants of a kernel file."""
+    """Return all mutants of a kernel file."""
     source = _CSource(text)
     tokens = source.tokens
 
@@ -207,7 +208,8 @@ _SIGNS: dict[type, str] = {
 
 
 def mutants_of_python(file: Path, text: str) -> Iterator[Mutant]:
-    """All mutants of the formulas in a module: its ops, their helpers, what layers call, and what the host computes."""
+    """Return all mutants of a module's formulas: its ops, their helpers, code that layers call, and host
+    computations."""
     line_starts = [0]
     for line in text.splitlines(keepends=True):
         line_starts.append(line_starts[-1] + len(line.encode()))

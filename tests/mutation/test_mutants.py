@@ -1,4 +1,4 @@
-"""The faults that the mutation run puts in: none is forgotten, and each changes what it should."""
+"""The mutants of the mutation run: none is forgotten, and each changes what it should."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is held to the definitions: the backends, and the kernels as the C compiler sees them."""
+"""Targets to compare with the definitions: the backends, and the kernels as compiled by the C compiler."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _GUARD = 0x5A
 
 
 class GuardedArray:
-    """An array inside a larger buffer whose ends show a write outside the array.
+    """An array inside a larger buffer whose ends reveal writes outside the array.
 
-    It begins 64 bytes behind the buffer, or one element where it is to be misaligned.
+    It starts 64 bytes after the start of the buffer, or one element after it if it must be misaligned.
     """
 
     def __init__(self, backend: ReferenceBackend, array: np.ndarray, *, misaligned: bool) -> None:
@@ -36,7 +36,7 @@ class GuardedArray:
         self.array: Array = inside.view(array.dtype).reshape(array.shape)
 
     def read(self) -> np.ndarray:
-        """The array's contents, once it is sure that nothing was written beside it."""
+        """Return the array's contents after checking that nothing was written around it."""
         buffer = self._backend.to_host(self._buffer)
         outside = np.concatenate([buffer[: self._first], buffer[self._first + self._size :]])
         np.testing.assert_array_equal(outside, _GUARD, "written outside the array")
@@ -84,7 +84,8 @@ FUSING_TARGETS = TARGETS[1:]
 
 
 def make_target(name: str) -> BackendTarget | CTarget:
-    """A target by its name: the numpy backend without compiled kernels, or with those for an instruction set, ..."""
+    """Return a target by its name: the numpy backend without compiled kernels, or with those for an instruction set,
+    ..."""
     if name == "c":
         return CTarget()
     if name == "numpy":
@@ -95,7 +96,7 @@ def make_target(name: str) -> BackendTarget | CTarget:
 
 
 def compiled_for(instructions: str) -> NativeLibrary:
-    """The compiled kernels for an instruction set; the test skips where they were not built or cannot run."""
+    """Return the compiled kernels for an instruction set; the test skips if they were not built or cannot run."""
     library = native_library()
     if library is None:
         pytest.skip("the C kernels were not built")

@@ -1,4 +1,4 @@
-"""The contract: every op has a case here, a kernel, and implementations that take its arguments by their names."""
+"""The contract: every op has a case, a kernel, and implementations that take its arguments by their names."""
 
 from __future__ import annotations
 

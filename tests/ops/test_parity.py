@@ -1,4 +1,4 @@
-"""Every op on every backend, and every kernel under the C compiler, held to the op's definition."""
+"""Every op on every backend, and every kernel under the C compiler, compared with the op's definition."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gradflow.ops import OPS, Op
 from gradflow.testing import CASES, SHAPES, VALUES, Draw
 from tests.ops.targets import FUSING_TARGETS, TARGETS, BackendTarget, CTarget, GuardedArray, make_target
 
-# Every kind of shape with ordinary values, and every kind of values in one shape.
+# Every kind of shape with ordinary values, and every kind of value in one shape.
 KINDS = [*((shape, "ordinary") for shape in SHAPES), *(("odd", values) for values in VALUES[1:])]
 
 FUSED = {
@@ -63,7 +63,7 @@ def expectations(op: str, shape: str, values: str, dtype: str) -> list[tuple[dic
 def result(
     target: BackendTarget | CTarget, op: Op, arguments: dict[str, Any], shape: str, same: tuple[str, str] | None = None
 ) -> dict[str, np.ndarray]:
-    """All arrays after the target has run, where the two arguments named by ``same`` are one array."""
+    """Return all arrays after the target has run, with the two arguments named by ``same`` being one array."""
     guarded = {
         name: GuardedArray(target.backend, array, misaligned=shape == "misaligned")
         for name, array in arrays_of(arguments).items()

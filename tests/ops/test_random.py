@@ -1,6 +1,6 @@
 """Random numbers and shuffles: the same integers on every backend, and as random as they should be.
 
-The bands below are wide: for a fair generator one test in a million would leave them, and the seeds are fixed.
+The bounds below are wide: a fair generator would exceed them in one test out of a million, and the seeds are fixed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gradflow.random import RandomNumbers, _philox_rounds, philox, shuffled_rows
 from tests.kernels.c_library import COMPILER, compiled
 from tests.ops.targets import TARGETS, BackendTarget, CTarget, make_target
 
-# The vectors that the authors of Philox publish with their library Random123: counter, key, result.
+# Test vectors that the authors of Philox publish with their library Random123: counter, key, result.
 Words: TypeAlias = tuple[int, ...]
 KNOWN_ANSWERS = [
     ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
@@ -49,7 +49,7 @@ def chi_square(counts: np.ndarray) -> float:
 
 
 def chi_square_limit(degrees: int) -> float:
-    """What chi-square exceeds once in about a million times, after Wilson & Hilferty (1931)."""
+    """Return the value that chi-square exceeds about once in a million times, after Wilson & Hilferty (1931)."""
     return degrees * (1 - 2 / (9 * degrees) + 4.75 * math.sqrt(2 / (9 * degrees))) ** 3
 
 
@@ -143,7 +143,7 @@ def test_uniform_numbers_lie_below_one_and_are_spread_evenly() -> None:
     u = RandomNumbers(SEED, 0x01000000).uniform(0.0, 1.0, (n,))
     assert u.min() >= 0
     assert u.max() < 1
-    # The mean of n numbers has the deviation 1/sqrt(12 n), their variance 1/sqrt(180 n): five deviations each.
+    # The mean of n numbers has a standard deviation of 1/sqrt(12 n), their variance one of 1/sqrt(180 n): five of each.
     assert abs(u.mean() - 1 / 2) < 5 / math.sqrt(12 * n)
     assert abs(u.var() - 1 / 12) < 5 / math.sqrt(180 * n)
     cells = np.bincount((u * 256).astype(int), minlength=256)
@@ -244,7 +244,7 @@ def test_the_fewer_rounds_of_large_data_shuffle_as_well(n: int) -> None:
     for place in (0, 1, n // 2, n - 2):
         here, behind = part_of[orders[:, place]], part_of[orders[:, place + 1]]
         assert chi_square(np.bincount(here, minlength=parts)) < chi_square_limit(parts - 1)
-        # A row cannot follow itself: pairs within a part are rarer by one in n / parts.
+        # A row cannot follow itself: pairs within a part are rarer by a factor of 1 - parts / n.
         pairs = np.bincount(here * parts + behind, minlength=parts**2).astype(float)
         expected = np.full((parts, parts), trials * (n / parts) / (n - 1) / parts)
         expected[np.diag_indices(parts)] *= 1 - parts / n

@@ -1,4 +1,4 @@
-"""Sums where work is cut into parts: every width and length around the parts' edges, on every backend."""
+"""Sums whose work is split into parts: every width and length around the edges of the parts, on every backend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gradflow.ops import OPS
 from gradflow.reductions import chunk_length
 from tests.ops.targets import TARGETS, BackendTarget, CTarget, make_target
 
-# A block takes 32 columns and 32 lanes of rows on a GPU, and the C form 64 columns.
+# On a GPU a block processes 32 columns and 32 lanes of rows, and the C form 64 columns.
 ROWS = (1, 2, 31, 32, 33, 65)
 COLUMNS = (1, 2, 31, 32, 33, 63, 64, 65, 129, 400)
 
@@ -86,7 +86,7 @@ def test_rows_without_weight_have_no_part_in_the_moments_of_errors(
     backend, random = target.backend, np.random.default_rng(unweighted)
     rows = unweighted + 40
     targets, outputs = (random.integers(-9, 9, (rows, 3)).astype(np.float64) for _ in range(2))
-    targets[:unweighted] = 1e17  # beside which the other targets have no digits
+    targets[:unweighted] = 1e17  # next to which the other targets have no digits
     weight = np.where(np.arange(rows) < unweighted, 0.0, 0.25)
     arguments = {"outputs": outputs, "targets": targets, "row_weight": weight, "moments": np.zeros((5, 3))}
     on_device = {name: backend.from_host(array) for name, array in arguments.items()}

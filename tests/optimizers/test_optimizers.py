@@ -1,4 +1,5 @@
-"""Every optimizer: against PyTorch for 1 and 10 steps, at ordinary and absurd rates; by hand; and wrong arguments."""
+"""Every optimizer: compared with PyTorch for 1 and 10 steps, at ordinary and absurd rates; by hand; and invalid
+arguments."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ N, N_DECAYED = 37, 25
 
 
 class LionOfThePaper:
-    """Algorithm 2 of Chen et al. (2023), line by line, in PyTorch's arrays, which has no Lion of its own."""
+    """Algorithm 2 of Chen et al. (2023), line by line, on PyTorch's arrays, because PyTorch has no Lion."""
 
     def __init__(self, groups: list[dict[str, Any]], rate: float, *, beta1: float, beta2: float) -> None:
         self.groups, self.rate, self.beta1, self.beta2 = groups, rate, beta1, beta2
@@ -35,7 +36,7 @@ class LionOfThePaper:
             self.m[index] = self.beta2 * m + (1 - self.beta2) * g
 
 
-# Each optimizer with every hyper-parameter off its default, and PyTorch's with the same.
+# Each optimizer with every hyperparameter changed from its default, and PyTorch's with the same.
 OPTIMIZER_CASES: dict[str, tuple[Any, Any]] = {
     "gradient_descent": (lambda rate: gf.GradientDescent(rate), lambda torch, groups, rate: torch.SGD(groups, lr=rate)),
     "sgd": (lambda rate: gf.SGD(rate), lambda torch, groups, rate: torch.SGD(groups, lr=rate)),
@@ -76,11 +77,11 @@ OPTIMIZER_CASES: dict[str, tuple[Any, Any]] = {
         lambda torch, groups, rate: LionOfThePaper(groups, rate, beta1=0.8, beta2=0.95),
     ),
 }
-DECOUPLED = ("adamw", "lion")  # these decay weights by themselves
+DECOUPLED = ("adamw", "lion")  # these decay weights themselves
 
 
 def test_every_optimizer_has_a_case() -> None:
-    # L-BFGS is no rule for a step: tests/training/step/test_lbfgs.py
+    # L-BFGS is not an update rule: tests/training/step/test_lbfgs.py
     shipped = {name for name, rule in OPTIMIZERS.items() if is_built_in(rule)}
     assert {name.split()[0] for name in OPTIMIZER_CASES} == shipped - {"lbfgs"}
 
@@ -96,7 +97,7 @@ def updated(
     clip_norm: float | None = None,
     clip_value: float = np.inf,
 ) -> np.ndarray:
-    """The parameters after one step for each row of gradients; the first N_DECAYED are weights."""
+    """Return the parameters after one step for each row of gradients; the first N_DECAYED are weights."""
     backend = get_backend(backend_name)
     ops, status, dtype = Eager(backend), RunStatus(backend), parameters.dtype
     w = backend.from_host(parameters.copy())
@@ -139,7 +140,7 @@ def test_matches_pytorch(name: str, dtype: str, steps: int, rate: float, backend
     expected = torch.cat([weights, biases]).numpy()
 
     result = updated(make(rate), parameters, gradients, backend_name)
-    # Each step rounds a few times at the size of what it adds.
+    # Each step rounds a few times at the size of its increment.
     epsilon = np.finfo(dtype).eps
     size = np.abs(expected).max() if name in DECOUPLED else max(1.0, rate)
     assert_allclose(result, expected, rtol=16 * steps * epsilon, atol=16 * steps * epsilon * size)

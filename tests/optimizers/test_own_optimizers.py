@@ -1,4 +1,4 @@
-"""Optimizers of users: what their step may do while its calls are recorded."""
+"""User-defined optimizers: what their step may do while its calls are recorded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LABELS = (X[:, 0] > 0).astype(int)
 
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
-    """Forget what a test defines."""
+    """Remove the test's definitions afterwards."""
     with forgotten():
         yield
 

@@ -1,4 +1,4 @@
-"""The wheel and the sdist: what is in them, and that an installed gradflow works away from its repository."""
+"""The wheel and the sdist: their contents, and that an installed gradflow works outside its repository."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _no_sources(folder: str, names: list[str]) -> set[str]:
 
 
 def _run(*command: str | Path, folder: Path) -> str:
-    """The output of a command in a folder, away from the settings that could show it the repository."""
+    """Return the output of a command in a folder, without the settings that could reveal the repository to it."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "GRADFLOW"))}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
@@ -54,7 +54,7 @@ class Distributions:
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
     folder = tmp_path_factory.mktemp("distributions")
-    # A build writes into its tree: of a copy each, several processes that test at once do not meet.
+    # A build writes into its tree: each uses its own copy, so that parallel test processes do not interfere.
     tree = shutil.copytree(_REPOSITORY, folder / "tree", ignore=_no_sources)
     _run(sys.executable, "-m", "build", "--outdir", folder, tree, folder=folder)
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
@@ -67,7 +67,7 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
 
 @pytest.fixture(scope="module")
 def installed(distributions: Distributions, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a fresh environment with the wheel and what it requires, and nothing else."""
+    """The folder of a fresh environment with the wheel and its requirements, and nothing else."""
     folder = tmp_path_factory.mktemp("environment")
     _run(sys.executable, "-m", "venv", folder, folder=folder)
     _run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", distributions.wheel, folder=folder)
@@ -145,7 +145,7 @@ print(trainer.evaluate(digits.x_test, digits.y_test)["accuracy"])
 
 
 def test_import_stays_light(installed: Path) -> None:
-    """Seen from where all of these are installed too, an import may not bring one in."""
+    """Even if all of these are installed, importing gradflow may not import any."""
     code = "import sys, gradflow; print(*sorted(sys.modules))"
     heavy = {"cupy", "matplotlib", "rich", "typer"}
     assert not heavy & set(_python(installed, code).split())

@@ -23,7 +23,7 @@ _SOURCES = ("gradflow", "kernels", "setup.py", "pyproject.toml", "README.md", "L
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of what a build reads, without what previous builds left."""
+    """A copy of the files that a build reads, without the results of earlier builds."""
     copy = tmp_path / "tree"
     copy.mkdir()
     for name in _SOURCES:
@@ -86,7 +86,7 @@ with DefaultIsolatedEnv() as environment:
 
 
 def test_a_script_beside_an_editable_clone_imports_the_package(tree: Path) -> None:
-    """The clone's folder is called gradflow too, and lies on the script's path: it is no package."""
+    """The clone's folder is also named gradflow and is on the script's path, but it is not a package."""
     clone = tree.rename(tree.parent / "gradflow")
     nowhere = environment(CC="/nowhere/cc", PATH="/nowhere")
     subprocess.run([sys.executable, "-c", _EDITABLE, clone, tree.parent], env=nowhere, capture_output=True, check=True)
@@ -95,7 +95,7 @@ def test_a_script_beside_an_editable_clone_imports_the_package(tree: Path) -> No
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     script = tree.parent / "script.py"
-    # The environment of the tests may have an editable clone of its own on the path.
+    # The test environment may have an editable clone of its own on the path.
     script.write_text(
         f"import site, sys\n"
         f"sys.path = [path for path in sys.path if path != {str(_REPOSITORY)!r}]\n"

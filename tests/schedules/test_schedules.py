@@ -1,4 +1,5 @@
-"""Schedules: their formulas by hand and against PyTorch's; what they refuse; the rates that training really used."""
+"""Schedules: their formulas by hand and compared with PyTorch's; invalid arguments; the rates that training really
+used."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(70, 4))
 Y = X @ RNG.normal(size=(4, 2)) + 0.1 * RNG.normal(size=(70, 2))
 
-# Each schedule for 12 epochs of one step, beside PyTorch's with the same arguments.
+# Each schedule for 12 epochs of one step, next to PyTorch's with the same arguments.
 TORCH_CASES: dict[str, tuple[gf.Schedule, Any]] = {
     "step": (gf.StepSchedule(0.3, every=3, factor=0.5), lambda torch, rule: torch.StepLR(rule, 3, 0.5)),
     "exponential": (gf.ExponentialSchedule(0.3, 0.9), lambda torch, rule: torch.ExponentialLR(rule, 0.9)),
@@ -96,7 +97,7 @@ def test_plateau_counts_epochs_without_progress() -> None:
 
 
 def weights_in_numpy(weight: np.ndarray, rates: np.ndarray, epochs: int) -> np.ndarray:
-    """Linear regression with these rates, by plain NumPy, in batches of 16."""
+    """Train linear regression with these rates in plain NumPy, in batches of 16; return the weights."""
     step = 0
     for epoch in range(epochs):
         order = shuffled_rows(70, seed=9, epoch=epoch)
@@ -170,7 +171,7 @@ def test_parts_of_a_batch_have_dropout_masks_of_their_own(backend_name: str) -> 
         trainer.fit(np.ones((rows, 4)), np.ones((rows, 1)), epochs=1, batch_size=rows, accumulate=accumulate)
         return network.backend.to_host(network.gradients)
 
-    # All rows are equal: with one mask for all parts the gradient would be that of the first part.
+    # All rows are equal: with one mask for all parts, the gradient would be that of the first part.
     assert not np.allclose(gradient(8, accumulate=4), gradient(2, accumulate=1))
 
 
@@ -187,7 +188,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
 
 
 def test_a_function_is_not_called_for_each_of_many_epochs_before_the_first() -> None:
-    """It may take its time, and training may end long before its last epoch."""
+    """It may be slow, and training may end long before its last epoch."""
     calls: list[float] = []
 
     class Stops(gf.Callback):

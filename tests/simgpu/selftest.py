@@ -1,4 +1,4 @@
-"""Checks the simulator against NumPy:  run python selftest.py  (or pytest selftest.py)."""
+"""Tests of the simulator against NumPy: run python selftest.py (or pytest selftest.py)."""
 
 import ctypes
 import os
@@ -619,7 +619,7 @@ def test_streams():
 
 
 def test_lazy_order():
-    """A missing synchronisation shows: pinned memory is not filled early."""
+    """A missing synchronization is detected: pinned memory is not filled early."""
     if os.environ.get("SIMGPU_ASYNC") == "eager" or os.environ.get("SIMGPU_NOPOOL", "0") != "0":
         return
     s = cp.cuda.Stream(non_blocking=True)
@@ -661,8 +661,8 @@ def test_graphs():
     tmp = cp.empty_like(out)
     ref = np.tanh(x @ x)
 
-    # CuPy itself refuses cuBLAS calls while a stream is captured (cuBLAS does
-    # not), so the product is called through ctypes.
+    # CuPy itself refuses cuBLAS calls while a stream is captured (cuBLAS does not), so the GEMM is called through
+    # ctypes.
     lib = ctypes.CDLL(f"libcublas.so.{MAJOR}")
     handle = ctypes.c_void_p(cp.cuda.device.get_cublas_handle())
     one, zero = ctypes.c_float(1), ctypes.c_float(0)
@@ -964,7 +964,7 @@ def test_macro_kernels():
 
 
 class Lt:
-    """A product through cuBLASLt's C interface (matrices are column-major)."""
+    """A GEMM through cuBLASLt's C interface (matrices are column-major)."""
 
     lib = ctypes.CDLL(f"libcublasLt.so.{MAJOR}")
     handle = ctypes.c_void_p()
@@ -1089,7 +1089,7 @@ def dgelu(v):
 
 
 def bits(mask, ld):
-    """A boolean (m, n) matrix as cuBLASLt's bit mask: column after column of ld bits."""
+    """Return a boolean (m, n) matrix as cuBLASLt's bit mask: column after column of ld bits."""
     full = np.zeros((ld, mask.shape[1]), bool)
     full[: mask.shape[0]] = mask
     return np.packbits(full.T.ravel(), bitorder="little")
@@ -1245,14 +1245,14 @@ def test_cublaslt():
     lt_case("RELU_BIAS", device_scalars=True)
     lt_case("RELU_BIAS", device_scalars=True, graph=True)
     lt_case("DEFAULT", m=1, n=1, k=1, workspace=False)
-    # TF32 is visible, and only where it is asked for
+    # TF32 is visible, and only if it is requested
     x = rng.normal(size=(40, 40)).astype("f4")
     for compute, f in ((68, lambda v: v), (77, tf32)):
         lt, a, d = Lt(compute=compute), cp.asarray(x), cp.empty((40, 40), "f4")
         lay = [lt.layout("f4", 40, 40)] * 4
         assert lt.run(lay, a.data.ptr, a.data.ptr, d.data.ptr, d.data.ptr) == 0
         same(d, (f(x).astype("f8") @ f(x).astype("f8")).astype("f4"), 2e-5)
-    # row-major: y = x @ w.T + bias is, column-major, y.T = w @ x.T, or it is said in the layouts
+    # row-major y = x @ w.T + bias is y.T = w @ x.T in column-major order, unless the layouts specify otherwise
     x, w, bias = (rng.normal(size=s).astype("f4") for s in ((9, 5), (7, 5), (7,)))
     a, b, v, d = cp.asarray(x), cp.asarray(w), cp.asarray(bias), cp.empty((9, 7), "f4")
     lt = Lt("T", "N", "BIAS", v.data.ptr)

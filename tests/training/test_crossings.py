@@ -1,4 +1,4 @@
-"""Every way in which a run folder can be left, and everything that can be done with it then."""
+"""Every way in which a run folder can be left, and everything that can then be done with it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EARLY: dict[str, Any] = {"early_stopping": gf.EarlyStopping("loss", patience=1, 
 
 
 class Interrupts(gf.Callback):
-    """Sends what Ctrl-C does, at the end of an epoch."""
+    """Sends the signal of Ctrl-C at the end of an epoch."""
 
     def __init__(self, epoch: int) -> None:
         self._epoch = epoch
@@ -35,7 +35,7 @@ def diverging() -> gf.Trainer:
 
 
 def run(rule: str, folder: Path | None = None, **arguments: Any) -> None:
-    """Train with a rule, or so that it diverges, into a folder, or on with the run in it."""
+    """Train with a rule, or so that it diverges, into a folder, or continue the run in it."""
     if rule != "diverged":
         fit(trainer("numpy", rule), folder, **arguments)
         return
@@ -86,7 +86,7 @@ def of_another_program(rule: str, folder: Path) -> None:
 
 
 FINE = ""
-"""What is done succeeds; otherwise there is a message for the error."""
+"""The action succeeds; otherwise a pattern for the error message."""
 
 FINISH = "was interrupted; finish it first"
 NO_END = "there is no finished run in"
@@ -142,7 +142,7 @@ WAYS: dict[str, tuple[str, State, dict[str, str]]] = {
         {"resume": NO_CHECKPOINT, "longer": NO_CHECKPOINT, "repeat": "is damaged: it is not JSON", "load": OTHERS},
     ),
 }
-"""How a run folder is left, with which rule, and what comes of what is done with it then."""
+"""How a run folder is left, with which rule, and the results of each action on it."""
 
 COMES_OF_ALL = {"other settings": "the run to resume is another one|there is no checkpoint in", "new": "already holds"}
 COMES_OF_ALL |= {"overwrite": FINE}
@@ -160,7 +160,7 @@ ACTIONS: dict[str, Callable[[str, Path], Any]] = {
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Path]:
-    """The folder of a run with a rule, and of so many epochs, that nothing happened to."""
+    """Return the folder of an undisturbed run with a rule and the given number of epochs."""
 
     @cache
     def folder(rule: str, epochs: int) -> Path:
@@ -191,7 +191,7 @@ def test_whatever_was_left_whatever_is_done(
         assert files(folder) == before
         assert action == "load" or found == gf.RunComparison([], [], [])
         return
-    # It is one run, as if nothing had happened to it; and so it is once it was resumed again.
+    # It is one run, as if it had not been disturbed, and remains so after it is resumed again.
     epochs = LONGER if action == "longer" else EPOCHS
     assert results(folder) == results(alone(rule, epochs))
     run(rule, resume=folder, epochs=epochs)

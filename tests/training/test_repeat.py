@@ -1,4 +1,4 @@
-"""Runs of programs are run again from their folders, and compared; what cannot be made again says what to do."""
+"""Runs of programs are repeated from their folders, and compared; if that is impossible, the error says what to do."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_diverged_run_diverges_again(tmp_path: Path) -> None:
 
 
 def test_what_the_folder_cannot_say_is_passed(tmp_path: Path) -> None:
-    """Initial weights that the seed does not give, and a callback that stops the training."""
+    """Initial weights that do not come from the seed, and a callback that stops the training."""
 
     class Stops(gf.Callback):
         """Ends the training after two epochs."""
@@ -156,7 +156,7 @@ def test_differences_are_named(tmp_path: Path) -> None:
 
 
 def test_kernels_for_other_instructions_are_named(tmp_path: Path) -> None:
-    """They give other bits, and else nothing would say why."""
+    """They give different bits, and nothing else would explain that."""
     library = native_library()
     if library is None:
         pytest.skip("there are no compiled kernels")
@@ -170,7 +170,7 @@ def test_kernels_for_other_instructions_are_named(tmp_path: Path) -> None:
 
 
 def changed(**entries: Any) -> Callable[[Path], None]:
-    """Has another value in config.json."""
+    """Change a value in config.json."""
 
     def change(folder: Path) -> None:
         path = folder / "config.json"

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: all work is kept, the signal acts, and neither forked children nor errors change that."""
+"""Ctrl-C and SIGTERM: all work is kept, the signal takes effect, and neither forked children nor errors change that."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 
 
 class AfterEpoch(gf.Callback):
-    """Does something after an epoch."""
+    """Runs a function after an epoch."""
 
     def __init__(self, epoch: int, action: Callable[[], Any]) -> None:
         self._epoch, self._action, self.ended = epoch, action, False
@@ -47,7 +47,7 @@ def sigterm() -> None:
 
 @contextmanager
 def handled(number: signal.Signals, handler: Any = None) -> Iterator[list[int]]:
-    """What the program's own handler of a signal gets; behind it the handler is as it was before."""
+    """Return the signals that the program's own handler receives; afterwards the handler is the same as before."""
     received: list[int] = []
     previous = signal.signal(number, handler or (lambda number, frame: received.append(number)))
     ours = signal.getsignal(number)
@@ -145,7 +145,7 @@ def test_a_handler_that_a_callback_sets_stays() -> None:
 
 
 def test_a_handler_outside_python_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It could not be put back."""
+    """It could not be restored."""
     original = signal.getsignal
     monkeypatch.setattr(signal, "getsignal", lambda number: None)
     with Interruption():
@@ -252,7 +252,7 @@ def test_a_child_forked_in_a_thread_or_in_a_nested_training_ends_too() -> None:
 
 @posix
 def test_a_child_does_not_get_its_parents_signal() -> None:
-    """It is forked after the signal came, and leaves `fit` by an exception."""
+    """It is forked after the signal arrived, and leaves `fit` by an exception."""
     codes: list[int] = []
 
     def fork() -> None:
@@ -272,11 +272,11 @@ def test_a_child_does_not_get_its_parents_signal() -> None:
     assert (codes, received) == ([7], [signal.SIGINT])
 
 
-# -- a source that does not answer -------------------------------------------------------------------------------------
+# -- a hanging source --------------------------------------------------------------------------------------------------
 
 
 class Hangs:
-    """Batches of which one never comes; before that they send a signal to the main thread."""
+    """Batches of which one never arrives; before that they send a signal to the main thread."""
 
     def __init__(self, number: signal.Signals, at: int, seconds: float = 0) -> None:
         self._number, self._at, self.asked, self._seconds = number, at, 0, seconds

@@ -1,4 +1,4 @@
-"""The loop: what it measures, how it orders batches, and when and how it ends."""
+"""The training loop: the values it measures, the order of batches, and when and how it ends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LABELS = (X[:, 0] + X[:, 1] ** 2 > 0.5).astype(int)
 
 
 class Recording(gf.Callback):
-    """Keeps what it was called with."""
+    """Records the arguments of its calls."""
 
     def __init__(self) -> None:
         self.epochs: list[int] = []
@@ -38,7 +38,7 @@ class Recording(gf.Callback):
 
 
 def trained_in_numpy(weight: np.ndarray, rate: float, batches: list[np.ndarray]) -> tuple[np.ndarray, list[float]]:
-    """Linear regression by plain NumPy: the weight after the batches, and the loss of each."""
+    """Train linear regression in plain NumPy; return the weight after the batches, and the loss of each."""
     losses = []
     for rows in batches:
         error = X[rows] @ weight - Y[rows]
@@ -313,7 +313,7 @@ def test_training_holds_little_besides_what_it_must(optimizer: gf.Optimizer, vec
         trainer = gf.Trainer(network, "softmax_cross_entropy", optimizer)
         trainer.fit(x, labels, epochs=2, batch_size=128, progress=False)
 
-    train(gf.MLP([784, 10], backend="numpy"))  # imports what training needs
+    train(gf.MLP([784, 10], backend="numpy"))  # imports everything that training needs
     sizes = [784, 512, 256, 10]
     tracemalloc.start()
     try:
@@ -325,6 +325,6 @@ def test_training_holds_little_besides_what_it_must(optimizer: gf.Optimizer, vec
         tracemalloc.stop()
     # Parameters, gradients and the optimizer's vectors; activations and their gradients; and the best weights so far.
     vector, activations = network.parameters.nbytes, 4 * 128 * (sizes[0] + 2 * sum(sizes[1:]))
-    # Without compiled kernels the definition of an optimizer makes some more vectors while it runs.
+    # Without compiled kernels, the definition of an optimizer allocates a few more vectors while it runs.
     temporaries = 0 if native_library() else 5
     assert peak < 1.1 * ((vectors + 1 + temporaries) * vector + activations)

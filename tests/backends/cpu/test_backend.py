@@ -16,7 +16,7 @@ X = np.random.default_rng(0).normal(size=(2048, 64)).astype(np.float32)
 
 
 class Allocations(gf.Callback):
-    """The memory that each epoch allocates at its peak, and keeps, in bytes."""
+    """The peak memory that each epoch allocates, and the memory it keeps, in bytes."""
 
     def __init__(self) -> None:
         self.peaks: list[int] = []

@@ -1,4 +1,4 @@
-"""The compiled kernels: all of a step runs in them, in one call, and the process around them is left as it was."""
+"""The compiled kernels: a whole step runs in them, in one call, and leaves the process around it unchanged."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def library() -> NativeLibrary:
 
 @pytest.fixture
 def programs(library: NativeLibrary, monkeypatch: pytest.MonkeyPatch) -> list[Program]:
-    """Every program that is recorded."""
+    """All programs that are recorded."""
     recorded: list[Program] = []
 
     class Collector(Recorder):
@@ -73,7 +73,7 @@ def trained(
     library: NativeLibrary | None = None,
     **settings: Any,
 ) -> bytes:
-    """The parameters after some steps."""
+    """Return the parameters after several steps."""
     y = LABELS if loss == "softmax_cross_entropy" else ONE_HOT
     network = gf.MLP([12, *hidden, 5], dropout=0.1, seed=seed, backend="numpy")
     if library is not None:
@@ -83,7 +83,7 @@ def trained(
 
 
 def python(code: str, **changes: str) -> str:
-    """What Python prints that runs some code in a fresh process."""
+    """Return the output of Python running code in a fresh process."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         env=environment(**changes),
@@ -115,7 +115,7 @@ def assert_each_is_one_native_call(programs: list[Program], library: NativeLibra
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS.keys() - {"lbfgs"}))  # which takes no steps
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS.keys() - {"lbfgs"}))  # takes no steps
 def test_a_step_is_one_native_call(library: NativeLibrary, programs: list[Program], loss: str, optimizer: str) -> None:
     trained(loss, optimizer, l2=1e-3, clip_norm=1.0)
     # A full batch, a smaller one, and the sums of the epoch.
@@ -136,12 +136,12 @@ def test_it_is_with_every_activation(
     assert_each_is_one_native_call(programs, library)
 
 
-# -- what a step leaves behind ----------------------------------------------------------------------------------------
+# -- what a step leaves unchanged --------------------------------------------------------------------------------------
 
 
 def test_a_thousand_steps_allocate_no_arrays_and_keep_nothing(library: NativeLibrary, programs: list[Program]) -> None:
     network = gf.MLP([12, 20, 16, 5], dropout=0.1, backend="numpy")
-    # As many rows as make whole batches: then the step alone goes round and round the data.
+    # A whole number of batches: the step then cycles through the data alone.
     gf.Trainer(network, "softmax_cross_entropy", "adam").fit(
         X[:192], LABELS[:192], epochs=1, batch_size=64, progress=False
     )
@@ -159,7 +159,7 @@ def test_a_thousand_steps_allocate_no_arrays_and_keep_nothing(library: NativeLib
         after, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # Counting itself may keep an integer or two. The smallest array of a batch is 64 x 5 x 4 bytes.
+    # The counting itself may keep an integer or two. The smallest array of a batch is 64 x 5 x 4 bytes.
     assert after - before < 100
     assert peak - before < 1280
 
@@ -224,8 +224,9 @@ def test_instruction_sets_agree(library: NativeLibrary, monkeypatch: pytest.Monk
         return np.array(network.gradients)
 
     fastest, *others = (gradients(instructions) for instructions in library.supported)
-    # The products are the same BLAS's. The rounding of two tanh (3 ulp each) and of the sums goes through two layers:
-    # 32 ulp of the largest gradient bounds it with room to spare, and a wrong lane would be off by its whole size.
+    # Both use the same BLAS for the GEMMs. The rounding of two tanh (3 ulp each) and of the sums passes through two
+    # layers: 32 ulp of the largest gradient bounds it with room to spare, and a wrong lane would be off by its whole
+    # size.
     allowed = 32 * np.spacing(abs(fastest).max())
     for other in others:
         assert_allclose(other, fastest, rtol=0, atol=allowed)
@@ -238,7 +239,7 @@ tells_three = ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 3)
 
 @pytest.fixture
 def threaded(library: NativeLibrary) -> NativeLibrary:
-    """The library, with three threads for its kernels whatever the machine has."""
+    """The library with three threads for its kernels, however many cores the machine has."""
     several = NativeLibrary(library.path, library.blas)
     several.threads_address = ctypes.cast(tells_three, ctypes.c_void_p).value
     return several
@@ -274,7 +275,7 @@ def test_threads_sleep_when_nothing_runs(threaded: NativeLibrary) -> None:
     trained(library=threaded, hidden=[256, 128])
     before = time.process_time()
     time.sleep(0.5)
-    # Each thread that did not sleep would have used a good part of the half second.
+    # Any thread that did not sleep would have used a large part of the half second.
     assert time.process_time() - before < 0.1
 
 
@@ -309,7 +310,7 @@ def test_python_runs_while_a_native_call_does(library: NativeLibrary) -> None:
     thread = threading.Thread(target=library.program([product] * repeats))
     began = time.perf_counter()
     thread.start()
-    # Were Python's lock held, the first wait after the start would last until the call is over.
+    # If Python's lock were held, the first wait after the start would last until the call ends.
     waits = 0
     while thread.is_alive():
         time.sleep(0.001)
@@ -370,7 +371,7 @@ def test_a_forked_child_trains_to_the_same_bits(library: NativeLibrary) -> None:
     python(FORK)
 
 
-# -- without ----------------------------------------------------------------------------------------------------------
+# -- without kernels ---------------------------------------------------------------------------------------------------
 
 
 SMALL_STACK = """
@@ -401,7 +402,7 @@ print(np.array_equal(*found))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("instructions", native.INSTRUCTIONS)
 def test_threads_with_a_small_stack_train_and_predict(library: NativeLibrary, instructions: str, dtype: str) -> None:
-    """128 KiB are the default of musl."""
+    """The default of musl is 128 KiB."""
     if instructions not in library.supported:
         pytest.skip(f"this processor cannot run the kernels for {instructions}")
     for kib in (128, 64):
@@ -462,7 +463,7 @@ def test_products_of_mixed_types_are_left_to_numpy(wrong: str, size: int, librar
 
 
 def test_a_library_of_other_kernels_is_left_out(library: NativeLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a clone after a pull: a kernel that has got another argument would take what lies behind."""
+    """As in a clone after a pull: a kernel with a new argument would read whatever comes after the old ones."""
     monkeypatch.setattr("gradflow.backends.cpu.native.fingerprint", lambda: "others")
     monkeypatch.delenv("GRADFLOW_NATIVE", raising=False)
     with pytest.raises(OSError, match="built from other kernel sources"):

@@ -1,4 +1,4 @@
-"""`threads=`: the BLAS's threads while `fit` runs, and as they were afterwards."""
+"""`threads=` sets the BLAS's threads while `fit` runs, and restores them afterwards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Y = np.arange(64) % 3
 
 @pytest.fixture(params=["numpy", "reference"])
 def blas(request: pytest.FixtureRequest) -> Blas:
-    """The BLAS of a backend, if its threads can be set."""
+    """The BLAS of a backend, if its thread count can be set."""
     found = get_backend(request.param).blas
     if found is None or found.threads is None:
         pytest.skip("no BLAS was found whose threads can be set")
@@ -28,7 +28,7 @@ def blas(request: pytest.FixtureRequest) -> Blas:
 
 
 class Watch(gf.Callback):
-    """The threads of the BLAS at the end of each epoch."""
+    """Records the BLAS's thread count at the end of each epoch."""
 
     def __init__(self, blas: Blas) -> None:
         self.blas = blas

@@ -1,4 +1,4 @@
-"""The GPU backend: which kernels a step launches, its traffic, and how it shares the device with callers."""
+"""The GPU backend: the kernels that a step launches, its traffic, and how it shares the device with callers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRAFFIC = ("h2d", "d2h", "mallocs", "syncs", "host_allocs")
 
 @pytest.fixture
 def simgpu() -> Any:
-    """The simulator's view of the device; a real GPU does not count."""
+    """The simulator's view of the device; a real GPU does not provide counts."""
     return pytest.importorskip("simgpu")
 
 
@@ -54,7 +54,7 @@ class Counts(gf.Callback):
 def fitted(
     simgpu: Any, network: gf.Sequential, rows: int, loss: str = "softmax_cross_entropy", **kwargs: Any
 ) -> Counts:
-    """What three epochs over some rows cost."""
+    """Return the costs of three epochs over some rows."""
     counts = Counts(simgpu)
     y = np.eye(3)[LABELS[:rows]] if loss == "mean_squared_error" else LABELS[:rows]
     y = y[:, : network.n_out] if network.n_out < 3 else y
@@ -84,7 +84,7 @@ def test_a_network_with_one_output_launches_only_our_kernels(simgpu: Any) -> Non
 def test_steps_cause_no_traffic(simgpu: Any) -> None:
     few = fitted(simgpu, gf.MLP([6, 16, 3], dropout=0.2, backend="cupy"), 32)
     many = fitted(simgpu, gf.MLP([6, 16, 3], dropout=0.2, backend="cupy"), 96)
-    # Per epoch one read of 64 bytes, however many steps there are; the best weights are copied on the device.
+    # Each epoch reads 64 bytes once, however many steps it has; the best weights are copied on the device.
     for counts in (few, many):
         for epoch in counts.epochs[1:]:
             assert epoch["h2d"] == epoch["mallocs"] == epoch["host_allocs"] == 0
@@ -96,7 +96,7 @@ def test_steps_cause_no_traffic(simgpu: Any) -> None:
 PER_STEP: dict[str, tuple[Callable[[], list[gf.Layer]], int]] = {
     "BatchNorm": (lambda: [gf.BatchNorm(8)], 2),
     "LayerNorm": (lambda: [gf.LayerNorm(8)], 3),
-    # The sum forwards, and the copy and the sum backwards, besides those of the layer inside.
+    # Forward, the sum; backward, the copy and the sum; besides those of the layer inside.
     "Residual": (lambda: [gf.Residual([gf.LayerNorm(8)])], 6),
 }
 

@@ -1,4 +1,4 @@
-"""Products by cuBLASLt: planned once, captured in a graph, and given up with a warning where they fail."""
+"""GEMMs by cuBLASLt: planned once, captured in a graph, and abandoned with a warning if they fail."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ A, B = RNG.normal(size=(7, 13)).astype(np.float32), RNG.normal(size=(13, 5)).ast
 
 @pytest.fixture
 def backend() -> Any:
-    """A GPU backend of its own, which has planned nothing and given nothing up."""
+    """A GPU backend of its own, which has not planned or abandoned anything."""
     from gradflow.backends.cuda.backend import CupyBackend
 
     return CupyBackend()
 
 
 def product(backend: ReferenceBackend, a: np.ndarray = A, b: np.ndarray = B) -> tuple[Any, Any]:
-    """A bound product and the array it writes."""
+    """A bound GEMM and the array it writes."""
     out = backend.zeros((len(a), b.shape[1]), a.dtype)
     arguments = gemm.arguments(backend.from_host(a), backend.from_host(b), out)
     return backend.bind(gemm, arguments), out
@@ -76,7 +76,7 @@ def test_without_nvmath_products_are_plain(backend: Any, monkeypatch: pytest.Mon
     with backend.running():
         call()
     assert_allclose(backend.to_host(out), A @ B, rtol=1e-5, atol=1e-5)
-    product(backend)  # it is said once
+    product(backend)  # warned of only once
 
 
 def test_a_product_that_fails_is_made_again_by_the_plain_path(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,7 @@ def test_products_of_views_at_any_address(backend: Any) -> None:
 
 
 def trained(backend: Any, monkeypatch: pytest.MonkeyPatch, rows: int = 20) -> dict[str, np.ndarray]:
-    """The weights after some steps of a network on the backend."""
+    """Return the weights of a network on the backend after several steps."""
     monkeypatch.setattr("gradflow.network.get_backend", lambda name: backend)
     network = gf.MLP([13, 8, 9, 1], dropout=0.1, seed=3)
     x = np.random.default_rng(1).normal(size=(rows, 13))

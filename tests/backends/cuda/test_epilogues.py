@@ -1,4 +1,4 @@
-"""What products do in their epilogues: held to the definitions of the ops that they take in."""
+"""The epilogues of GEMMs, compared with the definitions of the ops that they replace."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from gradflow.layers.relu import relu_backward, relu_forward
 from gradflow.layers.tanh import tanh_backward, tanh_forward
 from gradflow.ops import Op
 
-# Rows, inputs, units and outputs behind them: odd numbers, one of each, and as many as fit 128 signs, less and more.
+# Rows, inputs, units and following outputs: odd numbers, one of each, and just below, at and above the 128 signs of a
+# block.
 SHAPES = [
     (7, 13, 5, 3),
     (1, 13, 5, 3),
@@ -34,7 +35,7 @@ SHAPES = [
 
 
 class Chain:
-    """A dense layer with ReLU or GELU and the first product of the backward pass behind it: its calls and arrays."""
+    """A dense layer with ReLU or GELU and the first GEMM of the following backward pass: its calls and arrays."""
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class Chain:
         self.calls.append((op, op.arguments(*args, **kwargs)))
 
     def run(self) -> int:
-        """Run it; how many calls it took."""
+        """Run it; return the number of calls."""
         bound = self._backend.bind_all(self.calls)
         with self._backend.running():
             for call in bound:
@@ -140,7 +141,7 @@ def test_a_layer_with_gelu_is_what_its_ops_define(shape: tuple[int, int, int, in
 
 def assert_near(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
     for name, array in expected.items():
-        # Sums in another order: their error grows with the number of terms, of which each is about 1 or its square.
+        # Sums in a different order: their error grows with the number of terms, each of which is about 1 or its square.
         tolerance = 8 * np.finfo(array.dtype).eps * max(array.shape) * (1 + abs(np.nan_to_num(array)).max())
         np.testing.assert_allclose(actual[name], array, rtol=0, atol=tolerance, err_msg=name)
 

@@ -1,4 +1,4 @@
-"""What goes wrong on a GPU: memory runs out, or the device is lost."""
+"""Failures on a GPU: running out of memory, and losing the device."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LABELS = RNG.integers(0, 3, 100)
 
 @pytest.fixture(autouse=True)
 def simgpu() -> Iterator[Any]:
-    """The simulator's failures on demand; a backend that saw them is not used by other tests."""
+    """The simulator's failures on demand; a backend that has seen them is not reused by other tests."""
     module = pytest.importorskip("simgpu")
     backends._make.cache_clear()
     yield module
@@ -105,7 +105,7 @@ def test_a_lost_device_says_what_is_left(simgpu: Any, saves: bool, tmp_path: Pat
 
 def test_an_error_of_a_users_own_layer_stays_what_it_is() -> None:
     class Broken(gf.Layer):
-        """A layer with a mistake in it."""
+        """A layer with a bug."""
 
         def forward(self, ops: Any, x: Any, y: Any) -> None:
             y[...] = x[:, :1000, 0]

@@ -1,4 +1,4 @@
-"""Programs as CUDA graphs: one launch for each step, the same bits as without, and a retreat where they are refused."""
+"""Programs as CUDA graphs: one launch per step, the same bits as without, and a fallback if they are refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BATCHES = 5  # of 16 rows, the last one smaller
 
 @pytest.fixture
 def simgpu() -> Iterator[Any]:
-    """The simulator's view of the device, with the failures that a test asked for taken back."""
+    """The simulator's view of the device, with all requested failures reset."""
     module = pytest.importorskip("simgpu")
     yield module
     module.clear()
@@ -36,14 +36,14 @@ def simgpu() -> Iterator[Any]:
 
 @pytest.fixture
 def backend() -> Iterator[ReferenceBackend]:
-    """A GPU backend of the test's own, so that no failure follows into another test."""
+    """A GPU backend for this test only, so that no failure carries over to another test."""
     backends._make.cache_clear()
     yield get_backend("cupy")
     backends._make.cache_clear()
 
 
 class Cube(gf.Layer):
-    """A layer as a user writes it, which a graph cannot hold."""
+    """A user-defined layer, which a graph cannot contain."""
 
     elementwise = True
     backward_reads = ("x",)
@@ -87,7 +87,7 @@ def test_a_step_is_one_launch_without_traffic(simgpu: Any, steps_per_launch: int
     trained(make_network(), counts, steps_per_launch=steps_per_launch)
     assert len(counts.epochs) == 3
     for epoch in counts.epochs:
-        # The full batches, the rest, their sums; the batch of validation, its sums.
+        # The full batches, the last one, their sums; the validation batch and its sums.
         assert epoch["graph_launches"] == launches + 1 + 1 + 2
         assert epoch["launches"] == 0
         assert all(kernel["count"] == kernel["in_graph"] for kernel in epoch["kernels"].values())
@@ -109,16 +109,16 @@ def test_a_users_own_layer_runs_between_graphs(simgpu: Any) -> None:
     counts = Counts(simgpu)
     one = trained(make_network(Cube()), counts)
     assert trained(make_network(Cube()), steps_per_launch=3) == one
-    # Per step: in front of its forward pass, up to its backward pass, and behind that.
+    # Per step: before its forward pass, until its backward pass, and after it.
     validation = 2 + 1
     assert counts.epochs[1]["graph_launches"] == 3 * BATCHES + 1 + validation
 
 
 def test_capturing_runs_nothing(simgpu: Any) -> None:
-    """Weights, gradients, clock and sums are the same bits after a program is made; so no warm-up touches them."""
+    """Weights, gradients, clock and sums have the same bits after a program is created, so no warm-up modifies them."""
 
     class Snapshot(gf.Callback):
-        """What lies on the device when the programs are ready, and before."""
+        """The contents of the device when the programs are ready, and before."""
 
         def on_fit_begin(self, trainer: gf.Trainer, epochs: int) -> None:
             assert simgpu.stats()["captured"] > 0
@@ -131,7 +131,7 @@ def test_capturing_runs_nothing(simgpu: Any) -> None:
         arrays = (network.parameters, network.gradients, status.clock, status.training)
         return [network.backend.to_host(array).tobytes() for array in arrays]
 
-    trained(make_network())  # A product runs once when it is planned, for the first time of its shape.
+    trained(make_network())  # A GEMM runs once when it is planned, the first time that its shape occurs.
     network = make_network()
     before = bits(network, RunStatus(network.backend))
     simgpu.reset()
@@ -146,7 +146,7 @@ def test_without_graphs_the_results_are_the_same_and_a_warning_says_so(simgpu: A
     with pytest.warns(gf.SlowPathWarning, match=r"a CUDA graph cannot be used \(.*kernel by kernel") as caught:
         results = trained(network)
     assert len(caught) == 1
-    # From there on nothing is captured, and nothing said again.
+    # From here on nothing is captured, and no warning is repeated.
     simgpu.reset()
     assert trained(make_network(), steps_per_launch=3) == results
     assert simgpu.stats()["captured"] == simgpu.stats()["graph_launches"] == 0
@@ -182,7 +182,7 @@ def test_work_of_another_thread_stays_out_of_a_capture(backend: ReferenceBackend
     recorder(relu_forward, x, y)
 
     class Meddling(type(backend)):  # type: ignore[misc]
-        """Puts a copy on its stream in the middle of each capture, as another thread may."""
+        """Copies on its own stream in the middle of each capture, as another thread may."""
 
         def bind_all(self, calls: Any) -> Any:
             from gradflow.backends.cuda.graphs import DeviceCall
@@ -212,7 +212,7 @@ def test_an_interrupted_capture_leaves_the_backend_usable(backend: ReferenceBack
 
 
 def test_a_program_keeps_its_arrays(simgpu: Any) -> None:
-    """The pool knows nothing of captures: it would give an array that only a graph uses to somebody else."""
+    """The pool does not know about captures: it would hand an array that only a graph uses to another caller."""
     backend = get_backend("cupy")
     y = backend.zeros(1000, np.float32)
     recorder = Recorder(backend)

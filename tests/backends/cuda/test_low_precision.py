@@ -1,4 +1,4 @@
-"""Kernels and products on arrays of 16-bit numbers, held to their definitions in float32."""
+"""Kernels and GEMMs on 16-bit arrays, compared with their definitions in float32."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from gradflow.testing import CASES, Draw
 from tests.kernels.nvrtc import compile_cuda
 
 LOW = ("float16", "bfloat16")
-# What layers call on 16-bit arrays, with half an ulp for the result and as much for what is rounded on the way.
+# Ops that layers call on 16-bit arrays, with half an ulp for the result and as much for intermediate rounding.
 _ACTIVATIONS = [name for name in kernels("cuda").keys() & OPS.keys() if name.endswith(("_forward", "_backward"))]
 ELEMENTWISE = sorted(
     {name for name in _ACTIVATIONS if "norm" not in name} | {"add_bias", "copy", "dropout", "scaled_copy"}
 )
 UPDATING = sorted(OPTIMIZERS.keys() - {"lbfgs"})  # L-BFGS has no op
-# The relative distance of neighbours.
+# The relative distance between neighboring numbers.
 ULP = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 

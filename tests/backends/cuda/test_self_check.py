@@ -1,4 +1,4 @@
-"""What a device is checked for before its fast products are trusted, and where the result is kept."""
+"""The check of a device before its fast GEMMs are trusted, and the place where the result is kept."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def test_a_wrong_epilogue_is_found(backend: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(CublasLt, "product", forgetful)
     with pytest.warns(gf.SlowPathWarning, match="its self-check failed: .* is off by"):
         check_products(backend)
-    assert disagreement(backend) is None  # the plain path is right
+    assert disagreement(backend) is None  # the plain path is correct
     with pytest.warns(gf.SlowPathWarning, match="its self-check failed"):
-        check_products(type(backend)())  # remembered
+        check_products(type(backend)())  # cached
 
 
 def test_a_damaged_file_is_written_anew(backend: Any) -> None:

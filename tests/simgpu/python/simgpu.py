@@ -1,4 +1,4 @@
-"""Look into the simulated device from a test.
+"""Access the simulated device from a test.
 
     import simgpu
     simgpu.reset()
@@ -6,7 +6,7 @@
     s = simgpu.stats()
     assert s['h2d']['count'] == 0 and s['mallocs'] == 0
 
-Only importable under `simgpu/run` (elsewhere: ImportError).
+Can only be imported under `simgpu/run` (elsewhere: ImportError).
 """
 
 import ctypes
@@ -24,7 +24,7 @@ for _f in (_lib.simgpu_peek, _lib.simgpu_poke):
 
 
 def stats():
-    """Counts since the start or the last reset(), as a dict."""
+    """Return the counts since the start or the last reset(), as a dict."""
     return json.loads(_lib.simgpu_stats().decode())
 
 
@@ -34,8 +34,8 @@ def reset():
 
 
 def check():
-    """Run what is queued and check the guard zones of all live allocations;
-    returns the number of damaged ones (each is also reported on stderr)."""
+    """Run the queued work and check the guard zones of all live allocations; return the number of damaged ones (each is
+    also reported on stderr)."""
     return _lib.simgpu_check()
 
 
@@ -45,13 +45,12 @@ def clear_errors():
 
 
 def fail(**kinds):
-    """Make the n-th thing of a kind from now fail: `fail(malloc=3)`; with -n all from the
-    n-th on, with 0 none. (CuPy's pool tries again when an allocation fails: use -n.)
+    """Make the n-th event of a kind from now fail: `fail(malloc=3)`; with -n, all from the n-th on; with 0, none.
+    (CuPy's pool retries a failed allocation: use -n.)
 
-    malloc: device allocation (out of memory); host: pinned allocation; launch: kernel
-    or cuBLAS call that runs, in a graph too (launch failure, sticky); copy: asynchronous
-    copy (unknown error); capture: begin of a capture; captured: work in a capture (spoils
-    it); graph: instantiation of a graph.
+    malloc: device allocation (out of memory); host: pinned allocation; launch: kernel or cuBLAS call that runs, in a
+    graph too (launch failure, sticky); copy: asynchronous copy (unknown error); capture: begin of a capture; captured:
+    work in a capture (spoils it); graph: instantiation of a graph.
     """
     for kind, n in kinds.items():
         if _lib.simgpu_fail(kind.encode(), ctypes.c_long(n)):
@@ -59,12 +58,12 @@ def fail(**kinds):
 
 
 def failures():
-    """How many of the failures asked for have happened since the last clear()."""
+    """Return how many of the requested failures have happened since the last clear()."""
     return _lib.simgpu_failures()
 
 
 def clear():
-    """Forget the failures asked for, and the sticky error they left on the device."""
+    """Cancel the requested failures, and clear the sticky error they left on the device."""
     _lib.simgpu_clear()
 
 
@@ -78,12 +77,12 @@ def library(name):
 
 
 def peek(host, device, size):
-    """Copy device memory to a host address, uncounted."""
+    """Copy device memory to a host address without counting it."""
     if _lib.simgpu_peek(host, device, size):
         raise ValueError("not a live device allocation")
 
 
 def poke(device, host, size):
-    """Copy host memory to a device address, uncounted."""
+    """Copy host memory to a device address without counting it."""
     if _lib.simgpu_poke(device, host, size):
         raise ValueError("not a live device allocation")

@@ -1,5 +1,5 @@
-"""Stands in for cupy.cuda.thrust (precompiled for real devices): sorts on the
-host through the simulator's own access to device memory."""
+"""Replacement for cupy.cuda.thrust (precompiled for real devices): sorts on the host through the simulator's own access
+to device memory."""
 
 import numpy
 import simgpu

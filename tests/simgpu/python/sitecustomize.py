@@ -1,4 +1,4 @@
-"""Loaded at interpreter start by `simgpu/run`: puts the simulator in place."""
+"""Loaded at interpreter start by `simgpu/run`: installs the simulator."""
 
 import ctypes
 import importlib.abc
@@ -12,7 +12,7 @@ _home = os.environ.get("SIMGPU_HOME")
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Serves the few modules of CuPy that hold precompiled device code."""
+    """Provides the few modules of CuPy that contain precompiled device code."""
 
     def find_spec(self, name, path=None, target=None):
         if name == "cupy_backends.cuda.api.runtime":
@@ -34,7 +34,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 class _After(importlib.abc.Loader):
-    """Loads a module, then changes it."""
+    """Loads a module, then patches it."""
 
     def __init__(self, loader, change):
         self.loader = loader
@@ -82,7 +82,7 @@ def _install():
     for n in sorted(os.listdir(_home)):
         if ".so." in n:
             ctypes.CDLL(os.path.join(_home, n), mode=ctypes.RTLD_GLOBAL)
-    if "SIMGPU_BLAS" not in os.environ:  # NumPy's OpenBLAS does the matrix products
+    if "SIMGPU_BLAS" not in os.environ:  # NumPy's OpenBLAS computes the GEMMs
         spec = importlib.machinery.PathFinder.find_spec("numpy")
         if spec and spec.origin:
             libs = os.path.dirname(os.path.dirname(spec.origin)) + "/numpy.libs"
@@ -95,7 +95,7 @@ def _install():
 if _home and os.path.exists(os.path.join(_home, "done")):
     _install()
 
-# A sitecustomize that this one hides still runs.
+# A sitecustomize hidden by this one still runs.
 _dir = os.path.dirname(os.path.abspath(__file__))
 for _p in sys.path:
     _f = os.path.join(_p, "sitecustomize.py")

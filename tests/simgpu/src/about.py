@@ -1,4 +1,4 @@
-"""What a build is for: the Python, where its CuPy is, and (the last line) the version of CUDA, by CuPy's wheel."""
+"""Properties of a build: the Python, the location of its CuPy, and (the last line) the CUDA version of CuPy's wheel."""
 
 import json
 import os

@@ -28,8 +28,7 @@ if not os.path.isdir(cy):
     subprocess.check_call([*pip, "install", "--no-deps", "--target", cy, "Cython>=3.2,<3.3"])
 sdist = os.environ.get("SIMGPU_SDIST") or os.path.join(work, f"cupy-{version}.tar.gz")
 if not os.path.exists(sdist):
-    # pip prepares metadata after the download; CuPy's stub mode makes that
-    # step independent of a CUDA toolkit.
+    # pip prepares metadata after the download; CuPy's stub mode avoids the need for a CUDA toolkit in that step.
     env = dict(os.environ, CUPY_INSTALL_USE_STUB="1", READTHEDOCS="True")
     subprocess.check_call(
         [*pip, "download", "--no-deps", "--no-binary", "cupy", f"cupy=={version}", "-d", work],
@@ -38,7 +37,7 @@ if not os.path.exists(sdist):
     )
 with tarfile.open(sdist) as t:
     wanted = [m for m in t.getmembers() if "/cupy_backends/" in m.name]
-    # (Python before 3.11.4 knows no filters.)
+    # (Python before 3.11.4 has no filters.)
     t.extractall(work, wanted, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
 root = os.path.join(work, f"cupy-{version}")
 pyx = os.path.join(root, "cupy_backends/cuda/api/runtime.pyx")

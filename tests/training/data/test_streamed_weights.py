@@ -1,4 +1,4 @@
-"""Weights and standardised targets of streams: the bits of the same arrays in memory, and bad weights are named."""
+"""Weights and standardized targets of streams: the same bits as arrays in memory, and invalid weights are named."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 import gradflow as gf
 
 ROWS = 5000
-"""More than the sums over a stream take at once."""
+"""More rows than the sums over a stream process at once."""
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(ROWS, 3))
 LABELS = RNG.choice(3, size=ROWS, p=[0.1, 0.2, 0.7])
@@ -34,7 +34,7 @@ TARGETS: dict[str, tuple[str, np.ndarray, int]] = {
 
 
 def columns(y: np.ndarray, weight: np.ndarray | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """What a file holds, and the arguments of its source."""
+    """Return the columns of a file, and the arguments of its source."""
     targets = {f"y{place}": column for place, column in enumerate(y.reshape(len(y), -1).T)}
     table = {"a": X[: len(y), 0], **targets, "b": X[: len(y), 1], "c": X[: len(y), 2]}
     arguments: dict[str, Any] = {"target": list(targets) if y.ndim == 2 else "y0", "block_rows": 700}
@@ -91,7 +91,7 @@ SHUFFLED_AS_IN_MEMORY = (npy, arrays)
 
 
 def trained(kind: str, backend: str, data: tuple[Any, ...], **arguments: Any) -> tuple[bytes, dict[str, Any]]:
-    """The parameters after two epochs, and what was measured. Weights of arrays come third."""
+    """Return the parameters after two epochs, and the measured values. Weights of arrays come third."""
     loss, _, n_out = TARGETS[kind]
     network = gf.MLP([3, 8, n_out], dropout=0.1, seed=5, backend=backend)
     metrics = ["r2"] if kind == "numbers" else ["f1"]
@@ -127,7 +127,7 @@ CASES: dict[str, tuple[str, np.ndarray | None, Any]] = {
     "numbers, weighted": ("numbers", WEIGHT, None),
     "numbers": ("numbers", None, None),
 }
-"""The kind of the targets, sample_weight and class_weight."""
+"""The kind of targets, sample_weight and class_weight."""
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Data that stay on the host give the bits of data on the device, and no step waits for the host."""
+"""Data that stays on the host gives the same bits as data on the device, and no step waits for the host."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ READER = "gradflow-read-ahead"
 
 
 def trained(network: gf.Sequential, *data: Any, loss: str, **kwargs: Any) -> tuple[bytes, dict[str, list[float]]]:
-    """The parameters after three epochs, and what was measured."""
+    """Return the parameters after three epochs, and the measured values."""
     history = gf.Trainer(network, loss, gf.Adam(0.01)).fit(*data, epochs=3, **kwargs)
     assert not [thread for thread in threading.enumerate() if thread.name == READER]
     return network.backend.to_host(network.parameters).tobytes(), {name: history[name] for name in history}
@@ -65,7 +65,7 @@ def test_batches_are_those_of_data_on_the_device(arguments: dict[str, Any], loss
 def test_an_epoch_of_many_stretches_gives_the_same_bits(
     arguments: dict[str, Any], stretch_bytes: int, backend_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of one, two and four batches each; 150 rows are nine batches and six rows."""
+    """One, two and four batches each; 150 rows are nine batches and six rows."""
     fit: dict[str, Any] = {"loss": "softmax_cross_entropy", "batch_size": 16, **arguments}
     resident = trained(network_on(backend_name), X, LABELS, validation_data=(X[:70], LABELS[:70]), **fit)
     monkeypatch.setattr(streaming, "_STRETCH_BYTES", stretch_bytes)
@@ -142,12 +142,13 @@ def test_an_error_ends_the_reader(backend_name: str, monkeypatch: pytest.MonkeyP
 
 
 def test_the_next_epoch_is_read_while_the_present_one_ends(backend_name: str) -> None:
-    """Its first batch is made before the epoch's end is told; behind the last epoch nothing is read."""
+    """Its first batch is prepared before the end of the current epoch is reported; after the last epoch nothing is
+    read."""
     begun: list[int] = []
     next_is_begun = threading.Event()
 
     class Noting(gf.data.Arrays):
-        """Keeps which epochs were begun."""
+        """Records which epochs were started."""
 
         def batches(self, *args: Any, epochs: Any, **kwargs: Any) -> Iterator[Any]:  # type: ignore[override]
             for epoch in epochs:
@@ -156,7 +157,7 @@ def test_the_next_epoch_is_read_while_the_present_one_ends(backend_name: str) ->
                 yield from super().batches(*args, epochs=[epoch], **kwargs)
 
     class Waits(gf.Callback):
-        """Goes on once the next epoch has been begun by the reader; the present one is over."""
+        """Continues once the reader has started the next epoch; the current one is over."""
 
         def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
             if epoch < 3:
@@ -196,7 +197,7 @@ def test_reading_ahead_makes_one_item_more_than_was_taken() -> None:
 
 
 def foreign_array(array: Any, protocol: str) -> object:
-    """An array of another library, which has nothing but one of the protocols."""
+    """An array of another library that supports only one of the protocols."""
     names = ("__dlpack__", "__dlpack_device__") if protocol == "dlpack" else (protocol,)
 
     def of_array(name: str) -> Any:
@@ -267,8 +268,8 @@ def test_a_stretch_costs_one_copy_and_waits_for_nothing(stretches: int, monkeypa
         assert epoch["h2d_bytes"] == stretches * n_bytes
         # The batches, and the sums at the end.
         assert (epoch["launches"], epoch["graph_launches"]) == (0, steps + 1)
-        # The sums at its end; the reader goes on from epoch to epoch without asking the clock.
+        # The sums at its end; the reader continues from epoch to epoch without reading the clock.
         assert epoch["d2h"] == 1
         assert epoch["mallocs"] == epoch["host_allocs"] == 0
-        # The reader's: one for each buffer that it fills again.
+        # Reader: one for each buffer that it refills.
         assert epoch["syncs"] <= stretches + 2

@@ -1,4 +1,4 @@
-"""Weights of rows and classes, standardised targets, averaged weights: held to plain NumPy."""
+"""Row and class weights, standardized targets, averaged weights: compared with plain NumPy."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_weight_counts_as_so_many_rows(kind: str, backend_name: str) -> None:
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_weights_follow_their_rows_into_the_batches(shuffle: bool, backend_name: str) -> None:
     history = fitted(Y, "mean_squared_error", 2, backend_name, batch_size=16, shuffle=shuffle, sample_weight=WEIGHTS)[1]
-    # A row that stands in the data with weight 0 and wild numbers has no part in anything.
+    # A row of the data with weight 0 and absurd numbers has no effect on anything.
     x, y, weights = X.copy(), Y.copy(), WEIGHTS.copy()
     x[WEIGHTS == 0], y[WEIGHTS == 0] = 7, 1000
     wild = fitted(y, "mean_squared_error", 2, backend_name, x=x, batch_size=16, shuffle=shuffle, sample_weight=weights)
@@ -70,14 +70,14 @@ def test_weights_follow_their_rows_into_the_batches(shuffle: bool, backend_name:
 
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_values_of_an_epoch_that_leaves_rows_out_are_means_over_the_others(shuffle: bool, backend_name: str) -> None:
-    """What is left out differs from epoch to epoch, and with it the sum of the weights."""
+    """The dropped rows differ from epoch to epoch, and so does the sum of the weights."""
     x, y = (np.tile(part, (2, 1)) for part in (X, Y))
     weights = np.concatenate([np.full(70, 1.0), np.full(70, 20.0)])
     arguments = {"batch_size": 64, "drop_last": True, "shuffle": shuffle, "sample_weight": weights}
 
     def run(data: tuple[Any, ...], **more: Any) -> gf.History:
         network = gf.Sequential([gf.Dense(4, 2)], dtype="float64", seed=2, backend=backend_name)
-        # Steps of no length leave the weights as they are.
+        # Steps of zero length leave the weights unchanged.
         trainer = gf.Trainer(network, "mean_squared_error", gf.SGD(1e-300), metrics=["mean_squared_error"])
         return trainer.fit(*data, epochs=4, **arguments | more)
 
@@ -93,7 +93,8 @@ def test_values_of_an_epoch_that_leaves_rows_out_are_means_over_the_others(shuff
 
 
 def test_steps_do_not_depend_on_the_rows_that_are_left_out(backend_name: str) -> None:
-    """The one step of an epoch is the first of an epoch that takes all rows: weights have mean 1 over the same rows."""
+    """The one step of an epoch equals the first step of an epoch over all rows: weights have mean 1 over the same
+    rows."""
     steps: list[np.ndarray] = []
     for drop_last in (False, True):
         trainer, _ = fitted(
@@ -216,14 +217,14 @@ def test_standardised_targets_are_undone_at_prediction(backend_name: str, tmp_pa
     for same in (gf.load(tmp_path / "scaled.safetensors", backend=backend_name), network.copy()):
         assert same.output_scale == network.output_scale
         np.testing.assert_array_equal(same.predict(X), predicted)
-    # Training that goes on keeps the scale that the weights were trained for.
+    # Continued training keeps the scale that the weights were trained for.
     trainer.fit(X, 2 * y, epochs=1)
     assert_allclose(network.output_scale.mean, y.mean(axis=0))
 
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_rows_of_weight_0_have_no_part_in_the_scale(streamed: bool, backend_name: str) -> None:
-    """Their targets are often a sign for a missing one, such as 1e12."""
+    """Their targets are often placeholders for missing values, such as 1e12."""
     weights = WEIGHTS.copy()
     weights[0] = 0
     y = np.where(weights[:, None] == 0, 1e12, Y)
@@ -280,7 +281,7 @@ def test_averaged_weights(batch_size: int | None, backend_name: str) -> None:
 
     averaged, seen, history = run(0.7, epochs=4)
     _, each, plain_history = run(None, epochs=4)
-    # Training itself goes on with the weights: the losses of the epochs are those without an average.
+    # Training itself continues with the current weights: the losses of the epochs are those without averaging.
     assert_allclose(history["loss"], plain_history["loss"], rtol=1e-12)
     if batch_size is None:
         expected = each.weights[0]
@@ -308,7 +309,7 @@ FACTORS = {
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("case", FACTORS)
 def test_only_ratios_of_weights_count(case: str, streamed: bool) -> None:
-    """Sums and products of weights overflow or vanish, and the weights of rows stay what they are."""
+    """Sums and products of weights overflow or underflow, and the weights of rows stay as they are."""
     factor, of_classes = FACTORS[case]
     network, loss = gf.MLP([4, 2], dtype="float64", backend="numpy"), gf.SoftmaxCrossEntropy()
     weights, class_weight = factor * (1 + WEIGHTS), {0: of_classes, 1: 4 * of_classes}

@@ -1,4 +1,4 @@
-"""What is shown while a network trains: the epoch always, values where there is room, and nothing that breaks `fit`."""
+"""The display during training: the epoch always, values if there is room, and nothing that breaks `fit`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def trainer() -> gf.Trainer:
 def display_at(
     monkeypatch: pytest.MonkeyPatch, seconds: float, *, epochs: int = 50, step: int = 0, values: Any = VALUES
 ) -> Display:
-    """A display in epoch 12, so many seconds after the beginning."""
+    """Return a display in epoch 12, the given number of seconds after the start."""
     now = 100.0
     monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: now))
     display = progress._Bar()
@@ -88,7 +88,7 @@ def test_a_resumed_run_estimates_from_where_it_began(monkeypatch: pytest.MonkeyP
     display.look(10, 0, 4)
     now = 30.0
     display.look(10, 2, 4)
-    assert "9:30 left" in [part.text for part in display.parts()]  # half an epoch in 30 s, 9.5 to come
+    assert "9:30 left" in [part.text for part in display.parts()]  # half an epoch in 30 s, 9.5 to go
 
 
 def test_the_display_hears_of_steps_within_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_standard_error_may_be_an_object_that_writes(monkeypatch: pytest.MonkeyP
 
 
 class Handle:
-    """Collects what a cell of a notebook would show."""
+    """Collects the output that a notebook cell would show."""
 
     def __init__(self, bundle: dict[str, str]) -> None:
         self.lines = [bundle["text/plain"]]
@@ -135,7 +135,7 @@ class Handle:
 
 
 def ipython(monkeypatch: pytest.MonkeyPatch, shell: object) -> list[Handle]:
-    """Pretend that IPython has been imported, and runs this shell."""
+    """Pretend that IPython has been imported and this is its shell."""
     handles: list[Handle] = []
 
     def display(bundle: dict[str, str], **options: object) -> Handle:

@@ -1,4 +1,4 @@
-"""Seeing a run: where a divergence began, lines for machines, the history as a file."""
+"""Observing a run: where a divergence began, JSON lines, and the history as a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Y = X @ RNG.normal(size=(4, 2))
 
 
 class Exploding(gf.Layer):
-    """y = exp(exp(x)): too much from x = 5 on."""
+    """y = exp(exp(x)), which overflows from x = 5 on."""
 
     def forward(self, ops: Any, x: Any, y: Any) -> None:
         y[...] = np.exp(np.exp(x))

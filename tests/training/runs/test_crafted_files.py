@@ -1,7 +1,7 @@
-"""Files whose checksums are right and whose contents are not: whoever made them, they are refused, or change nothing.
+"""Files with valid checksums and invalid contents: whoever crafted them, they are refused or have no effect.
 
-Each entry of what a checkpoint, a model or a config.json holds is replaced by what it cannot be. Kernels take numbers
-from a checkpoint as places in memory, so that a process may crash or hang here where a check is missing.
+Each entry of a checkpoint, a model or a config.json is replaced by an impossible one. Kernels use numbers from a
+checkpoint as memory indices, so a missing check can crash or hang the process here.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ WRONG: tuple[Any, ...] = (
     {},
     [[]],
 )
-"""What an entry is replaced by; it may be what the entry was."""
+"""Replacements for an entry; one of them may equal the entry."""
 
 
 def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The keys that lead to each value in an object of JSON, the object itself left out."""
+    """Return the key paths of all values in a JSON object, except the object itself."""
     inner = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
     for key, value in inner:
         yield (*path, key)
@@ -63,14 +63,14 @@ def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
 
 
 def replaced(content: Any, path: tuple[Any, ...], value: Any) -> Any:
-    """The object with another value at a place."""
+    """Return the object with another value at a key path."""
     content, inside = _and_inside(content, path)
     inside[path[-1]] = value
     return content
 
 
 def crafted(content: Any, path: tuple[Any, ...]) -> Iterator[Any]:
-    """The object with the value at a place replaced, taken out, or there twice."""
+    """Return the object with the value at a key path replaced, removed, or duplicated."""
     for wrong in WRONG:
         yield replaced(content, path, wrong)
     less, inside = _and_inside(content, path)
@@ -83,7 +83,7 @@ def crafted(content: Any, path: tuple[Any, ...]) -> Iterator[Any]:
 
 
 def _and_inside(content: Any, path: tuple[Any, ...]) -> tuple[Any, Any]:
-    """A copy of the object, and what holds the value at a place in it."""
+    """Return a copy of the object, and the container of the value at a key path in it."""
     content = inside = copy.deepcopy(content)
     for key in path[:-1]:
         inside = inside[key]
@@ -94,7 +94,7 @@ def _and_inside(content: Any, path: tuple[Any, ...]) -> tuple[Any, Any]:
 
 
 class Kind:
-    """A run, and where it is broken off."""
+    """A run, and where it is interrupted."""
 
     def __init__(self, backend: str, name: str) -> None:
         self.backend, self.name = backend, name
@@ -130,7 +130,7 @@ def kind(request: pytest.FixtureRequest, backend_name: str) -> Kind:
 
 
 def broken_off(kind: Kind, folder: Path) -> tuple[Path, Snapshot]:
-    """The only checkpoint in a run folder, in the middle of the second epoch where there is one, and what it holds."""
+    """Return the only checkpoint of a run folder, from the middle of the second epoch if possible, and its contents."""
     if kind.name == "minimized":
         kind.fit(kind.trainer(), output=folder, checkpoint=gf.Checkpoint(keep=50))
         kept = 1
@@ -145,7 +145,7 @@ def broken_off(kind: Kind, folder: Path) -> tuple[Path, Snapshot]:
 
 
 def resumed(kind: Kind, folder: Path, path: Path, vectors: Any, record: Any) -> Any:
-    """What a run gives that goes on from a crafted checkpoint; the error, if it is refused as it must be."""
+    """Return the result of a run resumed from a crafted checkpoint, or the error if it is refused as it must be."""
     header = {"gradflow-checkpoint": checksum(vectors, json.dumps(record)) + json.dumps(record)}
     for left in checkpoint_files(folder / "checkpoints"):
         left.unlink()
@@ -193,7 +193,7 @@ def test_crafted_vectors_are_refused(kind: Kind, tmp_path: Path) -> None:
 
 
 def test_the_clock_decides_no_place_in_memory(kind: Kind, tmp_path: Path) -> None:
-    """The numbers that wrote out of bounds, or sent the shuffle round in circles."""
+    """These numbers used to cause writes out of bounds, or endless loops in the shuffle."""
     expected = kind.result()
     path, (vectors, record) = broken_off(kind, tmp_path)
     record = json.loads(json.dumps(record))

@@ -1,4 +1,4 @@
-"""Networks are loaded from run folders and from checkpoints: as training had them there."""
+"""Networks are loaded from run folders and from checkpoints exactly as they were during training."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ KINDS: dict[str, tuple[Any, str, Any, Any, dict[str, Any]]] = {
 
 
 def trained(kind: str, backend: str, **arguments: Any) -> gf.Sequential:
-    """A network after a training, or with an error after what there was of it."""
+    """Train and return the network, also if training ends with an error."""
     make, loss, x, y, settings = KINDS[kind]
     network: gf.Sequential = make(backend)
     trainer = gf.Trainer(network, loss, gf.Adam(0.01), **settings)
@@ -106,7 +106,7 @@ def test_within_an_epoch_it_is_the_weights_or_their_average(tmp_path: Path, kind
 
 
 def rewritten(path: Path, change: Any) -> None:
-    """Change a checkpoint, and give it the checksum that belongs to it."""
+    """Modify a checkpoint, and update its checksum."""
     snapshot = Snapshot.read(path)
     vectors = {name: vector.copy() for name, vector in snapshot.vectors.items()}
     record = {name: entry for name, entry in snapshot.record.items() if name != "version"}

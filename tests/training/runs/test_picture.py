@@ -1,4 +1,4 @@
-"""The picture in a run folder says which layer is which, and what its values should look like."""
+"""The picture in a run folder identifies the layers, and shows what their values should look like."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_every_panel_is_used_and_every_layer_named() -> None:
     }
     assert all(axes.get_title(loc="left").startswith("good: ") for axes in figure.axes)
     last = figure.axes[-1].get_subplotspec()
-    assert (last.colspan.start, last.colspan.stop) == (0, 2)  # the row of the odd one has no empty place
+    assert (last.colspan.start, last.colspan.stop) == (0, 2)  # the row of the odd one has no empty axes
 
 
 def test_epochs_are_whole_numbers() -> None:

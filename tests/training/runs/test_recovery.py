@@ -1,4 +1,4 @@
-"""What can go wrong with a run folder, and what is left then: the last good checkpoint, or an error that says why."""
+"""Failures of a run folder, and what remains: the last good checkpoint, or an error that explains why."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """All files of a run folder that hold something of the run."""
+    """Return all files of a run folder that contain parts of the run."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -41,7 +41,7 @@ def results(folder: Path) -> tuple[bytes, bytes]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run of 4 epochs that nothing happened to."""
+    """The folder of an undisturbed run of 4 epochs."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     fit(trainer("numpy"), folder, checkpoint=gf.Checkpoint(keep=9))
     return folder
@@ -49,7 +49,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def broken_off(tmp_path: Path) -> Path:
-    """The folder of a run that ended after its third epoch; the last checkpoint is behind the second."""
+    """The folder of a run that ended after its third epoch; the last checkpoint is from the end of the second."""
     folder = tmp_path / "run"
     with pytest.raises(BrokenOffError):
         fit(trainer("numpy"), folder, checkpoint=gf.Checkpoint(), callbacks=[Dies(3)])
@@ -95,7 +95,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used(broken_off: Path, uninterru
 
 @pytest.mark.parametrize("keep", [1, 3])
 def test_files_beside_the_checkpoints_are_left_alone(broken_off: Path, uninterrupted: Path, keep: int) -> None:
-    """Copies of checkpoints, and what else has such a name: the run neither counts, resumes nor removes them."""
+    """Copies of checkpoints, and other files with such names: the run does not count, resume from or remove them."""
     checkpoints = broken_off / "checkpoints"
     copies = ("step-backup.safetensors", "step-000000000005 (copy).safetensors", "step-9999999999999.safetensors")
     for name in (*copies, "old-step-000000000099.safetensors", ".step-mine"):
@@ -227,7 +227,7 @@ def test_arguments_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
 
 def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
     class Intruder(gf.Callback):
-        """Begins another run in the same folder."""
+        """Starts another run in the same folder."""
 
         def on_epoch_end(self, of: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
             for arguments in ({"output": tmp_path}, {"resume": tmp_path}):
@@ -250,7 +250,7 @@ def test_the_lock_of_a_process_that_is_gone_is_no_lock(broken_off: Path, uninter
 
 
 class Half:
-    """A file of a full disk: half of what is written gets there."""
+    """A file on a full disk: only half of the data gets written."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -267,11 +267,11 @@ class Half:
 
 
 OPERATIONS = {"create": "open", "write": "fdopen", "fsync": "fsync", "replace": "replace"}
-"""What may fail on a full disk, and the function of `os` that does it."""
+"""Operations that may fail on a full disk, and the functions of `os` that perform them."""
 
 
 def on_a_full_disk(operation: str, works: float, folder: Path, **arguments: Any) -> tuple[int, str]:
-    """Run while the disk is full from the n-th call of an operation on: how many calls there were, and the error."""
+    """Run with the disk full from the n-th call of an operation on; return the number of calls, and the error."""
     original = getattr(os, OPERATIONS[operation])
     calls = 0
 
@@ -299,7 +299,7 @@ def on_a_full_disk(operation: str, works: float, folder: Path, **arguments: Any)
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_full_disk_costs_no_checkpoint_before_it(tmp_path: Path, uninterrupted: Path, operation: str) -> None:
-    """The disk is full from the n-th call on, for every n; then there is room again, and the run is resumed."""
+    """The disk is full from the n-th call on, for every n; then space is freed, and the run is resumed."""
     total, problem = on_a_full_disk(operation, float("inf"), tmp_path / "all", checkpoint=gf.Checkpoint())
     assert problem == ""
     assert total >= 8
@@ -319,7 +319,7 @@ def test_a_full_disk_costs_no_checkpoint_before_it(tmp_path: Path, uninterrupted
 
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run with other settings, which later ones replace."""
+    """The folder of a run with different settings, which later ones replace."""
     folder = tmp_path_factory.mktemp("earlier")
     fit(trainer("numpy", "momentum"), folder, checkpoint=gf.Checkpoint())
     (folder / "command.json").write_text("{}")
@@ -342,7 +342,7 @@ def test_on_a_full_disk_either_the_earlier_run_is_intact_or_the_new_one_is_there
             assert os.strerror(errno.ENOSPC) in problem
             kept += 1
         elif checkpoint is None and results(folder) != results(uninterrupted):
-            # Renaming failed halfway, which a full disk does not do to files that are there: no run has ended here.
+            # Renaming failed halfway, which a full disk does not do to existing files: no run has ended here.
             assert (operation, os.strerror(errno.ENOSPC) in problem) == ("replace", True)
             assert not (folder / "config.json").exists()
         else:
@@ -374,7 +374,7 @@ def test_a_new_run_that_fails_before_its_end_costs_nothing(tmp_path: Path, earli
 def test_a_process_killed_while_it_replaces_a_run_leaves_one_of_them(
     tmp_path: Path, earlier: Path, uninterrupted: Path, removed: int
 ) -> None:
-    """Either the earlier run can be resumed, or the new one; and no results say otherwise."""
+    """Either the earlier run can be resumed, or the new one; and no results contradict that."""
     shutil.copytree(earlier, tmp_path, dirs_exist_ok=True)
     calls = 0
     unlink = Path.unlink
@@ -429,7 +429,7 @@ def test_sigterm_saves_and_is_sent_on(tmp_path: Path) -> None:
 
     def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for start in range(0, 70, 10):
-            # Only training reads more than the first batch, and its first epoch is looked at after few steps.
+            # Only training reads more than the first batch, and its first epoch is checked after a few steps.
             if start == 10 and next(kills, False):
                 signal.raise_signal(signal.SIGTERM)
             yield X[start : start + 10], LABELS[start : start + 10]
@@ -485,7 +485,7 @@ def _process(how: str, folder: Path, **streams: int) -> subprocess.Popen[str]:
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGKILL")
 @pytest.mark.parametrize("moments", [4, pytest.param(50, marks=pytest.mark.slow)])
 def test_runs_killed_at_random_moments_end_with_the_same_bytes(tmp_path: Path, moments: int) -> None:
-    """Each step writes a checkpoint of some megabytes, so that many moments are inside a write."""
+    """Each step writes a checkpoint of several megabytes, so that many moments fall inside a write."""
     wide().fit(X, LABELS, epochs=12, batch_size=7, output=tmp_path / "alone")
     chance = random.Random(moments)
     killed = inside_a_write = 0

@@ -1,4 +1,4 @@
-"""A run that is broken off and resumed gives the bits of one that is not."""
+"""An interrupted and resumed run gives the same bits as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ RULES: dict[str, Callable[[], gf.Optimizer]] = {
 
 
 class BrokenOffError(Exception):
-    """What ends a run that nothing could be saved of."""
+    """Ends a run before anything can be saved."""
 
 
 class Dies(gf.Callback):
@@ -67,7 +67,7 @@ def fit(of: gf.Trainer, folder: Path | None = None, **arguments: Any) -> gf.Hist
 
 
 def bits(of: gf.Trainer, history: gf.History) -> tuple[bytes, dict[str, list[float]], str, int | None]:
-    """All that a run leaves, but the time it took."""
+    """Return everything that a run leaves, except the time it took."""
     state = of.network.backend.to_host(of.network.state).tobytes()
     return state, {name: history[name] for name in history}, history.stopped_by, history.best_epoch
 
@@ -75,7 +75,8 @@ def bits(of: gf.Trainer, history: gf.History) -> tuple[bytes, dict[str, list[flo
 def resumed_is_uninterrupted(
     folder: Path, make: Callable[[], gf.Trainer], checkpoint: gf.Checkpoint, **arguments: Any
 ) -> list[str]:
-    """Break a run off after its third epoch, resume it, compare. The names of the checkpoints it was resumed from."""
+    """Interrupt a run after its third epoch, resume it, compare. Return the names of the checkpoints it was resumed
+    from."""
     uninterrupted = make()
     expected = bits(uninterrupted, fit(uninterrupted, **arguments))
     with pytest.raises(BrokenOffError):
@@ -146,7 +147,7 @@ def test_time_makes_a_checkpoint_due(tmp_path: Path, monkeypatch: pytest.MonkeyP
     now = iter(range(0, 10**9, 45))
     monkeypatch.setattr("gradflow.training.runs.checkpoints.time.monotonic", lambda: next(now))
     names = resumed_is_uninterrupted(tmp_path, lambda: trainer("numpy"), gf.Checkpoint(every_minutes=1, keep=99))
-    # Each look at the clock finds it 45 s later; a look at each block of steps at least.
+    # Each reading of the clock is 45 s after the previous one; it is read at least once per block of steps.
     assert len(names) >= 3
 
 

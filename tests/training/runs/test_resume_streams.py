@@ -1,4 +1,5 @@
-"""A run on a stream that is broken off in the middle of an epoch and resumed gives the bytes of one that is not."""
+"""A run on a stream, interrupted in the middle of an epoch and resumed, gives the same bytes as an uninterrupted
+one."""
 
 from __future__ import annotations
 
@@ -40,14 +41,14 @@ def trainer(backend: str, **settings: Any) -> gf.Trainer:
 
 
 def fit(of: gf.Trainer, data: tuple[Any, ...], **arguments: Any) -> gf.History:
-    """Four epochs of ten steps; the last 10 rows of each are left out."""
+    """Train for four epochs of ten steps; the last 10 rows of each are dropped."""
     x, y, sample_weight = (*data, None, None)[:3]
     settings: dict[str, Any] = {"epochs": 4, "batch_size": 99, "drop_last": True, "class_weight": "balanced"}
     return of.fit(x, y, sample_weight=sample_weight, **settings | arguments)
 
 
 def broken_off(backend: str, data: tuple[Any, ...], folder: Path, **arguments: Any) -> None:
-    """A run that ends after its third epoch, with its last checkpoint in the middle of that epoch."""
+    """Return a run that ends after its third epoch, with its last checkpoint in the middle of that epoch."""
     with pytest.raises(BrokenOffError):
         fit(
             trainer(backend),
@@ -133,7 +134,7 @@ def test_another_backend_goes_on_with_the_same_rows_and_masks(
 
 
 def test_other_data_and_other_weights_are_refused(tmp_path: Path) -> None:
-    """Arrays and .npy are compared as a whole, the rows of other streams as far as the first piece."""
+    """Arrays and .npy are compared as a whole, rows of other streams only up to the end of the first piece."""
     npy, parquet = KINDS["npy"], KINDS["parquet"]
     changed, lighter = LABELS.copy(), WEIGHT.copy()
     changed[-1], lighter[0] = (LABELS[-1] + 1) % 3, lighter[0] / 2
@@ -173,7 +174,7 @@ fit(trainer("numpy"), data, checkpoint=gf.Checkpoint(every_steps=3), **{how: Pat
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGKILL")
 @pytest.mark.parametrize("kind", ["parquet", "csv", "npy", "iterable"])
 def test_a_killed_process_goes_on_to_the_same_bytes(kind: str, tmp_path: Path) -> None:
-    """Killed twice, behind the checkpoints of step 12 and of step 27, in the middle of the second and third epoch."""
+    """Killed twice, after the checkpoints of step 12 and step 27, in the middle of the second and third epochs."""
 
     def run(how: str, fatal: str) -> int:
         command = [sys.executable, "-c", SCRIPT, kind, str(tmp_path), how, fatal]
@@ -189,7 +190,7 @@ def test_a_killed_process_goes_on_to_the_same_bytes(kind: str, tmp_path: Path) -
 
 
 def test_a_file_that_changed_since_is_refused(tmp_path: Path) -> None:
-    """A row more, far behind the first piece."""
+    """One additional row, far beyond the first piece."""
     broken_off("numpy", KINDS["parquet"](tmp_path, LABELS, WEIGHT), tmp_path / "run")
     table = pyarrow.parquet.read_table(tmp_path / "rows.parquet")
     pyarrow.parquet.write_table(pyarrow.concat_tables([table, table[:1]]), tmp_path / "rows.parquet")

@@ -1,4 +1,4 @@
-"""A run folder that cannot be written to, vanishes or is replaced: clear errors, and nothing is overwritten."""
+"""A run folder that cannot be written to, disappears or is replaced: clear errors, and nothing is overwritten."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ OPTIMIZERS: dict[str, Callable[[], gf.Optimizer]] = {
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_arguments_may_be_numbers_of_numpy(tmp_path: Path, kind: str) -> None:
-    """The results are those of the same numbers of Python's, and the run is kept, resumed and repeated."""
+    """The results are the same as with Python's numbers, and the run is saved, resumed and repeated."""
 
     class Half(gf.metrics.F1):
-        """A metric of a user's."""
+        """A user-defined metric."""
 
         name = "half"
 
@@ -91,7 +91,7 @@ def test_arguments_may_be_numbers_of_numpy(tmp_path: Path, kind: str) -> None:
 
 def test_a_configuration_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
     class Configured(gf.Adam):
-        """An optimizer whose config a file cannot hold."""
+        """An optimizer whose config cannot be stored in a file."""
 
         name = "configured"
 
@@ -112,7 +112,7 @@ def results(folder: Path) -> tuple[bytes, bytes]:
 
 @contextmanager
 def read_only(folder: Path, problem: int = errno.EROFS) -> Iterator[None]:
-    """Have the operating system refuse to open anything in a folder for writing, as a read-only file system does."""
+    """Make the operating system refuse to open any file in a folder for writing, like a read-only file system."""
     original = os.open
 
     def refusing(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
@@ -127,7 +127,7 @@ def read_only(folder: Path, problem: int = errno.EROFS) -> Iterator[None]:
 
 
 def refused_before_training(folder: Path, reason: str, **arguments: Any) -> OSError:
-    """The error of a run in a folder; neither the network nor any file has changed."""
+    """Return the error of a run in a folder; neither the network nor any file has changed."""
     of, before = trainer("numpy"), files(folder) if folder.is_dir() else {}
     weights = of.network.parameters.copy()
     with pytest.raises(OSError, match=f"cannot be kept here: {reason}. Nothing was changed; choose another") as caught:
@@ -170,7 +170,7 @@ def test_a_place_where_nobody_can_make_a_folder() -> None:
 
 @pytest.mark.parametrize("problem", [errno.EROFS, errno.EACCES])
 def test_a_folder_that_is_read_only(tmp_path: Path, problem: int) -> None:
-    """Neither a new run nor one that is resumed touches what a former run left there."""
+    """Neither a new run nor a resumed one touches the files of a previous run."""
     fit(trainer("numpy"), tmp_path, checkpoint=gf.Checkpoint())
     with read_only(tmp_path, problem):
         for arguments in (
@@ -185,7 +185,7 @@ def test_a_folder_that_is_read_only(tmp_path: Path, problem: int) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions are POSIX's")
 def test_a_folder_that_belongs_to_someone_else() -> None:
-    """The real thing; root, whom no permission stops, is nobody for a while."""
+    """A real permission test; root, whom permissions do not stop, becomes nobody temporarily."""
     folder = Path(tempfile.mkdtemp())
     try:
         fit(trainer("numpy"), folder, checkpoint=gf.Checkpoint())
@@ -205,7 +205,7 @@ def test_a_folder_that_belongs_to_someone_else() -> None:
 
 
 class AtEpoch(gf.Callback):
-    """Does something at the end of the second epoch."""
+    """Runs a function at the end of the second epoch."""
 
     def __init__(self, action: Any) -> None:
         self._action = action
@@ -216,7 +216,7 @@ class AtEpoch(gf.Callback):
 
 
 def trained_all_the_same(folder: Path, action: Any, reason: str) -> None:
-    """The folder is lost in the second epoch: training goes on, and the error at its end says what is left."""
+    """The folder is lost in the second epoch: training continues, and the final error states what remains."""
     robbed, alone = trainer("numpy"), trainer("numpy")
     with (
         pytest.warns(gf.CheckpointWarning, match=rf"no checkpoint behind step \d+: .*{reason}.*Training goes on"),
@@ -248,7 +248,7 @@ def test_another_run_in_the_place_of_a_folder_that_vanished(tmp_path: Path) -> N
 
 
 def test_a_folder_that_becomes_read_only(tmp_path: Path) -> None:
-    """What was saved until then stays, and serves once the folder can be written to again."""
+    """Everything saved so far remains, and is used once the folder can be written to again."""
     folder, alone = tmp_path / "run", trainer("numpy")
     expected = bits(alone, fit(alone, tmp_path / "alone"))
     saved: dict[str, bytes] = {}
@@ -272,7 +272,7 @@ NAMES = ("model.safetensors", "config.json", "history.csv", "curves.png", "comma
 
 @pytest.mark.parametrize("name", [*NAMES, "checkpoints/step-000000000007.safetensors"])
 def test_files_of_others_are_replaced_only_when_told_to(tmp_path: Path, name: str) -> None:
-    """A folder of another program, and of another run, stays as it is."""
+    """Folders of other programs, and of other runs, stay unchanged."""
     (tmp_path / "checkpoints").mkdir()
     for own in (name, "notes.txt", "checkpoints/step-notes.safetensors"):
         (tmp_path / own).write_text("mine")
@@ -340,7 +340,7 @@ def test_what_a_killed_process_left_half_written_goes(tmp_path: Path) -> None:
     assert (tmp_path / ".model.safetensors.mine").read_text() == "half"
 
 
-# -- the beginning and the end ----------------------------------------------------------------------------------------
+# -- the start and the end ---------------------------------------------------------------------------------------------
 
 
 def test_a_run_that_cannot_begin_leaves_the_network_as_it_was(tmp_path: Path) -> None:

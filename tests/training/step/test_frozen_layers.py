@@ -1,4 +1,4 @@
-"""Frozen layers: training leaves them as they are, and trains the others as if these were all there is."""
+"""Frozen layers: training leaves them unchanged, and trains the others as if there were no others."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def body() -> list[gf.Layer]:
 
 
 def network(backend: str = "numpy", dtype: str = "float64") -> gf.Sequential:
-    """A network whose body has been trained, so that the running values of its batch normalization say something."""
+    """A network whose body has been trained, so that the running values of its batch normalization are meaningful."""
     made = gf.Sequential([*body(), gf.Dense(6, 4), gf.Tanh(), gf.Dense(4, 2)], seed=1, backend=backend, dtype=dtype)
     gf.Trainer(made, "softmax_cross_entropy", gf.SGD(0.1)).fit(X, LABELS, epochs=3, batch_size=8, progress=False)
     return made

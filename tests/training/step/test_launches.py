@@ -1,4 +1,4 @@
-"""How many kernels, products, copies and memsets a training step is, counted on the simulated device."""
+"""The number of kernels, GEMMs, copies and memsets in a training step, counted on the simulated device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.gpu
 
 
 class Nodes(gf.Callback):
-    """What the second epoch put on the device."""
+    """The work of the second epoch on the device."""
 
     def __init__(self, simgpu: Any) -> None:
         self._simgpu = simgpu
@@ -27,13 +27,13 @@ class Nodes(gf.Callback):
         products = sum(product["device_kernels"] for product in stats["cublas"].values())
         copies = sum(
             stats[kind]["in_graph"] for kind in ("memset", "d2d", "h2d", "d2h")
-        )  # the best weights' are outside
+        )  # those of the best weights are outside
         self.count = kernels + products + copies
         self._simgpu.reset()
 
 
 def nodes_per_step(layers: list[gf.Layer], loss: str, optimizer: str, *, batch_size: int, **kwargs: Any) -> int:
-    """How many nodes a further step adds to an epoch."""
+    """Return how many nodes one additional step adds to an epoch."""
     simgpu = pytest.importorskip("simgpu")
     counts = []
     for steps in (2, 3):
@@ -68,7 +68,7 @@ def test_dense_layers_with_relu(depth: int, batch_size: int, n_out: int, n_in: i
     assert nodes_per_step(layers, "mean_squared_error", "adam", batch_size=batch_size) == 3 * depth + 3
 
 
-@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS.keys() - {"lbfgs"}))  # which takes no steps
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS.keys() - {"lbfgs"}))  # takes no steps
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_and_optimizer(loss: str, optimizer: str) -> None:
     assert nodes_per_step(dense_layers(2, gf.ReLU()), loss, optimizer, batch_size=16) <= 3 * 2 + 3

@@ -1,4 +1,4 @@
-"""What is measured of each layer while it trains, held to plain NumPy from weights and activations."""
+"""Values measured for each layer during training, compared with plain NumPy on weights and activations."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ PLACES = {
 
 
 def of_place(weights: dict[str, np.ndarray], place: str) -> np.ndarray:
-    """All parameters of a layer as one vector."""
+    """Return all parameters of a layer as one vector."""
     chosen = [array.reshape(-1) for name, array in weights.items() if name.rpartition(".")[0] == place]
     return np.concatenate(chosen).astype(np.float64)
 
@@ -78,7 +78,7 @@ def of_place(weights: dict[str, np.ndarray], place: str) -> np.ndarray:
     ("make", "units"), [(plain_network, plain_units), (residual_network, residual_units)], ids=["plain", "residual"]
 )
 def test_values_are_those_of_plain_numpy(make: Any, units: Any, dtype: str, backend_name: str) -> None:
-    """Batches of 16 of 70 rows in their order: the measured one is the fourth, and gradient descent keeps no state."""
+    """Batches of 16 of 70 rows in order: the measured one is the fourth, and gradient descent has no state."""
     history = gf.Trainer(
         make(backend_name, dtype), "softmax_cross_entropy", gf.GradientDescent(RATE), layer_statistics=True
     ).fit(X, Y, epochs=1, batch_size=16, shuffle=False)
@@ -99,7 +99,7 @@ def test_values_are_those_of_plain_numpy(make: Any, units: Any, dtype: str, back
     measured = {name: values for name, values in ((name, history[name]) for name in history) if "/" in name}
     assert sorted(measured) == sorted(expected)
     for name, value in expected.items():
-        # In float32 the change of the weights, which the gradient is taken from here, has lost half of its digits.
+        # In float32, the change of the weights, from which the gradient is derived here, has lost half of its digits.
         assert_allclose(measured[name], [value], rtol=1e-9 if dtype == "float64" else 2e-3, err_msg=name)
     if make is plain_network:
         assert 0 < history["dead/1"][0] < 1
@@ -163,7 +163,7 @@ def test_a_stream_is_measured_as_arrays_are(backend_name: str) -> None:
 
 
 class RunsOfPrograms(gf.Callback):
-    """How many programs have run in each epoch, and how many runs of steps these were."""
+    """Counts the programs run in each epoch, and the runs of steps among them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.programs: list[set[int]] = []
@@ -214,7 +214,8 @@ def test_weights_that_begin_at_zero_have_no_ratio_yet(backend_name: str) -> None
     network = gf.Sequential([gf.Dense(6, 4, initializer=0.0), gf.ReLU(), gf.Dense(4, 3)], backend=backend_name)
     trainer = gf.Trainer(network, "softmax_cross_entropy", gf.GradientDescent(0.1), layer_statistics=True)
     history = trainer.fit(X, Y, epochs=1, batch_size=None)
-    assert history["gradient_norm/0"] == history["update_ratio/0"] == [0.0]  # all units give 0, and pass on nothing
+    # all units output 0, and pass on no gradient
+    assert history["gradient_norm/0"] == history["update_ratio/0"] == [0.0]
     assert history["dead/1"] == [1.0]
     assert history["update_ratio/2"][0] > 0
 
@@ -233,7 +234,7 @@ def test_the_run_folder_draws_them(dies: bool, tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(Figure, "savefig", kept)
     network = plain_network("numpy", "float32")
-    if dies:  # norms of 0 have no place on a logarithmic axis
+    if dies:  # norms of 0 cannot be drawn on a logarithmic axis
         network.set_weights(network.get_weights() | {"0.bias": np.full(40, -90.0)})
     trainer = gf.Trainer(network, "softmax_cross_entropy", "adam", layer_statistics=True)
     history = trainer.fit(X, Y, epochs=3, output=tmp_path)
@@ -270,7 +271,7 @@ def test_they_are_measured_in_every_precision(precision: str) -> None:
     exact, rounded = measured("float32"), measured(precision)
     assert exact.keys() == rounded.keys()
     for name, value in exact.items():
-        # bfloat16 has 8 bits; shares are of at most 128 outputs, some of which lie at the limit.
+        # bfloat16 has 8 bits; fractions are of at most 128 outputs, some of which lie at the limit.
         assert_allclose(rounded[name], value, rtol=0.05, atol=0.03, err_msg=name)
 
 
@@ -279,7 +280,7 @@ def test_an_epoch_reads_once_more_and_allocates_and_waits_for_nothing() -> None:
     simgpu = pytest.importorskip("simgpu")
 
     class Counts(gf.Callback):
-        """What the simulator counted in the last epoch."""
+        """The simulator's counts of the last epoch."""
 
         def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
             stats = simgpu.stats()

@@ -1,4 +1,4 @@
-"""L-BFGS: against SciPy by hand and least squares in closed form; what it leaves behind, and what it refuses."""
+"""L-BFGS: compared with SciPy by hand and with least squares in closed form; what it leaves, and what it refuses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_it_finds_ridge_regression(backend_name: str) -> None:
     found = network.get_weights()
     assert_allclose(found["0.weight"], weight, rtol=1e-5, atol=1e-6)
     assert_allclose(found["0.bias"], Y.mean(axis=0) - X.mean(axis=0) @ weight, rtol=1e-5, atol=1e-6)
-    # What the history says is the loss of these very weights, without the penalty.
+    # The loss in the history is that of these very weights, without the penalty.
     assert_allclose(history["loss"], [trainer.evaluate(X, Y)["loss"]], rtol=1e-12)
 
 

@@ -1,4 +1,4 @@
-"""The memory of a fit on a GPU: what is computed before it is what it takes, and what will not fit is refused."""
+"""The memory of a fit on a GPU: the computed amount equals the amount used, and a fit that is too large is refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LABELS = RNG.integers(0, 3, 1000)
 
 @pytest.fixture(autouse=True)
 def _pool() -> Iterator[None]:
-    """CuPy's pool, which counts what is in use, also where the tests run without it."""
+    """CuPy's pool, which counts the memory in use, even if the tests run without it."""
     import cupy
 
     allocator = cupy.cuda.get_allocator()
@@ -33,7 +33,7 @@ def _pool() -> Iterator[None]:
 
 
 class Cube(gf.Layer):
-    """A layer as a user writes it."""
+    """A user-defined layer."""
 
     def forward(self, ops: Any, x: Any, y: Any) -> None:
         y[...] = x**3
@@ -51,7 +51,7 @@ def used_bytes() -> int:
 
 
 class Used(gf.Callback):
-    """How much device memory lies in arrays once the programs of a fit are made."""
+    """The device memory held by arrays once the programs of a fit are created."""
 
     def on_fit_begin(self, trainer: gf.Trainer, epochs: int) -> None:
         self.n_bytes = used_bytes()
@@ -98,14 +98,14 @@ def test_a_fit_takes_what_was_computed(
 
 
 def limited(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave only so much memory free."""
+    """Leave only the given amount of memory free."""
     import gradflow.backends.cuda.backend
 
     monkeypatch.setattr(gradflow.backends.cuda.backend, "free_memory", lambda: free)
 
 
 def refused(network: gf.Sequential, *data: Any, **kwargs: Any) -> str:
-    """The message of the error; nothing was allocated."""
+    """Return the error message; nothing was allocated."""
     before = used_bytes()
     with pytest.raises(gf.BackendError, match=r"this fit needs .* of GPU memory besides the network's own") as caught:
         gf.Trainer(network, "softmax_cross_entropy", gf.Adam()).fit(*data, epochs=1, **kwargs)

@@ -1,4 +1,4 @@
-"""Training in TF32 and in 16 bits: what it reaches, what it costs, and where it is refused."""
+"""Training in TF32 and in 16 bits: the accuracy it reaches, its costs, and where it is refused."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_loss_is_that_of_float32_within_two_percent(precision: str, width: i
         return [gf.Dense(64, width), gf.ReLU(), gf.Dense(width, width), gf.ReLU(), gf.Dense(width, 10)]
 
     (_, expected), (network, history) = trained("float32", layers()), trained(precision, layers())
-    assert history["loss"] != expected["loss"]  # it is another precision
+    assert history["loss"] != expected["loss"]  # it has a different precision
     assert_allclose(history["loss"], expected["loss"], rtol=0.02)
     assert_allclose(history["val_loss"], expected["val_loss"], rtol=0.02)
     assert network.parameters.dtype == np.float32
@@ -75,7 +75,8 @@ def test_nodes(precision: str, more: int, depth: int) -> None:
 
 
 class Overflow(gf.Callback):
-    """Sets the loss scale so that the first steps of an epoch overflow, and keeps what the epochs end with."""
+    """Sets the loss scale so that the first steps of an epoch overflow, and records the scales at the ends of
+    epochs."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
         self.updates: list[Update] = []

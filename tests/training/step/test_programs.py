@@ -43,7 +43,7 @@ class EagerProgram(Program):
 
 
 class EagerRecorder(Recorder):
-    """Records as usual, but what comes out is bound anew at each call, and nothing is fused."""
+    """Records as usual, but the result is bound anew at each call, and nothing is fused."""
 
     def __init__(self, backend: Any) -> None:
         super().__init__(backend)
@@ -103,7 +103,7 @@ def test_no_layer_code_runs_after_binding(
 
 
 class Cube(gf.Layer):
-    """A layer as a user writes it: plain array code, no ops."""
+    """A user-defined layer: plain array code, no ops."""
 
     def forward(self, ops: Any, x: Any, y: Any) -> None:
         y[...] = x**3

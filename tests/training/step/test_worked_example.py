@@ -1,4 +1,5 @@
-"""The example of two weights, to the last digit: x = 2, w1 = 0.5, w2 = 0.3, a sigmoid hidden unit, target 0.5."""
+"""The worked example with two weights, to the last digit: x = 2, w1 = 0.5, w2 = 0.3, a sigmoid hidden unit, target
+0.5."""
 
 from __future__ import annotations
 

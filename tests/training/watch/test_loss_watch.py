@@ -28,7 +28,7 @@ CE, MSE = "softmax_cross_entropy", "mean_squared_error"
 
 
 def warned(network: gf.Sequential, optimizer: str | gf.Optimizer, x: Any, y: Any, loss: str, **fit: Any) -> list[str]:
-    """The warnings of a fit of 15 epochs; they point to the line that called it."""
+    """Return the warnings of a fit of 15 epochs; they point to the line that called it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         gf.Trainer(network, loss, optimizer).fit(x, y, **{"epochs": 15, **fit})
@@ -168,7 +168,7 @@ def test_targets_that_have_nothing_to_do_with_the_inputs(hidden: list[int], y: n
 @pytest.mark.parametrize("value", [0.0, 0.1, 3.0, 1000.0])
 def test_constant_targets(value: float) -> None:
     network = gf.MLP([5, 16, 1], backend="numpy")
-    network.set_weights(network.get_weights() | {"0.bias": np.full(16, -100.0)})  # the last bias is enough
+    network.set_weights(network.get_weights() | {"0.bias": np.full(16, -100.0)})  # the last bias is sufficient
     for _ in range(2):
         assert warned(network, gf.SGD(0.1), X, np.full((200, 1), value), MSE, epochs=60) == []
 
@@ -178,7 +178,7 @@ def test_a_single_class() -> None:
 
 
 def test_unscaled_inputs_begin_high_and_fall() -> None:
-    """That is no stall; where the loss is high to the end, what is said is that inputs are unscaled."""
+    """This is not a stall; if the loss stays high to the end, the message is that inputs are unscaled."""
     [message] = warned(gf.MLP([5, 16, 1], backend="numpy"), gf.Adam(0.01), 1000 * X, Y, MSE, epochs=30)
     assert message.startswith("after 30 epochs the loss is still")
 
@@ -204,7 +204,7 @@ def test_dead_units_beside_a_shortcut() -> None:
 
 def test_looks_become_rare(monkeypatch: pytest.MonkeyPatch) -> None:
     class Epochs(gf.Callback):
-        """The epoch that runs."""
+        """Keeps the current epoch."""
 
         def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
             self.now = epoch + 1
@@ -231,7 +231,7 @@ def test_lbfgs() -> None:
     assert warned(network, "lbfgs", X, Y, MSE, epochs=12, batch_size=None) == []
 
 
-# -- how it looks -----------------------------------------------------------------------------------------------------
+# -- its format --------------------------------------------------------------------------------------------------------
 
 
 def looking(loss: str | gf.Loss, n_out: int, y: np.ndarray, **weights: Any) -> LookAtLayers:
@@ -258,7 +258,7 @@ def test_the_loss_of_one_answer() -> None:
     counts = classes + 1.0
     best = counts.mean() - counts.mean() * np.log(counts.mean())
     assert_allclose(looking("poisson", 1, counts).loss_of_one_answer(), best, rtol=1e-12)
-    quantiles = looking(gf.QuantileLoss([0.1, 0.5, 0.9]), 3, Y)  # the mean is none of them, but an answer
+    quantiles = looking(gf.QuantileLoss([0.1, 0.5, 0.9]), 3, Y)  # the mean is none of them, but still an answer
     pinball = [np.maximum(q * (Y - Y.mean()), (q - 1) * (Y - Y.mean())).mean() for q in (0.1, 0.5, 0.9)]
     assert_allclose(quantiles.loss_of_one_answer(), min(np.mean(pinball), quantiles.loss_of_zeros()), rtol=1e-12)
 

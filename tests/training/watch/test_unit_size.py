@@ -1,4 +1,4 @@
-"""Inputs and targets far from unit size come first in what a failing fit advises, and only where it applies."""
+"""Inputs and targets far from unit size come first in the advice of a failing fit, and only if it applies."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def made(n_out: int, *before: Any, backend: str = "numpy") -> gf.Sequential:
 
 
 def messages(trainer: gf.Trainer, x: Any, y: Any, **fit: Any) -> list[str]:
-    """The warnings of a fit; they point to the line that called it."""
+    """Return the warnings of a fit; they point to the line that called it."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         trainer.fit(x, y, **{"epochs": 12, **fit})
@@ -42,7 +42,7 @@ def messages(trainer: gf.Trainer, x: Any, y: Any, **fit: Any) -> list[str]:
     return [str(warning.message) for warning in caught]
 
 
-# -- what is said -----------------------------------------------------------------------------------------------------
+# -- the message -------------------------------------------------------------------------------------------------------
 
 
 def test_a_slow_fit_on_large_inputs(backend_name: str) -> None:
@@ -98,11 +98,11 @@ def test_inputs_that_are_next_to_nothing() -> None:
     assert "Inputs are far from unit size: none is above 0.0003" in message
 
 
-# -- what is not ------------------------------------------------------------------------------------------------------
+# -- no message --------------------------------------------------------------------------------------------------------
 
 
 def advice(trainer: gf.Trainer, x: Any, y: Any, **fit: Any) -> list[str]:
-    """The warnings of a fit that speak of unit size, and may be of something else too."""
+    """Return the warnings of a fit that mention unit size, possibly among other things."""
     return [message for message in messages(trainer, x, y, **fit) if "unit size" in message]
 
 

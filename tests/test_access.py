@@ -201,7 +201,7 @@ class Waiter:
 
 
 @pytest.mark.parametrize("change", ["writing", "training"])
-def test_a_change_waits_for_readers_and_new_readers_do_not_go_before_it(change: str) -> None:
+def test_a_change_waits_for_readers_and_new_readers_wait_for_it(change: str) -> None:
     access = Access()
     readers = [Waiter(access.reading) for _ in range(2)]
     for reader in readers:
@@ -226,7 +226,7 @@ def test_a_change_waits_for_readers_and_new_readers_do_not_go_before_it(change: 
         late.end()
 
 
-def test_a_reader_reads_within_reading_also_where_a_writer_waits() -> None:
+def test_a_reader_may_read_again_while_a_writer_waits() -> None:
     access = Access()
     with access.reading():
         writer = Waiter(access.writing)

@@ -176,7 +176,7 @@ ARGUMENT_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "unknown weight": (
         lambda: gf.MLP([4, 2]).set_weights({"0.weight": 0, "0.bias": 0, "0.bais": 0}), "Did you mean '0.bias'?",
     ),
-    "misspelt weight": (lambda: gf.MLP([4, 2]).set_weights({"0.weight": 0, "0.bais": 0}), "Did you mean '0.bias'?"),
+    "misspelled weight": (lambda: gf.MLP([4, 2]).set_weights({"0.weight": 0, "0.bais": 0}), "Did you mean '0.bias'?"),
     "weights as list": (lambda: gf.MLP([4, 2]).set_weights([1, 2]), "weights must be a dict of arrays"),
     "save of a trainer": (lambda: gf.save(X, "model"), "network must be a gradflow network"),
     "load of nothing": (lambda: gf.load(""), "path must name a file or a folder, got ''"),
@@ -217,7 +217,7 @@ def settled() -> dict[str, tuple[Any, str, Any, str]]:
 
 
 @pytest.mark.parametrize("case", settled())
-def test_what_would_do_nothing_is_refused(case: str) -> None:
+def test_settings_without_effect_are_refused(case: str) -> None:
     changed, name, value, advice = settled()[case]
     before = getattr(changed, name)
     with pytest.raises(gf.GradflowError, match=re.escape(advice)):
@@ -293,6 +293,6 @@ def test_masked_values_are_refused(case: str) -> None:
         MASKED_CASES[case]()
 
 
-def test_masks_without_a_masked_value_are_taken() -> None:
+def test_masks_without_a_masked_value_are_accepted() -> None:
     whole = np.ma.array(X, mask=np.zeros(X.shape, bool))
     assert NETWORK.predict(whole).tobytes() == NETWORK.predict(X).tobytes()

@@ -125,7 +125,7 @@ def test_a_copy_has_the_class_and_the_attributes_of_the_original(make_copy: Call
     assert type(gf.MLP([4, 3], backend="numpy").copy()) is gf.MLP
 
 
-def test_a_copy_keeps_the_moving_parts_of_layers_to_itself() -> None:
+def test_a_copy_has_its_own_state_of_layers() -> None:
     network = crowded("numpy")
     train(trainer_of(network))
     twin = copy.deepcopy(network)

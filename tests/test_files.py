@@ -65,13 +65,13 @@ def test_a_saved_model_goes_through_a_link(tmp_path: Path) -> None:
     assert mode(target) == 0o600
 
 
-def test_a_name_as_long_as_there_may_be(tmp_path: Path) -> None:
+def test_a_name_of_maximum_length(tmp_path: Path) -> None:
     for name in ("n" * 255, "é" * 127):
         write_atomically(tmp_path / name, b"content")
         assert (tmp_path / name).read_bytes() == b"content"
 
 
-def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+def test_only_files_are_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("pipe")
     for name in ("pipe", "link"):
@@ -117,7 +117,7 @@ def long_file(path: Path, precious: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [link_to, hard_link_to, pipe, folder, file_of_another_program, long_file])
-def test_what_is_no_lock_is_left_alone(tmp_path: Path, make: Callable[[Path, Path], None]) -> None:
+def test_files_that_are_no_locks_are_left_alone(tmp_path: Path, make: Callable[[Path, Path], None]) -> None:
     precious, lock = tmp_path / "precious", tmp_path / "run" / ".lock"
     precious.write_text("1234")  # also text that looks like a process id
     lock.parent.mkdir()
@@ -195,7 +195,7 @@ def end(child: int) -> None:
     os.waitpid(child, 0)
 
 
-def test_a_lock_is_let_go_of_while_a_child_lives(tmp_path: Path) -> None:
+def test_a_lock_is_released_while_a_child_lives(tmp_path: Path) -> None:
     lock = FileLock(tmp_path / ".lock")
     assert lock.acquire() is None
     child = in_child(lambda: None)
@@ -208,7 +208,7 @@ def test_a_lock_is_let_go_of_while_a_child_lives(tmp_path: Path) -> None:
         end(child)
 
 
-def test_a_child_does_not_let_go_of_its_parents_lock(tmp_path: Path) -> None:
+def test_a_child_does_not_release_its_parents_lock(tmp_path: Path) -> None:
     lock = FileLock(tmp_path / ".lock")
     assert lock.acquire() is None
     child = in_child(lock.release)

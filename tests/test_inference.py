@@ -53,7 +53,7 @@ def test_a_program_in_use_is_not_given_to_another_call() -> None:
     assert {id(programs.take(2, activated=True)) for _ in range(2)} == {id(first), id(second)}
 
 
-def test_a_call_that_fails_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_call_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     network = gf.MLP([4, 3], backend="numpy")
     with monkeypatch.context() as patched:
         patched.setattr(network.backend, "to_host", lambda array: 1 / 0)

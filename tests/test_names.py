@@ -82,14 +82,14 @@ def test_a_name_may_come_from_a_mixin() -> None:
     assert OPTIMIZERS["mixed"] is Mixed
 
 
-def test_the_same_name_for_want_of_one_in_two_modules() -> None:
+def test_the_same_default_name_in_two_modules() -> None:
     for module in ("one", "other"):
         type("Experiment", (gf.Adam,), {"__module__": module})
     assert OPTIMIZERS["Experiment"].__module__ == "one"
     assert OPTIMIZERS["other.Experiment"].__module__ == "other"
 
 
-def test_a_metric_says_which_way_is_better_by_its_own_name() -> None:
+def test_a_metric_declares_which_direction_is_better_by_its_own_name() -> None:
     class Misses(gf.metrics.F1):
         larger_is_better = False
 
@@ -120,7 +120,7 @@ def test_a_metric_cannot_take_the_place_of_another_value(taken: str) -> None:
         gf.Trainer(gf.MLP([3, 2]), "softmax_cross_entropy", "adam", metrics=[metric()])
 
 
-def test_what_a_class_leaves_out_is_named() -> None:
+def test_missing_attributes_of_a_class_are_named() -> None:
     class Bare(gf.Loss):
         pass
 
@@ -156,7 +156,7 @@ def test_a_run_with_a_subclass_is_repeated_with_it(tmp_path: Path) -> None:
         gf.repeat(tmp_path, X, LABELS)
 
 
-def test_a_subclass_does_not_go_on_with_the_run_of_its_base(tmp_path: Path) -> None:
+def test_a_subclass_does_not_continue_with_the_run_of_its_base(tmp_path: Path) -> None:
     class Other(gf.Adam):
         pass
 
@@ -169,7 +169,7 @@ def test_a_subclass_does_not_go_on_with_the_run_of_its_base(tmp_path: Path) -> N
         fit(Other(), resume=tmp_path)
 
 
-def test_a_config_that_leaves_an_argument_out_is_named(tmp_path: Path) -> None:
+def test_a_config_without_an_argument_is_named(tmp_path: Path) -> None:
     class Scaled(gf.Adam):
         def __init__(self, learning_rate: float, scale: float) -> None:
             super().__init__(learning_rate * scale)
@@ -202,7 +202,7 @@ def network_with_own_relu() -> tuple[gf.Sequential, gf.Sequential]:
     return network(gf.ReLU), network(ReLU)
 
 
-def test_a_layer_of_the_same_name_changes_no_other(tmp_path: Path) -> None:
+def test_a_layer_of_the_same_name_does_not_change_the_other(tmp_path: Path) -> None:
     built_in, own = network_with_own_relu()
     expected = [built_in.predict(X), own.predict(X)]
     assert not np.allclose(*expected)
@@ -223,7 +223,7 @@ def own_layer(module: str, factor: float) -> type[gf.Layer]:
     return type("Own", (gf.Layer,), {"forward": forward, "__module__": module})
 
 
-def test_two_layers_of_users_with_the_same_name_are_kept_apart(tmp_path: Path) -> None:
+def test_two_user_layers_with_the_same_name_are_distinguished(tmp_path: Path) -> None:
     first = gf.Sequential([gf.Dense(3, 2), own_layer("one", 2.0)()], backend="numpy")
     gf.save(first, tmp_path / "alone")
     other = gf.Sequential([gf.Dense(3, 2), own_layer("other", 5.0)()], backend="numpy")
@@ -278,7 +278,7 @@ if __name__ == "__main__":
     assert (done.stdout, done.stderr) == ("True\n", "")
 
 
-def test_only_the_library_s_own_last_layer_is_the_output_activation() -> None:
+def test_only_a_last_layer_of_the_library_is_the_output_activation() -> None:
     class Sigmoid(gf.Layer):
         def forward(self, ops: Any, x: Any, y: Any) -> None:
             np.multiply(x, 3, out=y)
@@ -336,7 +336,7 @@ def test_an_op_cannot_have_the_name_of_a_form_of_another(name: str) -> None:
         ({"shapes": "x, y: n; z: n"}, "shapes names 'z'"),
     ],
 )
-def test_an_op_names_only_arguments_that_there_are(declared: dict[str, Any], what: str) -> None:
+def test_an_op_names_only_existing_arguments(declared: dict[str, Any], what: str) -> None:
     with pytest.raises(gf.DataError, match=f"op 'scaled': {what}, but the arguments are x, y"):
         define("__main__", 2.0, **declared)
     assert "scaled" not in OPS
@@ -351,7 +351,7 @@ def test_shapes_that_a_function_gives_are_checked_too() -> None:
 # -- callbacks --------------------------------------------------------------------------------------------------------
 
 
-def test_a_misspelt_method_of_a_callback_is_refused() -> None:
+def test_a_misspelled_method_of_a_callback_is_refused() -> None:
     with pytest.raises(gf.DataError, match=r"'on_epoch_ends'\. Did you mean 'on_epoch_end'"):
 
         class Misspelt(gf.Callback):

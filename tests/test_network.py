@@ -37,7 +37,7 @@ def test_get_weights_is_a_copy(backend_name: str) -> None:
     assert (network.get_weights()["0.weight"] != 7).all()
 
 
-def test_mlp_is_the_stack_it_says() -> None:
+def test_mlp_builds_the_documented_stack() -> None:
     network = gf.MLP([4, 5, 6, 2], "tanh", dropout=0.5, backend="numpy")
     kinds = [type(layer).__name__ for layer in network.layers]
     assert kinds == ["Dense", "Tanh", "Dropout", "Dense", "Tanh", "Dropout", "Dense"]
@@ -59,7 +59,7 @@ def test_initial_weights_are_the_same_bytes_on_every_backend(dtype: str, backend
     assert weights(backend_name) == weights("reference")
 
 
-def test_layers_begin_differently() -> None:
+def test_layers_start_with_different_weights() -> None:
     weights = gf.MLP([5, 5, 5], backend="numpy").get_weights()
     assert (weights["0.weight"] != weights["2.weight"]).all()
     assert (weights["0.weight"] != gf.MLP([5, 5, 5], seed=1, backend="numpy").get_weights()["0.weight"]).all()
@@ -127,13 +127,13 @@ def test_selu_keeps_mean_and_variance_through_twenty_layers() -> None:
      (gf.Sigmoid, "glorot_uniform"), (gf.Softmax, "glorot_uniform"), (None, "glorot_uniform")],
 )  # fmt: skip
 def test_the_following_activation_chooses_the_initializer(following: Any, expected: str) -> None:
-    behind = [gf.Dropout(0.1), following()] if following else []
-    chosen = gf.Sequential([gf.Dense(4, 3), *behind], backend="numpy").get_weights()["0.weight"]
+    after = [gf.Dropout(0.1), following()] if following else []
+    chosen = gf.Sequential([gf.Dense(4, 3), *after], backend="numpy").get_weights()["0.weight"]
     named = gf.Sequential([gf.Dense(4, 3, initializer=expected)], backend="numpy").get_weights()["0.weight"]
     assert chosen.tobytes() == named.tobytes()
 
 
-def test_an_own_initializer() -> None:
+def test_a_users_own_initializer() -> None:
     network = gf.MLP([4, 3], initializer=lambda shape, random: random.uniform(2, 3, shape), backend="numpy")
     weight = network.get_weights()["0.weight"]
     assert ((weight >= 2) & (weight < 3)).all()
@@ -184,7 +184,7 @@ def test_a_trailing_activation_is_folded_into_its_loss(backend_name: str) -> Non
     assert folded.logits(X).tobytes() == plain.logits(X).tobytes()
 
 
-def test_a_trailing_sigmoid_stays_in_front_of_a_squared_error(backend_name: str) -> None:
+def test_a_trailing_sigmoid_stays_before_a_squared_error(backend_name: str) -> None:
     network = gf.Sequential([gf.Dense(4, 2), gf.Sigmoid()], dtype="float64", backend=backend_name)
     y = np.random.default_rng(3).random((9, 2))
     assert max(gf.check_gradients(network, "mean_squared_error", X, y).values()) < 1e-6
@@ -259,7 +259,7 @@ def broken(shape: tuple[int, ...], random: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize("inside", [False, True])
-def test_a_network_that_cannot_be_made_uses_no_layer_up(inside: bool) -> None:
+def test_a_network_that_cannot_be_created_uses_up_no_layer(inside: bool) -> None:
     def stack(*layers: gf.Layer) -> list[gf.Layer]:
         return [gf.Residual(list(layers))] if inside else list(layers)
 

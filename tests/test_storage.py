@@ -198,7 +198,7 @@ def test_settings_that_are_numbers_of_numpy(tmp_path: Path) -> None:
     assert loaded.predict(X).tobytes() == network.predict(X).tobytes()
 
 
-def test_networks_of_own_classes(tmp_path: Path) -> None:
+def test_networks_of_user_defined_classes(tmp_path: Path) -> None:
     class Made(gf.MLP):
         """A subclass that only has different constructor arguments, and an attribute of its own."""
 

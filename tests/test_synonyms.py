@@ -55,11 +55,11 @@ def test_every_synonym_names_what_is_valid() -> None:
         ("precision", "bf16", "'bfloat16'"),
     ],
 )
-def test_the_name_that_is_meant_is_suggested(kind: str, name: str, suggestion: str) -> None:
+def test_the_intended_name_is_suggested(kind: str, name: str, suggestion: str) -> None:
     error = unknown_name(kind, name, VALID[kind])
     assert isinstance(error, gf.DataError)
     assert re.search(rf"unknown {kind} {name!r}\. Did you mean {suggestion}\? Valid names: ", str(error))
 
 
-def test_a_name_that_is_like_none_gets_no_suggestion() -> None:
+def test_a_name_unlike_all_others_gets_no_suggestion() -> None:
     assert "Did you mean" not in str(unknown_name("loss", "zzz", LOSSES))

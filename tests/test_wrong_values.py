@@ -408,7 +408,7 @@ def test_wrong_values_are_refused(
     assert not faults, "\n".join(faults)
 
 
-def test_the_sweep_tells_what_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_sweep_reports_what_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     used = network()
 

@@ -109,7 +109,7 @@ def digits(
         str, typer.Option(help="Widths of the hidden layers, with commas between; 'none' for no hidden layer.")
     ] = "128,64",
     activation: Annotated[str, typer.Option(help=f"Behind each hidden layer: {_names(ACTIVATIONS)}.")] = "relu",
-    loss: Annotated[str, typer.Option(help=f"What is minimised: {_names(LOSSES)}.")] = "softmax_cross_entropy",
+    loss: Annotated[str, typer.Option(help=f"Loss to minimize: {_names(LOSSES)}.")] = "softmax_cross_entropy",
     optimizer: Annotated[str, typer.Option(help=f"How: {_names(OPTIMIZERS)}.")] = "adam",
     learning_rate: Annotated[
         float | None, typer.Option(help="The size of a step.", show_default="0.001 for adam and adamw, else 0.01")

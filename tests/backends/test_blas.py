@@ -48,7 +48,7 @@ def blas(request: pytest.FixtureRequest) -> Blas:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("transposed", ["", "a", "b", "ab"])
-def test_products(library: NativeLibrary, blas: Blas, dtype: str, transposed: str) -> None:
+def test_gemms(library: NativeLibrary, blas: Blas, dtype: str, transposed: str) -> None:
     using = NativeLibrary(library.path, blas)
     assert using.blas is blas, "a transposed product came out wrong"
     rng = np.random.default_rng(0)
@@ -68,7 +68,7 @@ def test_products(library: NativeLibrary, blas: Blas, dtype: str, transposed: st
     assert_allclose(out, a.astype(np.float64) @ b.astype(np.float64), rtol=0, atol=53 * 15 * np.finfo(dtype).eps)
 
 
-def test_it_tells_what_it_is(blas: Blas) -> None:
+def test_it_describes_itself(blas: Blas) -> None:
     assert blas.bits in (32, 64)
     assert blas.path.is_file()
     assert blas.description
@@ -131,7 +131,7 @@ def compiled_blas(folder: Path, file: str, symbol: str, width: str, transposed_b
         ("libscipy_openblas.so", "scipy_cblas_{}gemm", "int", 32),
     ],
 )
-def test_the_name_of_the_function_tells_the_width_of_its_integers(
+def test_the_function_name_determines_the_width_of_its_integers(
     library: NativeLibrary, tmp_path: Path, file: str, symbol: str, width: str, bits: int
 ) -> None:
     found = blas_module._loaded(compiled_blas(tmp_path, file, symbol, width))
@@ -143,7 +143,7 @@ def test_the_name_of_the_function_tells_the_width_of_its_integers(
 
 
 @pytest.mark.parametrize(("size", "products"), [(101, 0), (102, 1)])
-def test_only_large_products_are_the_blas_s(library: NativeLibrary, tmp_path: Path, size: int, products: int) -> None:
+def test_only_large_gemms_use_the_blas(library: NativeLibrary, tmp_path: Path, size: int, products: int) -> None:
     found = blas_module._loaded(compiled_blas(tmp_path, "libopenblas.so", "cblas_{}gemm", "int"))
     with_blas = NativeLibrary(library.path, found)
     seen = ctypes.c_int.in_dll(ctypes.CDLL(str(tmp_path / "libopenblas.so")), "products")
@@ -159,7 +159,7 @@ def test_plain_names_in_a_library_for_64_bits_are_not_trusted(tmp_path: Path) ->
     assert blas_module._loaded(compiled_blas(tmp_path, "libopenblas64.so.0", "cblas_{}gemm", "long")) is None
 
 
-def test_a_blas_that_multiplies_wrongly_is_left_out(
+def test_a_blas_that_multiplies_wrongly_is_ignored(
     library: NativeLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = blas_module._loaded(compiled_blas(tmp_path, "libblas.so.3", "cblas_{}gemm", "int", transposed_b="112"))
@@ -171,7 +171,7 @@ def test_a_blas_that_multiplies_wrongly_is_left_out(
     assert chosen.blas is None
 
 
-def test_what_is_no_library_or_has_no_products_is_none(tmp_path: Path) -> None:
+def test_no_blas_without_a_library_or_gemm_functions(tmp_path: Path) -> None:
     text = tmp_path / "libopenblas.so"
     text.write_text("nothing")
     assert blas_module._loaded(text) is None
@@ -179,7 +179,7 @@ def test_what_is_no_library_or_has_no_products_is_none(tmp_path: Path) -> None:
 
 
 @needs_mkl
-def test_mkl_is_preferred_where_it_is_installed(library: NativeLibrary) -> None:
+def test_mkl_is_preferred_if_it_is_installed(library: NativeLibrary) -> None:
     first = next(candidates())
     assert "mkl_rt" in first.path.name
     assert library.blas == first
@@ -198,7 +198,7 @@ print(hashlib.sha256(np.array(network.parameters)).hexdigest())
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_another_run_with_as_many_threads_gives_the_same_bits(library: NativeLibrary, threads: int) -> None:
+def test_another_run_with_the_same_number_of_threads_gives_the_same_bits(library: NativeLibrary, threads: int) -> None:
     if library.blas is None or library.blas.threads is None:
         pytest.skip("no BLAS was found whose threads can be set")
 

@@ -38,7 +38,7 @@ def runtime(*, driver: Any = 12080, needed: int = 12090, count: Any = 1) -> Any:
         ({"count": RuntimeError("cudaErrorNoDevice")}, "finds no GPU that can be used: cudaErrorNoDevice"),
     ],
 )
-def test_each_cause_has_its_own_words(kwargs: dict[str, Any], words: str) -> None:
+def test_each_cause_has_its_own_message(kwargs: dict[str, Any], words: str) -> None:
     assert words in str(diagnose(runtime(**kwargs)))
 
 

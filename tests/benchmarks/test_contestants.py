@@ -78,7 +78,7 @@ def test_the_gemms_are_those_of_the_step() -> None:
         assert flops == _NETWORK.gemm_flops
 
 
-def test_what_a_network_needs() -> None:
+def test_requirements_of_a_network() -> None:
     small = NETWORKS["S"]
     assert small.n_parameters == contestant("gradflow", small, "adam")._network.n_parameters
     activations = 32 * (64 + 128 + 64 + 10)

@@ -10,7 +10,7 @@ from benchmarks.networks import NETWORKS
 
 
 @pytest.mark.parametrize(("name", "apart"), [("T", 100), ("M", 20)])
-def test_what_is_added_is_spread_over_the_steps_between(name: str, apart: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_added_time_is_spread_over_the_steps_between(name: str, apart: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "_PAUSE", 0)
     cost = measure(NETWORKS[name], "relu", rounds=1, seconds=0)
     assert cost.step > 0

@@ -70,7 +70,7 @@ def test_the_readmes_table_compares_with_the_best_peer() -> None:
 
 
 @pytest.mark.parametrize(("load", "is_busy"), [(None, False), (0.99, False), (1.0, True), (5.0, True)])
-def test_a_busy_machine_is_told(load: float | None, is_busy: bool) -> None:
+def test_a_busy_machine_is_reported(load: float | None, is_busy: bool) -> None:
     result = _result()
     result["machine"]["load_average"] = load
     assert ("was busy with other work" in readme_table(result)) == is_busy
@@ -101,7 +101,7 @@ def test_the_report_is_written(tmp_path: Path) -> None:
     assert (tmp_path / "peers.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_other_mathematics_are_found_before_anything_is_timed() -> None:
+def test_different_mathematics_is_found_before_anything_is_timed() -> None:
     ours = [2.0, 1.5, 1.25]
     near = [2.0, 1.5, 1.25 * (1 + 5e-5)]
     differences = check_losses({"gradflow": ours, "JAX": near}, NETWORKS["S"])

@@ -9,7 +9,7 @@ from benchmarks import rounds
 from benchmarks.rounds import Spread, ratios, rounds_in_turn, spread
 
 
-def test_everyone_runs_once_in_a_round_and_no_one_is_always_behind_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everyone_runs_once_per_round_and_no_one_always_follows_the_same_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "_PAUSE", 0)
     called: list[str] = []
     seconds = {"a": 1.0, "b": 2.0, "c": 3.0}

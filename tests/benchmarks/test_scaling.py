@@ -21,7 +21,7 @@ def test_bounds_are_fractions_of_the_step() -> None:
     assert list(fractions) == ["call overhead", "GEMMs", "memory bandwidth"]
 
 
-def test_neighbours_with_one_bound_are_one_line() -> None:
+def test_neighbors_with_one_bound_are_one_line() -> None:
     points = [
         _point(32, products=0.1, calls=0.8, copy=0.0),
         _point(64, products=0.2, calls=0.6, copy=0.1),
@@ -35,7 +35,7 @@ def test_neighbours_with_one_bound_are_one_line() -> None:
     ]
 
 
-def test_bytes_moved_are_those_of_each_ops_arrays() -> None:
+def test_bytes_moved_are_the_sizes_of_each_ops_arrays() -> None:
     rows, n_in, n_out = 8, 3, 2
     moved = _bytes_moved(Network("", (n_in, n_out), rows, steps=2))
     n_parameters = n_in * n_out + n_out

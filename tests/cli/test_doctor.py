@@ -47,7 +47,7 @@ def test_it_runs_to_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.gpu
-def test_a_kernel_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_kernel_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = get_backend("cupy")
     bind = backend.bind
 
@@ -63,7 +63,7 @@ def test_the_definitions_pass_their_own_check() -> None:
     assert [check for check in check_kernels(get_backend("reference"), quick=True) if check.problem] == []
 
 
-def test_whatever_a_comparison_raises_is_what_was_found() -> None:
+def test_any_exception_of_a_comparison_is_its_finding() -> None:
     def fail() -> None:
         np.testing.assert_array_equal(1, 2)
 
@@ -75,7 +75,7 @@ def test_whatever_a_comparison_raises_is_what_was_found() -> None:
 
 
 @pytest.mark.gpu
-def test_findings_are_told_as_they_come() -> None:
+def test_findings_are_reported_as_they_come() -> None:
     told: list[Check | Measurement] = []
     found = check_up(quick=True, on_finding=told.append)
     assert told == [*found.checks, *found.measurements]

@@ -107,7 +107,7 @@ def test_each_problem_with_the_kernels_has_its_remedy(
 
 
 @pytest.mark.skipif(native_problem() is not None, reason="the C kernels were not built")
-def test_mkl_is_named_where_it_is_missing() -> None:
+def test_mkl_is_named_if_it_is_missing() -> None:
     is_missing = installed_mkl() is None and platform.machine() in ("x86_64", "AMD64")
     assert any(pip_install("mkl") in remedy for remedy in _facts()["cpu"]["faster"]) == is_missing
 

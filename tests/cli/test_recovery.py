@@ -26,9 +26,7 @@ def _results(folder: Path) -> tuple[bytes, bytes]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_the_run_goes_on_as_if_there_had_been_none(
-    tmp_path: Path, number: signal.Signals, code: int
-) -> None:
+def test_a_signal_saves_and_the_run_continues_unchanged(tmp_path: Path, number: signal.Signals, code: int) -> None:
     folder = tmp_path / "run"
     assert gradflow(*_RUN, "--epochs", "3", "--output", folder, "--layer-statistics").returncode == 0
     command = [sys.executable, "-m", "gradflow", "train", "--resume", str(folder), "--epochs", "300"]
@@ -128,7 +126,7 @@ def test_a_run_that_is_trained_longer_is_one_run_of_that_length(tmp_path: Path) 
         assert same.returncode == 0, same.stdout
 
 
-def test_a_run_that_stopped_early_has_nothing_left_to_do(tmp_path: Path) -> None:
+def test_a_run_that_stopped_early_trains_no_further(tmp_path: Path) -> None:
     options = ("--epochs", "60", "--early-stopping", "1", "--learning-rate", "0.05", "--quiet")
     assert gradflow(*_RUN, *options, "--output", tmp_path).returncode == 0
     before = _results(tmp_path)
@@ -167,7 +165,7 @@ def test_settings_that_the_command_does_not_have_are_named(tmp_path: Path) -> No
     ]  # fmt: skip
 
 
-def test_what_cannot_go_on_says_why(tmp_path: Path) -> None:
+def test_runs_that_cannot_be_resumed_say_why(tmp_path: Path) -> None:
     for command, message in (
         (("train", "--resume", tmp_path), "there is no run of the gradflow command in"),
         (("repeat", tmp_path), "there is no finished run in"),

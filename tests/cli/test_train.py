@@ -34,7 +34,7 @@ def test_the_default_recipe_reaches_97_percent_of_the_held_out_digits(tmp_path: 
 
 
 @pytest.mark.gpu
-def test_digits_are_learnt_on_the_gpu(tmp_path: Path) -> None:
+def test_digits_are_learned_on_the_gpu(tmp_path: Path) -> None:
     # Fewer steps than the default recipe, to save time on the simulator; it reaches 0.98 on the CPU.
     options = ("--dropout", "0", "--epochs", "12", "--batch-size", "64", "--learning-rate", "0.005")
     done = gradflow("train", "digits", "--backend", "cupy", *options, "--output", tmp_path)
@@ -82,7 +82,7 @@ def test_progress_goes_to_standard_error_unless_quiet(tmp_path: Path) -> None:
     assert quiet.stdout.splitlines()[-1] == shown.stdout.splitlines()[-1] == f"run folder: {tmp_path}"
 
 
-def test_json_lines_are_all_that_is_on_standard_output(tmp_path: Path) -> None:
+def test_standard_output_contains_only_json_lines(tmp_path: Path) -> None:
     done = gradflow(*_QUICK, "--epochs", "3", "--json-lines", "--layer-statistics", "--output", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     first, *epochs, last = map(json.loads, done.stdout.splitlines())
@@ -98,7 +98,7 @@ def test_json_lines_are_all_that_is_on_standard_output(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes are POSIX's")
 @pytest.mark.parametrize("has_ended", [False, True])
-def test_a_reader_that_goes_ends_the_command_without_a_word(tmp_path: Path, has_ended: bool) -> None:
+def test_a_closed_pipe_ends_the_command_silently(tmp_path: Path, has_ended: bool) -> None:
     folder = tmp_path / "run"
     options = ("--epochs", "1", "--quiet") if has_ended else ("--epochs", "100000", "--json-lines")
     command = [sys.executable, "-m", "gradflow", *_QUICK, *options, "--output", str(folder)]
@@ -147,7 +147,7 @@ def test_flags_take_no_value_and_the_help_says_so() -> None:
         assert "<" not in line
 
 
-def test_a_resumed_run_goes_on_with_json_lines(tmp_path: Path) -> None:
+def test_a_resumed_run_appends_json_lines(tmp_path: Path) -> None:
     done = gradflow(*_QUICK, "--epochs", "2", "--json-lines", "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     again = gradflow("train", "--resume", tmp_path)
@@ -214,7 +214,7 @@ _OF_MEDIANS = {"mean_absolute_error", "quantile"}
 
 
 @pytest.mark.parametrize("loss", sorted(LOSSES))
-def test_digits_are_learnt_with_every_loss(loss: str, tmp_path: Path) -> None:
+def test_digits_are_learned_with_every_loss(loss: str, tmp_path: Path) -> None:
     options = ("--layers", "32", "--epochs", "8", "--learning-rate", "0.005", "--loss", loss)
     done = gradflow(*_QUICK, *options, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -282,7 +282,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(options: tuple[str, ...], ex
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_output_that_cannot_be_written_is_found_before_training(tmp_path: Path) -> None:
+def test_an_unwritable_output_is_found_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     done = gradflow(*_QUICK, "--output", tmp_path / "file" / "run")
     assert done.returncode == 2

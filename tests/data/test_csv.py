@@ -189,7 +189,7 @@ def test_folders_and_missing_files(tmp_path: Path) -> None:
         CSV(tmp_path / "none.csv", target="y")
 
 
-def test_it_prints_as_it_is_made(written: Callable[[str], Path]) -> None:
+def test_it_prints_its_constructor_call(written: Callable[[str], Path]) -> None:
     path = written("a,y\n1,0\n")
     assert repr(CSV(path, target="y")) == f"CSV({str(path)!r}, target=('y',), features=('a',))"
     assert str(CSV(path, target="y")) == str(path)

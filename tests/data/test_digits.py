@@ -17,7 +17,7 @@ def test_each_image_is_in_one_part_with_its_label() -> None:
     assert np.bincount(digits.y_test).min() >= 34  # a fifth of each class
 
 
-def test_they_print_in_one_line() -> None:
+def test_they_print_on_one_line() -> None:
     assert repr(gf.data.load_digits()) == (
         "Digits(x_train: float32 (1438, 64), y_train: int32 (1438,), x_test: float32 (359, 64), y_test: int32 (359,))"
     )

@@ -32,7 +32,7 @@ def test_text_among_numbers_is_refused(stray: str) -> None:
         fit_preprocessing([[value] for value in column(1.5, stray)])
 
 
-def test_categories_that_are_declared_are_taken() -> None:
+def test_categories_that_are_declared_are_accepted() -> None:
     texts = [str(value) for value in column(1.5, "x")]
     with warnings.catch_warnings():
         warnings.simplefilter("error")

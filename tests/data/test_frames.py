@@ -66,7 +66,7 @@ def refused(message: str) -> Any:
 
 
 @tables
-def test_columns_go_by_name_everywhere(table: Callable[[pd.DataFrame], Any], backend_name: str) -> None:
+def test_columns_are_matched_by_name_everywhere(table: Callable[[pd.DataFrame], Any], backend_name: str) -> None:
     network = gf.MLP([3, 8, 1], seed=1, backend=backend_name)
     trainer = gf.Trainer(network, "binary_cross_entropy", gf.Adam(0.01))
     history = trainer.fit(table(FRAME), Y, epochs=2, validation_data=(table(OTHER_ORDER), Y))
@@ -95,14 +95,14 @@ def test_tables_train_as_arrays_do(table: Callable[[pd.DataFrame], Any]) -> None
     assert of_source.feature_names == tuple(NAMES)
 
 
-def test_what_gives_arrow_data_is_a_table() -> None:
+def test_objects_that_export_arrow_data_are_tables() -> None:
     expected = trained(X).network.get_weights()["0.weight"]
     network = trained(pa.Table.from_pandas(FRAME).to_reader()).network
     np.testing.assert_array_equal(network.get_weights()["0.weight"], expected)
     np.testing.assert_array_equal(network.predict(pa.Table.from_pandas(OTHER_ORDER).to_reader()), network.predict(X))
 
 
-def test_names_go_where_the_network_goes(tmp_path: Path) -> None:
+def test_names_are_saved_and_copied_with_the_network(tmp_path: Path) -> None:
     network = trained(FRAME).network
     gf.save(network, tmp_path / "model.safetensors")
     for other in (network.copy(), gf.load(tmp_path / "model.safetensors")):
@@ -141,7 +141,7 @@ def test_a_failed_fit_keeps_no_names() -> None:
     assert network.feature_names is None
 
 
-def test_arrays_go_by_position_and_so_do_tables_while_no_names_are_known() -> None:
+def test_arrays_and_tables_are_matched_by_position_while_no_names_are_known() -> None:
     by_name = trained(FRAME).network
     np.testing.assert_array_equal(by_name.predict(X), by_name.predict(FRAME))
     by_position = trained(X).network
@@ -373,7 +373,7 @@ def test_text_of_every_kind_is_categories(column: Any) -> None:
         fit_preprocessing({"t": column})
 
 
-def test_categories_may_be_numbers_and_are_named_as_such() -> None:
+def test_categories_may_be_numbers() -> None:
     frame = pd.DataFrame({"zip": pd.Series([8001, 3011, 8001], dtype="category"), "b": [True, False, True]})
     preprocessing = fit_preprocessing(frame, {"b": OneHot()})
     assert preprocessing.output_names == ["zip = 3011", "zip = 8001", "b = False", "b = True"]
@@ -387,7 +387,7 @@ def test_categories_may_be_numbers_and_are_named_as_such() -> None:
     assert saved.output_names == preprocessing.output_names
 
 
-def test_whole_numbers_match_text_that_they_print_as() -> None:
+def test_whole_numbers_match_their_printed_text() -> None:
     preprocessing = fit_preprocessing({"zip": ["8001", "3011", None]}, text=OneHot(missing="mark"))
     for column in (np.array([8001, 3011]), np.array([8001.0, 3011.0])):
         np.testing.assert_array_equal(preprocessing.transform({"zip": column}), [[0, 1, 0], [1, 0, 0]])
@@ -418,7 +418,7 @@ UNUSABLE: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", UNUSABLE)
-def test_what_is_neither_number_nor_text_is_refused(case: str) -> None:
+def test_values_that_are_neither_numbers_nor_text_are_refused(case: str) -> None:
     column, message = UNUSABLE[case]
     y = np.zeros(len(column))
     for refuse in (
@@ -436,7 +436,7 @@ def test_what_is_neither_number_nor_text_is_refused(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", UNUSABLE)
-def test_what_is_not_taken_does_no_harm(case: str) -> None:
+def test_unused_items_do_no_harm(case: str) -> None:
     column, _ = UNUSABLE[case]
     rows = len(column)
     table = {"when": column, **{name: FRAME[name][:rows] for name in NAMES}}
@@ -474,7 +474,7 @@ def test_a_long_text_does_not_widen_the_others(tmp_path: Path) -> None:
 # -- not a table -------------------------------------------------------------------------------------------------------
 
 
-def test_a_single_row_is_refused_with_what_makes_a_table_of_it() -> None:
+def test_a_single_row_is_refused_with_the_reshape_to_use() -> None:
     network = trained(FRAME).network
     with_preprocessing = gf.MLP([3, 8, 1])
     with_preprocessing.preprocessing = fit_preprocessing(FRAME)
@@ -519,7 +519,7 @@ class Bfloat16:
         raise TypeError("Got unsupported ScalarType BFloat16")
 
 
-def test_what_does_not_become_an_array_is_refused() -> None:
+def test_objects_that_are_not_arrays_are_refused() -> None:
     for refuse in (
         lambda: trained(Bfloat16()),
         lambda: trained(X, Bfloat16()),

@@ -30,7 +30,7 @@ def in_pieces(x: np.ndarray, sizes: list[int]) -> Batches:
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=8))
-def test_one_pass_over_a_stream_learns_what_the_whole_says(sizes: list[int]) -> None:
+def test_one_pass_over_a_stream_gives_the_statistics_of_the_whole(sizes: list[int]) -> None:
     x = NUMBERS[: sum(sizes)] if sum(sizes) <= 200 else np.tile(NUMBERS, (2, 1))[: sum(sizes)]
     if len(x) < 2:
         return
@@ -80,7 +80,7 @@ def test_missing_numbers_are_filled_or_marked() -> None:
     assert_array_equal(fit_preprocessing(x[[0, 2]], {0: Unchanged(), 1: Standardize("fill")}).transform(x[:1]), [[1]])
 
 
-def test_half_the_values_the_same_are_scaled_by_their_deviation() -> None:
+def test_columns_with_half_of_the_values_equal_are_scaled_by_their_std() -> None:
     x = np.array([[0.0], [0], [0], [0], [10]])
     assert_allclose(fit_preprocessing(x, {0: RobustScale()}).transform(x).max(), 10 / 4)
 
@@ -132,7 +132,7 @@ def test_categories_that_are_unknown_are_refused_or_zeros() -> None:
         (np.full((2, 1), None), {0: OneHot(missing="fill")}, "column '0' has no value in any row"),
     ],
 )
-def test_data_that_do_not_fit_are_refused(data: Any, rules: Any, message: str) -> None:
+def test_data_that_does_not_fit_is_refused(data: Any, rules: Any, message: str) -> None:
     with pytest.raises(gf.DataError, match=re.escape(message)):
         fit_preprocessing(data, rules)
 
@@ -162,7 +162,7 @@ def trained(backend_name: str) -> gf.Sequential:
     return network
 
 
-def test_it_goes_where_the_network_goes(backend_name: str, tmp_path: Path) -> None:
+def test_it_is_saved_and_copied_with_the_network(backend_name: str, tmp_path: Path) -> None:
     network = trained(backend_name)
     expected = network.predict(COLUMNS)
     gf.save(network, tmp_path / "model.safetensors")

@@ -149,7 +149,7 @@ def test_row_groups_change_places(tmp_path: Path) -> None:
 @kinds
 @pytest.mark.parametrize("first", [32, 96, 192])
 @pytest.mark.parametrize("seed", [None, 8])
-def test_an_epoch_goes_on_where_it_was_left(
+def test_an_epoch_continues_where_it_stopped(
     make: Callable[[Path], Source], first: int, seed: int | None, tmp_path: Path
 ) -> None:
     source = make(tmp_path)
@@ -177,7 +177,7 @@ def test_one_epoch_follows_the_other(make: Callable[[Path], Source], rows: int, 
         np.testing.assert_array_equal(got[1], expected[1])
 
 
-def test_the_first_block_of_an_epoch_is_read_while_the_last_one_is_worked_off() -> None:
+def test_the_first_block_of_an_epoch_is_read_while_the_last_one_is_processed() -> None:
     begun: list[int] = []
     next_is_begun = threading.Event()
 
@@ -248,7 +248,7 @@ def test_predictions_need_no_targets(tmp_path: Path) -> None:
                 refuse()
 
 
-def test_what_is_wrong_in_a_source_to_predict_for_is_named(tmp_path: Path) -> None:
+def test_faults_in_a_source_to_predict_are_named(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("a,b\n" + "1,2\n" * 5 + "1,\n")
     source = gf.data.CSV(tmp_path / "rows.csv", target=None)
     with refused(

@@ -31,14 +31,14 @@ SHAPES = {
 
 @pytest.mark.parametrize("optimizer", [gf.GradientDescent(0.1), gf.SGD(0.1, momentum=0.9), gf.Adam(), gf.AdamW()])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_step_moves_little_more_than_its_products_and_its_optimizer_must(shape: str, optimizer: gf.Optimizer) -> None:
+def test_a_step_moves_little_more_than_its_gemms_and_its_optimizer_must(shape: str, optimizer: gf.Optimizer) -> None:
     sizes, batch_size = SHAPES[shape]
     step = traffic(sizes, batch_size, optimizer)
     assert len(step.calls) == 3 * (len(sizes) - 1) + 3  # counted on the device by tests/training/step/test_launches.py
     assert 1 <= step.n_bytes / step.least_bytes <= 1.25
 
 
-def test_every_byte_of_a_small_step() -> None:
+def test_bytes_of_a_small_step() -> None:
     step = traffic([4, 8, 2], 16, gf.Adam())
     clock, hyper, row = 4 * 8, 9 * 8, 4
     x, hidden, logits, labels = 16 * 4 * row, 16 * 8 * row, 16 * 2 * row, 16 * row
@@ -63,7 +63,7 @@ def test_every_byte_of_a_small_step() -> None:
     assert step.flops == sum(call.flops for call in step)
 
 
-def test_an_activation_of_its_own_launch_moves_more() -> None:
+def test_an_activation_in_a_launch_of_its_own_moves_more() -> None:
     relu, tanh = (traffic([256] * 8 + [10], 512, gf.Adam(), activation) for activation in ("relu", "tanh"))
     assert len(tanh.calls) > len(relu.calls)
     assert tanh.n_bytes > relu.n_bytes

@@ -83,7 +83,7 @@ def weighted_networks(backend: str) -> list[tuple[gf.Sequential, str, np.ndarray
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
-def test_a_step_of_rate_1_takes_off_the_gradients(weighted: bool, backend_name: str) -> None:
+def test_a_step_of_rate_1_subtracts_the_gradients(weighted: bool, backend_name: str) -> None:
     for network, loss, x, y in weighted_networks(backend_name):
         weights = {"sample_weight": np.arange(12.0)} if weighted else {}
         if weighted and loss == "softmax_cross_entropy":

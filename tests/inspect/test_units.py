@@ -38,7 +38,7 @@ def test_layer_outputs_by_hand(backend_name: str) -> None:
     np.testing.assert_array_equal(outputs["2.Dense"], network.predict(X))
 
 
-def test_layer_outputs_leave_dropout_out(backend_name: str) -> None:
+def test_layer_outputs_omit_dropout(backend_name: str) -> None:
     network = gf.MLP([1, 3, 1], activation="tanh", dropout=0.9, backend=backend_name)
     outputs = gf.inspect.layer_outputs(network, X)
     assert list(outputs) == ["0.Dense", "1.Tanh", "3.Dense"]
@@ -51,7 +51,7 @@ def test_layer_outputs_run_layers_of_the_users_own(backend_name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("activation", "share"),
+    ("activation", "fraction"),
     [
         (gf.ReLU, 0.5),  # -2 gives 0 for both rows, and so does -9; -1.5 does only for the first
         (gf.LeakyReLU, 0.0),
@@ -60,9 +60,9 @@ def test_layer_outputs_run_layers_of_the_users_own(backend_name: str) -> None:
         (gf.Sigmoid, 0.0),
     ],
 )
-def test_dead_units_by_hand(backend_name: str, activation: type[gf.Layer], share: float) -> None:
+def test_dead_units_by_hand(backend_name: str, activation: type[gf.Layer], fraction: float) -> None:
     network = four_units(activation(), [0.0, -1.5, -2.0, -9.0], backend_name)
-    assert gf.inspect.dead_units(network, X) == {f"1.{activation.__name__}": share}
+    assert gf.inspect.dead_units(network, X) == {f"1.{activation.__name__}": fraction}
 
 
 def test_leaky_relu_without_slope_dies_as_relu_does(backend_name: str) -> None:
@@ -139,7 +139,7 @@ def test_network_stays_as_it_is(backend_name: str, diagnose) -> None:
 
 
 @pytest.mark.gpu
-def test_arrays_on_the_device_are_taken_as_they_are() -> None:
+def test_arrays_on_the_device_are_accepted_as_they_are() -> None:
     import cupy
 
     network = gf.MLP([2, 8, 1], backend="cupy")

@@ -117,7 +117,7 @@ def run_kernel(
             assert parameter.c_type == "gf_word" or value.dtype == dtype, (name, parameter.name, value.dtype)
             packed.append(ctypes.c_void_p(value.ctypes.data))
     end = items(kernel, sizes)
-    bounds = [0, *(int(share * end) for share in cuts), end]
+    bounds = [0, *(int(fraction * end) for fraction in cuts), end]
     parts = list(pairwise(bounds))
     # The last part first: this shows whether one part writes into another.
     for first, last in reversed(parts if only is None else [parts[only]]):

@@ -84,7 +84,7 @@ def accesses(name: str, real: str, architecture: int) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("name", PACKED)
-def test_packs_are_moved_by_accesses_of_16_bytes(name: str) -> None:
+def test_vectors_are_moved_by_16_byte_accesses(name: str) -> None:
     for real in REALS:
         for architecture in ARCHITECTURES:
             loads, stores = accesses(name, real, architecture)
@@ -92,7 +92,7 @@ def test_packs_are_moved_by_accesses_of_16_bytes(name: str) -> None:
             assert loads > 0, f"{real}, compute_{architecture}"
 
 
-def test_optimizers_activations_gathers_and_dropout_move_packs() -> None:
+def test_optimizers_activations_gathers_and_dropout_move_vectors() -> None:
     files = ("adam", "bias", "copy", "dropout", "gather", "relu", "sgd", "tanh")
     assert {name for name, kernel in kernels("cuda").items() if kernel.file.stem in files} <= set(PACKED)
 
@@ -100,7 +100,7 @@ def test_optimizers_activations_gathers_and_dropout_move_packs() -> None:
 @pytest.mark.parametrize(
     ("name", "loads", "stores"), [("copy", 1, 1), ("relu_backward", 2, 1), ("dropout", 1, 1), ("adam", 4, 3)]
 )
-def test_what_is_only_written_is_not_loaded(name: str, loads: int, stores: int) -> None:
+def test_write_only_arrays_are_not_loaded(name: str, loads: int, stores: int) -> None:
     for architecture in ARCHITECTURES:
         assert accesses(name, "float32", architecture) == (loads, stores)
         assert accesses(name, "float64", architecture) == (2 * loads, 2 * stores)

@@ -15,7 +15,7 @@ CUDA_ONLY = {"narrow_weight_gradient", "narrow_relu_gradient"}
 
 
 @pytest.mark.parametrize("path", sorted({*FOLDER.rglob("*.cu"), *FOLDER.rglob("*.c")}), ids=lambda path: path.name)
-def test_headers_are_put_in_once(path: Path) -> None:
+def test_headers_are_inserted_once(path: Path) -> None:
     included = re.findall(r'#include "(\w+\.h)"', path.read_text())
     assert "gradflow.h" in included
     text = source_text(path, "float32")
@@ -26,7 +26,7 @@ def test_headers_are_put_in_once(path: Path) -> None:
         assert text.count(first_line) == included.count(header.name)
 
 
-def test_a_header_included_twice_is_put_in_at_the_first_place(tmp_path: Path) -> None:
+def test_a_header_included_twice_is_inserted_at_the_first_place(tmp_path: Path) -> None:
     (tmp_path / "a.h").write_text('#include "b.h"\nfrom a\n')
     (tmp_path / "b.h").write_text("from b\n")
     (tmp_path / "kernel.cu").write_text('#include "a.h"\n#include "b.h"\nfrom kernel\n')
@@ -62,7 +62,7 @@ def test_folder_inside_the_installed_package_comes_first(tmp_path: Path, monkeyp
     assert kernel_folder.__wrapped__() == installed
 
 
-def test_folder_beside_the_package_counts_in_a_source_tree_only(
+def test_folder_next_to_the_package_counts_only_in_a_source_tree(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package_at(tmp_path, monkeypatch)

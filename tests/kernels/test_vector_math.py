@@ -91,7 +91,7 @@ def test_four_million_floats_of_every_exponent(library: ctypes.CDLL, name: str) 
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_neighbours_of_every_edge(library: ctypes.CDLL, name: str) -> None:
+def test_neighbors_of_every_edge(library: ctypes.CDLL, name: str) -> None:
     bits = (EDGES.view(np.uint32).astype(np.int64)[:, None] + np.arange(-50, 51)).reshape(-1)
     magnitudes = floats(bits[bits >= 0])
     x = np.concatenate([magnitudes, -magnitudes, np.array([np.inf, -np.inf], np.float32)])
@@ -116,6 +116,6 @@ def blocks_of_all_floats() -> Iterator[np.ndarray]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_all_floats_where_something_happens(library: ctypes.CDLL, name: str) -> None:
+def test_all_floats_near_branches_and_limits(library: ctypes.CDLL, name: str) -> None:
     for x in blocks_of_all_floats():
         assert_within_stated_ulps(library, name, x)

@@ -26,7 +26,7 @@ def fit(network: gf.Sequential, x: np.ndarray = X, y: np.ndarray = Y, **argument
     return trainer.fit(x, y, **{"epochs": 1, "batch_size": None, "progress": False, **arguments})
 
 
-def test_columns_are_normalised_and_running_values_follow(backend_name: str) -> None:
+def test_columns_are_normalized_and_running_values_follow(backend_name: str) -> None:
     network = make_network(backend_name, momentum=0.25)
     before = network.get_weights()
     assert (before["0.running_mean"] == 0).all()
@@ -53,7 +53,7 @@ def test_prediction_takes_the_running_values(backend_name: str) -> None:
     assert network.get_weights()["0.running_mean"].tobytes() == weights["0.running_mean"].tobytes()
 
 
-def test_a_mean_far_beyond_the_deviation_costs_no_digits(backend_name: str) -> None:
+def test_a_mean_far_beyond_the_std_costs_no_digits(backend_name: str) -> None:
     network = gf.Sequential([gf.BatchNorm(1, momentum=1.0), gf.Dense(1, 1)], backend=backend_name)
     x = (4096 + np.array([-1.0, 0.0, 1.0, 0.0])).reshape(-1, 1)  # the mean of squares has no digits left for 0.5
     fit(network, x, np.zeros((4, 1)))
@@ -109,7 +109,7 @@ def test_the_best_weights_come_with_their_running_values(backend_name: str) -> N
         assert weight.tobytes() == Watch.epochs[history.best_epoch - 1][name].tobytes(), name
 
 
-def test_a_diverged_network_has_its_running_values_back(backend_name: str) -> None:
+def test_a_diverged_network_gets_its_running_values_back(backend_name: str) -> None:
     network = make_network(backend_name)
     fit(network, epochs=2)
     before = network.get_weights()
@@ -141,7 +141,7 @@ def test_a_running_variance_below_zero_is_refused() -> None:
         network.set_weights(weights)
 
 
-def test_the_activation_behind_chooses_the_initializer_in_front() -> None:
+def test_the_following_activation_chooses_the_initializer_of_the_preceding_layer() -> None:
     chosen = gf.Sequential([gf.Dense(4, 3), gf.BatchNorm(3), gf.ReLU()], backend="numpy").get_weights()["0.weight"]
     named = gf.Sequential([gf.Dense(4, 3, initializer="he_normal")], backend="numpy").get_weights()["0.weight"]
     assert chosen.tobytes() == named.tobytes()

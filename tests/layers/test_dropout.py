@@ -32,13 +32,13 @@ def stack(*rates: float, seed: int = 5) -> list[gf.Dropout]:
 @pytest.mark.parametrize(
     ("rate", "threshold"), [(0.0, 0), (0.25, 2**30), (0.5, 2**31), (1 - 2**-40, 2**32 - 1), (3 * 2**-33, 2)]
 )
-def test_the_threshold_is_the_rate_in_words(rate: float, threshold: int) -> None:
+def test_the_threshold_is_the_rate_as_a_32_bit_word(rate: float, threshold: int) -> None:
     call = call_of(stack(rate)[0])
     assert call["threshold"] == threshold
     np.testing.assert_allclose(call["scale"] * (1 - rate), 1, rtol=1e-15)
 
 
-def test_each_layer_has_a_stream_of_its_own() -> None:
+def test_each_layer_has_its_own_stream() -> None:
     first, second = map(call_of, stack(0.5, 0.5, seed=5))
     assert (first["stream"], second["stream"]) == (DROPOUT_STREAM + 1, DROPOUT_STREAM + 2)
     assert first["seed"] == second["seed"] == 5

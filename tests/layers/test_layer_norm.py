@@ -13,7 +13,7 @@ X = RNG.normal(loc=3, scale=2, size=(33, 6))
 Y = RNG.normal(size=(33, 2))
 
 
-def test_rows_are_normalised(backend_name: str) -> None:
+def test_rows_are_normalized(backend_name: str) -> None:
     network = gf.Sequential([gf.LayerNorm(6, epsilon=0.5)], dtype="float64", backend=backend_name)
     gamma, beta = np.arange(1.0, 7.0), np.arange(-3.0, 3.0)
     network.set_weights({"0.gamma": gamma, "0.beta": beta})
@@ -23,7 +23,7 @@ def test_rows_are_normalised(backend_name: str) -> None:
     assert network.n_decayed == 0
 
 
-def test_a_mean_far_beyond_the_deviation_costs_no_digits(backend_name: str) -> None:
+def test_a_mean_far_beyond_the_std_costs_no_digits(backend_name: str) -> None:
     network = gf.Sequential([gf.LayerNorm(4)], backend=backend_name)
     row = 4096 + np.array([[-1.0, 0.0, 1.0, 0.0]])  # the mean of squares has no digits left for 0.5
     assert_allclose(network.predict(row), (row - 4096) / np.sqrt(0.5), rtol=1e-4)

@@ -83,7 +83,7 @@ def test_an_overridden_layer_does_what_it_says_everywhere(backend_name: str, tmp
 
 
 @pytest.mark.parametrize("states", ["in the class", "by a mixin", "below", "after it was made"])
-def test_a_wrong_derivative_is_noticed_wherever_it_stands(states: str, backend_name: str) -> None:
+def test_a_wrong_derivative_is_noticed_wherever_it_is(states: str, backend_name: str) -> None:
     def backward(self: Any, ops: Executor, x: Array, y: Array, d_y: Array, d_x: Array | None) -> None:
         if d_x is not None:
             d_x[...] = 3 * d_y
@@ -175,7 +175,7 @@ def test_a_layer_that_overrides_infer_takes_part_in_prediction(backend_name: str
         trainer.fit(X, np.zeros((60, 50)), epochs=1, batch_size=None)
 
 
-def test_what_is_left_alone_keeps_its_promises() -> None:
+def test_unchanged_methods_keep_their_declarations() -> None:
     class Named(gf.Tanh):
         preferred_initializer = "he_normal"
 
@@ -337,7 +337,7 @@ def test_a_recorded_method_that_records_nothing_is_refused(method: str, backend_
         trainer.fit(X, LABELS, epochs=1, validation_data=(X, LABELS))
 
 
-def test_what_is_called_must_be_an_op(backend_name: str) -> None:
+def test_only_ops_can_be_called(backend_name: str) -> None:
     class Plain(gf.Activation):
         forward_op = np.tanh  # type: ignore[assignment]
 
@@ -345,7 +345,7 @@ def test_what_is_called_must_be_an_op(backend_name: str) -> None:
         gf.Sequential([gf.Dense(4, 2), Plain()], backend=backend_name).predict(X)
 
 
-def test_an_activation_says_what_its_derivative_reads(backend_name: str) -> None:
+def test_an_activation_declares_what_its_derivative_reads(backend_name: str) -> None:
     class FromOutput(gf.Activation):
         forward_op, backward_op = tanh_forward, tanh_backward
         backward_reads = ("x",)
@@ -490,7 +490,7 @@ def test_views_change_in_place_and_are_not_replaced(backend_name: str) -> None:
         ({"output_width": lambda self, n_in: None}, r"what output_width of Gain\(\) returns must be an integer"),
     ],
 )
-def test_what_a_layer_declares_is_checked(methods: dict[str, Any], said: str) -> None:
+def test_declarations_of_a_layer_are_checked(methods: dict[str, Any], said: str) -> None:
     with pytest.raises(gf.DataError, match=said):
         gf.Sequential([gain(**methods)(4)])
 

@@ -48,13 +48,13 @@ def test_gradients(rows: int, backend_name: str) -> None:
     assert max(gf.check_gradients(network, "mean_squared_error", X[:rows], Y[:rows]).values()) < 1e-5
 
 
-def test_nested_blocks_are_named_by_their_places_and_begin_differently() -> None:
+def test_nested_blocks_are_named_by_position_and_start_with_different_weights() -> None:
     weights = make_network("numpy").get_weights()
     assert {"0.0.weight", "0.1.running_mean", "1.2.0.gamma", "1.2.2.weight", "2.bias"} <= weights.keys()
     assert (weights["1.1.weight"] != weights["1.2.2.weight"]).all()
 
 
-def test_each_dropout_layer_has_a_stream_of_its_own() -> None:
+def test_each_dropout_layer_has_its_own_stream() -> None:
     inside, after = gf.Dropout(0.5), gf.Dropout(0.5)
     first = gf.Residual([gf.Dense(4, 4), gf.Dropout(0.5), gf.Residual([inside, gf.Dense(4, 4)])])
     gf.Sequential([gf.Dropout(0.5), first, after], backend="numpy")
@@ -129,7 +129,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_does_not_fit_is_refused(case: str) -> None:
+def test_oversized_fits_are_refused(case: str) -> None:
     make, message = BAD[case]
     with pytest.raises(gf.DataError, match=message):
         make()

@@ -31,7 +31,7 @@ def probabilities(rng: np.random.Generator) -> np.ndarray:
     return t / t.sum(axis=1, keepdims=True)
 
 
-def shares(rng: np.random.Generator) -> np.ndarray:
+def fractions(rng: np.random.Generator) -> np.ndarray:
     return rng.random((ROWS, COLUMNS)).round(1)
 
 
@@ -100,9 +100,11 @@ LOSS_CASES = {
     "huber": LossCase(gf.HuberLoss(0.7), numbers, of_each_row("huber_loss", delta=0.7)),
     "quantile": LossCase(gf.QuantileLoss([0.2, 0.9]), two_targets, pinball),
     "poisson": LossCase(gf.PoissonLoss(), counts, of_each_row("poisson_nll_loss")),
-    "binary_cross_entropy": LossCase(gf.BinaryCrossEntropy(), shares, of_each_row("binary_cross_entropy_with_logits")),
-    "binary_cross_entropy smoothed": LossCase(gf.BinaryCrossEntropy(label_smoothing=0.3), shares, smoothed_binary),
-    "binary_cross_entropy focal": LossCase(gf.BinaryCrossEntropy(focal_gamma=2), shares, focal_binary),
+    "binary_cross_entropy": LossCase(
+        gf.BinaryCrossEntropy(), fractions, of_each_row("binary_cross_entropy_with_logits")
+    ),
+    "binary_cross_entropy smoothed": LossCase(gf.BinaryCrossEntropy(label_smoothing=0.3), fractions, smoothed_binary),
+    "binary_cross_entropy focal": LossCase(gf.BinaryCrossEntropy(focal_gamma=2), fractions, focal_binary),
     "softmax_cross_entropy": LossCase(CROSS_ENTROPY(), labels, of_each_row("cross_entropy")),
     "softmax_cross_entropy of probabilities": LossCase(CROSS_ENTROPY(), probabilities, of_each_row("cross_entropy")),
     "softmax_cross_entropy smoothed": LossCase(
@@ -205,7 +207,7 @@ def test_accuracy_counts_the_first_largest_logit(backend_name: str) -> None:
     assert_allclose(applied("softmax_cross_entropy", logits, one_hot, backend_name)[1], [0, 1, 1])
 
 
-def test_binary_accuracy_is_the_share_of_outputs(backend_name: str) -> None:
+def test_binary_accuracy_is_the_fraction_of_outputs(backend_name: str) -> None:
     logits, y = np.array([[1.0, -1.0], [1.0, -1.0]]), np.array([[1.0, 0.0], [0.0, 0.0]])
     assert_allclose(applied("binary_cross_entropy", logits, y, backend_name)[1], [1.0, 0.5])
 
@@ -273,7 +275,7 @@ def test_wrong_settings_are_refused(make: Callable[[], Loss], message: str) -> N
 
 
 @pytest.mark.parametrize("name", LOSS_CASES)
-def test_config_makes_the_loss_again(name: str) -> None:
+def test_config_recreates_the_loss(name: str) -> None:
     loss = LOSS_CASES[name].loss
     twin = LOSSES[loss.name](**json.loads(json.dumps(loss.config())))
     assert (type(twin), twin.config(), repr(twin)) == (type(loss), loss.config(), repr(loss))
@@ -302,18 +304,18 @@ def test_focal_weight_of_certain_and_impossible_outputs_is_finite(gamma: float, 
     assert_allclose(d_outputs[:2], [[0, 0.5 * slope], [0, -0.5 * slope]], rtol=1e-14)
 
 
-def test_quantiles_of_each_target_stand_side_by_side(backend_name: str) -> None:
+def test_quantiles_of_each_target_are_adjacent(backend_name: str) -> None:
     y = np.random.default_rng(7).normal(size=(201, 2)) * [1, 3]
     network = gf.Sequential([gf.Dense(1, 6, initializer=0.0)], dtype="float64", backend=backend_name)
     trainer = gf.Trainer(network, gf.QuantileLoss([0.1, 0.5, 0.9]), gf.GradientDescent(1.0))
     trainer.fit(np.zeros((201, 1)), y, epochs=200, batch_size=None)
     predicted = network.predict(np.zeros((1, 1))).reshape(2, 3)
     # A step is up to 0.15, and a quantile of 201 numbers jumps from one to the next.
-    share_below = (y[:, :, None] < predicted).mean(axis=0)
-    assert_allclose(share_below, [[0.1, 0.5, 0.9]] * 2, atol=0.03)
+    fraction_below = (y[:, :, None] < predicted).mean(axis=0)
+    assert_allclose(fraction_below, [[0.1, 0.5, 0.9]] * 2, atol=0.03)
 
 
-def test_counts_are_not_standardised() -> None:
+def test_counts_are_not_standardized() -> None:
     trainer = gf.Trainer(gf.MLP([1, 1], backend="numpy"), "poisson", "sgd", standardize_targets=True)
     with pytest.raises(gf.DataError, match="not with 'poisson'"):
         trainer.fit(np.ones((5, 1)), np.arange(5), epochs=1)

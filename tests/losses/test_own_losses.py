@@ -80,7 +80,7 @@ def test_a_regression_loss_needs_an_op_or_apply(backend_name: str) -> None:
     assert histories[0]["loss"] == histories[1]["loss"]
 
 
-def test_a_refused_loss_leaves_no_trace_in_what_the_network_says_of_itself(backend_name: str) -> None:
+def test_a_refused_loss_does_not_change_the_networks_output_activation(backend_name: str) -> None:
     made = network(backend_name)
     trainer = gf.Trainer(made, loss_that(in_numpy), "adam", standardize_targets=True)
     with pytest.raises(gf.DataError, match="computes by itself"):
@@ -90,7 +90,7 @@ def test_a_refused_loss_leaves_no_trace_in_what_the_network_says_of_itself(backe
 
 
 @pytest.mark.parametrize("missing", ["d_outputs", "row_losses", "row_hits"])
-def test_a_loss_that_leaves_a_result_out_is_refused(missing: str, backend_name: str) -> None:
+def test_a_loss_that_omits_a_result_is_refused(missing: str, backend_name: str) -> None:
     def apply(self: Any, ops: Any, outputs: Any, targets: Any, row_weight: Any, *results: Any) -> None:
         d_outputs, row_losses, _, clock = results
         if missing == "d_outputs":
@@ -104,7 +104,7 @@ def test_a_loss_that_leaves_a_result_out_is_refused(missing: str, backend_name: 
         gf.Trainer(network(backend_name), loss, "adam").fit(X, Y, epochs=1)
 
 
-def test_a_loss_calls_ops_and_not_functions(backend_name: str) -> None:
+def test_a_loss_must_call_ops_and_not_functions(backend_name: str) -> None:
     def apply(self: Any, ops: Any, outputs: Any, *others: Any) -> None:
         ops(np.square, outputs)
 
@@ -192,7 +192,7 @@ def test_class_weights_that_a_loss_does_not_use_are_refused(backend: str) -> Non
         lambda self, y, n_out, dtype: None,
     ],
 )
-def test_what_a_loss_makes_of_targets_is_checked(targets: Callable[..., Any]) -> None:
+def test_targets_converted_by_a_loss_are_checked(targets: Callable[..., Any]) -> None:
     loss: Any = type("Own", (gf.MeanSquaredError,), {"targets": targets})()
     made = network()
     for data in ((X, Y), (gf.data.Arrays(X, Y), None)):

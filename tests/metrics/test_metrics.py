@@ -140,7 +140,7 @@ def test_errors_are_on_the_scale_of_the_targets(backend_name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["classes", "one-hot", "binary", "multi-label"])
-def test_metrics_know_nothing_of_smoothed_labels(kind: str, backend_name: str) -> None:
+def test_metrics_ignore_label_smoothing(kind: str, backend_name: str) -> None:
     """Label smoothing and focal weights belong to the loss; scikit-learn computes metrics from targets and
     predictions."""
     name, y, n_out, metrics = TASKS["classes" if kind == "one-hot" else kind]
@@ -249,7 +249,7 @@ def test_early_stopping_watches_any_metric(monitor: str, backend_name: str) -> N
         ("numbers", "r2", "two rows with different targets"),
     ],
 )
-def test_watching_a_metric_that_the_data_do_not_have_is_reported_once(
+def test_watching_a_metric_that_the_data_lacks_is_reported_once(
     kind: str, metric: str, missing: str, watcher: str, backend_name: str
 ) -> None:
     trainer = make_trainer(kind, backend_name, metrics=[metric])
@@ -269,7 +269,7 @@ def test_watching_a_metric_that_the_data_do_not_have_is_reported_once(
     trainer.fit(X, y, validation_data=(X, y), **arguments)
 
 
-def test_watching_a_metric_that_the_training_data_do_not_have_is_reported(backend_name: str) -> None:
+def test_watching_a_metric_that_the_training_data_lacks_is_reported(backend_name: str) -> None:
     trainer = make_trainer("binary", backend_name, metrics=["roc_auc"])
     with pytest.warns(gf.TrainingWarning, match="watches 'roc_auc', but the data have no rows of two classes"):
         trainer.fit(X, np.zeros(ROWS), epochs=2, early_stopping=gf.EarlyStopping("roc_auc"))
@@ -321,7 +321,7 @@ def test_outputs_that_are_no_predictions_of_the_targets_have_no_metrics(loss: An
         gf.Trainer(gf.MLP([4, 2], backend="numpy"), loss, "adam", metrics=["r2"])
 
 
-def test_every_metric_says_which_way_is_better() -> None:
+def test_every_metric_declares_which_direction_is_better() -> None:
     assert {name for name, metric in METRICS.items() if is_built_in(metric) and not larger_is_better(name)} == {
         "log_loss",
         "mean_squared_error",

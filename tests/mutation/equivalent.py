@@ -8,7 +8,7 @@ _ORDER = "a row's columns are walked in order, so that a later one is never the 
 _ROOM = "an array has room to spare"
 _SLOWER = "the other branch gives the same, more slowly"
 _OUTSIDE = "what lies outside of an array is not used; AddressSanitizer, in make check-long, finds that it is touched"
-_UNUSED = "columns behind the last of a matrix are computed and not kept"
+_UNUSED = "columns after the last one of a matrix are computed and discarded"
 _COUNTED = (
     "these tests count the blocks themselves; those of the compiled library, which the copy has not, take this count"
 )

@@ -140,7 +140,7 @@ class _CSource:
             first = self.first_of_factor(first - 2)
         return first
 
-    def operand_behind(self, index: int, signs: tuple[str, ...]) -> int:
+    def operand_after(self, index: int, signs: tuple[str, ...]) -> int:
         last = self.last_of_factor(index + 1)
         while self.tokens[last + 1].text in signs:
             last = self.last_of_factor(last + 2)
@@ -170,7 +170,7 @@ def mutants_of_c(file: Path, text: str) -> Iterator[Mutant]:
                 yield replaced(index, index, opposite)
         if is_binary and token.text in ("+", "-", "*", "/"):
             inner = ("*", "/") if token.text in ("+", "-") else ()
-            first, last = source.operand_before(index, inner), source.operand_behind(index, inner)
+            first, last = source.operand_before(index, inner), source.operand_after(index, inner)
             yield replaced(index, last, "")
             if (tokens[first].text, token.text) != ("1", "/"):
                 yield replaced(first, index, {"-": "-", "/": "1 /"}.get(token.text, ""))

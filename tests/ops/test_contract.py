@@ -75,7 +75,7 @@ def test_a_numpy_form_takes_the_arguments_of_its_op_and_runs_without_kernels(nam
     assert bound.func is form
 
 
-def test_every_op_but_the_matrix_product_on_a_gpu_has_a_kernel() -> None:
+def test_every_op_but_the_gemm_on_a_gpu_has_a_kernel() -> None:
     assert OPS.keys() <= kernels("c").keys()
     assert OPS.keys() - kernels("cuda").keys() == {"gemm"}
 

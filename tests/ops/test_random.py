@@ -242,10 +242,10 @@ def test_the_fewer_rounds_of_large_data_shuffle_as_well(n: int) -> None:
     orders = np.array([shuffled_rows(n, seed=18, epoch=epoch) for epoch in range(trials)])
     part_of = np.arange(n) * parts // n
     for place in (0, 1, n // 2, n - 2):
-        here, behind = part_of[orders[:, place]], part_of[orders[:, place + 1]]
+        here, following = part_of[orders[:, place]], part_of[orders[:, place + 1]]
         assert chi_square(np.bincount(here, minlength=parts)) < chi_square_limit(parts - 1)
         # A row cannot follow itself: pairs within a part are rarer by a factor of 1 - parts / n.
-        pairs = np.bincount(here * parts + behind, minlength=parts**2).astype(float)
+        pairs = np.bincount(here * parts + following, minlength=parts**2).astype(float)
         expected = np.full((parts, parts), trials * (n / parts) / (n - 1) / parts)
         expected[np.diag_indices(parts)] *= 1 - parts / n
         assert ((pairs - expected.ravel()) ** 2 / expected.ravel()).sum() < chi_square_limit(parts**2 - 1)

@@ -52,12 +52,12 @@ def test_chunk_squares_with_the_penalty_ending_at_the_edges_of_chunks(
 ) -> None:
     backend, chunk = target.backend, 5
     w, g = (np.random.default_rng(seed).integers(-9, 9, 14).astype(np.float32) for seed in (1, 2))
-    penalised = g.astype(int) + 2 * w.astype(int) * (np.arange(14) < n_decayed)
+    regularized = g.astype(int) + 2 * w.astype(int) * (np.arange(14) < n_decayed)
     partials = backend.from_host(np.full(3, np.nan))
     arguments = {"parameters": w, "gradients": g, "hyper": np.array([0.1, 2.0, 0.0, np.inf]), "partials": partials}
     on_device = {name: backend.from_host(array) for name, array in arguments.items() if name != "partials"}
     target.run(OPS["chunk_squares"], {**on_device, "partials": partials, "n_decayed": n_decayed, "chunk": chunk})
-    expected = [(penalised[start : start + chunk] ** 2).sum() for start in (0, 5, 10)]
+    expected = [(regularized[start : start + chunk] ** 2).sum() for start in (0, 5, 10)]
     np.testing.assert_array_equal(backend.to_host(partials), expected)
 
 
@@ -80,7 +80,7 @@ def test_clipping_scales_down_and_never_up(target: BackendTarget | CTarget, clip
 
 @pytest.mark.parametrize("target", TARGETS, indirect=True)
 @pytest.mark.parametrize("unweighted", [0, 1, 40])
-def test_rows_without_weight_have_no_part_in_the_moments_of_errors(
+def test_rows_without_weight_do_not_affect_the_moments_of_errors(
     target: BackendTarget | CTarget, unweighted: int
 ) -> None:
     backend, random = target.backend, np.random.default_rng(unweighted)

@@ -178,7 +178,7 @@ def test_l1_is_the_sign_of_weights_added_to_the_gradient(name: str, backend_name
 
 
 @pytest.mark.parametrize("name", OPTIMIZER_CASES)
-def test_clipping_by_value_holds_each_entry_of_the_penalised_gradient(name: str, backend_name: str) -> None:
+def test_clipping_by_value_holds_each_entry_of_the_regularized_gradient(name: str, backend_name: str) -> None:
     rng = np.random.default_rng(7)
     parameters, gradient = rng.normal(size=N), rng.normal(size=(1, N))
     g = gradient[0] + np.where(np.arange(N) < N_DECAYED, 0.4 * parameters, 0)
@@ -190,7 +190,7 @@ def test_clipping_by_value_holds_each_entry_of_the_penalised_gradient(name: str,
 
 
 @pytest.mark.parametrize("clip_norm", [0.5, 1e3])
-def test_clipping_scales_the_whole_penalised_gradient(clip_norm: float, backend_name: str) -> None:
+def test_clipping_scales_the_whole_regularized_gradient(clip_norm: float, backend_name: str) -> None:
     rng = np.random.default_rng(4)
     parameters, gradient = rng.normal(size=N), rng.normal(size=(1, N))
     g = gradient[0] + np.where(np.arange(N) < N_DECAYED, 0.4 * parameters, 0)

@@ -67,7 +67,7 @@ def test_a_step_that_computes_by_itself_is_refused(backend_name: str) -> None:
 
 
 @pytest.mark.parametrize("missing", ["hyper", "gradient_scale"])
-def test_a_step_passes_on_what_penalties_and_clipping_need(missing: str, backend_name: str) -> None:
+def test_a_step_receives_penalties_and_clipping(missing: str, backend_name: str) -> None:
     class Forgets(gf.GradientDescent):
         def step(
             self,

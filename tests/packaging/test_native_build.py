@@ -105,7 +105,7 @@ def test_a_script_beside_an_editable_clone_imports_the_package(tree: Path) -> No
     assert Path(ran.stdout.strip()) == clone / "gradflow" / "data" / "__init__.py", ran.stderr
 
 
-def test_where_the_kernels_are_required_it_is_an_error(tree: Path) -> None:
+def test_if_the_kernels_are_required_it_is_an_error(tree: Path) -> None:
     done = _build_without_compiler(tree, GRADFLOW_REQUIRE_NATIVE="1")
     assert done.returncode != 0
     assert "gradflow's C kernels need GCC or Clang" in done.stdout + done.stderr

@@ -77,7 +77,7 @@ def test_one_cycle_matches_pytorch() -> None:
     assert_allclose(ours, expected, rtol=1e-9)
 
 
-def test_warm_up_rises_in_a_line_and_meets_the_cosine() -> None:
+def test_warm_up_rises_linearly_and_meets_the_cosine() -> None:
     schedule = gf.CosineSchedule(0.4, warmup=2.0, final=0.1)
     found = rates(schedule, 10, steps=4)
     assert_allclose(found[:8], 0.4 * np.arange(8) / 8)
@@ -119,7 +119,7 @@ SCHEDULES = [
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: getattr(schedule, "name", "function"))
-def test_training_takes_each_step_at_its_rate(schedule: Any, backend_name: str) -> None:
+def test_each_training_step_uses_its_rate(schedule: Any, backend_name: str) -> None:
     network = gf.Sequential([gf.Dense(4, 2, bias=False)], dtype="float64", seed=9, backend=backend_name)
     weight = network.get_weights()["0.weight"]
     trainer = gf.Trainer(network, "mean_squared_error", gf.GradientDescent(schedule))
@@ -164,7 +164,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(
     assert_allclose(in_parts[1], whole[1], rtol=1e-12)
 
 
-def test_parts_of_a_batch_have_dropout_masks_of_their_own(backend_name: str) -> None:
+def test_parts_of_a_batch_have_their_own_dropout_masks(backend_name: str) -> None:
     def gradient(rows: int, accumulate: int) -> np.ndarray:
         network = gf.Sequential([gf.Dropout(0.5), gf.Dense(4, 1)], seed=5, backend=backend_name)
         trainer = gf.Trainer(network, "mean_squared_error", gf.SGD(1e-9))
@@ -264,7 +264,7 @@ def test_range_test_finds_a_rate_that_works(backend_name: str) -> None:
     assert len(result.plot().axes[0].lines) == 3
 
 
-def test_range_test_standardises_targets_as_training_does(backend_name: str) -> None:
+def test_range_test_standardizes_targets_as_training_does(backend_name: str) -> None:
     """Large targets are as easy as small ones, and the network is left without a scale."""
     network = gf.MLP([X.shape[1], 8, Y.shape[1]], seed=1, backend=backend_name, dtype="float64")
     trainer = gf.Trainer(network, "mean_squared_error", gf.SGD(0.1), standardize_targets=True)
@@ -309,7 +309,7 @@ def test_a_subclass_of_the_constant_schedule_has_rates_of_its_own() -> None:
         (np.array([0.1, -0.5, 0.1]), "must give finite rates, at least 0, got -0.5"),
     ],
 )
-def test_what_a_schedule_of_a_user_gives_is_checked(rates: Any, said: str) -> None:
+def test_rates_of_a_user_schedule_are_checked(rates: Any, said: str) -> None:
     made: Any = type("Own", (gf.Schedule,), {"rates": lambda self, times, epochs, history: rates})
     try:
         trainer = gf.Trainer(gf.MLP([3, 2], backend="numpy"), "mean_squared_error", gf.SGD(made()))

@@ -173,7 +173,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Path
 
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("way", WAYS)
-def test_whatever_was_left_whatever_is_done(
+def test_every_action_on_every_kind_of_run_folder(
     tmp_path: Path, alone: Callable[[str, int], Path], way: str, action: str
 ) -> None:
     rule, leave, comes_of = WAYS[way]

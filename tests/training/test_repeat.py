@@ -40,7 +40,7 @@ def run(
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_every_rule_is_made_again(rule: str, tmp_path: Path) -> None:
+def test_every_rule_is_recreated(rule: str, tmp_path: Path) -> None:
     run(tmp_path, rule=rule)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     comparison = gf.repeat(tmp_path, X, LABELS)
@@ -49,13 +49,13 @@ def test_every_rule_is_made_again(rule: str, tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_lbfgs_is_made_again(tmp_path: Path) -> None:
+def test_lbfgs_is_recreated(tmp_path: Path) -> None:
     pytest.importorskip("scipy")
     run(tmp_path, network(dropout=0.0, dtype="float64"), gf.LBFGS(max_iterations=5), batch_size=None)
     assert gf.repeat(tmp_path, X, LABELS) == gf.RunComparison([], [], [])
 
 
-def test_all_settings_are_made_again(tmp_path: Path, backend_name: str) -> None:
+def test_all_settings_are_recreated(tmp_path: Path, backend_name: str) -> None:
     settings = {"metrics": ["f1", "top_2_accuracy"], "l2": 0.1, "l1": 0.01, "clip_norm": 2.0, "average": 0.9}
     settings |= {"layer_statistics": True}
     run(
@@ -97,7 +97,7 @@ def test_streams_are_gone_over_again(make: Make, tmp_path: Path) -> None:
     assert gf.repeat(tmp_path / "run", *make(tmp_path, y, None)) == gf.RunComparison([], [], [])
 
 
-def test_a_resumed_run_is_one_run(tmp_path: Path) -> None:
+def test_a_resumed_run_counts_as_one_run(tmp_path: Path) -> None:
     with pytest.raises(BrokenOffError):
         run(tmp_path, checkpoint=gf.Checkpoint(every_steps=7), callbacks=[Dies(2)])
     run(tmp_path, network(), resume=tmp_path)
@@ -110,7 +110,7 @@ def test_a_diverged_run_diverges_again(tmp_path: Path) -> None:
     assert gf.repeat(tmp_path, X, X[:, :3]).is_same
 
 
-def test_what_the_folder_cannot_say_is_passed(tmp_path: Path) -> None:
+def test_arguments_that_the_folder_lacks_are_passed(tmp_path: Path) -> None:
     """Initial weights that do not come from the seed, and a callback that stops the training."""
 
     class Stops(gf.Callback):
@@ -184,7 +184,7 @@ def refused(folder: Path, message: str, **arguments: Any) -> None:
         gf.repeat(folder, **{"x": X, "y": LABELS} | arguments)
 
 
-def test_what_cannot_be_made_again_says_why(tmp_path: Path) -> None:
+def test_runs_that_cannot_be_repeated_say_why(tmp_path: Path) -> None:
     refused(tmp_path, "there is no finished run in .*config.json: No such file")
     run(tmp_path)
     refused(tmp_path, "these are not the data of the run: data was '70 rows, sha256 .*', and is '70", x=X + 1)

@@ -152,7 +152,7 @@ def test_a_handler_outside_python_is_left_alone(monkeypatch: pytest.MonkeyPatch)
         assert original(signal.SIGINT) is signal.default_int_handler
 
 
-def test_in_another_thread_signals_stay_the_main_threads() -> None:
+def test_in_another_thread_signals_are_left_to_the_main_thread() -> None:
     seen: list[Any] = []
     look = AfterEpoch(1, lambda: seen.append(signal.getsignal(signal.SIGINT)))
     thread = threading.Thread(target=lambda: seen.append(fit(trainer("numpy"), callbacks=[look]).stopped_by))

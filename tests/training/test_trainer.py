@@ -107,7 +107,7 @@ def test_one_seed_one_run(backend_name: str) -> None:
     assert run(3) != run(4)
 
 
-def test_fitting_again_goes_on_with_new_shuffles(backend_name: str) -> None:
+def test_fitting_again_continues_with_new_shuffles(backend_name: str) -> None:
     network = gf.Sequential([gf.Dense(4, 2, bias=False)], dtype="float64", seed=9, backend=backend_name)
     weight = network.get_weights()["0.weight"]
     trainer = gf.Trainer(network, "mean_squared_error", gf.GradientDescent(0.05))
@@ -199,7 +199,7 @@ def test_divergence_is_reported_and_the_best_weights_kept(loss: str, backend_nam
         assert weight.tobytes() == good[name].tobytes()
 
 
-def test_the_first_bad_step_is_noted_on_the_device(backend_name: str) -> None:
+def test_the_first_bad_step_is_recorded_on_the_device(backend_name: str) -> None:
     network = gf.Sequential([gf.Dense(1, 1, bias=False)], backend=backend_name)
     network.set_weights({"0.weight": [[1.0]]})
     x = np.array([[1.0], [1e30], [1.0], [1.0]])
@@ -277,7 +277,7 @@ def test_history_is_one_value_per_epoch(tmp_path: Path) -> None:
         history["accuracy"]
 
 
-def test_a_trainer_says_what_it_trains() -> None:
+def test_a_trainer_describes_itself() -> None:
     trainer = gf.Trainer(gf.MLP([4, 2], backend="numpy"), "huber", gf.SGD(0.5))
     assert repr(trainer).startswith("Trainer(MLP([Dense(n_in=4, n_out=2, bias=True)]")
     assert "HuberLoss(delta=1.0), SGD(learning_rate=0.5" in repr(trainer)

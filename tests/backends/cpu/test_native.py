@@ -125,7 +125,7 @@ def test_a_step_is_one_native_call(library: NativeLibrary, programs: list[Progra
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_it_is_with_every_activation(
+def test_it_works_with_every_activation(
     library: NativeLibrary, programs: list[Program], activation: str, dtype: str
 ) -> None:
     network = gf.MLP([12, 20, 5], activation, dtype=dtype, backend="numpy")
@@ -280,7 +280,7 @@ def test_threads_sleep_when_nothing_runs(threaded: NativeLibrary) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts the threads in /proc")
-def test_one_thread_is_taken_at_its_word() -> None:
+def test_one_thread_means_one_thread() -> None:
     code = """
 import os
 import numpy as np, gradflow as gf
@@ -456,13 +456,13 @@ def test_instructions_named_without_compiled_kernels_are_refused(
 
 @pytest.mark.parametrize("size", [3, 110])
 @pytest.mark.parametrize("wrong", ["a", "b", "out"])
-def test_products_of_mixed_types_are_left_to_numpy(wrong: str, size: int, library: NativeLibrary) -> None:
+def test_gemms_of_mixed_types_are_left_to_numpy(wrong: str, size: int, library: NativeLibrary) -> None:
     arrays = {name: np.ones((size, size), np.float32) for name in ("a", "b", "out")}
     arrays[wrong] = arrays[wrong].astype(np.float64)
     assert library.bind(OPS["gemm"], OPS["gemm"].arguments(**arrays)) is None
 
 
-def test_a_library_of_other_kernels_is_left_out(library: NativeLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_of_other_kernels_is_ignored(library: NativeLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a clone after a pull: a kernel with a new argument would read whatever comes after the old ones."""
     monkeypatch.setattr("gradflow.backends.cpu.native.fingerprint", lambda: "others")
     monkeypatch.delenv("GRADFLOW_NATIVE", raising=False)

@@ -64,7 +64,7 @@ def test_without_the_argument_they_are_left_alone(blas: Blas, monkeypatch: pytes
 
 
 def test_an_error_in_fit_restores_them_too(blas: Blas) -> None:
-    former = blas.threads
+    previous = blas.threads
 
     class Failure(gf.Callback):
         def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
@@ -73,7 +73,7 @@ def test_an_error_in_fit_restores_them_too(blas: Blas) -> None:
     trainer = gf.Trainer(gf.MLP([6, 3], backend="numpy"), "softmax_cross_entropy", "sgd", threads=3)
     with pytest.raises(ZeroDivisionError):
         trainer.fit(X, Y, epochs=2, callbacks=[Failure()], progress=False)
-    assert blas.threads == former
+    assert blas.threads == previous
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2"])
@@ -82,7 +82,7 @@ def test_anything_but_a_positive_integer_is_refused(threads: Any) -> None:
         gf.Trainer(gf.MLP([6, 3], backend="numpy"), "softmax_cross_entropy", "sgd", threads=threads)
 
 
-def test_a_blas_that_cannot_be_told_is_an_error(blas: Blas, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_blas_that_cannot_be_identified_is_an_error(blas: Blas, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gradflow.backends.blas._THREADS", ())
     with pytest.raises(gf.BackendError, match=rf"threads=2: {blas.path.name} has no function .* leave threads out"):
         fit(blas, threads=2)

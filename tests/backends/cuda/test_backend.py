@@ -63,7 +63,7 @@ def fitted(
     return counts
 
 
-def test_a_step_launches_only_our_kernels_and_products(simgpu: Any) -> None:
+def test_a_step_launches_only_our_kernels_and_gemms(simgpu: Any) -> None:
     layers = [
         gf.Dense(6, 9), gf.ReLU(), gf.Dropout(0.1), gf.Dense(9, 8), gf.Tanh(), gf.Dense(8, 7), gf.Sigmoid(),
         gf.Dense(7, 6), gf.ELU(), gf.Dense(6, 5), gf.LeakyReLU(), gf.Dense(5, 4), gf.Softmax(), gf.Identity(),

@@ -35,7 +35,7 @@ def product(backend: ReferenceBackend, a: np.ndarray = A, b: np.ndarray = B) -> 
     return backend.bind(gemm, arguments), out
 
 
-def test_a_product_is_captured_in_a_graph(backend: Any) -> None:
+def test_a_gemm_is_captured_in_a_graph(backend: Any) -> None:
     call, out = product(backend)
     out.data.memset_async(0, out.nbytes, backend.stream)
     with backend.stream:
@@ -47,7 +47,7 @@ def test_a_product_is_captured_in_a_graph(backend: Any) -> None:
     assert_allclose(backend.to_host(out), A @ B, rtol=1e-5, atol=1e-5)
 
 
-def test_a_product_is_one_call_of_cublaslt(backend: Any) -> None:
+def test_a_gemm_is_one_call_of_cublaslt(backend: Any) -> None:
     simgpu = pytest.importorskip("simgpu")
     call, _ = product(backend)
     with backend.running():
@@ -69,7 +69,7 @@ def test_the_heuristic_is_asked_once_for_each_shape(backend: Any, monkeypatch: p
     assert len(asked) == 3
 
 
-def test_without_nvmath_products_are_plain(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_nvmath_gemms_are_plain(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nvmath.bindings.cublasLt", None)
     with pytest.warns(gf.SlowPathWarning, match="cuBLASLt cannot be used.*ModuleNotFoundError.*install nvmath-python"):
         call, out = product(backend)
@@ -79,7 +79,7 @@ def test_without_nvmath_products_are_plain(backend: Any, monkeypatch: pytest.Mon
     product(backend)  # warned of only once
 
 
-def test_a_product_that_fails_is_made_again_by_the_plain_path(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gemm_that_fails_is_repeated_by_the_plain_path(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from nvmath.bindings import cublasLt
 
     def fail(*args: Any) -> None:
@@ -96,7 +96,7 @@ def test_a_product_that_fails_is_made_again_by_the_plain_path(backend: Any, monk
     assert not backend.unsupported_products
 
 
-def test_a_failure_in_a_capture_is_left_to_who_captures(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_in_a_capture_is_left_to_the_capturing_code(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from nvmath.bindings import cublasLt
 
     def fail(*args: Any) -> None:
@@ -114,7 +114,7 @@ def test_a_failure_in_a_capture_is_left_to_who_captures(backend: Any, monkeypatc
     assert_allclose(backend.to_host(out), A @ B, rtol=1e-5, atol=1e-5)
 
 
-def test_a_product_without_a_plan_is_plain_and_listed(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gemm_without_a_plan_is_plain_and_listed(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from nvmath.bindings import cublasLt
 
     def refuse(*args: Any) -> None:
@@ -132,7 +132,7 @@ def test_a_product_without_a_plan_is_plain_and_listed(backend: Any, monkeypatch:
     assert "NOT_SUPPORTED" in reason
 
 
-def test_products_of_views_at_any_address(backend: Any) -> None:
+def test_gemms_of_views_at_any_address(backend: Any) -> None:
     flat = backend.from_host(np.arange(200, dtype=np.float32))
     for first in range(1, 6):
         a, b = flat[first : first + 91].reshape(7, 13), flat[100 + first : 165 + first].reshape(13, 5)
@@ -179,7 +179,7 @@ def test_training_without_cublaslt_warns_once_and_learns_the_same(
 
 
 @pytest.mark.parametrize("refused", ["RELU_AUX_BIAS", "DRELU", "BGRADA", "BIAS"])
-def test_a_refused_epilogue_becomes_kernels_of_their_own(
+def test_a_refused_epilogue_becomes_separate_kernels(
     backend: Any, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
     from nvmath.bindings import cublasLt

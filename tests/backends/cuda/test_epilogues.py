@@ -57,7 +57,7 @@ class Chain:
             "activated": np.full((rows, n), np.nan),
             "dropped": np.full((rows, n), np.nan),
             "d_z": random.standard_normal((rows, n_out)),
-            "weight_behind": random.standard_normal((n, n_out)),
+            "next_weight": random.standard_normal((n, n_out)),
             "d_y": np.full((rows, n), np.nan),
             "d_weight": np.full((n_in, n), np.nan),
             "d_bias": np.full(n, np.nan),
@@ -78,7 +78,7 @@ class Chain:
             self._add(relu_forward, y, y)
         if rate:
             self._add(dropout, y, arrays["dropped"], **settings)
-        self._add(gemm, arrays["d_z"], arrays["weight_behind"], d_y, transpose_b=True)
+        self._add(gemm, arrays["d_z"], arrays["next_weight"], d_y, transpose_b=True)
         if rate:
             self._add(dropout, d_y, d_y, **settings)
         self._add(gelu_tanh_backward if is_gelu else relu_backward, y, d_y, d_y)
@@ -156,7 +156,7 @@ def assert_near(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) 
     ],
     ids=["rows", "one row", "one hidden unit"],
 )
-def test_which_epilogues_are_asked_for(shape: tuple[int, int, int, int], epilogues: set[str]) -> None:
+def test_requested_epilogues(shape: tuple[int, int, int, int], epilogues: set[str]) -> None:
     simgpu = pytest.importorskip("simgpu")
     from gradflow.backends.cuda.backend import CupyBackend
 
@@ -166,7 +166,7 @@ def test_which_epilogues_are_asked_for(shape: tuple[int, int, int, int], epilogu
     assert {name.split()[-1] for name in simgpu.stats()["cublas"]} == epilogues
 
 
-def test_only_what_belongs_together_is_grouped() -> None:
+def test_only_matching_ops_are_grouped() -> None:
     a, b, out, other = (np.ones((4, 4)) for _ in range(4))
     bias = np.ones(4)
 

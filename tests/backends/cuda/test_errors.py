@@ -84,7 +84,7 @@ def test_every_allocation_of_a_fit_may_fail(simgpu: Any) -> None:
 
 
 @pytest.mark.parametrize("saves", [True, False])
-def test_a_lost_device_says_what_is_left(simgpu: Any, saves: bool, tmp_path: Path) -> None:
+def test_a_lost_device_says_what_remains(simgpu: Any, saves: bool, tmp_path: Path) -> None:
     output = {"output": tmp_path / "run", "checkpoint": gf.Checkpoint(every_steps=1)} if saves else {}
     network = gf.MLP([6, 8, 3], backend="cupy")
     fit(network)
@@ -103,7 +103,7 @@ def test_a_lost_device_says_what_is_left(simgpu: Any, saves: bool, tmp_path: Pat
     simgpu.clear()
 
 
-def test_an_error_of_a_users_own_layer_stays_what_it_is() -> None:
+def test_an_error_of_a_users_own_layer_is_not_replaced() -> None:
     class Broken(gf.Layer):
         """A layer with a bug."""
 

@@ -73,9 +73,7 @@ def test_column_sums_and_copies_join_both_kinds(dtype: str) -> None:
 @pytest.mark.parametrize("planned", [True, False])
 @pytest.mark.parametrize("out_dtype", ["low", "float32"])
 @pytest.mark.parametrize("dtype", LOW)
-def test_products_of_16_bit_matrices(
-    dtype: str, out_dtype: str, planned: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gemms_of_16_bit_matrices(dtype: str, out_dtype: str, planned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     from gradflow.backends.cuda.backend import CupyBackend
 
     backend, low = CupyBackend(), low_dtype(dtype)

@@ -49,7 +49,7 @@ def test_a_wrong_epilogue_is_found(backend: Any, monkeypatch: pytest.MonkeyPatch
         check_products(type(backend)())  # cached
 
 
-def test_a_damaged_file_is_written_anew(backend: Any) -> None:
+def test_a_damaged_file_is_rewritten(backend: Any) -> None:
     cache_file().parent.mkdir()
     cache_file().write_text("{")
     check_products(backend)

@@ -194,7 +194,7 @@ def test_bad_weights_are_named_before_the_first_step(
     np.testing.assert_array_equal(network.parameters, before)
 
 
-def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
+def test_incompatible_arguments_are_refused(tmp_path: Path) -> None:
     def fit(*data: Any, loss: str = "softmax_cross_entropy", n_out: int = 3, **arguments: Any) -> None:
         settings = {name: arguments.pop(name) for name in ("standardize_targets",) if name in arguments}
         gf.Trainer(gf.MLP([3, n_out], backend="numpy"), loss, "adam", **settings).fit(*data, epochs=1, **arguments)

@@ -88,7 +88,7 @@ def test_memory_mapped_files_are_read_in_place(dtype: str, backend_name: str, tm
     assert trainer.evaluate(mapped[::-1], labels[::-1]) == trainer.evaluate(x[::-1], LABELS[::-1])
 
 
-def test_places_of_a_shuffle_are_found_without_the_others() -> None:
+def test_positions_of_a_shuffle_are_found_without_the_others() -> None:
     for n in (1, 5, 128, 129, 70_000):
         places = np.arange(n // 3, n, 2)
         expected = shuffled_rows(n, seed=9, epoch=4)[places]
@@ -141,7 +141,7 @@ def test_an_error_ends_the_reader(backend_name: str, monkeypatch: pytest.MonkeyP
     assert not [thread for thread in threading.enumerate() if thread.name == READER]
 
 
-def test_the_next_epoch_is_read_while_the_present_one_ends(backend_name: str) -> None:
+def test_the_next_epoch_is_read_while_the_current_one_ends(backend_name: str) -> None:
     """Its first batch is prepared before the end of the current epoch is reported; after the last epoch nothing is
     read."""
     begun: list[int] = []
@@ -172,7 +172,7 @@ def test_the_next_epoch_is_read_while_the_present_one_ends(backend_name: str) ->
     assert streamed == trained(network_on(backend_name), X, LABELS, loss="softmax_cross_entropy", batch_size=16)
 
 
-def test_reading_ahead_makes_one_item_more_than_was_taken() -> None:
+def test_reading_ahead_makes_one_more_item_than_was_used() -> None:
     made: list[int] = []
     closed = threading.Event()
     second = threading.Event()
@@ -208,7 +208,7 @@ def foreign_array(array: Any, protocol: str) -> object:
 
 
 @pytest.mark.parametrize("protocol", ["__array__", "dlpack"])
-def test_arrays_of_other_libraries_are_taken(protocol: str, backend_name: str) -> None:
+def test_arrays_of_other_libraries_are_accepted(protocol: str, backend_name: str) -> None:
     x = X.astype(np.float32)
     expected = trained(network_on(backend_name), x, LABELS, loss="softmax_cross_entropy")
     foreign = foreign_array(x, protocol)
@@ -219,7 +219,7 @@ def test_arrays_of_other_libraries_are_taken(protocol: str, backend_name: str) -
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("protocol", ["__cuda_array_interface__", "dlpack"])
-def test_arrays_of_other_libraries_on_the_gpu_are_taken(protocol: str) -> None:
+def test_arrays_of_other_libraries_on_the_gpu_are_accepted(protocol: str) -> None:
     import cupy
 
     x = X.astype(np.float32)
@@ -234,7 +234,7 @@ def test_arrays_of_other_libraries_on_the_gpu_are_taken(protocol: str) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("stretches", [1, 4, 10])
-def test_a_stretch_costs_one_copy_and_waits_for_nothing(stretches: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stretch_costs_one_copy_and_does_not_wait(stretches: int, monkeypatch: pytest.MonkeyPatch) -> None:
     simgpu = pytest.importorskip("simgpu")
     steps = 10
     together = -(-steps // stretches)

@@ -41,7 +41,7 @@ def fitted(
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-def test_a_weight_counts_as_so_many_rows(kind: str, backend_name: str) -> None:
+def test_a_weight_counts_as_that_many_rows(kind: str, backend_name: str) -> None:
     loss, y, n_out = TARGETS[kind]
     times = WEIGHTS.astype(int)
     weighted, history = fitted(y, loss, n_out, backend_name, sample_weight=5 * WEIGHTS)
@@ -196,7 +196,7 @@ def test_one_hot_and_label_targets_give_the_same_run(backend_name: str) -> None:
     assert_allclose(runs[0]["loss"], runs[1]["loss"], rtol=1e-12)
 
 
-def test_standardised_targets_are_undone_at_prediction(backend_name: str, tmp_path: Path) -> None:
+def test_standardized_targets_are_undone_at_prediction(backend_name: str, tmp_path: Path) -> None:
     y = np.stack([1e6 + 3000 * Y[:, 0], np.full(70, -7.0)], axis=1)
     network = gf.MLP([4, 16, 2], seed=1, backend=backend_name)
     trainer = gf.Trainer(network, "mean_squared_error", gf.Adam(0.02), standardize_targets=True)
@@ -209,8 +209,8 @@ def test_standardised_targets_are_undone_at_prediction(backend_name: str, tmp_pa
     assert_allclose(predicted[:, 1], -7, atol=1)
     outputs = network.logits(X)
     assert_allclose(outputs * network.output_scale.deviation + network.output_scale.mean, predicted, rtol=1e-6)
-    standardised = (y - network.output_scale.mean) / network.output_scale.deviation
-    assert_allclose(history["val_loss"][-1], ((outputs - standardised) ** 2).mean(), rtol=1e-4)
+    standardized = (y - network.output_scale.mean) / network.output_scale.deviation
+    assert_allclose(history["val_loss"][-1], ((outputs - standardized) ** 2).mean(), rtol=1e-4)
     assert_allclose(trainer.evaluate(X, y)["loss"], history["val_loss"][-1], rtol=1e-6)
 
     gf.save(network, tmp_path / "scaled.safetensors")
@@ -223,7 +223,7 @@ def test_standardised_targets_are_undone_at_prediction(backend_name: str, tmp_pa
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_rows_of_weight_0_have_no_part_in_the_scale(streamed: bool, backend_name: str) -> None:
+def test_rows_of_weight_0_do_not_affect_the_scale(streamed: bool, backend_name: str) -> None:
     """Their targets are often placeholders for missing values, such as 1e12."""
     weights = WEIGHTS.copy()
     weights[0] = 0
@@ -248,7 +248,7 @@ def test_rows_of_weight_0_have_no_part_in_the_scale(streamed: bool, backend_name
         (gf.QuantileLoss([0.1, 0.9]), Y[:, 0]),
     ],
 )
-def test_a_scale_goes_with_regression(loss: Any, y: np.ndarray, backend_name: str) -> None:
+def test_a_scale_requires_regression(loss: Any, y: np.ndarray, backend_name: str) -> None:
     network = gf.MLP([4, 2], backend=backend_name)
     gf.Trainer(network, "mean_squared_error", "adam", standardize_targets=True).fit(X, Y, epochs=1)
     trainer = gf.Trainer(network, loss, "adam")
@@ -379,7 +379,7 @@ def test_classes_that_training_never_saw_are_refused(kind: str, smoothing: float
         fitted(y[chosen], loss, n_out, backend_name, x=X[chosen], validation_data=(X, y))
 
 
-def test_standardised_targets_go_with_regression(backend_name: str) -> None:
+def test_standardized_targets_require_regression(backend_name: str) -> None:
     network = gf.MLP([4, 2], backend=backend_name)
     trainer = gf.Trainer(network, "softmax_cross_entropy", "adam", standardize_targets=True)
     with pytest.raises(gf.DataError, match="goes with the losses of regression, not with 'softmax_cross_entropy'"):

@@ -74,13 +74,13 @@ def test_short_epochs_show_no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     assert line == "epoch 12/50  0:10 left  loss 0.0450 (val 0.0634)  accuracy 0.9910 (val 0.9805)"
 
 
-def test_the_first_in_rank_is_shown_even_where_it_has_no_room() -> None:
+def test_the_most_important_value_is_shown_even_without_room() -> None:
     parts = [Part(1, "bbb"), Part(0, "aaaa"), Part(2, "c")]
     lines = [fitting(parts, width) for width in (1, 6, 7, 9, 12)]
     assert lines == [["aaaa"], ["aaaa"], ["aaaa", "c"], ["bbb", "aaaa"], ["bbb", "aaaa", "c"]]
 
 
-def test_a_resumed_run_estimates_from_where_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_estimates_time_from_its_own_start(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: now))
     display = Display()
@@ -150,7 +150,7 @@ def ipython(monkeypatch: pytest.MonkeyPatch, shell: object) -> list[Handle]:
     return handles
 
 
-def test_a_notebook_shows_one_line_that_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_shows_one_updated_line(monkeypatch: pytest.MonkeyPatch) -> None:
     handles = ipython(monkeypatch, SimpleNamespace(kernel=object()))
     trainer().fit(X, Y, epochs=3)
     (handle,) = handles

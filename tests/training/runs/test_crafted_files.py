@@ -175,7 +175,7 @@ def test_a_crafted_record_is_refused_or_changes_nothing(kind: Kind, tmp_path: Pa
     assert refused > 0.5 * len(cases)
 
 
-def test_a_record_that_is_none(kind: Kind, tmp_path: Path) -> None:
+def test_an_invalid_record(kind: Kind, tmp_path: Path) -> None:
     path, (vectors, _) = broken_off(kind, tmp_path)
     for record in (*WRONG, {}, {"version": 1}):
         assert isinstance(resumed(kind, tmp_path, path, vectors, record), gf.FileFormatError)
@@ -192,7 +192,7 @@ def test_crafted_vectors_are_refused(kind: Kind, tmp_path: Path) -> None:
             assert isinstance(resumed(kind, tmp_path, path, wrong, record), gf.FileFormatError), name
 
 
-def test_the_clock_decides_no_place_in_memory(kind: Kind, tmp_path: Path) -> None:
+def test_the_clock_cannot_address_memory_out_of_bounds(kind: Kind, tmp_path: Path) -> None:
     """These numbers used to cause writes out of bounds, or endless loops in the shuffle."""
     expected = kind.result()
     path, (vectors, record) = broken_off(kind, tmp_path)

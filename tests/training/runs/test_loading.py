@@ -152,7 +152,7 @@ DAMAGES: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_checkpoints_that_are_none_of_a_network_are_refused(tmp_path: Path, damage: str) -> None:
+def test_checkpoints_of_no_network_are_refused(tmp_path: Path, damage: str) -> None:
     trained("plain", "numpy", output=tmp_path, checkpoint=gf.Checkpoint(keep=1))
     (path,) = (tmp_path / "checkpoints").iterdir()
     change, message = DAMAGES[damage]
@@ -161,7 +161,7 @@ def test_checkpoints_that_are_none_of_a_network_are_refused(tmp_path: Path, dama
         gf.load(path, "numpy")
 
 
-def test_what_is_no_network_is_refused(tmp_path: Path) -> None:
+def test_other_objects_than_networks_are_refused(tmp_path: Path) -> None:
     for path, message in ((tmp_path, "is a folder with neither model.safetensors nor checkpoints"), ("", "path must")):
         with pytest.raises(gf.DataError, match=message):
             gf.load(path)

@@ -111,7 +111,7 @@ def test_files_beside_the_checkpoints_are_left_alone(broken_off: Path, uninterru
     assert left >= strange
 
 
-def test_no_whole_checkpoint_is_an_error(broken_off: Path) -> None:
+def test_no_complete_checkpoint_is_an_error(broken_off: Path) -> None:
     for path in (broken_off / "checkpoints").iterdir():
         path.write_bytes(b"")
     before = files(broken_off)
@@ -171,7 +171,7 @@ def test_another_run_is_refused(broken_off: Path, kind: str) -> None:
         np.testing.assert_array_equal(weight, weights[name])
 
 
-def test_other_data_are_refused(broken_off: Path) -> None:
+def test_other_data_is_refused(broken_off: Path) -> None:
     changed = X.copy()
     changed[69, 5] += 1e-3
     before = files(broken_off)
@@ -180,7 +180,7 @@ def test_other_data_are_refused(broken_off: Path) -> None:
     assert files(broken_off) == before
 
 
-def test_more_epochs_go_on_where_the_rate_is_constant(tmp_path: Path) -> None:
+def test_more_epochs_continue_where_the_rate_is_constant(tmp_path: Path) -> None:
     longer = trainer("numpy")
     expected = bits(longer, fit(longer, epochs=6))
     fit(trainer("numpy"), tmp_path, checkpoint=gf.Checkpoint(every_epochs=3))
@@ -207,7 +207,7 @@ def test_a_finished_run_is_finished(tmp_path: Path) -> None:
     assert bits(again, fit(again, resume=tmp_path, **arguments)) == expected
 
 
-def test_arguments_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
+def test_incompatible_arguments_are_refused(tmp_path: Path) -> None:
     for arguments, message in (
         ({"checkpoint": gf.Checkpoint()}, "checkpoints need a folder"),
         ({"checkpoint": 3, "output": tmp_path}, "checkpoint must be a gradflow.Checkpoint, got 3"),
@@ -243,7 +243,7 @@ def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
     assert bits(first, disturbed) == bits(alone, fit(alone))
 
 
-def test_the_lock_of_a_process_that_is_gone_is_no_lock(broken_off: Path, uninterrupted: Path) -> None:
+def test_the_lock_of_a_finished_process_is_ignored(broken_off: Path, uninterrupted: Path) -> None:
     (broken_off / ".lock").write_text("1\n")
     fit(trainer("numpy"), resume=broken_off)
     assert results(broken_off) == results(uninterrupted)
@@ -407,7 +407,7 @@ def test_a_process_killed_while_it_replaces_a_run_leaves_one_of_them(
         pytest.param("cupy", "numpy", marks=pytest.mark.gpu),
     ],
 )
-def test_another_backend_goes_on_with_the_same_shuffles_and_masks(tmp_path: Path, begun: str, resumed: str) -> None:
+def test_another_backend_continues_with_the_same_shuffles_and_masks(tmp_path: Path, begun: str, resumed: str) -> None:
     alone = trainer(resumed)
     history = fit(alone)
     with pytest.raises(BrokenOffError):
@@ -439,12 +439,12 @@ def test_sigterm_saves_and_is_sent_on(tmp_path: Path) -> None:
         return of, of.fit(source, epochs=4, batch_size=7, **arguments)
 
     received: list[int] = []
-    former = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     try:
         _, history = train(output=tmp_path, checkpoint=gf.Checkpoint(every_epochs=100))
-        assert signal.getsignal(signal.SIGTERM) is not former
+        assert signal.getsignal(signal.SIGTERM) is not previous
     finally:
-        signal.signal(signal.SIGTERM, former)
+        signal.signal(signal.SIGTERM, previous)
     assert (received, history.stopped_by) == ([signal.SIGTERM], "interrupted")
     assert last_good_checkpoint(tmp_path / "checkpoints")[1].record["progress"]["history"]["stopped_by"] == "epochs"
     assert bits(*train(resume=tmp_path)) == bits(*train())

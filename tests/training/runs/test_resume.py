@@ -88,13 +88,13 @@ def resumed_is_uninterrupted(
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_every_rule_goes_on_in_the_middle_of_an_epoch(tmp_path: Path, backend_name: str, rule: str) -> None:
+def test_every_rule_resumes_in_the_middle_of_an_epoch(tmp_path: Path, backend_name: str, rule: str) -> None:
     names = resumed_is_uninterrupted(tmp_path, lambda: trainer(backend_name, rule), gf.Checkpoint(every_steps=7))
     assert names == [f"step-{step:012d}.safetensors" for step in (0, 7, 14)]
 
 
 @pytest.mark.parametrize("rule", ["momentum", "cosine"])
-def test_every_rule_goes_on_at_the_end_of_an_epoch(tmp_path: Path, backend_name: str, rule: str) -> None:
+def test_every_rule_resumes_at_the_end_of_an_epoch(tmp_path: Path, backend_name: str, rule: str) -> None:
     names = resumed_is_uninterrupted(tmp_path, lambda: trainer(backend_name, rule), gf.Checkpoint(), drop_last=True)
     assert names == [f"step-{step:012d}.safetensors" for step in (0, 4, 8)]
 
@@ -111,7 +111,7 @@ def test_every_rule_goes_on_at_the_end_of_an_epoch(tmp_path: Path, backend_name:
     ],
     ids=lambda arguments: "+".join(arguments),
 )
-def test_all_that_a_run_keeps_goes_on(
+def test_all_state_of_a_run_is_resumed(
     tmp_path: Path, backend_name: str, every: dict[str, int], arguments: dict[str, Any]
 ) -> None:
     resumed_is_uninterrupted(tmp_path, lambda: trainer(backend_name), gf.Checkpoint(**every), **arguments)
@@ -122,11 +122,11 @@ def test_all_that_a_run_keeps_goes_on(
     [{"average": 0.9}, {"clip_norm": 0.5}, {"metrics": ["roc_auc", "f1"]}],
     ids=lambda settings: next(iter(settings)),
 )
-def test_average_clipping_and_metrics_go_on(tmp_path: Path, backend_name: str, settings: dict[str, Any]) -> None:
+def test_average_clipping_and_metrics_are_resumed(tmp_path: Path, backend_name: str, settings: dict[str, Any]) -> None:
     resumed_is_uninterrupted(tmp_path, lambda: trainer(backend_name, **settings), gf.Checkpoint(every_steps=7))
 
 
-def test_running_values_of_batch_normalisation_go_on(tmp_path: Path, backend_name: str) -> None:
+def test_running_values_of_batch_normalization_are_resumed(tmp_path: Path, backend_name: str) -> None:
     def make() -> gf.Trainer:
         layers = [gf.Dense(6, 9), gf.BatchNorm(9), gf.ReLU(), gf.Dense(9, 3)]
         return gf.Trainer(gf.Sequential(layers, backend=backend_name), "softmax_cross_entropy", gf.Adam(0.01))
@@ -134,7 +134,7 @@ def test_running_values_of_batch_normalisation_go_on(tmp_path: Path, backend_nam
     resumed_is_uninterrupted(tmp_path, make, gf.Checkpoint(every_steps=7), drop_last=True)
 
 
-def test_lbfgs_goes_on_from_the_end_of_an_epoch(tmp_path: Path) -> None:
+def test_lbfgs_resumes_from_the_end_of_an_epoch(tmp_path: Path) -> None:
     pytest.importorskip("scipy")
 
     def make() -> gf.Trainer:
@@ -155,5 +155,5 @@ def test_time_makes_a_checkpoint_due(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "settings", [{"steps_per_launch": 3}, {"precision": "bfloat16"}, {"precision": "float16"}], ids=str
 )
-def test_what_only_a_gpu_has_goes_on(tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_gpu_only_state_is_resumed(tmp_path: Path, settings: dict[str, Any]) -> None:
     resumed_is_uninterrupted(tmp_path, lambda: trainer("cupy", **settings), gf.Checkpoint(every_steps=7))

@@ -64,7 +64,7 @@ def broken_off(backend: str, data: tuple[Any, ...], folder: Path, **arguments: A
 @kinds
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("stretch_bytes", [6000, 2**19], ids=["three batches", "all batches"])
-def test_a_stream_goes_on_in_the_middle_of_an_epoch(
+def test_a_stream_resumes_in_the_middle_of_an_epoch(
     make: Make, shuffle: bool, stretch_bytes: int, backend_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streaming, "_STRETCH_BYTES", stretch_bytes)
@@ -80,7 +80,7 @@ def test_a_stream_goes_on_in_the_middle_of_an_epoch(
     assert bits(resumed, fit(resumed, data(), resume=tmp_path / "run", **arguments)) == expected
 
 
-def test_standardised_targets_of_a_stream_go_on(tmp_path: Path, backend_name: str) -> None:
+def test_standardized_targets_of_a_stream_are_resumed(tmp_path: Path, backend_name: str) -> None:
     y = 1e6 + 3e3 * X[:, :2]
 
     def run(**arguments: Any) -> tuple[gf.Trainer, gf.History]:
@@ -120,7 +120,7 @@ def test_npy_files_and_the_arrays_in_them_are_the_same_data(
     ],
 )
 @pytest.mark.parametrize("make", [KINDS["parquet"], KINDS["npy"]], ids=["parquet", "npy"])
-def test_another_backend_goes_on_with_the_same_rows_and_masks(
+def test_another_backend_continues_with_the_same_rows_and_masks(
     make: Make, begun: str, resumed: str, tmp_path: Path
 ) -> None:
     alone, other = trainer(resumed), trainer(resumed)
@@ -173,7 +173,7 @@ fit(trainer("numpy"), data, checkpoint=gf.Checkpoint(every_steps=3), **{how: Pat
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGKILL")
 @pytest.mark.parametrize("kind", ["parquet", "csv", "npy", "iterable"])
-def test_a_killed_process_goes_on_to_the_same_bytes(kind: str, tmp_path: Path) -> None:
+def test_a_killed_process_continues_to_the_same_bytes(kind: str, tmp_path: Path) -> None:
     """Killed twice, after the checkpoints of step 12 and step 27, in the middle of the second and third epochs."""
 
     def run(how: str, fatal: str) -> int:

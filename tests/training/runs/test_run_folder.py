@@ -163,7 +163,7 @@ def test_a_folder_in_the_place_of_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
-def test_a_place_where_nobody_can_make_a_folder() -> None:
+def test_a_path_at_which_no_folder_can_be_created() -> None:
     error = refused_before_training(Path("/proc/run"), "No such file or directory")
     assert error.filename == "/proc/run"
 
@@ -291,14 +291,14 @@ def test_files_of_others_are_replaced_only_when_told_to(tmp_path: Path, name: st
     assert not any(content == b"mine" for path, content in files(tmp_path).items() if "notes" not in path)
 
 
-def test_a_folder_without_such_files_is_taken(tmp_path: Path) -> None:
+def test_a_folder_without_such_files_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "data.csv").write_text("mine")
     fit(trainer("numpy"), tmp_path, checkpoint=gf.Checkpoint())
     assert (tmp_path / "data.csv").read_text() == "mine"
 
 
-def test_a_cell_run_twice_says_what_can_be_done(tmp_path: Path) -> None:
+def test_a_cell_run_twice_says_what_to_do(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     fit(trainer("numpy"), folder)
     with pytest.raises(gf.DataError) as plain:
@@ -329,7 +329,7 @@ def test_arguments_that_contradict_each_other(tmp_path: Path) -> None:
     fit(trainer("numpy"), tmp_path / ".." / tmp_path.name, resume=tmp_path)
 
 
-def test_what_a_killed_process_left_half_written_goes(tmp_path: Path) -> None:
+def test_half_written_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     fit(trainer("numpy"), tmp_path, checkpoint=gf.Checkpoint())
     unfinished = [f".{name}.0123456789abcdef" for name in NAMES]
     unfinished.append("checkpoints/.step-000000000007.safetensors.0123456789abcdef")

@@ -49,9 +49,7 @@ def trained(of: gf.Sequential, x: np.ndarray, optimizer: str, **settings: Any) -
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("settings", [{}, {"l2": 0.1, "l1": 0.01, "clip_norm": 0.5, "average": 0.9}], ids=str)
-def test_the_others_train_as_a_network_of_their_own(
-    optimizer: str, settings: dict[str, Any], backend_name: str
-) -> None:
+def test_the_others_train_like_a_separate_network(optimizer: str, settings: dict[str, Any], backend_name: str) -> None:
     if optimizer == "lbfgs" and settings:
         settings = {"l2": 0.1}
     whole = network(backend_name)
@@ -90,7 +88,7 @@ def test_a_frozen_batch_norm_takes_batches_of_one_row() -> None:
         assert made.get_weights()[name].tobytes() == before[name].tobytes()
 
 
-@pytest.mark.parametrize("frozen", [(0,), (1,)], ids=["block", "behind it"])
+@pytest.mark.parametrize("frozen", [(0,), (1,)], ids=["block", "after it"])
 def test_residual_blocks(frozen: tuple[int, ...], backend_name: str) -> None:
     block = gf.Residual([gf.Dense(3, 5), gf.BatchNorm(5), gf.ReLU()])
     made = gf.Sequential([block, gf.Dense(5, 4), gf.ReLU(), gf.Dense(4, 2)], backend=backend_name)
@@ -199,7 +197,7 @@ REFUSED: dict[str, tuple[Callable[[gf.Sequential], Any], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_frozen_is_refused(case: str) -> None:
+def test_freezing_other_objects_is_refused(case: str) -> None:
     made = network()
     change, message = REFUSED[case]
     with pytest.raises(gf.GradflowError, match=message):

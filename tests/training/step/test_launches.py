@@ -98,7 +98,7 @@ def test_clipping_takes_two_nodes_more() -> None:
     assert nodes_per_step(layers, "mean_squared_error", "adam", batch_size=16, clip_norm=1.0) == 3 * 2 + 3 + 2
 
 
-def test_layer_statistics_leave_the_other_steps_as_they_are() -> None:
+def test_layer_statistics_do_not_change_the_other_steps() -> None:
     layers = dense_layers(3, gf.ReLU())
     nodes = nodes_per_step(layers, "mean_squared_error", "adam", batch_size=16, layer_statistics=True)
     assert nodes == 3 * 3 + 3

@@ -199,7 +199,7 @@ def test_measured_steps_are_at_least_20_steps_apart(
 
 
 @pytest.mark.parametrize("batch_size", [3, 16])
-def test_a_resumed_run_goes_on_with_them(batch_size: int, backend_name: str, tmp_path: Path) -> None:
+def test_a_resumed_run_continues_with_them(batch_size: int, backend_name: str, tmp_path: Path) -> None:
     def fit(epochs: int, **arguments: Any) -> gf.History:
         network = make_network(backend_name)
         trainer = gf.Trainer(network, "softmax_cross_entropy", "adam", layer_statistics=True)
@@ -210,7 +210,7 @@ def test_a_resumed_run_goes_on_with_them(batch_size: int, backend_name: str, tmp
     assert {name: resumed[name] for name in resumed} == {name: whole[name] for name in whole}
 
 
-def test_weights_that_begin_at_zero_have_no_ratio_yet(backend_name: str) -> None:
+def test_weights_initialized_to_zero_have_no_ratio_yet(backend_name: str) -> None:
     network = gf.Sequential([gf.Dense(6, 4, initializer=0.0), gf.ReLU(), gf.Dense(4, 3)], backend=backend_name)
     trainer = gf.Trainer(network, "softmax_cross_entropy", gf.GradientDescent(0.1), layer_statistics=True)
     history = trainer.fit(X, Y, epochs=1, batch_size=None)
@@ -276,7 +276,7 @@ def test_they_are_measured_in_every_precision(precision: str) -> None:
 
 
 @pytest.mark.gpu
-def test_an_epoch_reads_once_more_and_allocates_and_waits_for_nothing() -> None:
+def test_an_epoch_reads_once_and_neither_allocates_nor_waits() -> None:
     simgpu = pytest.importorskip("simgpu")
 
     class Counts(gf.Callback):

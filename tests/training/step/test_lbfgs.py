@@ -53,7 +53,7 @@ def test_weights_of_rows_count(backend_name: str) -> None:
     assert_allclose(found[0], found[1], rtol=1e-4)
 
 
-def test_training_can_go_on_with_another_optimizer(tmp_path: Path, backend_name: str) -> None:
+def test_training_can_continue_with_another_optimizer(tmp_path: Path, backend_name: str) -> None:
     network = gf.MLP([4, 6, 2], "tanh", seed=1, backend=backend_name)
     trainer = gf.Trainer(network, "softmax_cross_entropy", gf.LBFGS(max_iterations=3))
     first = trainer.fit(X, LABELS, epochs=4, batch_size=None, output=tmp_path, progress=False)
@@ -112,7 +112,7 @@ def test_a_loss_that_is_infinite_from_the_start_is_divergence(backend_name: str)
         ({"average": 0.9}, {}, "average does not go with L-BFGS"),
     ],
 )
-def test_what_does_not_go_with_it_is_refused(settings: Any, arguments: Any, message: str) -> None:
+def test_incompatible_settings_are_refused(settings: Any, arguments: Any, message: str) -> None:
     network = gf.MLP([4, 6, 2], backend="numpy")
     before = network.get_weights()["0.weight"]
     trainer = gf.Trainer(network, "mean_squared_error", "lbfgs", **settings)

@@ -129,7 +129,7 @@ def test_a_smaller_batch_size_that_fits_is_named(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_data_too_large_for_the_device_stay_on_the_host(weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_too_large_for_the_device_stays_on_the_host(weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = np.tile(X, (100, 1)), np.tile(LABELS, 100)
     weight = np.linspace(0, 1, len(x)) if weighted else None
 

@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_bits(precision: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize(("precision", "more"), [("tf32", 0), ("bfloat16", 3), ("float16", 5)])
 @pytest.mark.parametrize("depth", [1, 3])
-def test_nodes(precision: str, more: int, depth: int) -> None:
+def test_nodes_per_step(precision: str, more: int, depth: int) -> None:
     # 16 bits: the batch, the outputs and dL/doutputs change their type; float16: the gradient is unscaled and checked.
     pytest.importorskip("ml_dtypes")
     layers = dense_layers(depth, gf.ReLU())

@@ -112,7 +112,7 @@ def test_a_schedule_that_ends_too_early(backend_name: str) -> None:
     assert "No layer stands out" in message
 
 
-def test_a_stall_goes_on_through_a_resume(tmp_path: Path) -> None:
+def test_a_stall_continues_through_a_resume(tmp_path: Path) -> None:
     def fit(epochs: int, **arguments: Any) -> list[str]:
         network = gf.MLP([64, 16, 10], backend="numpy")
         return warned(network, gf.GradientDescent(1e-7), IMAGES, LABELS, CE, epochs=epochs, **arguments)
@@ -134,13 +134,13 @@ def test_a_stream_is_watched_too() -> None:
 
 @pytest.mark.parametrize("optimizer", ["adam", gf.SGD(0.1, momentum=0.9), gf.GradientDescent(0.1)], ids=repr)
 @pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid"])
-def test_digits_are_learnt_in_silence(activation: str, optimizer: Any) -> None:
+def test_digits_are_learned_in_silence(activation: str, optimizer: Any) -> None:
     network = gf.MLP([64, 64, 32, 10], activation, dropout=0.2, backend="numpy")
     assert warned(network, optimizer, DIGITS.x_train, DIGITS.y_train, CE, epochs=40) == []
 
 
 @pytest.mark.parametrize("offset", [0.0, 30.0])
-def test_a_fit_that_has_converged_and_goes_on(offset: float) -> None:
+def test_a_fit_that_has_converged_and_continues(offset: float) -> None:
     network, y = gf.MLP([5, 16, 1], backend="numpy"), Y + offset
     for _ in range(2):
         assert warned(network, gf.Adam(0.01), X, y, MSE, epochs=400) == []
@@ -148,7 +148,7 @@ def test_a_fit_that_has_converged_and_goes_on(offset: float) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.01, 1e-8])
-def test_a_line_that_was_found_exactly(rate: float) -> None:
+def test_an_exactly_fitted_line(rate: float) -> None:
     network = gf.Sequential([gf.Dense(5, 1)], dtype="float64", backend="numpy")
     exact = X @ np.ones((5, 1))
     for epochs in (200, 30):
@@ -177,7 +177,7 @@ def test_a_single_class() -> None:
     assert warned(gf.MLP([5, 16, 3], backend="numpy"), "adam", X, np.ones(200, int), CE, epochs=100) == []
 
 
-def test_unscaled_inputs_begin_high_and_fall() -> None:
+def test_unscaled_inputs_start_with_a_high_loss_that_falls() -> None:
     """This is not a stall; if the loss stays high to the end, the message is that inputs are unscaled."""
     [message] = warned(gf.MLP([5, 16, 1], backend="numpy"), gf.Adam(0.01), 1000 * X, Y, MSE, epochs=30)
     assert message.startswith("after 30 epochs the loss is still")
@@ -202,7 +202,7 @@ def test_dead_units_beside_a_shortcut() -> None:
     assert warned(network, gf.Adam(0.01), X, X @ np.ones((5, 1)) + 2 * NOISE, MSE, epochs=60) == []
 
 
-def test_looks_become_rare(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checks_become_rarer(monkeypatch: pytest.MonkeyPatch) -> None:
     class Epochs(gf.Callback):
         """Keeps the current epoch."""
 
@@ -240,14 +240,14 @@ def looking(loss: str | gf.Loss, n_out: int, y: np.ndarray, **weights: Any) -> L
     return LookAtLayers(Objective(network, get_loss(loss), gf.Adam()), data)
 
 
-def test_the_loss_of_one_answer() -> None:
-    shares = np.array([0.5, 0.3, 0.2])
+def test_the_loss_of_a_constant_prediction() -> None:
+    fractions = np.array([0.5, 0.3, 0.2])
     classes = np.repeat([0, 1, 2], [100, 60, 40])
-    entropy = -(shares * np.log(shares)).sum()
+    entropy = -(fractions * np.log(fractions)).sum()
     assert_allclose(looking(CE, 3, classes).loss_of_one_answer(), entropy, rtol=1e-12)
     assert_allclose(looking(CE, 3, classes).loss_of_zeros(), np.log(3), rtol=1e-12)
     assert_allclose(looking(CE, 3, np.eye(3)[classes]).loss_of_one_answer(), entropy, rtol=1e-12)
-    smooth = 0.9 * shares + 0.1 / 3
+    smooth = 0.9 * fractions + 0.1 / 3
     smoothed = gf.SoftmaxCrossEntropy(label_smoothing=0.1)
     for y in (classes, np.eye(3)[classes]):
         assert_allclose(looking(smoothed, 3, y).loss_of_one_answer(), -(smooth * np.log(smooth)).sum(), rtol=1e-12)
@@ -263,7 +263,7 @@ def test_the_loss_of_one_answer() -> None:
     assert_allclose(quantiles.loss_of_one_answer(), min(np.mean(pinball), quantiles.loss_of_zeros()), rtol=1e-12)
 
 
-def test_the_loss_of_one_answer_has_the_weights_of_the_rows() -> None:
+def test_the_loss_of_a_constant_prediction_uses_row_weights() -> None:
     weight = np.where(Y[:, 0] > 0, 3.0, 1.0)
     look = looking(MSE, 1, Y, sample_weight=weight)
     assert_allclose(look.loss_of_zeros(), np.average(Y[:, 0] ** 2, weights=weight), rtol=1e-12)
@@ -276,7 +276,7 @@ def stalling_network(backend_name: str) -> gf.Sequential:
     return gf.Sequential(layers, backend=backend_name, seed=3)
 
 
-def test_a_look_changes_nothing(backend_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inspection_changes_nothing(backend_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def trained() -> tuple[list[str], bytes]:
         network = stalling_network(backend_name)
         messages = warned(network, gf.SGD(1e-9), IMAGES, LABELS, CE, epochs=40)
@@ -289,7 +289,9 @@ def test_a_look_changes_nothing(backend_name: str, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("error", [BackendError, gf.DataError])
-def test_training_goes_on_where_a_look_is_not_possible(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_continues_if_inspection_is_impossible(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*arguments: Any) -> None:
         raise error("no memory, or weights that are infinite")
 
@@ -297,7 +299,7 @@ def test_training_goes_on_where_a_look_is_not_possible(error: type[Exception], m
     assert warned(stalling_network("numpy"), gf.SGD(1e-9), IMAGES, LABELS, CE, epochs=40) == []
 
 
-def test_a_device_that_is_lost_during_a_look_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_lost_during_inspection_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*arguments: Any) -> None:
         raise DeviceLostError("the GPU stopped")
 

@@ -93,7 +93,7 @@ def test_targets_have_their_places() -> None:
     assert "Targets are far from unit size: column 1 has mean 1" in message
 
 
-def test_inputs_that_are_next_to_nothing() -> None:
+def test_tiny_inputs() -> None:
     [message] = messages(gf.Trainer(made(3), CE, gf.Adam()), 1e-4 * X, CLASSES)
     assert "Inputs are far from unit size: none is above 0.0003" in message
 
@@ -106,7 +106,7 @@ def advice(trainer: gf.Trainer, x: Any, y: Any, **fit: Any) -> list[str]:
     return [message for message in messages(trainer, x, y, **fit) if "unit size" in message]
 
 
-def test_nothing_is_said_of_what_is_scaled_already() -> None:
+def test_no_message_if_already_scaled() -> None:
     preprocessed = made(1)
     preprocessed.preprocessing = gf.data.fit_preprocessing(LARGE_X)
     for network, x in ((preprocessed, LARGE_X), (made(1, gf.BatchNorm(3)), LARGE_X), (made(1, gf.Dropout(0.1)), X)):
@@ -115,12 +115,12 @@ def test_nothing_is_said_of_what_is_scaled_already() -> None:
         gf.Trainer(preprocessed.copy(), MSE, gf.SGD(1e6)).fit(LARGE_X, LARGE_NUMBERS, epochs=12)
 
 
-def test_nothing_is_said_of_counts_and_classes() -> None:
+def test_no_message_for_counts_and_classes() -> None:
     assert advice(gf.Trainer(made(1), "poisson", gf.Adam(1e-5)), X, RNG.poisson(200, 200)) == []
     assert advice(gf.Trainer(made(3), CE, gf.Adam(1e-5)), X, CLASSES) == []
 
 
-def test_nothing_is_said_where_a_fit_succeeds_or_has_just_begun() -> None:
+def test_no_message_if_a_fit_succeeds_or_has_just_begun() -> None:
     assert messages(gf.Trainer(made(1), MSE, gf.Adam(0.03)), X, LARGE_NUMBERS, epochs=150) == []
     assert messages(gf.Trainer(made(1), MSE, gf.Adam()), X, LARGE_NUMBERS, epochs=9) == []
     assert messages(gf.Trainer(made(1), MSE, gf.Adam(0.03)), X, np.full(200, 1000.0), epochs=40) == []

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.backends.cuda.epilogues import Group, grouped
+from gradflow.backends.cuda.epilogues import Group, grouped, n_sign_bytes
 from gradflow.backends.fusion import Call, fuse_bias_and_activation
 from gradflow.backends.kernel_sources import kernels
 from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
@@ -114,9 +114,9 @@ def _traffic(group: Group, batch_size: int) -> CallTraffic:
                 written[id(value)] = n_bytes
     (first, product), *behind = group.calls
     if group.epilogue == "DRELU" and not group.is_narrow:
-        read[id(group.relu_output)] = _sign_bytes(group.out)
+        read[id(group.relu_output)] = n_sign_bytes(*group.out.shape)
     if group.epilogue and "RELU_AUX" in group.epilogue:
-        written[-1] = _sign_bytes(group.out)
+        written[-1] = n_sign_bytes(*group.out.shape)
     name = " + ".join([first.name, *(op.name for op, _ in behind)])
     total = sum(read.values()) + sum(written.values())
     if first.name == "gemm":
@@ -139,9 +139,3 @@ def _touched(op: Op, name: str, array: Any, batch_size: int) -> int:
     if is_gathered or name in _OF_ALL_ROWS:
         return int(array.nbytes // len(array) * batch_size)
     return int(array.nbytes)
-
-
-def _sign_bytes(outputs: Array) -> int:
-    """Return the size of the ReLU mask: one bit per output, in rows padded to 16 bytes."""
-    rows, columns = outputs.shape
-    return int(rows * -(-columns // 128) * 16)

@@ -16,8 +16,8 @@ import cupy
 import cupy.cublas
 import numpy as np
 
-from gradflow.backends.cuda.cublaslt import CublasLt, Product, n_sign_bytes
-from gradflow.backends.cuda.epilogues import TF32, Group, grouped
+from gradflow.backends.cuda.cublaslt import CublasLt, Product
+from gradflow.backends.cuda.epilogues import TF32, Group, grouped, n_sign_bytes
 from gradflow.backends.cuda.errors import explained, free_memory
 from gradflow.backends.cuda.fallback import FastPath
 from gradflow.backends.cuda.graphs import CudaGraphs, DeviceCall

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from cupy.cuda import get_current_stream
 
+from gradflow.backends.cuda.epilogues import sign_stride
 from gradflow.ops import Array
 
-__all__ = ["CublasLt", "Product", "n_sign_bytes"]
+__all__ = ["CublasLt", "Product"]
 
 _TRANSPOSED = 1  # CUBLAS_OP_T
 _NOT_SUPPORTED = 15  # CUBLAS_STATUS_NOT_SUPPORTED
 _MOST_ALIGNMENT = 16  # bytes: the widest memory access of a kernel
-_SIGNS_ALIGNMENT = 128  # bits: each sign takes one bit, and a row is padded to a multiple of this
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,6 @@ class _Plan:
     layouts: tuple[int, int, int]
     algorithm: np.ndarray
     workspace_bytes: int
-
-
-def n_sign_bytes(rows: int, columns: int) -> int:
-    """Return the bytes needed to keep the signs of a matrix from the forward epilogue to the backward one."""
-    return rows * _sign_stride(columns) // 8
-
-
-def _sign_stride(columns: int) -> int:
-    return -(-columns // _SIGNS_ALIGNMENT) * _SIGNS_ALIGNMENT
 
 
 class Product:
@@ -154,7 +145,7 @@ class CublasLt:
             values[names.BIAS_POINTER] = vector.data.ptr
         if auxiliary is not None:
             values[names.EPILOGUE_AUX_POINTER] = auxiliary.data.ptr
-            values[names.EPILOGUE_AUX_LD] = _sign_stride(out.shape[1]) if "RELU" in epilogue else out.shape[1]
+            values[names.EPILOGUE_AUX_LD] = sign_stride(out.shape[1]) if "RELU" in epilogue else out.shape[1]
         for attribute, value in values.items():
             self._set("matmul_desc", description, attribute, value)
 

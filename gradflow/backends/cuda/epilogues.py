@@ -13,10 +13,12 @@ from typing import NamedTuple
 from gradflow.backends.fusion import Call
 from gradflow.ops import Array
 
-__all__ = ["TF32", "Group", "grouped"]
+__all__ = ["TF32", "Group", "grouped", "n_sign_bytes", "sign_stride"]
 
 TF32 = "gemm_tf32"
 """The name of the matmul whose float32 factors may be rounded to 10 bits of mantissa; otherwise it is "gemm"."""
+
+_SIGNS_ALIGNMENT = 128  # bits: each sign takes one bit, and a row is padded to a multiple of this
 
 # The ops that follow a matmul, and cuBLASLt's name for the epilogue that replaces them.
 _EPILOGUES = {
@@ -127,3 +129,13 @@ def _joins(call: Call, before: Call) -> bool:
             return transposed == (True, False) and arguments["x"] is product["b"]
         case _:
             return False
+
+
+def n_sign_bytes(rows: int, columns: int) -> int:
+    """Return the bytes needed to keep the signs of a matrix from the forward epilogue to the backward one."""
+    return rows * sign_stride(columns) // 8
+
+
+def sign_stride(columns: int) -> int:
+    """Return the bits between two rows of signs."""
+    return -(-columns // _SIGNS_ALIGNMENT) * _SIGNS_ALIGNMENT

@@ -8,8 +8,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from gradflow.backends.cuda.cublaslt import n_sign_bytes
-from gradflow.backends.cuda.epilogues import grouped
+from gradflow.backends.cuda.epilogues import grouped, n_sign_bytes
 from gradflow.backends.cuda.graphs import DeviceCall
 from gradflow.backends.fusion import Call, fuse_bias_and_activation
 from gradflow.backends.kernel_sources import kernels

@@ -1,4 +1,4 @@
-"""Registration of losses, optimizers, schedules and metrics by name; each name belongs to one class."""
+"""Registration of activations, losses, optimizers, schedules and metrics by name; each name belongs to one class."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ def register(classes: dict[str, _Class], cls: _Class, base: type[Any]) -> None:
         raise DataError(f"the name of {kind} {cls.__name__} must be a text, got {cls.name!r}")
     known = classes.get(cls.name)
     if known is not None and not redefines(cls, known):
+        article = "an" if kind[0] in "aeiou" else "a"
         raise DataError(
-            f"a {kind} named {cls.name!r} exists already: {known.__module__}.{known.__qualname__}; give "
+            f"{article} {kind} named {cls.name!r} exists already: {known.__module__}.{known.__qualname__}; give "
             f"{cls.__qualname__} another name"
         )
     classes[cls.name] = cls

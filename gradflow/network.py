@@ -597,8 +597,8 @@ class MLP(Sequential):
 
     Args:
         sizes: the widths from the inputs to the outputs: ``[64, 128, 10]`` has one hidden layer of 128 units.
-        activation: the hidden activation: "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus",
-            "sigmoid", "tanh", "softmax", "identity".
+        activation: the name of the hidden activation, such as "relu" (docs/catalogue.md lists them), or of a subclass
+            of `Activation` of your own.
         dropout: the dropout rate after each hidden activation; 0 disables it.
         input_dropout: the dropout rate on the inputs; 0 disables it. Above 0 the first layer is a `Dropout`, and the
             weights are named "1.weight" and so on.

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from gradflow.layers import LAYERS
+from gradflow.layers import ACTIVATIONS, LAYERS
 from gradflow.losses import LOSSES
 from gradflow.metrics import METRICS
 from gradflow.metrics.base import LARGER_IS_BETTER
@@ -15,7 +15,16 @@ from gradflow.ops import OPS
 from gradflow.optimizers import OPTIMIZERS
 from gradflow.schedules import SCHEDULES
 
-REGISTRIES: tuple[dict[str, Any], ...] = (LAYERS, LARGER_IS_BETTER, LOSSES, METRICS, OPS, OPTIMIZERS, SCHEDULES)
+REGISTRIES: tuple[dict[str, Any], ...] = (
+    ACTIVATIONS,
+    LAYERS,
+    LARGER_IS_BETTER,
+    LOSSES,
+    METRICS,
+    OPS,
+    OPTIMIZERS,
+    SCHEDULES,
+)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import gradflow as gf
-from gradflow.layers import LAYERS
+from gradflow.layers import ACTIVATIONS, LAYERS
 from gradflow.losses import LOSSES
 from gradflow.metrics import METRICS, get_metrics
 from gradflow.metrics.base import larger_is_better
@@ -38,6 +38,7 @@ def registries() -> Iterator[None]:
 
 
 BASES = [
+    (ACTIVATIONS, "relu", gf.ReLU),
     (OPTIMIZERS, "adam", gf.Adam),
     (LOSSES, "huber", gf.HuberLoss),
     (SCHEDULES, "step", gf.StepSchedule),
@@ -293,6 +294,29 @@ def test_only_a_last_layer_of_the_library_is_the_output_activation() -> None:
         logits = gf.Sequential([gf.Dense(3, 1)], backend="numpy", weights=network.get_weights()).predict(X)
         expected = 3 * logits if own is Sigmoid else 1 / (1 + np.exp(-10 * logits))
         np.testing.assert_allclose(network.predict(X), expected, rtol=1e-6)
+
+
+def test_an_own_activation_is_found_by_its_name(tmp_path: Path) -> None:
+    class Steep(gf.LeakyReLU):
+        name = "steep"
+
+        def __init__(self, slope: float = 0.5) -> None:
+            super().__init__(slope)
+
+    network = gf.MLP([3, 4, 2], "steep", seed=1, backend="numpy")
+    assert type(network.layers[1]) is Steep
+    expected = gf.Sequential([gf.Dense(3, 4), gf.LeakyReLU(0.5), gf.Dense(4, 2)], seed=1, backend="numpy").predict(X)
+    np.testing.assert_array_equal(network.predict(X), expected)
+    gf.save(network, tmp_path / "model")
+    np.testing.assert_array_equal(gf.load(tmp_path / "model", "numpy").predict(X), expected)
+
+
+@pytest.mark.parametrize("name", ["identity", "softmax"])
+def test_an_own_activation_cannot_take_the_name_of_one_that_gradflow_applies(name: str) -> None:
+    built_in = ACTIVATIONS[name]
+    with pytest.raises(gf.DataError, match=f"an activation named '{name}' exists already: gradflow"):
+        type("Mine", (gf.Activation,), {"name": name})
+    assert ACTIVATIONS[name] is built_in
 
 
 # -- ops --------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
+from gradflow.configurable import Configurable
 from gradflow.errors import DataError, GradflowError
 from gradflow.executors import Executor
 from gradflow.initializers import Initializer
@@ -15,12 +16,17 @@ from gradflow.names import is_built_in
 from gradflow.ops import Array, Op
 
 __all__ = [
+    "ACTIVATIONS",
     "Activation",
     "Attachment",
     "BufferSpec",
     "Layer",
     "ParameterSpec",
 ]
+
+
+ACTIVATIONS: dict[str, type[Layer]] = {}
+"""Every activation class by the name that `MLP` and the command line accept."""
 
 
 class ParameterSpec(NamedTuple):
@@ -118,7 +124,7 @@ def _place(cls: type[Layer], name: str) -> int:
     return next(place for place, parent in enumerate(cls.__mro__) if name in vars(parent))
 
 
-class Layer:
+class Layer(Configurable):
     """One step of the network: ``y = f(x)`` and its gradients.
 
     To define a layer, write a subclass with `forward` and `backward`. They may call ops through ``ops``, or compute
@@ -158,10 +164,6 @@ class Layer:
                 setattr(cls, promise, getattr(Layer, promise))
         if _place(cls, "infer") < _place(cls, "training_only"):
             cls.training_only = False
-
-    def config(self) -> dict[str, Any]:
-        """Return the arguments that recreate this layer: numbers, strings and booleans."""
-        return {}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Layer:
@@ -242,15 +244,13 @@ class Layer:
         """
         raise GradflowError(f"layer {type(self).__name__} does not define backward(ops, x, y, d_y, d_x)")
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.config().items())})"
 
-
-class Activation(Layer):
+class Activation(Layer, registry=ACTIVATIONS):
     """A function of each element (of each row, for softmax), with a derivative in terms of its output or its input.
 
-    A subclass sets its two ops: ``forward_op(x, y, **settings)`` and ``backward_op(y, d_y, d_x, **settings)``. If the
-    derivative needs the input, it sets ``backward_reads = ("x",)``, and the second is ``backward_op(x, d_y, d_x)``.
+    A subclass sets its `name`, under which `MLP` finds it, and its two ops: ``forward_op(x, y, **settings)`` and
+    ``backward_op(y, d_y, d_x, **settings)``. If the derivative needs the input, it sets ``backward_reads = ("x",)``,
+    and the second is ``backward_op(x, d_y, d_x)``.
     """
 
     recorded = True

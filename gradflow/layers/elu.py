@@ -32,6 +32,7 @@ class ELU(Activation):
         alpha: minus the limit of y as x tends to minus infinity, above 0.
     """
 
+    name = "elu"
     forward_op, backward_op = elu_forward, elu_backward
     preferred_initializer = "he_normal"
 

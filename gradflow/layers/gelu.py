@@ -104,6 +104,7 @@ class GELU(Activation):
         DataError: if ``approximate`` has any other value.
     """
 
+    name = "gelu"
     backward_reads = ("x",)
     preferred_initializer = "he_normal"
 

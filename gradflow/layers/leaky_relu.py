@@ -32,6 +32,7 @@ class LeakyReLU(Activation):
         slope: the slope for negative inputs, at least 0.
     """
 
+    name = "leaky_relu"
     forward_op, backward_op = leaky_relu_forward, leaky_relu_backward
     preferred_initializer = "he_normal"
 

@@ -29,6 +29,7 @@ def mish_backward(x: Array, d_y: Array, d_x: Array) -> None:
 class Mish(Activation):
     """y = x tanh(log(1 + exp(x))), for x of shape (batch, n): a smooth ReLU with minimum -0.309 at x = -1.192."""
 
+    name = "mish"
     backward_reads = ("x",)
     forward_op, backward_op = mish_forward, mish_backward
     preferred_initializer = "he_normal"

@@ -25,5 +25,6 @@ def relu_backward(y: Array, d_y: Array, d_x: Array) -> None:
 class ReLU(Activation):
     """y = max(x, 0), for x of shape (batch, n). A unit whose x is negative for every row is dead: its gradient is 0."""
 
+    name = "relu"
     forward_op, backward_op = relu_forward, relu_backward
     preferred_initializer = "he_normal"

@@ -32,5 +32,6 @@ class SELU(Activation):
     if weights are initialized as N(0, 1 / n_in), the default of a `Dense` in front of it ("lecun_normal").
     """
 
+    name = "selu"
     forward_op, backward_op = selu_forward, selu_backward
     preferred_initializer = "lecun_normal"

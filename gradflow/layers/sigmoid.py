@@ -24,4 +24,5 @@ def sigmoid_backward(y: Array, d_y: Array, d_x: Array) -> None:
 class Sigmoid(Activation):
     """y = 1 / (1 + exp(-x)), for x of shape (batch, n). Its derivative is at most ¼: gradients shrink with depth."""
 
+    name = "sigmoid"
     forward_op, backward_op = sigmoid_forward, sigmoid_backward

@@ -27,6 +27,7 @@ def silu_backward(x: Array, d_y: Array, d_x: Array) -> None:
 class SiLU(Activation):
     """y = x sigmoid(x), for x of shape (batch, n): a smooth ReLU with minimum -0.278 at x = -1.278."""
 
+    name = "silu"
     backward_reads = ("x",)
     forward_op, backward_op = silu_forward, silu_backward
     preferred_initializer = "he_normal"

@@ -28,4 +28,5 @@ class Softmax(Activation):
     numerically more stable.
     """
 
+    name = "softmax"
     forward_op, backward_op = softmax_forward, softmax_backward

@@ -26,5 +26,6 @@ def softplus_backward(y: Array, d_y: Array, d_x: Array) -> None:
 class Softplus(Activation):
     """y = log(1 + exp(x)), for x of shape (batch, n): a smooth ReLU, above 0 everywhere."""
 
+    name = "softplus"
     forward_op, backward_op = softplus_forward, softplus_backward
     preferred_initializer = "he_normal"

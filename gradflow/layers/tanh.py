@@ -25,4 +25,5 @@ def tanh_backward(y: Array, d_y: Array, d_x: Array) -> None:
 class Tanh(Activation):
     """y = tanh(x), for x of shape (batch, n)."""
 
+    name = "tanh"
     forward_op, backward_op = tanh_forward, tanh_backward

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 from gradflow.checks import object_or_name
 from gradflow.errors import DataError
-from gradflow.losses.absolute_error import MeanAbsoluteError
-from gradflow.losses.base import LOSSES, OUTPUT_ACTIVATIONS, Loss
-from gradflow.losses.binary_cross_entropy import BinaryCrossEntropy
-from gradflow.losses.huber import HuberLoss
-from gradflow.losses.poisson import PoissonLoss
-from gradflow.losses.quantile import QuantileLoss
-from gradflow.losses.softmax_cross_entropy import SoftmaxCrossEntropy
-from gradflow.losses.squared_error import HalfSquaredError, MeanSquaredError
-
-__all__ = [
-    "LOSSES",
-    "BinaryCrossEntropy",
-    "HalfSquaredError",
-    "HuberLoss",
-    "Loss",
-    "MeanAbsoluteError",
-    "MeanSquaredError",
-    "PoissonLoss",
-    "QuantileLoss",
-    "SoftmaxCrossEntropy",
-    "get_loss",
-]
+from gradflow.losses.absolute_error import MeanAbsoluteError as MeanAbsoluteError
+from gradflow.losses.base import LOSSES as LOSSES
+from gradflow.losses.base import OUTPUT_ACTIVATIONS as OUTPUT_ACTIVATIONS
+from gradflow.losses.base import Loss as Loss
+from gradflow.losses.binary_cross_entropy import BinaryCrossEntropy as BinaryCrossEntropy
+from gradflow.losses.huber import HuberLoss as HuberLoss
+from gradflow.losses.poisson import PoissonLoss as PoissonLoss
+from gradflow.losses.quantile import QuantileLoss as QuantileLoss
+from gradflow.losses.softmax_cross_entropy import SoftmaxCrossEntropy as SoftmaxCrossEntropy
+from gradflow.losses.squared_error import HalfSquaredError as HalfSquaredError
+from gradflow.losses.squared_error import MeanSquaredError as MeanSquaredError
 
 
 def get_loss(loss: str | Loss) -> Loss:

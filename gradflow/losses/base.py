@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradflow.configurable import Configurable
 from gradflow.errors import DataError, GradflowError
 from gradflow.executors import Executor
-from gradflow.names import register
 from gradflow.ops import FIRST_BAD_STEP, POSITION, STEP, Array, Op, op
 
 __all__ = [
@@ -30,7 +30,7 @@ OUTPUT_ACTIVATIONS = ("identity", "sigmoid", "softmax")
 """Activations that can turn the outputs that a loss takes into predictions."""
 
 
-class Loss:
+class Loss(Configurable, registry=LOSSES):
     """A loss, fused with its output activation and its gradient.
 
     A subclass defines its name, checks and converts targets, and calls the op that writes, for outputs (batch, n_out):
@@ -42,7 +42,6 @@ class Loss:
     The op also records the first step with a non-finite loss on the clock.
     """
 
-    name: ClassVar[str]
     output_activation: ClassVar[str]
     """The activation that turns outputs into predictions: "identity", "sigmoid" or "softmax"."""
     has_accuracy: ClassVar[bool]
@@ -50,14 +49,6 @@ class Loss:
     """True if outputs are direct predictions of the targets, as regression metrics need, not log rates or quantiles."""
     takes_any_scale: ClassVar[bool] = True
     """True if targets may be shifted and scaled; False for counts, where 0 has a meaning."""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        register(LOSSES, cls, Loss)
-
-    def config(self) -> dict[str, Any]:
-        """Return the arguments that recreate this loss: numbers, strings and booleans, or lists of these."""
-        return {}
 
     def targets(self, y: Array, n_out: int, dtype: Any) -> Array:
         """Check and convert targets for outputs (batch, n_out); NumPy arrays stay NumPy arrays, and CuPy arrays CuPy.
@@ -84,9 +75,6 @@ class Loss:
     ) -> None:
         """Call the loss's op."""
         raise GradflowError(f"loss {type(self).__name__} does not define apply(ops, outputs, targets, ...)")
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.config().items())})"
 
 
 class RegressionLoss(Loss):

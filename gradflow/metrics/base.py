@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
+from gradflow.configurable import Configurable
 from gradflow.errors import DataError, GradflowError
 from gradflow.executors import Executor
-from gradflow.names import register
 from gradflow.ops import Array
 
 __all__ = ["METRICS", "Batch", "Kind", "Metric", "Statistics", "Task"]
@@ -96,14 +96,13 @@ class Statistics:
         return self.task.backend.to_host(self.sums)
 
 
-class Metric:
+class Metric(Configurable, registry=METRICS):
     """A number for a whole epoch, exact over all rows and independent of the batches.
 
     A subclass defines its `name`, the `kinds` of task that it applies to, the `statistics` that it is computed from,
     and `value`.
     """
 
-    name: ClassVar[str]
     larger_is_better: ClassVar[bool]
     kinds: ClassVar[tuple[Kind, ...]]
     statistics: ClassVar[type[Statistics]]
@@ -112,7 +111,6 @@ class Metric:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        register(METRICS, cls, Metric)
         if hasattr(cls, "larger_is_better"):
             LARGER_IS_BETTER[cls.name] = cls.larger_is_better
 
@@ -138,9 +136,6 @@ class Metric:
     def missing(self, statistics: np.ndarray, task: Task) -> str | None:
         """Describe the rows that an epoch lacks if this metric is therefore equal for all networks; else None."""
         return None
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(map(repr, self.settings))})"
 
 
 _TASKS: dict[Kind, str] = {

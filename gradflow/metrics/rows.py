@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from gradflow.checks import positive_integer
@@ -121,6 +123,9 @@ class TopKAccuracy(Metric):
 
     def __init__(self, k: int = 5) -> None:
         self.settings = (positive_integer("k", k),)
+
+    def config(self) -> dict[str, Any]:
+        return {"k": self.settings[0]}
 
     @property
     def label(self) -> str:

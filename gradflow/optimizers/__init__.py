@@ -4,27 +4,16 @@ from __future__ import annotations
 
 from gradflow.checks import object_or_name
 from gradflow.errors import DataError
-from gradflow.optimizers.adagrad import Adagrad
-from gradflow.optimizers.adam import Adam, AdamW
-from gradflow.optimizers.base import OPTIMIZERS, Optimizer
-from gradflow.optimizers.lbfgs import LBFGS
-from gradflow.optimizers.lion import Lion
-from gradflow.optimizers.rmsprop import RMSprop
-from gradflow.optimizers.sgd import SGD, GradientDescent
-
-__all__ = [
-    "LBFGS",
-    "OPTIMIZERS",
-    "SGD",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "GradientDescent",
-    "Lion",
-    "Optimizer",
-    "RMSprop",
-    "get_optimizer",
-]
+from gradflow.optimizers.adagrad import Adagrad as Adagrad
+from gradflow.optimizers.adam import Adam as Adam
+from gradflow.optimizers.adam import AdamW as AdamW
+from gradflow.optimizers.base import OPTIMIZERS as OPTIMIZERS
+from gradflow.optimizers.base import Optimizer as Optimizer
+from gradflow.optimizers.lbfgs import LBFGS as LBFGS
+from gradflow.optimizers.lion import Lion as Lion
+from gradflow.optimizers.rmsprop import RMSprop as RMSprop
+from gradflow.optimizers.sgd import SGD as SGD
+from gradflow.optimizers.sgd import GradientDescent as GradientDescent
 
 
 def get_optimizer(optimizer: str | Optimizer, learning_rate: float | None = None) -> Optimizer:

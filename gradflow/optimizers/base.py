@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from gradflow.configurable import Configurable
 from gradflow.errors import GradflowError
 from gradflow.executors import Executor
-from gradflow.names import register
 from gradflow.ops import Array, Op
 from gradflow.schedules import ConstantSchedule, LearningRate, Schedule, get_schedule
 
@@ -39,7 +39,7 @@ def penalised(parameters: Array, gradients: Array, hyper: Array, gradient_scale:
     return np.clip(gradient_scale[0] * with_penalties(parameters, gradients, hyper, n_decayed), -limit, limit)
 
 
-class Optimizer:
+class Optimizer(Configurable, registry=OPTIMIZERS):
     """A rule that updates all parameters from all gradients in one op.
 
     A subclass defines its `name`, the names of its `state` vectors, its `op`, whose arguments are ``parameters,
@@ -52,7 +52,6 @@ class Optimizer:
         schedule: the learning rate over time; constant for a plain number.
     """
 
-    name: ClassVar[str]
     default_learning_rate: ClassVar[float] = 0.01
     """Learning rate used when the optimizer is given by name only."""
     state: tuple[str, ...] = ()
@@ -73,10 +72,6 @@ class Optimizer:
             "the time in epochs, which changes it while the network trains"
         )
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        register(OPTIMIZERS, cls, Optimizer)
-
     @property
     def op(self) -> Op:
         """The op that does the update."""
@@ -87,7 +82,6 @@ class Optimizer:
         return []
 
     def config(self) -> dict[str, Any]:
-        """Return the arguments that recreate this optimizer."""
         return {"learning_rate": self.learning_rate}
 
     def step(
@@ -112,6 +106,3 @@ class Optimizer:
             clock=clock,
             n_decayed=n_decayed,
         )
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.config().items())})"

@@ -5,26 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gradflow.errors import DataError
-from gradflow.schedules.base import SCHEDULES, ConstantSchedule, FunctionSchedule, Schedule
-from gradflow.schedules.cosine import CosineSchedule
-from gradflow.schedules.exponential import ExponentialSchedule
-from gradflow.schedules.one_cycle import OneCycleSchedule
-from gradflow.schedules.plateau import PlateauSchedule
-from gradflow.schedules.step import StepSchedule
-
-__all__ = [
-    "SCHEDULES",
-    "ConstantSchedule",
-    "CosineSchedule",
-    "ExponentialSchedule",
-    "FunctionSchedule",
-    "LearningRate",
-    "OneCycleSchedule",
-    "PlateauSchedule",
-    "Schedule",
-    "StepSchedule",
-    "get_schedule",
-]
+from gradflow.schedules.base import SCHEDULES as SCHEDULES
+from gradflow.schedules.base import ConstantSchedule as ConstantSchedule
+from gradflow.schedules.base import FunctionSchedule as FunctionSchedule
+from gradflow.schedules.base import Schedule as Schedule
+from gradflow.schedules.cosine import CosineSchedule as CosineSchedule
+from gradflow.schedules.exponential import ExponentialSchedule as ExponentialSchedule
+from gradflow.schedules.one_cycle import OneCycleSchedule as OneCycleSchedule
+from gradflow.schedules.plateau import PlateauSchedule as PlateauSchedule
+from gradflow.schedules.step import StepSchedule as StepSchedule
 
 LearningRate = float | Schedule | Callable[[float], float]
 """Learning rates that optimizers accept."""

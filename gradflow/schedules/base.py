@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from gradflow.checks import positive
+from gradflow.configurable import Configurable
 from gradflow.errors import DataError, GradflowError
-from gradflow.names import register
 
 __all__ = ["SCHEDULES", "ConstantSchedule", "EpochValues", "FunctionSchedule", "Schedule"]
 
@@ -29,7 +29,7 @@ class EpochValues(Protocol):
     def __getitem__(self, name: str) -> Sequence[float]: ...
 
 
-class Schedule:
+class Schedule(Configurable, registry=SCHEDULES):
     """The learning rate as a function of time, measured in epochs: 2.5 is the middle of the third epoch.
 
     When an epoch begins, the rates of all its steps are computed on the host in float64 and copied to the device, 8
@@ -37,12 +37,6 @@ class Schedule:
 
     A subclass defines `rates`, and `config` with the arguments that recreate it.
     """
-
-    name: ClassVar[str]
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        register(SCHEDULES, cls, Schedule)
 
     def rates(self, times: np.ndarray, epochs: int, history: EpochValues) -> np.ndarray:
         """Return the rate of each step, float64 of the shape of ``times``.
@@ -64,13 +58,6 @@ class Schedule:
         Raises:
             DataError: if the schedule ends before training, or monitors a nonexistent value.
         """
-
-    def config(self) -> dict[str, Any]:
-        """Return the arguments that recreate this schedule."""
-        return {}
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.config().items())})"
 
 
 class ConstantSchedule(Schedule):

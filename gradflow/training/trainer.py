@@ -58,9 +58,8 @@ class Trainer:
 
     Args:
         network: the network; it is trained in place.
-        loss: a loss, such as `gradflow.HuberLoss(delta=2.0)`, or its name for the default settings:
-            "mean_squared_error", "half_squared_error", "mean_absolute_error", "huber", "quantile", "poisson",
-            "binary_cross_entropy", "softmax_cross_entropy". The cross-entropies take logits, and fold in a trailing
+        loss: a loss, such as `gradflow.HuberLoss(delta=2.0)`, or its name for the default settings, such as
+            "mean_squared_error" (docs/catalogue.md lists them). The cross-entropies take logits, and fold in a trailing
             Sigmoid() or Softmax().
         optimizer: an optimizer, such as `gradflow.Adam()`, or its name for the default settings.
         metrics: metrics that `fit` and `evaluate` compute in addition to the loss and its accuracy: names such as "f1",

@@ -330,4 +330,4 @@ def test_every_metric_declares_which_direction_is_better() -> None:
     }
     assert larger_is_better("val_top_3_accuracy")
     assert not larger_is_better("val_loss")
-    assert repr(get_metrics(["top_3_accuracy", "f1"])) == "[TopKAccuracy(3), F1()]"
+    assert repr(get_metrics(["top_3_accuracy", "f1"])) == "[TopKAccuracy(k=3), F1()]"

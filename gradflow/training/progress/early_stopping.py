@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from gradflow.checks import non_negative, positive_integer
+from gradflow.configurable import Configurable
 from gradflow.errors import DataError
 from gradflow.metrics.base import larger_is_better
 
@@ -14,7 +16,7 @@ CONVERGENCE_EPOCHS = 10
 """Number of epochs without progress beyond the tolerance after which the loss has converged."""
 
 
-class EarlyStopping:
+class EarlyStopping(Configurable):
     """Stops once a value has not improved for ``patience`` epochs, and restores the weights of the best epoch.
 
     For a validation value, these are the weights at the end of that epoch; for a training value, which is measured
@@ -35,12 +37,8 @@ class EarlyStopping:
         self.patience = positive_integer("patience", patience)
         self.min_delta = non_negative("min_delta", min_delta)
 
-    def config(self) -> dict[str, str | int | float]:
-        """Return the constructor arguments."""
+    def config(self) -> dict[str, Any]:
         return {"monitor": self.monitor, "patience": self.patience, "min_delta": self.min_delta}
-
-    def __repr__(self) -> str:
-        return f"EarlyStopping({', '.join(f'{name}={value!r}' for name, value in self.config().items())})"
 
 
 class BestValue:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gradflow.checks import positive, positive_integer
+from gradflow.configurable import Configurable
 from gradflow.errors import CheckpointWarning, DataError, FileFormatError, warn
 from gradflow.training.runs.run_state import RunState
 from gradflow.training.runs.snapshots import NewerFormatError, Snapshot
@@ -19,7 +20,7 @@ from gradflow.training.runs.snapshots import NewerFormatError, Snapshot
 __all__ = ["Checkpoint", "Checkpoints", "check_same_run", "checkpoint_files", "differences", "last_good_checkpoint"]
 
 
-class Checkpoint:
+class Checkpoint(Configurable):
     """Settings for the checkpoints that `Trainer.fit` saves and can resume from.
 
     One is always saved when training begins, when it ends, and after Ctrl-C or SIGTERM.
@@ -46,17 +47,13 @@ class Checkpoint:
         self.every_minutes = None if every_minutes is None else positive("every_minutes", every_minutes)
         self.keep = positive_integer("keep", keep)
 
-    def config(self) -> dict[str, int | float | None]:
-        """Return the constructor arguments."""
+    def config(self) -> dict[str, Any]:
         return {
             "every_epochs": self.every_epochs,
             "every_steps": self.every_steps,
             "every_minutes": self.every_minutes,
             "keep": self.keep,
         }
-
-    def __repr__(self) -> str:
-        return f"Checkpoint({', '.join(f'{name}={value!r}' for name, value in self.config().items())})"
 
 
 class _RunFolder(Protocol):

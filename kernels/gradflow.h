@@ -30,6 +30,9 @@
    Its argument names are those of the op it implements; `n` is the number of elements of its first array,
    `rows` and `columns` its shape.
 
+   To an activation, `name_forward` with the one line GF_FOR(i, n, x, y) y[i] = ...x[i]...;, kernel_sources.py adds
+   `bias_name_forward`, the same function of x + bias by rows.
+
    `arrays` names every array that the body indexes with the loop's variable, at that very index only. A GPU moves
    them in packs of four elements, by accesses of 16 bytes where all of them are aligned to that. */
 

@@ -21,6 +21,7 @@ __all__ = [
     "c_library_text",
     "fingerprint",
     "kernel_folder",
+    "kernel_text",
     "kernels",
     "low_precision_text",
     "source_text",
@@ -125,12 +126,41 @@ def kernels(language: Language) -> dict[str, Kernel]:
     found = {}
     for path in files:
         for name, parameters, body in re.findall(
-            r"^GF_KERNEL\((\w+),\s*([^)]*)\) \{(.*?)^\}", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL
+            r"^GF_KERNEL\((\w+),\s*([^)]*)\) \{(.*?)^\}", kernel_text(path), flags=re.MULTILINE | re.DOTALL
         ):
             loop = _loop(body)
             if loop[0] or language == "cuda":
                 found[name] = Kernel(name, path, tuple(map(_parse_parameter, parameters.split(","))), *loop)
     return found
+
+
+_ACTIVATION = (
+    r"^GF_KERNEL\((\w+)_forward, const real \*x, real \*y,((?: real \w+,)*) gf_index n\) \{\n"
+    r"  GF_FOR\(i, n, x, y\) y\[i\] = (.*);\n\}\n"
+)
+_BIAS_AND_ACTIVATION = """
+GF_KERNEL(bias_{name}_forward, const real *x, const real *bias, real *y,{settings} gf_index rows, gf_index columns) {{
+  GF_ROWS(row, rows) {{
+    const gf_auto in = x + row * columns;
+    const gf_auto out = y + row * columns;
+    GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = {value};
+  }}
+}}
+"""
+
+
+def kernel_text(path: Path) -> str:
+    """A kernel file, with the kernel ``bias_<activation>_forward`` after each ``<activation>_forward``.
+
+    A dense layer and its activation then read and write the outputs once, as y = activation(x + bias).
+    """
+
+    def with_bias(forward: re.Match[str]) -> str:
+        name, settings, value = forward.groups()
+        value = value.replace("x[i]", "(in[j] + bias[j])")
+        return forward[0] + _BIAS_AND_ACTIVATION.format(name=name, settings=settings, value=value)
+
+    return re.sub(_ACTIVATION, with_bias, path.read_text("utf-8"), flags=re.MULTILINE)
 
 
 def _parse_parameter(declaration: str) -> Parameter:
@@ -165,7 +195,7 @@ def _with_headers(path: Path, included: set[str]) -> str:
         beside = path.parent / header
         return _with_headers(beside if beside.is_file() else _headers()[header], included)
 
-    return re.sub(r'^#include "(\w+\.h)"\n', include, path.read_text("utf-8"), flags=re.MULTILINE)
+    return re.sub(r'^#include "(\w+\.h)"\n', include, kernel_text(path), flags=re.MULTILINE)
 
 
 def _element_type(real: str) -> str:

@@ -8,15 +8,6 @@ GF_KERNEL(elu_forward, const real *x, real *y, real alpha, gf_index n) {
   GF_FOR(i, n, x, y) y[i] = elu(x[i], alpha);
 }
 
-GF_KERNEL(bias_elu_forward, const real *x, const real *bias, real *y, real alpha, gf_index rows,
-          gf_index columns) {
-  GF_ROWS(row, rows) {
-    const gf_auto in = x + row * columns;
-    const gf_auto out = y + row * columns;
-    GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = elu(in[j] + bias[j], alpha);
-  }
-}
-
 GF_KERNEL(elu_backward, const real *y, const real *d_y, real *d_x, real alpha, gf_index n) {
   GF_FOR(i, n, y, d_y, d_x) d_x[i] = y[i] <= 0 ? (y[i] + alpha) * d_y[i] : d_y[i];
 }

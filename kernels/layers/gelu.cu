@@ -11,14 +11,6 @@ GF_KERNEL(gelu_forward, const real *x, real *y, gf_index n) {
   GF_FOR(i, n, x, y) y[i] = gelu(x[i]);
 }
 
-GF_KERNEL(bias_gelu_forward, const real *x, const real *bias, real *y, gf_index rows, gf_index columns) {
-  GF_ROWS(row, rows) {
-    const gf_auto in = x + row * columns;
-    const gf_auto out = y + row * columns;
-    GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = gelu(in[j] + bias[j]);
-  }
-}
-
 GF_KERNEL(gelu_backward, const real *x, const real *d_y, real *d_x, gf_index n) {
   GF_FOR(i, n, x, d_y, d_x) {
     const real z = gf_clamp(x[i], GF_SATURATED);
@@ -38,14 +30,6 @@ GF_FUNCTION real gelu_tanh(real x) {
 
 GF_KERNEL(gelu_tanh_forward, const real *x, real *y, gf_index n) {
   GF_FOR(i, n, x, y) y[i] = gelu_tanh(x[i]);
-}
-
-GF_KERNEL(bias_gelu_tanh_forward, const real *x, const real *bias, real *y, gf_index rows, gf_index columns) {
-  GF_ROWS(row, rows) {
-    const gf_auto in = x + row * columns;
-    const gf_auto out = y + row * columns;
-    GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = gelu_tanh(in[j] + bias[j]);
-  }
 }
 
 GF_KERNEL(gelu_tanh_backward, const real *x, const real *d_y, real *d_x, gf_index n) {

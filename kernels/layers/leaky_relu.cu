@@ -8,15 +8,6 @@ GF_KERNEL(leaky_relu_forward, const real *x, real *y, real slope, gf_index n) {
   GF_FOR(i, n, x, y) y[i] = leaky_relu(x[i], slope);
 }
 
-GF_KERNEL(bias_leaky_relu_forward, const real *x, const real *bias, real *y, real slope, gf_index rows,
-          gf_index columns) {
-  GF_ROWS(row, rows) {
-    const gf_auto in = x + row * columns;
-    const gf_auto out = y + row * columns;
-    GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = leaky_relu(in[j] + bias[j], slope);
-  }
-}
-
 GF_KERNEL(leaky_relu_backward, const real *y, const real *d_y, real *d_x, real slope, gf_index n) {
   GF_FOR(i, n, y, d_y, d_x) d_x[i] = y[i] <= 0 ? slope * d_y[i] : d_y[i];
 }

@@ -8,14 +8,6 @@ GF_KERNEL(relu_forward, const real *x, real *y, gf_index n) {
   GF_FOR(i, n, x, y) y[i] = relu(x[i]);
 }
 
-GF_KERNEL(bias_relu_forward, const real *x, const real *bias, real *y, gf_index rows, gf_index columns) {
-  GF_ROWS(row, rows) {
-    const gf_auto in = x + row * columns;
-    const gf_auto out = y + row * columns;
-    GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = relu(in[j] + bias[j]);
-  }
-}
-
 GF_KERNEL(relu_backward, const real *y, const real *d_y, real *d_x, gf_index n) {
   GF_FOR(i, n, y, d_y, d_x) d_x[i] = y[i] <= 0 ? (real)0 : d_y[i];
 }

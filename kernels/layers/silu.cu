@@ -9,14 +9,6 @@ GF_KERNEL(silu_forward, const real *x, real *y, gf_index n) {
   GF_FOR(i, n, x, y) y[i] = silu(x[i]);
 }
 
-GF_KERNEL(bias_silu_forward, const real *x, const real *bias, real *y, gf_index rows, gf_index columns) {
-  GF_ROWS(row, rows) {
-    const gf_auto in = x + row * columns;
-    const gf_auto out = y + row * columns;
-    GF_COLUMNS_OF(j, columns, in, bias, out) out[j] = silu(in[j] + bias[j]);
-  }
-}
-
 GF_KERNEL(silu_backward, const real *x, const real *d_y, real *d_x, gf_index n) {
   GF_FOR(i, n, x, d_y, d_x) {
     const real z = gf_clamp(x[i], GF_SATURATED);

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gradflow.backends.kernel_sources import kernels, source_text
+from gradflow.backends.kernel_sources import kernel_text, kernels, source_text
 from tests.kernels.nvrtc import LocalMemory, compile_cuda, local_memory
 
 pytestmark = pytest.mark.nvrtc
@@ -57,7 +57,7 @@ def test_a_spill_is_seen(tmp_path: Path) -> None:
 
 def packed_arrays(name: str) -> set[str]:
     """Return the arrays that a kernel or the functions that it calls access in vectors of 4."""
-    source = kernels("cuda")[name].file.read_text()
+    source = kernel_text(kernels("cuda")[name].file)
     body = re.search(rf"^GF_KERNEL\({name},.*?^}}", source, re.MULTILINE | re.DOTALL)
     assert body is not None
     called = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gradflow.backends import kernel_sources as sources
-from gradflow.backends.kernel_sources import Parameter, kernel_folder, kernels, source_text
+from gradflow.backends.kernel_sources import Parameter, kernel_folder, kernel_text, kernels, source_text
 
 FOLDER = kernel_folder()
 CUDA_ONLY = {"narrow_weight_gradient", "narrow_relu_gradient"}
@@ -87,7 +87,7 @@ def test_parameters_are_parsed() -> None:
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.cu")), ids=lambda path: path.name)
 def test_loops_name_exactly_the_arrays_that_they_index(path: Path) -> None:
     # On a GPU, lanes beyond the end run too: outside a vector they would read and write beyond the array.
-    for body in re.findall(r"^GF_\w+\([^{]*\{.*?^\}", path.read_text(), re.MULTILINE | re.DOTALL):
+    for body in re.findall(r"^GF_\w+\([^{]*\{.*?^\}", kernel_text(path), re.MULTILINE | re.DOTALL):
         for index, arrays in re.findall(r"GF_(?:FOR|COLUMNS_OF)\((\w+), \w+, ([^)]*)\)", body):
             assert set(arrays.split(", ")) == set(re.findall(rf"(\w+)\[{index}\]", body)), body
         for block, arrays in re.findall(r"GF_FOURS\((\w+), \w+, ([^)]*)\)", body):
@@ -100,9 +100,28 @@ def test_every_kernel_is_found() -> None:
             name
             for ending in endings
             for path in FOLDER.rglob(ending)
-            for name in re.findall(r"^GF_KERNEL\((\w+)", path.read_text(), re.MULTILINE)
+            for name in re.findall(r"^GF_KERNEL\((\w+)", kernel_text(path), re.MULTILINE)
         }
         assert written - (CUDA_ONLY if language == "c" else set()) == kernels(language).keys()
+
+
+def test_an_activation_gets_a_form_with_a_bias(tmp_path: Path) -> None:
+    forward = """GF_KERNEL(cut_forward, const real *x, real *y, real low, real high, gf_index n) {
+  GF_FOR(i, n, x, y) y[i] = x[i] > high ? high : 0.5 * x[i] + low;
+}
+"""
+    backward = forward.replace("cut_forward", "cut_backward").replace("*x", "*y").replace("x", "y")
+    (tmp_path / "cut.cu").write_text(forward + "\n" + backward)
+    text = kernel_text(tmp_path / "cut.cu")
+    assert text.startswith(forward)
+    assert text.endswith(backward)
+    heads = re.findall(r"^GF_KERNEL\((\w+), (.*)\) {", text, re.MULTILINE)
+    assert heads[1] == (
+        "bias_cut_forward",
+        "const real *x, const real *bias, real *y, real low, real high, gf_index rows, gf_index columns",
+    )
+    assert [name for name, _ in heads] == ["cut_forward", "bias_cut_forward", "cut_backward"]
+    assert "out[j] = (in[j] + bias[j]) > high ? high : 0.5 * (in[j] + bias[j]) + low;\n" in text
 
 
 def test_both_compilers_read_the_same_file() -> None:

@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 
 import gradflow as gf
 from gradflow.initializers import INITIALIZERS
+from gradflow.testing.activations import ACTIVATION_CASES
 
 X = np.random.default_rng(0).normal(size=(9, 4))
 
@@ -121,11 +122,12 @@ def test_selu_keeps_mean_and_variance_through_twenty_layers() -> None:
 
 @pytest.mark.parametrize(
     ("following", "expected"),
-    [(gf.ReLU, "he_normal"), (gf.LeakyReLU, "he_normal"), (gf.ELU, "he_normal"), (gf.GELU, "he_normal"),
-     (gf.SiLU, "he_normal"), (gf.Mish, "he_normal"), (gf.Softplus, "he_normal"), (gf.SELU, "lecun_normal"),
-     (gf.Tanh, "glorot_uniform"),
-     (gf.Sigmoid, "glorot_uniform"), (gf.Softmax, "glorot_uniform"), (None, "glorot_uniform")],
-)  # fmt: skip
+    [
+        *((case.make, case.initializer) for case in ACTIVATION_CASES.values()),
+        (gf.Softmax, "glorot_uniform"),
+        (None, "glorot_uniform"),
+    ],
+)
 def test_the_following_activation_chooses_the_initializer(following: Any, expected: str) -> None:
     after = [gf.Dropout(0.1), following()] if following else []
     chosen = gf.Sequential([gf.Dense(4, 3), *after], backend="numpy").get_weights()["0.weight"]

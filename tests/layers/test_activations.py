@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,29 +11,21 @@ from numpy.testing import assert_allclose, assert_array_equal
 import gradflow as gf
 from gradflow.backends import get_backend
 from gradflow.executors import Eager
-from gradflow.layers import ACTIVATIONS, Activation
+from gradflow.layers import ACTIVATIONS, LAYERS, Activation
+from gradflow.names import is_built_in
+from gradflow.testing.activations import ACTIVATION_CASES
 
-# Each activation, PyTorch's version, and, where known, the limits of y and dy/dx at minus and plus infinity.
 INF = np.inf
-CASES: dict[str, tuple[Callable[[], Activation], Callable[[Any], Any], tuple[float, float], tuple[float, float]]] = {
-    "elu": (gf.ELU, lambda f: f.elu, (-1, INF), (0, 1)),
-    "gelu": (gf.GELU, lambda f: f.gelu, (0, INF), (0, 1)),
-    "gelu by tanh": (
-        lambda: gf.GELU(approximate="tanh"), lambda f: lambda x: f.gelu(x, approximate="tanh"), (0, INF), (0, 1),
-    ),
-    "leaky_relu": (gf.LeakyReLU, lambda f: f.leaky_relu, (-INF, INF), (0.01, 1)),
-    "mish": (gf.Mish, lambda f: f.mish, (0, INF), (0, 1)),
-    "relu": (gf.ReLU, lambda f: f.relu, (0, INF), (0, 1)),
-    "selu": (gf.SELU, lambda f: f.selu, (-1.0507009873554805 * 1.6732632423543772, INF), (0, 1.0507009873554805)),
-    "sigmoid": (gf.Sigmoid, lambda f: f.sigmoid, (0, 1), (0, 0)),
-    "silu": (gf.SiLU, lambda f: f.silu, (0, INF), (0, 1)),
-    "softplus": (gf.Softplus, lambda f: lambda x: f.softplus(x, threshold=80), (0, INF), (0, 1)),
-    "tanh": (gf.Tanh, lambda f: f.tanh, (-1, 1), (0, 0)),
-}  # fmt: skip
 
 
 def test_every_elementwise_activation_has_a_case() -> None:
-    assert {name.split()[0] for name in CASES} == ACTIVATIONS.keys() - {"identity", "softmax"}
+    assert {name.split()[0] for name in ACTIVATION_CASES} == ACTIVATIONS.keys() - {"identity", "softmax"}
+    assert all(case.make().name == name.split()[0] for name, case in ACTIVATION_CASES.items())
+
+
+def test_every_activation_has_a_name() -> None:
+    shipped = {cls for cls in LAYERS.values() if issubclass(cls, Activation) and is_built_in(cls)}
+    assert shipped - {Activation} == set(ACTIVATIONS.values()) - {gf.Identity}
 
 
 def applied(layer: Activation, x: np.ndarray, backend_name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -51,16 +42,16 @@ def applied(layer: Activation, x: np.ndarray, backend_name: str) -> tuple[np.nda
 @pytest.mark.peers
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 10.0, 1e4])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ACTIVATION_CASES)
 def test_value_and_derivative_match_pytorch(name: str, scale: float, dtype: str, backend_name: str) -> None:
     import torch
 
-    make, torch_function, _, _ = CASES[name]
+    case = ACTIVATION_CASES[name]
     x = (np.random.default_rng(3).normal(size=(20, 50)) * scale).astype(dtype)
     tensor = torch.tensor(x, requires_grad=True)
-    expected = torch_function(torch.nn.functional)(tensor)
+    expected = case.in_torch(torch.nn.functional, tensor)
     expected.sum().backward()
-    y, d_x = applied(make(), x, backend_name)
+    y, d_x = applied(case.make(), x, backend_name)
     # PyTorch's own forms lose the relative accuracy of small results: its 1 + tanh(v / 2) is rounded at the size of 1
     # and multiplied by x dv/dx, which is up to 100 there.
     epsilon = np.finfo(dtype).eps
@@ -71,17 +62,17 @@ def test_value_and_derivative_match_pytorch(name: str, scale: float, dtype: str,
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ACTIVATION_CASES)
 def test_infinity_gives_the_limit_and_nan_stays_nan(name: str, dtype: str, backend_name: str) -> None:
-    make, _, limits, slopes = CASES[name]
+    case = ACTIVATION_CASES[name]
     largest = np.finfo(dtype).max
     x = np.array([[-INF, -largest, INF, largest / 2, np.nan]], dtype)
     with np.errstate(all="ignore"):
-        y, d_x = applied(make(), x, backend_name)
-    assert_allclose(y[0, [0, 2]], np.array(limits, dtype), rtol=2 * np.finfo(dtype).eps)
-    assert_allclose(d_x[0, :4], np.repeat(np.array(slopes, dtype), 2), rtol=2 * np.finfo(dtype).eps)
-    finite = y[0, [1, 3]][np.isfinite(limits)]
-    assert_array_equal(finite, y[0, [0, 2]][np.isfinite(limits)])
+        y, d_x = applied(case.make(), x, backend_name)
+    assert_allclose(y[0, [0, 2]], np.array(case.limits, dtype), rtol=2 * np.finfo(dtype).eps)
+    assert_allclose(d_x[0, :4], np.repeat(np.array(case.slopes, dtype), 2), rtol=2 * np.finfo(dtype).eps)
+    finite = y[0, [1, 3]][np.isfinite(case.limits)]
+    assert_array_equal(finite, y[0, [0, 2]][np.isfinite(case.limits)])
     assert np.isnan(y[0, 4])
 
 

@@ -13,24 +13,14 @@ from gradflow.backends.kernel_sources import kernels
 from gradflow.doctor.kernels import Expectation, arrays_of, assert_close, definition
 from gradflow.ops import OPS, Op
 from gradflow.testing import CASES, SHAPES, VALUES, Draw
+from gradflow.testing.activations import ACTIVATION_CASES
 from tests.ops.targets import FUSING_TARGETS, TARGETS, BackendTarget, CTarget, GuardedArray, make_target
 
 # Every kind of shape with ordinary values, and every kind of value in one shape.
 KINDS = [*((shape, "ordinary") for shape in SHAPES), *(("odd", values) for values in VALUES[1:])]
 
-FUSED = {
-    "relu_forward": {},
-    "leaky_relu_forward": {"slope": 0.3},
-    "elu_forward": {"alpha": 1.7},
-    "sigmoid_forward": {},
-    "tanh_forward": {},
-    "selu_forward": {},
-    "gelu_forward": {},
-    "gelu_tanh_forward": {},
-    "silu_forward": {},
-    "softplus_forward": {},
-    "mish_forward": {},
-}
+# The forward op of each elementwise activation: a kernel does the bias besides.
+FUSED = [case.make().forward_op.name for case in ACTIVATION_CASES.values()]
 
 
 _made_target = cache(make_target)
@@ -105,15 +95,16 @@ def fused_combinations() -> Iterator[Any]:
 def test_bias_and_activation_in_one_kernel(
     target: BackendTarget | CTarget, activation: str, shape: str, values: str, dtype: str
 ) -> None:
+    settings = CASES[activation].variants[0]
     before = CASES["add_bias"].make(Draw(dtype, shape, values))
     in_between = definition(OPS["add_bias"], before)["y"]
-    of_activation = {"x": in_between, "y": before["y"], **FUSED[activation]}
+    of_activation = {"x": in_between, "y": before["y"], **settings}
     guarded = {
         name: GuardedArray(target.backend, array, misaligned=shape == "misaligned") for name, array in before.items()
     }
     guarded["y"] = guarded["x"]  # as the recorder calls it: a dense layer adds its bias in place
     arrays = {name: place.array for name, place in guarded.items()}
-    target.run_fused(OPS[activation], arrays, FUSED[activation])
+    target.run_fused(OPS[activation], arrays, settings)
     assert_close({"y": guarded["y"].read()}, Expectation(OPS[activation], of_activation))
 
 

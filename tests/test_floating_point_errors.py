@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import gradflow as gf
+from gradflow.losses import LOSSES
+from gradflow.losses.base import RegressionLoss
 
 pytestmark = pytest.mark.filterwarnings("ignore::gradflow.TrainingWarning")
 RNG = np.random.default_rng(0)
@@ -48,8 +50,8 @@ def classify(backend: str, dtype: str, activation: str) -> None:
 
 
 def regress(backend: str, dtype: str, loss: str) -> None:
-    metrics = [] if loss in ("poisson", "quantile") else ["r2", "mean_squared_error", "mean_absolute_error"]
-    for y, scaled in ((NUMBERS, loss != "poisson"), (TINY[:, :2] ** 2 / 1e-40, False)):
+    metrics = ["r2", "mean_squared_error", "mean_absolute_error"] if LOSSES[loss].predicts_targets else []
+    for y, scaled in ((NUMBERS, LOSSES[loss].takes_any_scale), (TINY[:, :2] ** 2 / 1e-40, False)):
         trainer = gf.Trainer(
             network(2, backend, dtype=dtype), loss, "adam", metrics=metrics, standardize_targets=scaled
         )
@@ -65,7 +67,7 @@ def test_classification(activation: str, dtype: str, backend_name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("loss", ["mean_squared_error", "huber", "mean_absolute_error", "poisson", "quantile"])
+@pytest.mark.parametrize("loss", [name for name, loss in LOSSES.items() if issubclass(loss, RegressionLoss)])
 def test_regression(loss: str, dtype: str, backend_name: str) -> None:
     with np.errstate(all="raise"):
         regress(backend_name, dtype, loss)

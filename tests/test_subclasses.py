@@ -15,8 +15,8 @@ from gradflow.metrics import METRICS
 from gradflow.names import is_built_in
 from gradflow.schedules import FunctionSchedule
 from tests.layers.cases import LAYER_CASES, WIDTH
-from tests.losses.test_losses import LOSS_CASES
-from tests.optimizers.test_optimizers import OPTIMIZER_CASES
+from tests.losses.cases import LOSS_CASES
+from tests.optimizers.cases import OPTIMIZER_CASES
 from tests.registries import forgotten
 
 RANDOM = np.random.default_rng(0)
@@ -77,7 +77,7 @@ def test_optimizers(name: str, backend_name: str) -> None:
         settings: dict[str, Any] = {"l2": 0.1, "clip_norm": 0.5, "average": 0.9}
         return results(network, "softmax_cross_entropy", optimizer, **settings)
 
-    make = OPTIMIZER_CASES[name][0]
+    make = OPTIMIZER_CASES[name].make
     assert trained(subclassed(make(0.01))) == trained(make(0.01))
 
 

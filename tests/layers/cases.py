@@ -32,7 +32,7 @@ class LayerCase:
 
 
 def activations() -> Iterator[tuple[str, LayerCase]]:
-    """Every elementwise activation, with default settings and with those that its ops are tested with."""
+    """Yield every elementwise activation, with default settings and with those that its ops are tested with."""
     for case in ACTIVATION_CASES.values():
         for settings in ({}, *case.forward.variants):
             make = partial(case.make, **settings)

@@ -17,67 +17,9 @@ from gradflow.names import is_built_in
 from gradflow.ops import STEP
 from gradflow.optimizers import OPTIMIZERS, Optimizer, get_optimizer
 from gradflow.optimizers.clipping import GradientClipping
+from tests.optimizers.cases import OPTIMIZER_CASES
 
 N, N_DECAYED = 37, 25
-
-
-class LionOfThePaper:
-    """Algorithm 2 of Chen et al. (2023), line by line, on PyTorch's arrays, because PyTorch has no Lion."""
-
-    def __init__(self, groups: list[dict[str, Any]], rate: float, *, beta1: float, beta2: float) -> None:
-        self.groups, self.rate, self.beta1, self.beta2 = groups, rate, beta1, beta2
-        self.m = [0 * group["params"][0] for group in groups]
-
-    def step(self) -> None:
-        for index, group in enumerate(self.groups):
-            (theta,), m, g = group["params"], self.m[index], group["params"][0].grad
-            c = self.beta1 * m + (1 - self.beta1) * g
-            theta -= self.rate * (c.sign() + group["weight_decay"] * theta)
-            self.m[index] = self.beta2 * m + (1 - self.beta2) * g
-
-
-# Each optimizer with every hyperparameter changed from its default, and PyTorch's with the same.
-OPTIMIZER_CASES: dict[str, tuple[Any, Any]] = {
-    "gradient_descent": (lambda rate: gf.GradientDescent(rate), lambda torch, groups, rate: torch.SGD(groups, lr=rate)),
-    "sgd": (lambda rate: gf.SGD(rate), lambda torch, groups, rate: torch.SGD(groups, lr=rate)),
-    "sgd with momentum": (
-        lambda rate: gf.SGD(rate, momentum=0.7),
-        lambda torch, groups, rate: torch.SGD(groups, lr=rate, momentum=0.7),
-    ),
-    "sgd with nesterov": (
-        lambda rate: gf.SGD(rate, momentum=0.7, nesterov=True),
-        lambda torch, groups, rate: torch.SGD(groups, lr=rate, momentum=0.7, nesterov=True),
-    ),
-    "adam": (
-        lambda rate: gf.Adam(rate, beta1=0.8, beta2=0.95, epsilon=1e-3),
-        lambda torch, groups, rate: torch.Adam(groups, lr=rate, betas=(0.8, 0.95), eps=1e-3),
-    ),
-    "adam without memory": (
-        lambda rate: gf.Adam(rate, beta1=0.0, beta2=0.0, epsilon=1e-3),
-        lambda torch, groups, rate: torch.Adam(groups, lr=rate, betas=(0.0, 0.0), eps=1e-3),
-    ),
-    "adam by default": (
-        lambda rate: gf.Adam(rate),
-        lambda torch, groups, rate: torch.Adam(groups, lr=rate),
-    ),
-    "adamw": (
-        lambda rate: gf.AdamW(rate, beta1=0.8, beta2=0.95, epsilon=1e-3, weight_decay=0.3),
-        lambda torch, groups, rate: torch.AdamW(groups, lr=rate, betas=(0.8, 0.95), eps=1e-3),
-    ),
-    "rmsprop": (
-        lambda rate: gf.RMSprop(rate, beta=0.9, epsilon=1e-3),
-        lambda torch, groups, rate: torch.RMSprop(groups, lr=rate, alpha=0.9, eps=1e-3),
-    ),
-    "adagrad": (
-        lambda rate: gf.Adagrad(rate, epsilon=1e-3),
-        lambda torch, groups, rate: torch.Adagrad(groups, lr=rate, eps=1e-3),
-    ),
-    "lion": (
-        lambda rate: gf.Lion(rate, beta1=0.8, beta2=0.95, weight_decay=0.3),
-        lambda torch, groups, rate: LionOfThePaper(groups, rate, beta1=0.8, beta2=0.95),
-    ),
-}
-DECOUPLED = ("adamw", "lion")  # these decay weights themselves
 
 
 def test_every_optimizer_has_a_case() -> None:
@@ -124,25 +66,25 @@ def updated(
 def test_matches_pytorch(name: str, dtype: str, steps: int, rate: float, backend_name: str) -> None:
     import torch
 
-    make, make_torch = OPTIMIZER_CASES[name]
+    case = OPTIMIZER_CASES[name]
     rng = np.random.default_rng(2)
     parameters = rng.normal(size=N).astype(dtype)
     gradients = rng.normal(size=(steps, N)).astype(dtype)
     gradients[:, 0] = 0.0
 
     weights, biases = (torch.tensor(part.copy()) for part in (parameters[:N_DECAYED], parameters[N_DECAYED:]))
-    groups = [{"params": [weights], "weight_decay": 0.3 if name in DECOUPLED else 0.0}, {"params": [biases]}]
+    groups = [{"params": [weights], "weight_decay": case.decay}, {"params": [biases]}]
     groups[1]["weight_decay"] = 0.0
-    optimizer = make_torch(torch.optim, groups, rate)
+    optimizer = case.in_torch(torch.optim, groups, rate)
     for g in gradients:
         weights.grad, biases.grad = (torch.tensor(part.copy()) for part in (g[:N_DECAYED], g[N_DECAYED:]))
         optimizer.step()
     expected = torch.cat([weights, biases]).numpy()
 
-    result = updated(make(rate), parameters, gradients, backend_name)
+    result = updated(case.make(rate), parameters, gradients, backend_name)
     # Each step rounds a few times at the size of its increment.
     epsilon = np.finfo(dtype).eps
-    size = np.abs(expected).max() if name in DECOUPLED else max(1.0, rate)
+    size = np.abs(expected).max() if case.decay else max(1.0, rate)
     assert_allclose(result, expected, rtol=16 * steps * epsilon, atol=16 * steps * epsilon * size)
 
 
@@ -159,7 +101,7 @@ def test_l2_is_the_penalty_added_to_the_gradient(name: str, backend_name: str) -
     rng = np.random.default_rng(3)
     parameters, gradient = rng.normal(size=N), rng.normal(size=(1, N))
     penalty = np.where(np.arange(N) < N_DECAYED, 0.4 * parameters, 0)
-    make = OPTIMIZER_CASES[name][0]
+    make = OPTIMIZER_CASES[name].make
     result = updated(make(0.1), parameters, gradient, backend_name, l2=0.4)
     expected = updated(make(0.1), parameters, gradient + penalty, "reference")
     assert_allclose(result, expected, rtol=1e-13)
@@ -171,7 +113,7 @@ def test_l1_is_the_sign_of_weights_added_to_the_gradient(name: str, backend_name
     parameters, gradient = rng.normal(size=N), rng.normal(size=(1, N))
     parameters[3] = 0
     penalty = np.where(np.arange(N) < N_DECAYED, 0.4 * np.sign(parameters) + 0.1 * parameters, 0)
-    make = OPTIMIZER_CASES[name][0]
+    make = OPTIMIZER_CASES[name].make
     result = updated(make(0.1), parameters, gradient, backend_name, l1=0.4, l2=0.1)
     expected = updated(make(0.1), parameters, gradient + penalty, "reference")
     assert_allclose(result, expected, rtol=1e-12)
@@ -182,7 +124,7 @@ def test_clipping_by_value_holds_each_entry_of_the_regularized_gradient(name: st
     rng = np.random.default_rng(7)
     parameters, gradient = rng.normal(size=N), rng.normal(size=(1, N))
     g = gradient[0] + np.where(np.arange(N) < N_DECAYED, 0.4 * parameters, 0)
-    make = OPTIMIZER_CASES[name][0]
+    make = OPTIMIZER_CASES[name].make
     result = updated(make(0.1), parameters, gradient, backend_name, l2=0.4, clip_value=0.5)
     expected = updated(make(0.1), parameters, np.clip(g, -0.5, 0.5)[None], "reference")
     assert (abs(g) > 0.5).sum() in range(5, N - 5)

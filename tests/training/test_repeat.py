@@ -138,7 +138,7 @@ def test_arguments_that_the_folder_lacks_are_passed(tmp_path: Path) -> None:
 
 def test_differences_are_named(tmp_path: Path) -> None:
     run(tmp_path / "first")
-    run(tmp_path / "second", network(seed=4), rule="momentum", batch_size=8)
+    run(tmp_path / "second", network(seed=4), rule="sgd with momentum", batch_size=8)
     found = gf.compare_runs(tmp_path / "first", tmp_path / "second")
     assert not found.is_same
     assert {"weight 0.weight", "epoch 1, loss"} <= {name for name, *_ in found.results}

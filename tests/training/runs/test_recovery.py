@@ -321,7 +321,7 @@ def test_a_full_disk_costs_no_checkpoint_before_it(tmp_path: Path, uninterrupted
 def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run with different settings, which later ones replace."""
     folder = tmp_path_factory.mktemp("earlier")
-    fit(trainer("numpy", "momentum"), folder, checkpoint=gf.Checkpoint())
+    fit(trainer("numpy", "sgd with momentum"), folder, checkpoint=gf.Checkpoint())
     (folder / "command.json").write_text("{}")
     return folder
 
@@ -392,7 +392,7 @@ def test_a_process_killed_while_it_replaces_a_run_leaves_one_of_them(
             fit(trainer("numpy"), tmp_path, checkpoint=gf.Checkpoint(keep=1), overwrite=True, callbacks=[Dies(1)])
     assert (tmp_path / "config.json").exists() == (removed == 0)
     is_earlier = last(tmp_path).name == last(earlier).name
-    fit(trainer("numpy", "momentum" if is_earlier else "adam"), resume=tmp_path)
+    fit(trainer("numpy", "sgd with momentum" if is_earlier else "adam"), resume=tmp_path)
     assert results(tmp_path) == results(earlier if is_earlier else uninterrupted)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import gradflow as gf
+from tests.optimizers.cases import OPTIMIZER_CASES
 
 RANDOM = np.random.default_rng(5)
 X = RANDOM.standard_normal((70, 6)).astype(np.float32)
@@ -26,14 +28,7 @@ def backend_name(request: pytest.FixtureRequest) -> str:
 
 
 RULES: dict[str, Callable[[], gf.Optimizer]] = {
-    "gradient descent": lambda: gf.GradientDescent(0.1),
-    "momentum": lambda: gf.SGD(0.05, momentum=0.9),
-    "nesterov": lambda: gf.SGD(0.05, momentum=0.9, nesterov=True),
-    "rmsprop": lambda: gf.RMSprop(0.01),
-    "adagrad": lambda: gf.Adagrad(0.05),
-    "adam": lambda: gf.Adam(0.01),
-    "adamw": lambda: gf.AdamW(0.01, weight_decay=0.1),
-    "lion": lambda: gf.Lion(0.001),
+    **{name: partial(case.make, 0.01) for name, case in OPTIMIZER_CASES.items()},
     "cosine": lambda: gf.Adam(gf.CosineSchedule(0.02, warmup=1)),
     "plateau": lambda: gf.Adam(gf.PlateauSchedule(0.02, patience=1)),
 }
@@ -93,7 +88,7 @@ def test_every_rule_resumes_in_the_middle_of_an_epoch(tmp_path: Path, backend_na
     assert names == [f"step-{step:012d}.safetensors" for step in (0, 7, 14)]
 
 
-@pytest.mark.parametrize("rule", ["momentum", "cosine"])
+@pytest.mark.parametrize("rule", ["sgd with momentum", "cosine"])
 def test_every_rule_resumes_at_the_end_of_an_epoch(tmp_path: Path, backend_name: str, rule: str) -> None:
     names = resumed_is_uninterrupted(tmp_path, lambda: trainer(backend_name, rule), gf.Checkpoint(), drop_last=True)
     assert names == [f"step-{step:012d}.safetensors" for step in (0, 4, 8)]

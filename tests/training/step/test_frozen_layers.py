@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import gradflow as gf
+from tests.optimizers.cases import OPTIMIZER_CASES
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(40, 3))
@@ -19,12 +21,7 @@ LABELS = (X[:, 0] > 0).astype(int)
 BODY = (0, 1, 2)
 
 OPTIMIZERS: dict[str, Callable[[], gf.Optimizer]] = {
-    "sgd": lambda: gf.SGD(0.1, momentum=0.9),
-    "adam": lambda: gf.Adam(0.01),
-    "adamw": lambda: gf.AdamW(0.01, weight_decay=0.1),
-    "adagrad": lambda: gf.Adagrad(0.1),
-    "rmsprop": lambda: gf.RMSprop(0.01),
-    "lion": lambda: gf.Lion(0.01, weight_decay=0.1),
+    **{name: partial(case.make, 0.05) for name, case in OPTIMIZER_CASES.items()},
     "lbfgs": lambda: gf.LBFGS(max_iterations=5),
 }
 

@@ -9,7 +9,7 @@ comma := ,
 bin = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu lint types bench wheel proofs check-long clean
+.PHONY: help demo test test-gpu lint types tables bench wheel proofs check-long clean
 .DELETE_ON_ERROR:
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make test-gpu    run the GPU tests on a simulated GPU (Linux on x86-64, g++)"
 	@echo "make lint        check style, format, and which module may import which"
 	@echo "make types       check types"
+	@echo "make tables      write the tables of formulas in docs and kernels from the docstrings"
 	@echo "make bench       measure training steps, and how they scale (benchmarks/README.md has more)"
 	@echo "make wheel       build the sdist and the wheel with the C kernels, into dist (Linux)"
 	@echo "make proofs      kill, damage and starve training runs, and resume them (Linux; ten minutes)"
@@ -43,6 +44,9 @@ lint: $(VENV)/installed-dev
 
 types: $(VENV)/installed-dev
 	$(bin)/mypy
+
+tables: $(VENV)/installed-dev
+	$(bin)/python -m docs.tables
 
 bench: $(VENV)/installed-bench
 	$(bin)/python benchmarks/import_time.py

@@ -2,6 +2,14 @@
 
 A rule is a function ``(shape, random) -> numpy.ndarray`` for a weight of shape ``(n_in, n_out)``. Weights are generated
 once, in float64 on the host, and then copied, so that they are the same on every backend.
+
+References:
+    X. Glorot & Y. Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS (2010).
+    K. He et al., "Delving deep into rectifiers", ICCV (2015).
+    Y. LeCun et al., "Efficient BackProp" (1998).
+    F. Mezzadri, "How to generate random matrices from the classical compact groups", *Notices of the AMS* 54 (2007).
+    A. Saxe, J. McClelland & S. Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
+        networks", ICLR (2014).
 """
 
 from __future__ import annotations

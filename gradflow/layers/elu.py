@@ -1,4 +1,9 @@
-"""The exponential linear unit (Clevert, Unterthiner & Hochreiter, 2016)."""
+"""The exponential linear unit (Clevert, Unterthiner & Hochreiter, 2016).
+
+References:
+    D.-A. Clevert, T. Unterthiner & S. Hochreiter, "Fast and accurate deep network learning by exponential linear
+        units", ICLR (2016).
+"""
 
 from __future__ import annotations
 

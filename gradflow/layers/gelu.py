@@ -1,4 +1,8 @@
-"""The Gaussian error linear unit (Hendrycks & Gimpel, 2016), exact and with the tanh approximation."""
+"""The Gaussian error linear unit (Hendrycks & Gimpel, 2016), exact and with the tanh approximation.
+
+References:
+    D. Hendrycks & K. Gimpel, "Gaussian error linear units", arXiv:1606.08415 (2016).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The leaky rectified linear unit (Maas, Hannun & Ng, 2013)."""
+"""The leaky rectified linear unit (Maas, Hannun & Ng, 2013).
+
+References:
+    A. L. Maas, A. Y. Hannun & A. Y. Ng, "Rectifier nonlinearities improve neural network acoustic models", ICML (2013).
+"""
 
 from __future__ import annotations
 

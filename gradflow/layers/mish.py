@@ -1,4 +1,8 @@
-"""Mish (Misra, 2020)."""
+"""Mish (Misra, 2020).
+
+References:
+    D. Misra, "Mish", BMVC (2020).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The rectified linear unit (Nair & Hinton, 2010)."""
+"""The rectified linear unit (Nair & Hinton, 2010).
+
+References:
+    V. Nair & G. Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML (2010).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""The sigmoid-weighted linear unit, also called Swish (Elfwing, Uchibe & Doya, 2018)."""
+"""The sigmoid-weighted linear unit, also called Swish (Elfwing, Uchibe & Doya, 2018).
+
+References:
+    S. Elfwing, E. Uchibe & K. Doya, "Sigmoid-weighted linear units for neural network function approximation in
+        reinforcement learning", *Neural Networks* 107 (2018).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Softmax, the activation that outputs a probability for each class."""
+"""Softmax (Bridle, 1990), the activation that outputs a probability for each class.
+
+References:
+    J. S. Bridle, "Probabilistic interpretation of feedforward classification network outputs", in *Neurocomputing*
+        (1990).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Softplus (Dugas, Bengio, Bélisle, Nadeau & Garcia, 2001)."""
+"""Softplus (Dugas, Bengio, Bélisle, Nadeau & Garcia, 2001).
+
+References:
+    C. Dugas et al., "Incorporating second-order functional knowledge for better option pricing", NIPS (2001).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mean absolute error."""
+"""The mean absolute error (Laplace, 1774)."""
 
 from __future__ import annotations
 

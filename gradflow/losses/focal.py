@@ -1,4 +1,8 @@
-"""Cross-entropies with focal weighting (Lin, Goyal, Girshick, He & Dollár, 2017)."""
+"""Cross-entropies with focal weighting (Lin, Goyal, Girshick, He & Dollár, 2017).
+
+References:
+    T.-Y. Lin et al., "Focal loss for dense object detection", ICCV (2017).
+"""
 
 from __future__ import annotations
 
@@ -55,7 +59,7 @@ def binary_focal(
     clock: Array,
     gamma: float,
 ) -> None:
-    """Row loss w mean_j [t q^γ u + (1 - t) p^γ v], p = sigmoid(z), q = 1 - p, u = -log p, v = -log q
+    """Row loss w mean_j [t q^γ u + (1 - t) p^γ v], p = sigmoid(z), q = 1 - p, u = -log p, v = -log q;
 
     dL/dz_j = w ((1 - t) p^γ (γ q v + p) - t q^γ (γ p u + q)) / (rows n_out)"""
     weight = row_weights(row_weight, len(logits), logits.dtype)

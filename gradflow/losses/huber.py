@@ -1,4 +1,8 @@
-"""The Huber loss."""
+"""The Huber loss (Huber, 1964).
+
+References:
+    P. J. Huber, "Robust estimation of a location parameter", *Annals of Mathematical Statistics* 35 (1964).
+"""
 
 from __future__ import annotations
 
@@ -40,7 +44,7 @@ def huber(
 class HuberLoss(RegressionLoss):
     """L = mean over rows and outputs of ½ e² where |e| <= delta, else delta (|e| - ½ delta), with e = y - t.
 
-    dL/dy = e / (rows n_out), clipped to ± delta / (rows n_out): Huber (1964). It is a squared error near 0 and an
+    dL/dy = e / (rows n_out), clipped to ± delta / (rows n_out). It is a squared error near 0 and an
     absolute error far from it. Targets (batch, n_out).
 
     Args:

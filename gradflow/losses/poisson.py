@@ -1,4 +1,8 @@
-"""The Poisson loss on log rates."""
+"""The Poisson loss on log rates.
+
+References:
+    A. C. Cameron & P. K. Trivedi, *Regression Analysis of Count Data* (1998).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The quantile loss, for one or several quantiles at once."""
+"""The quantile loss, for one or several quantiles at once.
+
+References:
+    R. Koenker & G. Bassett, "Regression quantiles", *Econometrica* 46 (1978).
+"""
 
 from __future__ import annotations
 
@@ -48,7 +52,7 @@ def quantile(
 
 
 class QuantileLoss(RegressionLoss):
-    """L = mean over rows and outputs of max(q e, (q - 1) e) with e = t - y: Koenker & Bassett (1978), section 3.
+    """L = mean over rows and outputs of max(q e, (q - 1) e) with e = t - y (Koenker & Bassett, 1978, section 3).
 
     Outputs then approach the q-quantile of the target given the inputs: the number that the target falls below with
     probability q. dL/dy = -q / (rows n_out) where y < t, (1 - q) / (rows n_out) where y > t, 0 where y = t.

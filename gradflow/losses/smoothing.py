@@ -1,4 +1,8 @@
-"""Label smoothing (Szegedy et al., 2016, section 7). Only the loss uses smoothed targets; all else uses plain ones."""
+"""Label smoothing (Szegedy et al., 2016, section 7). Only the loss uses smoothed targets; all else uses plain ones.
+
+References:
+    C. Szegedy et al., "Rethinking the Inception architecture for computer vision", CVPR (2016).
+"""
 
 from __future__ import annotations
 

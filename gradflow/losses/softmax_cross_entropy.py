@@ -1,4 +1,4 @@
-"""Softmax cross-entropy on logits, for class labels and for probabilities."""
+"""Softmax cross-entropy (Bridle, 1990) on logits, for class labels and for probabilities."""
 
 from __future__ import annotations
 

@@ -43,7 +43,10 @@ class _SquaredError(RegressionLoss):
 
 
 class MeanSquaredError(_SquaredError):
-    """L = mean over rows and outputs of (y - t)²;  dL/dy = 2 (y - t) / (rows n_out). Targets (batch, n_out)."""
+    """L = mean over rows and outputs of (y - t)²;  dL/dy = 2 (y - t) / (rows n_out). Targets (batch, n_out).
+
+    Its minimum is the method of least squares (Legendre, 1805).
+    """
 
     name = "mean_squared_error"
 

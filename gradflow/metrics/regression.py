@@ -26,7 +26,7 @@ def _sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
     sizes=_sizes,
 )
 def add_error_moments(outputs: Array, targets: Array, row_weight: Array | None, moments: Array) -> None:
-    """Add a batch to Σ w e², Σ w |e|, m, Σ w (t - m)², Σ w of each column, e = y - t, m = Σ w t / Σ w, in float64
+    """Add a batch to Σ w e², Σ w |e|, m, Σ w (t - m)², Σ w of each column, e = y - t, m = Σ w t / Σ w, in float64.
 
     The spread is taken about the batch's mean, and combined with that of earlier rows (Chan, Golub & LeVeque, 1979):
     Σ w t² would lose all digits if the mean is large compared to the standard deviation. A constant has exactly 0."""

@@ -1,4 +1,9 @@
-"""Adagrad."""
+"""Adagrad.
+
+References:
+    J. Duchi, E. Hazan & Y. Singer, "Adaptive subgradient methods for online learning and stochastic optimization",
+        *JMLR* 12 (2011).
+"""
 
 from __future__ import annotations
 

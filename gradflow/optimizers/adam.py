@@ -1,4 +1,9 @@
-"""Adam, and AdamW with decoupled weight decay."""
+"""Adam, and AdamW with decoupled weight decay.
+
+References:
+    D. P. Kingma & J. Ba, "Adam", ICLR (2015).
+    I. Loshchilov & F. Hutter, "Decoupled weight decay regularization", ICLR (2019).
+"""
 
 from __future__ import annotations
 

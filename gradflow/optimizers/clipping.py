@@ -1,4 +1,8 @@
-"""Clipping the gradient by its global norm (Pascanu, Mikolov & Bengio, 2013, algorithm 1)."""
+"""Clipping the gradient by its global norm (Pascanu, Mikolov & Bengio, 2013, algorithm 1).
+
+References:
+    R. Pascanu, T. Mikolov & Y. Bengio, "On the difficulty of training recurrent neural networks", ICML (2013).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""L-BFGS, implemented by SciPy, for small problems whose data fits in one batch."""
+"""L-BFGS, implemented by SciPy, for small problems whose data fits in one batch.
+
+References:
+    D. C. Liu & J. Nocedal, "On the limited memory BFGS method for large scale optimization", *Mathematical Programming*
+        45 (1989).
+"""
 
 from __future__ import annotations
 
@@ -19,14 +24,13 @@ __all__ = ["LBFGS"]
 
 
 class LBFGS(Optimizer):
-    """Limited-memory BFGS (Liu & Nocedal, 1989), by SciPy's L-BFGS-B, for small networks and data that fits in one
-    batch.
+    """w moves along -H g, with H estimated from recent gradients, by a distance from a line search.
 
-    It models the curvature from recent gradients and does a line search in each direction, so there is no learning
-    rate. An epoch of ``Trainer.fit(..., batch_size=None)`` is one run of up to ``max_iterations`` iterations, each of
-    which evaluates the data once or a few times; every epoch begins with an empty memory. The loss of an epoch is that
-    of the weights at its end. A run also ends if no entry of the gradient exceeds ``gradient_tolerance``, or the
-    objective decreases by less than 2e-9 of its value.
+    Limited-memory BFGS (Liu & Nocedal, 1989), by SciPy's L-BFGS-B, for small networks and data that fits in one batch.
+    The line search leaves no learning rate to choose. An epoch of ``Trainer.fit(..., batch_size=None)`` is one run of
+    up to ``max_iterations`` iterations, each of which evaluates the data once or a few times; every epoch begins with
+    an empty memory. The loss of an epoch is that of the weights at its end. A run also ends if no entry of the gradient
+    exceeds ``gradient_tolerance``, or the objective decreases by less than 2e-9 of its value.
 
     The flat vectors are copied to the host and back at each evaluation. In float32 the search ends early, when
     differences of the objective become smaller than rounding errors; ``dtype="float64"`` is the better choice here.

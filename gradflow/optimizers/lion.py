@@ -1,4 +1,8 @@
-"""The Lion optimizer."""
+"""The Lion optimizer.
+
+References:
+    X. Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS (2023).
+"""
 
 from __future__ import annotations
 

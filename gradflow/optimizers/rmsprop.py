@@ -1,4 +1,8 @@
-"""RMSprop."""
+"""RMSprop.
+
+References:
+    T. Tieleman & G. Hinton, "Lecture 6.5: RMSprop", Coursera (2012).
+"""
 
 from __future__ import annotations
 

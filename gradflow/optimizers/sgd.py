@@ -1,4 +1,9 @@
-"""Gradient descent, plain and with momentum."""
+"""Gradient descent, plain and with momentum.
+
+References:
+    B. T. Polyak, "Some methods of speeding up the convergence of iteration methods" (1964).
+    I. Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML (2013).
+"""
 
 from __future__ import annotations
 
@@ -63,17 +68,17 @@ def nesterov(
 
 
 class GradientDescent(Optimizer):
-    """w -= learning_rate dL/dw. With all data in one batch this is the method of Cauchy (1847)."""
+    """w -= learning_rate dL/dw. With all data in one batch this is steepest descent (Cauchy, 1847)."""
 
     name = "gradient_descent"
     op = gradient_descent
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum (Polyak, 1964) or Nesterov's (Sutskever et al., 2013).
+    """v = momentum v + g, then w -= learning_rate v, or w -= learning_rate (g + momentum v) with ``nesterov``.
 
-    v = momentum v + g, then w -= learning_rate v, or w -= learning_rate (g + momentum v) with ``nesterov``. As in
-    PyTorch, the velocity starts at zero, and contains neither dampening nor the learning rate.
+    Stochastic gradient descent with momentum (Polyak, 1964) or Nesterov's (Sutskever et al., 2013). As in PyTorch, the
+    velocity starts at zero, and contains neither dampening nor the learning rate.
 
     Args:
         learning_rate: the step size: a number above 0, a schedule, or a function of the time in epochs.

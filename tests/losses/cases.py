@@ -106,7 +106,9 @@ LOSS_CASES = {
         of_each_row("poisson_nll_loss"),
         largest_scale=30.0,  # exp(1e4) is infinite in both
     ),
-    "binary_cross_entropy": LossCase(gf.BinaryCrossEntropy(), fractions, of_each_row("binary_cross_entropy_with_logits")),
+    "binary_cross_entropy": LossCase(
+        gf.BinaryCrossEntropy(), fractions, of_each_row("binary_cross_entropy_with_logits")
+    ),
     "binary_cross_entropy smoothed": LossCase(gf.BinaryCrossEntropy(label_smoothing=0.3), fractions, smoothed_binary),
     "binary_cross_entropy focal": LossCase(gf.BinaryCrossEntropy(focal_gamma=2), fractions, focal_binary),
     "softmax_cross_entropy": LossCase(CROSS_ENTROPY(), labels, of_each_row("cross_entropy")),

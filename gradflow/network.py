@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Self
@@ -15,17 +14,16 @@ from gradflow.access import Access
 from gradflow.backends import get_backend
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.checks import boolean, fraction, integer, known_name, positive_integer, sequence, text
-from gradflow.data.frames import check_unmasked
 from gradflow.data.inputs import InputFormat
 from gradflow.data.preprocessing import Preprocessing
 from gradflow.data.sources import Block, Converted, Source
 from gradflow.data.table import positions
 from gradflow.data.where import Where
-from gradflow.errors import BackendError, DataError, GradflowError, SlowPathWarning, shown, unknown_name, warn
+from gradflow.errors import BackendError, DataError, GradflowError, SlowPathWarning, shown, warn
 from gradflow.inference import Inference, InferencePrograms
-from gradflow.initializers import Initializer, initial_weight
-from gradflow.layers import ACTIVATIONS, Dense, Dropout, Layer, ParameterSpec, Sigmoid, Softmax
-from gradflow.layers.base import Attachment, BufferSpec
+from gradflow.initializers import Initializer
+from gradflow.layers import ACTIVATIONS, Dense, Dropout, Layer, Sigmoid, Softmax
+from gradflow.layers.base import Attachment
 from gradflow.layers.stack import (
     all_recorded,
     attach,
@@ -38,15 +36,15 @@ from gradflow.layers.stack import (
 from gradflow.losses.base import OUTPUT_ACTIVATIONS
 from gradflow.ops import Array
 from gradflow.output_scale import OutputScale
+from gradflow.parameters import ParameterVectors, check_weights, converted_weight
 from gradflow.program import Recorder
-from gradflow.random import WEIGHT_STREAM, RandomNumbers
 
 __all__ = ["MLP", "Sequential"]
 
 _PREDICTION_ROWS = 4096
 _NOT_PICKLED = (
     "access", "all_parameters", "backend", "gradients", "n_decayed", "n_parameters", "parameter_ranges", "parameters",
-    "state", "_epochs_begun", "_inference", "_specs", "_views",
+    "state", "_epochs_begun", "_inference", "_vectors",
 )  # fmt: skip
 """Attributes that a copy recreates: those on the device, and those derived from the layers."""
 
@@ -109,13 +107,12 @@ class Sequential:
         self._feature_names: tuple[str, ...] | None = None
         self._frozen: tuple[int, ...] = ()
         self._epochs_begun = 0
-        parameters, buffers = parameters_of(self.layers), buffers_of(self.layers)
-        if weights is not None:
-            _check_weights(weights, {**parameters, **buffers})
+        if weights is not None:  # before anything is allocated
+            check_weights(weights, {**parameters_of(self.layers), **buffers_of(self.layers)})
         self._open()
-        attachment = self._allocate(parameters, buffers)
+        attachment = self._allocate(self._new_vectors())
         if weights is None:
-            self._initialize(parameters, buffers)
+            self._vectors.initialize(self.seed)
         else:
             self.set_weights(weights)
         attach(self.layers, attachment)  # last, so that a failed construction leaves the layers unattached
@@ -133,38 +130,28 @@ class Sequential:
 
     # -- parameters and buffers -----------------------------------------------------------------------------------
 
-    def _allocate(self, parameters: Mapping[str, ParameterSpec], buffers: Mapping[str, BufferSpec]) -> Attachment:
-        """Allocate the flat vectors, and return the attachment from which layers get their views."""
-        self._specs: dict[str, ParameterSpec | BufferSpec] = {**parameters, **buffers}
-        frozen = [name for name in parameters if int(name.partition(".")[0]) in self._frozen]
-        # Decayed parameters come first, so that one number tells an optimizer where they end. Frozen parameters come
-        # last, outside the range that gradients, optimizer, penalties and averages work on.
-        trained = [name for name in parameters if name not in frozen]
-        trained.sort(key=lambda name: not parameters[name].decayed)
-        sizes = {name: math.prod(self._specs[name].shape) for name in (*trained, *frozen, *buffers)}
-        self.n_parameters = sum(sizes[name] for name in trained)
-        self.n_decayed = sum(sizes[name] for name in trained if parameters[name].decayed)
-        self.state: Array = self._zeros(sum(sizes.values()))
-        self.all_parameters: Array = self.state[: sum(sizes[name] for name in parameters)]
+    def _allocate(self, vectors: ParameterVectors) -> Attachment:
+        """Keep the vectors, and return the attachment from which layers get their views."""
+        self._vectors = vectors
+        self.n_parameters, self.n_decayed = vectors.n_parameters, vectors.n_decayed
+        self.parameter_ranges = vectors.ranges
+        self.state: Array = vectors.state
+        self.all_parameters: Array = self.state[: vectors.n_all]
         self.parameters: Array = self.state[: self.n_parameters]
-        gradients = self._zeros(self.all_parameters.size)
-        self.gradients: Array = gradients[: self.n_parameters]
-        ends = itertools.accumulate(sizes.values())
-        ranges = {name: (end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
-        self.parameter_ranges = {name: ranges[name] for name in trained}
-
-        def views(flat: Array, names: Iterable[str]) -> dict[str, Array]:
-            return {name: flat[slice(*ranges[name])].reshape(self._specs[name].shape) for name in names}
-
-        self._views = views(self.state, self._specs)
+        self.gradients: Array = vectors.gradients[: self.n_parameters]
+        views = vectors.views
         return Attachment(
-            parameters={name: self._views[name] for name in parameters},
-            gradients=views(gradients, parameters),
-            buffers={name: self._views[name] for name in buffers},
+            parameters={name: views[name] for name in vectors.d_views},
+            gradients=vectors.d_views,
+            buffers={name: view for name, view in views.items() if name not in vectors.d_views},
             seed=self.seed,
             index=0,
             changing=self._changing,
         )
+
+    def _new_vectors(self) -> ParameterVectors:
+        parameters, buffers = parameters_of(self.layers), buffers_of(self.layers)
+        return ParameterVectors(self.backend, self.dtype, parameters, buffers, self._frozen)
 
     @contextmanager
     def _changing(self, setting: str) -> Iterator[None]:
@@ -178,29 +165,10 @@ class Sequential:
             yield
             self._inference.clear()
 
-    def _zeros(self, size: int) -> Array:
-        try:
-            return self.backend.zeros(size, self.dtype)
-        except (MemoryError, ValueError) as error:  # NumPy raises ValueError for sizes beyond the address space
-            gib = size * self.dtype.itemsize / 2**30
-            raise DataError(
-                f"a network of {size:.3g} parameters takes {gib:.1f} GiB, and as much for their gradients: this "
-                "cannot be allocated here; make its layers narrower"
-            ) from error
-
-    def _initialize(self, parameters: Mapping[str, ParameterSpec], buffers: Mapping[str, BufferSpec]) -> None:
-        """Set the initial parameters and buffers, one at a time, since in float64 they are twice as large."""
-        for name, spec in buffers.items():
-            self._set(name, np.full(spec.shape, spec.initial))
-        for number, (name, of_parameter) in enumerate(parameters.items()):
-            assert of_parameter.initializer is not None
-            random = RandomNumbers(self.seed, WEIGHT_STREAM + number)
-            self._set(name, initial_weight(of_parameter.initializer, of_parameter.shape, random))
-
     def get_weights(self) -> dict[str, np.ndarray]:
         """Return a copy of every parameter and buffer by name: "0.weight" (n_in, n_out), "0.bias" (n_out,), etc."""
         with self.access.reading():
-            return {name: self.backend.to_host(view) for name, view in self._views.items()}
+            return {name: self.backend.to_host(view) for name, view in self._vectors.views.items()}
 
     def set_weights(self, weights: Mapping[str, Any], *, partial: bool = False) -> None:
         """Set every parameter and buffer from arrays by name, as `get_weights` returns them.
@@ -212,18 +180,10 @@ class Sequential:
         Raises:
             DataError: if a name is missing or unknown, or a shape or a value does not fit; then nothing is changed.
         """
-        arrays = _check_weights(weights, self._specs, partial=boolean("partial", partial))
-        for name, array in arrays.items():
-            _converted(name, array, self.dtype)
-            spec = self._specs[name]
-            if isinstance(spec, BufferSpec) and (array < spec.least).any():
-                raise DataError(f"weight {name!r} must be at least {spec.least:g}, got {array.min():g}")
+        arrays = self._vectors.check(weights, partial=boolean("partial", partial))
         with self.access.writing():
             for name, array in arrays.items():
-                self._set(name, array)
-
-    def _set(self, name: str, array: np.ndarray) -> None:
-        self.backend.copy(self.backend.from_host(_converted(name, array, self.dtype)), self._views[name])
+                self._vectors.set(name, array)
 
     @property
     def frozen(self) -> tuple[int, ...]:
@@ -252,9 +212,9 @@ class Sequential:
         with self.access.writing():
             weights = self.get_weights()
             self._frozen = tuple(sorted(found))
-            attachment = self._allocate(parameters_of(self.layers), buffers_of(self.layers))
+            attachment = self._allocate(self._new_vectors())
             for name, array in weights.items():
-                self._set(name, array)
+                self._vectors.set(name, array)
             attach(self.layers, attachment, self._frozen)
             self._inference.clear()
 
@@ -276,7 +236,7 @@ class Sequential:
         if dtype is not None and (wanted := _dtype(dtype)) != self.dtype:
             state["attributes"]["dtype"] = wanted
             for name, weight in self.get_weights().items():
-                _converted(name, weight, wanted)
+                converted_weight(name, weight, wanted)
         twin = type(self).__new__(type(self))
         twin.__setstate__(state)
         return twin
@@ -294,7 +254,7 @@ class Sequential:
         vars(self).update(state["attributes"])
         self.backend = _backend_of_pickle(state["backend"])
         self._open()
-        attach(self.layers, self._allocate(parameters_of(self.layers), buffers_of(self.layers)), self._frozen)
+        attach(self.layers, self._allocate(self._new_vectors()), self._frozen)
         with np.errstate(all="ignore"):
             weights = state["state"].astype(self.dtype)
         self.backend.copy(self.backend.from_host(weights), self.state)
@@ -556,40 +516,6 @@ def _backend_of_pickle(name: str) -> ReferenceBackend:
             SlowPathWarning,
         )
         return other
-
-
-def _converted(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    with np.errstate(over="ignore", under="ignore"):
-        converted = array.astype(dtype, copy=False)
-    if not np.isfinite(converted).all():
-        raise DataError(f"weight {name!r} holds values that are NaN, infinite or too large for {dtype}")
-    return converted
-
-
-def _check_weights(
-    weights: Mapping[str, Any], specs: Mapping[str, ParameterSpec | BufferSpec], *, partial: bool = False
-) -> dict[str, np.ndarray]:
-    """Return weights as NumPy arrays after checking names and shapes."""
-    if not isinstance(weights, Mapping):
-        raise DataError(f"weights must be a dict of arrays, as network.get_weights() returns it, got {shown(weights)}")
-    if unknown := sorted(map(str, weights.keys() - specs.keys())):
-        raise unknown_name("weight", unknown[0], specs)
-    missing = sorted(specs.keys() - weights.keys())
-    if missing and not partial:
-        raise DataError(f"weights are missing: {', '.join(missing)}; set_weights(..., partial=True) leaves them alone")
-    return {name: _checked_weight(name, weights[name], spec.shape) for name, spec in specs.items() if name in weights}
-
-
-def _checked_weight(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    check_unmasked(f"weight {name!r}", value)
-    expected = f"weight {name!r} must hold numbers of shape {shape}"
-    try:
-        array = np.asarray(value.get() if hasattr(value, "__cuda_array_interface__") else value)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{expected}, got {shown(value)}") from error
-    if array.dtype.kind not in "fiu" or array.shape != shape:
-        raise DataError(f"{expected}, got {array.dtype} {array.shape}")
-    return array
 
 
 class MLP(Sequential):

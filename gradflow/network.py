@@ -39,7 +39,7 @@ from gradflow.output_scale import OutputScale
 from gradflow.parameters import ParameterVectors, check_weights, converted_weight
 from gradflow.program import Recorder
 
-__all__ = ["MLP", "Sequential"]
+__all__ = ["MLP", "Sequential", "input_format", "recording_on"]
 
 _PREDICTION_ROWS = 4096
 _NOT_PICKLED = (
@@ -274,15 +274,6 @@ class Sequential:
         with self.access.writing():
             self._epochs_begun = integer("epochs_begun", epochs, least=0, most=2**62)
 
-    def recording_on(self, backend: ReferenceBackend) -> Self:
-        """Return a view of this network on a backend that records programs but runs none; it shares layers and arrays.
-
-        It serves to count memory and traffic; it must not be trained, changed, copied or saved.
-        """
-        view = object.__new__(type(self))
-        vars(view).update(vars(self), backend=backend)
-        return view
-
     # -- outputs -----------------------------------------------------------------------------------------------
 
     @property
@@ -386,15 +377,6 @@ class Sequential:
         with self.access.writing():
             self._feature_names = None if names is None else tuple(names)
 
-    def input_format(self, feature_names: Sequence[str] | None = None) -> InputFormat:
-        """Return the validation and conversion of user data to inputs of the first layer.
-
-        Args:
-            feature_names: the columns to take from tables; None takes those of the network, if it has any.
-        """
-        names = feature_names or self.feature_names
-        return InputFormat(self.n_in, self.dtype, self.backend, self._preprocessing, names)
-
     # -- prediction -----------------------------------------------------------------------------------------------
 
     def predict(self, x: Any) -> Array:
@@ -435,7 +417,7 @@ class Sequential:
     def _infer(self, x: Any, *, activated: bool, where: Where | None = None) -> Array:
         if isinstance(x, Source):
             return self._infer_source(x, activated=activated)
-        inputs = self.input_format()
+        inputs = input_format(self)
         selected = inputs.select("x", x)
         where = where or Where(range(len(selected)))
         on_device = hasattr(x, "__cuda_array_interface__")
@@ -516,6 +498,27 @@ def _backend_of_pickle(name: str) -> ReferenceBackend:
             SlowPathWarning,
         )
         return other
+
+
+def input_format(network: Sequential, feature_names: Sequence[str] | None = None) -> InputFormat:
+    """Return the validation and conversion of user data to inputs of a network's first layer.
+
+    Args:
+        network: the network.
+        feature_names: the columns to take from tables; None takes those of the network, if it has any.
+    """
+    names = feature_names or network.feature_names
+    return InputFormat(network.n_in, network.dtype, network.backend, network.preprocessing, names)
+
+
+def recording_on(network: Sequential, backend: ReferenceBackend) -> Sequential:
+    """Return a view of a network on a backend that records programs but runs none; it shares layers and arrays.
+
+    It serves to count memory and traffic; it must not be trained, changed, copied or saved.
+    """
+    view = object.__new__(type(network))
+    vars(view).update(vars(network), backend=backend)
+    return view
 
 
 class MLP(Sequential):

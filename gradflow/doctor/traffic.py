@@ -12,6 +12,7 @@ from gradflow.backends.cuda.epilogues import Group, grouped, n_sign_bytes
 from gradflow.backends.fusion import Call, fuse_bias_and_activation
 from gradflow.backends.kernel_sources import kernels
 from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
+from gradflow.network import recording_on
 from gradflow.ops import Array, Op
 from gradflow.training.data.feed import PassData
 from gradflow.training.step.objective import Objective
@@ -75,7 +76,7 @@ def step_traffic(objective: Objective, data: PassData, batch_size: int) -> StepT
         batch_size: rows of the batch.
     """
     recording = _Recording()
-    network = objective.network.recording_on(recording)
+    network = recording_on(objective.network, recording)
     TrainingStep(objective._replace(network=network), data, batch_size=batch_size)
     return StepTraffic(tuple(_traffic(group, batch_size) for group in recording.programs[0]))
 

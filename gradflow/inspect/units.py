@@ -10,7 +10,7 @@ from gradflow.checks import instance, positive
 from gradflow.errors import DataError
 from gradflow.executors import Eager
 from gradflow.layers import Activation, Layer, Softmax
-from gradflow.network import Sequential
+from gradflow.network import Sequential, input_format
 from gradflow.ops import Array
 from gradflow.program import Recorder
 from gradflow.training.step.layer_statistics import LIMITS, SATURATION_DISTANCE, record_saturation
@@ -101,7 +101,7 @@ def _forward(network: Sequential, x: Any) -> list[_Step]:
     """Run the forward pass of prediction, with a separate array for every output."""
     instance("network", network, Sequential, "a gradflow network")
     backend = network.backend
-    current = backend.adopt(network.input_format()("x", x))
+    current = backend.adopt(input_format(network)("x", x))
     recorder = Recorder(backend)
     steps = []
     for index, layer in enumerate(network.layers):

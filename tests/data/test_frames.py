@@ -23,6 +23,7 @@ import scipy.sparse
 
 import gradflow as gf
 from gradflow.data import OneHot, Standardize, fit_preprocessing
+from gradflow.network import input_format
 
 RNG = np.random.default_rng(0)
 X = np.column_stack([RNG.uniform(18, 90, 200), RNG.lognormal(8, 1, 200), RNG.normal(size=200)]).astype(np.float32)
@@ -76,7 +77,7 @@ def test_columns_are_matched_by_name_everywhere(table: Callable[[pd.DataFrame], 
     assert trainer.evaluate(table(OTHER_ORDER), Y) == expected
     assert trainer.evaluate(gf.data.Arrays(table(OTHER_ORDER), Y)) == expected
     assert trainer.evaluate(gf.data.Batches([(table(OTHER_ORDER), Y)])) == expected
-    for predict in (network.predict, network.logits, network.predict_classes, lambda x: network.input_format()("x", x)):
+    for predict in (network.predict, network.logits, network.predict_classes, lambda x: input_format(network)("x", x)):
         np.testing.assert_array_equal(predict(table(OTHER_ORDER)), predict(X))
     assert gf.check_gradients(network, "binary_cross_entropy", table(OTHER_ORDER), Y) == gf.check_gradients(
         network, "binary_cross_entropy", X, Y

@@ -18,7 +18,7 @@ from gradflow.data.weights import ClassWeight, RowWeights, checked_weights, clas
 from gradflow.data.where import Where
 from gradflow.errors import DataError, shown
 from gradflow.losses import Loss
-from gradflow.network import Sequential
+from gradflow.network import Sequential, input_format
 from gradflow.ops import Array
 from gradflow.output_scale import OutputScale
 from gradflow.training.data.feed import DataSet, PassData
@@ -124,7 +124,7 @@ def prepare_data(
 
     weights, sample = None, source.sample()
     names = feature_names or _feature_names(network, sample.x)
-    inputs = network.input_format(names)
+    inputs = input_format(network, names)
     if class_weight is not None or sample.sample_weight is not None:
         parts = (block.converted(lambda block: weighed(block, targets_of(block))) for block in source.blocks())
         weights = RowWeights.fit(parts, class_weight, n_classes or 1, kind)
@@ -172,7 +172,7 @@ def prepare_arrays(
     backend = network.backend
     x = as_columns(f"{kind}x", x)
     names = feature_names or _feature_names(network, x)
-    inputs = network.input_format(names)(f"{kind}x", x)
+    inputs = input_format(network, names)(f"{kind}x", x)
     y = as_array(f"{kind}y", y, backend)
     if y.ndim == 0 or len(y) != len(inputs):
         rows = "no dimension" if y.ndim == 0 else f"{len(y)} rows"

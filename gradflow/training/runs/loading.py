@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from gradflow.checks import file_path
 from gradflow.backends import get_backend
+from gradflow.checks import file_path
 from gradflow.errors import DataError, FileFormatError
 from gradflow.layers.descriptions import layer_from_description
 from gradflow.losses import LOSSES

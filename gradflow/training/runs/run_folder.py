@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.checks import file_path, instance
 from gradflow.backends.reference import ReferenceBackend
+from gradflow.checks import file_path, instance
 from gradflow.errors import DataError, PictureWarning, warn
 from gradflow.files import FileLock, json_content, write_atomically, write_together
 from gradflow.network import Sequential
 from gradflow.plain import plain
 from gradflow.storage import describe, model_content
 from gradflow.training.data.feed import PassData
-from gradflow.training.step.objective import Objective
+from gradflow.training.progress.history import History
 from gradflow.training.runs.checkpoints import (
     Checkpoint,
     Checkpoints,
@@ -30,9 +30,9 @@ from gradflow.training.runs.checkpoints import (
     checkpoint_files,
     last_good_checkpoint,
 )
-from gradflow.training.progress.history import History
 from gradflow.training.runs.picture import run_picture
 from gradflow.training.runs.snapshots import Snapshot
+from gradflow.training.step.objective import Objective
 from gradflow.version import __version__
 
 __all__ = ["RunFolder", "described_run", "environment", "initial_state", "run_files", "run_path"]

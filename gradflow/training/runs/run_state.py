@@ -12,7 +12,7 @@ import numpy as np
 from gradflow.errors import FileFormatError
 from gradflow.metrics.regression import moments_of_sums
 from gradflow.network import Sequential
-from gradflow.ops import NEVER, CLOCK_ENTRIES, STEP, Array
+from gradflow.ops import CLOCK_ENTRIES, NEVER, STEP, Array
 from gradflow.storage import describe
 from gradflow.training.progress.early_stopping import BestValue
 from gradflow.training.progress.history import STOPPED_BY, History

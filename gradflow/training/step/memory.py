@@ -11,6 +11,7 @@ from gradflow.backends.reference import MemoryPlan
 from gradflow.clock import RunStatus
 from gradflow.data.arrays import Arrays
 from gradflow.errors import BackendError, SlowPathWarning, warn
+from gradflow.network import recording_on
 from gradflow.training.data.feed import DataSet, PassData
 from gradflow.training.data.streaming import StreamedData
 from gradflow.training.step.evaluation import evaluation
@@ -80,7 +81,7 @@ def fit_memory(
     The programs of the fit are recorded on a backend that counts bytes without allocating, so this holds for all kinds
     of layers. The network's existing parameters and gradients are excluded.
     """
-    network = objective.network.recording_on(plan)
+    network = recording_on(objective.network, plan)
     objective = objective._replace(network=network)
     status = RunStatus(plan)
 

@@ -18,8 +18,8 @@ import pytest
 import gradflow as gf
 from gradflow.training.data import streaming
 from tests.training.data import test_streamed_weights as streams
-from tests.training.runs.test_resume import BrokenOffError, Dies, bits
 from tests.training.data.test_streamed_weights import KINDS, Make
+from tests.training.runs.test_resume import BrokenOffError, Dies, bits
 
 ROOT = Path(__file__).resolve().parents[3]
 ROWS = 1000

@@ -98,7 +98,7 @@ class Access:
         thread = threading.get_ident()
         if self._trainer == thread:
             raise GradflowError(
-                "this network is being trained: fit was called in a callback of its own fit; train a copy instead "
+                "this network is being trained: fit was called from a callback of its own fit; train a copy instead "
                 "(network.copy())"
             )
         try:
@@ -117,8 +117,8 @@ class Access:
         while True:
             if self._trainer is not None:
                 raise GradflowError(
-                    "another thread is training this network; wait until its fit has ended, or use a copy that was "
-                    "made before (network.copy())"
+                    "another thread is training this network; wait until its fit has ended, or use a copy created "
+                    "before it began (network.copy())"
                 )
             if self._writer is None:
                 return

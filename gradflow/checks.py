@@ -46,7 +46,7 @@ def boolean(name: str, value: Any) -> bool:
 def text(name: str, value: Any) -> str:
     """Check for a string."""
     if not isinstance(value, str):
-        raise DataError(f"{name} must be a text, got {shown(value)}")
+        raise DataError(f"{name} must be a string, got {shown(value)}")
     return value
 
 
@@ -87,7 +87,7 @@ def instances(name: str, values: Any, kind: type[_T], what: str) -> list[_T]:
 def _object(value: Any, kind: type[Any]) -> str:
     """Describe a value that is not an instance of the class; if it is the class itself, add what to do."""
     if isinstance(value, type):
-        remedy = f"; make an object of it: {value.__name__}(...)" if issubclass(value, kind) else ""
+        remedy = f"; create an object: {value.__name__}(...)" if issubclass(value, kind) else ""
         return f"the class {value.__name__}{remedy}"
     return f"{shown(value)} of type {type(value).__name__}"
 
@@ -110,7 +110,7 @@ def function(name: str, value: Any, what: str) -> Callable[..., Any]:
 def file_path(name: str, value: Any) -> Path:
     """Check for the path of a file or folder, and return it as a `Path`."""
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
-        raise DataError(f"{name} must be a path, as a text or a pathlib.Path, got {shown(value)}")
+        raise DataError(f"{name} must be a path, as a string or a pathlib.Path, got {shown(value)}")
     if not os.fspath(value) or "\0" in os.fspath(value):
         raise DataError(f"{name} must name a file or a folder, got {shown(value)}")
     return Path(value)

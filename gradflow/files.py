@@ -166,9 +166,9 @@ def read_json(path: str | os.PathLike[str], *entries: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} is damaged: it is not JSON: {error}") from error
     if not is_whole:
-        raise FileFormatError(f"{path} is damaged, or was edited: its checksum is not that of its contents")
+        raise FileFormatError(f"{path} is damaged or was edited: its checksum does not match its contents")
     if missing := [name for name in entries if name not in content]:
-        raise FileFormatError(f"{path} is another file than its name says: it has no entry {missing[0]!r}")
+        raise FileFormatError(f"{path} is not the file that its name suggests: it has no entry {missing[0]!r}")
     return content
 
 
@@ -268,7 +268,7 @@ def _open_lock(path: Path) -> int:
     if is_ours and (_owner(descriptor) or b"0").isdigit():
         return descriptor
     os.close(descriptor)
-    raise FileExistsError(errno.EEXIST, f"{path.name} is not the lock of a training; move it away")
+    raise FileExistsError(errno.EEXIST, f"{path.name} is not a training lock; move it elsewhere")
 
 
 def _owner(descriptor: int) -> bytes:

@@ -86,7 +86,7 @@ def _numbers(rule: Rule, weight: object) -> np.ndarray:
     try:
         return np.asarray(weight, np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError(f"initializer {rule!r} must give an array of numbers, got {shown(weight)}") from error
+        raise DataError(f"initializer {rule!r} must return an array of numbers, got {shown(weight)}") from error
 
 
 INITIALIZERS: dict[str, Rule] = {
@@ -104,7 +104,9 @@ def checked_initializer(initializer: Any) -> Initializer:
     if isinstance(initializer, str):
         return known_name("initializer", initializer, INITIALIZERS)
     if isinstance(initializer, bool | type) or not (isinstance(initializer, numbers.Real) or callable(initializer)):
-        raise DataError(f"an initializer is a name, a number or a function (shape, random), got {shown(initializer)}")
+        raise DataError(
+            f"an initializer must be a name, a number or a function (shape, random), got {shown(initializer)}"
+        )
     if isinstance(initializer, numbers.Real):
         return finite_number("a number as initializer", initializer)
     rule: Rule = initializer
@@ -125,5 +127,5 @@ def initial_weight(initializer: Initializer, shape: tuple[int, ...], random: Ran
     else:
         weight = np.full(shape, initializer)
     if weight.shape != shape or not np.isfinite(weight).all():
-        raise DataError(f"initializer {initializer!r} must give finite numbers of shape {shape}, got {weight.shape}")
+        raise DataError(f"initializer {initializer!r} must return finite numbers of shape {shape}, got {weight.shape}")
     return weight

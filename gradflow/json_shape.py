@@ -14,7 +14,7 @@ _KINDS = {
     dict: "an object",
     float: "a number",
     int: "an integer",
-    str: "a text",
+    str: "a string",
     NoneType: "null",
 }
 _LEAST, _MOST = -(2**63), 2**63 - 1
@@ -41,19 +41,19 @@ def check_shape(value: Any, shape: Any, name: str) -> None:
             check_shape(value[entry], shape.get(str, shape.get(entry)), f"{name}.{entry}")
     elif isinstance(shape, list):
         if not isinstance(value, list):
-            raise FileFormatError(f"{name} must be a list, and is {_shown(value)}")
+            raise FileFormatError(f"{name} must be a list, but is {_shown(value)}")
         for place, item in enumerate(value):
             check_shape(item, shape[0], f"{name}[{place}]")
     else:
         _check_kind(value, shape if isinstance(shape, tuple) else (shape,), name)
         if type(value) is int and not _LEAST <= value <= _MOST:
-            raise FileFormatError(f"{name} must be an integer of 64 bits, and is {_shown(value)}")
+            raise FileFormatError(f"{name} must be a 64-bit integer, but is {_shown(value)}")
 
 
 def _check_kind(value: Any, kinds: tuple[type, ...], name: str) -> None:
     if type(value) not in kinds:  # exact types, since a bool is also an int
         expected = " or ".join(_KINDS[kind] for kind in kinds)
-        raise FileFormatError(f"{name} must be {expected}, and is {_shown(value)}")
+        raise FileFormatError(f"{name} must be {expected}, but is {_shown(value)}")
 
 
 def _shown(value: Any) -> str:

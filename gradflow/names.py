@@ -34,12 +34,12 @@ def register(classes: dict[str, _Class], cls: _Class, base: type[Any]) -> None:
         cls.name = cls.__name__ if is_free else f"{cls.__module__}.{cls.__qualname__}"
     kind = base.__name__.lower()
     if not isinstance(cls.name, str):
-        raise DataError(f"the name of {kind} {cls.__name__} must be a text, got {cls.name!r}")
+        raise DataError(f"the name of {kind} {cls.__name__} must be a string, got {cls.name!r}")
     known = classes.get(cls.name)
     if known is not None and not redefines(cls, known):
         article = "an" if kind[0] in "aeiou" else "a"
         raise DataError(
-            f"{article} {kind} named {cls.name!r} exists already: {known.__module__}.{known.__qualname__}; give "
+            f"{article} {kind} named {cls.name!r} already exists: {known.__module__}.{known.__qualname__}; give "
             f"{cls.__qualname__} another name"
         )
     classes[cls.name] = cls

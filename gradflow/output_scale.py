@@ -36,7 +36,7 @@ class OutputScale:
     def __post_init__(self) -> None:
         shapes = np.shape(self.mean), np.shape(self.deviation)
         if shapes != ((len(self.mean),),) * 2 or not np.isfinite(self.mean).all():
-            raise DataError(f"means and deviations must be finite and of equal number, got {self!r}")
+            raise DataError(f"means and standard deviations must be finite and of equal number, got {self!r}")
         for deviation in self.deviation:
             positive("deviation", deviation)
 

@@ -68,7 +68,7 @@ class SealedArray(NDArrayOperatorsMixin):
     def __getitem__(self, key: Any) -> SealedArray:
         keys = key if isinstance(key, tuple) else (key,)
         if not all(isinstance(part, slice | int) or part is Ellipsis or part is None for part in keys):
-            self._refuse("chosen elements of an array")
+            self._refuse("selected elements of an array")
         view = self.array[key]
         if view.ndim == 0:
             self._refuse("an element of an array")
@@ -90,13 +90,13 @@ class SealedArray(NDArrayOperatorsMixin):
         return function(*map(_opened, args), **kwargs)
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
-        self._refuse("an array as NumPy's")
+        self._refuse("a conversion to a NumPy array")
 
     def __setitem__(self, key: Any, value: Any) -> NoReturn:
         self._refuse("an assignment")
 
     def _read(self) -> NoReturn:
-        self._refuse("the value of an array")
+        self._refuse("a read of an array's values")
 
     __bool__ = __int__ = __float__ = __index__ = __iter__ = __contains__ = _read
 
@@ -182,8 +182,8 @@ def record_sealed(
 
     def refuse(what: str) -> NoReturn:
         raise DataError(
-            f"{name} computes by itself ({what}) where its calls of ops are recorded, which happens once: at later "
-            f"steps nothing would be computed anew. To mend it, {remedy}"
+            f"{name} does its own array math ({what}) while its calls of ops are recorded. Recording happens only "
+            f"once, so later steps would not repeat that math. To fix this, {remedy}"
         )
 
     sealing = Sealing(ops, refuse)
@@ -192,7 +192,7 @@ def record_sealed(
         method(sealing, *sealed)
     for result, array in results.items():
         if not any(array is written for written in sealing.written):
-            raise DataError(f"{name} records no op that writes {result}. To mend it, {remedy}")
+            raise DataError(f"{name} records no op that writes {result}. To fix this, {remedy}")
     return sealing.passed
 
 

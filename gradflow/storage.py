@@ -48,8 +48,9 @@ def describe(network: Sequential) -> dict[str, Any]:
         overridden = [name for name in vars(cls) if not name.startswith("_") and hasattr(Sequential, name)]
         if overridden and not is_built_in(cls):
             raise DataError(
-                f"{cls.__name__} overrides {overridden[0]}, and a file keeps no code: what gradflow.load gives would "
-                "do without it. Keep the weights, network.get_weights(), and make the network by your own class"
+                f"{cls.__name__} overrides {overridden[0]}, but a file stores no code, so gradflow.load would return "
+                "a network without it. Save the weights, network.get_weights(), and create the network with your own "
+                "class"
             )
     description: dict[str, Any] = plain(
         "network",
@@ -133,7 +134,7 @@ def described_network(
     if (scale := description.get("output_scale")) is not None:
         network.output_scale = OutputScale(tuple(scale["mean"]), tuple(scale["deviation"]))
         if len(scale["mean"]) != network.n_out:
-            raise DataError(f"the output_scale is that of {len(scale['mean'])} outputs, and there are {network.n_out}")
+            raise DataError(f"the output_scale is that of {len(scale['mean'])} outputs, but there are {network.n_out}")
     if (preprocessing := description.get("preprocessing")) is not None:
         network.preprocessing = Preprocessing.from_config(preprocessing)
     if (names := description.get("feature_names")) is not None:
@@ -156,7 +157,7 @@ def read_tensors(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.
     try:
         arrays = safetensors.numpy.load(content)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise FileFormatError(f"{path} is not a {kind}, or it is damaged: {error}") from error
+        raise FileFormatError(f"{path} is not a {kind} or is damaged: {error}") from error
     header_size = int.from_bytes(content[:8], "little")
     return arrays, json.loads(content[8 : 8 + header_size]).get("__metadata__") or {}
 
@@ -178,7 +179,7 @@ def _description(
 ) -> dict[str, Any]:
     if "gradflow" not in header:
         raise FileFormatError(
-            f"{path} is a safetensors file, but neither a gradflow model, as gradflow.save(...) writes it, nor a "
+            f"{path} is a safetensors file, but neither a gradflow model, as written by gradflow.save(...), nor a "
             "checkpoint"
         )
     try:
@@ -188,13 +189,13 @@ def _description(
         raise FileFormatError(f"{path}: the description of the network is damaged: {error}") from error
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise FileFormatError(
-            f"{path} has format version {version}, and this gradflow reads versions up to {FORMAT_VERSION}; "
+            f"{path} has format version {version}, but this gradflow only reads versions up to {FORMAT_VERSION}; "
             f"update gradflow: {update_command()}"
         )
     if not isinstance(description, dict):
         raise FileFormatError(f"{path}: the description of the network is damaged: expected an object")
     if written != checksum(weights, json.dumps(description)):
-        raise FileFormatError(f"{path} is damaged: its checksum is not that of its contents")
+        raise FileFormatError(f"{path} is damaged: its checksum does not match its contents")
     return description
 
 

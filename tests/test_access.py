@@ -167,7 +167,7 @@ def test_a_fit_within_a_fit_is_refused(use: str, backend_name: str, tmp_path: Pa
 
     network = gf.MLP([8, 4, 3], backend=backend_name)
     trainer = gf.Trainer(network, "softmax_cross_entropy", "adam")
-    with pytest.raises(gf.GradflowError, match="fit was called in a callback of its own fit; train a copy instead"):
+    with pytest.raises(gf.GradflowError, match="fit was called from a callback of its own fit; train a copy instead"):
         trainer.fit(X, Y, epochs=2, callbacks=[Fitting()], progress=False)
     assert trainer.fit(X, Y, epochs=1, progress=False).epochs == 1
 

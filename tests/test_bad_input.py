@@ -22,7 +22,7 @@ def bad(x: np.ndarray, row: int, column: int, value: float) -> np.ndarray:
 
 
 DATA_CASES: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
-    "too few features": (X[:, :3], LABELS, {}, "x must have 4 features, as the network's first layer, got 3"),
+    "too few features": (X[:, :3], LABELS, {}, "x must have 4 features, as the network's first layer expects, got 3"),
     "flat x": (X[:, 0], LABELS, {}, r"x must have shape (batch, 4), got (20,); x.reshape(1, -1)"),
     "images": (X.reshape(20, 2, 2), LABELS, {}, r"got (20, 2, 2); x.reshape(len(x), -1)"),
     "objects": (X.astype(object), LABELS, {}, "x must hold numbers, got dtype object"),
@@ -40,7 +40,7 @@ DATA_CASES: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "label too large": (X, LABELS + 1, {}, "class labels must be from 0 to 2 for a network with 3 outputs"),
     "negative label": (X, LABELS - 1, {}, "got labels from -1 to 1"),
     "labels that are no integers": (X, LABELS / 2, {}, "class labels must be integers from 0 to 2, got dtype float64"),
-    "labels as text": (X, LABELS.astype(str), {}, "names of classes with numpy.unique(y, return_inverse=True)"),
+    "labels as text": (X, LABELS.astype(str), {}, "class names with numpy.unique(y, return_inverse=True)"),
     "epochs 0": (X, LABELS, {"epochs": 0}, "epochs must be at least 1, got 0"),
     "half epochs": (X, LABELS, {"epochs": 1.5}, "epochs must be an integer, got 1.5"),
     "batch size 0": (X, LABELS, {"batch_size": 0}, "batch_size must be at least 1, got 0"),
@@ -59,7 +59,7 @@ DATA_CASES: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
         "early stopping cannot watch 'f1': there is loss, accuracy; what metrics= of the trainer names is there too",
     ),
     "early stopping as number": (X, LABELS, {"early_stopping": 5}, "must be a gradflow.EarlyStopping, got 5"),
-    "callback as class": (X, LABELS, {"callbacks": [gf.JSONLines]}, "it holds the class JSONLines; make an object"),
+    "callback as class": (X, LABELS, {"callbacks": [gf.JSONLines]}, "it holds the class JSONLines; create an object"),
     "one callback": (X, LABELS, {"callbacks": gf.Callback()}, "callbacks must be a list of gradflow.Callback objects"),
     "shuffle as text": (X, LABELS, {"shuffle": "no"}, "shuffle must be True or False, got 'no'"),
     "callback as function": (X, LABELS, {"callbacks": [print]}, "must be a list of gradflow.Callback objects, but it"),
@@ -114,10 +114,10 @@ ARGUMENT_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "seed negative": (lambda: gf.MLP([4, 2], seed=-1), "seed must be between 0 and 18446744073709551615, got -1"),
     "seed as text": (lambda: gf.MLP([4, 2], seed="1"), "seed must be an integer, got '1'"),
     "unknown initializer": (lambda: gf.MLP([4, 2], initializer="he_norm"), "Did you mean 'he_normal'?"),
-    "initializer as list": (lambda: gf.MLP([4, 2], initializer=[1]), "an initializer is a name, a number or a"),
+    "initializer as list": (lambda: gf.MLP([4, 2], initializer=[1]), "an initializer must be a name, a number or a"),
     "initializer of wrong shape": (
         lambda: gf.MLP([4, 2], initializer=lambda shape, random: np.zeros(3)),
-        "must give finite numbers of shape (4, 2), got (3,)",
+        "must return finite numbers of shape (4, 2), got (3,)",
     ),
     "layers that do not fit": (
         lambda: gf.Sequential([gf.Dense(4, 3), gf.ReLU(), gf.Dense(5, 2)]),
@@ -126,10 +126,10 @@ ARGUMENT_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "no layer": (lambda: gf.Sequential([]), "a network needs at least one layer with parameters"),
     "no parameters": (lambda: gf.Sequential([gf.ReLU()]), "a network needs at least one layer with parameters"),
     "class for layer": (
-        lambda: gf.Sequential([gf.Dense(4, 3), gf.ReLU]), "it holds the class ReLU; make an object of it: ReLU(...)",
+        lambda: gf.Sequential([gf.Dense(4, 3), gf.ReLU]), "it holds the class ReLU; create an object: ReLU(...)",
     ),
     "class for optimizer": (
-        lambda: gf.Trainer(gf.MLP([4, 2]), "mean_squared_error", gf.SGD), "got the class SGD; make an object of it",
+        lambda: gf.Trainer(gf.MLP([4, 2]), "mean_squared_error", gf.SGD), "got the class SGD; create an object",
     ),
     "a layer for layers": (
         lambda: gf.Sequential(gf.Dense(4, 3)), "layers must be a list of gradflow layers, got Dense(n_in=4",

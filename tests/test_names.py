@@ -57,7 +57,7 @@ def test_a_subclass_without_a_name_takes_none_away(classes: dict[str, Any], name
 
 @pytest.mark.parametrize(("classes", "name", "base"), BASES, ids=lambda value: getattr(value, "__name__", None))
 def test_the_name_of_another_class_is_refused(classes: dict[str, Any], name: str, base: type[Any]) -> None:
-    with pytest.raises(gf.DataError, match=f"named '{name}' exists already: gradflow"):
+    with pytest.raises(gf.DataError, match=f"named '{name}' already exists: gradflow"):
         type("Mine", (base,), {"name": name})
     assert classes[name] is base
 
@@ -69,7 +69,7 @@ def test_a_class_that_is_defined_again_takes_effect(classes: dict[str, Any], nam
     assert classes["mine"] is latest
     renamed = type("Renamed", (base,), {"name": "mine", "__module__": "__main__"})
     assert classes["mine"] is renamed
-    with pytest.raises(gf.DataError, match=r"exists already: __main__\.Renamed; give Mine another name"):
+    with pytest.raises(gf.DataError, match=r"already exists: __main__\.Renamed; give Mine another name"):
         type("Mine", (base,), {"name": "mine", "__module__": "elsewhere"})
 
 

@@ -108,7 +108,7 @@ def with_header(saved: bytes, change: Any) -> bytes:
 def test_truncated_at_every_length(saved: bytes, tmp_path: Path) -> None:
     lengths = [0, 1, 7, 8, 9, 100, *range(200, len(saved), 97), len(saved) - 1]
     for length in lengths:
-        with pytest.raises(gf.FileFormatError, match="not a gradflow model, or it is damaged"):
+        with pytest.raises(gf.FileFormatError, match="not a gradflow model or is damaged"):
             load_bytes(saved[:length], tmp_path)
 
 
@@ -127,7 +127,7 @@ def describe_with(**changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda model: model | {"version": 2}, "has format version 2, and this gradflow reads .* up to 1"),
+        (lambda model: model | {"version": 2}, "has format version 2, but this gradflow only reads .* up to 1"),
         (lambda model: model | {"version": "new"}, "has format version new"),
         (lambda model: model | {"network": []}, "description of the network is damaged"),
         (lambda model: {"version": 1}, "description of the network is damaged"),
@@ -221,7 +221,7 @@ def test_networks_of_user_defined_classes(tmp_path: Path) -> None:
     gf.save(made, tmp_path / "model")
     np.testing.assert_array_equal(gf.load(tmp_path / "model", "numpy").predict(x), made.predict(x))
     for network in (Rounding(4), Below(4)):
-        with pytest.raises(gf.DataError, match="Rounding overrides predict, and a file keeps no code"):
+        with pytest.raises(gf.DataError, match="Rounding overrides predict, but a file stores no code"):
             gf.save(network, tmp_path / "rounding")
         with pytest.raises(gf.DataError, match="Rounding overrides predict"):
             gf.Trainer(network, "mean_squared_error", "adam").fit(x, x[:, :2], epochs=1, output=tmp_path / "run")

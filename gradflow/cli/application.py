@@ -25,7 +25,7 @@ _HELP = """Train multi-layer perceptrons, on the CPU with NumPy or on a GPU with
 
 [cyan]gradflow train digits[/]
 
-and see what this computer has to train on:
+and see which devices this computer can train on:
 
 [cyan]gradflow info[/]
 """

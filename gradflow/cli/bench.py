@@ -44,9 +44,9 @@ class Measurement:
 
 def bench(
     widths: Annotated[
-        str, typer.Option(help="Units per layer, inputs included, with commas between.")
+        str, typer.Option(help="Units per layer, including the inputs, separated by commas.")
     ] = "32,64,128,256,512,1024,2048",
-    batch_sizes: Annotated[str, typer.Option(help="Rows per step, with commas between.")] = "32,256,1024",
+    batch_sizes: Annotated[str, typer.Option(help="Rows per step, separated by commas.")] = "32,256,1024",
     output: Annotated[
         Path | None, typer.Option(help="Folder for bench.json and, with matplotlib, bench.png.", show_default="none")
     ] = None,
@@ -78,7 +78,7 @@ def bench(
         batch_size: verdict([case for case in measured if case.batch_size == batch_size]) for batch_size in rows
     }
     if problem:
-        console.print(f"no GPU, so these are the times of the CPU alone: {problem}", markup=False, soft_wrap=True)
+        console.print(f"no GPU, so only the CPU was timed: {problem}", markup=False, soft_wrap=True)
     else:
         console.print(f"GPU: {device['gpu']}", markup=False, highlight=False)
         for batch_size, words in verdicts.items():
@@ -132,7 +132,7 @@ def _numbers(option: str, text: str) -> list[int]:
         return sorted({positive_integer(option, int(word)) for word in text.split(",")})
     except ValueError:
         raise DataError(
-            f"{option} takes whole numbers above 0 with commas between them, such as 32,64; got {text!r}"
+            f"{option} must be whole numbers above 0 separated by commas, such as 32,64; got {text!r}"
         ) from None
 
 
@@ -140,7 +140,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"cannot write to {folder}: {error.strerror}; choose a folder with --output") from error
+        raise DataError(f"cannot write to {folder}: {error.strerror}; choose another folder with --output") from error
 
 
 def _seconds_per_step(backend: str, width: int, batch_size: int) -> float:

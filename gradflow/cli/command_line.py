@@ -38,8 +38,8 @@ def read_command_line(folder: Path) -> list[str]:
         content = read_json(path, "arguments")
     except OSError as error:
         raise DataError(
-            f"there is no run of the gradflow command in {folder}: {path}: {error.strerror}. A run of a program of "
-            "your own goes on with trainer.fit(..., resume=folder), and is run again with gradflow.repeat(folder, x, y)"
+            f"{folder} contains no run of the gradflow command: {path}: {error.strerror}. To resume a run of your own "
+            "program, call trainer.fit(..., resume=folder); to repeat it, gradflow.repeat(folder, x, y)"
         ) from error
     check_shape(content, {"arguments": [str]}, str(path))
     words: list[str] = content["arguments"]

@@ -27,9 +27,9 @@ NO_GPU = 2
 
 def doctor(
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write everything there, to attach to a bug report.")
+        Path | None, typer.Option("--json", help="Write all findings to this file, for a bug report.")
     ] = None,
-    quick: Annotated[bool, typer.Option(metavar="", help="Fewer and smaller cases: to see it work.")] = False,
+    quick: Annotated[bool, typer.Option(metavar="", help="Run fewer and smaller cases, as a smoke test.")] = False,
 ) -> None:
     """Check that this computer's GPU computes what it should, and measure it.
 
@@ -39,7 +39,7 @@ def doctor(
     console = Console()
     if problem := gpu_problem():
         console.print(f"no GPU can be used: {problem}", markup=False, soft_wrap=True)
-        console.print("gradflow trains on the CPU here; gradflow info says more", markup=False)
+        console.print("gradflow trains on the CPU here; see gradflow info", markup=False)
         raise typer.Exit(NO_GPU)
     progress = Console(stderr=True)
     with progress.status("checking") as status:

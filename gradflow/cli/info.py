@@ -27,7 +27,7 @@ __all__ = ["info"]
 
 
 def info(
-    as_json: Annotated[bool, typer.Option("--json", metavar="", help="As JSON, for other programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, for other programs.")] = False,
 ) -> None:
     """Show versions, the backend that is chosen and why, and the GPU."""
     facts = _facts()
@@ -70,9 +70,9 @@ def _choice() -> tuple[str | None, str]:
     except GradflowError as error:
         return None, f"GRADFLOW_BACKEND={wish}: {error}"
     if wish != "auto":
-        return name, f"GRADFLOW_BACKEND={wish} asks for it"
+        return name, f"selected by GRADFLOW_BACKEND={wish}"
     problem = gpu_problem()
-    return name, f"not cupy: {problem}" if problem else "not numpy: there is a GPU that can be used"
+    return name, f"not cupy: {problem}" if problem else "not numpy: a GPU is available"
 
 
 def _cpu() -> dict[str, Any]:
@@ -159,12 +159,12 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         )
         for gpu in facts["gpus"]
     ]
-    rows += [("GPU product", f"{name}: done otherwise, {why}") for name, why in facts["products_without_plan"].items()]
+    rows += [("GPU product", f"{name}: fallback in use, {why}") for name, why in facts["products_without_plan"].items()]
     return [*rows, ("kernels", facts["kernels"])]
 
 
 def _cpu_rows(cpu: dict[str, Any]) -> list[tuple[str, str]]:
-    kernels, blas = "plain NumPy", "NumPy's, unknown to gradflow: programs call np.matmul"
+    kernels, blas = "plain NumPy", "NumPy's, which gradflow does not know: programs call np.matmul"
     if cpu["kernels"] == "compiled":
         kernels = f"compiled, for {cpu['instructions']}: {cpu['library']}"
     if cpu["blas"] is not None:

@@ -25,7 +25,7 @@ DIFFERENT = 1
 
 
 def repeat(
-    folder: Annotated[Path, typer.Argument(help="The run folder of a finished gradflow train.", metavar="FOLDER")],
+    folder: Annotated[Path, typer.Argument(help="Run folder of a finished gradflow train.", metavar="FOLDER")],
 ) -> None:
     """Run a training run again from its settings, and compare weights and history bit for bit.
 
@@ -50,17 +50,17 @@ def repeat(
         comparison = compare_runs(folder, again)
     console = Console()
     if comparison.surroundings:
-        console.print(_table("what it ran on", comparison.surroundings))
+        console.print(_table("environment", comparison.surroundings))
     if comparison.settings:
         console.print(_table("settings", comparison.settings))
     if not comparison.is_same:
         console.print(_table("results", comparison.results))
         raise typer.Exit(DIFFERENT)
-    console.print(f"the same again, bit for bit: weights and history of {folder}", markup=False, soft_wrap=True)
+    console.print(f"identical, bit for bit: weights and history of {folder}", markup=False, soft_wrap=True)
 
 
 def _table(title: str, rows: list[tuple[str, Any, Any]]) -> Table:
-    table = Table(title=f"{title}: not the same")
+    table = Table(title=f"{title}: different")
     for heading in ("", "then", "now"):
         table.add_column(heading, overflow="fold")
     for row in rows:

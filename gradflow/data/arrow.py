@@ -134,8 +134,8 @@ class _Files(Stream):
                     kind = _kind(of, name, file)
                     if kinds.setdefault(name, kind) != kind:
                         raise DataError(
-                            f"column {name!r} of {file} is of type {of}, but that of "
-                            f"{self._parts[0].path} holds {kinds[name]}; write all files with the same types"
+                            f"column {name!r} of {file} has type {of}, but that of {self._parts[0].path} holds "
+                            f"{kinds[name]}; write all files with the same types"
                         )
                 first_row = 0
                 for number, rows in enumerate(opened.sizes()):
@@ -172,7 +172,7 @@ class _Files(Stream):
                             self._categories,
                         )
             except (_pyarrow().ArrowException, OSError) as error:
-                raise DataError(f"{part.path} cannot be read behind row {row}: {error}") from error
+                raise DataError(f"{part.path} cannot be read after row {row}: {error}") from error
 
     def _files(self) -> list[Path]:
         files: list[Path] = []
@@ -182,7 +182,7 @@ class _Files(Stream):
                 found = sorted(file for file in path.iterdir() if file.suffix in self.suffixes)
             files.extend(found)
         if not files:
-            raise DataError(f"{self._path} holds no files that end in {' or '.join(self.suffixes)}")
+            raise DataError(f"{self._path} contains no files ending in {' or '.join(self.suffixes)}")
         return files
 
     def _opened(self, path: Path) -> _Reader:
@@ -191,7 +191,7 @@ class _Files(Stream):
         except FileNotFoundError as error:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
         except (_pyarrow().ArrowException, OSError) as error:
-            raise DataError(f"{path} is damaged, or no {type(self).__name__} file: {error}") from error
+            raise DataError(f"{path} is damaged or not a valid {type(self).__name__} file: {error}") from error
 
     def __str__(self) -> str:
         return str(self._path)
@@ -248,7 +248,7 @@ def _pyarrow() -> Any:
         import pyarrow
     except ImportError as error:
         raise DataError(
-            f"Parquet and Arrow files need pyarrow, which is not installed: {pip_install('arrow')}"
+            f"Parquet and Arrow files need pyarrow, which is not installed; install: {pip_install('arrow')}"
         ) from error
     return pyarrow
 
@@ -271,8 +271,8 @@ def _kind(of: Any, name: str, path: Path) -> str:
         return "numbers"
     if types.is_string(of) or types.is_large_string(of) or types.is_string_view(of):
         return "text"
-    advice = TIME_ADVICE if types.is_temporal(of) else "convert it or leave it out"
-    raise DataError(f"column {name!r} of {path} is of type {of}; expected numbers or text: {advice}")
+    advice = TIME_ADVICE if types.is_temporal(of) else "convert it or omit it"
+    raise DataError(f"column {name!r} of {path} has type {of}; expected numbers or text: {advice}")
 
 
 def _values(column: Any, name: str, path: Path) -> np.ndarray:

@@ -143,7 +143,7 @@ class CategoryColumn:
     def __post_init__(self) -> None:
         object.__setattr__(self, "categories", tuple(self.categories))
         if not self.categories or list(self.categories) != sorted(set(self.categories)):
-            raise DataError(f"there must be categories, sorted and different, got {self.categories!r}")
+            raise DataError(f"categories must be a sorted list of distinct values, got {self.categories!r}")
         known_name("missing", self.missing, _MISSING)
         known_name("unknown", self.unknown, _UNKNOWN)
 
@@ -341,13 +341,13 @@ class CategoryFit(ColumnFit):
         self.seen.update(set(present) if self._text else np.unique(present).tolist())
         if len(self.seen) > self._rule.most:
             raise DataError(
-                f"column {name!r} has more than {self._rule.most} categories; leave it out of the features, make fewer "
-                "categories of it, or pass OneHot(most=...)"
+                f"column {name!r} has more than {self._rule.most} categories; omit it from the features, merge "
+                "categories, or pass OneHot(most=...)"
             )
 
     def result(self) -> CategoryColumn:
         if not self.seen:
-            raise DataError(f"column {self._name!r} has no value in any row; leave it out of the features")
+            raise DataError(f"column {self._name!r} has no value in any row; omit it from the features")
         categories = sorted(map(bool, self.seen)) if self._bool else sorted(self.seen)
         return CategoryColumn(tuple(categories), self._rule.missing, self._rule.unknown)
 

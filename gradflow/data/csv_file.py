@@ -83,11 +83,11 @@ class CSV(Stream):
         lines = self._lines()
         _, names = next(lines, (0, []))
         if not names:
-            raise DataError(f"{path} is empty; expected a line of names, and one line per row")
+            raise DataError(f"{path} is empty; expected a header line, and one line per row")
         self._names = tuple(names)
         if len(names) == 1 and (others := [mark for mark in ";\t|" if mark in names[0]]):
             raise DataError(
-                f"{path}: the line of names holds no {delimiter!r}, but {others[0]!r}; pass delimiter={others[0]!r}"
+                f"{path}: the header line contains no {delimiter!r}, but {others[0]!r}; pass delimiter={others[0]!r}"
             )
         self.features, self.target = chosen_columns(str(path), names, features, target, sample_weight)
         self.sample_weight = sample_weight
@@ -107,7 +107,7 @@ class CSV(Stream):
                 if name not in found and not (is_number(field) or self._is_missing(field)):
                     found.add(name)
         if rows == 0:
-            raise DataError(f"{self._path} has no rows; expected a line of names and at least one row")
+            raise DataError(f"{self._path} has no rows; expected a header line and at least one row")
         return found
 
     def _is_missing(self, field: str) -> bool:
@@ -180,8 +180,8 @@ class CSV(Stream):
             return number_in(field)
         except ValueError:
             raise DataError(
-                f"{self._path}, {where.row(place)}: column {name!r} holds numbers further up, but here {field!r}; "
-                "correct it, or name it in na_values= if it stands for a missing value, or the column in text="
+                f"{self._path}, {where.row(place)}: column {name!r} holds numbers further up, but {field!r} here; "
+                "correct it, or add it to na_values= if it stands for a missing value, or add the column to text="
             ) from None
 
     def __str__(self) -> str:
@@ -198,16 +198,16 @@ def _checked_na_values(values: Any) -> tuple[frozenset[str] | None, list[float]]
     if isinstance(values, str | numbers.Real):
         values = [values]
     texts = []
-    for value in sequence("na_values", values, "a list of texts and numbers"):
+    for value in sequence("na_values", values, "a list of strings and numbers"):
         if isinstance(value, bool) or not isinstance(value, str | numbers.Real):
-            raise DataError(f"na_values must be a list of texts and numbers, but it holds {shown(value)}")
+            raise DataError(f"na_values must be a list of strings and numbers, but it holds {shown(value)}")
         texts.append(str(value).strip())
     return frozenset(texts), [number_in(text) for text in texts if is_number(text)]
 
 
 def _delimiter(delimiter: str) -> str:
     if len(as_text("delimiter", delimiter)) != 1 or delimiter in '"\r\n':
-        raise DataError(f"delimiter must be one character, such as ',' or '\\t', got {delimiter!r}")
+        raise DataError(f"delimiter must be a single character, such as ',' or '\\t', got {delimiter!r}")
     return delimiter
 
 

@@ -33,10 +33,10 @@ def check_text(name: str, values: np.ndarray, where: Where) -> None:
         return
     value, place = example_of_text(values)
     message = (
-        f"column {name!r} holds text, but {n_numbers} of {n_present} values are numbers; the first other one is "
-        f"{shown(value)} in {where.row(place)}. If that stands for a missing value, say so where the data are read "
-        f"(na_values=[{shown(value)}] of gradflow.data.CSV or pandas.read_csv), or correct it. If these are "
-        f"categories, name the rule: {{{name!r}: gradflow.data.OneHot()}}"
+        f"column {name!r} holds text, but {n_numbers} of {n_present} values are numbers; the first exception is "
+        f"{shown(value)} in {where.row(place)}. If it stands for a missing value, declare it when reading the data "
+        f"(na_values=[{shown(value)}] of gradflow.data.CSV or pandas.read_csv), or correct it. If the column is "
+        f"categorical, set its rule: {{{name!r}: gradflow.data.OneHot()}}"
     )
     if n_numbers > _NEARLY_ALL * n_present:
         raise DataError(message)
@@ -51,8 +51,8 @@ def warn_if_distinct(name: str, categories: int, rows: int) -> None:
     """
     if categories >= _FEW and categories > rows / 2:
         warn(
-            f"column {name!r} has {categories} different texts in {rows} rows, each of which becomes an input: a "
-            "network learns little from names, numbers written as text, or dates. Leave it out, convert it, or name "
-            f"the rule: {{{name!r}: gradflow.data.OneHot()}}",
+            f"column {name!r} has {categories} different texts in {rows} rows, each of which becomes an input, but a "
+            "network learns little from names, numbers written as text, or dates. Omit it, convert it, or set its "
+            f"rule: {{{name!r}: gradflow.data.OneHot()}}",
             DataWarning,
         )

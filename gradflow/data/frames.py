@@ -19,8 +19,8 @@ __all__ = ["TIME_ADVICE", "as_columns", "as_table", "check_dense", "check_unmask
 
 _TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 TIME_ADVICE = (
-    "make numbers of it, such as the seconds since a date, or columns of year, month and weekday; or text, if each "
-    "value is a category"
+    "convert it to numbers, such as the seconds since a date, or columns of year, month and weekday; or to text, if "
+    "each value is a category"
 )
 
 
@@ -41,11 +41,11 @@ def as_columns(name: str, value: Any, where: Where | None = None) -> Any:
     check_dense(name, value)
     if is_series(value):
         raise DataError(
-            f"{name} is one {type(value).__name__}, but must be a table: if it is a row, pass "
+            f"{name} is a single {type(value).__name__}, but must be a table: if it is a row, pass "
             f"pandas.DataFrame([{name}]); if it is a column, {name}.to_frame()"
         )
     if isinstance(value, list) and value and isinstance(value[0], Mapping):
-        raise DataError(f"{name} is a list of rows by name; make a table of it: pandas.DataFrame({name})")
+        raise DataError(f"{name} is a list of rows by name; convert it to a table: pandas.DataFrame({name})")
     return _named(name, value, where)
 
 
@@ -85,8 +85,8 @@ def _table(name: str, given: Sequence[Any], column: Callable[[Any], Any], where:
     for of_column in given:
         if isinstance(of_column, tuple):
             raise DataError(
-                f"the columns of {name} have names of several parts, such as {of_column!r}; join them: "
-                f"{name}.columns = ['_'.join(map(str, parts)) for parts in {name}.columns]"
+                f"the columns of {name} have multi-part names, such as {of_column!r}; join them: {name}.columns = "
+                f"['_'.join(map(str, parts)) for parts in {name}.columns]"
             )
     names = [str(of_column) for of_column in given]
     if len(set(names)) < len(names):
@@ -117,7 +117,7 @@ def _arrow_table(name: str, value: Any) -> Any:
         import pyarrow
     except ImportError as error:
         raise DataError(
-            f"{name} is a {type(value).__name__}, which needs pyarrow to be read: {pip_install('arrow')}"
+            f"{name} is a {type(value).__name__}, which requires pyarrow to read; install: {pip_install('arrow')}"
         ) from error
     return pyarrow.table(value)
 
@@ -133,9 +133,9 @@ def _columns_of_array(name: str, value: Any, names: Sequence[str] | None, where:
         raise DataError(f"{name} is not a rectangular array: {error}") from error
     expected = "columns" if names is None else len(names)
     if array.ndim != 2 or (names is not None and array.shape[1] != len(names)):
-        raise DataError(f"{name} must have shape (rows, {expected}), as the preprocessing takes it, got {array.shape}")
+        raise DataError(f"{name} must have shape (rows, {expected}), as the preprocessing expects, got {array.shape}")
     if array.size == 0:
-        raise DataError(f"{name} has no rows or no columns, but shape {array.shape}; at least 1 is needed")
+        raise DataError(f"{name} has no rows or no columns, its shape is {array.shape}; at least 1 is needed")
     wanted = positions(array.shape[1]) if names is None else tuple(names)
     columns = tuple(canonical(f"column {of!r}", column, where) for of, column in zip(wanted, array.T, strict=True))
     return Table(columns, wanted)
@@ -148,7 +148,7 @@ def check_dense(name: str, value: Any) -> None:
         DataError: with the way to make it dense.
     """
     if hasattr(type(value), "nnz") and hasattr(type(value), "toarray"):
-        raise DataError(f"{name} is a sparse matrix, and a network takes dense ones: pass {name}.toarray()")
+        raise DataError(f"{name} is a sparse matrix, but a network needs a dense one: pass {name}.toarray()")
 
 
 def check_unmasked(name: str, value: Any) -> None:
@@ -165,9 +165,9 @@ def check_unmasked(name: str, value: Any) -> None:
         if part is value:
             row = int(np.argwhere(masked.getmaskarray(part))[0][0]) if part.ndim else 0
         raise DataError(
-            f"{name} has masked values, the first in row {row}, and every value must be known: leave their rows out, "
-            "or put a number in their place, as values.filled(0) does; a preprocessing with missing='fill' "
-            "(gradflow.data.fit_preprocessing) takes values.filled(numpy.nan)"
+            f"{name} has masked values, the first in row {row}, but every value must be known. Omit their rows, or "
+            "replace them by a number, as values.filled(0) does; a preprocessing with missing='fill' "
+            "(gradflow.data.fit_preprocessing) accepts values.filled(numpy.nan)"
         )
 
 

@@ -46,10 +46,11 @@ class Batches(Stream):
         super().__init__(block_rows)
         if isinstance(iterable, Iterator):
             raise DataError(
-                "an iterator gives its batches once, and each epoch needs them again: pass the function that makes it"
+                "an iterator yields its batches only once, but each epoch needs them again; pass the function that "
+                "creates it"
             )
         if not callable(iterable) and not isinstance(iterable, Iterable):
-            raise DataError(f"Batches takes a function that returns an iterator, got {type(iterable).__name__}")
+            raise DataError(f"Batches needs a function that returns an iterator, got {type(iterable).__name__}")
         self._iterable = iterable
         self._items = 0
         self._target_shape: tuple[int, ...] | None = None
@@ -66,13 +67,13 @@ class Batches(Stream):
         for number, item in enumerate(items):
             origin = f"batch {number} of the iterable"
             if not isinstance(item, tuple | list) or len(item) not in (2, 3):
-                raise DataError(
-                    f"{origin} must be a pair (x, y), in which sample weights may come third, got {type(item).__name__}"
-                )
+                raise DataError(f"{origin} must be a pair (x, y), or (x, y, sample_weight), got {type(item).__name__}")
             self._items = self._items or len(item)
             if len(item) != self._items:
                 with_weights, without = (origin, "the first one") if self._items == 2 else ("the first one", origin)
-                raise DataError(f"{with_weights} has sample weights, but {without} has none; give them to all or none")
+                raise DataError(
+                    f"{with_weights} has sample weights, but {without} has none; pass them for all batches or none"
+                )
             x, y = self._inputs_and_targets(number, row, *item[:2])
             where = Where(range(row, row + len(x)), x.names if isinstance(x, Table) else None)
             weight = None
@@ -84,7 +85,7 @@ class Batches(Stream):
             for start in range(0, len(x), self.block_rows):
                 yield batch[start : start + self.block_rows]
         if row == 0:
-            raise DataError("the iterable gave no rows; at least 1 is needed")
+            raise DataError("the iterable yielded no rows; at least 1 is needed")
 
     def _inputs_and_targets(self, number: int, row: int, x: Any, y: Any) -> tuple[np.ndarray | Table, np.ndarray]:
         x = as_columns(f"x of batch {number}", x)
@@ -99,7 +100,7 @@ class Batches(Stream):
         if y.shape[1:] != self._target_shape:
             raise DataError(
                 f"batch {number} of the iterable, rows {row} to {row + len(y) - 1}: the rows of y have shape "
-                f"{y.shape[1:]}, but those of the first batch {self._target_shape}; they must be alike"
+                f"{y.shape[1:]}, but those of the first batch {self._target_shape}; they must match"
             )
         return x, y
 

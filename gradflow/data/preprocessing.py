@@ -53,9 +53,9 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.columns) or len(set(self.names)) < len(self.names):
-            raise DataError(f"each column needs a name of its own, got {self.names!r} for {len(self.columns)} columns")
+            raise DataError(f"each column needs its own name, got {self.names!r} for {len(self.columns)} columns")
         if self.n_out == 0:
-            raise DataError("all columns are constant, so that nothing is left that a network could learn from")
+            raise DataError("all columns are constant, so there is nothing left to learn from")
 
     @property
     def output_names(self) -> list[str]:
@@ -170,7 +170,7 @@ def fit_preprocessing(
     if rules is not None and not isinstance(rules, Mapping):
         raise DataError(
             "rules must be a dict of rules by column, such as {'city': gradflow.data.OneHot()}, got "
-            f"{shown(rules)}; numbers= and text= name the rule of all other columns"
+            f"{shown(rules)}; numbers= and text= set the rules of all other columns"
         )
     by_name = {
         str(name): instance(f"the rule of column {str(name)!r}", rule, ColumnRule, _A_RULE)
@@ -196,7 +196,7 @@ def fit_preprocessing(
         except DataError as error:
             raise DataError(f"{origin}: {error}" if origin else str(error)) from error
     if not fits:
-        raise DataError("the data have no columns; at least 1 is needed")
+        raise DataError("the data has no columns; at least 1 is needed")
     for name, fit in fits.items():
         if isinstance(fit, CategoryFit) and name not in by_name and name not in table.categories:
             warn_if_distinct(name, len(fit.seen), fit.rows)
@@ -246,8 +246,8 @@ def _one_hot(name: str, column: CategoryColumn, values: np.ndarray, where: Where
         row = int(np.flatnonzero(~(known | missing))[0])
         shown = repr(given[row]) if column.is_text else category_label(given[row])
         raise DataError(
-            f"column {name!r} holds {shown} in {where.row(row)}, a category that the training data did "
-            "not have; OneHot(unknown='zeros') takes such rows"
+            f"column {name!r} holds {shown} in {where.row(row)}, a category that the training data did not have; "
+            "OneHot(unknown='zeros') accepts such rows"
         )
     out = np.zeros((len(given), len(column.categories) + 1))
     out[known, place[known]] = 1

@@ -97,8 +97,8 @@ class Table:
             DataError: if a column is not numeric.
         """
         remedy = (
-            "and a network takes numbers; convert it, leave it out of the features, or give the network a "
-            "preprocessing (gradflow.data.fit_preprocessing), which makes one input per category"
+            "but a network needs numbers; convert it, omit it from the features, or give the network a preprocessing "
+            "(gradflow.data.fit_preprocessing), which creates one input per category"
         )
         for name, column in zip(self.names, self.usable().columns, strict=True):
             if column.dtype.kind not in "fiub":
@@ -174,9 +174,11 @@ def chosen_columns(
         if name not in names:
             raise DataError(f"{origin}: {unknown_name('column', name, names)}")
     if not inputs:
-        raise DataError(f"{origin}: at least one feature is needed besides the target, of {', '.join(names)}")
+        raise DataError(
+            f"{origin}: at least one feature is needed besides the target; the columns are {', '.join(names)}"
+        )
     if both := set(inputs) & set(targets):
-        raise DataError(f"{origin}: column {min(both)!r} is a feature and the target; it can be one of them")
+        raise DataError(f"{origin}: column {min(both)!r} is both a feature and the target; it can only be one of them")
     return inputs, targets
 
 
@@ -188,7 +190,7 @@ def listed_names(name: str, value: Any) -> tuple[str, ...]:
     """
     if isinstance(value, str):
         return (value,)
-    return tuple(text(f"each name in {name}", item) for item in sequence(name, value, "a list of names of columns"))
+    return tuple(text(f"each name in {name}", item) for item in sequence(name, value, "a list of column names"))
 
 
 def columns_to_read(features: Sequence[str], target: Sequence[str], sample_weight: str | None) -> list[str]:

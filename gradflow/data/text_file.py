@@ -40,7 +40,7 @@ class TextFile:
     def __init__(self, path: Path, encoding: str) -> None:
         self.path, self.encoding = path, _encoding_name(encoding)
         if path.is_dir():
-            raise DataError(f"{path} is a folder, but one file is read")
+            raise DataError(f"{path} is a folder; pass a single file")
         with open(path, "rb") as file:
             start = file.read(8)
         for first_bytes, kind in _OTHER_FILES.items():
@@ -50,7 +50,9 @@ class TextFile:
             raise DataError(f"{path} is text in UTF-16, as Excel's \"Unicode text\" is; pass encoding='utf-16'")
         self._is_compressed = start.startswith(_GZIP)
         if not self._is_compressed and b"\0" in start and self.encoding in ("utf-8", "ascii", "cp1252"):
-            raise DataError(f"{path} holds zero bytes, as no text does; if it is UTF-16, pass encoding='utf-16-le'")
+            raise DataError(
+                f"{path} contains zero bytes, which text does not; if it is UTF-16, pass encoding='utf-16-le'"
+            )
 
     @contextmanager
     def opened(self) -> Generator[IO[str], None, None]:
@@ -65,9 +67,9 @@ class TextFile:
                 yield file
         except UnicodeError as error:
             raise DataError(
-                f"{self.path}, line {self._undecodable_line()}: this is no text in {self.encoding}, for "
-                f"{getattr(error, 'reason', error)}; pass encoding=, such as 'cp1252' for many files from Windows, or "
-                "save the file anew"
+                f"{self.path}, line {self._undecodable_line()}: not valid {self.encoding}: "
+                f"{getattr(error, 'reason', error)}; pass encoding=, such as 'cp1252' for many Windows files, or save "
+                "the file as UTF-8"
             ) from error
         except Exception as error:
             if self._is_compressed and _is_of_gzip(error):
@@ -105,5 +107,5 @@ def _encoding_name(encoding: str) -> str:
     try:
         "".encode(text("encoding", encoding))
     except (LookupError, ValueError) as error:
-        raise DataError(f"{error}; usual ones are 'utf-8', 'utf-16' and 'cp1252'") from error
+        raise DataError(f"{error}; common ones are 'utf-8', 'utf-16' and 'cp1252'") from error
     return codecs.lookup(encoding).name.removesuffix("-sig")

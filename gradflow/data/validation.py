@@ -31,8 +31,8 @@ def as_array(name: str, value: Any, backend: ReferenceBackend) -> Array:
     array = backend.of_device(value)
     if array is None:
         raise DataError(
-            f"{name} lies on a GPU, but the network's backend is {backend.name!r}; "
-            f"pass a NumPy array ({name}.get()), or make the network with backend='cupy'"
+            f"{name} is on a GPU, but the network's backend is {backend.name!r}; pass a NumPy array ({name}.get()), "
+            "or create the network with backend='cupy'"
         )
     return of_numbers(name, array)
 
@@ -60,7 +60,7 @@ def host_array(name: str, value: Any) -> np.ndarray:
     check_unmasked(name, value)
     value = plain_values(name, value)
     if _lies_on_gpu(value):
-        raise DataError(f"{name} lies on a GPU, but is to be read on the host; pass a NumPy array ({name}.get())")
+        raise DataError(f"{name} is on a GPU, but must be on the host; pass a NumPy array ({name}.get())")
     try:
         has_dlpack_only = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
         return np.from_dlpack(value) if has_dlpack_only else np.asarray(value)
@@ -76,8 +76,8 @@ def of_numbers(name: str, array: Array) -> Array:
     """
     if array.dtype.kind not in "fiub":
         raise DataError(
-            f"{name} must hold numbers, got dtype {array.dtype}; convert numbers with {name}.astype('float32'), "
-            f"names of classes with numpy.unique({name}, return_inverse=True), and categories with "
+            f"{name} must hold numbers, got dtype {array.dtype}; convert numbers with {name}.astype('float32'), class "
+            f"names with numpy.unique({name}, return_inverse=True), and categories with "
             "gradflow.data.fit_preprocessing"
         )
     return array
@@ -92,7 +92,8 @@ def feature_matrix(name: str, array: Array, n_in: int) -> Array:
     if array.ndim != 2:
         hint = f"{name}.reshape(len({name}), -1)" if array.ndim > 2 or n_in == 1 else f"{name}.reshape(1, -1)"
         raise DataError(
-            f"{name} must have shape (batch, {n_in}), got {array.shape}; {hint} gives two dimensions, if that is meant"
+            f"{name} must have shape (batch, {n_in}), got {array.shape}; {hint} gives two dimensions, if that is "
+            "intended"
         )
     check_width(name, array.shape[1], n_in)
     if len(array) == 0:
@@ -107,7 +108,7 @@ def check_width(name: str, width: int, n_in: int) -> None:
         DataError: if not, with both widths.
     """
     if width != n_in:
-        raise DataError(f"{name} must have {n_in} features, as the network's first layer, got {width}")
+        raise DataError(f"{name} must have {n_in} features, as the network's first layer expects, got {width}")
 
 
 def finite(name: str, array: Array, dtype: np.dtype, where: Where) -> Array:
@@ -128,8 +129,8 @@ def finite(name: str, array: Array, dtype: np.dtype, where: Where) -> Array:
     value = float(converted[place, column])
     kind = "NaN" if value != value else f"infinity or a number too large for {dtype}"
     raise DataError(
-        f"{name} holds values that are not finite, the first ({kind}) in {where.cell(place, column)}; "
-        "remove these rows or fill them in"
+        f"{name} holds values that are not finite, the first ({kind}) in {where.cell(place, column)}; remove these "
+        "rows or fill in the values"
     )
 
 
@@ -141,5 +142,5 @@ def finite_targets(name: str, y: np.ndarray, where: Where) -> np.ndarray:
     """
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         place = int(np.flatnonzero(~np.isfinite(y.reshape(len(y), -1)).all(axis=1))[0])
-        raise DataError(f"{name} holds NaN or infinity in {where.row(place)}; remove these rows or fill them in")
+        raise DataError(f"{name} holds NaN or infinity in {where.row(place)}; remove these rows or fill in the values")
     return y

@@ -68,12 +68,12 @@ class RowWeights(NamedTuple):
         of_class = np.ones(n_classes) if class_weight is None else _table(class_weight, totals)
         of_class = np.where(weights > 0, of_class, 0)
         if not of_class.any():
-            raise DataError(f"class_weight gives every row of the {kind}data the weight 0")
+            raise DataError(f"class_weight gives every row of the {kind}data weight 0")
         of_class = _scaled(of_class, -int((np.frexp(of_class)[1] + np.frexp(weights)[1])[of_class > 0].max()))
         if not np.isfinite(of_class).all():
             raise DataError(
-                f"the weights of the {kind}data are too far apart: those of some rows are more than 1e300 times those "
-                "of others; pass weights that are closer to each other"
+                f"the weights of the {kind}data differ too much: some are more than 1e300 times as large as others; "
+                "pass weights that are closer to each other"
             )
         with np.errstate(under="ignore"):
             mean = float((of_class * weights).sum()) / rows

@@ -47,7 +47,7 @@ def get_metrics(metrics: Sequence[str | Metric]) -> list[Metric]:
     found = [_get_metric(metric) for metric in sequence("metrics", metrics, "a list of names or gradflow metrics")]
     labels = [metric.label for metric in found]
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):
-        raise DataError(f"metrics must differ, got {repeated[0]!r} twice")
+        raise DataError(f"metrics must be distinct, got {repeated[0]!r} twice")
     for metric in found:
         LARGER_IS_BETTER[metric.label] = metric.larger_is_better
     return found

@@ -127,7 +127,7 @@ class Metric(Configurable, registry=METRICS):
         """
         if kind not in self.kinds:
             valid = ", ".join(sorted(name for name, metric in METRICS.items() if kind in getattr(metric, "kinds", ())))
-            raise DataError(f"a task with {_TASKS[kind]} has no {self.name!r}; it has {valid}")
+            raise DataError(f"a task with {_TASKS[kind]} has no metric {self.name!r}; it has {valid}")
 
     def value(self, statistics: np.ndarray, task: Task) -> float:
         """Compute the metric from the values that its statistics have read."""

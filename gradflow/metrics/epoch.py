@@ -93,8 +93,8 @@ def _record_sealed(ops: Executor, statistics: Statistics, batch: Batch) -> None:
     passed = record_sealed(ops, name, statistics.record, batch, results=vectors, held=[(statistics, held)])
     if batch.row_weight is not None and not any(array is batch.row_weight for array in passed):
         raise DataError(
-            f"the rows have weights, and the statistics {type(statistics).__name__} pass no op the row_weight of the "
-            "batch, so that they would have no effect; leave sample_weight and class_weight out, or use an op that "
+            f"the rows have weights, but the statistics {type(statistics).__name__} pass no op the row_weight of the "
+            "batch, so the weights would have no effect; omit sample_weight and class_weight, or use an op that "
             "takes row_weight"
         )
 

@@ -97,7 +97,8 @@ class FunctionSchedule(Schedule):
             number = float("nan")
         if not 0 <= number < float("inf"):
             raise DataError(
-                f"the learning rate function gave {rate!r} for epoch {time:g}; it must give finite numbers, at least 0"
+                f"the learning rate function returned {rate!r} for epoch {time:g}; it must return finite numbers, at "
+                "least 0"
             )
         return number
 

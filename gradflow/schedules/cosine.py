@@ -61,17 +61,17 @@ class CosineSchedule(Schedule):
         if self.growth < 1:
             raise DataError(f"growth must be at least 1, got {growth!r}")
         if self.epochs is not None and self.restart_every is not None:
-            raise DataError("with restart_every the cycles have no end: leave out epochs")
+            raise DataError("with restart_every the cycles never end; omit epochs")
 
     def check(self, epochs: int, names: Collection[str]) -> None:
         if self.epochs is not None and self.epochs < epochs:
             raise DataError(
-                f"the cosine schedule ends after {self.epochs:g} epochs, but training has {epochs}; leave out epochs= "
-                "for one that ends with training, or use restart_every"
+                f"the cosine schedule ends after {self.epochs:g} epochs, but training has {epochs}; omit epochs= to "
+                "end it with training, or use restart_every"
             )
         end = epochs if self.epochs is None else self.epochs
         if self.warmup >= end:
-            raise DataError(f"a warm-up of {self.warmup:g} epochs leaves nothing of {end:g}; make it shorter")
+            raise DataError(f"a warm-up of {self.warmup:g} epochs leaves nothing of {end:g}; shorten it")
 
     def rates(self, times: np.ndarray, epochs: int, history: EpochValues) -> np.ndarray:
         passed = np.maximum(times - self.warmup, 0)

@@ -54,7 +54,7 @@ class OneCycleSchedule(Schedule):
     def check(self, epochs: int, names: Collection[str]) -> None:
         if self.epochs is not None and self.epochs < epochs:
             raise DataError(
-                f"the cycle ends after {self.epochs:g} epochs, but training has {epochs}; leave out epochs= for one as "
+                f"the cycle ends after {self.epochs:g} epochs, but training has {epochs}; omit epochs= to make it as "
                 "long as training"
             )
 

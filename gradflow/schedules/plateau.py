@@ -51,7 +51,7 @@ class PlateauSchedule(Schedule):
 
     def check(self, epochs: int, names: Collection[str]) -> None:
         if self.monitor is not None and self.monitor not in names:
-            raise DataError(f"the plateau schedule cannot watch {self.monitor!r}: there is {', '.join(names)}")
+            raise DataError(f"the plateau schedule cannot monitor {self.monitor!r}; valid names: {', '.join(names)}")
 
     def rates(self, times: np.ndarray, epochs: int, history: EpochValues) -> np.ndarray:
         name = self.monitor or ("val_loss" if "val_loss" in history else "loss")

@@ -45,7 +45,7 @@ def test_without_a_gpu_it_says_so_and_shows_the_cpu(tmp_path: Path) -> None:
     done = gradflow(*_SMALL, "--output", tmp_path / "new", CUDA_VISIBLE_DEVICES="", SIMGPU_DEVICES="0")
     assert (done.returncode, done.stderr) == (0, "")
     facts = json.loads((tmp_path / "new" / "bench.json").read_text())
-    assert f"no GPU, so these are the times of the CPU alone: {facts['gpu_problem']}" in done.stdout
+    assert f"no GPU, so only the CPU was timed: {facts['gpu_problem']}" in done.stdout
     assert "CPU / GPU" not in done.stdout
     assert "verdicts" not in facts
     assert facts["device"]["gpu"] is None
@@ -80,9 +80,9 @@ def test_with_a_gpu_both_are_measured_and_the_winner_is_named(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (("--widths", "32,many"), "--widths takes whole numbers above 0 with commas between them"),
+        (("--widths", "32,many"), "--widths must be whole numbers above 0 separated by commas"),
         (("--widths", "0"), "got '0'"),
-        (("--batch-sizes", ""), "--batch-sizes takes whole numbers above 0"),
+        (("--batch-sizes", ""), "--batch-sizes must be whole numbers above 0"),
     ],
 )
 def test_wrong_input_is_one_line(options: tuple[str, ...], expected: str) -> None:

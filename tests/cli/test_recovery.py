@@ -37,7 +37,7 @@ def test_a_signal_saves_and_the_run_continues_unchanged(tmp_path: Path, number: 
         errors = process.stderr.read()
         process.wait(timeout=60)
     assert process.returncode == code, errors
-    assert f"the work so far is saved; go on with: gradflow train --resume {folder}" in errors
+    assert f"progress is saved; resume with: gradflow train --resume {folder}" in errors
     assert "Traceback" not in errors
     assert json.loads((folder / "config.json").read_text())["result"]["stopped_by"] == "interrupted"
     unfinished = gradflow("repeat", folder)
@@ -71,7 +71,7 @@ sys.exit(main(["repeat", {str(tmp_path)!r}]))
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (code, "")
-    assert "the run was not repeated to its end, and nothing is compared" in done.stderr
+    assert "the repetition was interrupted, and nothing was compared" in done.stderr
     assert "Traceback" not in done.stderr
     assert "go on with" not in done.stderr
 
@@ -81,7 +81,7 @@ def test_repeat_runs_again_and_compares(tmp_path: Path) -> None:
     before = _results(tmp_path)
     same = gradflow("repeat", tmp_path)
     assert same.returncode == 0, same.stderr
-    assert "the same again, bit for bit" in same.stdout
+    assert "identical, bit for bit" in same.stdout
     assert _results(tmp_path) == before
 
     network = gf.load(tmp_path / "model.safetensors", backend="numpy")
@@ -111,14 +111,14 @@ def test_a_run_that_is_trained_longer_is_one_run_of_that_length(tmp_path: Path) 
     assert gradflow(*_RUN, "--epochs=3", "--output", longer, "--quiet").returncode == 0
     advice = _resume(longer)
     assert advice == (
-        f"the run in {longer} had ended already, after 3 epochs: there was nothing to do; train it longer with: "
+        f"the run in {longer} had already ended, after 3 epochs: nothing to do; train it longer with: "
         f"gradflow train --resume '{longer}' --epochs 6"
     )
     done = gradflow(*shlex.split(advice.partition("gradflow ")[2]))
     assert done.returncode == 0, done.stderr
     assert gradflow(*_RUN, "--epochs", "6", "--output", alone, "--quiet").returncode == 0
     assert _results(longer) == _results(alone)
-    assert "after 6 epochs: there was nothing to do" in _resume(longer)
+    assert "after 6 epochs: nothing to do" in _resume(longer)
     fewer = gradflow("train", "--resume", longer, "--epochs", "2")
     assert fewer.stderr.endswith("has begun epoch 6 already; pass that or more, got --epochs 2\n")
     for folder in (longer, alone):
@@ -130,7 +130,7 @@ def test_a_run_that_stopped_early_trains_no_further(tmp_path: Path) -> None:
     options = ("--epochs", "60", "--early-stopping", "1", "--learning-rate", "0.05", "--quiet")
     assert gradflow(*_RUN, *options, "--output", tmp_path).returncode == 0
     before = _results(tmp_path)
-    assert _resume(tmp_path).endswith("there was nothing to do (stopped early)")
+    assert _resume(tmp_path).endswith("nothing to do (stopped early)")
     assert _results(tmp_path) == before
 
 
@@ -146,7 +146,7 @@ def test_a_run_that_stopped_early_trains_no_further(tmp_path: Path) -> None:
 def test_there_is_one_way_to_resume_and_the_others_lead_to_it(words: tuple[str, ...], tmp_path: Path) -> None:
     done = gradflow("train", *words, folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "gradflow train --resume FOLDER, with nothing else but --epochs" in done.stderr
+    assert "gradflow train --resume FOLDER takes no option but --epochs" in done.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -159,7 +159,7 @@ def test_settings_that_the_command_does_not_have_are_named(tmp_path: Path) -> No
     trainer.fit(data.x_train, data.y_train, epochs=3, validation_data=held_out, resume=tmp_path)
     other = gradflow("repeat", tmp_path)
     assert other.returncode == 1
-    table = other.stdout.partition("settings: not the same")[2]
+    table = other.stdout.partition("settings: different")[2]
     assert [word.strip() for word in next(line for line in table.splitlines() if "epochs" in line).split("│")[1:4]] == [
         "epochs", "3", "2",
     ]  # fmt: skip
@@ -167,7 +167,7 @@ def test_settings_that_the_command_does_not_have_are_named(tmp_path: Path) -> No
 
 def test_runs_that_cannot_be_resumed_say_why(tmp_path: Path) -> None:
     for command, message in (
-        (("train", "--resume", tmp_path), "there is no run of the gradflow command in"),
+        (("train", "--resume", tmp_path), "contains no run of the gradflow command"),
         (("repeat", tmp_path), "there is no finished run in"),
     ):
         done = gradflow(*command)
@@ -186,5 +186,5 @@ def test_a_run_of_a_program_is_repeated_by_one(tmp_path: Path) -> None:
     trainer.fit(data.x_train, data.y_train, epochs=1, output=tmp_path)
     done = gradflow("repeat", tmp_path)
     assert done.returncode == 2
-    assert "is run again with gradflow.repeat(folder, x, y)" in done.stderr
+    assert "to repeat it, gradflow.repeat(folder, x, y)" in done.stderr
     assert gf.repeat(tmp_path, data.x_train, data.y_train).is_same

@@ -129,8 +129,8 @@ def test_a_run_replaces_another_only_when_told_to(tmp_path: Path) -> None:
     refused = train("--output", "runs/digits", "--seed", "1")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == (
-        "error: runs/digits already holds config.json, which a run there would replace. Pass another --output, or "
-        "--overwrite to replace it, or continue a run that is there: gradflow train --resume runs/digits\n"
+        "error: runs/digits already contains config.json, which a new run would replace. Pass another --output, or "
+        "--overwrite to replace it, or resume that run: gradflow train --resume runs/digits\n"
     )
     assert (tmp_path / "runs" / "digits" / "model.safetensors").read_bytes() == model
     assert train("--overwrite", "--seed", "1").stdout.splitlines()[-1] == "run folder: runs/digits"
@@ -253,11 +253,11 @@ def test_early_stopping_names_the_epoch_that_was_kept(tmp_path: Path) -> None:
         (("--dtype", "float16"), "Valid names: float32, float64"),
         (("--learning-rate", "-0.1"), "--learning-rate must be above 0, got -0.1"),
         (("--learning-rate", "nan"), "--learning-rate must be a finite number above 0, got nan"),
-        (("--layers", "abc"), "--layers takes whole numbers above 0 with commas between them"),
+        (("--layers", "abc"), "--layers must be whole numbers above 0 separated by commas"),
         (("--layers", "64,0"), "got '64,0'"),
         (("--layers", ""), "got ''"),
         (("--batch-size", "0"), "--batch-size must be at least 1, got 0"),
-        (("--batch-size", "some"), "--batch-size takes a whole number of images, or all; got 'some'"),
+        (("--batch-size", "some"), "--batch-size must be a whole number of images, or all; got 'some'"),
         (("--epochs", "0"), "epochs must be at least 1, got 0"),
         (("--dropout", "1"), "dropout must be at least 0 and below 1, got 1.0"),
         (("--l2", "-1"), "l2 must be at least 0, got -1.0"),
@@ -265,7 +265,7 @@ def test_early_stopping_names_the_epoch_that_was_kept(tmp_path: Path) -> None:
         (("--early-stopping", "0"), "patience must be at least 1, got 0"),
         (("--seed", "-1"), "seed must be between 0 and"),
         (("--layers", "10000000,10000000"), "cannot be allocated here; make its layers narrower"),
-        (("--optimizer", "lbfgs"), "pass --batch-size all --dropout 0 too"),
+        (("--optimizer", "lbfgs"), "add --batch-size all --dropout 0"),
         (
             ("--optimizer", "lbfgs", "--batch-size", "all", "--dropout", "0", "--clip-norm", "1"),
             "--clip-norm does not go with L-BFGS; leave it out",
@@ -314,7 +314,7 @@ def test_an_interrupted_run_is_saved_and_ends_with_130(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         printed, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted: the work so far is saved" in errors
+    assert "interrupted: progress is saved" in errors
     assert _table(printed)["epochs"].endswith(", interrupted")
     assert gf.load(tmp_path / "model.safetensors", backend="numpy").n_in == 64
     assert json.loads((tmp_path / "config.json").read_text())["result"]["stopped_by"] == "interrupted"

@@ -60,7 +60,7 @@ def test_na_values_say_what_is_missing(written: Callable[[str], Path]) -> None:
     path = written(with_field("unknown"))
     assert fit_preprocessing(CSV(path, target="y", na_values="unknown"), numbers=Standardize("fill")).n_out == 2
     assert fit_preprocessing(CSV(path, target="y", na_values=["-9", "unknown"]), numbers=Standardize("fill")).n_out == 2
-    with refused("column 'a' holds text, but 299 of 300 values are numbers; the first other one is 'NA' in line 9"):
+    with refused("column 'a' holds text, but 299 of 300 values are numbers; the first exception is 'NA' in line 9"):
         fit_preprocessing(CSV(written(with_field("NA")), target="y", na_values=()))
 
 
@@ -74,7 +74,7 @@ def test_numbers_may_stand_for_missing_values(na_values: Any, written: Callable[
 
 def test_na_values_are_texts_and_numbers(written: Callable[[str], Path]) -> None:
     for wrong in ({"a": "NA"}, [None], [["NA"]]):
-        with refused("na_values must be a list of texts and numbers"):
+        with refused("na_values must be a list of strings and numbers"):
             CSV(written("a,y\n1,0\n"), target="y", na_values=wrong)
 
 
@@ -88,12 +88,12 @@ def test_a_category_may_be_named_like_a_marker(written: Callable[[str], Path]) -
 @pytest.mark.parametrize("field", ["1,5", "12_7", "x", "1.5kg"])
 def test_one_stray_value_does_not_make_categories_of_numbers(field: str, written: Callable[[str], Path]) -> None:
     path = written(with_field(f'"{field}"'))
-    message = f"column 'a' holds text, but 299 of 300 values are numbers; the first other one is '{field}' in line 9"
+    message = f"column 'a' holds text, but 299 of 300 values are numbers; the first exception is '{field}' in line 9"
     with refused(f"{path}: {message}"):
         fit_preprocessing(CSV(path, target="y"))
     with refused("column 'a' holds numbers, but " + field + " in line 9; correct it, or pass None or NaN"):
         fit_preprocessing(CSV(path, target="y"), {"a": Standardize()})
-    with refused(f"column 'a' holds text, such as '{field}' in line 9, and a network takes numbers"):
+    with refused(f"column 'a' holds text, such as '{field}' in line 9, but a network needs numbers"):
         gf.Trainer(gf.MLP([2, 1]), "binary_cross_entropy", "adam").fit(CSV(path, target="y"), epochs=1)
     for csv, rules in ((CSV(path, target="y", text="a"), {}), (CSV(path, target="y"), {"a": OneHot()})):
         assert fit_preprocessing(csv, rules).n_out == 1 + len({*NUMBERS[:7], field, *NUMBERS[8:]})
@@ -101,7 +101,7 @@ def test_one_stray_value_does_not_make_categories_of_numbers(field: str, written
 
 def test_a_stray_value_far_down_is_named_with_its_remedies(written: Callable[[str], Path]) -> None:
     path = written("a,y\n" + "1.5,0\n" * 5000 + "NA,0\nx,1\n")
-    with refused("line 5003: column 'a' holds numbers further up, but here 'x'; correct it, or name it in na_values="):
+    with refused("line 5003: column 'a' holds numbers further up, but 'x' here; correct it, or add it to"):
         fit_preprocessing(CSV(path, target="y"), numbers=Standardize("fill"))
 
 
@@ -145,23 +145,27 @@ def test_files_from_elsewhere_are_read(content: bytes, arguments: Any, written: 
 @pytest.mark.parametrize(
     ("content", "arguments", "message"),
     [
-        (b"a;y\n1;0\n", {}, "the line of names holds no ',', but ';'; pass delimiter=';'"),
+        (b"a;y\n1;0\n", {}, "the header line contains no ',', but ';'; pass delimiter=';'"),
         (b"a\ty\n1\t0\n", {}, "pass delimiter='\\t'"),
-        (b"a,y\n", {"delimiter": ", "}, "delimiter must be one character, such as ',' or '\\t', got ', '"),
-        (b"a,y\n1,0\n", {"encoding": "nope"}, "unknown encoding: nope; usual ones are 'utf-8', 'utf-16' and 'cp1252'"),
+        (b"a,y\n", {"delimiter": ", "}, "delimiter must be a single character, such as ',' or '\\t', got ', '"),
+        (b"a,y\n1,0\n", {"encoding": "nope"}, "unknown encoding: nope; common ones are 'utf-8', 'utf-16' and 'cp1252'"),
         (b"a,y\n1,0\n", {"encoding": "base64"}, "'base64' is not a text encoding"),
-        (b"a,y\n1,0\n", {"encoding": None}, "encoding must be a text, got None"),
+        (b"a,y\n1,0\n", {"encoding": None}, "encoding must be a string, got None"),
         (
             "a,y\n1,0\n".encode("utf-16"),
             {},
             "text in UTF-16, as Excel's \"Unicode text\" is; pass encoding='utf-16'",
         ),
-        ("é,y\n1,0\n".encode("cp1252"), {}, "line 1: this is no text in utf-8, for invalid continuation byte; pass"),
-        (b"a,y\n1,0\n", {"encoding": "utf-16"}, "this is no text in utf-16"),
+        ("é,y\n1,0\n".encode("cp1252"), {}, "line 1: not valid utf-8: invalid continuation byte; pass"),
+        (b"a,y\n1,0\n", {"encoding": "utf-16"}, "not valid utf-16"),
         (gzip.compress(b"a,y\n1,0\n" * 99, mtime=0)[:30], {}, "is damaged: its gzip data cannot be read"),
-        (gzip.compress(b"a,y\n\xff,0\n", mtime=0), {}, "line 2: this is no text in utf-8, for invalid start byte"),
+        (gzip.compress(b"a,y\n\xff,0\n", mtime=0), {}, "line 2: not valid utf-8: invalid start byte"),
         (b"PK\x03\x04 and more", {}, "is a zip archive or an Excel workbook; unpack it, or save the sheet as CSV"),
-        ("a,y\n1,0\n".encode("utf-16-le"), {}, "holds zero bytes, as no text does; if it is UTF-16, pass encoding="),
+        (
+            "a,y\n1,0\n".encode("utf-16-le"),
+            {},
+            "contains zero bytes, which text does not; if it is UTF-16, pass encoding=",
+        ),
         (b"PAR1 and more", {}, "is a Parquet file; read it with gradflow.data.Parquet"),
         (b"ARROW1\0\0 and more", {}, "is an Arrow file; read it with gradflow.data.Arrow"),
         (b"\x28\xb5\x2f\xfd and more", {}, "is compressed with zstd; unpack it, or compress it with gzip"),
@@ -183,7 +187,7 @@ def test_columns_without_a_name_can_be_left_out(written: Callable[[str], Path]) 
 
 
 def test_folders_and_missing_files(tmp_path: Path) -> None:
-    with refused("is a folder, but one file is read"):
+    with refused("is a folder; pass a single file"):
         CSV(tmp_path, target="y")
     with pytest.raises(FileNotFoundError):
         CSV(tmp_path / "none.csv", target="y")

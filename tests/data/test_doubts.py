@@ -24,7 +24,7 @@ def column(*others: object) -> list[object]:
 @pytest.mark.parametrize("stray", ["NA", "?", "-", "unknown"])
 def test_text_among_numbers_is_refused(stray: str) -> None:
     texts = [str(value) for value in column(1.5, stray)]
-    message = f"column 'a' holds text, but 99 of 100 values are numbers; the first other one is {stray!r} in row 1."
+    message = f"column 'a' holds text, but 99 of 100 values are numbers; the first exception is {stray!r} in row 1."
     for values in (column(1.5, stray), texts, pd.Series(texts), pl.Series(texts), pd.Series(texts, dtype="string")):
         with pytest.raises(gf.DataError, match=re.escape(message)):
             fit_preprocessing({"a": values})
@@ -46,7 +46,7 @@ def test_categories_that_are_declared_are_accepted() -> None:
 
 def test_text_that_is_mostly_numbers_is_warned_of() -> None:
     values = ["1", "2", "3"] * 20 + ["A"] * 20
-    with pytest.warns(gf.DataWarning, match="60 of 80 values are numbers; the first other one is 'A' in row") as seen:
+    with pytest.warns(gf.DataWarning, match="60 of 80 values are numbers; the first exception is 'A' in row") as seen:
         assert fit_preprocessing({"code": values}).n_out == 4
     assert seen[0].filename == __file__
     for few in (["1", "2", "A"], ["1"] * 20 + ["A"] * 20, ["1", "2"] * 20):

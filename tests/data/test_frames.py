@@ -154,7 +154,7 @@ def test_arrays_and_tables_are_matched_by_position_while_no_names_are_known() ->
     np.testing.assert_array_equal(unnamed.predict(pd.DataFrame(X)[[2, 0, 1]]), unnamed.predict(X))
     with refused("column '1' is missing from x; it has 0, other, 2"):
         unnamed.predict(pd.DataFrame(X).rename(columns={1: "other"}))
-    with refused("x must have 3 features, as the network's first layer, got 2"):
+    with refused("x must have 3 features, as the network's first layer expects, got 2"):
         by_position.predict(FRAME[["age", "income"]])
 
 
@@ -174,7 +174,7 @@ def test_names_are_those_of_the_first_fit_until_they_are_forgotten() -> None:
         (("a", "b"), "feature_names must be 3 different names"),
         (("a", "b", "b"), "feature_names must be 3 different names"),
         ("abc", "feature_names must be a list of names, or None, got 'abc'"),
-        ((0, 1, 2), "each name in feature_names must be a text, got 0"),
+        ((0, 1, 2), "each name in feature_names must be a string, got 0"),
         (3, "feature_names must be a list of names"),
     ):
         with refused(message):
@@ -281,7 +281,7 @@ def test_several_columns_are_several_targets() -> None:
 def test_targets_of_text_and_missing_targets_are_refused() -> None:
     words = np.where(Y, "yes", "no")
     for y in (words, pd.Series(words), pl.Series(words), pa.array(words), pd.Series(words, dtype="category")):
-        with refused("names of classes with numpy.unique(y, return_inverse=True)"):
+        with refused("class names with numpy.unique(y, return_inverse=True)"):
             trained(X, y)
     with refused("y holds times (dtype datetime64[us])"):
         trained(X, pd.Series(pd.to_datetime(["2024-01-01"] * len(X))))
@@ -310,7 +310,7 @@ def test_names_that_are_not_unique_are_refused() -> None:
     looks_alike = FRAME.set_axis(["1", 1, "a"], axis=1)
     arrow = pa.table([pa.array(column) for column in X.T], names=["a", "b", "a"])
     for x, message in (
-        (several, "the columns of x have names of several parts, such as ('a', 'b'); join them: x.columns = ['_'.join"),
+        (several, "the columns of x have multi-part names, such as ('a', 'b'); join them: x.columns = ['_'.join"),
         (twice, "x has two columns named 'a'; rename one of them"),
         (looks_alike, "x has two columns named '1'; rename one of them"),
         (arrow, "x has two columns named 'a'; rename one of them"),
@@ -382,7 +382,7 @@ def test_categories_may_be_numbers() -> None:
     np.testing.assert_array_equal(as_numbers, [[1, 0, 1, 0], [0, 1, 0, 1]])
     with refused("column 'zip' holds 8002 in row 0, a category that the training data did not have"):
         preprocessing.transform({"zip": [8002], "b": [True]})
-    with refused("column 'zip' holds categories, and a network takes numbers"):
+    with refused("column 'zip' holds categories, but a network needs numbers"):
         gf.MLP([2, 1]).predict(frame)
     saved = type(preprocessing).from_config(preprocessing.config())
     assert saved.output_names == preprocessing.output_names
@@ -432,7 +432,7 @@ def test_values_that_are_neither_numbers_nor_text_are_refused(case: str) -> None
         with refused(f"column 'when' {message}"):
             refuse({"when": column})
     if "times" in message:
-        with refused("make numbers of it, such as the seconds since a date, or columns of year, month and weekday"):
+        with refused("convert it to numbers, such as the seconds since a date, or columns of year, month and weekday"):
             fit_preprocessing({"when": column})
 
 
@@ -483,7 +483,7 @@ def test_a_single_row_is_refused_with_the_reshape_to_use() -> None:
     for predict in (network.predict, with_preprocessing.predict):
         with refused("x holds single values by name, but must hold columns: for one row, pass lists of one value"):
             predict(dict(row))
-        with refused("x is a list of rows by name; make a table of it: pandas.DataFrame(x)"):
+        with refused("x is a list of rows by name; convert it to a table: pandas.DataFrame(x)"):
             predict([dict(row)])
         with refused("if it is a row, pass pandas.DataFrame([x])"):
             predict(row)
@@ -506,10 +506,10 @@ def test_sparse_matrices_are_refused_with_what_makes_them_dense(sparse: Callable
         lambda: trainer.fit(gf.data.Batches([(x, Y)]), epochs=1),
         lambda: gf.check_gradients(network, "binary_cross_entropy", x, Y),
     ):
-        with pytest.raises(gf.DataError, match=r"is a sparse matrix, and a network takes dense ones: .*\.toarray\(\)"):
+        with pytest.raises(gf.DataError, match=r"is a sparse matrix, but a network needs a dense one: .*\.toarray\(\)"):
             refuse()
     for refuse in (lambda: trainer.fit(X, y, epochs=1), lambda: gf.data.Arrays(X, y), lambda: trainer.evaluate(X, y)):
-        with refused("y is a sparse matrix, and a network takes dense ones: pass y.toarray()"):
+        with refused("y is a sparse matrix, but a network needs a dense one: pass y.toarray()"):
             refuse()
 
 
@@ -535,7 +535,7 @@ def test_objects_that_are_not_arrays_are_refused() -> None:
 
 def test_a_table_without_columns_is_refused() -> None:
     for x in (FRAME[[]], {}, pl.DataFrame()):
-        with refused("x must have 3 features, as the network's first layer, got 0"):
+        with refused("x must have 3 features, as the network's first layer expects, got 0"):
             gf.MLP([3, 1]).predict(x)
         with refused("x has no rows or no columns; at least 1 is needed"):
             fit_preprocessing(x)

@@ -122,8 +122,8 @@ def test_categories_that_are_unknown_are_refused_or_zeros() -> None:
             {0: "standardize"},
             "rule of column '0' must be an object such as gradflow.data.Standardize()",
         ),
-        (np.ones((3, 2)), {0: Standardize}, "got the class Standardize; make an object of it: Standardize(...)"),
-        (np.ones((3, 2)), Standardize(), "numbers= and text= name the rule of all other columns"),
+        (np.ones((3, 2)), {0: Standardize}, "got the class Standardize; create an object: Standardize(...)"),
+        (np.ones((3, 2)), Standardize(), "numbers= and text= set the rules of all other columns"),
         (np.ones(3), {}, "x must have shape (rows, columns)"),
         (np.ones((0, 2)), {}, "x has no rows or no columns"),
         ([[1, 2], [3]], {}, "x is not a rectangular array"),
@@ -176,7 +176,7 @@ def test_it_is_saved_and_copied_with_the_network(backend_name: str, tmp_path: Pa
     assert max(gf.check_gradients(network, "mean_squared_error", COLUMNS, NUMBERS[:, 1]).values()) < 1e-4
     with pytest.raises(gf.DataError, match="columns 'city', 'unit' are missing from x; it has age, income"):
         network.predict({"age": CITY, "income": CITY})
-    with pytest.raises(gf.DataError, match=r"x must have shape \(rows, 4\), as the preprocessing takes it"):
+    with pytest.raises(gf.DataError, match=r"x must have shape \(rows, 4\), as the preprocessing expects"):
         network.predict(NUMBERS[:2])
 
 

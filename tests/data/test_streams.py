@@ -329,23 +329,23 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / "7.parquet").write_bytes(b"PAR1 and nothing else")
     (tmp_path / "folder").mkdir()
     for path, message in (
-        ([first, text], f"column 'a' of {text} is of type string, but that of {first} holds numbers"),
+        ([first, text], f"column 'a' of {text} has type string, but that of {first} holds numbers"),
         ([first, short], f"{short} has no column 'a', which {first} has"),
-        (when, f"column 'a' of {when} is of type timestamp[ms]; expected numbers or text"),
+        (when, f"column 'a' of {when} has type timestamp[ms]; expected numbers or text"),
         (empty, "5.parquet has no rows"),
-        (tmp_path / "7.parquet", "7.parquet is damaged, or no Parquet file"),
-        (tmp_path / "folder", "folder holds no files that end in .parquet"),
+        (tmp_path / "7.parquet", "7.parquet is damaged or not a valid Parquet file"),
+        (tmp_path / "folder", "folder contains no files ending in .parquet"),
         (labels, f"{labels}: the target column 'y' holds text"),
     ):
         with refused(message):
             fit(gf.data.Parquet(path, target="y"))
-    with refused(f"{text}, rows 0 to 1: column 'a' holds text, such as '1', and a network takes numbers"):
+    with refused(f"{text}, rows 0 to 1: column 'a' holds text, such as '1', but a network needs numbers"):
         fit(gf.data.Parquet(text, target="y"))
     with refused("unknown column 'z'"):
         gf.data.Parquet(first, target="z")
-    with refused("column 'y' is a feature and the target"):
+    with refused("column 'y' is both a feature and the target"):
         gf.data.Parquet(first, features=["a", "y"], target="y")
-    with refused("x must have 3 features, as the network's first layer, got 1"):
+    with refused("x must have 3 features, as the network's first layer expects, got 1"):
         fit(gf.data.Parquet(first, target="y"))
     with pytest.raises(FileNotFoundError):
         gf.data.Parquet(tmp_path / "none.parquet", target="y")
@@ -377,7 +377,7 @@ def test_a_damaged_row_group_is_named(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[start : start + 40] = bytes(40)
     path.write_bytes(content)
-    with refused(f"{path} cannot be read behind row 100"):
+    with refused(f"{path} cannot be read after row 100"):
         fit(gf.data.Parquet(path, target="y"), shuffle=False)
 
 
@@ -387,7 +387,7 @@ def test_a_damaged_row_group_is_named(tmp_path: Path) -> None:
         ("a,b,c,y\n1,2,3,0\n1,2,0\n", "rows.csv, line 3: expected 4 fields, as in the first line, got 3"),
         ("a,b,c,y\n1,2,3,0\n1,2,3,4,0\n", "rows.csv, line 3: expected 4 fields, as in the first line, got 5"),
         ("a,b,c,y\n", "rows.csv has no rows"),
-        ("", "rows.csv is empty; expected a line of names"),
+        ("", "rows.csv is empty; expected a header line"),
         ("a,b,b,y\n1,2,3,0\n", "rows.csv has two columns named 'b'"),
         ("a,b,c,z\n1,2,3,0\n", "unknown column 'y'"),
         ('a,b,c,y\n1,2,3,0\n1,"2,3,0\n', "rows.csv, line 4: unexpected end of data"),
@@ -413,7 +413,7 @@ def test_no_rows_are_refused() -> None:
 
 def test_undecodable_csv_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_bytes(b"a,b,c,y\n1,2,3,0\n1,\xff,3,0\n")
-    with refused("rows.csv, line 3: this is no text in utf-8, for invalid start byte; pass encoding="):
+    with refused("rows.csv, line 3: not valid utf-8: invalid start byte; pass encoding="):
         gf.data.CSV(tmp_path / "rows.csv", target="y")
 
 
@@ -438,7 +438,7 @@ def test_iterables_that_do_not_fit_are_refused() -> None:
         ([(X[20:40], Y[20:40] + 0.5)], "batch 1 of the iterable, rows 20 to 39: class labels must be integers"),
         (
             [X[20:40]],
-            "batch 1 of the iterable must be a pair (x, y), in which sample weights may come third, got ndarray",
+            "batch 1 of the iterable must be a pair (x, y), or (x, y, sample_weight), got ndarray",
         ),
         ([(X[20:40] * np.nan, Y[20:40])], "the first (NaN) in row 20, column 0"),
         (
@@ -453,9 +453,9 @@ def test_iterables_that_do_not_fit_are_refused() -> None:
         fit(gf.data.Batches([(X[:100], Y[:100]), (X[100:200], Y[100:200]), (X[200:], Y[200:])], rows=200))
     with refused("the iterable ended after 230 rows, before the 500 that were counted"):
         fit(gf.data.Batches([(X, Y)], rows=500))
-    with refused("the iterable gave no rows"):
+    with refused("the iterable yielded no rows"):
         fit(gf.data.Batches(list))
-    with refused("pass the function that makes it"):
+    with refused("pass the function that creates it"):
         gf.data.Batches(iter([(X, Y)]))
-    with refused("Batches takes a function that returns an iterator, got int"):
+    with refused("Batches needs a function that returns an iterator, got int"):
         gf.data.Batches(3)  # type: ignore[arg-type]

@@ -70,8 +70,8 @@ def test_statistics_that_compute_by_themselves_are_refused(backend_name: str) ->
             pass
 
     for statistics, said in (
-        (InNumPy, r"InNumPy\.record computes by itself \(numpy\.subtract\)"),
-        (AfterAnOp, r"AfterAnOp\.record computes by itself \(an assignment\)"),
+        (InNumPy, r"InNumPy\.record does its own array math \(numpy\.subtract\)"),
+        (AfterAnOp, r"AfterAnOp\.record does its own array math \(an assignment\)"),
         (Nothing, r"Nothing\.record records no op that writes moments"),
     ):
         for of_user in (trainer(statistics, backend_name), trainer(statistics, backend_name)):
@@ -113,5 +113,7 @@ def test_a_base_of_several_metrics_needs_no_kinds() -> None:
     class Base(Metric):
         larger_is_better = True
 
-    with pytest.raises(gf.DataError, match="a task with numbers to predict has no 'f1'; it has mean_absolute_error"):
+    with pytest.raises(
+        gf.DataError, match="a task with numbers to predict has no metric 'f1'; it has mean_absolute_error"
+    ):
         gf.Trainer(gf.MLP([3, 1], backend="numpy"), "mean_squared_error", "adam", metrics=["f1"])

@@ -153,7 +153,7 @@ def test_strided_cupy_data_is_made_contiguous() -> None:
 def test_cupy_data_for_a_cpu_network_is_refused() -> None:
     import cupy
 
-    with pytest.raises(gf.DataError, match=r"x lies on a GPU, but the network's backend is 'numpy'; .*x\.get\(\)"):
+    with pytest.raises(gf.DataError, match=r"x is on a GPU, but the network's backend is 'numpy'; .*x\.get\(\)"):
         gf.MLP([6, 3], backend="numpy").predict(cupy.asarray(X))
 
 

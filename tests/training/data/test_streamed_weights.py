@@ -212,7 +212,7 @@ def test_incompatible_arguments_are_refused(tmp_path: Path) -> None:
         fit(source, loss="mean_squared_error", n_out=1, class_weight="balanced")
     with refused("class_weight must be a dict of classes and weights, or \"balanced\", got 'even'"):
         fit(source, class_weight="even")
-    with refused("class_weight gives every row of the data the weight 0"):
+    with refused("class_weight gives every row of the data weight 0"):
         fit(source, class_weight={0: 0, 1: 0, 2: 0})
     with refused("goes with the losses of regression, not with 'softmax_cross_entropy'"):
         fit(source, standardize_targets=True)
@@ -231,7 +231,9 @@ def test_incompatible_arguments_are_refused(tmp_path: Path) -> None:
             standardize_targets=True,
         )
     x, y, w = X[:20], LABELS[:20], WEIGHT[:20]
-    with refused("batch 1 of the iterable has sample weights, but the first one has none; give them to all or none"):
+    with refused(
+        "batch 1 of the iterable has sample weights, but the first one has none; pass them for all batches or none"
+    ):
         fit(gf.data.Batches([(x, y), (x, y, w)]))
     with refused("the first one has sample weights, but batch 1 of the iterable has none"):
         fit(gf.data.Batches([(x, y, w), (x, y)]))

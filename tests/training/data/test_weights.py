@@ -352,7 +352,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"sample_weight": np.where(LABELS == 1, 1e-320, 1), "class_weight": {0: 1e-300, 1: 1e20}},
         "the weights of the data are too far apart",
     ),
-    "classes all zero": ("labels", {"class_weight": {0: 0, 1: 0}}, "gives every row of the data the weight 0"),
+    "classes all zero": ("labels", {"class_weight": {0: 0, 1: 0}}, "gives every row of the data weight 0"),
     "validation weights": (
         "labels",
         {"validation_data": (X, LABELS, WEIGHTS[:3])},

@@ -285,13 +285,13 @@ def test_shapes_of_json() -> None:
     shape = {"a": int, "b": [float], "c": {str: (str, type(None))}}
     check_shape({"a": 1, "b": [0.5, math.nan], "c": {"x": None, "y": "z"}, "other": 1}, shape, "it")
     for wrong, reason in (
-        ([], "it must be an object, and is list"),
+        ([], "it must be an object, but is list"),
         ({"a": 1, "b": []}, "it has no entry 'c'"),
-        ({"a": True, "b": [], "c": {}}, "it.a must be an integer, and is True"),
-        ({"a": 2**63, "b": [], "c": {}}, "it.a must be an integer of 64 bits"),
-        ({"a": 1, "b": {}, "c": {}}, "it.b must be a list, and is dict"),
-        ({"a": 1, "b": [0.5, 1], "c": {}}, r"it.b\[1\] must be a number, and is 1"),
-        ({"a": 1, "b": [], "c": {"x": 1}}, "it.c.x must be a text or null, and is 1"),
+        ({"a": True, "b": [], "c": {}}, "it.a must be an integer, but is True"),
+        ({"a": 2**63, "b": [], "c": {}}, "it.a must be a 64-bit integer"),
+        ({"a": 1, "b": {}, "c": {}}, "it.b must be a list, but is dict"),
+        ({"a": 1, "b": [0.5, 1], "c": {}}, r"it.b\[1\] must be a number, but is 1"),
+        ({"a": 1, "b": [], "c": {"x": 1}}, "it.c.x must be a string or null, but is 1"),
     ):
         with pytest.raises(gf.FileFormatError, match=reason):
             check_shape(wrong, shape, "it")

@@ -154,7 +154,7 @@ def op(
         name = reference.__name__
         if name in OPS and not redefines(reference, OPS[name].reference):
             raise DataError(
-                f"an op named {name!r} exists already, in {OPS[name].reference.__module__}; choose another name"
+                f"an op named {name!r} already exists in {OPS[name].reference.__module__}; choose another name"
             )
         if not is_built_in(reference) and _variant_of(name) in OPS:
             raise DataError(f"op {name!r} has the name of a form of {_variant_of(name)!r}; choose another name")

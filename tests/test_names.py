@@ -314,7 +314,7 @@ def test_an_own_activation_is_found_by_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["identity", "softmax"])
 def test_an_own_activation_cannot_take_the_name_of_one_that_gradflow_applies(name: str) -> None:
     built_in = ACTIVATIONS[name]
-    with pytest.raises(gf.DataError, match=f"an activation named '{name}' exists already: gradflow"):
+    with pytest.raises(gf.DataError, match=f"an activation named '{name}' already exists: gradflow"):
         type("Mine", (gf.Activation,), {"name": name})
     assert ACTIVATIONS[name] is built_in
 
@@ -336,7 +336,7 @@ def test_an_op_that_is_defined_again_takes_effect() -> None:
     y = np.empty(2)
     OPS["scaled"].reference(np.ones(2), y)
     assert y.tolist() == [3.0, 3.0]
-    with pytest.raises(gf.DataError, match="an op named 'scaled' exists already, in __main__"):
+    with pytest.raises(gf.DataError, match="an op named 'scaled' already exists in __main__"):
         define("elsewhere", 4.0)
 
 

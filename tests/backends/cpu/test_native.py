@@ -31,7 +31,7 @@ from gradflow.ops import OPS
 from gradflow.optimizers import OPTIMIZERS
 from gradflow.program import Program, Recorder
 from gradflow.testing import CASES, Draw
-from gradflow.training.step import epoch as passes
+from gradflow.training.step import epoch, evaluation, training_step
 from tests.cli.command import environment
 
 FILES = sorted(Path(native.__file__).parent.glob("_native*.so"))
@@ -61,7 +61,8 @@ def programs(library: NativeLibrary, monkeypatch: pytest.MonkeyPatch) -> list[Pr
             recorded.append(super().program(steps_per_launch))
             return recorded[-1]
 
-    monkeypatch.setattr(passes, "Recorder", Collector)
+    for module in (epoch, evaluation, training_step):
+        monkeypatch.setattr(module, "Recorder", Collector)
     return recorded
 
 

@@ -1,7 +1,8 @@
-/* The words in which every kernel is written, for two compilers.
+/* Macros that let one kernel source compile as CUDA and as C.
 
-   Under CUDA (NVRTC) a kernel is a __global__ function whose loops stride over the grid. Under a C
-   compiler it is a plain function over the items [begin, end), and several threads may do a part each. The loader puts two lines before this text:
+   Under CUDA (NVRTC) a kernel is a __global__ function whose loops stride over the grid. Under a C compiler it is a
+   plain function over the items [begin, end), and several threads may do a part each. The loader puts two lines before
+   this text:
 
        typedef float real;                     the element type: float or double
        #define GF_MATH(function) function##f   its math functions: expf or exp
@@ -11,32 +12,33 @@
      GF_FOURS(block, n, arrays...)           the same in blocks of four, for what four elements share; within it
      GF_OF_FOUR(lane, block, n)                the lanes 0 to 3 of the block: element 4 block + lane
      GF_ROWS(row, rows)                      each row once: by a warp on a GPU
-     GF_COLUMNS(j, columns)                  the columns of that row: shared out over the warp
-     GF_COLUMN_SUMS(j, columns, sums...)     the same, for nothing but adding to those variables
+     GF_COLUMNS(j, columns)                  the columns of that row: split across the warp
+     GF_COLUMN_SUMS(j, columns, sums...)     the same, for a body that only adds to those variables
      GF_COLUMNS_OF(j, columns, arrays...)    the same for arrays that begin with the row, indexed by j alone
-     gf_row_sum(v), gf_row_max(v)            combine what the lanes of a row found (C: one lane)
-     GF_ONCE_PER_ROW                         what one lane does for its row
+     gf_row_sum(v), gf_row_max(v)            combine the results of the lanes of a row (C: one lane)
+     GF_ONCE_PER_ROW                         the statement that one lane runs for its row
      GF_BLOCKS(first, n, width)              the first of every `width` of n items (C only)
-     GF_STRIPES(first, columns)              each stripe of neighbouring columns once: by a block on a GPU;
-                                             `first` is the first column of those that a thread takes care of
-     GF_STRIPE                               how many columns these are at most (CUDA: one)
-     GF_STRIPE_ROWS(row, rows)               the rows: shared out over the warps of the block
-     GF_STRIPE_COLUMNS(j, first, columns)    the thread's columns, first + j
-     gf_stripe_sum(sums)                     add up what the warps found, into the sums of each (C: one warp)
-     GF_ONCE_PER_STRIPE                      what one warp does for the stripe
+     GF_COLUMN_BLOCKS(first, columns)        each block of neighboring columns once: by a thread block on a GPU;
+                                             `first` is the first column that a thread handles
+     GF_COLUMN_BLOCK                         the maximum number of columns that a thread handles (CUDA: one)
+     GF_COLUMN_BLOCK_ROWS(row, rows)         the rows: split across the warps of the thread block
+     GF_COLUMN_BLOCK_COLUMNS(j, first, columns)
+                                             the columns of the thread, first + j
+     gf_column_block_sum(sums)               add up the sums of the warps, into the sums of each (C: one warp)
+     GF_ONCE_PER_COLUMN_BLOCK                the statement that one warp runs for the block
 
-   A kernel holds exactly one GF_FOR, GF_FOURS, GF_ROWS, GF_BLOCKS or GF_STRIPES, whose second argument is the
-   size of its range (GF_FOURS: the elements in it).
-   Its argument names are those of the op it implements; `n` is the number of elements of its first array,
-   `rows` and `columns` its shape.
+   A kernel holds exactly one GF_FOR, GF_FOURS, GF_ROWS, GF_BLOCKS or GF_COLUMN_BLOCKS, whose second argument is the
+   size of its range (GF_FOURS: the number of elements in it).
+   Its argument names are those of the op that it implements; `n` is the number of elements of its first array, `rows`
+   and `columns` its shape.
 
-   To an activation, `name_forward` with the one line GF_FOR(i, n, x, y) y[i] = ...x[i]...;, kernel_sources.py adds
+   For an activation whose `name_forward` is the one line GF_FOR(i, n, x, y) y[i] = ...x[i]...;, kernel_sources.py adds
    `bias_name_forward`, the same function of x + bias by rows.
 
-   `arrays` names every array that the body indexes with the loop's variable, at that very index only. A GPU moves
-   them in packs of four elements, by accesses of 16 bytes where all of them are aligned to that. */
+   `arrays` names every array that the body indexes with the variable of the loop, at that very index only. A GPU moves
+   them in vectors of four elements, by accesses of 16 bytes if all of them are aligned to that. */
 
-typedef double accumulator; /* what long sums are kept in */
+typedef double accumulator; /* the type of long sums */
 typedef long long gf_index;
 typedef unsigned int gf_word;            /* 32 bits */
 typedef unsigned long long gf_long_word; /* 64 bits */
@@ -70,12 +72,13 @@ GF_FUNCTION real gf_max(real a, real b) { return a >= b || a != a ? a : b; }
 /* x, but at most limit away from 0; a NaN stays one. */
 GF_FUNCTION real gf_clamp(real x, real limit) { return x > limit ? limit : x < -limit ? -limit : x; }
 
-/* So far from 0 exp(-|x|) is 0 in any type. Products with it keep to this side of infinity: 0 times that is NaN. */
+/* At this distance from 0 exp(-|x|) is 0 in any type. Factors of it are clamped to this: 0 times infinity is NaN. */
 #define GF_SATURATED ((real)1000)
 
 #ifdef __CUDACC__
 
-/* Where a block has more threads than 256, a file says how many before this header: the registers must do for all. */
+/* A file whose blocks have more than 256 threads defines their number before this header: the registers must suffice
+   for all. */
 #ifdef GF_BLOCK_THREADS
 #define GF_BOUNDS __launch_bounds__(GF_BLOCK_THREADS)
 #else
@@ -90,8 +93,8 @@ GF_FUNCTION real gf_clamp(real x, real limit) { return x > limit ? limit : x < -
 #define GF_COLUMN_SUMS(j, columns, ...) GF_COLUMNS(j, columns)
 #define GF_ONCE_PER_ROW if (threadIdx.x % 32 == 0)
 
-/* Four neighbouring elements of an array, in registers. */
-template <typename T> struct gf_pack {
+/* Four neighboring elements of an array, in registers. */
+template <typename T> struct gf_vec4 {
   struct alignas(sizeof(T) < 4 ? 4 * sizeof(T) : 16) quad {
     T lane[4];
   } elements;
@@ -100,59 +103,59 @@ template <typename T> struct gf_pack {
   GF_FUNCTION T &operator[](gf_index i) { return elements.lane[i - first]; }
 };
 
-/* A pack of each of N arrays at the same four places. Behind the end, and where an array is not aligned, elements
-   are moved one by one. What the body does with lanes behind the end is not stored; an array that it only writes
-   is not loaded, since the compiler sees that the loaded values are not used. */
-template <typename T, int N> struct gf_packs {
-  gf_pack<T> pack[N];
+/* Four elements of each of N arrays, at the same places. After the end, and if an array is not aligned, elements are
+   moved one by one. The results of lanes after the end are not stored; an array that the body only writes is not
+   loaded, since the compiler sees that the loaded values are not used. */
+template <typename T, int N> struct gf_vec4s {
+  gf_vec4<T> vec4[N];
   gf_index first, n;
   bool whole;
 
-  GF_FUNCTION void load(gf_pack<T> *to, const T *array) {
+  GF_FUNCTION void load(gf_vec4<T> *to, const T *array) {
     to->first = first;
-    if (whole) to->elements = *(const typename gf_pack<T>::quad *)(array + first);
+    if (whole) to->elements = *(const typename gf_vec4<T>::quad *)(array + first);
     else
       for (int lane = 0; lane < 4; lane++) to->elements.lane[lane] = first + lane < n ? array[first + lane] : T();
   }
-  GF_FUNCTION void store_one(const gf_pack<T> *, const T *) {}
-  GF_FUNCTION void store_one(const gf_pack<T> *from, T *array) {
-    if (whole) *(typename gf_pack<T>::quad *)(array + first) = from->elements;
+  GF_FUNCTION void store_one(const gf_vec4<T> *, const T *) {}
+  GF_FUNCTION void store_one(const gf_vec4<T> *from, T *array) {
+    if (whole) *(typename gf_vec4<T>::quad *)(array + first) = from->elements;
     else
       for (int lane = 0; lane < 4; lane++)
         if (first + lane < n) array[first + lane] = from->elements.lane[lane];
   }
   template <typename... A> GF_FUNCTION void store(A *...array) {
-    const gf_pack<T> *from = pack;
+    const gf_vec4<T> *from = vec4;
     (store_one(from++, array), ...);
   }
 };
 
 template <typename T, typename... A>
-GF_FUNCTION gf_packs<T, 1 + sizeof...(A)> gf_load(gf_index block, gf_index n, const T *array, A *...arrays) {
-  gf_packs<T, 1 + sizeof...(A)> packs;
-  packs.first = 4 * block;
-  packs.n = n;
-  packs.whole = ((gf_long_word)array | ... | (gf_long_word)arrays) % sizeof(typename gf_pack<T>::quad) == 0 &&
+GF_FUNCTION gf_vec4s<T, 1 + sizeof...(A)> gf_load(gf_index block, gf_index n, const T *array, A *...arrays) {
+  gf_vec4s<T, 1 + sizeof...(A)> vec4s;
+  vec4s.first = 4 * block;
+  vec4s.n = n;
+  vec4s.whole = ((gf_long_word)array | ... | (gf_long_word)arrays) % sizeof(typename gf_vec4<T>::quad) == 0 &&
                 4 * block + 4 <= n;
-  gf_pack<T> *to = packs.pack;
-  packs.load(to++, array);
-  (packs.load(to++, arrays), ...);
-  return packs;
+  gf_vec4<T> *to = vec4s.vec4;
+  vec4s.load(to++, array);
+  (vec4s.load(to++, arrays), ...);
+  return vec4s;
 }
 
-/* The names of the arrays stand for the packs in the body. */
-#define GF_PACKS(block, first_block, stride, n, ...)                                                        \
+/* In the body, the names of the arrays stand for their four elements. */
+#define GF_VEC4(block, first_block, stride, n, ...)                                                        \
   for (gf_index block = (first_block); 4 * block < (n); block += (stride))                                 \
     if (auto gf_moved = gf_load(block, n, __VA_ARGS__); true)                                              \
       for (bool gf_pending = true; gf_pending; gf_pending = false, gf_moved.store(__VA_ARGS__))            \
-        if (auto &[__VA_ARGS__] = gf_moved.pack; true)
-#define GF_FOURS(block, n, ...) GF_PACKS(block, GF_THREAD, GF_THREADS, n, __VA_ARGS__)
+        if (auto &[__VA_ARGS__] = gf_moved.vec4; true)
+#define GF_FOURS(block, n, ...) GF_VEC4(block, GF_THREAD, GF_THREADS, n, __VA_ARGS__)
 #define GF_OF_FOUR(lane, block, n) for (int lane = 0; lane < 4; lane++)
 #define GF_EACH_LANE(i, block) \
   for (int gf_lane = 0; gf_lane < 4; gf_lane++) if (const gf_index i = 4 * (block) + gf_lane; true)
 #define GF_FOR(i, n, ...) GF_FOURS(gf_block, n, __VA_ARGS__) GF_EACH_LANE(i, gf_block)
 #define GF_COLUMNS_OF(j, columns, ...)                                       \
-  GF_PACKS(gf_block, threadIdx.x % 32, 32, columns, __VA_ARGS__) GF_EACH_LANE(j, gf_block)
+  GF_VEC4(gf_block, threadIdx.x % 32, 32, columns, __VA_ARGS__) GF_EACH_LANE(j, gf_block)
 
 /* In a butterfly each lane adds the same pairs, so that all lanes end with the same bits. */
 GF_FUNCTION float gf_row_sum(float value) {
@@ -176,18 +179,18 @@ GF_FUNCTION gf_index gf_row_min_index(gf_index value) {
   return value;
 }
 
-/* A block takes 32 columns, one for each lane, so that a warp reads neighbouring ones, and each of its 32 warps
-   every 32nd row. */
-#define GF_STRIPE 1
-#define GF_STRIPES(first, columns)                                                                  \
+/* A thread block takes 32 columns, one for each lane, so that a warp reads neighboring columns, and each of its 32
+   warps takes every 32nd row. */
+#define GF_COLUMN_BLOCK 1
+#define GF_COLUMN_BLOCKS(first, columns)                                                                  \
   for (gf_index first = blockIdx.x * (gf_index)32 + threadIdx.x % 32;                               \
        first - threadIdx.x % 32 < (columns); first += gridDim.x * (gf_index)32)
-#define GF_STRIPE_ROWS(row, rows) for (gf_index row = threadIdx.x / 32; row < (rows); row += 32)
-#define GF_STRIPE_COLUMNS(j, first, columns) for (gf_index j = 0; j < ((first) < (columns)); j++)
-#define GF_ONCE_PER_STRIPE if (threadIdx.x < 32)
+#define GF_COLUMN_BLOCK_ROWS(row, rows) for (gf_index row = threadIdx.x / 32; row < (rows); row += 32)
+#define GF_COLUMN_BLOCK_COLUMNS(j, first, columns) for (gf_index j = 0; j < ((first) < (columns)); j++)
+#define GF_ONCE_PER_COLUMN_BLOCK if (threadIdx.x < 32)
 
-/* The warps' sums of each column, added in a fixed order by one warp and handed back to all. */
-GF_FUNCTION void gf_stripe_sum(accumulator *sums) {
+/* Add the warps' sums of each column in a fixed order, in one warp, and return the result to all. */
+GF_FUNCTION void gf_column_block_sum(accumulator *sums) {
   __shared__ accumulator partials[32][33];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   partials[warp][lane] = *sums;
@@ -210,7 +213,7 @@ GF_FUNCTION void gf_stripe_sum(accumulator *sums) {
 #endif
 #define GF_KERNEL(name, ...) GF_LINKAGE void name(gf_index begin, gf_index end, __VA_ARGS__)
 
-/* Iterations are independent, also where an output stands in the place of an input. */
+/* Iterations are independent, even if an output is written in place of an input. */
 #define GF_FOR(i, n, ...) (void)(n); _Pragma("GCC ivdep") for (gf_index i = begin; i < end; i++)
 #define GF_FOURS(block, n, ...) (void)(n); _Pragma("GCC ivdep") for (gf_index block = begin; block < end; block++)
 #define GF_OF_FOUR(lane, block, n) for (int lane = 0; lane < 4; lane++) if (4 * (block) + lane < (n))
@@ -218,29 +221,29 @@ GF_FUNCTION void gf_stripe_sum(accumulator *sums) {
 #define GF_COLUMNS(j, columns) _Pragma("GCC ivdep") for (gf_index j = 0; j < (columns); j++)
 #define GF_COLUMNS_OF(j, columns, ...) GF_COLUMNS(j, columns)
 #define GF_BLOCKS(first, n, width) (void)(n); for (gf_index first = begin; first < end; first += width)
-/* Without this a sum is a chain of additions that each wait for the one before. */
+/* Without this a sum is a chain of additions, each of which waits for the previous one. */
 #define GF_PRAGMA(text) _Pragma(#text)
 #define GF_COLUMN_SUMS(j, columns, ...) \
   GF_PRAGMA(omp simd reduction(+ : __VA_ARGS__)) for (gf_index j = 0; j < (columns); j++)
 #define GF_ONCE_PER_ROW
-#define GF_STRIPE 64
-#define GF_STRIPES(first, columns) \
-  (void)(columns); for (gf_index first = begin; first < end; first += GF_STRIPE)
-#define GF_STRIPE_ROWS(row, rows) for (gf_index row = 0; row < (rows); row++)
-#define GF_STRIPE_COLUMNS(j, first, columns) \
-  _Pragma("GCC ivdep") for (gf_index j = 0; j < (end - first < GF_STRIPE ? end - first : GF_STRIPE); j++)
-#define GF_ONCE_PER_STRIPE
+#define GF_COLUMN_BLOCK 64
+#define GF_COLUMN_BLOCKS(first, columns) \
+  (void)(columns); for (gf_index first = begin; first < end; first += GF_COLUMN_BLOCK)
+#define GF_COLUMN_BLOCK_ROWS(row, rows) for (gf_index row = 0; row < (rows); row++)
+#define GF_COLUMN_BLOCK_COLUMNS(j, first, columns) \
+  _Pragma("GCC ivdep") for (gf_index j = 0; j < (end - first < GF_COLUMN_BLOCK ? end - first : GF_COLUMN_BLOCK); j++)
+#define GF_ONCE_PER_COLUMN_BLOCK
 
-#define gf_stripe_sum(sums) (void)(sums)
+#define gf_column_block_sum(sums) (void)(sums)
 #define gf_row_sum(value) (value)
 #define gf_row_max(value) (value)
 #define gf_row_min_index(value) (value)
 
 #define gf_multiply_high(a, b) ((gf_word)(((gf_long_word)(a) * (b)) >> 32))
 GF_FUNCTION void gf_atomic_min(gf_index *address, gf_index value) {
-  gf_index present = __atomic_load_n(address, __ATOMIC_RELAXED);
-  while (value < present &&
-         !__atomic_compare_exchange_n(address, &present, value, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+  gf_index current = __atomic_load_n(address, __ATOMIC_RELAXED);
+  while (value < current &&
+         !__atomic_compare_exchange_n(address, &current, value, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
 }
 
 #endif

@@ -1,5 +1,5 @@
 /* Arrays of 16-bit numbers, under CUDA only: a kernel reads and writes them as if they held float, and computes in
-   float. The loader puts the type gf_bits, __half or __nv_bfloat16, before this text, and gf_low in the place of
+   float. The loader puts the type gf_bits, __half or __nv_bfloat16, before this text, and gf_low instead of
    `real` where an argument points to such numbers. (In `on ? 0 : x[i]` C++ would make an int of x[i]: the kernels say
    (real)0 there.) */
 
@@ -14,14 +14,14 @@ struct gf_low {
 
 #ifdef GF_MIRRORED
 /* The parameters, the first array of the loop, go into gf_copies too when they are stored. */
-template <int N> GF_FUNCTION void gf_store_copies(const gf_packs<float, N> &packs, gf_low *copies) {
-  gf_pack<gf_low>::quad rounded;
-  for (int lane = 0; lane < 4; lane++) rounded.lane[lane] = packs.pack[0].elements.lane[lane];
-  copies += packs.first;
-  if (packs.whole && (gf_long_word)copies % sizeof(rounded) == 0) *(gf_pack<gf_low>::quad *)copies = rounded;
+template <int N> GF_FUNCTION void gf_store_copies(const gf_vec4s<float, N> &vec4s, gf_low *copies) {
+  gf_vec4<gf_low>::quad rounded;
+  for (int lane = 0; lane < 4; lane++) rounded.lane[lane] = vec4s.vec4[0].elements.lane[lane];
+  copies += vec4s.first;
+  if (vec4s.whole && (gf_long_word)copies % sizeof(rounded) == 0) *(gf_vec4<gf_low>::quad *)copies = rounded;
   else
     for (int lane = 0; lane < 4; lane++)
-      if (packs.first + lane < packs.n) copies[lane] = rounded.lane[lane];
+      if (vec4s.first + lane < vec4s.n) copies[lane] = rounded.lane[lane];
 }
 #undef GF_FOR
 #define GF_FOR(i, n, ...)                                                                                   \
@@ -29,11 +29,11 @@ template <int N> GF_FUNCTION void gf_store_copies(const gf_packs<float, N> &pack
     if (auto gf_moved = gf_load(gf_block, n, __VA_ARGS__); true)                                           \
       for (bool gf_pending = true; gf_pending;                                                             \
            gf_pending = false, gf_moved.store(__VA_ARGS__), gf_store_copies(gf_moved, gf_copies))          \
-        if (auto &[__VA_ARGS__] = gf_moved.pack; true) GF_EACH_LANE(i, gf_block)
+        if (auto &[__VA_ARGS__] = gf_moved.vec4; true) GF_EACH_LANE(i, gf_block)
 #endif
 
 #ifdef GF_MIXED
-/* Arrays of two types make no packs. */
+/* Arrays of two types cannot share vectors of four. */
 #undef GF_FOR
 #undef GF_COLUMNS_OF
 #define GF_FOR(i, n, ...) for (gf_index i = GF_THREAD; i < (n); i += GF_THREADS)

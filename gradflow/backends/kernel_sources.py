@@ -172,7 +172,7 @@ def _parse_parameter(declaration: str) -> Parameter:
 
 def _loop(body: str) -> tuple[str, str]:
     """The word of the kernel's GF_FOR, GF_ROWS, ..., and the size of its range; for a CUDA form of its own, nothing."""
-    match = re.search(r"GF_(FOR|FOURS|ROWS|BLOCKS|STRIPES)\(\w+, ((?:[^(),]|\([^()]*\))+)", body)
+    match = re.search(r"GF_(FOR|FOURS|ROWS|BLOCKS|COLUMN_BLOCKS)\(\w+, ((?:[^(),]|\([^()]*\))+)", body)
     if match is None:
         return "", ""
     return match[1], f"({match[2]} + 3) / 4" if match[1] == "FOURS" else match[2]

@@ -15,33 +15,33 @@
 GF_KERNEL(batch_norm_forward, const real *x, const real *gamma, const real *beta, real *mean, real *variance,
           real *running_mean, real *running_variance, real *y, accumulator momentum, real epsilon,
           gf_index rows, gf_index columns) {
-  GF_STRIPES(first, columns) {
-    accumulator center[GF_STRIPE] = {0}, spread[GF_STRIPE] = {0};
-    real scale[GF_STRIPE] = {0};
-    GF_STRIPE_ROWS(row, rows) {
-      GF_STRIPE_COLUMNS(j, first, columns) center[j] += x[row * columns + first + j];
+  GF_COLUMN_BLOCKS(first, columns) {
+    accumulator center[GF_COLUMN_BLOCK] = {0}, spread[GF_COLUMN_BLOCK] = {0};
+    real scale[GF_COLUMN_BLOCK] = {0};
+    GF_COLUMN_BLOCK_ROWS(row, rows) {
+      GF_COLUMN_BLOCK_COLUMNS(j, first, columns) center[j] += x[row * columns + first + j];
     }
-    gf_stripe_sum(center);
-    GF_STRIPE_COLUMNS(j, first, columns) center[j] /= rows;
-    GF_STRIPE_ROWS(row, rows) {
-      GF_STRIPE_COLUMNS(j, first, columns) {
+    gf_column_block_sum(center);
+    GF_COLUMN_BLOCK_COLUMNS(j, first, columns) center[j] /= rows;
+    GF_COLUMN_BLOCK_ROWS(row, rows) {
+      GF_COLUMN_BLOCK_COLUMNS(j, first, columns) {
         const accumulator distance = x[row * columns + first + j] - center[j];
         spread[j] += distance * distance;
       }
     }
-    gf_stripe_sum(spread);
-    GF_STRIPE_COLUMNS(j, first, columns) {
+    gf_column_block_sum(spread);
+    GF_COLUMN_BLOCK_COLUMNS(j, first, columns) {
       spread[j] /= rows;
       scale[j] = gamma[first + j] / gf_sqrt((real)spread[j] + epsilon);
     }
-    GF_STRIPE_ROWS(row, rows) {
-      GF_STRIPE_COLUMNS(j, first, columns) {
+    GF_COLUMN_BLOCK_ROWS(row, rows) {
+      GF_COLUMN_BLOCK_COLUMNS(j, first, columns) {
         const gf_index i = row * columns + first + j;
         y[i] = (x[i] - (real)center[j]) * scale[j] + beta[first + j];
       }
     }
-    GF_ONCE_PER_STRIPE {
-      GF_STRIPE_COLUMNS(j, first, columns) {
+    GF_ONCE_PER_COLUMN_BLOCK {
+      GF_COLUMN_BLOCK_COLUMNS(j, first, columns) {
         const gf_index column = first + j;
         const accumulator unbiased = spread[j] * rows / (rows - 1);
         mean[column] = (real)center[j];
@@ -56,29 +56,29 @@ GF_KERNEL(batch_norm_forward, const real *x, const real *gamma, const real *beta
 GF_KERNEL(batch_norm_backward, const real *x, const real *gamma, const real *mean, const real *variance,
           const real *d_y, real *d_gamma, real *d_beta, real *d_x, real epsilon, accumulator share,
           gf_index rows, gf_index columns) {
-  GF_STRIPES(first, columns) {
-    accumulator of_gamma[GF_STRIPE] = {0}, of_beta[GF_STRIPE] = {0};
-    real inverse[GF_STRIPE] = {0};
-    GF_STRIPE_COLUMNS(j, first, columns) inverse[j] = 1 / gf_sqrt(variance[first + j] + epsilon);
-    GF_STRIPE_ROWS(row, rows) {
-      GF_STRIPE_COLUMNS(j, first, columns) {
+  GF_COLUMN_BLOCKS(first, columns) {
+    accumulator of_gamma[GF_COLUMN_BLOCK] = {0}, of_beta[GF_COLUMN_BLOCK] = {0};
+    real inverse[GF_COLUMN_BLOCK] = {0};
+    GF_COLUMN_BLOCK_COLUMNS(j, first, columns) inverse[j] = 1 / gf_sqrt(variance[first + j] + epsilon);
+    GF_COLUMN_BLOCK_ROWS(row, rows) {
+      GF_COLUMN_BLOCK_COLUMNS(j, first, columns) {
         const gf_index i = row * columns + first + j;
         const real normalized = (x[i] - mean[first + j]) * inverse[j];
         of_gamma[j] += (accumulator)d_y[i] * normalized;
         of_beta[j] += d_y[i];
       }
     }
-    gf_stripe_sum(of_gamma);
-    gf_stripe_sum(of_beta);
-    GF_ONCE_PER_STRIPE {
-      GF_STRIPE_COLUMNS(j, first, columns) {
+    gf_column_block_sum(of_gamma);
+    gf_column_block_sum(of_beta);
+    GF_ONCE_PER_COLUMN_BLOCK {
+      GF_COLUMN_BLOCK_COLUMNS(j, first, columns) {
         d_gamma[first + j] = (real)of_gamma[j];
         d_beta[first + j] = (real)of_beta[j];
       }
     }
     if (d_x) {
-      GF_STRIPE_ROWS(row, rows) {
-        GF_STRIPE_COLUMNS(j, first, columns) {
+      GF_COLUMN_BLOCK_ROWS(row, rows) {
+        GF_COLUMN_BLOCK_COLUMNS(j, first, columns) {
           const gf_index i = row * columns + first + j;
           const real normalized = (x[i] - mean[first + j]) * inverse[j];
           d_x[i] = (real)(gamma[first + j] * inverse[j] * (d_y[i] - share * (of_beta[j] + normalized * of_gamma[j])));

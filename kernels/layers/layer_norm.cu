@@ -34,20 +34,20 @@ GF_KERNEL(layer_norm_forward, const real *x, const real *gamma, const real *beta
 
 GF_KERNEL(layer_norm_parameter_gradients, const real *x, const real *mean, const real *inverse_deviation,
           const real *d_y, real *d_gamma, real *d_beta, gf_index rows, gf_index columns) {
-  GF_STRIPES(first, columns) {
-    accumulator of_gamma[GF_STRIPE] = {0}, of_beta[GF_STRIPE] = {0};
-    GF_STRIPE_ROWS(row, rows) {
-      GF_STRIPE_COLUMNS(j, first, columns) {
+  GF_COLUMN_BLOCKS(first, columns) {
+    accumulator of_gamma[GF_COLUMN_BLOCK] = {0}, of_beta[GF_COLUMN_BLOCK] = {0};
+    GF_COLUMN_BLOCK_ROWS(row, rows) {
+      GF_COLUMN_BLOCK_COLUMNS(j, first, columns) {
         const gf_index i = row * columns + first + j;
         const real normalized = (x[i] - mean[row]) * inverse_deviation[row];
         of_gamma[j] += (accumulator)d_y[i] * normalized;
         of_beta[j] += d_y[i];
       }
     }
-    gf_stripe_sum(of_gamma);
-    gf_stripe_sum(of_beta);
-    GF_ONCE_PER_STRIPE {
-      GF_STRIPE_COLUMNS(j, first, columns) {
+    gf_column_block_sum(of_gamma);
+    gf_column_block_sum(of_beta);
+    GF_ONCE_PER_COLUMN_BLOCK {
+      GF_COLUMN_BLOCK_COLUMNS(j, first, columns) {
         d_gamma[first + j] = (real)of_gamma[j];
         d_beta[first + j] = (real)of_beta[j];
       }

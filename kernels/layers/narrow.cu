@@ -8,7 +8,7 @@
 
    All of it is read once, so that a product is no faster than its reading. */
 
-/* As with a stripe (gradflow.h) a block takes 32 results and 32 row lanes; the sums stand behind the product. */
+/* As in GF_COLUMN_BLOCKS, a block takes 32 results and 32 row lanes; the sums follow the result of the matmul. */
 GF_KERNEL(narrow_weight_gradient, const real *a, const real *b, real *out, real *sums, gf_index inner,
           gf_index rows, gf_index columns) {
   __shared__ accumulator lanes[32][33];

@@ -4,14 +4,14 @@
    and for a curve with limits, the share of the rows whose y_ij lies outside of [low, high], where it is flat. */
 
 GF_KERNEL(mark_dead_units, const real *y, accumulator *units, gf_index rows, gf_index columns) {
-  GF_STRIPES(first, columns) {
-    accumulator alive[GF_STRIPE] = {0};
-    GF_STRIPE_ROWS(row, rows) {
-      GF_STRIPE_COLUMNS(j, first, columns) alive[j] += y[row * columns + first + j] > 0;
+  GF_COLUMN_BLOCKS(first, columns) {
+    accumulator alive[GF_COLUMN_BLOCK] = {0};
+    GF_COLUMN_BLOCK_ROWS(row, rows) {
+      GF_COLUMN_BLOCK_COLUMNS(j, first, columns) alive[j] += y[row * columns + first + j] > 0;
     }
-    gf_stripe_sum(alive);
-    GF_ONCE_PER_STRIPE {
-      GF_STRIPE_COLUMNS(j, first, columns) units[first + j] = alive[j] == 0;
+    gf_column_block_sum(alive);
+    GF_ONCE_PER_COLUMN_BLOCK {
+      GF_COLUMN_BLOCK_COLUMNS(j, first, columns) units[first + j] = alive[j] == 0;
     }
   }
 }
@@ -19,17 +19,17 @@ GF_KERNEL(mark_dead_units, const real *y, accumulator *units, gf_index rows, gf_
 GF_KERNEL(saturated_shares, const real *y, accumulator *units, accumulator low, accumulator high, gf_index rows,
           gf_index columns) {
   const real least = (real)low, most = (real)high;
-  GF_STRIPES(first, columns) {
-    accumulator outside[GF_STRIPE] = {0};
-    GF_STRIPE_ROWS(row, rows) {
-      GF_STRIPE_COLUMNS(j, first, columns) {
+  GF_COLUMN_BLOCKS(first, columns) {
+    accumulator outside[GF_COLUMN_BLOCK] = {0};
+    GF_COLUMN_BLOCK_ROWS(row, rows) {
+      GF_COLUMN_BLOCK_COLUMNS(j, first, columns) {
         const real value = y[row * columns + first + j];
         outside[j] += value < least || value > most;
       }
     }
-    gf_stripe_sum(outside);
-    GF_ONCE_PER_STRIPE {
-      GF_STRIPE_COLUMNS(j, first, columns) units[first + j] = outside[j] / rows;
+    gf_column_block_sum(outside);
+    GF_ONCE_PER_COLUMN_BLOCK {
+      GF_COLUMN_BLOCK_COLUMNS(j, first, columns) units[first + j] = outside[j] / rows;
     }
   }
 }

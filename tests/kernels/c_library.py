@@ -61,7 +61,7 @@ _ITEMS = {
 
 def items(kernel: Kernel, sizes: Mapping[str, int]) -> int:
     """Return the number of items in the whole range of a kernel."""
-    if kernel.loop == "STRIPES":
+    if kernel.loop == "COLUMN_BLOCKS":
         return sizes["columns"]
     if kernel.name in _ITEMS:
         return _ITEMS[kernel.name](sizes)

@@ -38,7 +38,7 @@ _WORTH_WAKING = 1 << 22
 _COST_PER_ROW = 300  # overhead of restarting a loop for each row
 _MULTIPLICATIONS = 2  # this many cost 1 in our own matmul
 # Ranges are cut at multiples of these: whole cache lines.
-_GRAINS = {"FOR": 64, "FOURS": 16, "ROWS": 1, "STRIPES": 64, "BLOCKS": 1}
+_GRAINS = {"FOR": 64, "FOURS": 16, "ROWS": 1, "COLUMN_BLOCKS": 64, "BLOCKS": 1}
 # Minimum number of runs for which the threads stay awake: waking them once takes as long as a small step.
 _STEPS_AWAKE = 4
 

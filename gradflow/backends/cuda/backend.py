@@ -279,7 +279,7 @@ class CupyBackend(ReferenceBackend):
         # One warp per row, or one thread per four elements (kernels/gradflow.h).
         work = 32 * sizes["rows"] if "rows" in names else -(-sizes["n"] // 4) if "n" in names else 1
         blocks, threads = min(-(-work // _THREADS), self._most_blocks), _THREADS
-        if kernel.loop == "STRIPES":
+        if kernel.loop == "COLUMN_BLOCKS":
             blocks, threads = -(-sizes["columns"] // 32), 1024
         elif name in _LAUNCHES:
             blocks, threads = _LAUNCHES[name](sizes)

@@ -14,3 +14,8 @@ GF_FUNCTION gf_logistic gf_make_logistic(real x) {
   logistic.rest = (x < 0 ? 1 : small) / sum;
   return logistic;
 }
+
+/* log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)), and its second term. */
+GF_FUNCTION real gf_softplus_rest(real x) { return gf_log1p(gf_exp(-gf_fabs(x))); }
+
+GF_FUNCTION real gf_softplus(real x) { return gf_max(x, 0) + gf_softplus_rest(x); }

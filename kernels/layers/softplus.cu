@@ -1,11 +1,10 @@
 #include "gradflow.h"
+#include "sigmoid.h"
 /* Softplus (Dugas, Bengio, Belisle, Nadeau & Garcia, 2001): y = log(1 + exp(x)), written without overflow.
    dL/dx = sigmoid(x) dL/dy = (1 - exp(-y)) dL/dy. */
 
-GF_FUNCTION real softplus(real x) { return gf_max(x, 0) + gf_log1p(gf_exp(-gf_fabs(x))); }
-
 GF_KERNEL(softplus_forward, const real *x, real *y, gf_index n) {
-  GF_FOR(i, n, x, y) y[i] = softplus(x[i]);
+  GF_FOR(i, n, x, y) y[i] = gf_softplus(x[i]);
 }
 
 GF_KERNEL(softplus_backward, const real *y, const real *d_y, real *d_x, gf_index n) {

@@ -18,7 +18,7 @@ GF_KERNEL(binary_cross_entropy, const real *logits, const real *targets, const r
     GF_COLUMNS(j, columns) {
       const gf_index i = row * columns + j;
       const real z = logits[i], t = targets[i];
-      loss += gf_max(z, 0) - z * t + gf_log1p(gf_exp(-gf_fabs(z)));
+      loss += gf_max(z, 0) - z * t + gf_softplus_rest(z);
       hits += (z > 0) == (t > (real)0.5);
       d_logits[i] = (gf_sigmoid(z) - t) * weight / (rows * columns);
     }

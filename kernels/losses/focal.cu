@@ -79,7 +79,7 @@ GF_KERNEL(binary_focal, const real *logits, const real *targets, const real *row
     accumulator loss = 0, hits = 0;
     GF_COLUMNS(j, columns) {
       const gf_index i = row * columns + j;
-      const real z = logits[i], t = targets[i], common = gf_log1p(gf_exp(-gf_fabs(z)));
+      const real z = logits[i], t = targets[i], common = gf_softplus_rest(z);
       const gf_logistic share = gf_make_logistic(z);
       const real p = share.value, q = share.rest, u = gf_max(-z, 0) + common, v = gf_max(z, 0) + common;
       const real of_one = t * gf_pow(q, gamma), of_zero = (1 - t) * gf_pow(p, gamma);

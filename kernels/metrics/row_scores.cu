@@ -1,4 +1,5 @@
 #include "gradflow.h"
+#include "sigmoid.h"
 /* Metrics that are a mean over rows: a value for each row of a batch, then sum w v and sum w, with w = 1 where
    row_weight is null.
 
@@ -39,8 +40,7 @@ GF_KERNEL(binary_log_losses, const real *logits, const real *targets, accumulato
     accumulator sum = 0;
     GF_COLUMN_SUMS(j, columns, sum) {
       const real z = logits[row * columns + j];
-      const real smooth = gf_log1p(gf_exp(-gf_fabs(z)));
-      sum += gf_max(z, 0) + smooth - targets[row * columns + j] * z;
+      sum += gf_softplus(z) - targets[row * columns + j] * z;
     }
     sum = gf_row_sum(sum);
     GF_ONCE_PER_ROW values[row] = (real)(sum / columns);

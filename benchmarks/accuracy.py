@@ -22,8 +22,6 @@ from benchmarks.real_data import DATA_SETS
 from benchmarks.report import RESULTS, machine_line, table
 from benchmarks.rounds import ratios, rounds_in_turn, spread
 
-__all__ = ["is_as_good", "main", "markdown"]
-
 _SEEDS = 20
 _QUICK_SEEDS, _QUICK_DATA_SETS = 3, ["iris", "diabetes"]
 _OURS = "gradflow"

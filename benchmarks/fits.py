@@ -15,8 +15,6 @@ import numpy as np
 
 from benchmarks.real_data import DATA_SETS, HIDDEN, LEARNING_RATE, DataSet, Split
 
-__all__ = ["LIBRARIES", "fit_and_score"]
-
 
 def fit_and_score(library: str, name: str, seed: int) -> tuple[float, float]:
     """Train on a data set; return the seconds from arrays to a trained model, and the score on the held-out rows."""

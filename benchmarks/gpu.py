@@ -23,8 +23,6 @@ from benchmarks.worker import Worker
 from gradflow.backends import get_backend
 from gradflow.backends.availability import gpu_problem
 
-__all__ = ["main", "markdown"]
-
 RESULTS = Path(__file__).parent / "results"
 OURS = GPU_CONTESTANTS[0]
 NO_GPU = 2

@@ -18,8 +18,6 @@ from benchmarks.worker import seconds_of
 from gradflow.training.step.layer_statistics import LayerStatistics
 from gradflow.training.step.training_step import TrainingStep
 
-__all__ = ["Cost", "measure"]
-
 
 @dataclass(frozen=True)
 class Cost:

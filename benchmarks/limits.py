@@ -8,8 +8,6 @@ from functools import cache, partial
 
 import numpy as np
 
-__all__ = ["copy_rate", "gemm_rate", "square_matrices"]
-
 
 @cache
 def copy_rate(n_bytes: int) -> float:

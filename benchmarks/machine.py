@@ -14,8 +14,6 @@ import numpy as np
 from gradflow.backends.cpu.native import native_library
 from gradflow.version import __version__
 
-__all__ = ["machine"]
-
 _PACKAGES = ("numpy", "torch", "jax", "jaxlib", "scikit-learn", "mkl")
 
 

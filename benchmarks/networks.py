@@ -8,8 +8,6 @@ from functools import cache
 
 import numpy as np
 
-__all__ = ["LEARNING_RATES", "NETWORKS", "Network"]
-
 LEARNING_RATES = {"sgd": 0.01, "adam": 0.001}
 """The measured optimizers: gradient descent without momentum, and Adam with the usual settings."""
 

@@ -29,8 +29,6 @@ from benchmarks.report import RESULTS, write_report
 from benchmarks.rounds import rounds_in_turn, spread
 from benchmarks.worker import Worker
 
-__all__ = ["check_losses", "main"]
-
 LOSS_STEPS = 10
 LOSS_TOLERANCE = 1e-4
 """As a fraction of the first loss. Summing in a different order changes a float32 loss by 1e-7 of it; ten steps amplify

@@ -19,14 +19,6 @@ import gradflow as gf
 from benchmarks.contestants import contestant
 from benchmarks.networks import NETWORKS, Network
 
-__all__ = [
-    "allocated_by_fit",
-    "first_step_seconds",
-    "in_fresh_process",
-    "process_growth",
-    "process_growth_of_prediction",
-]
-
 _WARM_UP = Network("warm-up", (8, 8, 4), batch_size=8, steps=2)
 _STATUS, _REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["DATA_SETS", "HIDDEN", "LEARNING_RATE", "DataSet", "Split"]
-
 HIDDEN = (64, 64)
 """Widths of the hidden layers, all with ReLU."""
 LEARNING_RATE = 1e-3

@@ -10,8 +10,6 @@ from benchmarks.contestants import CONTESTANTS, GEMMS, PEERS
 from benchmarks.networks import NETWORKS
 from benchmarks.rounds import Spread, ratios, spread
 
-__all__ = ["README", "RESULTS", "machine_line", "markdown", "readme_table", "table", "with_table", "write_report"]
-
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
 _BUSY_FRACTION = 0.5

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-__all__ = ["Spread", "ratios", "rounds_in_turn", "spread"]
-
 _PAUSE = 0.2  # seconds: OpenBLAS's threads spin for 0.11 s after their last call and would occupy the next one's core
 
 

@@ -33,8 +33,6 @@ from gradflow.backends.reference import BoundCall
 from gradflow.ops import Op
 from gradflow.training.step.training_step import TrainingStep
 
-__all__ = ["Point", "bounds", "main", "regimes"]
-
 _OUTPUTS = 10
 _FLOPS_PER_RUN = 1_000_000_000
 _CALLS, _GEMMS, _BYTES = "call overhead", "GEMMs", "memory bandwidth"

@@ -32,8 +32,6 @@ from gradflow.losses import get_loss
 from gradflow.training.data.prepare import prepare_data
 from gradflow.training.step.training_step import TrainingStep
 
-__all__ = ["KINDS", "main", "measure", "text"]
-
 KINDS = ("memory", "npy", "parquet", "csv")
 _STEPS = {"T": 2000, "S": 2000, "M": 256}
 _KINDS_OF = {"M": ("memory", "npy", "parquet")}

@@ -17,8 +17,6 @@ from typing import Any
 from benchmarks.contestants import contestant
 from benchmarks.networks import Network
 
-__all__ = ["Worker", "WorkerError", "seconds_of"]
-
 _PREDICTIONS = 200
 
 

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 
 from gradflow.errors import GradflowError
 
-__all__ = ["Access"]
-
 
 class Access:
     """Coordinates the threads that use one network, so that none reads weights while another changes them.

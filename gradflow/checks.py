@@ -13,26 +13,6 @@ import numpy as np
 
 from gradflow.errors import DataError, shown, unknown_name
 
-__all__ = [
-    "boolean",
-    "file_path",
-    "finite_number",
-    "fraction",
-    "function",
-    "instance",
-    "instances",
-    "integer",
-    "known_name",
-    "non_negative",
-    "object_or_name",
-    "positive",
-    "positive_fraction",
-    "positive_integer",
-    "positive_share",
-    "sequence",
-    "text",
-]
-
 _T = TypeVar("_T")
 
 

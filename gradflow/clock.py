@@ -9,8 +9,6 @@ import numpy as np
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.ops import CLOCK_ENTRIES, NEVER, POSITION, STEP, Array, op
 
-__all__ = ["RunStatus", "StatusReading", "advance", "advance_part", "advance_scheduled"]
-
 
 class StatusReading(NamedTuple):
     """A host copy of the clock entries (kernels/clock.h), with None for no bad step, and of the sums."""

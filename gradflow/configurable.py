@@ -6,8 +6,6 @@ from typing import Any, ClassVar
 
 from gradflow.names import register
 
-__all__ = ["Configurable"]
-
 
 class Configurable:
     """An object that its `config` describes: the arguments that recreate it.

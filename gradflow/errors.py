@@ -6,23 +6,6 @@ import sys
 import warnings
 from collections.abc import Iterable
 
-__all__ = [
-    "BackendError",
-    "CheckpointWarning",
-    "DataError",
-    "DataWarning",
-    "DeviceLostError",
-    "DivergedError",
-    "FileFormatError",
-    "GradflowError",
-    "PictureWarning",
-    "SlowPathWarning",
-    "TrainingWarning",
-    "shown",
-    "unknown_name",
-    "warn",
-]
-
 
 class GradflowError(Exception):
     """Base class of all errors that gradflow raises on purpose."""

@@ -13,8 +13,6 @@ import numpy as np
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.ops import NEVER, Array, Op
 
-__all__ = ["Clocked", "Eager", "Executor"]
-
 
 class Executor(Protocol):
     """The object through which layers, losses and optimizers call ops.

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLORS", "Curves", "by_epoch", "draw_curve", "dress", "empty_figure", "learning_curves"]
-
 # Okabe & Ito (2008): eight colors that remain distinct with any common kind of color vision; without the yellow.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 

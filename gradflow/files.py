@@ -14,16 +14,6 @@ from typing import Any
 
 from gradflow.errors import FileFormatError
 
-__all__ = [
-    "FileLock",
-    "json_content",
-    "read_json",
-    "read_regular_file",
-    "write_atomically",
-    "write_json",
-    "write_together",
-]
-
 
 def write_atomically(path: str | os.PathLike[str], content: bytes, *, through_links: bool = False) -> None:
     """Write to a temporary file in the same folder, sync it to disk, and rename it to ``path``.

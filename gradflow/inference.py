@@ -9,8 +9,6 @@ from gradflow.access import Access
 from gradflow.ops import Array
 from gradflow.program import Program
 
-__all__ = ["Inference", "InferencePrograms"]
-
 _KEPT_ROWS = 16384
 """Maximum total number of rows of a network's idle programs, which limits the memory of their arrays."""
 

@@ -25,8 +25,6 @@ from gradflow.checks import finite_number, known_name
 from gradflow.errors import DataError, shown
 from gradflow.random import RandomNumbers
 
-__all__ = ["INITIALIZERS", "Initializer", "checked_initializer", "initial_weight"]
-
 Rule: TypeAlias = Callable[[tuple[int, ...], RandomNumbers], np.ndarray]
 Initializer: TypeAlias = str | float | Rule
 """The name of a rule, a number to fill the weight with, or a rule."""

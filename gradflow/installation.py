@@ -10,8 +10,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["installed_cupy", "pip_install", "pip_install_for_gpu", "pip_reinstall", "replace_cupy", "update_command"]
-
 _NAME = "gradflow-mlp"
 _CUPY_EXTRAS = {"cupy-cuda12x": "cuda12", "cupy-cuda13x": "cuda13"}
 

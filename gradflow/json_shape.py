@@ -7,8 +7,6 @@ from typing import Any
 
 from gradflow.errors import FileFormatError
 
-__all__ = ["check_shape"]
-
 _KINDS = {
     bool: "true or false",
     dict: "an object",

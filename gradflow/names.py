@@ -7,8 +7,6 @@ from typing import Any, TypeVar
 
 from gradflow.errors import DataError
 
-__all__ = ["is_built_in", "is_same_place", "redefines", "register"]
-
 _Class = TypeVar("_Class", bound=type[Any])
 
 

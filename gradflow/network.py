@@ -39,8 +39,6 @@ from gradflow.output_scale import OutputScale
 from gradflow.parameters import ParameterVectors, check_weights, converted_weight
 from gradflow.program import Recorder
 
-__all__ = ["MLP", "Sequential", "input_format", "recording_on"]
-
 _PREDICTION_ROWS = 4096
 _NOT_PICKLED = (
     "access", "all_parameters", "backend", "gradients", "n_decayed", "n_parameters", "parameter_ranges", "parameters",

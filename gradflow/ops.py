@@ -19,8 +19,6 @@ from typing import Any, NamedTuple, TypeAlias
 from gradflow.errors import DataError
 from gradflow.names import is_built_in, redefines
 
-__all__ = ["CLOCK_ENTRIES", "NEVER", "OPS", "SATURATED", "Array", "Op", "has_diverged", "op"]
-
 Array: TypeAlias = Any
 """An array of a backend: `numpy.ndarray` or `cupy.ndarray`."""
 

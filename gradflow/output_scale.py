@@ -12,8 +12,6 @@ from gradflow.errors import DataError
 from gradflow.executors import Executor
 from gradflow.ops import Array, op
 
-__all__ = ["OutputScale", "rescale"]
-
 
 @op(shapes="x, y: rows columns; mean, deviation: columns", writes=("y",), in_place=(("x", "y"),))
 def rescale(x: Array, mean: Array, deviation: Array, y: Array) -> None:

@@ -18,8 +18,6 @@ from gradflow.layers.base import BufferSpec
 from gradflow.ops import Array
 from gradflow.random import WEIGHT_STREAM, RandomNumbers
 
-__all__ = ["ParameterVectors", "check_weights", "converted_weight"]
-
 
 class ParameterVectors:
     """The vectors: trained parameters that are decayed, others that are trained, frozen ones, buffers.

@@ -9,8 +9,6 @@ import numpy as np
 
 from gradflow.errors import DataError
 
-__all__ = ["plain"]
-
 
 def plain(name: str, value: Any) -> Any:
     """Convert NumPy scalars to Python numbers and tuples to lists, so that the value survives a JSON round trip.

@@ -10,8 +10,6 @@ from gradflow.executors import Clocked, Eager
 from gradflow.layers.recording import called_at_each_step, record_method
 from gradflow.ops import Array, Op
 
-__all__ = ["Program", "Recorder"]
-
 
 class Program:
     """A sequence of bound calls. It keeps every array that they use alive.

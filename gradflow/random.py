@@ -13,17 +13,6 @@ from functools import lru_cache
 
 import numpy as np
 
-__all__ = [
-    "DROPOUT_STREAM",
-    "SAMPLE_STREAM",
-    "SHUFFLE_STREAM",
-    "WEIGHT_STREAM",
-    "RandomNumbers",
-    "philox",
-    "shuffle",
-    "shuffled_rows",
-]
-
 # Streams separate the uses of one seed. The parameter's number is added to the first, and the layer's index to the
 # second.
 WEIGHT_STREAM, DROPOUT_STREAM, SHUFFLE_STREAM, SAMPLE_STREAM = 0x01000000, 0x02000000, 0x03000000, 0x04000000

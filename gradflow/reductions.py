@@ -9,8 +9,6 @@ import numpy as np
 
 from gradflow.ops import Array, op
 
-__all__ = ["chunk_length", "chunk_sums", "total"]
-
 
 def chunk_length(n: int) -> int:
     """Return the chunk length for n elements: at least 1024, and long enough for at most 4096 chunks."""

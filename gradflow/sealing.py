@@ -20,8 +20,6 @@ from gradflow.executors import Executor
 from gradflow.names import is_built_in
 from gradflow.ops import Array, Op
 
-__all__ = ["IN_AN_OP", "SealedArray", "is_of_users", "record_sealed"]
-
 IN_AN_OP = "put the formula into an op: a function decorated with gradflow.ops.op, which this method calls"
 """Advice for a method that does its own array math, if there is no other remedy."""
 

@@ -24,17 +24,6 @@ from gradflow.network import Sequential
 from gradflow.output_scale import OutputScale
 from gradflow.plain import plain
 
-__all__ = [
-    "FORMAT_VERSION",
-    "checksum",
-    "describe",
-    "described_network",
-    "load_model",
-    "model_content",
-    "read_tensors",
-    "save",
-]
-
 FORMAT_VERSION = 1
 
 

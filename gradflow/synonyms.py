@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["SYNONYMS", "meant_names"]
-
 # Keys are lowercase, without punctuation. The names are those of PyTorch, Keras, scikit-learn and the papers.
 SYNONYMS: dict[str, dict[str, tuple[str, ...]]] = {
     "loss": {

@@ -10,8 +10,6 @@ import numpy as np
 from benchmarks.networks import Network
 from gradflow.backends.cpu.native import native_library
 
-__all__ = ["GradflowGemms", "NumpyGemms"]
-
 
 class _Gemms:
     """Operands of the GEMMs of a step: (a, b, out, transposed a, transposed b)."""

@@ -7,8 +7,6 @@ import jax
 from benchmarks.contestants.with_jax import Jax
 from benchmarks.worker import seconds_of
 
-__all__ = ["JaxOnGpu"]
-
 jax.config.update("jax_default_matmul_precision", "highest")
 
 

@@ -6,8 +6,6 @@ from typing import ClassVar
 
 from benchmarks.contestants.with_gradflow import Gradflow
 
-__all__ = ["GradflowOnGpu"]
-
 
 class GradflowOnGpu(Gradflow):
     """gradflow on a GPU: one graph launch per step."""

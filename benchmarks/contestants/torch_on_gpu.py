@@ -9,8 +9,6 @@ import torch
 from benchmarks.contestants.with_torch import EagerTorch
 from benchmarks.networks import Network
 
-__all__ = ["CompiledTorchOnGpu", "EagerTorchOnGpu", "GraphedTorchOnGpu"]
-
 _WARM_UP_STEPS = 3
 
 

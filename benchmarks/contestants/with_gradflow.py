@@ -11,8 +11,6 @@ import gradflow as gf
 from benchmarks.networks import LEARNING_RATES, Network
 from gradflow.training.step.training_step import TrainingStep
 
-__all__ = ["Gradflow", "gradflow_network"]
-
 
 def gradflow_network(network: Network, backend: str = "numpy") -> gf.Sequential:
     """Return the network with its initial parameters."""

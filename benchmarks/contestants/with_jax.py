@@ -11,8 +11,6 @@ import numpy as np
 
 from benchmarks.networks import LEARNING_RATES, Network
 
-__all__ = ["Jax"]
-
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 

@@ -13,8 +13,6 @@ from sklearn.neural_network import MLPClassifier
 
 from benchmarks.networks import LEARNING_RATES, Network
 
-__all__ = ["Sklearn"]
-
 
 class Sklearn:
     """scikit-learn; validation of the data is part of partial_fit and is spread over the steps of an epoch."""

@@ -9,8 +9,6 @@ import torch
 
 from benchmarks.networks import LEARNING_RATES, Network
 
-__all__ = ["CompiledTorch", "EagerTorch"]
-
 
 class EagerTorch:
     """Eager PyTorch; batches are views of one tensor, so that getting one costs next to nothing."""

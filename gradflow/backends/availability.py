@@ -9,8 +9,6 @@ from typing import Any
 
 from gradflow.installation import pip_install_for_gpu, replace_cupy
 
-__all__ = ["diagnose", "gpu_problem"]
-
 
 @cache
 def gpu_problem() -> str | None:

@@ -18,8 +18,6 @@ import numpy as np
 
 from gradflow.errors import BackendError
 
-__all__ = ["Blas", "candidates", "installed_mkl", "numpy_blas", "using_threads"]
-
 # The names of gemm and the width of its integers, which only the name reveals. MKL's 64-bit names come before its plain
 # ones, whose width depends on MKL_INTERFACE_LAYER.
 _PRODUCTS = (

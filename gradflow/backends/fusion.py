@@ -8,8 +8,6 @@ from typing import Any
 
 from gradflow.ops import Array, Op, shape_of_first
 
-__all__ = ["MIRRORED", "Call", "fuse_bias_and_activation", "fuse_update_and_copy"]
-
 Call = tuple[Op, dict[str, Any]]
 
 MIRRORED = "_mirrored"

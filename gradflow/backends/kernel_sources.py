@@ -12,21 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-__all__ = [
-    "C_FLAGS",
-    "INSTRUCTION_FLAGS",
-    "Kernel",
-    "Language",
-    "Parameter",
-    "c_library_text",
-    "fingerprint",
-    "kernel_folder",
-    "kernel_text",
-    "kernels",
-    "low_precision_text",
-    "source_text",
-]
-
 # No -ffast-math: it drops NaN, and linked with it a library would set flush-to-zero for the whole process.
 C_FLAGS = (
     "-O3",

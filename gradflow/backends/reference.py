@@ -14,8 +14,6 @@ from gradflow.backends.staging import Staging
 from gradflow.errors import BackendError
 from gradflow.ops import Array, Op
 
-__all__ = ["BoundCall", "MemoryPlan", "ReferenceBackend", "Replay"]
-
 BoundCall = Callable[[], None]
 """An op bound to its arrays: calling it runs the op."""
 

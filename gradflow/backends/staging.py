@@ -10,8 +10,6 @@ import numpy as np
 
 from gradflow.ops import Array
 
-__all__ = ["Staging", "array_in", "put"]
-
 
 def array_in(buffer: Array, start: int, shape: tuple[int, ...], dtype: np.dtype) -> Array:
     """Return the array that starts at byte ``start`` of a buffer of bytes."""

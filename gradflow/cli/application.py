@@ -14,8 +14,6 @@ from gradflow.cli.option_names import in_options
 from gradflow.errors import DivergedError, GradflowError
 from gradflow.version import __version__
 
-__all__ = ["run"]
-
 WRONG_INPUT = 2
 DIVERGED = 3
 

@@ -25,8 +25,6 @@ from gradflow.installation import pip_install
 from gradflow.network import MLP
 from gradflow.training.step.training_step import TrainingStep
 
-__all__ = ["Measurement", "bench", "crossover", "verdict"]
-
 _OUTPUTS = 10
 _BATCHES = 2
 _TIMED_SECONDS = 0.2

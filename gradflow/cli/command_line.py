@@ -11,8 +11,6 @@ from gradflow.files import read_json, write_json
 from gradflow.json_shape import check_shape
 from gradflow.training import Callback, Trainer
 
-__all__ = ["KeepsCommandLine", "read_command_line", "without"]
-
 _NAME = "command.json"
 
 

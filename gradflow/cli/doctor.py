@@ -19,8 +19,6 @@ from gradflow.doctor import Checkup, check_up
 from gradflow.files import write_atomically
 from gradflow.version import __version__
 
-__all__ = ["doctor"]
-
 CHECK_FAILED = 1
 NO_GPU = 2
 

@@ -23,8 +23,6 @@ from gradflow.errors import GradflowError
 from gradflow.installation import installed_cupy, pip_install
 from gradflow.version import __version__
 
-__all__ = ["info"]
-
 
 def info(
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, for other programs.")] = False,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["in_options"]
-
 _ARGUMENT = re.compile(
     r"(?<![\w.])(batch_size|clip_norm|early_stopping|layer_statistics|learning_rate|(?:epochs|threads)(?==))\b(=)?"
 )

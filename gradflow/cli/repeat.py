@@ -19,8 +19,6 @@ from gradflow.cli.command_line import read_command_line
 from gradflow.errors import DataError
 from gradflow.training.runs.comparison import compare_runs, read_config
 
-__all__ = ["repeat"]
-
 DIFFERENT = 1
 
 

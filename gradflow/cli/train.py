@@ -32,8 +32,6 @@ from gradflow.optimizers import OPTIMIZERS, get_optimizer
 from gradflow.training import Callback, Checkpoint, EarlyStopping, History, JSONLines, Trainer
 from gradflow.training.runs.run_folder import run_files
 
-__all__ = ["application"]
-
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 TERMINATED = 143

@@ -17,8 +17,6 @@ from gradflow.data.where import Where
 from gradflow.errors import DataError
 from gradflow.random import shuffle
 
-__all__ = ["Arrays", "is_memory_mapped"]
-
 _BLOCK_BYTES = 2**22
 _PLACES = 16384
 """Shuffle positions computed at a time: computing them for each batch would cost a hundred NumPy calls a batch."""

@@ -21,8 +21,6 @@ from gradflow.errors import DataError
 from gradflow.installation import pip_install
 from gradflow.random import shuffle
 
-__all__ = ["Arrow", "Parquet"]
-
 _READ_BUFFER = 2**14  # bytes; without it pyarrow reads a whole column of a row group at once
 
 

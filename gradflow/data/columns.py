@@ -14,23 +14,6 @@ from gradflow.data.where import Where
 from gradflow.errors import DataError, GradflowError
 from gradflow.random import SAMPLE_STREAM, philox
 
-__all__ = [
-    "CategoryColumn",
-    "CategoryFit",
-    "ColumnFit",
-    "ColumnRule",
-    "Moments",
-    "NumberColumn",
-    "OneHot",
-    "RobustScale",
-    "Standardize",
-    "Unchanged",
-    "as_categories",
-    "as_numbers",
-    "category_label",
-    "holds_text",
-]
-
 _MISSING = ("refuse", "fill", "mark")
 _UNKNOWN = ("refuse", "zeros")
 _SAMPLE = 65536

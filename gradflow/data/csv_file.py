@@ -20,8 +20,6 @@ from gradflow.data.text_file import TextFile
 from gradflow.data.where import Where
 from gradflow.errors import DataError, shown, unknown_name
 
-__all__ = ["CSV"]
-
 _TYPED_ROWS = 4096
 _PIECE_FIELDS = 65536
 """Fields held as Python strings at a time (about 5 MB): strings take many times the memory of numbers."""

@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Digits", "load_digits"]
-
 
 class Digits(NamedTuple):
     """Inputs (rows, 64), float32 from 0 to 1 (pixels row by row, 1 is ink), and labels (rows,), int32 from 0 to 9."""

@@ -10,8 +10,6 @@ from gradflow.data.table import example_of_text, is_number
 from gradflow.data.where import Where
 from gradflow.errors import DataError, DataWarning, shown, warn
 
-__all__ = ["check_text", "warn_if_distinct"]
-
 _FEW = 20
 """With fewer rows than this, nothing is concluded."""
 _NEARLY_ALL = 0.9

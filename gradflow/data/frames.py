@@ -15,8 +15,6 @@ from gradflow.data.where import Where
 from gradflow.errors import DataError
 from gradflow.installation import pip_install
 
-__all__ = ["TIME_ADVICE", "as_columns", "as_table", "check_dense", "check_unmasked", "is_series", "plain_values"]
-
 _TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 TIME_ADVICE = (
     "convert it to numbers, such as the seconds since a date, or columns of year, month and weekday; or to text, if "

@@ -17,8 +17,6 @@ from gradflow.data.where import Where
 from gradflow.errors import DataError
 from gradflow.ops import Array
 
-__all__ = ["InputFormat"]
-
 
 class InputFormat(NamedTuple):
     """The inputs that a network takes.

@@ -17,8 +17,6 @@ from gradflow.data.weights import checked_weights
 from gradflow.data.where import Where
 from gradflow.errors import DataError, shown
 
-__all__ = ["Batches"]
-
 
 class Batches(Stream):
     """Pairs (x, y) of arrays or tables with any number of rows, from an iterable that can be restarted for each epoch.

@@ -31,8 +31,6 @@ from gradflow.data.table import Table
 from gradflow.data.where import Where
 from gradflow.errors import DataError, shown, unknown_name
 
-__all__ = ["Preprocessing", "fit_preprocessing"]
-
 _KINDS: dict[str, type[NumberColumn | CategoryColumn]] = {"number": NumberColumn, "category": CategoryColumn}
 
 

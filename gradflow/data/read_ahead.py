@@ -7,8 +7,6 @@ from collections.abc import Generator, Iterator
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
-__all__ = ["BrokenOffError", "ReadAhead"]
-
 Item = TypeVar("Item")
 
 _SECONDS_FOR_THE_LAST_ITEM = 1.0

@@ -11,8 +11,6 @@ from gradflow.data.table import Table
 from gradflow.data.where import Where
 from gradflow.errors import DataError, GradflowError
 
-__all__ = ["Block", "Conversion", "Converted", "Source", "check_same_rows", "equal_parts", "joined"]
-
 
 @dataclass(frozen=True)
 class Block:

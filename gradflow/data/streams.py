@@ -15,8 +15,6 @@ from gradflow.data.where import Where
 from gradflow.errors import DataError, GradflowError
 from gradflow.random import shuffle
 
-__all__ = ["BLOCK_ROWS", "Stream", "columns_block"]
-
 BLOCK_ROWS = 65536
 _EXPECTED = "were counted before training, or given as rows=; has it changed?"
 

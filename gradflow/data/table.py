@@ -12,17 +12,6 @@ from gradflow.checks import sequence, text
 from gradflow.data.where import Where
 from gradflow.errors import DataError, unknown_name
 
-__all__ = [
-    "Table",
-    "chosen_columns",
-    "columns_to_read",
-    "example_of_text",
-    "is_number",
-    "listed_names",
-    "number_in",
-    "positions",
-]
-
 
 @dataclass(frozen=True)
 class Table:

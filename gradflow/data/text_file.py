@@ -11,8 +11,6 @@ from typing import IO, Any
 from gradflow.checks import text
 from gradflow.errors import DataError
 
-__all__ = ["TextFile"]
-
 _GZIP = b"\x1f\x8b"
 _OTHER_FILES = {
     b"PK\x03\x04": "a zip archive or an Excel workbook; unpack it, or save the sheet as CSV",

@@ -12,9 +12,6 @@ from gradflow.data.where import Where
 from gradflow.errors import DataError
 from gradflow.ops import Array
 
-__all__ = ["as_array", "check_width", "feature_matrix", "finite", "finite_targets", "host_array", "of_numbers"]
-
-
 _CUDA_OF_DLPACK = 2  # kDLCUDA in dlpack.h
 
 

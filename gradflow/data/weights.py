@@ -14,8 +14,6 @@ from gradflow.data.validation import of_numbers
 from gradflow.data.where import Where
 from gradflow.errors import DataError, shown
 
-__all__ = ["ClassWeight", "RowWeights", "checked_weights", "class_totals", "described_weight"]
-
 ClassWeight = Mapping[Any, Any] | str
 """A weight for each class by its number, 1 for classes that are left out; or "balanced"."""
 

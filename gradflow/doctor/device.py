@@ -7,8 +7,6 @@ from typing import Any
 
 import cupy
 
-__all__ = ["Device", "describe_device"]
-
 # Float32 units per multiprocessor by compute capability (CUDA C++ Programming Guide, arithmetic throughput).
 _FLOAT32_UNITS = {"70": 64, "75": 64, "80": 64, "86": 128, "87": 128, "89": 128, "90": 128, "100": 128, "120": 128}
 

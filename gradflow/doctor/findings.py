@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Check", "Measurement", "checked"]
-
 
 @dataclass(frozen=True)
 class Check:

@@ -14,8 +14,6 @@ from gradflow.doctor.findings import Check, checked
 from gradflow.ops import OPS, Op
 from gradflow.testing import CASES, Case, Draw
 
-__all__ = ["Expectation", "arrays_of", "assert_close", "check_kernels", "definition"]
-
 _KINDS = (("odd", "ordinary"), ("misaligned", "ordinary"), ("large", "ordinary"), ("odd", "nan"), ("odd", "extreme"))
 
 

@@ -16,8 +16,6 @@ from gradflow.layers.relu import relu_backward, relu_forward
 from gradflow.ops import Array
 from gradflow.program import Recorder
 
-__all__ = ["check_products"]
-
 _SHAPES = ((1, 7, 1), (32, 64, 10), (33, 65, 129), (128, 784, 512), (256, 1024, 1))
 """Rows, inputs and outputs of a layer, including one output, one row, and odd sizes."""
 

@@ -15,8 +15,6 @@ from gradflow.doctor.products import check_products
 if TYPE_CHECKING:
     from gradflow.doctor.device import Device
 
-__all__ = ["Checkup", "check_up"]
-
 
 @dataclass
 class Checkup:

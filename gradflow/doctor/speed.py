@@ -28,8 +28,6 @@ from gradflow.training.data.prepare import prepare_data
 from gradflow.training.step.objective import Objective
 from gradflow.training.step.training_step import TrainingStep
 
-__all__ = ["measure_device", "measure_steps"]
-
 _NETWORKS = {
     "T": ((16, 64, 64, 2), 256),
     "S": ((64, 128, 64, 10), 32),

@@ -18,8 +18,6 @@ from gradflow.training.data.feed import PassData
 from gradflow.training.step.objective import Objective
 from gradflow.training.step.training_step import TrainingStep
 
-__all__ = ["CallTraffic", "StepTraffic", "step_traffic"]
-
 # These hold all rows of the pass; a batch touches only its own.
 _OF_ALL_ROWS = ("row_losses", "row_hits")
 

@@ -15,8 +15,6 @@ from gradflow.network import MLP
 from gradflow.optimizers import Adam
 from gradflow.training.trainer import Trainer
 
-__all__ = ["check_training"]
-
 
 def check_training(backend: CupyBackend, *, quick: bool) -> Iterator[Check]:
     """Check that several ways of a short training run agree.

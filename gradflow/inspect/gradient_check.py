@@ -16,8 +16,6 @@ from gradflow.training.data.prepare import prepare_arrays
 from gradflow.training.step.objective import layers_before_loss
 from gradflow.training.step.record import Results, record_results, record_step
 
-__all__ = ["check_gradients"]
-
 _STEP = np.finfo(np.float64).eps ** (1 / 3)
 _MOST_ENTRIES = 1000
 

@@ -16,8 +16,6 @@ from gradflow.training.data.prepare import prepare_arrays
 from gradflow.training.step.objective import layers_before_loss
 from gradflow.training.step.record import Results, record_step
 
-__all__ = ["gradient_norms", "gradients"]
-
 
 def gradients(
     network: Sequential,

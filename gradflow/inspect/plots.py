@@ -13,8 +13,6 @@ from gradflow.training.progress.history import History
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["plot_curves", "plot_gradient_norms"]
-
 
 def plot_curves(histories: History | Mapping[str, History], name: str = "loss", *, logarithmic: bool = False) -> Figure:
     """Plot one learning curve for each history as a matplotlib figure; values on validation data are dashed.

@@ -20,8 +20,6 @@ from gradflow.training.trainer import Trainer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["RangeTest", "learning_rate_range_test"]
-
 _MOST_STEPS = 1_000_000
 
 

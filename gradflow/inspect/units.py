@@ -15,8 +15,6 @@ from gradflow.ops import Array
 from gradflow.program import Recorder
 from gradflow.training.step.layer_statistics import LIMITS, SATURATION_DISTANCE, record_saturation
 
-__all__ = ["dead_units", "layer_outputs", "saturated_units"]
-
 
 def layer_outputs(network: Sequential, x: Any) -> dict[str, np.ndarray]:
     """Return each layer's output in prediction, shape (batch, n_out of the layer), by name: "0.Dense", "1.ReLU", ...

@@ -15,16 +15,6 @@ from gradflow.initializers import Initializer
 from gradflow.names import is_built_in
 from gradflow.ops import Array, Op
 
-__all__ = [
-    "ACTIVATIONS",
-    "Activation",
-    "Attachment",
-    "BufferSpec",
-    "Layer",
-    "ParameterSpec",
-]
-
-
 ACTIVATIONS: dict[str, type[Layer]] = {}
 """Every activation class by the name that `MLP` and the command line accept."""
 

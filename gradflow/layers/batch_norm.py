@@ -11,8 +11,6 @@ from gradflow.executors import Executor
 from gradflow.layers.base import BufferSpec, Layer, ParameterSpec
 from gradflow.ops import Array, op
 
-__all__ = ["BatchNorm", "batch_norm_backward", "batch_norm_forward", "normalize_columns"]
-
 
 @op(
     shapes="x, y: rows columns; gamma, beta, mean, variance: columns",

@@ -13,8 +13,6 @@ from gradflow.initializers import Initializer, checked_initializer
 from gradflow.layers.base import Layer, ParameterSpec
 from gradflow.ops import Array, op
 
-__all__ = ["Dense", "add_bias", "column_sum", "gemm"]
-
 
 def _gemm_shapes(arguments: Mapping[str, Any]) -> str:
     a = "k m" if arguments["transpose_a"] else "m k"

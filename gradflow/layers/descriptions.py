@@ -9,8 +9,6 @@ from gradflow.errors import DataError, GradflowError
 from gradflow.layers.base import LAYERS, Layer, full_name
 from gradflow.names import is_same_place
 
-__all__ = ["describe_layer", "layer_from_description"]
-
 
 def _classes_named(name: str) -> list[type[Layer]]:
     """Return the layer classes that a name in a file may refer to."""

@@ -12,8 +12,6 @@ from gradflow.layers.base import Layer
 from gradflow.ops import EPOCH, POSITION, Array, op
 from gradflow.random import DROPOUT_STREAM, philox
 
-__all__ = ["Dropout", "dropout"]
-
 
 @op(shapes="x, y: *shape; clock: 4", writes=("y",), in_place=(("x", "y"),))
 def dropout(x: Array, y: Array, clock: Array, threshold: int, scale: float, seed: int, stream: int) -> None:

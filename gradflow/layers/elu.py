@@ -15,8 +15,6 @@ from gradflow.checks import positive
 from gradflow.layers.base import Activation
 from gradflow.ops import Array, op
 
-__all__ = ["ELU", "elu_backward", "elu_forward"]
-
 
 @op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),))
 def elu_forward(x: Array, y: Array, alpha: float) -> None:

@@ -16,8 +16,6 @@ from gradflow.functions import sigmoid
 from gradflow.layers.base import Activation
 from gradflow.ops import SATURATED, Array, op
 
-__all__ = ["GELU", "gelu_backward", "gelu_forward", "gelu_tanh_backward", "gelu_tanh_forward"]
-
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 

@@ -6,8 +6,6 @@ from gradflow.executors import Executor
 from gradflow.layers.base import ACTIVATIONS, Layer
 from gradflow.ops import Array, copy
 
-__all__ = ["Identity"]
-
 
 class Identity(Layer):
     """y = x, for x of shape (batch, n); dL/dx = dL/dy. For places that require an activation when none is wanted."""

@@ -11,8 +11,6 @@ from gradflow.executors import Executor
 from gradflow.layers.base import Layer, ParameterSpec
 from gradflow.ops import Array, op
 
-__all__ = ["LayerNorm", "layer_norm_backward", "layer_norm_forward", "layer_norm_parameter_gradients"]
-
 
 @op(
     shapes="x, y: rows columns; gamma, beta: columns; mean, inverse_deviation: rows",

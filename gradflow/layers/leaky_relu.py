@@ -14,8 +14,6 @@ from gradflow.checks import non_negative
 from gradflow.layers.base import Activation
 from gradflow.ops import Array, op
 
-__all__ = ["LeakyReLU", "leaky_relu_backward", "leaky_relu_forward"]
-
 
 @op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),))
 def leaky_relu_forward(x: Array, y: Array, slope: float) -> None:

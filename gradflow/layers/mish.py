@@ -12,8 +12,6 @@ from gradflow.functions import softplus
 from gradflow.layers.base import Activation
 from gradflow.ops import SATURATED, Array, op
 
-__all__ = ["Mish", "mish_backward", "mish_forward"]
-
 
 @op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),))
 def mish_forward(x: Array, y: Array) -> None:

@@ -12,8 +12,6 @@ from gradflow.layers.stack import with_inner
 from gradflow.ops import Array
 from gradflow.sealing import IN_AN_OP, SealedArray, is_of_users, record_sealed
 
-__all__ = ["called_at_each_step", "record_method"]
-
 _UNWRITTEN = -7.3e29
 """Marker for array elements that were not written: a number that no layer computes."""
 

@@ -11,8 +11,6 @@ import numpy as np
 from gradflow.layers.base import Activation
 from gradflow.ops import Array, op
 
-__all__ = ["ReLU", "relu_backward", "relu_forward"]
-
 
 @op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),))
 def relu_forward(x: Array, y: Array) -> None:

@@ -24,8 +24,6 @@ from gradflow.layers.stack import (
 )
 from gradflow.ops import Array, copy, op
 
-__all__ = ["Residual", "add"]
-
 
 @op(shapes="x, y, out: *shape", writes=("out",), in_place=(("x", "out"), ("y", "out")))
 def add(x: Array, y: Array, out: Array) -> None:

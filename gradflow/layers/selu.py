@@ -11,8 +11,6 @@ import numpy as np
 from gradflow.layers.base import Activation
 from gradflow.ops import Array, op
 
-__all__ = ["SELU", "selu_backward", "selu_forward"]
-
 _SCALE = 1.0507009873554804934
 _DEPTH = 1.7580993408473768599  # scale alpha, with alpha = 1.6732632423543772848
 

@@ -6,8 +6,6 @@ from gradflow.functions import sigmoid
 from gradflow.layers.base import Activation
 from gradflow.ops import Array, op
 
-__all__ = ["Sigmoid", "sigmoid_backward", "sigmoid_forward"]
-
 
 @op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),))
 def sigmoid_forward(x: Array, y: Array) -> None:

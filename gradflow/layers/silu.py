@@ -13,8 +13,6 @@ from gradflow.functions import sigmoid
 from gradflow.layers.base import Activation
 from gradflow.ops import SATURATED, Array, op
 
-__all__ = ["SiLU", "silu_backward", "silu_forward"]
-
 
 @op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),))
 def silu_forward(x: Array, y: Array) -> None:

@@ -11,8 +11,6 @@ from gradflow.functions import softmax
 from gradflow.layers.base import Activation
 from gradflow.ops import Array, op
 
-__all__ = ["Softmax", "softmax_backward", "softmax_forward"]
-
 
 @op(shapes="x, y: rows columns", writes=("y",), in_place=(("x", "y"),))
 def softmax_forward(x: Array, y: Array) -> None:

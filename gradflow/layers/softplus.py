@@ -12,8 +12,6 @@ from gradflow.functions import softplus
 from gradflow.layers.base import Activation
 from gradflow.ops import Array, op
 
-__all__ = ["Softplus", "softplus_backward", "softplus_forward"]
-
 
 @op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),))
 def softplus_forward(x: Array, y: Array) -> None:

@@ -12,22 +12,6 @@ from gradflow.executors import Executor
 from gradflow.layers.base import Attachment, BufferSpec, Layer, ParameterSpec
 from gradflow.ops import Array
 
-__all__ = [
-    "ForwardArrays",
-    "all_recorded",
-    "attach",
-    "buffers_of",
-    "check_stack",
-    "layer_at",
-    "layer_tuple",
-    "outputs_by_place",
-    "parameters_of",
-    "record_backward",
-    "record_forward",
-    "record_inference",
-    "with_inner",
-]
-
 
 class ForwardArrays(NamedTuple):
     """The arrays of a training forward pass: the inputs and outputs of the layers."""

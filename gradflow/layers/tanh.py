@@ -7,8 +7,6 @@ import numpy as np
 from gradflow.layers.base import Activation
 from gradflow.ops import Array, op
 
-__all__ = ["Tanh", "tanh_backward", "tanh_forward"]
-
 
 @op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),))
 def tanh_forward(x: Array, y: Array) -> None:

@@ -11,18 +11,6 @@ from gradflow.errors import DataError, GradflowError
 from gradflow.executors import Executor
 from gradflow.ops import FIRST_BAD_STEP, POSITION, STEP, Array, Op, op
 
-__all__ = [
-    "LOSSES",
-    "OUTPUT_ACTIVATIONS",
-    "Loss",
-    "RegressionLoss",
-    "dense_targets",
-    "record_class_hits",
-    "record_losses",
-    "record_side_hits",
-    "weigh_hits",
-]
-
 LOSSES: dict[str, type[Loss]] = {}
 """Every loss class by its name."""
 

@@ -15,8 +15,6 @@ from gradflow.losses.focal import binary_focal
 from gradflow.losses.smoothing import smooth_targets
 from gradflow.ops import Array, op
 
-__all__ = ["BinaryCrossEntropy", "binary_cross_entropy"]
-
 
 @op(
     shapes="logits, targets, d_logits: rows columns; row_weight: rows; row_losses, row_hits: epoch_rows; clock: 4",

@@ -12,8 +12,6 @@ from gradflow.functions import log_softmax, row_weights, sigmoid, softmax, softp
 from gradflow.losses.base import record_class_hits, record_losses, record_side_hits
 from gradflow.ops import Array, op
 
-__all__ = ["binary_focal", "softmax_focal"]
-
 
 @op(
     shapes="logits, targets, d_logits: rows columns; row_weight: rows; row_losses, row_hits: epoch_rows; clock: 4",

@@ -16,8 +16,6 @@ from gradflow.functions import row_weights
 from gradflow.losses.base import RegressionLoss, record_losses
 from gradflow.ops import Array, op
 
-__all__ = ["HuberLoss", "huber"]
-
 
 @op(
     shapes="outputs, targets, d_outputs: rows columns; row_weight: rows; row_losses: epoch_rows; clock: 4",

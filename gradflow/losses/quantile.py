@@ -18,8 +18,6 @@ from gradflow.functions import row_weights
 from gradflow.losses.base import RegressionLoss, dense_targets, record_losses
 from gradflow.ops import Array, op, shape_of_first
 
-__all__ = ["QuantileLoss", "quantile"]
-
 
 def _sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
     return {**shape_of_first(arguments), "n_quantiles": arguments["quantiles"].size}

@@ -8,8 +8,6 @@ from gradflow.losses.base import Loss
 from gradflow.ops import Array
 from gradflow.sealing import is_of_users, record_sealed
 
-__all__ = ["record_loss"]
-
 
 def record_loss(
     ops: Executor,

@@ -10,8 +10,6 @@ import numpy as np
 
 from gradflow.ops import Array, op
 
-__all__ = ["smooth_targets"]
-
 
 @op(shapes="targets, smoothed: rows columns", writes=("smoothed",))
 def smooth_targets(targets: Array, smoothed: Array, smoothing: float, classes: int) -> None:

@@ -15,13 +15,6 @@ from gradflow.losses.focal import softmax_focal
 from gradflow.losses.smoothing import smooth_targets
 from gradflow.ops import Array, op, shape_of_first
 
-__all__ = [
-    "SoftmaxCrossEntropy",
-    "label_probabilities",
-    "softmax_cross_entropy_labels",
-    "softmax_cross_entropy_probabilities",
-]
-
 
 @op(
     shapes="logits, targets, d_logits: rows columns; row_weight: rows; row_losses, row_hits: epoch_rows; clock: 4",

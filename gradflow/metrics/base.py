@@ -12,8 +12,6 @@ from gradflow.errors import DataError, GradflowError
 from gradflow.executors import Executor
 from gradflow.ops import Array
 
-__all__ = ["METRICS", "Batch", "Kind", "Metric", "Statistics", "Task"]
-
 METRICS: dict[str, type[Metric]] = {}
 """Every metric class by its name."""
 

@@ -12,17 +12,6 @@ from gradflow.functions import row_weights
 from gradflow.metrics.base import Batch, Metric, Statistics, Task
 from gradflow.ops import Array, op
 
-__all__ = [
-    "F1",
-    "BalancedAccuracy",
-    "Precision",
-    "Recall",
-    "actual_labels",
-    "add_class_counts",
-    "add_label_counts",
-    "largest_column",
-]
-
 
 @op(shapes="x: rows columns; labels: rows", writes=("labels",))
 def largest_column(x: Array, labels: Array) -> None:

@@ -14,8 +14,6 @@ from gradflow.metrics.rows import TotalWeight
 from gradflow.ops import Array
 from gradflow.sealing import is_of_users, record_sealed
 
-__all__ = ["EpochMetrics"]
-
 
 class EpochMetrics:
     """The statistics of several metrics, without duplicates, and the metrics' values at the end of an epoch.

@@ -12,8 +12,6 @@ from gradflow.functions import row_weights
 from gradflow.metrics.base import Batch, Metric, Statistics, Task
 from gradflow.ops import Array, op
 
-__all__ = ["R2", "MeanAbsoluteError", "MeanSquaredError", "RootMeanSquaredError", "add_error_moments"]
-
 
 def _sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
     batch_rows, columns = arguments["outputs"].shape

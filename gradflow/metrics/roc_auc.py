@@ -12,8 +12,6 @@ from gradflow.metrics.base import Batch, Metric, Statistics, Task
 from gradflow.metrics.counts import actual_labels
 from gradflow.ops import POSITION, Array, op
 
-__all__ = ["RocAuc", "keep_rows"]
-
 
 def _sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
     x = arguments["x"]

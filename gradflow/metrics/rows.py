@@ -14,16 +14,6 @@ from gradflow.metrics.base import Batch, Kind, Metric, Statistics, Task
 from gradflow.metrics.counts import actual_labels
 from gradflow.ops import Array, op
 
-__all__ = [
-    "LogLoss",
-    "TopKAccuracy",
-    "TotalWeight",
-    "add_weighted_total",
-    "binary_log_losses",
-    "label_log_losses",
-    "top_k_hits",
-]
-
 
 @op(
     shapes="values, row_weight: batch_rows; sums: 2",

@@ -8,8 +8,6 @@ from gradflow.backends.reference import ReferenceBackend
 from gradflow.executors import Executor
 from gradflow.ops import Array, op
 
-__all__ = ["GradientAccumulation", "accumulate"]
-
 
 @op(
     shapes="gradients, total, out: n",

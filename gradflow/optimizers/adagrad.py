@@ -16,8 +16,6 @@ from gradflow.ops import Array, has_diverged, op
 from gradflow.optimizers.base import OWN, Optimizer, penalised
 from gradflow.schedules import LearningRate
 
-__all__ = ["Adagrad", "adagrad"]
-
 
 @op(
     shapes="parameters, gradients, square_sum: n; hyper: *any; gradient_scale: 1; clock: 4",

@@ -17,8 +17,6 @@ from gradflow.ops import STEP, Array, has_diverged, op
 from gradflow.optimizers.base import OWN, Optimizer, penalised
 from gradflow.schedules import LearningRate
 
-__all__ = ["Adam", "AdamW", "adam", "adamw"]
-
 
 def _change(
     parameters: Array,

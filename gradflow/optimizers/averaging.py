@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from gradflow.ops import STEP, Array, has_diverged, op
 
-__all__ = ["average_weights"]
-
 
 @op(shapes="parameters, average: n; clock: 4", writes=("average",))
 def average_weights(parameters: Array, average: Array, clock: Array, decay: float) -> None:

@@ -13,8 +13,6 @@ from gradflow.executors import Executor
 from gradflow.ops import Array, Op
 from gradflow.schedules import ConstantSchedule, LearningRate, Schedule, get_schedule
 
-__all__ = ["OPTIMIZERS", "OWN", "Optimizer", "penalised", "with_penalties"]
-
 OPTIMIZERS: dict[str, type[Optimizer]] = {}
 """Every optimizer class by the name that the command line accepts."""
 

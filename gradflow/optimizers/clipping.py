@@ -17,8 +17,6 @@ from gradflow.ops import Array, op
 from gradflow.optimizers.base import with_penalties
 from gradflow.reductions import chunk_length
 
-__all__ = ["GradientClipping", "chunk_squares", "clip_scale"]
-
 
 def _chunk_sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
     return {"n": arguments["gradients"].size, "rows": arguments["partials"].size}

@@ -20,8 +20,6 @@ from gradflow.installation import pip_install
 from gradflow.ops import Array
 from gradflow.optimizers.base import Optimizer
 
-__all__ = ["LBFGS"]
-
 
 class LBFGS(Optimizer):
     """w moves along -H g, with H estimated from recent gradients, by a distance from a line search.

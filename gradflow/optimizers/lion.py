@@ -15,8 +15,6 @@ from gradflow.ops import Array, has_diverged, op
 from gradflow.optimizers.base import OWN, Optimizer, penalised
 from gradflow.schedules import LearningRate
 
-__all__ = ["Lion", "lion"]
-
 
 @op(
     shapes="parameters, gradients, first_moment: n; hyper: *any; gradient_scale: 1; clock: 4",

@@ -16,8 +16,6 @@ from gradflow.errors import FileFormatError
 from gradflow.executors import Executor
 from gradflow.ops import CLOCK_ENTRIES, FIRST_BAD_STEP, STEP, Array, has_diverged, op
 
-__all__ = ["LossScaling", "adapt_scaling", "check_scaling", "scaled_copy", "unscale"]
-
 _INITIAL_SCALE = 2.0**16
 _MOST_SCALE = 2.0**24
 GROWTH_STEPS = 2000

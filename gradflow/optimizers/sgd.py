@@ -15,8 +15,6 @@ from gradflow.ops import Array, Op, has_diverged, op
 from gradflow.optimizers.base import OWN, Optimizer, penalised
 from gradflow.schedules import LearningRate
 
-__all__ = ["SGD", "GradientDescent", "gradient_descent", "momentum", "nesterov"]
-
 
 @op(shapes="parameters, gradients: n; hyper: *any; gradient_scale: 1; clock: 4", writes=("parameters",))
 def gradient_descent(

@@ -11,8 +11,6 @@ from gradflow.checks import positive
 from gradflow.configurable import Configurable
 from gradflow.errors import DataError, GradflowError
 
-__all__ = ["SCHEDULES", "ConstantSchedule", "EpochValues", "FunctionSchedule", "Schedule"]
-
 SCHEDULES: dict[str, type[Schedule]] = {}
 """Every schedule class by its name."""
 

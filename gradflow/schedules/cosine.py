@@ -11,8 +11,6 @@ from gradflow.checks import non_negative, positive
 from gradflow.errors import DataError
 from gradflow.schedules.base import EpochValues, Schedule
 
-__all__ = ["CosineSchedule"]
-
 
 class CosineSchedule(Schedule):
     """Cosine annealing (Loshchilov & Hutter, 2017, "SGDR", equation 5) after a linear warm-up (Goyal et al., 2017).

@@ -9,8 +9,6 @@ import numpy as np
 from gradflow.checks import positive
 from gradflow.schedules.base import EpochValues, Schedule
 
-__all__ = ["ExponentialSchedule"]
-
 
 class ExponentialSchedule(Schedule):
     """rate(t) = learning_rate · factor^t, a little lower at every step.

@@ -11,8 +11,6 @@ from gradflow.checks import fraction, positive
 from gradflow.errors import DataError
 from gradflow.schedules.base import EpochValues, Schedule
 
-__all__ = ["OneCycleSchedule"]
-
 
 class OneCycleSchedule(Schedule):
     """The one-cycle policy (Smith & Topin, 2018, "Super-convergence"), with half cosines instead of lines.

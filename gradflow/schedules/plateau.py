@@ -12,8 +12,6 @@ from gradflow.errors import DataError
 from gradflow.metrics.base import larger_is_better
 from gradflow.schedules.base import EpochValues, Schedule
 
-__all__ = ["PlateauSchedule"]
-
 
 class PlateauSchedule(Schedule):
     """Multiply the rate by ``factor`` when a value of the history has not improved for ``patience`` epochs.

@@ -9,8 +9,6 @@ import numpy as np
 from gradflow.checks import positive
 from gradflow.schedules.base import EpochValues, Schedule
 
-__all__ = ["StepSchedule"]
-
 
 class StepSchedule(Schedule):
     """rate(t) = learning_rate · factor^⌊t / every⌋: the rate is multiplied by ``factor`` every ``every`` epochs.

@@ -31,8 +31,6 @@ from gradflow.training.watch.diagnosis import advice_against_long_steps, origin_
 from gradflow.training.watch.loss_watch import LossWatch
 from gradflow.training.watch.watched_values import useless_values
 
-__all__ = ["Loop", "Plan"]
-
 
 class Plan(NamedTuple):
     """The data of a fit, and how they are split into batches.

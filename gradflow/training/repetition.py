@@ -28,8 +28,6 @@ from gradflow.training.runs.run_folder import initial_state
 from gradflow.training.step.objective import Objective
 from gradflow.training.trainer import Trainer
 
-__all__ = ["repeat"]
-
 _OF_FIT = ("epochs", "batch_size", "shuffle", "drop_last", "accumulate", "tolerance")
 
 _COMPARED = {"initial_state": str, "data": str, "validation_data": (str, NoneType)}

@@ -10,8 +10,6 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["Interruption"]
-
 
 class Interruption:
     """Context manager that defers Ctrl-C and SIGTERM until it exits.

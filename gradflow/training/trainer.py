@@ -31,8 +31,6 @@ from gradflow.training.signals import Interruption
 from gradflow.training.step.evaluation import evaluation
 from gradflow.training.step.objective import Objective
 
-__all__ = ["Trainer"]
-
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["environment", "gradflow"]
-
 
 def environment(**changes: str) -> dict[str, str]:
     """Return the environment of this process without gradflow's own variables, and with changes."""

@@ -12,8 +12,6 @@ from gradflow.backends.kernel_sources import kernels
 from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
 from gradflow.ops import Op
 
-__all__ = ["NumpyBackend"]
-
 
 class NumpyBackend(ReferenceBackend):
     """Backend with NumPy arrays; kernels write into preallocated arrays and make no copies.

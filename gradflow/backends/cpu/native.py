@@ -22,8 +22,6 @@ from gradflow.errors import BackendError
 from gradflow.installation import pip_reinstall
 from gradflow.ops import Op
 
-__all__ = ["INSTRUCTIONS", "NativeCall", "NativeLibrary", "NativeProgram", "native_library", "native_problem"]
-
 INSTRUCTIONS = tuple(INSTRUCTION_FLAGS)
 _NO_TRANSPOSE, _TRANSPOSE = 111, 112
 # Multiplications up to which a matmul uses our own kernel: they take 25 µs, and the BLAS would first wake its threads.

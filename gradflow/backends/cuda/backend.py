@@ -31,8 +31,6 @@ from gradflow.installation import pip_install_for_gpu
 from gradflow.ops import Array, Op, copy
 from gradflow.version import __version__
 
-__all__ = ["CupyBackend"]
-
 _THREADS = 256
 
 # Kernels with a launch configuration of their own: from the sizes, (blocks, threads).

@@ -19,8 +19,6 @@ from cupy.cuda import get_current_stream
 from gradflow.backends.cuda.epilogues import sign_stride
 from gradflow.ops import Array
 
-__all__ = ["CublasLt", "Product"]
-
 _TRANSPOSED = 1  # CUBLAS_OP_T
 _NOT_SUPPORTED = 15  # CUBLAS_STATUS_NOT_SUPPORTED
 _MOST_ALIGNMENT = 16  # bytes: the widest memory access of a kernel

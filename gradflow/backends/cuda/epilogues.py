@@ -13,8 +13,6 @@ from typing import NamedTuple
 from gradflow.backends.fusion import Call
 from gradflow.ops import Array
 
-__all__ = ["TF32", "Group", "grouped", "n_sign_bytes", "sign_stride"]
-
 TF32 = "gemm_tf32"
 """The name of the matmul whose float32 factors may be rounded to 10 bits of mantissa; otherwise it is "gemm"."""
 

@@ -9,8 +9,6 @@ import cupy
 
 from gradflow.errors import BackendError, DeviceLostError, GradflowError
 
-__all__ = ["explained", "free_memory"]
-
 _OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY
 
 

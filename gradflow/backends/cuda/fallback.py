@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from gradflow.backends.reference import BoundCall
 from gradflow.errors import SlowPathWarning, warn
 
-__all__ = ["FastPath"]
-
 
 class FastPath:
     """A fast implementation that is abandoned when it fails.

@@ -13,8 +13,6 @@ from gradflow.backends.cuda.errors import explained
 from gradflow.backends.cuda.fallback import FastPath
 from gradflow.backends.reference import BoundCall, Replay
 
-__all__ = ["CudaGraphs", "DeviceCall"]
-
 
 @dataclass(frozen=True)
 class DeviceCall:

@@ -16,8 +16,6 @@ from gradflow.backends.reference import BoundCall, MemoryPlan, Replay
 from gradflow.backends.staging import Staging
 from gradflow.ops import Array
 
-__all__ = ["CupyMemoryPlan"]
-
 _UNIT = 512
 """Bytes: CuPy's pool rounds array sizes up to a multiple of this."""
 

@@ -15,8 +15,6 @@ import numpy as np
 from gradflow.backends.staging import Staging, put
 from gradflow.errors import BackendError
 
-__all__ = ["PinnedStaging"]
-
 
 class PinnedStaging(Staging):
     """Uploads batches from a pinned buffer to a landing buffer on the copy stream, while steps read the previous ones.

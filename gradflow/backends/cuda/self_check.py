@@ -16,8 +16,6 @@ from gradflow.ops import OPS
 if TYPE_CHECKING:
     from gradflow.backends.cuda.backend import CupyBackend
 
-__all__ = ["cache_file", "check_products", "disagreement"]
-
 # Rows, inputs, units, outputs, including a single output and batches of one row.
 _SHAPES = ((64, 32, 48, 10), (33, 20, 40, 1), (1, 20, 40, 3), (7, 1, 5, 1))
 _TOLERANCE = 1e-2

@@ -16,16 +16,6 @@ from gradflow.ops import EPOCH, POSITION, Array, op
 from gradflow.program import Recorder
 from gradflow.random import shuffled_rows
 
-__all__ = [
-    "BatchFeed",
-    "DataSet",
-    "GatheredBatches",
-    "PassData",
-    "fingerprint",
-    "gather_batch",
-    "gather_shuffled_batch",
-]
-
 
 def fingerprint(rows: int, parts: Iterable[Sequence[np.ndarray]]) -> str:
     """Return a text that identifies data: the number of rows, and a SHA-256 over arrays that come in parts."""

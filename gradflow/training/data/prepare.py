@@ -24,8 +24,6 @@ from gradflow.output_scale import OutputScale
 from gradflow.training.data.feed import DataSet, PassData
 from gradflow.training.data.streaming import StreamedData
 
-__all__ = ["FitData", "prepare_arrays", "prepare_data", "prepare_fit", "target_scale"]
-
 
 class FitData(NamedTuple):
     """The data of a fit: training data, validation data if there are any, and the scale of the targets."""

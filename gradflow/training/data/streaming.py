@@ -18,8 +18,6 @@ from gradflow.losses import Loss
 from gradflow.program import Recorder
 from gradflow.training.data.feed import BatchFeed, DataSet, GatheredBatches, as_the_loss_sees, fingerprint
 
-__all__ = ["StreamedData"]
-
 _ALIGNMENT = 256
 """In bytes; the alignment at which GPU matmuls are fastest."""
 _STRETCH_BYTES = 2**19

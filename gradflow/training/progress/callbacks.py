@@ -9,8 +9,6 @@ from gradflow.errors import unknown_name
 if TYPE_CHECKING:
     from gradflow.training.progress.history import History
 
-__all__ = ["Callback"]
-
 
 class Callback:
     """Base class for hooks that `Trainer.fit` calls; override the methods that you need.

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from gradflow.training.progress.history import History
 
-__all__ = ["Display", "describe", "progress_callback"]
-
 _LONG_EPOCH = 1.0
 """Steps are shown only if an epoch takes more seconds than this; in shorter ones they would just flicker."""
 _BETWEEN_UPDATES = 0.5

@@ -10,8 +10,6 @@ from gradflow.configurable import Configurable
 from gradflow.errors import DataError
 from gradflow.metrics.base import larger_is_better
 
-__all__ = ["CONVERGENCE_EPOCHS", "BestValue", "EarlyStopping"]
-
 CONVERGENCE_EPOCHS = 10
 """Number of epochs without progress beyond the tolerance after which the loss has converged."""
 

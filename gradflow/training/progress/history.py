@@ -17,8 +17,6 @@ from gradflow.installation import pip_install
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["STOPPED_BY", "History"]
-
 STOPPED_BY = ("epochs", "converged", "early stopping", "callback", "interrupted", "diverged")
 """Reasons for which a run can end."""
 

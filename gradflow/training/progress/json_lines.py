@@ -12,8 +12,6 @@ from gradflow.training.progress.callbacks import Callback
 if TYPE_CHECKING:
     from gradflow.training.progress.history import History
 
-__all__ = ["JSONLines"]
-
 
 class JSONLines(Callback):
     """Writes a line when training begins, a line with the values after each epoch, and a line when training ends.

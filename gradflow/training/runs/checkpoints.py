@@ -17,8 +17,6 @@ from gradflow.errors import CheckpointWarning, DataError, FileFormatError, warn
 from gradflow.training.runs.run_state import RunState
 from gradflow.training.runs.snapshots import NewerFormatError, Snapshot
 
-__all__ = ["Checkpoint", "Checkpoints", "check_same_run", "checkpoint_files", "differences", "last_good_checkpoint"]
-
 
 class Checkpoint(Configurable):
     """Settings for the checkpoints that `Trainer.fit` saves and can resume from.

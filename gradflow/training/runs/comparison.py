@@ -18,8 +18,6 @@ from gradflow.json_shape import check_shape
 from gradflow.storage import load_model
 from gradflow.training.runs.checkpoints import differences
 
-__all__ = ["RunComparison", "compare_runs", "read_config"]
-
 _SURROUNDINGS = (
     "versions",
     "platform",

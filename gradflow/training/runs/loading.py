@@ -21,8 +21,6 @@ from gradflow.storage import described_network, load_model
 from gradflow.training.runs.checkpoints import checkpoint_files, last_good_checkpoint
 from gradflow.training.runs.snapshots import HEADER, Snapshot
 
-__all__ = ["load"]
-
 
 def load(path: str | os.PathLike[str], backend: str = "auto") -> Sequential:
     """Load a network from a file that `save` wrote, from a checkpoint, or from a run folder.

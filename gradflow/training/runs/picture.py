@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["run_figure", "run_picture"]
-
 # For each kind of value: its axis label, and what it should look like.
 _WORDS = {
     "loss": ("loss", "low, on validation data too"),

@@ -35,8 +35,6 @@ from gradflow.training.runs.snapshots import Snapshot
 from gradflow.training.step.objective import Objective
 from gradflow.version import __version__
 
-__all__ = ["RunFolder", "described_run", "environment", "initial_state", "run_files", "run_path"]
-
 _BEFORE = "Nothing was changed; choose another output"
 _AFTER = "The network still has its weights, which gradflow.save keeps"
 

@@ -19,8 +19,6 @@ from gradflow.training.progress.history import STOPPED_BY, History
 from gradflow.training.runs.snapshots import Snapshot
 from gradflow.training.step.training_step import TrainingStep
 
-__all__ = ["RunState"]
-
 
 class RunState(NamedTuple):
     """The state of a run on device and host. Random numbers need no entry: they follow from seed and clock.

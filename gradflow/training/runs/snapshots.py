@@ -17,8 +17,6 @@ from gradflow.installation import update_command
 from gradflow.json_shape import check_shape
 from gradflow.storage import checksum, read_tensors
 
-__all__ = ["FORMAT_VERSION", "HEADER", "Snapshot"]
-
 FORMAT_VERSION = 1
 
 HEADER = "gradflow-checkpoint"

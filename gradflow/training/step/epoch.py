@@ -19,8 +19,6 @@ from gradflow.training.data.feed import BatchFeed
 from gradflow.training.step.layer_statistics import LayerStatistics
 from gradflow.training.step.record import Results
 
-__all__ = ["Allowance", "Epoch"]
-
 Allowance = Callable[[int], int]
 """Maps the number of batches done to how many more may run before the next call; 0 ends the epoch."""
 

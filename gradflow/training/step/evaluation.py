@@ -11,8 +11,6 @@ from gradflow.training.step.epoch import Epoch
 from gradflow.training.step.objective import Objective
 from gradflow.training.step.record import Results, record_evaluation
 
-__all__ = ["evaluation"]
-
 _ROWS = 4096
 
 

@@ -16,19 +16,6 @@ from gradflow.ops import Array, copy, op
 from gradflow.program import Recorder
 from gradflow.reductions import chunk_length
 
-__all__ = [
-    "LIMITS",
-    "SATURATION_DISTANCE",
-    "LayerStatistics",
-    "chunk_changes",
-    "layer_changes",
-    "layer_means",
-    "mark_dead_units",
-    "ranges_by_layer",
-    "record_saturation",
-    "saturated_shares",
-]
-
 LIMITS: dict[type[Layer], tuple[float, float]] = {Sigmoid: (0.0, 1.0), Tanh: (-1.0, 1.0)}
 """Activations that saturate, with the two limits of their outputs."""
 

@@ -15,8 +15,6 @@ from gradflow.training.data.feed import DataSet, PassData
 from gradflow.training.step.objective import Objective
 from gradflow.training.step.training_step import TrainingStep
 
-__all__ = ["Minimization", "check_minimization"]
-
 
 def check_minimization(objective: Objective, data: PassData, *, batch_size: int, parts: int) -> None:
     """Raise for options that L-BFGS does not support: those that make the objective random or not differentiable.

@@ -12,8 +12,6 @@ from gradflow.ops import Array
 from gradflow.schedules import ConstantSchedule, Schedule
 from gradflow.schedules.base import EpochValues
 
-__all__ = ["LearningRates"]
-
 
 class LearningRates:
     """Writes the learning rate into the hyperparameters that the optimizer's op reads.

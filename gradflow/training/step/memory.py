@@ -19,8 +19,6 @@ from gradflow.training.step.objective import Objective
 from gradflow.training.step.training_step import TrainingStep
 from gradflow.training.step.update import Update
 
-__all__ = ["fit_memory", "within_memory"]
-
 
 def within_memory(
     objective: Objective, data: PassData, validation: PassData | None, *, rows: int, batch_size: int, parts: int

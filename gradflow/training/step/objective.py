@@ -17,8 +17,6 @@ from gradflow.optimizers import Optimizer, get_optimizer
 from gradflow.schedules import ConstantSchedule, Schedule
 from gradflow.training.step.precision import check_precision
 
-__all__ = ["Objective", "layers_before_loss", "task_kind"]
-
 
 class Objective(NamedTuple):
     """A network, a loss and an optimizer, with the settings of `Trainer`, which documents them.

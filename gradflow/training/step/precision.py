@@ -24,9 +24,6 @@ from gradflow.optimizers.loss_scaling import LossScaling, check_scaling, scaled_
 from gradflow.training.data.feed import DataSet
 from gradflow.training.step.record import Results, record_results, record_step
 
-__all__ = ["PRECISIONS", "Precision", "check_precision", "make_precision"]
-
-
 _gemm_tf32 = gemm._replace(name=TF32_PRODUCT)
 
 

@@ -18,8 +18,6 @@ from gradflow.metrics import Batch, EpochMetrics
 from gradflow.ops import Array
 from gradflow.training.data.feed import DataSet
 
-__all__ = ["Results", "record_evaluation", "record_results", "record_step"]
-
 
 class Results(NamedTuple):
     """Results of an epoch, on the device.

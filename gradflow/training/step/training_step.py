@@ -19,8 +19,6 @@ from gradflow.training.step.objective import Objective
 from gradflow.training.step.record import Results, record_step
 from gradflow.training.step.update import Update
 
-__all__ = ["TrainingStep"]
-
 
 class TrainingStep:
     """The step of a training: recorded for full batches and for a smaller last one, and run epoch by epoch.

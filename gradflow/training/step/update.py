@@ -21,8 +21,6 @@ from gradflow.training.step.learning_rates import LearningRates
 from gradflow.training.step.objective import Objective
 from gradflow.training.step.precision import make_precision
 
-__all__ = ["Update"]
-
 
 class Update:
     """The weight update of a step: clipping, optimizer, average of the weights, and learning rates.

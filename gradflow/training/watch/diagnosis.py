@@ -21,8 +21,6 @@ from gradflow.training.step.objective import Objective, layers_before_loss
 from gradflow.training.step.record import Results, record_step
 from gradflow.training.watch.unit_size import far_inputs, far_targets
 
-__all__ = ["LookAtLayers", "advice_against_long_steps", "layer_grown_most", "origin_of_divergence"]
-
 SATURATED = 0.95
 """A layer is saturated if at least this fraction of its outputs is."""
 VANISHED = 1e-3

@@ -14,8 +14,6 @@ from gradflow.training.data.feed import PassData
 from gradflow.training.step.objective import Objective
 from gradflow.training.watch.diagnosis import LookAtLayers, advice_against_long_steps, layer_grown_most
 
-__all__ = ["LossWatch"]
-
 EXPLODED = 10.0
 """A loss has exploded if it is more than this many times that of the first step, and that of outputs 0."""
 STALL_EPOCHS = 10

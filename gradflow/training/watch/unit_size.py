@@ -9,8 +9,6 @@ import numpy as np
 from gradflow.layers import BatchNorm, LayerNorm
 from gradflow.network import Sequential
 
-__all__ = ["far_inputs", "far_targets"]
-
 LARGE = 10.0
 """A column is far from unit size if its root mean square is above this;"""
 SMALL = 0.01

@@ -9,8 +9,6 @@ from gradflow.metrics import EpochMetrics
 from gradflow.schedules import PlateauSchedule, Schedule
 from gradflow.training.progress.early_stopping import EarlyStopping
 
-__all__ = ["useless_values"]
-
 
 def useless_values(
     early_stopping: EarlyStopping | None,

@@ -23,8 +23,6 @@ from gradflow.ops import OPS, Op
 from gradflow.optimizers import OPTIMIZERS
 from gradflow.testing.activations import ACTIVATION_CASES
 
-__all__ = ["PAGES", "written"]
-
 ROOT = Path(__file__).resolve().parents[1]
 
 

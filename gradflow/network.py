@@ -156,8 +156,8 @@ class Sequential:
         """Context in which a layer setting changes; programs recorded with the old value are discarded."""
         if self.access.is_training:
             raise GradflowError(
-                f"{setting} cannot be changed while the network is trained: its steps were recorded with the value "
-                "that it had; change it between two calls of fit"
+                f"{setting} cannot be changed during training: the steps were recorded with its previous value; "
+                "change it between two calls of fit"
             )
         with self.access.writing():
             yield
@@ -198,7 +198,7 @@ class Sequential:
 
     @frozen.setter
     def frozen(self, places: Iterable[int]) -> None:
-        given = sequence("frozen", places, "a list of the places of layers, such as [0, 1, 2]")
+        given = sequence("frozen", places, "a list of the indices of layers, such as [0, 1, 2]")
         last = len(self.layers) - 1
         found = {integer(f"frozen[{index}]", place, least=0, most=last) for index, place in enumerate(given)}
         if found == set(self._frozen):
@@ -206,7 +206,7 @@ class Sequential:
         if not any(layer.parameters() for index, layer in enumerate(self.layers) if index not in found):
             raise DataError("all layers with parameters would be frozen; leave at least one to train")
         if self.access.is_training:
-            raise GradflowError("the layers of a network cannot be frozen while it is trained; do it before fit")
+            raise GradflowError("the layers of a network cannot be frozen during training; freeze them before fit")
         with self.access.writing():
             weights = self.get_weights()
             self._frozen = tuple(sorted(found))
@@ -345,7 +345,7 @@ class Sequential:
             )
         if preprocessing is not None and preprocessing.n_out != self.n_in:
             raise DataError(
-                f"the preprocessing makes {preprocessing.n_out} inputs, but the first layer takes {self.n_in}; make "
+                f"the preprocessing creates {preprocessing.n_out} inputs, but the first layer has {self.n_in}; create "
                 "the network with preprocessing.n_out inputs"
             )
         with self.access.writing():
@@ -366,12 +366,14 @@ class Sequential:
     @feature_names.setter
     def feature_names(self, names: Sequence[str] | None) -> None:
         if names is not None and self._preprocessing is not None:
-            raise DataError("the preprocessing names the columns that this network takes; feature_names follows it")
+            raise DataError("the preprocessing determines the columns of this network, and feature_names with them")
         if names is not None:
             given = sequence("feature_names", names, "a list of names, or None")
             names = [text("each name in feature_names", name) for name in given]
         if names is not None and not len(set(names)) == len(names) == self.n_in:
-            raise DataError(f"feature_names must be {self.n_in} different names, as the first layer takes, got {names}")
+            raise DataError(
+                f"feature_names must be {self.n_in} different names, as the first layer expects, got {names}"
+            )
         with self.access.writing():
             self._feature_names = None if names is None else tuple(names)
 
@@ -475,9 +477,9 @@ class Sequential:
 _DTYPES = ("float32", "float64")
 
 _FIXED = {
-    "layers": "make a new one of copies of the layers that stay: gradflow.Sequential([*copy.deepcopy(layers), ...])",
-    "dtype": "network.copy(dtype=...) makes one of another dtype",
-    "seed": "make a new one with another seed",
+    "layers": "create a new one from copies of the layers to keep: gradflow.Sequential([*copy.deepcopy(layers), ...])",
+    "dtype": "network.copy(dtype=...) creates one of another dtype",
+    "seed": "create a new one with another seed",
 }
 
 

@@ -78,7 +78,7 @@ class ParameterVectors:
         except (MemoryError, ValueError) as error:  # NumPy raises ValueError for sizes beyond the address space
             gib = size * self._dtype.itemsize / 2**30
             raise DataError(
-                f"a network of {size:.3g} parameters takes {gib:.1f} GiB, and as much for their gradients: this "
+                f"a network of {size:.3g} parameters takes {gib:.1f} GiB, and as much again for the gradients, which "
                 "cannot be allocated here; make its layers narrower"
             ) from error
 

@@ -52,11 +52,11 @@ DATA_CASES: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "negative tolerance": (X, LABELS, {"tolerance": -1.0}, "tolerance must be at least 0, got -1.0"),
     "unknown monitor": (
         X, LABELS, {"early_stopping": gf.EarlyStopping("val_loss")},
-        "early stopping cannot watch 'val_loss': there is loss, accuracy; pass validation_data",
+        "early stopping cannot monitor 'val_loss'; valid names: loss, accuracy; pass validation_data",
     ),
     "monitor that is no metric": (
         X, LABELS, {"early_stopping": gf.EarlyStopping("f1")},
-        "early stopping cannot watch 'f1': there is loss, accuracy; what metrics= of the trainer names is there too",
+        "early stopping cannot monitor 'f1'; valid names: loss, accuracy; metrics= of the trainer adds more",
     ),
     "early stopping as number": (X, LABELS, {"early_stopping": 5}, "must be a gradflow.EarlyStopping, got 5"),
     "callback as class": (X, LABELS, {"callbacks": [gf.JSONLines]}, "it holds the class JSONLines; create an object"),
@@ -106,7 +106,7 @@ ARGUMENT_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "epsilon 0": (lambda: gf.LayerNorm(4, epsilon=0.0), "epsilon must be above 0, got 0.0"),
     "width 0": (lambda: gf.BatchNorm(0), "n_in must be at least 1, got 0"),
     "norm of another width": (
-        lambda: gf.Sequential([gf.Dense(4, 3), gf.LayerNorm(4)]), "takes 4 inputs, but the layer before it gives 3",
+        lambda: gf.Sequential([gf.Dense(4, 3), gf.LayerNorm(4)]), "has 4 inputs, but the layer before it has 3",
     ),
     "slope negative": (lambda: gf.LeakyReLU(-0.1), "slope must be at least 0, got -0.1"),
     "alpha 0": (lambda: gf.ELU(0), "alpha must be above 0, got 0"),
@@ -121,7 +121,7 @@ ARGUMENT_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "layers that do not fit": (
         lambda: gf.Sequential([gf.Dense(4, 3), gf.ReLU(), gf.Dense(5, 2)]),
-        "takes 5 inputs, but the layer before it gives 3",
+        "has 5 inputs, but the layer before it has 3",
     ),
     "no layer": (lambda: gf.Sequential([]), "a network needs at least one layer with parameters"),
     "no parameters": (lambda: gf.Sequential([gf.ReLU()]), "a network needs at least one layer with parameters"),
@@ -160,12 +160,12 @@ ARGUMENT_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "both ways of clipping": (
         lambda: gf.Trainer(gf.MLP([4, 2]), "mean_squared_error", "sgd", clip_value=1, clip_norm=1),
-        "clip_norm and clip_value exclude each other",
+        "pass either clip_norm or clip_value, not both",
     ),
     "network as list": (lambda: gf.Trainer([4, 2], "mean_squared_error", "sgd"), "must be a gradflow network"),
     "sigmoid before softmax loss": (
         lambda: gf.Trainer(gf.Sequential([gf.Dense(4, 2), gf.Sigmoid()]), "softmax_cross_entropy", "sgd"),
-        "goes with softmax outputs, but the network ends in Sigmoid(); leave that layer out",
+        "applies softmax itself, but the network ends in Sigmoid(); omit that layer",
     ),
     "patience 0": (lambda: gf.EarlyStopping(patience=0), "patience must be at least 1, got 0"),
     "min_delta negative": (lambda: gf.EarlyStopping(min_delta=-1), "min_delta must be at least 0, got -1"),
@@ -206,13 +206,13 @@ def settled() -> dict[str, tuple[Any, str, Any, str]]:
     trainer = gf.Trainer(gf.MLP([4, 2]), "mean_squared_error", gf.Adam(0.1))
     network = trainer.network
     return {
-        "layers": (network, "layers", [gf.Dense(4, 2)], "make a new one of copies of the layers that stay"),
+        "layers": (network, "layers", [gf.Dense(4, 2)], "create a new one from copies of the layers to keep"),
         "dtype": (network, "dtype", np.dtype("float64"), "network.copy(dtype=...)"),
-        "seed": (network, "seed", 3, "make a new one with another seed"),
-        "penalty": (trainer, "l2", 1.0, "make a new one: Trainer(..., l2=...)"),
-        "network": (trainer, "network", gf.MLP([4, 2]), "make a new one: Trainer(..., network=...)"),
+        "seed": (network, "seed", 3, "create a new one with another seed"),
+        "penalty": (trainer, "l2", 1.0, "create a new one: Trainer(..., l2=...)"),
+        "network": (trainer, "network", gf.MLP([4, 2]), "create a new one: Trainer(..., network=...)"),
         "rate": (trainer.optimizer, "learning_rate", 0.5, "pass a schedule or a function of the time in epochs"),
-        "one layer": (network.layers[0], "trainable", False, "set network.frozen to the places"),
+        "one layer": (network.layers[0], "trainable", False, "set network.frozen to the indices"),
     }
 
 
@@ -240,10 +240,10 @@ def test_data_errors_are_value_errors() -> None:
 def test_a_layer_belongs_to_one_network() -> None:
     layer = gf.Dense(4, 2)
     gf.Sequential([layer])
-    with pytest.raises(gf.GradflowError, match="belongs to a network already"):
+    with pytest.raises(gf.GradflowError, match="already belongs to a network"):
         gf.Sequential([layer])
     twice = gf.Dense(4, 4)
-    with pytest.raises(gf.DataError, match="stands in the network twice"):
+    with pytest.raises(gf.DataError, match="occurs in the network twice"):
         gf.Sequential([twice, twice])
 
 

@@ -124,7 +124,7 @@ def test_files_that_are_no_locks_are_left_alone(tmp_path: Path, make: Callable[[
     make(lock, precious)
     before = lock.read_bytes() if lock.is_file() else b""
     trainer = gf.Trainer(gf.MLP([1, 2], backend="numpy"), "softmax_cross_entropy", "adam")
-    with pytest.raises(OSError, match=r"a run cannot be kept here: .*\. Nothing was changed; choose another output"):
+    with pytest.raises(OSError, match=r"a run cannot be saved here: .*\. Nothing was changed; choose another output"):
         trainer.fit([[0.0]], [1], epochs=1, output=lock.parent)
     assert precious.read_text() == "1234"
     assert (lock.read_bytes() if lock.is_file() else b"") == before

@@ -115,7 +115,7 @@ def learning_rate_range_test(
     finite = np.array(losses[:steps])
     finite = finite[: int(np.argmin(np.isfinite(finite)))] if not np.isfinite(finite).all() else finite
     if len(finite) < 10:
-        raise DataError(f"only {len(finite)} steps had a finite loss; begin with a rate below lowest={lowest:g}")
+        raise DataError(f"only {len(finite)} steps had a finite loss; start with a rate below lowest={lowest:g}")
     rates = lowest * (highest / lowest) ** (np.arange(len(finite)) / (steps - 1))
     smoothed = _moving_average(finite, max(1, steps // 20))
     return RangeTest(rates, finite, smoothed, _steepest(rates, smoothed))

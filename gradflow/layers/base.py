@@ -182,8 +182,8 @@ class Layer(Configurable):
     @trainable.setter
     def trainable(self, trainable: bool) -> None:
         raise GradflowError(
-            "a layer is frozen by its network: set network.frozen to the places of all layers that training leaves as "
-            "they are, such as [0, 1, 2]; () trains all"
+            "a layer is frozen by its network: set network.frozen to the indices of all layers that training must "
+            "not change, such as [0, 1, 2]; () trains all"
         )
 
     def attach(self, attachment: Attachment) -> None:
@@ -211,8 +211,8 @@ class Layer(Configurable):
         attached = self.attached
         if attached is not None and name in (views := attached.views()) and value is not views[name]:
             raise GradflowError(
-                f"{type(self).__name__}.{name} is a view into a vector of the network, and cannot be another array; "
-                f"write into it: layer.{name}[...] = value"
+                f"{type(self).__name__}.{name} is a view into a vector of the network and cannot be replaced by "
+                f"another array; write into it: layer.{name}[...] = value"
             )
         is_setting = attached is not None and self.recorded and name in self.config()
         with attached.changing(f"{type(self).__name__}.{name}") if attached and is_setting else nullcontext():
@@ -265,7 +265,7 @@ class Activation(Layer, registry=ACTIVATIONS):
             source = "x" if "x" in self.backward_reads else "y"
         if source not in self.backward_reads:
             raise DataError(
-                f"backward_op of {type(self).__name__} reads {source}, which its backward_reads leaves out; set "
+                f"backward_op of {type(self).__name__} reads {source}, which its backward_reads does not name; set "
                 f"backward_reads = ({source!r},)"
             )
         ops(op, x if source == "x" else y, d_y, d_x, **self.settings())

@@ -40,15 +40,13 @@ def layer_from_description(description: Mapping[str, Any]) -> Layer:
     name = config.pop("type")
     found = _classes_named(name)
     if not found:
-        raise DataError(
-            f"it holds a layer {name!r} that is not known; import the module that defines it before loading"
-        )
+        raise DataError(f"it holds an unknown layer {name!r}; import the module that defines it before loading")
     if len(found) > 1:
         raise DataError(
             f"it holds a layer {name!r}, and several classes have that name: {', '.join(map(full_name, found))}. "
-            "Import only the module of the one that is meant, or rename the other"
+            "Import only the module of the intended one, or rename the other"
         )
     try:
         return found[0].from_config(config)
     except (GradflowError, TypeError) as error:
-        raise DataError(f"layer {name!r} cannot be made from {config}: {error}") from error
+        raise DataError(f"layer {name!r} cannot be created from {config}: {error}") from error

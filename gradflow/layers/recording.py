@@ -15,7 +15,7 @@ from gradflow.sealing import IN_AN_OP, SealedArray, is_of_users, record_sealed
 _UNWRITTEN = -7.3e29
 """Marker for array elements that were not written: a number that no layer computes."""
 
-_REMEDY = f"leave recorded = True out, so that it runs at every step; or {IN_AN_OP}"
+_REMEDY = f"omit recorded = True, so that it runs at every step; or {IN_AN_OP}"
 
 
 def record_method(ops: Executor, method: Callable[..., None], *args: Array | None) -> None:
@@ -26,7 +26,7 @@ def record_method(ops: Executor, method: Callable[..., None], *args: Array | Non
     """
     layer = getattr(method, "__self__", None)
     if not isinstance(layer, Layer):
-        raise DataError(f"{method!r} is no method of a layer")
+        raise DataError(f"{method!r} is not a method of a layer")
     if not any(is_of_users(other) for other in (layer.forward, layer.infer, layer.backward)):
         method(ops, *args)
         return
@@ -74,8 +74,8 @@ def called_at_each_step(ops: Executor, method: Callable[..., Any], *args: Array 
         for result, array in results.items():
             if bool((array == array.dtype.type(_UNWRITTEN)).any()):
                 raise DataError(
-                    f"{name} does not write all of {result}; write into the array that is there, as in "
-                    f"{result}[...] = ..., and return none"
+                    f"{name} does not write all of {result}; write into the given array, as in {result}[...] = ..., "
+                    "and return nothing"
                 )
         is_checked = True
 
@@ -100,8 +100,8 @@ def _for_reading(method: Callable[..., Any], *args: Array | None) -> tuple[Array
 
     def refuse(what: str) -> NoReturn:
         raise DataError(
-            f"{name} reads x or y ({what}) where backward_reads = {reads!r} leaves it out, so that another layer may "
-            "have written over it; name in backward_reads all that it reads"
+            f"{name} reads x or y ({what}), but backward_reads = {reads!r} does not name it, so that another layer "
+            "may have overwritten it; name in backward_reads everything that it reads"
         )
 
     readable = [array for which, array in zip("xy", args, strict=False) if which in reads] + [*args[2:]]

@@ -38,9 +38,9 @@ def check_stack(layers: Sequence[Layer]) -> tuple[int, int]:
     """
     everywhere = list(with_inner(layers))
     if len({id(layer) for layer in everywhere}) != len(everywhere):
-        raise DataError("the same layer object stands in the network twice; make one object for each place")
+        raise DataError("the same layer object occurs in the network twice; create one object for each place")
     if used := next((layer for layer in everywhere if layer.attached is not None), None):
-        raise DataError(f"this {type(used).__name__} belongs to a network already; make a new one for each network")
+        raise DataError(f"this {type(used).__name__} already belongs to a network; create a new one for each network")
     for layer in layers:
         _check_declared(layer)
     sized = [layer for layer in layers if layer.parameters()]
@@ -53,7 +53,7 @@ def check_stack(layers: Sequence[Layer]) -> tuple[int, int]:
     for layer in layers:
         expected = getattr(layer, "n_in", width)
         if expected != width:
-            raise DataError(f"{layer!r} takes {expected} inputs, but the layer before it gives {width}")
+            raise DataError(f"{layer!r} has {expected} inputs, but the layer before it has {width} outputs")
         width = layer.output_width(width)
         width = integer(f"what output_width of {layer!r} returns", width, least=1, most=2**31 - 1)
     return n_in, width
@@ -71,7 +71,7 @@ def _check_declared(layer: Layer) -> None:
             raise DataError(f"{method}() of {layer!r} must return {kind.__name__} objects by name, got {spec!r}")
         attributes = {name, f"d_{name}"} if kind is ParameterSpec else {name}
         if taken := sorted(name for name in attributes if name in seen or getattr(layer, name, None) is not None):
-            raise DataError(f"{method}() of {layer!r}: {taken[0]!r} is another attribute already; choose a new name")
+            raise DataError(f"{method}() of {layer!r}: {taken[0]!r} is already another attribute; choose a new name")
         seen |= attributes
 
 

@@ -36,5 +36,5 @@ def _complete(loss: Loss) -> Loss:
             f"the output_activation of loss {loss!r} must be one of {', '.join(OUTPUT_ACTIVATIONS)}, got {activation!r}"
         )
     if not isinstance(getattr(loss, "has_accuracy", None), bool):
-        raise DataError(f"loss {loss!r} must say by has_accuracy, True or False, whether it counts rows that are right")
+        raise DataError(f"loss {loss!r} must set has_accuracy to True or False: whether it counts correct predictions")
     return loss

@@ -139,7 +139,7 @@ def dense_targets(y: Array, n_out: int, dtype: Any) -> Array:
         y = y.reshape(-1, 1)
     if y.ndim != 2 or y.shape[1] != n_out:
         expected = f"(batch, {n_out})" + (" or (batch,)" if n_out == 1 else "")
-        other = f"; a network with {y.shape[1]} outputs takes them" if y.ndim == 2 else ""
+        other = f"; a network with {y.shape[1]} outputs fits them" if y.ndim == 2 else ""
         raise DataError(f"targets must have shape {expected} for a network with {n_out} outputs, got {y.shape}{other}")
     with np.errstate(over="ignore", under="ignore"):
         converted = y.astype(dtype)

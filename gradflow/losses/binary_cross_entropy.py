@@ -66,8 +66,8 @@ class BinaryCrossEntropy(Loss):
         low, high = float(targets.min()), float(targets.max())
         if low < 0 or high > 1:
             raise DataError(
-                f"binary_cross_entropy takes targets between 0 and 1, got values from {low:g} to {high:g}; "
-                "classes -1 and 1 become (y + 1) / 2, several classes go with softmax_cross_entropy"
+                f"targets of binary_cross_entropy must be between 0 and 1, got values from {low:g} to {high:g}; "
+                "convert classes -1 and 1 with (y + 1) / 2; for several classes use softmax_cross_entropy"
             )
         return targets
 

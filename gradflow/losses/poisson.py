@@ -53,5 +53,5 @@ class PoissonLoss(RegressionLoss):
     def targets(self, y: Array, n_out: int, dtype: Any) -> Array:
         targets = dense_targets(y, n_out, dtype)
         if (low := float(targets.min())) < 0:
-            raise DataError(f"poisson takes counts, numbers that are at least 0, as targets, got {low:g} among them")
+            raise DataError(f"targets of poisson must be counts, numbers that are at least 0, got {low:g} among them")
         return targets

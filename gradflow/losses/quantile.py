@@ -76,7 +76,7 @@ class QuantileLoss(RegressionLoss):
             raise DataError(f"quantiles must list numbers between 0 and 1, such as [0.1, 0.5, 0.9], got {quantiles!r}")
         self.quantiles = [positive_fraction(f"quantiles[{index}]", value) for index, value in enumerate(quantiles)]
         if len(set(self.quantiles)) != len(self.quantiles):
-            raise DataError(f"each quantile may come once, got {quantiles!r}")
+            raise DataError(f"each quantile may occur only once, got {quantiles!r}")
 
     def config(self) -> dict[str, Any]:
         return {"quantiles": self.quantiles}

@@ -36,6 +36,6 @@ def record_loss(
     passed = record_sealed(ops, f"{type(loss).__name__}.apply", loss.apply, *arguments, results=results)
     if row_weight is not None and not any(array is row_weight for array in passed):
         raise DataError(
-            f"the rows have weights, and loss {loss!r} passes no op its row_weight, so that they would have no effect; "
-            "leave sample_weight and class_weight out, or take a loss whose op multiplies by row_weight"
+            f"the rows have weights, but loss {loss!r} passes no op its row_weight, so the weights would have no "
+            "effect; omit sample_weight and class_weight, or use a loss whose op multiplies by row_weight"
         )

@@ -125,7 +125,7 @@ class SoftmaxCrossEntropy(Loss):
         sums = targets.sum(axis=1)
         if float(targets.min()) < 0 or float(abs(sums - 1).max()) > 1e-3:
             raise DataError(
-                "target probabilities must be at least 0 and have the sum 1 in each row, got values from "
+                "target probabilities must be at least 0 and sum to 1 in each row, got values from "
                 f"{float(targets.min()):g} and sums from {float(sums.min()):g} to {float(sums.max()):g}"
             )
         return targets

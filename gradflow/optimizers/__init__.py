@@ -32,6 +32,6 @@ def get_optimizer(optimizer: str | Optimizer, learning_rate: float | None = None
     cls = OPTIMIZERS[found]
     if issubclass(cls, LBFGS):
         if learning_rate is not None:
-            raise DataError(f"lbfgs finds the length of its steps by itself; leave out the rate, got {learning_rate!r}")
+            raise DataError(f"lbfgs uses a line search and takes no learning rate; omit it, got {learning_rate!r}")
         return cls()
     return cls(cls.default_learning_rate if learning_rate is None else learning_rate)

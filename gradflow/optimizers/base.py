@@ -66,8 +66,8 @@ class Optimizer(Configurable, registry=OPTIMIZERS):
     @learning_rate.setter
     def learning_rate(self, learning_rate: LearningRate) -> None:
         raise GradflowError(
-            "the learning rate of an optimizer cannot be changed; make a new one, or pass a schedule or a function of "
-            "the time in epochs, which changes it while the network trains"
+            "the learning rate of an optimizer cannot be changed; create a new one, or pass a schedule or a function "
+            "of the time in epochs, which changes it during training"
         )
 
     @property

@@ -65,7 +65,7 @@ class Plan(NamedTuple):
             if layer.trainable and rows < layer.least_batch_size:
                 raise DataError(
                     f"layer {index}, {layer!r}, needs batches of at least {layer.least_batch_size} rows in training, "
-                    f"got {rows}; pass a larger batch_size, and as many rows of data"
+                    f"got {rows}; pass a larger batch_size and at least as many rows"
                 )
         if isinstance(objective.optimizer, LBFGS):
             check_minimization(objective, self.data, batch_size=self.batch_size, parts=self.parts)
@@ -359,7 +359,7 @@ class Loop:
         kept = f"those of epoch {self._best.epoch}" if self._best.epoch else "those from before training"
         self.diverged = DivergedError(
             f"the loss became NaN or infinite in epoch {epoch}, at step {in_epoch} of {training.batches}; the network "
-            f"keeps its best weights, {kept}. What happened: {origin}. {remedy}",
+            f"has its best weights, {kept}. Cause: {origin}. {remedy}",
             epoch=epoch,
             step=in_epoch,
         )

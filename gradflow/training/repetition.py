@@ -32,7 +32,8 @@ _OF_FIT = ("epochs", "batch_size", "shuffle", "drop_last", "accumulate", "tolera
 
 _COMPARED = {"initial_state": str, "data": str, "validation_data": (str, NoneType)}
 
-_INSTEAD = "Run your program again with another output=, and compare with gradflow.compare_runs(folder, other)"
+_INSTEAD = "Run your program again with another output=, and compare the folders with gradflow.compare_runs(folder, "
+"other)"
 
 
 def repeat(
@@ -109,7 +110,7 @@ def _made_again(folder: Path, config: Mapping[str, Any], network: Sequential | N
     except OSError as error:
         raise DataError(f"{error.filename}, which a finished run has, cannot be read: {error.strerror}") from error
     except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
-        raise FileFormatError(f"{folder / 'config.json'} says what no run can have: {error}") from error
+        raise FileFormatError(f"{folder / 'config.json'} has values that no run can have: {error}") from error
     return trainer, arguments
 
 
@@ -141,7 +142,9 @@ def _optimizer(config: Mapping[str, Any]) -> Optimizer:
     rate = settings.get("learning_rate")
     if isinstance(rate, dict):
         if issubclass(_known(SCHEDULES, "schedule", rate["name"]), FunctionSchedule):
-            raise DataError(f"the learning rate of the run was a function, which a folder cannot hold. {_INSTEAD}")
+            raise DataError(
+                f"the learning rate of the run was a function, which cannot be stored in a folder. {_INSTEAD}"
+            )
         settings["learning_rate"] = _made(SCHEDULES, "schedule", rate)
     made: Optimizer = _made(OPTIMIZERS, "optimizer", settings)
     return made
@@ -155,14 +158,14 @@ def _made(classes: Mapping[str, type[Any]], kind: str, description: Mapping[str,
         return _known(classes, kind, name)(**arguments)
     except TypeError as error:
         raise DataError(
-            f"the {kind} {name!r} cannot be made from {arguments}: {error}. Its config() must return all of its "
+            f"the {kind} {name!r} cannot be created from {arguments}: {error}. Its config() must return all of its "
             f"arguments. {_INSTEAD}"
         ) from error
 
 
 def _known(classes: Mapping[str, type[Any]], kind: str, name: str) -> type[Any]:
     if name not in classes:
-        raise DataError(f"the run had the {kind} {name!r}, which is not known; import the module that defines it")
+        raise DataError(f"the run had the {kind} {name!r}, which is unknown; import the module that defines it")
     return classes[name]
 
 
@@ -170,8 +173,8 @@ def _check_beginning(config: Mapping[str, Any], network: Sequential) -> None:
     was, now = config["initial_state"], initial_state(network)
     if now != was:
         raise DataError(
-            f"the run did not begin with this network: it was at {was}, and is at {now}. Pass network= as it was then: "
-            "with the same initializers, the weights that were set, or an earlier fit behind it"
+            f"the run did not start from this network: it was at {was}, but is at {now}. Pass network= in its state "
+            "at that time: with the same initializers, the weights that were set, or after the earlier fit"
         )
 
 
@@ -182,4 +185,4 @@ def _check_data(config: Mapping[str, Any], trainer: Trainer, x: Any, y: Any, **o
     for name, given in (("data", data), ("validation_data", validation)):
         now = given and given.fingerprint(backend, trainer.loss)
         if now != config[name]:
-            raise DataError(f"these are not the {name} of the run: {name} was {config[name]!r}, and is {now!r}")
+            raise DataError(f"this is not the {name} of the run: {name} was {config[name]!r}, but is {now!r}")

@@ -158,7 +158,9 @@ class Trainer:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in Objective._fields or (name == "objective" and name in vars(self)):
-            raise GradflowError(f"the {name} of a trainer cannot be changed; make a new one: Trainer(..., {name}=...)")
+            raise GradflowError(
+                f"the {name} of a trainer cannot be changed; create a new one: Trainer(..., {name}=...)"
+            )
         super().__setattr__(name, value)
 
     @_alone
@@ -353,8 +355,8 @@ class Trainer:
         if early_stopping.monitor not in names:
             hint = "; pass validation_data for values on data that is held out"
             if has_validation or not early_stopping.monitor.startswith("val_"):
-                hint = "; what metrics= of the trainer names is there too"
+                hint = "; metrics= of the trainer adds more"
             raise DataError(
-                f"early stopping cannot watch {early_stopping.monitor!r}: there is {', '.join(names)}{hint}"
+                f"early stopping cannot monitor {early_stopping.monitor!r}; valid names: {', '.join(names)}{hint}"
             )
         return early_stopping.monitor

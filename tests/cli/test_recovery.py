@@ -73,7 +73,7 @@ sys.exit(main(["repeat", {str(tmp_path)!r}]))
     assert (done.returncode, done.stdout) == (code, "")
     assert "the repetition was interrupted, and nothing was compared" in done.stderr
     assert "Traceback" not in done.stderr
-    assert "go on with" not in done.stderr
+    assert "resume with" not in done.stderr
 
 
 def test_repeat_runs_again_and_compares(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_run_that_is_trained_longer_is_one_run_of_that_length(tmp_path: Path) 
     assert _results(longer) == _results(alone)
     assert "after 6 epochs: nothing to do" in _resume(longer)
     fewer = gradflow("train", "--resume", longer, "--epochs", "2")
-    assert fewer.stderr.endswith("has begun epoch 6 already; pass that or more, got --epochs 2\n")
+    assert fewer.stderr.endswith("has already begun epoch 6; pass at least that many, got --epochs 2\n")
     for folder in (longer, alone):
         same = gradflow("repeat", folder)
         assert same.returncode == 0, same.stdout

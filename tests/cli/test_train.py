@@ -268,7 +268,7 @@ def test_early_stopping_names_the_epoch_that_was_kept(tmp_path: Path) -> None:
         (("--optimizer", "lbfgs"), "add --batch-size all --dropout 0"),
         (
             ("--optimizer", "lbfgs", "--batch-size", "all", "--dropout", "0", "--clip-norm", "1"),
-            "--clip-norm does not go with L-BFGS; leave it out",
+            "--clip-norm is not supported with L-BFGS; omit it",
         ),
     ],
 )
@@ -286,7 +286,7 @@ def test_an_unwritable_output_is_found_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     done = gradflow(*_QUICK, "--output", tmp_path / "file" / "run")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {tmp_path / 'file' / 'run'}: a run cannot be kept here: ")
+    assert done.stderr.startswith(f"error: {tmp_path / 'file' / 'run'}: a run cannot be saved here: ")
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
 

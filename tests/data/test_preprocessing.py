@@ -146,7 +146,7 @@ def test_bad_settings_are_refused() -> None:
         with pytest.raises(gf.DataError, match=message):
             make()
     network = gf.MLP([3, 2])
-    with pytest.raises(gf.DataError, match="makes 6 inputs, but the first layer takes 3"):
+    with pytest.raises(gf.DataError, match="creates 6 inputs, but the first layer has 3"):
         network.preprocessing = fit_preprocessing(COLUMNS, RULES)
     with pytest.raises(gf.DataError, match=r"must be what gradflow\.data\.fit_preprocessing returns"):
         network.preprocessing = Standardize()  # type: ignore[assignment]

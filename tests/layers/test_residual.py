@@ -120,10 +120,10 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: gf.Residual([gf.Dense(4, 4), "relu"]),
         "layers must be a list of gradflow layers, but it holds 'relu'",
     ),
-    "misfit inside": (lambda: gf.Residual([gf.Dense(4, 3), gf.Dense(4, 4)]), "takes 4 inputs, but .* gives 3"),
+    "misfit inside": (lambda: gf.Residual([gf.Dense(4, 3), gf.Dense(4, 4)]), "has 4 inputs, but .* has 3"),
     "misfit in front": (
         lambda: gf.Sequential([gf.Dense(4, 3), gf.Residual([gf.Dense(4, 4)])], backend="numpy"),
-        r"Residual\(\[Dense\(n_in=4, .*\)\]\) takes 4 inputs, but the layer before it gives 3",
+        r"Residual\(\[Dense\(n_in=4, .*\)\]\) has 4 inputs, but the layer before it has 3",
     ),
 }
 

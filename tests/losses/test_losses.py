@@ -116,14 +116,14 @@ def test_binary_accuracy_is_the_fraction_of_outputs(backend_name: str) -> None:
         ("softmax_cross_entropy", np.array([0, 1, 4]), "from 0 to 3 .* got labels from 0 to 4"),
         ("softmax_cross_entropy", np.array([0, 1, -1]), "got labels from -1 to 1"),
         ("softmax_cross_entropy", np.array([0.0, 1.0, 2.0]), r"must be integers .* got dtype float64.*astype\(int\)"),
-        ("softmax_cross_entropy", np.full((3, 4), 0.5), "sum 1 in each row"),
+        ("softmax_cross_entropy", np.full((3, 4), 0.5), "sum to 1 in each row"),
         ("softmax_cross_entropy", np.zeros((3, 2)), r"shape \(batch,\) or probabilities of shape \(batch, 4\)"),
         ("binary_cross_entropy", np.full((3, 4), 2.0), "between 0 and 1, got values from 2 to 2"),
         ("binary_cross_entropy", np.zeros((3, 1)), r"shape \(batch, 4\) .* got \(3, 1\)"),
         ("mean_squared_error", np.zeros(3), r"shape \(batch, 4\) .* got \(3,\)"),
         ("mean_squared_error", np.full((3, 4), np.nan), "targets contain NaN"),
         ("half_squared_error", np.full((3, 4), np.inf), "targets contain NaN, infinity"),
-        ("poisson", np.full((3, 4), -0.5), "counts, numbers that are at least 0, as targets, got -0.5 among them"),
+        ("poisson", np.full((3, 4), -0.5), "must be counts, numbers that are at least 0, got -0.5 among them"),
         (gf.QuantileLoss([0.1, 0.5, 0.9]), np.zeros((3, 1)), "n_targets times 3, got 4 outputs"),
         (gf.QuantileLoss([0.1, 0.9]), np.zeros((3, 4)), r"shape \(batch, 2\) .* got \(3, 4\)"),
     ],
@@ -160,7 +160,7 @@ def test_softmax_cross_entropy_needs_two_outputs() -> None:
         (lambda: gf.QuantileLoss([0.0, 0.5]), r"quantiles\[0\] must be above 0 and below 1, got 0.0"),
         (lambda: gf.QuantileLoss([-0.1]), r"quantiles\[0\] must be above 0 and below 1, got -0.1"),
         (lambda: gf.QuantileLoss([0.1, "0.5"]), r"quantiles\[1\] must be a number above 0 and below 1, got '0.5'"),
-        (lambda: gf.QuantileLoss([0.5, 0.5]), "each quantile may come once"),
+        (lambda: gf.QuantileLoss([0.5, 0.5]), "each quantile may occur only once"),
         (lambda: gf.SoftmaxCrossEntropy(label_smoothing=1), "label_smoothing must be at least 0 and below 1, got 1"),
         (lambda: gf.SoftmaxCrossEntropy(focal_gamma=-1), "focal_gamma must be at least 0, got -1"),
         (lambda: gf.BinaryCrossEntropy(label_smoothing=-0.1), "label_smoothing must be at least 0 and below 1"),
@@ -215,5 +215,5 @@ def test_quantiles_of_each_target_are_adjacent(backend_name: str) -> None:
 
 def test_counts_are_not_standardized() -> None:
     trainer = gf.Trainer(gf.MLP([1, 1], backend="numpy"), "poisson", "sgd", standardize_targets=True)
-    with pytest.raises(gf.DataError, match="not with 'poisson'"):
+    with pytest.raises(gf.DataError, match="got 'poisson'"):
         trainer.fit(np.ones((5, 1)), np.arange(5), epochs=1)

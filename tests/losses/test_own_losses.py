@@ -168,7 +168,7 @@ def test_weights_that_a_loss_does_not_use_are_refused(backend: str) -> None:
         lambda: trainer.evaluate(X, Y, sample_weight=WEIGHT),
         lambda: trainer.evaluate(gf.data.Arrays(X, Y, WEIGHT)),
     ):
-        with pytest.raises(gf.DataError, match=r"have weights, and loss Plain\(\) passes no op its row_weight"):
+        with pytest.raises(gf.DataError, match=r"have weights, but loss Plain\(\) passes no op its row_weight"):
             call()
     for name, value in made.get_weights().items():
         assert_array_equal(value, before[name])

@@ -260,18 +260,18 @@ def test_watching_a_metric_that_the_data_lacks_is_reported_once(
     y = TASKS[kind][1]
     arguments = {"epochs": 3, "early_stopping": stopping}
     without = (X[:1], y[:1]) if kind == "numbers" else (X, np.zeros_like(y))
-    expected = f"{watcher} watches '{monitor}', but the validation data have no {missing}: .* such as 'val_loss'"
+    expected = f"{watcher} monitors '{monitor}', but the validation data has no {missing}: .* such as 'val_loss'"
     with pytest.warns(gf.TrainingWarning, match=expected) as caught:
         trainer.fit(X, y, validation_data=without, **arguments)
     assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
-    with pytest.warns(gf.TrainingWarning, match="the validation data have no"):
+    with pytest.warns(gf.TrainingWarning, match="the validation data has no"):
         trainer.fit(X, y, validation_data=gf.data.Arrays(*without), **arguments)
     trainer.fit(X, y, validation_data=(X, y), **arguments)
 
 
 def test_watching_a_metric_that_the_training_data_lacks_is_reported(backend_name: str) -> None:
     trainer = make_trainer("binary", backend_name, metrics=["roc_auc"])
-    with pytest.warns(gf.TrainingWarning, match="watches 'roc_auc', but the data have no rows of two classes"):
+    with pytest.warns(gf.TrainingWarning, match="monitors 'roc_auc', but the data has no rows of two classes"):
         trainer.fit(X, np.zeros(ROWS), epochs=2, early_stopping=gf.EarlyStopping("roc_auc"))
 
 
@@ -317,7 +317,7 @@ def test_refused(kind: str, metrics: Any, message: str) -> None:
 
 @pytest.mark.parametrize("loss", ["poisson", gf.QuantileLoss([0.1, 0.9])])
 def test_outputs_that_are_no_predictions_of_the_targets_have_no_metrics(loss: Any) -> None:
-    with pytest.raises(gf.DataError, match="do not stand for the targets themselves"):
+    with pytest.raises(gf.DataError, match="are not direct predictions of the targets"):
         gf.Trainer(gf.MLP([4, 2], backend="numpy"), loss, "adam", metrics=["r2"])
 
 

@@ -87,7 +87,7 @@ def test_a_step_receives_penalties_and_clipping(missing: str, backend_name: str)
             settings = {"hyper": hyper, "gradient_scale": gradient_scale} | {missing: own[missing]}
             ops(gradient_descent, parameters, gradients, clock=clock, n_decayed=n_decayed, **settings)
 
-    with pytest.raises(gf.DataError, match=rf"Forgets\.step passes no op its {missing}, so that"):
+    with pytest.raises(gf.DataError, match=rf"Forgets\.step passes no op its {missing}, so the"):
         trained(Forgets(0.1), backend_name)
 
 

@@ -280,7 +280,7 @@ def test_range_test_refuses() -> None:
     for steps in (9, 10**12, 2**64):
         with pytest.raises(gf.DataError, match=f"steps must be between 10 and 1000000, got {steps}"):
             gf.learning_rate_range_test(trainer, X, Y, steps=steps)
-    with pytest.raises(gf.DataError, match="had a finite loss; begin with a rate below lowest=1e"):
+    with pytest.raises(gf.DataError, match="had a finite loss; start with a rate below lowest=1e"):
         gf.learning_rate_range_test(trainer, X, Y, lowest=1e30, highest=1e38, steps=10)
 
 
@@ -302,11 +302,11 @@ def test_a_subclass_of_the_constant_schedule_has_rates_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("rates", "said"),
     [
-        (0.1, r"must give a number for each of 3 steps, an array of shape \(3,\), got float64 \(\)"),
+        (0.1, r"must return a number for each of 3 steps, an array of shape \(3,\), got float64 \(\)"),
         (np.full(2, 0.1), r"got float64 \(2,\)"),
         (np.array(["0.1"] * 3), r"got <U3 \(3,\)"),
-        (np.array([0.1, np.nan, 0.1]), "must give finite rates, at least 0, got nan"),
-        (np.array([0.1, -0.5, 0.1]), "must give finite rates, at least 0, got -0.5"),
+        (np.array([0.1, np.nan, 0.1]), "must return finite rates, at least 0, got nan"),
+        (np.array([0.1, -0.5, 0.1]), "must return finite rates, at least 0, got -0.5"),
     ],
 )
 def test_rates_of_a_user_schedule_are_checked(rates: Any, said: str) -> None:

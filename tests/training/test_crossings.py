@@ -91,8 +91,8 @@ FINE = ""
 FINISH = "was interrupted; finish it first"
 NO_END = "there is no finished run in"
 NO_CHECKPOINT = "there is no checkpoint in"
-OTHERS = "not a gradflow model, or it is damaged"
-OF_ITS_LENGTH = "settings.epochs was 4, and is 6"
+OTHERS = "not a gradflow model or is damaged"
+OF_ITS_LENGTH = "settings.epochs was 4, but is 6"
 
 State = Callable[[str, Path], None]
 WAYS: dict[str, tuple[str, State, dict[str, str]]] = {
@@ -144,7 +144,10 @@ WAYS: dict[str, tuple[str, State, dict[str, str]]] = {
 }
 """How a run folder is left, with which rule, and the results of each action on it."""
 
-COMES_OF_ALL = {"other settings": "the run to resume is another one|there is no checkpoint in", "new": "already holds"}
+COMES_OF_ALL = {
+    "other settings": "the run to resume is a different one|there is no checkpoint in",
+    "new": "already contains",
+}
 COMES_OF_ALL |= {"overwrite": FINE}
 
 ACTIONS: dict[str, Callable[[str, Path], Any]] = {

@@ -129,7 +129,9 @@ def test_arguments_that_the_folder_lacks_are_passed(tmp_path: Path) -> None:
     for number, make in enumerate((trained_before, with_initializer)):
         folder = tmp_path / str(number)
         run(folder, make(), callbacks=[Stops()])
-        with pytest.raises(gf.DataError, match=r"the run did not begin with this network: .* Pass network= as it was"):
+        with pytest.raises(
+            gf.DataError, match=r"the run did not start from this network: .* Pass network= in its state"
+        ):
             gf.repeat(folder, X, LABELS)
         assert gf.repeat(folder, X, LABELS, network=make(), callbacks=[Stops()]).is_same
         longer = gf.repeat(folder, X, LABELS, network=make())
@@ -187,15 +189,15 @@ def refused(folder: Path, message: str, **arguments: Any) -> None:
 def test_runs_that_cannot_be_repeated_say_why(tmp_path: Path) -> None:
     refused(tmp_path, "there is no finished run in .*config.json: No such file")
     run(tmp_path)
-    refused(tmp_path, "these are not the data of the run: data was '70 rows, sha256 .*', and is '70", x=X + 1)
-    refused(tmp_path, "these are not the data of the run", sample_weight=WEIGHT)
-    refused(tmp_path, "these are not the validation_data of the run: .* was None, and is", validation_data=HELD_OUT)
-    instead = r"Run your program again with another output=, and compare with gradflow.compare_runs"
+    refused(tmp_path, "this is not the data of the run: data was '70 rows, sha256 .*', but is '70", x=X + 1)
+    refused(tmp_path, "this is not the data of the run", sample_weight=WEIGHT)
+    refused(tmp_path, "this is not the validation_data of the run: .* was None, but is", validation_data=HELD_OUT)
+    instead = r"Run your program again with another output=, and compare the folders with gradflow.compare_runs"
     run(tmp_path, rule=gf.Adam(lambda time: 0.01 / (1 + time)), overwrite=True)
-    refused(tmp_path, f"the learning rate of the run was a function, which a folder cannot hold. {instead}")
+    refused(tmp_path, f"the learning rate of the run was a function, which cannot be stored in a folder. {instead}")
     for change, message in (
         (changed(result={"stopped_by": "interrupted"}), "was interrupted; finish it first: trainer.fit"),
-        (changed(loss={"name": "my_loss"}), "the run had the loss 'my_loss', which is not known; import the module"),
+        (changed(loss={"name": "my_loss"}), "the run had the loss 'my_loss', which is unknown; import the module"),
         (changed(batch_size="many"), "batch_size must be an integer"),
     ):
         run(tmp_path, overwrite=True)
@@ -209,5 +211,5 @@ def test_runs_that_cannot_be_repeated_say_why(tmp_path: Path) -> None:
     with pytest.raises(gf.FileFormatError, match=r"history\.csv is damaged: .*can't decode"):
         gf.repeat(tmp_path, X, LABELS)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(gf.FileFormatError, match=r"config\.json is damaged, or was edited"):
+    with pytest.raises(gf.FileFormatError, match=r"config\.json is damaged or was edited"):
         gf.repeat(tmp_path, X, LABELS)

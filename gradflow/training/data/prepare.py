@@ -60,8 +60,7 @@ def prepare_fit(
         validation_data = (validation_data, None)
     if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
         raise DataError(
-            f"validation_data must be a pair (x, y), got {type(validation_data).__name__}; "
-            "sample weights may come third"
+            f"validation_data must be a pair (x, y), got {type(validation_data).__name__}, or (x, y, sample_weight)"
         )
     weight = validation_data[2] if len(validation_data) == 3 else None
     validation = prepare(
@@ -141,10 +140,10 @@ def _source(x: Any, y: Any, sample_weight: Any, kind: str) -> Source | None:
     if not isinstance(x, Source):
         return Arrays(x, y, sample_weight) if is_memory_mapped(x) or is_memory_mapped(y) else None
     if y is not None:
-        raise DataError(f"{kind}x is a source, which brings its targets along; leave {kind}y out")
+        raise DataError(f"{kind}x is a source and already contains the targets; do not pass {kind}y")
     if sample_weight is not None:
         raise DataError(
-            f"{kind}x is a source, which brings its weights along: name their column, as in Parquet(..., "
+            f"{kind}x is a source and must contain its weights: name their column, as in Parquet(..., "
             "sample_weight='weight'), or pass Arrays(x, y, sample_weight), or Batches of (x, y, sample_weight)"
         )
     return x
@@ -205,8 +204,8 @@ def _converted_targets(network: Sequential, loss: Loss, y: Any, scale: OutputSca
     targets = _checked_targets(loss, y, network, np.dtype(np.float64))
     if not _takes_scales(loss) or targets.shape[1:] != (len(scale.mean),):
         raise DataError(
-            "the network has an output_scale, from training a regression on standardized targets, and loss "
-            f"{loss.name!r} does not go with it; set network.output_scale = None to train it for something else"
+            "the network has an output_scale, from training a regression on standardized targets, which loss "
+            f"{loss.name!r} does not support; set network.output_scale = None to train it for another task"
         )
     return scale.standardize(targets, network.dtype)
 
@@ -217,7 +216,7 @@ def _checked_targets(loss: Loss, y: Any, network: Sequential, dtype: np.dtype) -
     if not hasattr(targets, "dtype") or targets.dtype.kind not in "fiu" or targets.ndim == 0 or len(targets) != len(y):
         returned = f"{targets.dtype} {targets.shape}" if hasattr(targets, "dtype") else shown(targets)
         raise DataError(
-            f"targets(y, n_out, dtype) of loss {loss!r} must return an array of numbers with a row for each of "
+            f"targets(y, n_out, dtype) of loss {loss!r} must return an array of numbers with one row for each of the "
             f"{len(y)} in y, got {returned}"
         )
     return targets
@@ -230,8 +229,8 @@ def _takes_scales(loss: Loss) -> bool:
 def _finite_targets(block: Block, kind: str) -> np.ndarray:
     if block.y.shape[1:] == (0,):
         raise DataError(
-            f"{kind}x is a source without targets, from which a network can predict but not learn: name the column, as "
-            "in CSV(..., target='y'), or give Batches pairs (x, y)"
+            f"{kind}x is a source without targets, which is enough to predict but not to train: name the column, as "
+            "in CSV(..., target='y'), or let Batches yield pairs (x, y)"
         )
     return finite_targets(f"{kind}y", of_numbers(f"{kind}y", block.y), block.where)
 
@@ -246,8 +245,8 @@ def _n_classes(network: Sequential, loss: Loss) -> int | None:
 def _check_class_weight(class_weight: ClassWeight | None, n_classes: int | None) -> None:
     if class_weight is not None and n_classes is None:
         raise DataError(
-            "class_weight goes with classes: with softmax_cross_entropy, or binary_cross_entropy and one output; "
-            "use sample_weight"
+            "class_weight requires classes: softmax_cross_entropy, or binary_cross_entropy and one output; use "
+            "sample_weight"
         )
 
 
@@ -275,12 +274,12 @@ def target_scale(network: Sequential, loss: Loss, x: Any, y: Any, sample_weight:
         DataError: if the loss is not a regression loss, or the targets are invalid.
     """
     if not _takes_scales(loss):
-        raise DataError(f"standardize_targets goes with the losses of regression, not with {loss.name!r}")
+        raise DataError(f"standardize_targets requires a regression loss, got {loss.name!r}")
 
     def numbers(targets: Array, weights: np.ndarray | None) -> Converted:
         targets = loss.targets(targets, network.n_out, np.dtype(np.float64))
         if targets.ndim != 2 or targets.shape[1] != network.n_out:
-            raise DataError(f"standardize_targets takes one target for each of the {network.n_out} outputs")
+            raise DataError(f"standardize_targets needs one target for each of the {network.n_out} outputs")
         on_host = _on_host(targets, network)
         return (on_host if weights is None else on_host[weights > 0],)
 
@@ -312,7 +311,7 @@ def _check_classes(network: Sequential, loss: Loss, training: PassData, validati
     seen, held_out = (_class_totals(network, loss, data) for data in (training, validation))
     if seen is not None and held_out is not None and (unseen := np.flatnonzero((seen == 0) & (held_out > 0))).size:
         raise DataError(
-            f"validation y has classes that no row of training has: {', '.join(map(str, unseen))}; split the data "
+            f"validation y has classes that do not occur in training: {', '.join(map(str, unseen))}; split the data "
             "so that each class is in both"
         )
 

@@ -128,7 +128,7 @@ class Checkpoints:
             self._save(step, state.take(batches_done))
         except OSError as error:
             warn(
-                f"no checkpoint behind step {step}: {error}. Training goes on without it",
+                f"could not save the checkpoint after step {step}: {error}. Training continues",
                 CheckpointWarning,
             )
         self._saved_at = time.monotonic()
@@ -157,7 +157,7 @@ def last_good_checkpoint(folder: Path) -> tuple[Path, Snapshot]:
     paths = checkpoint_files(folder)
     if not paths:
         raise DataError(
-            f"there is no checkpoint in {folder}; begin a run with output= and checkpoint=gradflow.Checkpoint()"
+            f"there is no checkpoint in {folder}; start a run with output= and checkpoint=gradflow.Checkpoint()"
         )
     problems: list[FileFormatError] = []
     for path in reversed(paths):
@@ -169,9 +169,9 @@ def last_good_checkpoint(folder: Path) -> tuple[Path, Snapshot]:
             problems.append(problem)
             continue
         for found in problems:
-            warn(f"{found}. The checkpoint before it is used", CheckpointWarning)
+            warn(f"{found}. The previous checkpoint is used", CheckpointWarning)
         return path, snapshot
-    raise FileFormatError(f"none of the {len(paths)} checkpoints in {folder} is whole: {problems[0]}")
+    raise FileFormatError(f"none of the {len(paths)} checkpoints in {folder} is complete: {problems[0]}")
 
 
 def check_same_run(saved: dict[str, Any], present: dict[str, Any]) -> None:
@@ -184,9 +184,10 @@ def check_same_run(saved: dict[str, Any], present: dict[str, Any]) -> None:
         DataError: listing the differences.
     """
     if found := differences(_deciding(saved), _deciding(json.loads(json.dumps(present)))):
-        listed = "; ".join(f"{name} was {was!r}, and is {now!r}" for name, was, now in found[:4])
+        listed = "; ".join(f"{name} was {was!r}, but is {now!r}" for name, was, now in found[:4])
         raise DataError(
-            f"the run to resume is another one: {listed}. Pass what it was begun with, or begin a new run with output="
+            f"the run to resume is a different one: {listed}. Pass the arguments that it was started with, or start a "
+            "new run with output="
         )
 
 

@@ -96,7 +96,7 @@ def _description(path: Path, record: Mapping[str, Any]) -> Mapping[str, Any]:
     settings, description = record["run"]["settings"], dict(record["run"]["network"])
     if settings["standardize_targets"] and description["output_scale"] is None:
         raise FileFormatError(
-            f"{path} does not have the scale of the targets, since an earlier version wrote it. Finish the run, which "
+            f"{path} lacks the scale of the targets, because an earlier version wrote it. Finish the run, which "
             "writes a model: trainer.fit(..., resume=folder)"
         )
     if description["output_activation"] == "identity":

@@ -75,7 +75,7 @@ class RunFolder:
         if not (self.path / ".lock").exists():
             self._refuse_to_replace()  # No run uses it, and a folder of another program stays unchanged.
         try:
-            with self.explaining("a run cannot be kept here", _BEFORE):
+            with self.explaining("a run cannot be saved here", _BEFORE):
                 owner = self._prepare()
             if owner is not None:
                 raise DataError(
@@ -116,7 +116,7 @@ class RunFolder:
         if number:
             ways.append(f"resume={str(self.path)!r} to continue the run")
         raise DataError(
-            f"{self.path} already holds {_listed(names, 'and')}, which a run with this output would replace. Pass "
+            f"{self.path} already contains {_listed(names, 'and')}, which a run with this output would replace. Pass "
             f"{_listed(ways, 'or')}"
         )
 
@@ -142,7 +142,9 @@ class RunFolder:
         history.restore(progress["history"])
         begun, epochs = history.epochs + (progress["batches_done"] > 0), run["settings"]["epochs"]
         if begun > epochs:
-            raise DataError(f"the run in {self.path} has begun epoch {begun} already; pass that or more, got {epochs=}")
+            raise DataError(
+                f"the run in {self.path} has already begun epoch {begun}; pass at least that many, got {epochs=}"
+            )
         return snapshot
 
     def checkpoints(
@@ -154,7 +156,7 @@ class RunFolder:
         if settings is None and resumed is not None:
             settings = Checkpoint(**resumed.record["checkpoint"])
         assert settings is not None
-        with self.explaining("checkpoints cannot be kept here", _BEFORE):
+        with self.explaining("checkpoints cannot be saved here", _BEFORE):
             return Checkpoints(self._checkpoints, settings, run, self)
 
     @property
@@ -169,9 +171,9 @@ class RunFolder:
         Raises:
             OSError: if the folder cannot be written to.
         """
-        with self.explaining("checkpoints cannot be kept here", _BEFORE):
+        with self.explaining("checkpoints cannot be saved here", _BEFORE):
             first = save_first()
-        with self.explaining("the run that was here cannot be removed", "Choose another output"):
+        with self.explaining("the previous run cannot be removed", "Choose another output"):
             for path in self._replaced:
                 if path != first:
                     path.unlink(missing_ok=True)
@@ -201,14 +203,14 @@ class RunFolder:
         except Exception as error:  # Whatever went wrong, a missing picture must not fail the run.
             warn(
                 f"the learning curves in {self.path} could not be drawn: {type(error).__name__}: {error}. All other "
-                "files are there",
+                "files were written",
                 PictureWarning,
             )
 
     def check_presence(self) -> None:
         """Raise an OSError if the run folder is gone."""
         if not self._lock.is_in_place:
-            raise FileNotFoundError(errno.ENOENT, "the run folder has gone, or another is in its place", str(self.path))
+            raise FileNotFoundError(errno.ENOENT, "the run folder is gone or was replaced", str(self.path))
 
     @contextmanager
     def explaining(self, problem: str, remedy: str) -> Generator[None, None, None]:
@@ -269,13 +271,13 @@ def run_path(
     if resume is None:
         for name, is_given in (("checkpoints need", checkpoint is not None), ("overwrite needs", overwrite)):
             if is_given and folder is None:
-                raise DataError(f"{name} a folder; pass output= too")
+                raise DataError(f"{name} a folder; also pass output=")
         return folder
     if overwrite:
         raise DataError("resume continues the run in a folder, and overwrite replaces it; pass one of them")
     resumed = file_path("resume", resume)
     if folder is not None and os.path.realpath(folder) != os.path.realpath(resumed):
-        raise DataError(f"a resumed run goes on in its own folder; leave output out, got {output} and resume={resume}")
+        raise DataError(f"a resumed run continues in its own folder; omit output, got {output} and resume={resume}")
     if not os.path.isdir(resumed):
         raise DataError(f"there is no run to resume in {resume}: no such folder")
     return resumed

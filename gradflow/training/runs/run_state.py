@@ -124,7 +124,7 @@ class RunState(NamedTuple):
         if ((step, epoch), position) != (expected, expected_position) or not step < 2**62 > epoch:
             raise _unlike("clock", saved[:3], [*expected, expected_position])
         if not (step - batches_done <= first_bad_step < step or first_bad_step == NEVER):
-            raise _unlike("clock", f"the first bad step {first_bad_step}", "none, or one of the present epoch")
+            raise _unlike("clock", f"the first bad step {first_bad_step}", "none, or one of the current epoch")
         return np.array(saved, np.int64)
 
     def _vectors(self, batches_done: int) -> dict[str, Array]:
@@ -153,5 +153,5 @@ def _as_kept_now(vectors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _unlike(name: str, found: object, expected: object) -> FileFormatError:
     return FileFormatError(
-        f"the checkpoint is damaged, or of another run: its {name} says {found!r}, expected: {expected}"
+        f"the checkpoint is damaged or of another run: its {name} is {found!r}, expected: {expected}"
     )

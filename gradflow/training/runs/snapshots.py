@@ -57,10 +57,10 @@ class Snapshot(NamedTuple):
         vectors, metadata = read_tensors(path, "checkpoint")
         entry = metadata.get(HEADER)
         if not isinstance(entry, str):
-            raise FileFormatError(f"{path} is a safetensors file, but no checkpoint of gradflow's")
+            raise FileFormatError(f"{path} is a safetensors file, but not a gradflow checkpoint")
         written, text = entry[:_CHECKSUM_LENGTH], entry[_CHECKSUM_LENGTH:]
         if written != checksum(vectors, text):
-            raise FileFormatError(f"{path} is damaged: its checksum is not that of its contents")
+            raise FileFormatError(f"{path} is damaged: its checksum does not match its contents")
         try:
             record = json.loads(text)
             check_shape(record, {"version": int}, "the record")
@@ -68,7 +68,7 @@ class Snapshot(NamedTuple):
             raise FileFormatError(f"{path} is damaged: {error}") from error
         if record["version"] > FORMAT_VERSION:
             raise NewerFormatError(
-                f"{path} has checkpoint format {record['version']}, and this gradflow reads formats up to "
+                f"{path} has checkpoint format {record['version']}, but this gradflow only reads formats up to "
                 f"{FORMAT_VERSION}; update gradflow: {update_command()}"
             )
         try:

@@ -24,19 +24,19 @@ def check_minimization(objective: Objective, data: PassData, *, batch_size: int,
     """
     for name in ("l1", "clip_norm", "clip_value", "average", "layer_statistics"):
         if getattr(objective, name):
-            raise DataError(f"{name} does not go with L-BFGS; leave it out, or take another optimizer")
+            raise DataError(f"{name} is not supported with L-BFGS; omit it, or use another optimizer")
     if objective.precision != "float32":
-        raise DataError(f"precision={objective.precision!r} is too coarse for the line search of L-BFGS; leave it out")
+        raise DataError(f"precision={objective.precision!r} is too coarse for the line search of L-BFGS; omit it")
     if not isinstance(data, DataSet):
-        raise DataError("L-BFGS goes over all data at once; pass arrays in memory, or take another optimizer")
+        raise DataError("L-BFGS processes all data at once; pass arrays in memory, or use another optimizer")
     if batch_size < len(data) or parts > 1:
         raise DataError(
-            f"L-BFGS takes all {len(data)} rows as one batch; pass batch_size=None and accumulate=1, got batches of "
+            f"L-BFGS needs all {len(data)} rows as one batch; pass batch_size=None and accumulate=1, got batches of "
             f"{batch_size} rows in {parts} parts"
         )
     everywhere = with_inner(objective.network.layers)
     if layer := next((layer for layer in everywhere if layer.training_only or isinstance(layer, Dropout)), None):
-        raise DataError(f"{layer!r} makes the loss random, and L-BFGS needs one that is not; leave the layer out")
+        raise DataError(f"{layer!r} makes the loss random, but L-BFGS needs a deterministic one; omit the layer")
 
 
 class _InterruptedError(Exception):

@@ -62,11 +62,11 @@ class LearningRates:
         rates = np.asarray(self._schedule.rates(times, self._epochs, history))
         if rates.dtype.kind not in "fiu" or rates.shape != times.shape:
             raise DataError(
-                f"rates(times, epochs, history) of {self._schedule!r} must give a number for each of {len(times)} "
+                f"rates(times, epochs, history) of {self._schedule!r} must return a number for each of {len(times)} "
                 f"steps, an array of shape {times.shape}, got {rates.dtype} {rates.shape}"
             )
         if not (np.isfinite(rates) & (rates >= 0)).all():
-            raise DataError(f"{self._schedule!r} must give finite rates, at least 0, got {rates.min():g}")
+            raise DataError(f"{self._schedule!r} must return finite rates, at least 0, got {rates.min():g}")
         return rates.astype(np.float64, copy=False)
 
     def _write(self, rates: np.ndarray, steps_done: int = 0) -> None:

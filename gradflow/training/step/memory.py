@@ -46,9 +46,9 @@ def within_memory(
     on_host = _on_host(data), validation and _on_host(validation)
     if fits(*on_host, batch_size):
         warn(
-            f"the data do not fit on the GPU: this fit needs {_readable(sum(needed.values()))}, and "
-            f"{_readable(plan.free)} are free. They stay on the host: each step copies its batch while the step before "
-            "it runs, with the same results; pass gradflow.data.Arrays(x, y) if that is meant",
+            f"the data does not fit on the GPU: this fit needs {_readable(sum(needed.values()))}, but "
+            f"{_readable(plan.free)} are free. It stays on the host: each step copies its batch while the previous "
+            "step runs, with the same results; pass gradflow.data.Arrays(x, y) if that is intended",
             SlowPathWarning,
         )
         return on_host
@@ -56,11 +56,11 @@ def within_memory(
     if size := next((size for size in sizes if fits(*on_host, size)), None):
         remedy = f"batch_size={size} would fit"
     else:
-        remedy = "no smaller batch_size would fit; take a smaller network, or free what else lies on the GPU"
+        remedy = "no smaller batch_size would fit; use a smaller network, or free other memory on the GPU"
     listed = ", ".join(f"{name} {_readable(n_bytes)}" for name, n_bytes in needed.items() if n_bytes)
     raise BackendError(
-        f"this fit needs {_readable(sum(needed.values()))} of GPU memory besides the network's own, and "
-        f"{_readable(plan.free)} are free. It needs for {listed}; {remedy}"
+        f"this fit needs {_readable(sum(needed.values()))} of GPU memory besides the network's own, but "
+        f"{_readable(plan.free)} are free. Breakdown: {listed}; {remedy}"
     )
 
 

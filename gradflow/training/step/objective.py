@@ -64,7 +64,9 @@ class Objective(NamedTuple):
             steps_per_launch=positive_integer("steps_per_launch", given.steps_per_launch),
         )
         if checked.clip_norm is not None and checked.clip_value is not None:
-            raise DataError("clip_norm and clip_value exclude each other; the first keeps the gradient's direction")
+            raise DataError(
+                "pass either clip_norm or clip_value, not both; clip_norm preserves the gradient's direction"
+            )
         layers_before_loss(checked.loss, network)
         return checked
 
@@ -110,8 +112,8 @@ def layers_before_loss(loss: Loss, network: Sequential) -> Sequence[Layer]:
         return network.layers
     if network.ends_in_activation and network.output_activation != loss.output_activation:
         raise DataError(
-            f"loss {loss.name!r} goes with {loss.output_activation} outputs, but the network ends in "
-            f"{network.layers[-1]!r}; leave that layer out, the loss brings its own"
+            f"loss {loss.name!r} applies {loss.output_activation} itself, but the network ends in "
+            f"{network.layers[-1]!r}; omit that layer"
         )
     return network.logit_layers
 
@@ -131,12 +133,12 @@ def _checked_metrics(given: Objective) -> list[Metric]:
     metrics = sequence("metrics", given.metrics, "a list of names or gradflow metrics")
     is_accuracy = [isinstance(metric, str) and metric == "accuracy" for metric in metrics]
     if any(is_accuracy) and not loss.has_accuracy:
-        raise DataError(f"loss {loss.name!r} has no accuracy: leave it out of metrics")
+        raise DataError(f"loss {loss.name!r} has no accuracy; omit it from metrics")
     found = get_metrics([metric for metric, skipped in zip(metrics, is_accuracy, strict=True) if not skipped])
     if found and not loss.predicts_targets:
         raise DataError(
-            f"the outputs of loss {loss.name!r} do not stand for the targets themselves, so that it has no "
-            "metrics; measure what you make of network.predict(x)"
+            f"the outputs of loss {loss.name!r} are not direct predictions of the targets, so it supports no metrics; "
+            "compute them from network.predict(x)"
         )
     for metric in found:
         metric.check(task_kind(loss, n_out), n_out)

@@ -216,14 +216,14 @@ def check_precision(name: str, network: Sequential) -> str:
     if name == "float32":
         return name
     if network.dtype != np.float32:
-        raise DataError(f"precision={name!r} is for float32 networks, and this one is {network.dtype}; leave it out")
+        raise DataError(f"precision={name!r} is for float32 networks, but this one is {network.dtype}; omit it")
     network.backend.check_precision(name)
     if name in ("bfloat16", "float16"):
         for index, layer in enumerate(network.layers):
             if not all_recorded([layer]):
                 raise DataError(
-                    f"precision={name!r}: layer {index}, {layer!r}, computes by itself instead of calling ops, and "
-                    "16-bit arrays are not for that; take 'float32' or 'tf32'"
+                    f"precision={name!r}: layer {index}, {layer!r}, does its own array math instead of calling ops, "
+                    "which 16-bit precision does not support; use 'float32' or 'tf32'"
                 )
     return name
 

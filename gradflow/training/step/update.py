@@ -117,6 +117,6 @@ class Update:
         for needed, array in (("hyper", self._hyper), ("gradient_scale", self._gradient_scale)):
             if not any(array is other for other in passed):
                 raise DataError(
-                    f"{name} passes no op its {needed}, so that the learning rate, "
-                    "penalties or clipping would have no effect; pass it on"
+                    f"{name} passes no op its {needed}, so the learning rate, penalties or clipping would have no "
+                    "effect; pass it on"
                 )

@@ -60,7 +60,7 @@ def origin_of_divergence(
     backend, status = network.backend, RunStatus(network.backend)
     for name, (start, stop) in network.parameter_ranges.items():
         if not np.isfinite(backend.to_host(network.parameters[start:stop])).all():
-            return f"the weights were no longer finite, {name} first: the step before was too long"
+            return f"the weights were no longer finite, {name} first: the previous step was too long"
     sizes = [0.0] * len(layers)
     for position in positions:
         status.begin(epoch=epoch, position=position, step=step)
@@ -75,10 +75,10 @@ def origin_of_divergence(
         for index, array in enumerate(arrays.outputs):
             size = float(abs(backend.to_host(array)).max())
             if not np.isfinite(size):
-                return f"layer {index}, {layers[index]!r}, was the first to give numbers that are not finite"
+                return f"layer {index}, {layers[index]!r}, was the first with outputs that are not finite"
             sizes[index] = max(sizes[index], size)
     index = int(np.argmax(sizes))
-    return f"all layers gave finite numbers, up to {sizes[index]:.3g} in layer {index}, {layers[index]!r}"
+    return f"the outputs of all layers were finite, up to {sizes[index]:.3g} in layer {index}, {layers[index]!r}"
 
 
 def layer_grown_most(network: Sequential, best_state: Array) -> str:
@@ -168,13 +168,13 @@ class LookAtLayers:
         for kind, layer, share in values:
             if kind == "dead" and share == 1:
                 return (
-                    f"It began in {layer}, all of whose units are dead: they give 0 for every row, and no gradient "
-                    f"passes. Train anew with a learning rate below {learning_rate:g}, or with leaky_relu"
+                    f"It began in {layer}, all of whose units are dead: they output 0 for every row, and pass on no "
+                    f"gradient. Train again with a learning rate below {learning_rate:g}, or with leaky_relu"
                 )
             if kind == "saturated" and share >= SATURATED:
                 return (
                     f"It began in {layer}: {share:.0%} of its outputs are near a limit, where hardly any gradient "
-                    "passes. Train anew with smaller initial weights, or relu"
+                    "passes. Train again with smaller initial weights, or relu"
                 )
         norms = [(layer, norm) for kind, layer, norm in values if kind == "gradient_norm"]
         largest = max(norm for _, norm in norms)

@@ -101,7 +101,7 @@ class LossWatch:
         if loss <= EXPLODED * abs(self._first) or loss <= EXPLODED * abs(self._answers[1]):
             return None
         return (
-            f"the loss has exploded: it was {self._first:.3g} in the first step, and is {loss:.3g} in epoch {epoch}. "
+            f"the loss has exploded: it was {self._first:.3g} in the first step, but is {loss:.3g} in epoch {epoch}. "
             f"It began in {layer_grown_most(self._objective.network, best_state)}. "
             f"{advice_against_long_steps(self._objective, self._data, learning_rate)}"
         )
@@ -120,8 +120,8 @@ class LossWatch:
         advice = look.unit_size_advice()
         cause = f"{advice}. Then, if it still stalls: {cause}" if advice else cause
         return (
-            f"the loss has stalled: it is {loss:.3g} and has not fallen for {self._epochs_since} epochs, while one "
-            f"answer for all rows has {constant:.3g}. {cause}"
+            f"the loss has stalled: it is {loss:.3g} and has not fallen for {self._epochs_since} epochs, while a "
+            f"constant prediction has {constant:.3g}. {cause}"
         )
 
     def _slowness(self, epochs: int) -> str | None:
@@ -133,6 +133,6 @@ class LossWatch:
         if self._last <= LEARNT * constant or not (advice := look.unit_size_advice()):
             return None
         return (
-            f"after {epochs} epochs the loss is still {self._last:.3g}, while one answer for all rows has "
+            f"after {epochs} epochs the loss is still {self._last:.3g}, while a constant prediction has "
             f"{constant:.3g}. {advice}"
         )

@@ -31,15 +31,16 @@ def useless_values(
         watched[early_stopping.monitor] = "early stopping"
     for name, watcher in watched.items():
         is_held_out = validation is not None and name.startswith("val_")
-        measured, data = (validation, "the validation data have") if is_held_out else (training, "the data have")
+        measured, data = (validation, "the validation data has") if is_held_out else (training, "the data has")
         assert measured is not None
         if (missing := measured.missing(name.removeprefix("val_") if is_held_out else name)) is not None:
             yield (
-                f"{watcher} watches {name!r}, but {data} no {missing}: it is {values[name]:g} in every epoch, and none "
-                f"counts as better than another. Watch another value, such as {'val_loss' if is_held_out else 'loss'!r}"
+                f"{watcher} monitors {name!r}, but {data} no {missing}: it is {values[name]:g} in every epoch, so "
+                "that no epoch counts as better than another. Monitor another value, such as "
+                f"{'val_loss' if is_held_out else 'loss'!r}"
             )
         elif math.isnan(values[name]):
             yield (
-                f"{watcher} watches {name!r}, which was NaN in the first epoch: no epoch counts as better than another "
-                "while it is. Watch another value, such as 'loss'"
+                f"{watcher} monitors {name!r}, which was NaN in the first epoch; until it is finite, no epoch counts "
+                "as better than another. Monitor another value, such as 'loss'"
             )

@@ -204,17 +204,17 @@ def test_incompatible_arguments_are_refused(tmp_path: Path) -> None:
 
     (source,) = parquet(tmp_path, LABELS, WEIGHT)
     path = tmp_path / "rows.parquet"
-    with refused("x is a source, which brings its weights along: name their column"):
+    with refused("x is a source and must contain its weights: name their column"):
         fit(source, sample_weight=WEIGHT)
     with refused("unknown column 'v'"):
         gf.data.Parquet(path, target="y0", sample_weight="v")
-    with refused("class_weight goes with classes"):
+    with refused("class_weight requires classes"):
         fit(source, loss="mean_squared_error", n_out=1, class_weight="balanced")
     with refused("class_weight must be a dict of classes and weights, or \"balanced\", got 'even'"):
         fit(source, class_weight="even")
     with refused("class_weight gives every row of the data weight 0"):
         fit(source, class_weight={0: 0, 1: 0, 2: 0})
-    with refused("goes with the losses of regression, not with 'softmax_cross_entropy'"):
+    with refused("requires a regression loss, got 'softmax_cross_entropy'"):
         fit(source, standardize_targets=True)
     (tmp_path / "rows.csv").write_text("a,b,c,y,w\n1,2,3,0,1\n1,2,3,1,heavy\n")
     with refused("rows.csv: the sample_weight column 'w' must hold numbers"):
@@ -237,12 +237,12 @@ def test_incompatible_arguments_are_refused(tmp_path: Path) -> None:
         fit(gf.data.Batches([(x, y), (x, y, w)]))
     with refused("the first one has sample weights, but batch 1 of the iterable has none"):
         fit(gf.data.Batches([(x, y, w), (x, y)]))
-    with refused("pass the function that makes it"):
+    with refused("pass the function that creates it"):
         fit(gf.data.Batches(iter([(x, y)])), class_weight="balanced")
 
 
 def test_classes_that_training_never_saw_are_refused_where_they_are_counted(tmp_path: Path) -> None:
     without = gf.data.Arrays(X[LABELS != 1], LABELS[LABELS != 1])
     trainer = gf.Trainer(gf.MLP([3, 3], backend="numpy"), "softmax_cross_entropy", "adam")
-    with pytest.raises(gf.DataError, match="validation y has classes that no row of training has: 1"):
+    with pytest.raises(gf.DataError, match="validation y has classes that do not occur in training: 1"):
         trainer.fit(without, epochs=1, class_weight={0: 2}, validation_data=(X, LABELS))

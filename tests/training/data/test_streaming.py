@@ -108,7 +108,7 @@ def test_bad_rows_are_named_before_training(backend_name: str, tmp_path: Path) -
             trainer.fit(data, y, epochs=1)
     with pytest.raises(gf.DataError, match="class labels must be from 0 to 2"):
         trainer.fit(gf.data.Arrays(X, LABELS + 1), epochs=1)
-    with pytest.raises(gf.DataError, match="leave validation y out"):
+    with pytest.raises(gf.DataError, match="do not pass validation y"):
         trainer.fit(X, LABELS, epochs=1, validation_data=(gf.data.Arrays(X, LABELS), LABELS))
     with pytest.raises(gf.DataError, match="must have the same number of rows"):
         gf.data.Arrays(X, LABELS[:-1])

@@ -89,7 +89,7 @@ def test_the_folder_of_a_run_that_was_killed_is_its_last_checkpoint(tmp_path: Pa
         trained(kind, "numpy", output=tmp_path, checkpoint=gf.Checkpoint(), callbacks=[Dies(3)])
     assert_same(gf.load(tmp_path, "numpy"), trained(kind, "numpy", epochs=2), KINDS[kind][2])
     (tmp_path / "checkpoints" / "step-000000000010.safetensors").write_bytes(b"")
-    with pytest.warns(gf.CheckpointWarning, match="The checkpoint before it is used"):
+    with pytest.warns(gf.CheckpointWarning, match="The previous checkpoint is used"):
         before = gf.load(tmp_path, "numpy")
     assert_same(before, trained(kind, "numpy", epochs=1), KINDS[kind][2])
 
@@ -122,7 +122,7 @@ def test_checkpoints_of_earlier_versions_say_what_the_run_began_with(tmp_path: P
     if kind == "plain":
         assert_same(gf.load(path, "numpy"), network, X)
         return
-    with pytest.raises(gf.FileFormatError, match=r"does not have the scale of the targets.* Finish the run"):
+    with pytest.raises(gf.FileFormatError, match=r"lacks the scale of the targets.* Finish the run"):
         gf.load(path, "numpy")
 
 
@@ -166,7 +166,7 @@ def test_other_objects_than_networks_are_refused(tmp_path: Path) -> None:
         with pytest.raises(gf.DataError, match=message):
             gf.load(path)
     (tmp_path / "text").write_text("text")
-    with pytest.raises(gf.FileFormatError, match="not a gradflow model, or it is damaged"):
+    with pytest.raises(gf.FileFormatError, match="not a gradflow model or is damaged"):
         gf.load(tmp_path / "text")
     with pytest.raises(FileNotFoundError):
         gf.load(tmp_path / "gone")

@@ -85,7 +85,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used(broken_off: Path, uninterru
     damaged.write_bytes(DAMAGES[damage](damaged.read_bytes()))
     before = sorted((broken_off / "checkpoints").iterdir())[-2]
     kept = before.read_bytes()
-    with pytest.warns(gf.CheckpointWarning, match=f"{damaged.name}.* damaged.* The checkpoint before it is used"):
+    with pytest.warns(gf.CheckpointWarning, match=f"{damaged.name}.* damaged.* The previous checkpoint is used"):
         fit(trainer("numpy"), resume=broken_off, checkpoint=gf.Checkpoint(keep=9))
     assert results(broken_off) == results(uninterrupted)
     assert before.read_bytes() == kept
@@ -140,21 +140,21 @@ OTHERS: dict[str, tuple[Callable[[], gf.Trainer], dict[str, Any], str]] = {
     "network": (
         lambda: gf.Trainer(gf.MLP([6, 8, 3], dropout=0.3, seed=3), "softmax_cross_entropy", RULES["adam"]()),
         {},
-        r"network\.layers\[0\]\.\w*\.?n_out was 9, and is 8",
+        r"network\.layers\[0\]\.\w*\.?n_out was 9, but is 8",
     ),
     "seed": (
         lambda: gf.Trainer(network("numpy", seed=4), "softmax_cross_entropy", RULES["adam"]()),
         {},
-        "network.seed was 3, and is 4",
+        "network.seed was 3, but is 4",
     ),
-    "optimizer": (lambda: trainer("numpy", "lion"), {}, "settings.optimizer.name was 'adam', and is 'lion'. Pass"),
+    "optimizer": (lambda: trainer("numpy", "lion"), {}, "settings.optimizer.name was 'adam', but is 'lion'. Pass"),
     "depth": (
         lambda: gf.Trainer(gf.MLP([6, 9, 9, 3], dropout=0.3, seed=3), "softmax_cross_entropy", RULES["adam"]()),
         {},
-        r"the number of network\.layers was 4, and is 7\.",
+        r"the number of network\.layers was 4, but is 7\.",
     ),
-    "penalty": (lambda: trainer("numpy", l2=0.5), {}, "settings.l2 was 0.0, and is 0.5"),
-    "batch_size": (lambda: trainer("numpy"), {"batch_size": 8}, "settings.batch_size was 16, and is 8"),
+    "penalty": (lambda: trainer("numpy", l2=0.5), {}, "settings.l2 was 0.0, but is 0.5"),
+    "batch_size": (lambda: trainer("numpy"), {"batch_size": 8}, "settings.batch_size was 16, but is 8"),
     "validation": (lambda: trainer("numpy"), {"validation_data": (X, LABELS)}, "validation_data was None"),
 }
 
@@ -164,7 +164,7 @@ def test_another_run_is_refused(broken_off: Path, kind: str) -> None:
     make, arguments, message = OTHERS[kind]
     other, before = make(), files(broken_off)
     weights = other.network.get_weights()
-    with pytest.raises(gf.DataError, match=f"the run to resume is another one: .*{message}"):
+    with pytest.raises(gf.DataError, match=f"the run to resume is a different one: .*{message}"):
         fit(other, resume=broken_off, **arguments)
     assert files(broken_off) == before
     for name, weight in other.network.get_weights().items():
@@ -187,13 +187,13 @@ def test_more_epochs_continue_where_the_rate_is_constant(tmp_path: Path) -> None
     resumed = trainer("numpy")
     assert bits(resumed, fit(resumed, resume=tmp_path, epochs=6)) == expected
     fit(trainer("numpy", "cosine"), tmp_path, checkpoint=gf.Checkpoint(), overwrite=True)
-    with pytest.raises(gf.DataError, match=r"settings\.epochs was 4, and is 6"):
+    with pytest.raises(gf.DataError, match=r"settings\.epochs was 4, but is 6"):
         fit(trainer("numpy", "cosine"), resume=tmp_path, epochs=6)
 
 
 def test_fewer_epochs_than_there_were_are_refused(broken_off: Path) -> None:
     before = files(broken_off)
-    with pytest.raises(gf.DataError, match="has begun epoch 2 already; pass that or more, got epochs=1"):
+    with pytest.raises(gf.DataError, match="has already begun epoch 2; pass at least that many, got epochs=1"):
         fit(trainer("numpy"), resume=broken_off, epochs=1)
     assert files(broken_off) == before
 
@@ -213,7 +213,7 @@ def test_incompatible_arguments_are_refused(tmp_path: Path) -> None:
         ({"checkpoint": 3, "output": tmp_path}, "checkpoint must be a gradflow.Checkpoint, got 3"),
         ({"resume": tmp_path / "gone"}, "no such folder"),
         ({"resume": tmp_path}, "there is no checkpoint in"),
-        ({"resume": tmp_path, "output": tmp_path / "other"}, "leave output out"),
+        ({"resume": tmp_path, "output": tmp_path / "other"}, "omit output"),
     ):
         with pytest.raises(gf.DataError, match=message):
             trainer("numpy").fit(X, LABELS, epochs=1, **arguments)
@@ -313,7 +313,7 @@ def test_a_full_disk_costs_no_checkpoint_before_it(tmp_path: Path, uninterrupted
             assert results(folder) == results(uninterrupted)
         else:
             assert works < 2
-            assert "checkpoints cannot be kept here: No space left on device. Nothing was changed" in problem
+            assert "checkpoints cannot be saved here: No space left on device. Nothing was changed" in problem
     print(f"{operation}: the disk was full from each of {total} calls on, and nothing before it was lost")
 
 

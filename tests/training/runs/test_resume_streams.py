@@ -145,7 +145,7 @@ def test_other_data_and_other_weights_are_refused(tmp_path: Path) -> None:
         broken_off("numpy", make(tmp_path, LABELS, WEIGHT), folder)
         other = trainer("numpy")
         before = other.network.parameters.copy()
-        with pytest.raises(gf.DataError, match=r"the run to resume is another one: .*data was '1000 rows, sha256"):
+        with pytest.raises(gf.DataError, match=r"the run to resume is a different one: .*data was '1000 rows, sha256"):
             fit(other, make(tmp_path, labels, weight), resume=folder)
         np.testing.assert_array_equal(other.network.parameters, before)
 
@@ -195,5 +195,5 @@ def test_a_file_that_changed_since_is_refused(tmp_path: Path) -> None:
     table = pyarrow.parquet.read_table(tmp_path / "rows.parquet")
     pyarrow.parquet.write_table(pyarrow.concat_tables([table, table[:1]]), tmp_path / "rows.parquet")
     source = gf.data.Parquet(tmp_path / "rows.parquet", target="y0", sample_weight="w", block_rows=700)
-    with pytest.raises(gf.DataError, match=r"data was '1000 rows, .* and is '1001 rows, "):
+    with pytest.raises(gf.DataError, match=r"data was '1000 rows, .* but is '1001 rows, "):
         fit(trainer("numpy"), (source,), resume=tmp_path / "run")

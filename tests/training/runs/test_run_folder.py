@@ -130,7 +130,7 @@ def refused_before_training(folder: Path, reason: str, **arguments: Any) -> OSEr
     """Return the error of a run in a folder; neither the network nor any file has changed."""
     of, before = trainer("numpy"), files(folder) if folder.is_dir() else {}
     weights = of.network.parameters.copy()
-    with pytest.raises(OSError, match=f"cannot be kept here: {reason}. Nothing was changed; choose another") as caught:
+    with pytest.raises(OSError, match=f"cannot be saved here: {reason}. Nothing was changed; choose another") as caught:
         fit(of, **({} if "resume" in arguments else {"folder": folder}), **arguments)
     np.testing.assert_array_equal(of.network.parameters, weights)
     assert (files(folder) if folder.is_dir() else {}) == before
@@ -219,7 +219,9 @@ def trained_all_the_same(folder: Path, action: Any, reason: str) -> None:
     """The folder is lost in the second epoch: training continues, and the final error states what remains."""
     robbed, alone = trainer("numpy"), trainer("numpy")
     with (
-        pytest.warns(gf.CheckpointWarning, match=rf"no checkpoint behind step \d+: .*{reason}.*Training goes on"),
+        pytest.warns(
+            gf.CheckpointWarning, match=rf"could not save the checkpoint after step \d+: .*{reason}.*Training continues"
+        ),
         pytest.raises(OSError, match=f"the results cannot be written: {reason}.* The network still has its weights"),
     ):
         fit(robbed, folder, checkpoint=gf.Checkpoint(), callbacks=[AtEpoch(action)])
@@ -229,7 +231,7 @@ def trained_all_the_same(folder: Path, action: Any, reason: str) -> None:
 
 def test_a_folder_that_vanishes(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    trained_all_the_same(folder, lambda: shutil.rmtree(folder), "the run folder has gone")
+    trained_all_the_same(folder, lambda: shutil.rmtree(folder), "the run folder is gone")
     assert not folder.exists()
 
 
@@ -243,7 +245,7 @@ def test_another_run_in_the_place_of_a_folder_that_vanished(tmp_path: Path) -> N
         fit(trainer("numpy", "momentum"), folder, checkpoint=gf.Checkpoint())
         others.update(files(folder))
 
-    trained_all_the_same(folder, replace, "the run folder has gone, or another is in its place")
+    trained_all_the_same(folder, replace, "the run folder is gone or was replaced")
     assert files(folder) == others
 
 
@@ -280,7 +282,7 @@ def test_files_of_others_are_replaced_only_when_told_to(tmp_path: Path, name: st
     for checkpoint in (None, gf.Checkpoint()):
         of = trainer("numpy")
         weights = of.network.parameters.copy()
-        with pytest.raises(gf.DataError, match=r"already holds .*, which a run with this output would replace"):
+        with pytest.raises(gf.DataError, match=r"already contains .*, which a run with this output would replace"):
             fit(of, tmp_path, checkpoint=checkpoint)
         np.testing.assert_array_equal(of.network.parameters, weights)
         assert files(tmp_path) == before
@@ -305,14 +307,14 @@ def test_a_cell_run_twice_says_what_to_do(tmp_path: Path) -> None:
         fit(trainer("numpy"), folder)
     held = "config.json, curves.png, history.csv" if (folder / "curves.png").exists() else "config.json, history.csv"
     assert str(plain.value) == (
-        f"{folder} already holds {held} and model.safetensors, which a run with this output would replace. Pass "
+        f"{folder} already contains {held} and model.safetensors, which a run with this output would replace. Pass "
         "another output or overwrite=True to replace them"
     )
     fit(trainer("numpy"), folder, checkpoint=gf.Checkpoint(keep=1), overwrite=True)
     with pytest.raises(gf.DataError) as kept:
         fit(trainer("numpy"), folder)
     assert str(kept.value) == (
-        f"{folder} already holds {held}, model.safetensors and 1 checkpoint, which a run with this output would "
+        f"{folder} already contains {held}, model.safetensors and 1 checkpoint, which a run with this output would "
         f"replace. Pass another output, overwrite=True to replace them or resume={str(folder)!r} to continue the run"
     )
 
@@ -320,7 +322,7 @@ def test_a_cell_run_twice_says_what_to_do(tmp_path: Path) -> None:
 def test_arguments_that_contradict_each_other(tmp_path: Path) -> None:
     fit(trainer("numpy"), tmp_path, checkpoint=gf.Checkpoint())
     for arguments, message in (
-        ({"overwrite": True}, "overwrite needs a folder; pass output= too"),
+        ({"overwrite": True}, "overwrite needs a folder; also pass output="),
         ({"overwrite": True, "resume": tmp_path}, "resume continues the run in a folder, and overwrite replaces it"),
         ({"overwrite": "no", "folder": tmp_path}, "overwrite must be True or False"),
     ):
@@ -351,7 +353,7 @@ def test_a_run_that_cannot_begin_leaves_the_network_as_it_was(tmp_path: Path) ->
         x = {f"column {place}": X[:, place] for place in range(6)}
         with (
             read_only(tmp_path / "checkpoints", errno.ENOSPC),
-            pytest.raises(OSError, match="cannot be kept here: No sp"),
+            pytest.raises(OSError, match="cannot be saved here: No sp"),
         ):
             of.fit(x, y, epochs=1, output=tmp_path, checkpoint=gf.Checkpoint(), overwrite=True)
         fresh = network("numpy")

@@ -184,7 +184,7 @@ def test_a_new_head_on_a_trained_body(backend_name: str) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[gf.Sequential], Any], str]] = {
-    "a layer": (lambda made: setattr(made.layers[0], "trainable", False), "set network.frozen to the places"),
+    "a layer": (lambda made: setattr(made.layers[0], "trainable", False), "set network.frozen to the indices"),
     "all": (lambda made: setattr(made, "frozen", range(6)), "leave at least one to train"),
     "all with parameters": (lambda made: setattr(made, "frozen", [0, 1, 3, 5]), "leave at least one to train"),
     "no place": (lambda made: setattr(made, "frozen", [6]), r"frozen\[0\] must be between 0 and 5, got 6"),

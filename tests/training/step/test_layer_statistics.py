@@ -252,7 +252,7 @@ def test_the_run_folder_draws_them(dies: bool, tmp_path: Path, monkeypatch: pyte
 def test_lbfgs_takes_no_steps_that_could_be_measured() -> None:
     pytest.importorskip("scipy")
     trainer = gf.Trainer(make_network("numpy"), "softmax_cross_entropy", "lbfgs", layer_statistics=True)
-    with pytest.raises(gf.DataError, match="layer_statistics does not go with L-BFGS"):
+    with pytest.raises(gf.DataError, match="layer_statistics is not supported with L-BFGS"):
         trainer.fit(X, Y, epochs=1, batch_size=None)
 
 

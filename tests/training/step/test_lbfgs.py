@@ -104,12 +104,12 @@ def test_a_loss_that_is_infinite_from_the_start_is_divergence(backend_name: str)
 @pytest.mark.parametrize(
     ("settings", "arguments", "message"),
     [
-        ({}, {"batch_size": 32}, "L-BFGS takes all 60 rows as one batch; pass batch_size=None .* got batches of 32"),
+        ({}, {"batch_size": 32}, "L-BFGS needs all 60 rows as one batch; pass batch_size=None .* got batches of 32"),
         ({}, {"accumulate": 2}, "in 2 parts"),
-        ({"l1": 0.1}, {}, "l1 does not go with L-BFGS"),
-        ({"clip_norm": 1.0}, {}, "clip_norm does not go with L-BFGS"),
-        ({"clip_value": 1.0}, {}, "clip_value does not go with L-BFGS"),
-        ({"average": 0.9}, {}, "average does not go with L-BFGS"),
+        ({"l1": 0.1}, {}, "l1 is not supported with L-BFGS"),
+        ({"clip_norm": 1.0}, {}, "clip_norm is not supported with L-BFGS"),
+        ({"clip_value": 1.0}, {}, "clip_value is not supported with L-BFGS"),
+        ({"average": 0.9}, {}, "average is not supported with L-BFGS"),
     ],
 )
 def test_incompatible_settings_are_refused(settings: Any, arguments: Any, message: str) -> None:
@@ -139,7 +139,7 @@ def test_wrong_arguments_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(gf.DataError, match=message):
             gf.LBFGS(**arguments)
-    with pytest.raises(gf.DataError, match="finds the length of its steps by itself; leave out the rate"):
+    with pytest.raises(gf.DataError, match="uses a line search and takes no learning rate"):
         gf.optimizers.get_optimizer("lbfgs", 0.1)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(gf.DataError, match=r"not installed: pip install .*\[scipy\]"):

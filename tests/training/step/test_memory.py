@@ -120,7 +120,7 @@ def test_a_smaller_batch_size_that_fits_is_named(monkeypatch: pytest.MonkeyPatch
     expected = network.get_weights()
     limited(1_000_000, monkeypatch)
     message = refused(network, X, LABELS, batch_size=1000, validation_data=(X[:100], LABELS[:100]))
-    assert re.search(r"and 1\.0 MB are free\. It needs for data \S+ kB, optimizer state \S+ kB, copies of", message)
+    assert re.search(r"but 1\.0 MB are free\. Breakdown: data \S+ kB, optimizer state \S+ kB, copies of", message)
     size = int(re.findall(r"; batch_size=(\d+) would fit$", message)[0])
     assert size in (500, 250, 125, 62)
     assert network.get_weights()["0.weight"].tobytes() == expected["0.weight"].tobytes()

@@ -39,7 +39,7 @@ def test_the_layer_where_a_divergence_began_is_named(accumulate: int, shuffle: b
     x[41] = 100  # one row out of 70 overflows, whichever batch it comes in
     layers = [gf.Dense(4, 3, initializer=1.0), Exploding(), gf.Dense(3, 2)]
     error = diverged(layers, x, 1e-9, backend_name, shuffle=shuffle, accumulate=accumulate)
-    assert "layer 1, Exploding(), was the first to give numbers that are not finite" in str(error)
+    assert "layer 1, Exploding(), was the first with outputs that are not finite" in str(error)
     if not shuffle:
         assert (error.epoch, error.step) == (1, 3)
 
@@ -47,5 +47,5 @@ def test_the_layer_where_a_divergence_began_is_named(accumulate: int, shuffle: b
 def test_finite_outputs_are_reported(backend_name: str) -> None:
     with pytest.warns(gf.TrainingWarning, match="the loss has exploded"):
         error = diverged([gf.Dense(4, 2)], X, 1e6, backend_name, batch_size=None)
-    assert "all layers gave finite numbers, up to" in str(error)
+    assert "the outputs of all layers were finite, up to" in str(error)
     assert "Try a learning rate below 1e+06" in str(error)

@@ -75,7 +75,7 @@ def on_a_disk_that_fills(rule: str, folder: Path) -> None:
 
 
 def replaced(rule: str, folder: Path) -> None:
-    run("momentum", folder, checkpoint=gf.Checkpoint())
+    run("sgd with momentum", folder, checkpoint=gf.Checkpoint())
     run(rule, folder, checkpoint=gf.Checkpoint(), overwrite=True)
 
 
@@ -110,7 +110,7 @@ WAYS: dict[str, tuple[str, State, dict[str, str]]] = {
     ),
     "interrupted twice": ("adam", interrupted_twice, {"resume": FINE, "longer": FINE, "repeat": FINISH, "load": FINE}),
     "interrupted and killed": (
-        "momentum",
+        "sgd with momentum",
         interrupted_and_killed,
         {"resume": FINE, "longer": FINE, "repeat": FINISH, "load": FINE},
     ),

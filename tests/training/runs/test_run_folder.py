@@ -242,7 +242,7 @@ def test_another_run_in_the_place_of_a_folder_that_vanished(tmp_path: Path) -> N
 
     def replace() -> None:
         shutil.rmtree(folder)
-        fit(trainer("numpy", "momentum"), folder, checkpoint=gf.Checkpoint())
+        fit(trainer("numpy", "sgd with momentum"), folder, checkpoint=gf.Checkpoint())
         others.update(files(folder))
 
     trained_all_the_same(folder, replace, "the run folder is gone or was replaced")

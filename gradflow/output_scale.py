@@ -21,37 +21,37 @@ def rescale(x: Array, mean: Array, deviation: Array, y: Array) -> None:
 
 @dataclass(frozen=True)
 class OutputScale:
-    """The scale of each output: the layers compute (prediction - mean) / deviation.
+    """The scale of each output: the layers compute (prediction - mean) / std.
 
     Attributes:
         mean: mean of the targets, one number per output.
-        deviation: standard deviation of the targets, one number per output; 1 for constant targets.
+        std: standard deviation of the targets, one number per output; 1 for constant targets.
     """
 
     mean: tuple[float, ...]
-    deviation: tuple[float, ...]
+    std: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        shapes = np.shape(self.mean), np.shape(self.deviation)
+        shapes = np.shape(self.mean), np.shape(self.std)
         if shapes != ((len(self.mean),),) * 2 or not np.isfinite(self.mean).all():
             raise DataError(f"means and standard deviations must be finite and of equal number, got {self!r}")
-        for deviation in self.deviation:
-            positive("deviation", deviation)
+        for std in self.std:
+            positive("std", std)
 
     @np.errstate(over="ignore", under="ignore")
     def standardize(self, targets: Array, dtype: np.dtype) -> Array:
-        """Return (targets - mean) / deviation in a dtype, on the device of the targets."""
+        """Return (targets - mean) / std in a dtype, on the device of the targets."""
         columns = [
-            ((targets[:, column] - mean) / deviation).astype(dtype)
-            for column, (mean, deviation) in enumerate(zip(self.mean, self.deviation, strict=True))
+            ((targets[:, column] - mean) / std).astype(dtype)
+            for column, (mean, std) in enumerate(zip(self.mean, self.std, strict=True))
         ]
         return np.stack(columns, axis=1)
 
     def record(self, ops: Executor, y: Array) -> None:
         """Record the in-place conversion of outputs y (batch, n_out) to the units of the targets."""
-        mean, deviation = (ops.backend.from_host(np.array(part, y.dtype)) for part in (self.mean, self.deviation))
-        ops(rescale, y, mean, deviation, y)
+        mean, std = (ops.backend.from_host(np.array(part, y.dtype)) for part in (self.mean, self.std))
+        ops(rescale, y, mean, std, y)
 
     def config(self) -> dict[str, Sequence[float]]:
-        """Return mean and deviation in JSON types."""
-        return {"mean": list(self.mean), "deviation": list(self.deviation)}
+        """Return mean and standard deviation in JSON types, under the names that files use."""
+        return {"mean": list(self.mean), "deviation": list(self.std)}

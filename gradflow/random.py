@@ -99,12 +99,12 @@ class RandomNumbers:
         """Draw numbers uniformly from [low, high)."""
         return self._in_parts(shape, lambda n, first, size: low + (high - low) * self._fractions(n, first))
 
-    def normal(self, deviation: float, shape: tuple[int, ...]) -> np.ndarray:
+    def normal(self, std: float, shape: tuple[int, ...]) -> np.ndarray:
         """Draw normal numbers with mean 0 and this standard deviation, by the transform of Box & Muller (1958)."""
 
         def numbers(n: int, first: int, size: int) -> np.ndarray:
             radius, angle = self._fractions(n, first), self._fractions(n, size + first)
-            made: np.ndarray = deviation * np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * angle)
+            made: np.ndarray = std * np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * angle)
             return made
 
         return self._in_parts(shape, numbers)

@@ -31,7 +31,7 @@ _TIMED_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class Measurement:
+class StepTimes:
     """The seconds of a training step for one width and batch size; None for the GPU if there is none."""
 
     width: int
@@ -61,7 +61,7 @@ def bench(
     console, progress = Console(), Console(stderr=True)
     cases = [(batch_size, width) for batch_size in rows for width in sizes]
     measured = [
-        Measurement(
+        StepTimes(
             width,
             batch_size,
             _seconds_per_step("numpy", width, batch_size),
@@ -97,7 +97,7 @@ def bench(
         console.print(f"results: {output}", markup=False, highlight=False, soft_wrap=True)
 
 
-def crossover(measurements: list[Measurement]) -> int | None:
+def crossover(measurements: list[StepTimes]) -> int | None:
     """Return the smallest width from which the GPU is faster at every measured width, for one batch size.
 
     None if the CPU wins at the largest width, or there is no GPU.
@@ -110,7 +110,7 @@ def crossover(measurements: list[Measurement]) -> int | None:
     return first
 
 
-def verdict(measurements: list[Measurement]) -> str:
+def verdict(measurements: list[StepTimes]) -> str:
     """Summarize the measurements of one batch size in words."""
     widths = sorted(case.width for case in measurements)
     first = crossover(measurements)
@@ -163,7 +163,7 @@ def _seconds_per_step(backend: str, width: int, batch_size: int) -> float:
     return statistics.median(measured)
 
 
-def _table(measurements: list[Measurement]) -> Table:
+def _table(measurements: list[StepTimes]) -> Table:
     table = Table(title="microseconds per training step")
     has_gpu = any(case.gpu_seconds is not None for case in measurements)
     for name in ("batch size", "units", "CPU", *(("GPU", "CPU / GPU") if has_gpu else ())):
@@ -176,7 +176,7 @@ def _table(measurements: list[Measurement]) -> Table:
     return table
 
 
-def _plot(measurements: list[Measurement], path: Path) -> None:
+def _plot(measurements: list[StepTimes], path: Path) -> None:
     """Plot time against width, with a line for each device and batch size."""
     from matplotlib.figure import Figure
 

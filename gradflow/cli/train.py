@@ -372,8 +372,8 @@ def _targets(labels: np.ndarray, loss: str) -> np.ndarray:
 
 def _result(trainer: Trainer, x: np.ndarray, y: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """Return loss and accuracy (the fraction of images whose largest output is that of the right digit)."""
-    hits = trainer.network.logits(x).argmax(axis=1) == labels
-    return trainer.evaluate(x, y)["loss"], float(np.mean(hits))
+    correct = trainer.network.logits(x).argmax(axis=1) == labels
+    return trainer.evaluate(x, y)["loss"], float(np.mean(correct))
 
 
 def _summary(

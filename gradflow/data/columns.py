@@ -253,7 +253,7 @@ class Moments(ColumnFit):
         self._low, self._high = min(self._low, float(numbers.min())), max(self._high, float(numbers.max()))
 
     @property
-    def deviation(self) -> float:
+    def std(self) -> float:
         """The standard deviation; exactly 0 for a constant column, regardless of rounding."""
         if not self._low < self._high:
             return 0.0
@@ -261,7 +261,7 @@ class Moments(ColumnFit):
         return math.sqrt(self._squares / self._count) or self._high - self._low
 
     def result(self) -> NumberColumn:
-        return NumberColumn(self.mean, self.deviation, self._missing)
+        return NumberColumn(self.mean, self.std, self._missing)
 
 
 class _Quantiles(ColumnFit):
@@ -287,8 +287,8 @@ class _Quantiles(ColumnFit):
         if not len(self._sample):
             return NumberColumn(0.0, 0.0, self._missing)
         low, median, high = (float(value) for value in np.quantile(self._sample, [0.25, 0.5, 0.75]))
-        deviation = self._moments.deviation
-        return NumberColumn(median, high - low if deviation and high > low else deviation, self._missing)
+        std = self._moments.std
+        return NumberColumn(median, high - low if std and high > low else std, self._missing)
 
 
 class _Nothing(ColumnFit):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from gradflow.backends import get_backend
 from gradflow.doctor.findings import Check, Measurement
+from gradflow.doctor.gemms import check_gemms
 from gradflow.doctor.kernels import check_kernels
-from gradflow.doctor.products import check_products
 
 if TYPE_CHECKING:
     from gradflow.doctor.device import Device
@@ -63,7 +63,7 @@ def check_up(*, quick: bool, on_finding: Callable[[Check | Measurement], None] =
 
     def findings() -> Iterator[Check | Measurement]:
         yield from check_kernels(backend, quick=quick)
-        yield from check_products(backend, quick=quick)
+        yield from check_gemms(backend, quick=quick)
         yield from check_training(backend, quick=quick)
         yield from measure_device(backend, found.device, quick=quick)
         yield from measure_steps(backend, found.device, quick=quick)

@@ -19,7 +19,7 @@ from gradflow.training.step.objective import Objective
 from gradflow.training.step.training_step import TrainingStep
 
 # These hold all rows of the pass; a batch touches only its own.
-_OF_ALL_ROWS = ("row_losses", "row_hits")
+_OF_ALL_ROWS = ("row_losses", "row_correct")
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class Loss(Configurable, registry=LOSSES):
 
     - ``d_outputs``: dL/doutputs of the mean loss over the batch;
     - ``row_losses``: the loss of each row, at the row's position in the epoch;
-    - ``row_hits``, if `has_accuracy`: the fraction of the row's predictions that are correct, at the same position.
+    - ``row_correct``, if `has_accuracy`: the fraction of the row's predictions that are correct, at the same position.
 
     The op also records the first step with a non-finite loss on the clock.
     """
@@ -58,7 +58,7 @@ class Loss(Configurable, registry=LOSSES):
         row_weight: Array | None,
         d_outputs: Array,
         row_losses: Array,
-        row_hits: Array,
+        row_correct: Array,
         clock: Array,
     ) -> None:
         """Call the loss's op."""
@@ -95,18 +95,18 @@ class RegressionLoss(Loss):
         row_weight: Array | None,
         d_outputs: Array,
         row_losses: Array,
-        row_hits: Array,
+        row_correct: Array,
         clock: Array,
     ) -> None:
         settings = self.settings(ops, outputs)
         ops(self.op, outputs, targets, row_weight, d_outputs, row_losses, clock, *settings)
 
 
-@op(shapes="row_weight: rows; row_hits: epoch_rows; clock: 4", writes=("row_hits",))
-def weigh_hits(row_weight: Array, row_hits: Array, clock: Array) -> None:
-    """hits *= w, for the rows of the batch at their places in the epoch"""
+@op(shapes="row_weight: rows; row_correct: epoch_rows; clock: 4", writes=("row_correct",))
+def weigh_correct(row_weight: Array, row_correct: Array, clock: Array) -> None:
+    """correct *= w, for the rows of the batch at their places in the epoch"""
     position = clock[POSITION]
-    row_hits[position : position + len(row_weight)] *= row_weight
+    row_correct[position : position + len(row_weight)] *= row_weight
 
 
 def record_losses(losses: Array, row_losses: Array, clock: Array) -> None:
@@ -117,20 +117,20 @@ def record_losses(losses: Array, row_losses: Array, clock: Array) -> None:
         clock[FIRST_BAD_STEP] = min(clock[FIRST_BAD_STEP], clock[STEP])
 
 
-def record_class_hits(logits: Array, targets: Array, row_hits: Array, clock: Array) -> None:
+def record_class_correct(logits: Array, targets: Array, row_correct: Array, clock: Array) -> None:
     """Store 1 for rows whose first largest logit is that of the target, else 0; also 0 for rows with NaN."""
-    hits = np.argmax(logits, axis=1) == np.argmax(targets, axis=1)
-    _record_hits(hits & ~np.isnan(logits).any(axis=1), row_hits, clock)
+    correct = np.argmax(logits, axis=1) == np.argmax(targets, axis=1)
+    _record_correct(correct & ~np.isnan(logits).any(axis=1), row_correct, clock)
 
 
-def record_side_hits(logits: Array, targets: Array, row_hits: Array, clock: Array) -> None:
+def record_side_correct(logits: Array, targets: Array, row_correct: Array, clock: Array) -> None:
     """Store the fraction of each row's logits that are on the side of 0 on which the targets are of 1/2."""
-    _record_hits(((logits > 0) == (targets > 0.5)).mean(axis=1), row_hits, clock)
+    _record_correct(((logits > 0) == (targets > 0.5)).mean(axis=1), row_correct, clock)
 
 
-def _record_hits(hits: Array, row_hits: Array, clock: Array) -> None:
+def _record_correct(correct: Array, row_correct: Array, clock: Array) -> None:
     position = clock[POSITION]
-    row_hits[position : position + len(hits)] = hits
+    row_correct[position : position + len(correct)] = correct
 
 
 def dense_targets(y: Array, n_out: int, dtype: Any) -> Array:

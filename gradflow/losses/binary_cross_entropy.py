@@ -10,15 +10,15 @@ from gradflow.checks import fraction, non_negative
 from gradflow.errors import DataError
 from gradflow.executors import Executor
 from gradflow.functions import row_weights, sigmoid, softplus
-from gradflow.losses.base import Loss, dense_targets, record_losses, record_side_hits
+from gradflow.losses.base import Loss, dense_targets, record_losses, record_side_correct
 from gradflow.losses.focal import binary_focal
 from gradflow.losses.smoothing import smooth_targets
 from gradflow.ops import Array, op
 
 
 @op(
-    shapes="logits, targets, d_logits: rows columns; row_weight: rows; row_losses, row_hits: epoch_rows; clock: 4",
-    writes=("d_logits", "row_losses", "row_hits", "clock"),
+    shapes="logits, targets, d_logits: rows columns; row_weight: rows; row_losses, row_correct: epoch_rows; clock: 4",
+    writes=("d_logits", "row_losses", "row_correct", "clock"),
     in_place=(("logits", "d_logits"),),
 )
 def binary_cross_entropy(
@@ -27,13 +27,13 @@ def binary_cross_entropy(
     row_weight: Array | None,
     d_logits: Array,
     row_losses: Array,
-    row_hits: Array,
+    row_correct: Array,
     clock: Array,
 ) -> None:
     """Row loss w mean_j [log(1 + exp(z_j)) - t_j z_j];  dL/dz_j = w (sigmoid(z_j) - t_j) / (rows n_out)"""
     weight = row_weights(row_weight, len(logits), logits.dtype)
     record_losses(weight * (softplus(logits) - targets * logits).mean(axis=1), row_losses, clock)
-    record_side_hits(logits, targets, row_hits, clock)
+    record_side_correct(logits, targets, row_correct, clock)
     d_logits[...] = weight[:, None] * (sigmoid(logits) - targets) / logits.size
 
 
@@ -84,13 +84,13 @@ class BinaryCrossEntropy(Loss):
         row_weight: Array | None,
         d_outputs: Array,
         row_losses: Array,
-        row_hits: Array,
+        row_correct: Array,
         clock: Array,
     ) -> None:
         if self.label_smoothing:
             given, targets = targets, ops.backend.empty(outputs.shape, outputs.dtype)
             ops(smooth_targets, given, targets, self.label_smoothing, 2)
-        arguments = (outputs, targets, row_weight, d_outputs, row_losses, row_hits, clock)
+        arguments = (outputs, targets, row_weight, d_outputs, row_losses, row_correct, clock)
         if self.focal_gamma:
             ops(binary_focal, *arguments, self.focal_gamma)
         else:

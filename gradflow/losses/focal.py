@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from gradflow.functions import log_softmax, row_weights, sigmoid, softmax, softplus
-from gradflow.losses.base import record_class_hits, record_losses, record_side_hits
+from gradflow.losses.base import record_class_correct, record_losses, record_side_correct
 from gradflow.ops import Array, op
 
 
 @op(
-    shapes="logits, targets, d_logits: rows columns; row_weight: rows; row_losses, row_hits: epoch_rows; clock: 4",
-    writes=("d_logits", "row_losses", "row_hits", "clock"),
+    shapes="logits, targets, d_logits: rows columns; row_weight: rows; row_losses, row_correct: epoch_rows; clock: 4",
+    writes=("d_logits", "row_losses", "row_correct", "clock"),
     in_place=(("logits", "d_logits"),),
 )
 def softmax_focal(
@@ -24,7 +24,7 @@ def softmax_focal(
     row_weight: Array | None,
     d_logits: Array,
     row_losses: Array,
-    row_hits: Array,
+    row_correct: Array,
     clock: Array,
     gamma: float,
 ) -> None:
@@ -36,15 +36,15 @@ def softmax_focal(
     probability, rest = softmax(logits), -np.expm1(log_probability)
     focus = targets * rest**gamma
     record_losses(weight * -np.where(targets == 0, 0, focus * log_probability).sum(axis=1), row_losses, clock)
-    record_class_hits(logits, targets, row_hits, clock)
+    record_class_correct(logits, targets, row_correct, clock)
     ratio = np.where(log_probability == 0, 1, -log_probability / rest)
     slope = np.where(targets == 0, 0, -focus * (1 + gamma * np.where(probability == 0, 0, probability * ratio)))
     d_logits[...] = weight[:, None] * (slope - probability * slope.sum(axis=1, keepdims=True)) / len(logits)
 
 
 @op(
-    shapes="logits, targets, d_logits: rows columns; row_weight: rows; row_losses, row_hits: epoch_rows; clock: 4",
-    writes=("d_logits", "row_losses", "row_hits", "clock"),
+    shapes="logits, targets, d_logits: rows columns; row_weight: rows; row_losses, row_correct: epoch_rows; clock: 4",
+    writes=("d_logits", "row_losses", "row_correct", "clock"),
     in_place=(("logits", "d_logits"),),
 )
 def binary_focal(
@@ -53,7 +53,7 @@ def binary_focal(
     row_weight: Array | None,
     d_logits: Array,
     row_losses: Array,
-    row_hits: Array,
+    row_correct: Array,
     clock: Array,
     gamma: float,
 ) -> None:
@@ -65,6 +65,6 @@ def binary_focal(
     p, q = sigmoid(logits), sigmoid(-logits)
     of_one, of_zero = targets * q**gamma, (1 - targets) * p**gamma
     record_losses(weight * (of_one * u + of_zero * v).mean(axis=1), row_losses, clock)
-    record_side_hits(logits, targets, row_hits, clock)
+    record_side_correct(logits, targets, row_correct, clock)
     slope = of_zero * (gamma * q * v + p) - of_one * (gamma * p * u + q)
     d_logits[...] = weight[:, None] * slope / logits.size

@@ -17,7 +17,7 @@ def record_loss(
     row_weight: Array | None,
     d_outputs: Array,
     row_losses: Array,
-    row_hits: Array,
+    row_correct: Array,
     clock: Array,
 ) -> None:
     """Record the op calls of a loss (`Loss.apply`).
@@ -26,13 +26,13 @@ def record_loss(
         DataError: if a user-defined loss does its own array math, does not write its results, or ignores the row
             weights.
     """
-    arguments = outputs, targets, row_weight, d_outputs, row_losses, row_hits, clock
+    arguments = outputs, targets, row_weight, d_outputs, row_losses, row_correct, clock
     if not is_of_users(loss.apply):
         loss.apply(ops, *arguments)
         return
     results = {"d_outputs": d_outputs, "row_losses": row_losses}
     if loss.has_accuracy:
-        results["row_hits"] = row_hits
+        results["row_correct"] = row_correct
     passed = record_sealed(ops, f"{type(loss).__name__}.apply", loss.apply, *arguments, results=results)
     if row_weight is not None and not any(array is row_weight for array in passed):
         raise DataError(

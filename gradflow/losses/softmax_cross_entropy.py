@@ -10,15 +10,15 @@ from gradflow.checks import fraction, non_negative
 from gradflow.errors import DataError
 from gradflow.executors import Executor
 from gradflow.functions import log_softmax, row_weights, softmax
-from gradflow.losses.base import Loss, dense_targets, record_class_hits, record_losses
+from gradflow.losses.base import Loss, dense_targets, record_class_correct, record_losses
 from gradflow.losses.focal import softmax_focal
 from gradflow.losses.smoothing import smooth_targets
 from gradflow.ops import Array, op, shape_of_first
 
 
 @op(
-    shapes="logits, targets, d_logits: rows columns; row_weight: rows; row_losses, row_hits: epoch_rows; clock: 4",
-    writes=("d_logits", "row_losses", "row_hits", "clock"),
+    shapes="logits, targets, d_logits: rows columns; row_weight: rows; row_losses, row_correct: epoch_rows; clock: 4",
+    writes=("d_logits", "row_losses", "row_correct", "clock"),
     in_place=(("logits", "d_logits"),),
 )
 def softmax_cross_entropy_probabilities(
@@ -27,7 +27,7 @@ def softmax_cross_entropy_probabilities(
     row_weight: Array | None,
     d_logits: Array,
     row_losses: Array,
-    row_hits: Array,
+    row_correct: Array,
     clock: Array,
 ) -> None:
     """Row loss w (log Σ_k exp(z_k) - Σ_k t_k z_k);  dL/dz_j = w (softmax(z)_j - t_j) / rows"""
@@ -35,13 +35,13 @@ def softmax_cross_entropy_probabilities(
     losses = -np.where(targets == 0, 0, targets * log_softmax(logits)).sum(axis=1)
     losses[np.isnan(logits).any(axis=1)] = np.nan
     record_losses(weight * losses, row_losses, clock)
-    record_class_hits(logits, targets, row_hits, clock)
+    record_class_correct(logits, targets, row_correct, clock)
     d_logits[...] = weight[:, None] * (softmax(logits) - targets) / len(logits)
 
 
 @op(
-    shapes="logits, d_logits: rows columns; targets, row_weight: rows; row_losses, row_hits: epoch_rows; clock: 4",
-    writes=("d_logits", "row_losses", "row_hits", "clock"),
+    shapes="logits, d_logits: rows columns; targets, row_weight: rows; row_losses, row_correct: epoch_rows; clock: 4",
+    writes=("d_logits", "row_losses", "row_correct", "clock"),
     in_place=(("logits", "d_logits"),),
 )
 def softmax_cross_entropy_labels(
@@ -50,12 +50,12 @@ def softmax_cross_entropy_labels(
     row_weight: Array | None,
     d_logits: Array,
     row_losses: Array,
-    row_hits: Array,
+    row_correct: Array,
     clock: Array,
 ) -> None:
     """The same with t_c = 1 for the label c of the row and 0 elsewhere"""
     one_hot = np.eye(logits.shape[1], dtype=logits.dtype)[targets]
-    softmax_cross_entropy_probabilities.reference(logits, one_hot, row_weight, d_logits, row_losses, row_hits, clock)
+    softmax_cross_entropy_probabilities.reference(logits, one_hot, row_weight, d_logits, row_losses, row_correct, clock)
 
 
 @op(
@@ -143,7 +143,7 @@ class SoftmaxCrossEntropy(Loss):
         row_weight: Array | None,
         d_outputs: Array,
         row_losses: Array,
-        row_hits: Array,
+        row_correct: Array,
         clock: Array,
     ) -> None:
         if targets.ndim == 1 and (self.label_smoothing or self.focal_gamma):
@@ -152,7 +152,7 @@ class SoftmaxCrossEntropy(Loss):
         elif self.label_smoothing:
             given, targets = targets, ops.backend.empty(outputs.shape, outputs.dtype)
             ops(smooth_targets, given, targets, self.label_smoothing, outputs.shape[1])
-        arguments = (outputs, targets, row_weight, d_outputs, row_losses, row_hits, clock)
+        arguments = (outputs, targets, row_weight, d_outputs, row_losses, row_correct, clock)
         if self.focal_gamma:
             ops(softmax_focal, *arguments, self.focal_gamma)
         elif targets.ndim == 1:

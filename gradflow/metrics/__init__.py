@@ -10,7 +10,7 @@ from gradflow.errors import DataError
 from gradflow.metrics.base import LARGER_IS_BETTER, METRICS, Batch, Kind, Metric, Statistics, Task
 from gradflow.metrics.counts import F1, BalancedAccuracy, Precision, Recall
 from gradflow.metrics.epoch import EpochMetrics
-from gradflow.metrics.regression import R2, MeanAbsoluteError, MeanSquaredError, RootMeanSquaredError
+from gradflow.metrics.regression import R2, MeanAbsoluteErrorMetric, MeanSquaredErrorMetric, RootMeanSquaredError
 from gradflow.metrics.roc_auc import RocAuc
 from gradflow.metrics.rows import LogLoss, TopKAccuracy
 
@@ -23,8 +23,8 @@ __all__ = [
     "EpochMetrics",
     "Kind",
     "LogLoss",
-    "MeanAbsoluteError",
-    "MeanSquaredError",
+    "MeanAbsoluteErrorMetric",
+    "MeanSquaredErrorMetric",
     "Metric",
     "Precision",
     "Recall",

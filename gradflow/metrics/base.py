@@ -36,7 +36,7 @@ class Task(NamedTuple):
         n_out: the number of outputs.
         rows: the maximum number of rows in an epoch.
         dtype: the dtype of the outputs.
-        deviation: float64 (n_out,), the factors that convert standardized outputs to target units.
+        std: float64 (n_out,), the factors that convert standardized outputs to target units.
     """
 
     kind: Kind
@@ -44,7 +44,7 @@ class Task(NamedTuple):
     n_out: int
     rows: int
     dtype: np.dtype
-    deviation: np.ndarray
+    std: np.ndarray
 
 
 class Batch(NamedTuple):

@@ -64,7 +64,7 @@ class Errors(Statistics):
         ops(add_error_moments, batch.outputs, batch.targets, batch.row_weight, self.sums)
 
 
-class MeanSquaredError(Metric):
+class MeanSquaredErrorMetric(Metric):
     """Mean over rows and outputs of (y - t)²."""
 
     name = "mean_squared_error"
@@ -74,7 +74,7 @@ class MeanSquaredError(Metric):
 
     def value(self, statistics: np.ndarray, task: Task) -> float:
         squares, _, _, _, rows = statistics
-        return float((squares / rows * task.deviation**2).mean())
+        return float((squares / rows * task.std**2).mean())
 
 
 class RootMeanSquaredError(Metric):
@@ -87,10 +87,10 @@ class RootMeanSquaredError(Metric):
 
     def value(self, statistics: np.ndarray, task: Task) -> float:
         squares, _, _, _, rows = statistics
-        return float((np.sqrt(squares / rows) * task.deviation).mean())
+        return float((np.sqrt(squares / rows) * task.std).mean())
 
 
-class MeanAbsoluteError(Metric):
+class MeanAbsoluteErrorMetric(Metric):
     """Mean over rows and outputs of abs(y - t)."""
 
     name = "mean_absolute_error"
@@ -100,7 +100,7 @@ class MeanAbsoluteError(Metric):
 
     def value(self, statistics: np.ndarray, task: Task) -> float:
         _, absolutes, _, _, rows = statistics
-        return float((absolutes / rows * task.deviation).mean())
+        return float((absolutes / rows * task.std).mean())
 
 
 class R2(Metric):

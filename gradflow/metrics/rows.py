@@ -27,7 +27,7 @@ def add_weighted_total(values: Array, row_weight: Array | None, sums: Array) -> 
 
 
 @op(shapes="logits: rows columns; labels, values: rows", writes=("values",))
-def top_k_hits(logits: Array, labels: Array, values: Array, k: int) -> None:
+def top_k_correct(logits: Array, labels: Array, values: Array, k: int) -> None:
     """1 where the label's logit is among the k largest, of equal ones the first; else 0"""
     own = np.take_along_axis(logits, labels[:, None].astype(np.intp), axis=1)
     is_before = np.arange(logits.shape[1]) < labels[:, None]
@@ -82,7 +82,7 @@ class TopKHits(RowMean):
         self._k = k
 
     def record_values(self, ops: Executor, batch: Batch, values: Array) -> None:
-        ops(top_k_hits, batch.outputs, actual_labels(ops, batch), values, self._k)
+        ops(top_k_correct, batch.outputs, actual_labels(ops, batch), values, self._k)
 
 
 class LogLosses(RowMean):

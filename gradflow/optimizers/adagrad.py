@@ -13,7 +13,7 @@ import numpy as np
 
 from gradflow.checks import positive
 from gradflow.ops import Array, has_diverged, op
-from gradflow.optimizers.base import OWN, Optimizer, penalised
+from gradflow.optimizers.base import OWN, Optimizer, regularized
 from gradflow.schedules import LearningRate
 
 
@@ -33,7 +33,7 @@ def adagrad(
     """s = s + g²;  w -= rate g / (√s + ε)"""
     if has_diverged(clock):
         return
-    g = penalised(parameters, gradients, hyper, gradient_scale, n_decayed)
+    g = regularized(parameters, gradients, hyper, gradient_scale, n_decayed)
     square_sum += g * g
     parameters -= float(hyper[0]) * (g / (np.sqrt(square_sum) + float(hyper[OWN])))
 

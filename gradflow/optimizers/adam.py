@@ -14,7 +14,7 @@ import numpy as np
 
 from gradflow.checks import fraction, non_negative, positive
 from gradflow.ops import STEP, Array, has_diverged, op
-from gradflow.optimizers.base import OWN, Optimizer, penalised
+from gradflow.optimizers.base import OWN, Optimizer, regularized
 from gradflow.schedules import LearningRate
 
 
@@ -30,7 +30,7 @@ def _change(
 ) -> Array:
     """Update the moments, and return the step to subtract from the parameters."""
     beta1, beta2, epsilon = map(float, hyper[OWN : OWN + 3])
-    g = penalised(parameters, gradients, hyper, gradient_scale, n_decayed)
+    g = regularized(parameters, gradients, hyper, gradient_scale, n_decayed)
     first_moment[...] = beta1 * first_moment + (1 - beta1) * g
     second_moment[...] = beta2 * second_moment + (1 - beta2) * g * g
     mean = first_moment / (1 - beta1 ** int(clock[STEP]))

@@ -31,7 +31,7 @@ def with_penalties(parameters: Array, gradients: Array, hyper: Array, n_decayed:
     return g
 
 
-def penalised(parameters: Array, gradients: Array, hyper: Array, gradient_scale: Array, n_decayed: int) -> Array:
+def regularized(parameters: Array, gradients: Array, hyper: Array, gradient_scale: Array, n_decayed: int) -> Array:
     """Return the regularized gradient as a rule sees it: with penalties, scaled, then clipped to ±clip_value."""
     limit = float(hyper[CLIP_VALUE])
     return np.clip(gradient_scale[0] * with_penalties(parameters, gradients, hyper, n_decayed), -limit, limit)

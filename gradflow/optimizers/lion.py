@@ -12,7 +12,7 @@ import numpy as np
 
 from gradflow.checks import fraction, non_negative
 from gradflow.ops import Array, has_diverged, op
-from gradflow.optimizers.base import OWN, Optimizer, penalised
+from gradflow.optimizers.base import OWN, Optimizer, regularized
 from gradflow.schedules import LearningRate
 
 
@@ -32,7 +32,7 @@ def lion(
     """w -= rate (sign(β₁ m + (1 - β₁) g) + decay w), the decay on weights only;  m = β₂ m + (1 - β₂) g"""
     if has_diverged(clock):
         return
-    g = penalised(parameters, gradients, hyper, gradient_scale, n_decayed)
+    g = regularized(parameters, gradients, hyper, gradient_scale, n_decayed)
     beta1, beta2, decay = map(float, hyper[OWN : OWN + 3])
     direction = np.sign(beta1 * first_moment + (1 - beta1) * g)
     direction[:n_decayed] += decay * parameters[:n_decayed]

@@ -12,7 +12,7 @@ import numpy as np
 
 from gradflow.checks import fraction, positive
 from gradflow.ops import Array, has_diverged, op
-from gradflow.optimizers.base import OWN, Optimizer, penalised
+from gradflow.optimizers.base import OWN, Optimizer, regularized
 from gradflow.schedules import LearningRate
 
 
@@ -32,7 +32,7 @@ def rmsprop(
     """v = β v + (1 - β) g²;  w -= rate g / (√v + ε)"""
     if has_diverged(clock):
         return
-    g = penalised(parameters, gradients, hyper, gradient_scale, n_decayed)
+    g = regularized(parameters, gradients, hyper, gradient_scale, n_decayed)
     beta, epsilon = map(float, hyper[OWN : OWN + 2])
     second_moment[...] = beta * second_moment + (1 - beta) * g * g
     parameters -= float(hyper[0]) * (g / (np.sqrt(second_moment) + epsilon))

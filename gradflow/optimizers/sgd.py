@@ -12,7 +12,7 @@ from typing import Any
 from gradflow.checks import boolean, fraction
 from gradflow.errors import DataError
 from gradflow.ops import Array, Op, has_diverged, op
-from gradflow.optimizers.base import OWN, Optimizer, penalised
+from gradflow.optimizers.base import OWN, Optimizer, regularized
 from gradflow.schedules import LearningRate
 
 
@@ -22,7 +22,7 @@ def gradient_descent(
 ) -> None:
     """w -= rate g"""
     if not has_diverged(clock):
-        parameters -= float(hyper[0]) * penalised(parameters, gradients, hyper, gradient_scale, n_decayed)
+        parameters -= float(hyper[0]) * regularized(parameters, gradients, hyper, gradient_scale, n_decayed)
 
 
 @op(
@@ -40,7 +40,7 @@ def momentum(
 ) -> None:
     """v = momentum v + g;  w -= rate v"""
     if not has_diverged(clock):
-        g = penalised(parameters, gradients, hyper, gradient_scale, n_decayed)
+        g = regularized(parameters, gradients, hyper, gradient_scale, n_decayed)
         velocity[...] = float(hyper[OWN]) * velocity + g
         parameters -= float(hyper[0]) * velocity
 
@@ -60,7 +60,7 @@ def nesterov(
 ) -> None:
     """v = momentum v + g;  w -= rate (g + momentum v)"""
     if not has_diverged(clock):
-        g = penalised(parameters, gradients, hyper, gradient_scale, n_decayed)
+        g = regularized(parameters, gradients, hyper, gradient_scale, n_decayed)
         velocity[...] = float(hyper[OWN]) * velocity + g
         parameters -= float(hyper[0]) * (g + float(hyper[OWN]) * velocity)
 

@@ -35,7 +35,7 @@ def _of_epoch(
     return {
         "row_weight": weight,
         "row_losses": draw.blank(draw.rows + position + 3),
-        "row_hits": draw.blank(draw.rows + position + 3),
+        "row_correct": draw.blank(draw.rows + position + 3),
         "clock": clock(position=position, first_bad_step=first_bad_step),
     }
 
@@ -44,7 +44,7 @@ def _squared_error(draw: Draw, *, factor: float, **settings: Any) -> dict[str, A
     rows, columns = draw.rows, draw.columns
     room = 64 * (1 + factor) * max(columns, 1)
     of_epoch = _of_epoch(draw, **settings)
-    del of_epoch["row_hits"]
+    del of_epoch["row_correct"]
     outputs = draw.reals(rows, columns, room=room, power=2)
     targets = draw.random.standard_normal((rows, columns)).astype(draw.dtype)
     if draw.values in ("denormal", "extreme"):
@@ -56,7 +56,7 @@ def _regression(draw: Draw, *, targets: int = 1, room: float = 8, **settings: An
     """Return outputs and targets, some of them equal; ``targets`` is the number of outputs that share a target."""
     setting: dict[str, Any] = {name: settings.pop(name) for name in ("delta", "quantiles") if name in settings}
     of_epoch = _of_epoch(draw, **settings)
-    del of_epoch["row_hits"]
+    del of_epoch["row_correct"]
     outputs = draw.reals(draw.rows, draw.columns * targets, room=room * max(draw.columns, 1) * targets)
     t = draw.random.standard_normal((draw.rows, draw.columns)).astype(draw.dtype)
     if draw.values in ("denormal", "extreme"):
@@ -139,10 +139,10 @@ def _softmax_probabilities(draw: Draw, **settings: Any) -> dict[str, Any]:
     return {"logits": logits, "targets": targets, "d_logits": draw.like(logits), **_of_epoch(draw, **settings)}
 
 
-def _weigh_hits(draw: Draw, *, position: int) -> dict[str, Any]:
-    hits = draw.blank(draw.rows + position + 3)
-    hits[position : position + draw.rows] = draw.reals(draw.rows, room=4, power=2)
-    return {"row_weight": draw.reals(draw.rows, power=2), "row_hits": hits, "clock": clock(position=position)}
+def _weigh_correct(draw: Draw, *, position: int) -> dict[str, Any]:
+    correct = draw.blank(draw.rows + position + 3)
+    correct[position : position + draw.rows] = draw.reals(draw.rows, room=4, power=2)
+    return {"row_weight": draw.reals(draw.rows, power=2), "row_correct": correct, "clock": clock(position=position)}
 
 
 CASES: dict[str, Case] = {
@@ -224,5 +224,5 @@ CASES: dict[str, Case] = {
         magnitude=sensitivity,
         without={"empty": NO_ROWS},
     ),
-    "weigh_hits": Case(_weigh_hits, 0, EXACT, variants=({"position": 0}, {"position": 4})),
+    "weigh_correct": Case(_weigh_correct, 0, EXACT, variants=({"position": 0}, {"position": 4})),
 }

@@ -109,7 +109,7 @@ CASES: dict[str, Case] = {
     "add_error_moments": Case(
         _error_moments, 32, "float64 sums in any order", variants=WEIGHTED, magnitude=sensitivity
     ),
-    "top_k_hits": Case(_labelled, 0, "comparisons", variants=({"k": 1}, {"k": 3}), without={"empty": NO_ROWS}),
+    "top_k_correct": Case(_labelled, 0, "comparisons", variants=({"k": 1}, {"k": 3}), without={"empty": NO_ROWS}),
     "label_log_losses": Case(
         _labelled, 14, f"exp, log: {LIBRARY}; {LOSS_SUMS}", magnitude=sensitivity, without={"empty": NO_ROWS}
     ),

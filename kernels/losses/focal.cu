@@ -12,7 +12,7 @@
      w (t q^gamma u + (1 - t) p^gamma v),
      dL/dz = w / (rows columns) ((1 - t) p^gamma (gamma q v + p) - t q^gamma (gamma p u + q))
 
-   w is the row's weight, 1 where row_weight is null. row_hits as in the files of the plain losses. */
+   w is the row's weight, 1 where row_weight is null. row_correct as in the files of the plain losses. */
 
 /* What class k adds to the loss, and a_k, from z_k - log sum exp(z). */
 typedef struct {
@@ -30,7 +30,7 @@ GF_FUNCTION gf_focal gf_make_focal(real log_p, real t, real gamma) {
 }
 
 GF_KERNEL(softmax_focal, const real *logits, const real *targets, const real *row_weight, real *d_logits,
-          real *row_losses, real *row_hits, gf_index *clock, real gamma, gf_index rows, gf_index columns) {
+          real *row_losses, real *row_correct, gf_index *clock, real gamma, gf_index rows, gf_index columns) {
   GF_ROWS(row, rows) {
     const real *z = logits + row * columns, *t = targets + row * columns;
     real *d_z = d_logits + row * columns;
@@ -67,16 +67,16 @@ GF_KERNEL(softmax_focal, const real *logits, const real *targets, const real *ro
     }
     GF_ONCE_PER_ROW {
       gf_record_loss((real)(weight * loss), row, row_losses, clock);
-      row_hits[clock[GF_POSITION] + row] = first_largest == label;
+      row_correct[clock[GF_POSITION] + row] = first_largest == label;
     }
   }
 }
 
 GF_KERNEL(binary_focal, const real *logits, const real *targets, const real *row_weight, real *d_logits,
-          real *row_losses, real *row_hits, gf_index *clock, real gamma, gf_index rows, gf_index columns) {
+          real *row_losses, real *row_correct, gf_index *clock, real gamma, gf_index rows, gf_index columns) {
   GF_ROWS(row, rows) {
     const real weight = row_weight ? row_weight[row] : 1, scale = weight / (rows * columns);
-    accumulator loss = 0, hits = 0;
+    accumulator loss = 0, correct = 0;
     GF_COLUMNS(j, columns) {
       const gf_index i = row * columns + j;
       const real z = logits[i], t = targets[i], common = gf_softplus_rest(z);
@@ -84,14 +84,14 @@ GF_KERNEL(binary_focal, const real *logits, const real *targets, const real *row
       const real p = share.value, q = share.rest, u = gf_max(-z, 0) + common, v = gf_max(z, 0) + common;
       const real of_one = t * gf_pow(q, gamma), of_zero = (1 - t) * gf_pow(p, gamma);
       loss += of_one * u + of_zero * v;
-      hits += (z > 0) == (t > (real)0.5);
+      correct += (z > 0) == (t > (real)0.5);
       d_logits[i] = scale * (of_zero * (gamma * q * v + p) - of_one * (gamma * p * u + q));
     }
     loss = gf_row_sum(loss);
-    hits = gf_row_sum(hits);
+    correct = gf_row_sum(correct);
     GF_ONCE_PER_ROW {
       gf_record_loss((real)(weight * loss / columns), row, row_losses, clock);
-      row_hits[clock[GF_POSITION] + row] = (real)(hits / columns);
+      row_correct[clock[GF_POSITION] + row] = (real)(correct / columns);
     }
   }
 }

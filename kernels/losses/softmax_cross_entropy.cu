@@ -5,11 +5,11 @@
      w (log sum_k exp(z_k) - sum_k t_k z_k),      dL/dz_j = w / rows (softmax(z)_j - t_j)
 
    for targets t that are probabilities with sum 1, or one class label c, that is t_c = 1. w is the row's
-   weight, 1 where row_weight is null. row_hits is 1 where the first largest logit is that of the target.
+   weight, 1 where row_weight is null. row_correct is 1 where the first largest logit is that of the target.
    d_logits may stand in the place of logits: what another lane may overwrite is read before a reduction. */
 
 GF_KERNEL(softmax_cross_entropy_labels, const real *logits, const int *targets, const real *row_weight,
-          real *d_logits, real *row_losses, real *row_hits, gf_index *clock, gf_index rows,
+          real *d_logits, real *row_losses, real *row_correct, gf_index *clock, gf_index rows,
           gf_index columns) {
   GF_ROWS(row, rows) {
     const real *z = logits + row * columns;
@@ -35,13 +35,13 @@ GF_KERNEL(softmax_cross_entropy_labels, const real *logits, const int *targets, 
     GF_COLUMNS(j, columns) d_z[j] = (real)((d_z[j] / sum - (j == label)) * scale);
     GF_ONCE_PER_ROW {
       gf_record_loss(weight * (gf_log((real)sum) + (largest - target_logit)), row, row_losses, clock);
-      row_hits[clock[GF_POSITION] + row] = first_largest == label;
+      row_correct[clock[GF_POSITION] + row] = first_largest == label;
     }
   }
 }
 
 GF_KERNEL(softmax_cross_entropy_probabilities, const real *logits, const real *targets,
-          const real *row_weight, real *d_logits, real *row_losses, real *row_hits, gf_index *clock,
+          const real *row_weight, real *d_logits, real *row_losses, real *row_correct, gf_index *clock,
           gf_index rows, gf_index columns) {
   GF_ROWS(row, rows) {
     const real *z = logits + row * columns, *t = targets + row * columns;
@@ -71,7 +71,7 @@ GF_KERNEL(softmax_cross_entropy_probabilities, const real *logits, const real *t
     GF_COLUMNS(j, columns) d_z[j] = (real)((d_z[j] / sum - t[j]) * scale);
     GF_ONCE_PER_ROW {
       gf_record_loss((real)(weight * (gf_log((real)sum) - dot)), row, row_losses, clock);
-      row_hits[clock[GF_POSITION] + row] = first_largest == label;
+      row_correct[clock[GF_POSITION] + row] = first_largest == label;
     }
   }
 }

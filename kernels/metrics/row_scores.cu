@@ -3,11 +3,11 @@
 /* Metrics that are a mean over rows: a value for each row of a batch, then sum w v and sum w, with w = 1 where
    row_weight is null.
 
-     top_k_hits          1 where fewer than k logits are larger than the label's, or equal and before it; else 0
+     top_k_correct          1 where fewer than k logits are larger than the label's, or equal and before it; else 0
      label_log_losses    log sum_k exp(z_k) - z_label
      binary_log_losses   mean over the outputs of log(1 + exp(z)) - t z */
 
-GF_KERNEL(top_k_hits, const real *logits, const int *labels, accumulator *values, gf_index k, gf_index rows,
+GF_KERNEL(top_k_correct, const real *logits, const int *labels, accumulator *values, gf_index k, gf_index rows,
           gf_index columns) {
   GF_ROWS(row, rows) {
     const real *z = logits + row * columns;

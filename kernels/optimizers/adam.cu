@@ -10,7 +10,7 @@
    epsilon stands outside the root and after the bias correction, as in the paper's algorithm 1 and PyTorch.
    AdamW (Loshchilov & Hutter, 2019, algorithm 2) first decays the weights: w -= rate weight_decay w, in
    PyTorch's variant, where the decay is scaled by the learning rate itself.
-   g is penalised and clipped (update.h). The hyper-parameters of their own: beta1, beta2, epsilon, log(beta1),
+   g is regularized and clipped (update.h). The hyper-parameters of their own: beta1, beta2, epsilon, log(beta1),
    log(beta2), weight decay (AdamW only).
    1 - beta^t is -expm1(t log(beta)), which keeps its digits in float32 where beta is close to 1. */
 

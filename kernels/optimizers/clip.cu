@@ -1,6 +1,6 @@
 #include "gradflow.h"
 #include "update.h"
-/* Clipping by the global norm (Pascanu, Mikolov & Bengio, 2013, algorithm 1) of the penalised gradient g:
+/* Clipping by the global norm (Pascanu, Mikolov & Bengio, 2013, algorithm 1) of the regularized gradient g:
 
      gradient_scale = min(1, clip_norm / norm),   norm = sqrt(sum_i g_i^2)
 
@@ -14,7 +14,7 @@ GF_KERNEL(chunk_squares, const real *parameters, const real *gradients, const do
     accumulator sum = 0;
     GF_COLUMNS(j, length) {
       const gf_index i = first + j;
-      const accumulator g = gf_penalised(update, gradients[i], parameters[i], i);
+      const accumulator g = gf_regularized(update, gradients[i], parameters[i], i);
       sum += g * g;
     }
     sum = gf_row_sum(sum);

@@ -5,7 +5,7 @@
 
      v = beta v + (1 - beta) g^2,      w -= rate g / (sqrt(v) + epsilon)
 
-   with v zero in the beginning and epsilon outside the root, as in PyTorch. g is penalised and clipped (update.h).
+   with v zero in the beginning and epsilon outside the root, as in PyTorch. g is regularized and clipped (update.h).
    The hyper-parameters of its own: beta, epsilon. */
 
 GF_KERNEL(rmsprop, real *parameters, const real *gradients, real *second_moment, const double *hyper, const real *gradient_scale,

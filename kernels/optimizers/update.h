@@ -11,7 +11,7 @@
 typedef struct {
   real rate, l2, l1, clip_value, scale;
   gf_index n_decayed;
-  int is_penalised, is_clipped; /* most networks are neither: each loop is compiled for that too */
+  int is_regularized, is_clipped; /* most networks are neither: each loop is compiled for that too */
 } gf_update;
 
 GF_FUNCTION gf_update gf_make_update(const double *hyper, real scale, gf_index n_decayed) {
@@ -22,7 +22,7 @@ GF_FUNCTION gf_update gf_make_update(const double *hyper, real scale, gf_index n
   update.clip_value = (real)hyper[GF_CLIP_VALUE];
   update.scale = scale;
   update.n_decayed = n_decayed;
-  update.is_penalised = update.l2 != 0 || update.l1 != 0;
+  update.is_regularized = update.l2 != 0 || update.l1 != 0;
   update.is_clipped = update.clip_value - update.clip_value == 0;
   return update;
 }
@@ -30,14 +30,14 @@ GF_FUNCTION gf_update gf_make_update(const double *hyper, real scale, gf_index n
 GF_FUNCTION real gf_sign(real x) { return x > 0 ? 1 : x < 0 ? -1 : x; }
 
 /* d/dw (L + l2/2 w^2 + l1 |w|) = dL/dw + l2 w + l1 sign(w) */
-GF_FUNCTION real gf_penalised(gf_update update, real gradient, real parameter, gf_index i) {
-  if (!update.is_penalised) return gradient;
+GF_FUNCTION real gf_regularized(gf_update update, real gradient, real parameter, gf_index i) {
+  if (!update.is_regularized) return gradient;
   const real penalty = update.l2 * parameter + update.l1 * gf_sign(parameter);
   return i < update.n_decayed ? gradient + penalty : gradient;
 }
 
-/* The gradient that a rule sees: penalised, then scaled (clip.cu), then held within +-clip_value. */
+/* The gradient that a rule sees: regularized, then scaled (clip.cu), then held within +-clip_value. */
 GF_FUNCTION real gf_gradient(gf_update update, real gradient, real parameter, gf_index i) {
-  const real scaled = update.scale * gf_penalised(update, gradient, parameter, i);
+  const real scaled = update.scale * gf_regularized(update, gradient, parameter, i);
   return update.is_clipped ? gf_clamp(scaled, update.clip_value) : scaled;
 }

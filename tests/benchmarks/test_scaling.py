@@ -44,7 +44,7 @@ def test_bytes_moved_are_the_sizes_of_each_ops_arrays() -> None:
         + 2 * rows * n_out
         + n_out  # the bias in place, counted as x and y
         + 2 * rows * n_out
-        + 3 * rows  # logits, d_logits, labels, losses, hits
+        + 3 * rows  # logits, d_logits, labels, losses, correct
         + rows * n_out
         + n_out  # the column sum
         + 7 * n_parameters  # Adam reads four vectors and writes three

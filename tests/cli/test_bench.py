@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from gradflow.cli.bench import Measurement, crossover, verdict
+from gradflow.cli.bench import StepTimes, crossover, verdict
 from tests.cli.command import gradflow
 
 _SMALL = ("bench", "--widths", "4,2", "--batch-sizes", "3")
 
 
-def _measurements(*seconds: tuple[float, float | None]) -> list[Measurement]:
+def _measurements(*seconds: tuple[float, float | None]) -> list[StepTimes]:
     """Measurements of 32, 64, 128, ... units, from pairs of seconds on the CPU and on the GPU."""
-    return [Measurement(32 * 2**place, 256, cpu, gpu) for place, (cpu, gpu) in enumerate(seconds)]
+    return [StepTimes(32 * 2**place, 256, cpu, gpu) for place, (cpu, gpu) in enumerate(seconds)]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_with_a_gpu_both_are_measured_and_the_winner_is_named(tmp_path: Path) ->
     done = gradflow(*_SMALL, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     facts = json.loads((tmp_path / "bench.json").read_text())
-    measurements = [Measurement(**case) for case in facts["measurements"]]
+    measurements = [StepTimes(**case) for case in facts["measurements"]]
     assert len(measurements) == 2
     assert all(case.gpu_seconds is not None and case.gpu_seconds > 0 for case in measurements)
     assert facts["gpu_problem"] is None

@@ -17,8 +17,8 @@ def test_rows_are_normalized(backend_name: str) -> None:
     network = gf.Sequential([gf.LayerNorm(6, epsilon=0.5)], dtype="float64", backend=backend_name)
     gamma, beta = np.arange(1.0, 7.0), np.arange(-3.0, 3.0)
     network.set_weights({"0.gamma": gamma, "0.beta": beta})
-    deviation = np.sqrt(X.var(axis=1, keepdims=True) + 0.5)
-    expected = (X - X.mean(axis=1, keepdims=True)) / deviation * gamma + beta
+    std = np.sqrt(X.var(axis=1, keepdims=True) + 0.5)
+    expected = (X - X.mean(axis=1, keepdims=True)) / std * gamma + beta
     assert_allclose(network.predict(X), expected, rtol=1e-12, atol=1e-14)  # terms of size 8 cancel
     assert network.n_decayed == 0
 

@@ -33,9 +33,9 @@ def applied(
     on_device = backend.from_host(outputs.copy())
     weight = None if row_weight is None else backend.from_host(row_weight.astype(outputs.dtype))
     d_outputs = backend.empty(outputs.shape, outputs.dtype)
-    losses, hits = (backend.zeros(len(outputs), outputs.dtype) for _ in range(2))
-    loss.apply(Eager(backend), on_device, targets, weight, d_outputs, losses, hits, status.clock)
-    return backend.to_host(losses), backend.to_host(hits), backend.to_host(d_outputs)
+    losses, correct = (backend.zeros(len(outputs), outputs.dtype) for _ in range(2))
+    loss.apply(Eager(backend), on_device, targets, weight, d_outputs, losses, correct, status.clock)
+    return backend.to_host(losses), backend.to_host(correct), backend.to_host(d_outputs)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -99,8 +99,8 @@ def test_means_are_named_apart(backend_name: str) -> None:
 
 def test_accuracy_counts_the_first_largest_logit(backend_name: str) -> None:
     logits = np.array([[1.0, 1.0, 0.0], [0.0, 2.0, 2.0], [0.0, 0.0, 3.0]])
-    hits = applied("softmax_cross_entropy", logits, np.array([1, 1, 2]), backend_name)[1]
-    assert_allclose(hits, [0, 1, 1])
+    correct = applied("softmax_cross_entropy", logits, np.array([1, 1, 2]), backend_name)[1]
+    assert_allclose(correct, [0, 1, 1])
     one_hot = np.eye(3)[[1, 1, 2]]
     assert_allclose(applied("softmax_cross_entropy", logits, one_hot, backend_name)[1], [0, 1, 1])
 

@@ -89,7 +89,7 @@ def test_a_refused_loss_does_not_change_the_networks_output_activation(backend_n
     assert made.feature_names is None
 
 
-@pytest.mark.parametrize("missing", ["d_outputs", "row_losses", "row_hits"])
+@pytest.mark.parametrize("missing", ["d_outputs", "row_losses", "row_correct"])
 def test_a_loss_that_omits_a_result_is_refused(missing: str, backend_name: str) -> None:
     def apply(self: Any, ops: Any, outputs: Any, targets: Any, row_weight: Any, *results: Any) -> None:
         d_outputs, row_losses, _, clock = results
@@ -99,7 +99,7 @@ def test_a_loss_that_omits_a_result_is_refused(missing: str, backend_name: str) 
             row_losses = ops.backend.empty(len(outputs), outputs.dtype)
         ops(squared_error, outputs, targets, row_weight, d_outputs, row_losses, clock, 1.0)
 
-    loss: Any = type("Own", (RegressionLoss,), {"apply": apply, "has_accuracy": missing == "row_hits"})()
+    loss: Any = type("Own", (RegressionLoss,), {"apply": apply, "has_accuracy": missing == "row_correct"})()
     with pytest.raises(gf.DataError, match=rf"Own\.apply records no op that writes {missing}"):
         gf.Trainer(network(backend_name), loss, "adam").fit(X, Y, epochs=1)
 

@@ -259,18 +259,18 @@ def mutants_of_python(file: Path, text: str) -> Iterator[Mutant]:
 
 
 _SHARED_BY_FORMULAS = (
-    "penalised",
+    "regularized",
     "with_penalties",
     "_change",
     "record_losses",
-    "record_class_hits",
-    "record_side_hits",
+    "record_class_correct",
+    "record_side_correct",
     "sigmoid",
     "softplus",
     "softmax",
     "log_softmax",
     "row_weights",
-    "_record_hits",
+    "_record_correct",
     "factor",
     "_add_counts",
 )

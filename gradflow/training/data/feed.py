@@ -17,7 +17,7 @@ from gradflow.program import Recorder
 from gradflow.random import shuffled_rows
 
 
-def fingerprint(rows: int, parts: Iterable[Sequence[np.ndarray]]) -> str:
+def data_fingerprint(rows: int, parts: Iterable[Sequence[np.ndarray]]) -> str:
     """Return a text that identifies data: the number of rows, and a SHA-256 over arrays that come in parts."""
     import hashlib  # loads OpenSSL, which would slow down importing gradflow
 
@@ -116,7 +116,7 @@ class DataSet:
     def fingerprint(self, backend: ReferenceBackend, loss: Loss) -> str:
         arrays = [array for array in (self.x, self.targets, self.row_weight) if array is not None]
         on_host = [array if isinstance(array, np.ndarray) else backend.to_host(array) for array in arrays]
-        return fingerprint(len(self), [as_the_loss_sees(loss, on_host)])
+        return data_fingerprint(len(self), [as_the_loss_sees(loss, on_host)])
 
     def batches(
         self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None

@@ -298,7 +298,7 @@ def target_scale(network: Sequential, loss: Loss, x: Any, y: Any, sample_weight:
         for of_column, column in zip(moments, targets.T, strict=True):
             of_column.update("y", column, Where(range(len(column))))
     return OutputScale(
-        tuple(of_column.mean for of_column in moments), tuple(of_column.deviation or 1.0 for of_column in moments)
+        tuple(of_column.mean for of_column in moments), tuple(of_column.std or 1.0 for of_column in moments)
     )
 
 

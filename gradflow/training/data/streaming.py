@@ -16,7 +16,7 @@ from gradflow.data.read_ahead import ReadAhead
 from gradflow.data.sources import Conversion, Source
 from gradflow.losses import Loss
 from gradflow.program import Recorder
-from gradflow.training.data.feed import BatchFeed, DataSet, GatheredBatches, as_the_loss_sees, fingerprint
+from gradflow.training.data.feed import BatchFeed, DataSet, GatheredBatches, as_the_loss_sees, data_fingerprint
 
 _ALIGNMENT = 256
 """In bytes; the alignment at which GPU matmuls are fastest."""
@@ -60,7 +60,7 @@ class StreamedData:
 
     def fingerprint(self, backend: ReferenceBackend, loss: Loss) -> str:
         parts = (block.converted(self._convert) for block in self._source.looked_at())
-        return fingerprint(len(self), (as_the_loss_sees(loss, part) for part in parts))
+        return data_fingerprint(len(self), (as_the_loss_sees(loss, part) for part in parts))
 
     def batches(
         self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None

@@ -85,7 +85,7 @@ class Epoch:
     def _recorded_sums(self, backend: ReferenceBackend, sums: Array) -> Program:
         ops, chunk = Recorder(backend), chunk_length(self.rows)
         partials = backend.empty(-(-self.rows // chunk), np.float64)
-        for place, of_rows in enumerate((self.results.losses, self.results.hits)):
+        for place, of_rows in enumerate((self.results.losses, self.results.correct)):
             ops(chunk_sums, of_rows, partials, chunk)
             ops(total, partials, sums[place : place + 1])
         ops(chunk_sums, self.results.losses[: self._first_rows], sums[2:], self._first_rows)
@@ -118,7 +118,8 @@ class Epoch:
         if not batches_done:
             return {}
         rows = slice(self.position(batches_done))
-        return {"losses": self.results.losses[rows], "hits": self.results.hits[rows], **self.metrics.vectors}
+        correct = self.results.correct[rows]
+        return {"losses": self.results.losses[rows], "hits": correct, **self.metrics.vectors}  # names in checkpoints
 
     def run(
         self,

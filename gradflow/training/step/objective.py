@@ -84,7 +84,7 @@ class Objective(NamedTuple):
         """Return the prediction task of epochs of up to ``rows`` rows, for metrics."""
         network = self.network
         scale = network.output_scale
-        std = np.ones(network.n_out) if scale is None else np.array(scale.deviation)
+        std = np.ones(network.n_out) if scale is None else np.array(scale.std)
         return Task(task_kind(self.loss, network.n_out), network.backend, network.n_out, rows, network.dtype, std)
 
     def value_names(self, *, has_validation: bool) -> list[str]:

@@ -12,7 +12,7 @@ from gradflow.executors import Executor
 from gradflow.layers import Layer
 from gradflow.layers.stack import ForwardArrays, record_backward, record_forward, record_inference
 from gradflow.losses import Loss
-from gradflow.losses.base import weigh_hits
+from gradflow.losses.base import weigh_correct
 from gradflow.losses.recording import record_loss
 from gradflow.metrics import Batch, EpochMetrics
 from gradflow.ops import Array
@@ -24,12 +24,12 @@ class Results(NamedTuple):
 
     Attributes:
         losses: the loss of each row, (rows,).
-        hits: the fraction of each row's predictions that are correct, (rows,); zeros for losses without an accuracy.
+        correct: the fraction of each row's predictions that are correct, (rows,); zeros for losses without an accuracy.
         metrics: the metrics; None measures none.
     """
 
     losses: Array
-    hits: Array
+    correct: Array
     metrics: EpochMetrics | None = None
 
     @classmethod
@@ -84,6 +84,6 @@ def record_results(
     targets, row_weight, clock = batch.targets, batch.row_weight, ops.clock
     if results.metrics is not None:
         results.metrics.record(ops, Batch(outputs, targets, row_weight, clock))
-    record_loss(ops, loss, outputs, targets, row_weight, d_outputs, results.losses, results.hits, clock)
+    record_loss(ops, loss, outputs, targets, row_weight, d_outputs, results.losses, results.correct, clock)
     if row_weight is not None and loss.has_accuracy:
-        ops(weigh_hits, row_weight, results.hits, clock)
+        ops(weigh_correct, row_weight, results.correct, clock)

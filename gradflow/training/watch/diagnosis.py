@@ -21,7 +21,7 @@ from gradflow.training.step.objective import Objective, layers_before_loss
 from gradflow.training.step.record import Results, record_step
 from gradflow.training.watch.unit_size import far_inputs, far_targets
 
-SATURATED = 0.95
+SATURATED_FRACTION = 0.95
 """A layer is saturated if at least this fraction of its outputs is."""
 VANISHED = 1e-3
 """A gradient has vanished if its norm is below this fraction of the largest norm of a layer."""
@@ -158,9 +158,9 @@ class LookAtLayers:
         """Return why nothing is learned, and what to try; None if the batch shows no cause.
 
         The first match counts: a ReLU layer whose units are all dead, or a sigmoid or tanh layer with at least
-        `SATURATED` of its outputs near a limit; the last layer with a `VANISHED` gradient; the learning rate, if some
-        step along the negative gradient reduces the objective below `LOWERED`. Layers inside a `Residual` are skipped,
-        since the shortcut bypasses them.
+        `SATURATED_FRACTION` of its outputs near a limit; the last layer with a `VANISHED` gradient; the learning rate,
+        if some step along the negative gradient reduces the objective below `LOWERED`. Layers inside a `Residual` are
+        skipped, since the shortcut bypasses them.
         """
         network = self._network.copy()
         layers = layers_before_loss(self._loss, network)
@@ -171,7 +171,7 @@ class LookAtLayers:
                     f"It began in {layer}, all of whose units are dead: they output 0 for every row, and pass on no "
                     f"gradient. Train again with a learning rate below {learning_rate:g}, or with leaky_relu"
                 )
-            if kind == "saturated" and share >= SATURATED:
+            if kind == "saturated" and share >= SATURATED_FRACTION:
                 return (
                     f"It began in {layer}: {share:.0%} of its outputs are near a limit, where hardly any gradient "
                     "passes. Train again with smaller initial weights, or relu"
@@ -244,9 +244,11 @@ class LookAtLayers:
         """Record the loss of outputs for the batch; return the array that will hold the loss of each row."""
         backend, batch = self._network.backend, self._batch
         d_outputs = backend.empty(outputs.shape, outputs.dtype)
-        row_losses, row_hits = (backend.empty(len(batch), outputs.dtype) for _ in range(2))
+        row_losses, row_correct = (backend.empty(len(batch), outputs.dtype) for _ in range(2))
         clock = RunStatus(backend).clock
-        record_loss(ops, self._loss, outputs, batch.targets, batch.row_weight, d_outputs, row_losses, row_hits, clock)
+        record_loss(
+            ops, self._loss, outputs, batch.targets, batch.row_weight, d_outputs, row_losses, row_correct, clock
+        )
         return row_losses
 
 

@@ -13,7 +13,7 @@ import gradflow as gf
 from gradflow.data.weights import RowWeights
 from gradflow.losses import get_loss
 from gradflow.random import shuffled_rows
-from gradflow.training.data.feed import fingerprint
+from gradflow.training.data.feed import data_fingerprint
 from gradflow.training.data.prepare import prepare_data
 from gradflow.training.data.streaming import StreamedData
 
@@ -186,7 +186,7 @@ def test_the_fingerprint_is_that_of_smoothed_targets(kind: str) -> None:
     network = gf.MLP([4, n_out], backend="numpy")
     targets = np.asarray(y, np.float32).reshape(70, n_out) * (1 - 0.1)
     targets += 0.1 / (2 if "binary" in name else n_out)
-    expected = fingerprint(70, [[X.astype(np.float32), targets]])
+    expected = data_fingerprint(70, [[X.astype(np.float32), targets]])
     for data in (prepare_data(network, loss, X, y), prepare_data(network, loss, gf.data.Arrays(X, y), None)):
         assert data.fingerprint(network.backend, loss) == expected
 
@@ -203,13 +203,13 @@ def test_standardized_targets_are_undone_at_prediction(backend_name: str, tmp_pa
     history = trainer.fit(X, y, epochs=60, validation_data=(X, y))
     assert network.output_scale is not None
     assert_allclose(network.output_scale.mean, y.mean(axis=0))
-    assert_allclose(network.output_scale.deviation, [y[:, 0].std(), 1])
+    assert_allclose(network.output_scale.std, [y[:, 0].std(), 1])
     predicted = network.predict(X)
     assert abs(predicted[:, 0] - y[:, 0]).mean() < 0.2 * y[:, 0].std()
     assert_allclose(predicted[:, 1], -7, atol=1)
     outputs = network.logits(X)
-    assert_allclose(outputs * network.output_scale.deviation + network.output_scale.mean, predicted, rtol=1e-6)
-    standardized = (y - network.output_scale.mean) / network.output_scale.deviation
+    assert_allclose(outputs * network.output_scale.std + network.output_scale.mean, predicted, rtol=1e-6)
+    standardized = (y - network.output_scale.mean) / network.output_scale.std
     assert_allclose(history["val_loss"][-1], ((outputs - standardized) ** 2).mean(), rtol=1e-4)
     assert_allclose(trainer.evaluate(X, y)["loss"], history["val_loss"][-1], rtol=1e-6)
 
@@ -236,7 +236,7 @@ def test_rows_of_weight_0_do_not_affect_the_scale(streamed: bool, backend_name: 
         trainer.fit(X, y, sample_weight=weights, epochs=1)
     assert network.output_scale is not None
     assert_allclose(network.output_scale.mean, Y[weights > 0].mean(axis=0))
-    assert_allclose(network.output_scale.deviation, Y[weights > 0].std(axis=0))
+    assert_allclose(network.output_scale.std, Y[weights > 0].std(axis=0))
 
 
 @pytest.mark.parametrize(

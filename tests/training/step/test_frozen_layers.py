@@ -188,7 +188,7 @@ REFUSED: dict[str, tuple[Callable[[gf.Sequential], Any], str]] = {
     "all": (lambda made: setattr(made, "frozen", range(6)), "leave at least one to train"),
     "all with parameters": (lambda made: setattr(made, "frozen", [0, 1, 3, 5]), "leave at least one to train"),
     "no place": (lambda made: setattr(made, "frozen", [6]), r"frozen\[0\] must be between 0 and 5, got 6"),
-    "a name": (lambda made: setattr(made, "frozen", "0.weight"), "frozen must be a list of the places of layers"),
+    "a name": (lambda made: setattr(made, "frozen", "0.weight"), "frozen must be a list of the indices of layers"),
     "a layer for a place": (lambda made: setattr(made, "frozen", made.layers[:1]), r"frozen\[0\] must be an integer"),
 }
 
@@ -208,6 +208,6 @@ def test_no_layer_is_frozen_in_training() -> None:
             trainer.network.frozen = BODY
 
     made = network()
-    with pytest.raises(gf.GradflowError, match="cannot be frozen while it is trained"):
+    with pytest.raises(gf.GradflowError, match="cannot be frozen during training"):
         gf.Trainer(made, "softmax_cross_entropy", "adam").fit(X, LABELS, epochs=1, callbacks=[Freeze()], progress=False)
     assert made.frozen == ()

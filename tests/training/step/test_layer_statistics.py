@@ -54,8 +54,8 @@ def plain_units(weights: dict[str, np.ndarray], x: np.ndarray) -> dict[str, floa
 
 def residual_units(weights: dict[str, np.ndarray], x: np.ndarray) -> dict[str, float]:
     x = x @ weights["0.weight"] + weights["0.bias"]
-    deviation = np.sqrt(x.var(axis=1, keepdims=True) + 1e-5)
-    normalized = weights["1.0.gamma"] * (x - x.mean(axis=1, keepdims=True)) / deviation + weights["1.0.beta"]
+    std = np.sqrt(x.var(axis=1, keepdims=True) + 1e-5)
+    normalized = weights["1.0.gamma"] * (x - x.mean(axis=1, keepdims=True)) / std + weights["1.0.beta"]
     relu = np.maximum(normalized, 0)
     tanh = np.tanh(relu @ weights["1.2.weight"] + weights["1.2.bias"])
     return {"dead/1.1": (relu == 0).all(axis=0).mean(), "saturated/1.3": (abs(tanh) > 0.95).mean()}

@@ -20,7 +20,7 @@ _SHAPES = ((1, 7, 1), (32, 64, 10), (33, 65, 129), (128, 784, 512), (256, 1024, 
 """Rows, inputs and outputs of a layer, including one output, one row, and odd sizes."""
 
 
-def check_products(backend: ReferenceBackend, *, quick: bool) -> Iterator[Check]:
+def check_gemms(backend: ReferenceBackend, *, quick: bool) -> Iterator[Check]:
     """Check the matmuls of a dense layer, forward and backward, as in a training step: with their epilogues.
 
     Args:

@@ -1,10 +1,10 @@
 #include "gradflow.h"
 #include "clock.h"
 #include "update.h"
-/* The end of a step: the clock moves on by one step and one batch; behind the last row of the epoch the next
-   epoch begins. With a schedule the learning rate of the next step takes its place too: step s, counted from 0,
-   has rates[s mod steps], where `rates` holds those of the present epoch.
-   Between the parts of a batch that is worked off in several, the position alone moves. */
+/* The end of a step advances the clock by one step and one batch; after the last row of an epoch, the next epoch
+   begins. With a schedule, it also writes the learning rate of the next step: step s, counted from 0, has
+   rates[s mod steps], where `rates` holds the rates of the current epoch.
+   If a batch is processed in parts, only the position advances between them. */
 
 GF_FUNCTION void gf_advance(gf_index *clock, gf_index batch_size, gf_index epoch_rows) {
   clock[GF_STEP] += 1;

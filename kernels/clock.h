@@ -1,8 +1,8 @@
 /* The clock of a training run: four integers on the device that every recorded step reads.
 
-     step             how many steps have begun, counted from 1: the step that runs now
-     epoch            which pass over the data this is, counted from 0 over the network's life: the
-                      key of its shuffle and of its dropout masks
+     step             the number of the current step, counted from 1
+     epoch            the number of the epoch, counted from 0 over the network's life: the key of its
+                      shuffle and of its dropout masks
      position         the row of the epoch at which the batch begins
      first_bad_step   the first step whose loss was not finite; the largest integer before that */
 
@@ -11,10 +11,10 @@
 #define GF_POSITION 2
 #define GF_FIRST_BAD_STEP 3
 
-/* Once a loss was not finite, nothing may be learned from it. */
+/* True once a loss was not finite: no step may change the network anymore. */
 #define GF_DIVERGED(clock) ((clock)[GF_FIRST_BAD_STEP] <= (clock)[GF_STEP])
 
-/* What a loss kernel does with the loss of a row: row_losses holds one value per row of the epoch. */
+/* Record the loss of a row; row_losses holds one value per row of the epoch. */
 GF_FUNCTION void gf_record_loss(real loss, gf_index row, real *row_losses, gf_index *clock) {
   row_losses[clock[GF_POSITION] + row] = loss;
   if (!(loss - loss == 0)) gf_atomic_min(&clock[GF_FIRST_BAD_STEP], clock[GF_STEP]);

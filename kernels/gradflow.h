@@ -1,7 +1,7 @@
 /* Macros that let one kernel source compile as CUDA and as C.
 
    Under CUDA (NVRTC) a kernel is a __global__ function whose loops stride over the grid. Under a C compiler it is a
-   plain function over the items [begin, end), and several threads may do a part each. The loader puts two lines before
+   plain function over the items [begin, end), and several threads may each run a part. The loader puts two lines before
    this text:
 
        typedef float real;                     the element type: float or double
@@ -9,14 +9,14 @@
 
      GF_KERNEL(name, arguments...) { ... }   defines a kernel
      GF_FOR(i, n, arrays...)                 each of n elements once
-     GF_FOURS(block, n, arrays...)           the same in blocks of four, for what four elements share; within it
+     GF_FOURS(block, n, arrays...)           the same in blocks of four, to share work; within it
      GF_OF_FOUR(lane, block, n)                the lanes 0 to 3 of the block: element 4 block + lane
      GF_ROWS(row, rows)                      each row once: by a warp on a GPU
      GF_COLUMNS(j, columns)                  the columns of that row: split across the warp
      GF_COLUMN_SUMS(j, columns, sums...)     the same, for a body that only adds to those variables
      GF_COLUMNS_OF(j, columns, arrays...)    the same for arrays that begin with the row, indexed by j alone
      gf_row_sum(v), gf_row_max(v)            combine the results of the lanes of a row (C: one lane)
-     GF_ONCE_PER_ROW                         the statement that one lane runs for its row
+     GF_ONCE_PER_ROW                         the next statement, run by one lane per row
      GF_BLOCKS(first, n, width)              the first of every `width` of n items (C only)
      GF_COLUMN_BLOCKS(first, columns)        each block of neighboring columns once: by a thread block on a GPU;
                                              `first` is the first column that a thread handles
@@ -24,8 +24,8 @@
      GF_COLUMN_BLOCK_ROWS(row, rows)         the rows: split across the warps of the thread block
      GF_COLUMN_BLOCK_COLUMNS(j, first, columns)
                                              the columns of the thread, first + j
-     gf_column_block_sum(sums)               add up the sums of the warps, into the sums of each (C: one warp)
-     GF_ONCE_PER_COLUMN_BLOCK                the statement that one warp runs for the block
+     gf_column_block_sum(sums)               add the sums of the warps; every warp gets the result (C: one warp)
+     GF_ONCE_PER_COLUMN_BLOCK                the next statement, run by one warp per block
 
    A kernel holds exactly one GF_FOR, GF_FOURS, GF_ROWS, GF_BLOCKS or GF_COLUMN_BLOCKS, whose second argument is the
    size of its range (GF_FOURS: the number of elements in it).
@@ -50,7 +50,7 @@ typedef unsigned long long gf_long_word; /* 64 bits */
 
 #ifdef __CUDACC__
 #define GF_FUNCTION __device__ __forceinline__
-#define gf_auto auto /* a pointer to a row is of the type of its array (low_precision.h) */
+#define gf_auto auto /* a pointer to a row has the type of its array (low_precision.h) */
 #define gf_exp GF_MATH(exp)
 #define gf_expm1 GF_MATH(expm1)
 #define gf_log1p GF_MATH(log1p)
@@ -66,19 +66,19 @@ typedef unsigned long long gf_long_word; /* 64 bits */
 #define gf_tanh(x) _Generic((real)0, float: gf_tanh_float, double: tanh)(x)
 #endif
 
-/* The larger value; a NaN wins from either side. */
+/* The larger value; NaN if either is NaN. */
 GF_FUNCTION real gf_max(real a, real b) { return a >= b || a != a ? a : b; }
 
-/* x, but at most limit away from 0; a NaN stays one. */
+/* x clamped to [-limit, limit]; NaN stays NaN. */
 GF_FUNCTION real gf_clamp(real x, real limit) { return x > limit ? limit : x < -limit ? -limit : x; }
 
-/* At this distance from 0 exp(-|x|) is 0 in any type. Factors of it are clamped to this: 0 times infinity is NaN. */
+/* At this |x|, exp(-|x|) is 0 in any type. Its factors are clamped to this, since 0 times infinity is NaN. */
 #define GF_SATURATED ((real)1000)
 
 #ifdef __CUDACC__
 
-/* A file whose blocks have more than 256 threads defines their number before this header: the registers must suffice
-   for all. */
+/* A file whose blocks have more than 256 threads defines their number before including this header, so that the
+   compiler limits the registers of a thread. */
 #ifdef GF_BLOCK_THREADS
 #define GF_BOUNDS __launch_bounds__(GF_BLOCK_THREADS)
 #else
@@ -157,7 +157,7 @@ GF_FUNCTION gf_vec4s<T, 1 + sizeof...(A)> gf_load(gf_index block, gf_index n, co
 #define GF_COLUMNS_OF(j, columns, ...)                                       \
   GF_VEC4(gf_block, threadIdx.x % 32, 32, columns, __VA_ARGS__) GF_EACH_LANE(j, gf_block)
 
-/* In a butterfly each lane adds the same pairs, so that all lanes end with the same bits. */
+/* In a butterfly, every lane adds the same pairs, so all lanes end with the same bits. */
 GF_FUNCTION float gf_row_sum(float value) {
   for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(0xffffffffu, value, lanes);
   return value;

@@ -1,7 +1,7 @@
 /* Arrays of 16-bit numbers, under CUDA only: a kernel reads and writes them as if they held float, and computes in
-   float. The loader puts the type gf_bits, __half or __nv_bfloat16, before this text, and gf_low instead of
-   `real` where an argument points to such numbers. (In `on ? 0 : x[i]` C++ would make an int of x[i]: the kernels say
-   (real)0 there.) */
+   float. The loader defines the type gf_bits, __half or __nv_bfloat16, before this text, and replaces `real` by gf_low
+   in arguments that point to such numbers. (C++ would convert x[i] in `on ? 0 : x[i]` to int, so kernels write (real)0
+   there.) */
 
 struct gf_low {
   gf_bits bits;
@@ -13,7 +13,7 @@ struct gf_low {
 };
 
 #ifdef GF_MIRRORED
-/* The parameters, the first array of the loop, go into gf_copies too when they are stored. */
+/* When the parameters, the first array of the loop, are stored, they are also written to gf_copies. */
 template <int N> GF_FUNCTION void gf_store_copies(const gf_vec4s<float, N> &vec4s, gf_low *copies) {
   gf_vec4<gf_low>::quad rounded;
   for (int lane = 0; lane < 4; lane++) rounded.lane[lane] = vec4s.vec4[0].elements.lane[lane];

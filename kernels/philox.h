@@ -3,7 +3,7 @@
    Salmon, Moraes, Dror, Shaw (2011), "Parallel random numbers: as easy as 1, 2, 3", section 3.3;
    multipliers and key increments from its table 2 and the Random123 library. The counter is
    (block, stream, step low, step high), the key is the seed, low word first. Each word depends on
-   nothing else, so that any backend can make any part of the sequence, in any order. */
+   nothing else, so any backend can generate any part of the sequence, in any order. */
 
 typedef struct {
   gf_word word[4];

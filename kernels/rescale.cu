@@ -1,5 +1,5 @@
 #include "gradflow.h"
-/* y_ij = mean_j + deviation_j x_ij: standardised outputs on the scale of the targets. */
+/* y_ij = mean_j + deviation_j x_ij: standardized outputs, converted to the units of the targets. */
 
 GF_KERNEL(rescale, const real *x, const real *mean, const real *deviation, real *y, gf_index rows,
           gf_index columns) {

@@ -2,12 +2,12 @@
 
    Mitchell, Stokes, Frank, Holmes (2021), "Bandwidth-optimal random shuffling for GPUs", section 3: a
    keyed Feistel network permutes the smallest power of two that holds n; a result outside is sent
-   through the network again until it falls inside ("cycle walking"), fewer than two times on average.
-   Variant: the two halves of an odd number of bits differ by one and take turns, so nothing is swapped;
-   the round function is a 32-bit multiplicative hash (the finaliser of MurmurHash3, Appleby 2011, cut to
-   two multiplications); the keys of the rounds are words of Philox for (seed, epoch). 24 rounds, as in the
-   paper, for up to 128 rows: with 8, some orders of five rows come twice as often as others. From 33 rows on
-   statistics of places, pairs and neighbours no longer tell 8 rounds from chance, so that larger data have 8. */
+   through the network again until it falls inside ("cycle walking"), less than twice on average.
+   Variant: the two halves of an odd number of bits differ by one and alternate, so nothing is swapped;
+   the round function is a 32-bit multiplicative hash (the finalizer of MurmurHash3, Appleby 2011, reduced
+   to two multiplications); the keys of the rounds are words of Philox for (seed, epoch). 24 rounds, as in the
+   paper, for up to 128 rows: with 8, some orders of five rows are twice as frequent as others. From 33 rows on,
+   statistics of positions, pairs and neighbors no longer distinguish 8 rounds from chance, so larger data use 8. */
 
 #define GF_SHUFFLE_STREAM 0x03000000u
 #define GF_SHUFFLE_MOST_ROUNDS 24

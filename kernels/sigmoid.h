@@ -2,7 +2,7 @@
    quotient is 0: the true value is below the smallest normal number there. */
 GF_FUNCTION real gf_sigmoid(real x) { return 1 / (1 + gf_exp(-x)); }
 
-/* sigmoid(x) and 1 - sigmoid(x), each with all its digits, from one exponential. */
+/* sigmoid(x) and 1 - sigmoid(x), both fully accurate, from one exponential. */
 typedef struct {
   real value, rest;
 } gf_logistic;

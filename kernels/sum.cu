@@ -1,5 +1,5 @@
 #include "gradflow.h"
-/* The sum of a vector, in two steps whose order of summation is fixed, whatever the number of threads:
+/* The sum of a vector, in two steps whose order of summation does not depend on the number of threads:
    the sum of each chunk, then the sum of these. */
 
 GF_KERNEL(chunk_sums, const real *x, accumulator *partials, gf_index chunk, gf_index n, gf_index rows) {

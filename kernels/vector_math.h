@@ -1,8 +1,9 @@
-/* exp, expm1, log1p and tanh in float32 for the C compiler: straight-line code, which it can vectorise where a call of the
-   library would stop it. CUDA has its own.
+/* exp, expm1, log1p and tanh in float32 for the C compiler: straight-line code, which it can vectorize, unlike
+   calls of the library. CUDA has its own.
 
-   The polynomials are minimax fits, relative error below 0.08 of half an ulp each; with the rounding of each step
-   the results are within 2 ulp for exp and log1p, 3 ulp for expm1 and tanh (tests/kernels/test_vector_math.py).
+   The polynomials are minimax fits, each with a relative error below 0.08 of half an ulp; with the rounding of
+   each step, the results are within 2 ulp for exp and log1p, 3 ulp for expm1 and tanh
+   (tests/kernels/test_vector_math.py).
    NaN stays NaN, overflow gives infinity, underflow goes through the denormals to 0. */
 
 typedef union {
@@ -11,7 +12,7 @@ typedef union {
 } gf_float_bits;
 
 GF_FUNCTION float gf_power_of_two(int exponent) {
-  const gf_float_bits power = {.bits = (int)((unsigned)(exponent + 127) << 23)}; /* what a NaN brings may not fit */
+  const gf_float_bits power = {.bits = (int)((unsigned)(exponent + 127) << 23)}; /* for NaN, the exponent may not fit */
   return power.number;
 }
 
@@ -25,7 +26,7 @@ GF_FUNCTION float gf_exp_float(float x) {
   const float q = 0.499999940f + r * (0.166665196f + r * (0.0416683927f + r * (0.00836878084f + r * 0.00138144672f)));
   const int exponent = shifted.bits - origin.bits, half = exponent / 2;
   const float power = (1.0f + (r + r * r * q)) * gf_power_of_two(half) * gf_power_of_two(exponent - half);
-  /* Not left to the last product: fused with an addition behind it, it might not overflow. */
+  /* Explicit, since the last multiplication might not overflow if fused with a following addition. */
   return x > 88.7228317f ? 1.0f / 0.0f : power;
 }
 
@@ -45,8 +46,8 @@ GF_FUNCTION float gf_tanh_float(float x) {
   return size < 0.625f ? near_zero : x < 0.0f ? -elsewhere : elsewhere;
 }
 
-/* 1 + x = 2^n (1 + f) with f from sqrt(1/2) - 1 to sqrt(2) - 1, and log(1 + f) = f - f^2 / 2 + f^3 P(f). What the
-   sum 1 + x has rounded away is added in the end, divided by the sum. */
+/* 1 + x = 2^n (1 + f) with f from sqrt(1/2) - 1 to sqrt(2) - 1, and log(1 + f) = f - f^2 / 2 + f^3 P(f). The
+   rounding error of 1 + x is added at the end, divided by the sum. */
 GF_FUNCTION float gf_log1p_float(float x) {
   const gf_float_bits sum = {.number = 1.0f + x};
   const float lost = x > 1.0f ? 1.0f - (sum.number - x) : x - (sum.number - 1.0f);

@@ -41,8 +41,8 @@ def batch_norm_forward(
     momentum: float,
     epsilon: float,
 ) -> None:
-    """`normalize_columns` with the mean and variance of this batch, of at least two rows, on which the running ones
-    move: running = (1 - momentum) running + momentum now, where the variance now is rows / (rows - 1) variance"""
+    """`normalize_columns` with the mean and variance of this batch of at least two rows, and an update of the running
+    ones: running = (1 - momentum) running + momentum batch, where the batch's variance is rows / (rows - 1) variance"""
     center = x.mean(axis=0, dtype=np.float64)
     spread = np.square(x - center).mean(axis=0)
     unbiased = spread * (len(x) / (len(x) - 1))
@@ -72,8 +72,8 @@ def batch_norm_backward(
     """With n_ij = (x_ij - mean_j) / √(variance_j + epsilon):
 
     dL/dgamma_j = Σ_i n_ij dL/dy_ij, dL/dbeta_j = Σ_i dL/dy_ij,
-    dL/dx_ij = gamma_j / √(variance_j + epsilon) (dL/dy_ij - share (dL/dbeta_j + n_ij dL/dgamma_j)), with share 1 / rows
-    where mean and variance are those of this batch, and 0 where they are fixed"""
+    dL/dx_ij = gamma_j / √(variance_j + epsilon) (dL/dy_ij - share (dL/dbeta_j + n_ij dL/dgamma_j)), with
+    share = 1 / rows if mean and variance are those of this batch, and 0 if they are fixed"""
     inverse = 1 / np.sqrt(variance + epsilon)
     normalized = (x - mean) * inverse
     d_gamma[...] = (d_y * normalized).sum(axis=0, dtype=np.float64)

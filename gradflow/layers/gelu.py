@@ -65,7 +65,7 @@ def _gelu_backward(x: Array, d_y: Array, d_x: Array) -> None:
 
 @op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),), numpy_form=_gelu_forward)
 def gelu_forward(x: Array, y: Array) -> None:
-    """y = x P(x) with the normal distribution function P, and 0 at minus infinity"""
+    """y = x P(x) with the normal cumulative distribution function P, and 0 at minus infinity"""
     y[...] = np.maximum(x, -SATURATED) * _normal(x.astype(np.float64))
 
 

@@ -104,7 +104,7 @@ class RegressionLoss(Loss):
 
 @op(shapes="row_weight: rows; row_correct: epoch_rows; clock: 4", writes=("row_correct",))
 def weigh_correct(row_weight: Array, row_correct: Array, clock: Array) -> None:
-    """correct *= w, for the rows of the batch at their places in the epoch"""
+    """correct *= w, for the rows of the batch at their positions in the epoch"""
     position = clock[POSITION]
     row_correct[position : position + len(row_weight)] *= row_weight
 

@@ -31,7 +31,7 @@ def huber(
     clock: Array,
     delta: float,
 ) -> None:
-    """Row loss w mean_j c_j (e_j - c_j / 2), e = y - t, c = e held within ±delta;  dL/dy_j = w c_j / (rows n_out)"""
+    """Row loss w mean_j c_j (e_j - c_j / 2), e = y - t, c = e clipped to ±delta;  dL/dy_j = w c_j / (rows n_out)"""
     error = outputs - targets
     weight = row_weights(row_weight, len(error), error.dtype)
     held = np.clip(error, -delta, delta)

@@ -64,7 +64,7 @@ def softmax_cross_entropy_labels(
     sizes=lambda arguments: shape_of_first({"probabilities": arguments["probabilities"]}),
 )
 def label_probabilities(labels: Array, probabilities: Array, smoothing: float) -> None:
-    """t_k = smoothing / n_out, and 1 - smoothing more for the label of the row"""
+    """t_k = smoothing / n_out, plus 1 - smoothing for the label of the row"""
     n_out = probabilities.shape[1]
     probabilities[...] = np.where(np.arange(n_out) == labels[:, None], 1 - smoothing, 0) + smoothing / n_out
 

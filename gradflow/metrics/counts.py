@@ -15,7 +15,7 @@ from gradflow.ops import Array, op
 
 @op(shapes="x: rows columns; labels: rows", writes=("labels",))
 def largest_column(x: Array, labels: Array) -> None:
-    """label_i = the first j with the largest x_ij; the first NaN where there is one"""
+    """label_i = the first j with the largest x_ij, or the first with NaN if there is one"""
     labels[...] = np.argmax(x, axis=1)
 
 
@@ -46,7 +46,7 @@ def _label_sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
     sizes=_label_sizes,
 )
 def add_label_counts(logits: Array, targets: Array, row_weight: Array | None, counts: Array) -> None:
-    """The same for labels of their own, with t_j > ½ in the place of t = c, and z_j > 0 in that of p = c"""
+    """The same if each output is its own label: t_j > ½ instead of t = c, and z_j > 0 instead of p = c"""
     _add_counts(targets > 0.5, logits > 0, row_weight, counts)
 
 

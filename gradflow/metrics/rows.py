@@ -28,7 +28,7 @@ def add_weighted_total(values: Array, row_weight: Array | None, sums: Array) -> 
 
 @op(shapes="logits: rows columns; labels, values: rows", writes=("values",))
 def top_k_correct(logits: Array, labels: Array, values: Array, k: int) -> None:
-    """1 where the label's logit is among the k largest, of equal ones the first; else 0"""
+    """1 if the label's logit is among the k largest, the first ones of equal logits; else 0"""
     own = np.take_along_axis(logits, labels[:, None].astype(np.intp), axis=1)
     is_before = np.arange(logits.shape[1]) < labels[:, None]
     ahead = (~(logits <= own)).sum(axis=1) + ((logits == own) & is_before).sum(axis=1)

@@ -15,7 +15,7 @@ from gradflow.ops import Array, op
     in_place=(("gradients", "out"), ("total", "out")),
 )
 def accumulate(gradients: Array, total: Array, out: Array, share: float, kept: int) -> None:
-    """out = share g + kept total; with kept = 0 the total is not read"""
+    """out = share g + kept total, with share the part's fraction of the rows; with kept = 0 the total is not read"""
     part = gradients.dtype.type(share) * gradients
     out[...] = part + total if kept else part
 

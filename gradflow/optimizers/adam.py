@@ -73,7 +73,7 @@ def adamw(
     clock: Array,
     n_decayed: int,
 ) -> None:
-    """w -= rate weight_decay w on the weights, then the step of Adam with g from before the decay"""
+    """w -= rate weight_decay w on the weights, then the step of Adam with the g from before the decay"""
     if not has_diverged(clock):
         change = _change(parameters, gradients, first_moment, second_moment, hyper, gradient_scale, clock, n_decayed)
         parameters[:n_decayed] *= 1 - float(hyper[0]) * float(hyper[OWN + 5])

@@ -7,7 +7,7 @@ from gradflow.ops import STEP, Array, has_diverged, op
 
 @op(shapes="parameters, average: n; clock: 4", writes=("average",))
 def average_weights(parameters: Array, average: Array, clock: Array, decay: float) -> None:
-    """a = w after the first step;  a = decay a + (1 - decay) w after all others"""
+    """a = w after the first step; afterwards a = decay a + (1 - decay) w"""
     if has_diverged(clock):
         return
     if clock[STEP] == 1:

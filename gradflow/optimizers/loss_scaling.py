@@ -31,7 +31,7 @@ def scaled_copy(x: Array, scaling: Array, y: Array) -> None:
 
 @op(shapes="gradients: n; scaling: 3", writes=("gradients", "scaling"))
 def unscale(gradients: Array, scaling: Array) -> None:
-    """g /= scale; overflowed = 1 where a g is not finite"""
+    """g /= scale; overflowed = 1 if an element of g is not finite"""
     gradients /= scaling[_SCALE]
     if not np.isfinite(gradients).all():
         scaling[_OVERFLOWED] = 1
@@ -43,8 +43,8 @@ def unscale(gradients: Array, scaling: Array) -> None:
     sizes=lambda arguments: {},
 )
 def adapt_scaling(scaling: Array, clock: Array, update_clock: Array, growth_steps: int, most_scale: float) -> None:
-    """scale / 2 where a step overflowed (below 1 training has diverged), 2 scale after growth_steps without; the clock
-    of the optimizer counts the steps that are not left out, and says by first_bad_step that this one is"""
+    """scale / 2 if the step overflowed (below 1 training has diverged), 2 scale after growth_steps without overflow;
+    the optimizer's clock counts the steps that are not skipped, and its first_bad_step marks a skipped step"""
     overflowed = scaling[_OVERFLOWED] != 0
     if overflowed:
         scaling[:2] = scaling[_SCALE] / 2, 0

@@ -1,16 +1,16 @@
 #define GF_BLOCK_THREADS 1024
 #include "gradflow.h"
-/* Batch normalisation (Ioffe & Szegedy, 2015, algorithm 1) of each column, with its mean and variance:
+/* Batch normalization (Ioffe & Szegedy, 2015, algorithm 1) of each column, with its mean and variance:
 
      y_ij = gamma_j n_ij + beta_j,   n_ij = (x_ij - mean_j) / sqrt(variance_j + epsilon)
 
-   Backwards, where share is 1 / rows if mean and variance are those of this batch, and 0 if they are fixed:
+   Backward, with share = 1 / rows if mean and variance are those of this batch, and 0 if they are fixed:
 
      dL/dgamma_j = sum_i n_ij dL/dy_ij,   dL/dbeta_j = sum_i dL/dy_ij
      dL/dx_ij = gamma_j / sqrt(variance_j + epsilon) (dL/dy_ij - share (dL/dbeta_j + n_ij dL/dgamma_j))
 
-   The variance is taken in two passes, about the mean that is known by then (Chan, Golub & LeVeque, 1983): one
-   pass over x and its squares would lose all digits where the mean is large beside the deviation. */
+   The variance is computed in two passes, about the known mean (Chan, Golub & LeVeque, 1983): a single pass over x
+   and its squares would lose all digits if the mean is large compared to the standard deviation. */
 
 GF_KERNEL(batch_norm_forward, const real *x, const real *gamma, const real *beta, real *mean, real *variance,
           real *running_mean, real *running_variance, real *y, accumulator momentum, real epsilon,

@@ -1,6 +1,6 @@
 #define GF_BLOCK_THREADS 1024
 #include "gradflow.h"
-/* sums_j = sum_i x_ij: the gradient of a bias from that of the layer's output. */
+/* sums_j = sum_i x_ij: the gradient of a bias, from the gradient of the layer's output. */
 
 GF_KERNEL(column_sum, const real *x, real *sums, gf_index rows, gf_index columns) {
   GF_COLUMN_BLOCKS(first, columns) {

@@ -2,9 +2,10 @@
 #include "clock.h"
 #include "philox.h"
 /* Inverted dropout (Srivastava et al., 2014): y = scale x with probability 1 - rate, else 0, where
-   scale = 1 / (1 - rate). Element i is kept where word i of Philox for (seed, stream, position, epoch) is at
-   least threshold = rate 2^32; the batch's position in the epoch gives each part of a step words of its own. The derivative is the same map, dL/dx = scale dL/dy where kept, so that the backward
-   pass calls the same kernel on dL/dy and no mask is stored. */
+   scale = 1 / (1 - rate). Element i is kept if word i of Philox for (seed, stream, position, epoch) is at
+   least threshold = rate 2^32; with the batch's position in the epoch, each part of a step has its own words. The
+   derivative is the same map, dL/dx = scale dL/dy where kept, so the backward pass calls the same kernel on dL/dy and
+   stores no mask. */
 
 GF_KERNEL(dropout, const real *x, real *y, const gf_index *clock, gf_word threshold, real scale,
           gf_long_word seed, gf_word stream, gf_index n) {

@@ -1,8 +1,8 @@
 #include "gradflow.h"
 #include "normal.h"
 #include "sigmoid.h"
-/* GELU (Hendrycks & Gimpel, 2016): y = x P(x) with the normal distribution function P, and its approximation
-   by tanh: y = x sigmoid(v) with v = 2 sqrt(2 / pi) (x + 0.044715 x^3), since (1 + tanh(v / 2)) / 2 = sigmoid(v).
+/* GELU (Hendrycks & Gimpel, 2016): y = x P(x) with the normal cumulative distribution function P, and its
+   approximation by tanh: y = x sigmoid(v) with v = 2 sqrt(2 / pi) (x + 0.044715 x^3), since (1 + tanh(v / 2)) / 2 = sigmoid(v).
    dL/dx = (P + x p) dL/dy with the density p, and (s + x s (1 - s) dv/dx) dL/dy. */
 
 GF_FUNCTION real gelu(real x) { return gf_max(x, -GF_SATURATED) * gf_make_normal(x).probability; }

@@ -1,18 +1,18 @@
 #include "gradflow.h"
 /* out = op(a) op(b), where op transposes a matrix or leaves it.
 
-   C only: a GPU's products are cuBLAS's, and those of large matrices the BLAS's (backends/cpu/native.py).
+   C only: on a GPU, cuBLAS computes all matmuls; on the CPU, the BLAS computes large ones (backends/cpu/native.py).
    op(a) is rows x depth, op(b) depth x columns.
 
    As in Goto & van de Geijn (2008, "Anatomy of High-Performance Matrix Multiplication"), a tile of the result
-   stays in registers while it runs along the depth: each element of op(a) is multiplied into one or two vectors
-   of op(b), which come from a panel where the columns of op(b) lie side by side. A block of panels stays in the
-   second-level cache, and a tile's rows of op(a) in the first, while the tile runs along them. Wherever an element
-   of the result lies in its tile, it is the same sum: in the order of the depth, in parts of GF_DEPTH. */
+   stays in registers along the depth: each element of op(a) is multiplied into one or two vectors
+   of op(b), which come from a panel that holds columns of op(b) side by side. A block of panels stays in the
+   second-level cache, and the rows of op(a) of a tile in the first, while the tile moves along the panels. Wherever an
+   element of the result lies in its tile, it is the same sum: in the order of the depth, in parts of GF_DEPTH. */
 
 #if defined(__AVX512F__)
 #define GF_VECTOR_BYTES 64
-#define GF_TILE_ROWS 8 /* 16 of 32 registers hold a tile: enough sums at a time to keep the multipliers busy */
+#define GF_TILE_ROWS 8 /* a tile takes 16 of 32 registers: enough independent sums to keep the multipliers busy */
 #elif defined(__AVX__)
 #define GF_VECTOR_BYTES 32
 #define GF_TILE_ROWS 6 /* 12 of 16 */
@@ -22,7 +22,7 @@
 #endif
 #define GF_LANES ((int)(GF_VECTOR_BYTES / sizeof(real)))
 #define GF_PANEL_COLUMNS (2 * GF_LANES)
-/* A part of a block of op(b) is 128 KiB; of op(a), where its rows must be brought together, 64. */
+/* A part of a block of op(b) has 128 KiB; of op(a), if it must be packed, 64. */
 #define GF_DEPTH ((int)(1024 / sizeof(real)))
 #define GF_BLOCK_COLUMNS 128
 #define GF_BLOCK_ROWS 64
@@ -34,14 +34,14 @@
 typedef real gf_vector __attribute__((vector_size(GF_VECTOR_BYTES)));
 typedef real gf_loose_vector __attribute__((vector_size(GF_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 
-/* A part of a matrix: its first element, and how far apart its rows and its columns lie. */
+/* A part of a matrix: its first element, and the strides of its rows and columns. */
 typedef struct {
   const real *first;
   gf_index row_step, column_step;
 } gf_part;
 
 /* Copies of a block of op(b) in panels, and of rows of op(a): too large for the stacks that some programs give their
-   threads. A thread has one place for both, shared by all tables of the library where the linker can merge them. */
+   threads. Each thread has one buffer for both, shared by all tables of the library if the linker can merge them. */
 #define GF_PANELS_BYTES (GF_DEPTH * GF_BLOCK_COLUMNS * (int)sizeof(real))
 #define GF_PACKED_BYTES (GF_DEPTH * GF_BLOCK_ROWS * (int)sizeof(real))
 #ifdef _WIN32
@@ -55,8 +55,8 @@ __attribute__((weak, visibility("hidden"))) _Alignas(64) _Thread_local char
 
 GF_INLINE gf_index gf_least(gf_index x, gf_index y) { return x < y ? x : y; }
 
-/* out = a times a panel, or out += it for the later parts of the depth: rows x columns, in the first `vectors` of a
-   panel. What is constant in a call is so for the compiler too: the loops are unrolled, sum is in registers. */
+/* out = a times a panel, or out += it for later parts of the depth: rows x columns, from the first `vectors` vectors of
+   the panel. Callers pass compile-time constants, so that the loops are unrolled and sum stays in registers. */
 GF_INLINE void gf_tile(const int rows, const int vectors, int adds, gf_part a, gf_index depth,
                        const gf_vector *panel, real *out, gf_index out_step, gf_index columns) {
   gf_vector sum[GF_TILE_ROWS][2];
@@ -89,7 +89,7 @@ GF_INLINE void gf_tile(const int rows, const int vectors, int adds, gf_part a, g
   }
 }
 
-/* Columns of op(b) in panels: two vectors of them side by side, with zeros behind the last column. */
+/* Copy columns of op(b) to panels of two vectors side by side, with zeros after the last column. */
 GF_INLINE void gf_pack_columns(gf_part b, gf_index depth, gf_index columns, gf_vector *panels) {
   for (gf_index column = 0; column < columns; column += GF_PANEL_COLUMNS, panels += 2 * depth) {
     const real *first = b.first + column * b.column_step;
@@ -105,13 +105,13 @@ GF_INLINE void gf_pack_columns(gf_part b, gf_index depth, gf_index columns, gf_v
   }
 }
 
-/* How many of the rows that are left the next tile takes. The last two share theirs evenly: a tile of one or two
-   leaves the processor waiting. */
+/* Return the number of rows of the next tile. The last two tiles split theirs evenly, since the processor would idle
+   with only one or two rows. */
 GF_INLINE gf_index gf_height(gf_index left) {
   return left >= 2 * GF_TILE_ROWS ? GF_TILE_ROWS : left > GF_TILE_ROWS ? (left + 1) / 2 : left;
 }
 
-/* Rows of op(a) by tiles: in each, the elements of a column lie side by side. */
+/* Copy rows of op(a) tile by tile; in each, the elements of a column lie side by side. */
 GF_INLINE void gf_pack_rows(gf_part a, gf_index depth, gf_index rows, real *packed) {
   gf_index whole = 0;
   while (gf_height(rows - whole) == GF_TILE_ROWS) whole += GF_TILE_ROWS;
@@ -126,7 +126,7 @@ GF_INLINE void gf_pack_rows(gf_part a, gf_index depth, gf_index rows, real *pack
   }
 }
 
-/* A tile's rows of the result, for one part of the depth: the tile at every panel. */
+/* Compute one row of tiles of the result, for one part of the depth. */
 GF_INLINE void gf_row_of_tiles(const int rows, int adds, gf_part a, gf_index depth, const gf_vector *panels, real *out,
                                gf_index out_step, gf_index columns) {
   gf_index column = 0;
@@ -135,10 +135,10 @@ GF_INLINE void gf_row_of_tiles(const int rows, int adds, gf_part a, gf_index dep
   if (column < columns) gf_tile(rows, 1, adds, a, depth, panels, out + column, out_step, columns - column);
 }
 
-/* Rows of the result, for one part of the depth. */
+/* Compute rows of the result, for one part of the depth. */
 GF_INLINE void gf_rows_of_tiles(int adds, gf_part a, gf_index rows, gf_index depth, const gf_vector *panels, real *out,
                                 gf_index out_step, gf_index columns, real *packed) {
-  /* Rows that lie across are brought together where enough panels use them. */
+  /* Rows of a transposed matrix are packed if enough panels use them. */
   const int is_packed = a.row_step == 1 && columns > GF_BLOCK_COLUMNS / 2;
   if (is_packed) gf_pack_rows(a, depth, rows, packed);
   for (gf_index row = 0, height; row < rows; row += height) {
@@ -156,8 +156,8 @@ GF_INLINE void gf_rows_of_tiles(int adds, gf_part a, gf_index rows, gf_index dep
   }
 }
 
-/* The result is cut into blocks, numbered down the rows and then from columns to columns. One with few rows is cut
-   between columns only, into narrow blocks, of which up to GF_NARROW are computed as one. */
+/* The result is split into blocks, numbered down the rows first. A result with few rows is split between columns only,
+   into narrow blocks, of which up to GF_NARROW are computed as one. */
 GF_INLINE gf_index gf_row_blocks(gf_index rows) {
   return rows > GF_FEW_ROWS ? (rows + GF_BLOCK_ROWS - 1) / GF_BLOCK_ROWS : rows > 0;
 }
@@ -168,7 +168,7 @@ GF_INLINE gf_index gf_column_blocks(gf_index rows, gf_index columns) {
   return (columns + gf_block_columns(rows) - 1) / gf_block_columns(rows);
 }
 
-/* How many blocks from this one on share their columns, or are the narrow ones of one block. */
+/* Return the number of blocks from this one on that have the same columns, or form one block of narrow ones. */
 GF_INLINE gf_index gf_run(gf_index block, gf_index end, gf_index rows) {
   const gf_index row_blocks = gf_row_blocks(rows);
   return gf_least(end - block, row_blocks > 1 ? row_blocks - block % row_blocks : GF_NARROW);

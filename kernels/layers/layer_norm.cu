@@ -1,17 +1,17 @@
 #define GF_BLOCK_THREADS 1024
 #include "gradflow.h"
-/* Layer normalisation (Ba, Kiros & Hinton, 2016) of each row, with its own mean and deviation:
+/* Layer normalization (Ba, Kiros & Hinton, 2016) of each row, by its own mean and standard deviation:
 
      y_ij = gamma_j n_ij + beta_j,   n_ij = (x_ij - mean_i) inverse_deviation_i
      inverse_deviation_i = 1 / sqrt(variance_i + epsilon)
 
-   Backwards, where g_ij = gamma_j dL/dy_ij:
+   Backward, where g_ij = gamma_j dL/dy_ij:
 
      dL/dgamma_j = sum_i n_ij dL/dy_ij,   dL/dbeta_j = sum_i dL/dy_ij
      dL/dx_ij = inverse_deviation_i (g_ij - (sum_k g_ik + n_ij sum_k g_ik n_ik) / columns)
 
-   The variance is taken in two passes, as in batch_norm.cu. mean and inverse_deviation may be null: at prediction
-   nobody reads them. */
+   The variance is computed in two passes, as in batch_norm.cu. mean and inverse_deviation may be null: prediction does
+   not need them. */
 
 GF_KERNEL(layer_norm_forward, const real *x, const real *gamma, const real *beta, real *mean,
           real *inverse_deviation, real *y, real epsilon, gf_index rows, gf_index columns) {

@@ -1,14 +1,14 @@
 #define GF_BLOCK_THREADS 1024
 #include "gradflow.h"
-/* Products whose result has one row or one column, with what cuBLASLt's epilogues do for the others and refuse
-   for these. CUDA only, without twins for the C compiler: there the BLAS and the kernels of the parts do it.
+/* Matmuls whose result has one row or one column, fused with the calls after them: cuBLASLt's epilogues support only
+   larger results. CUDA only; on the CPU, the BLAS and separate kernels compute this.
 
      narrow_weight_gradient   out = a^T b,  sums_j = sum_r b_rj:   dL/dweight = x^T dL/dy with dL/dbias
      narrow_relu_gradient     out = a b^T where y > 0, else 0:     dL/dx = dL/dy weight^T through ReLU
 
-   All of it is read once, so that a product is no faster than its reading. */
+   Each input is read once, and reading takes all the time. */
 
-/* As in GF_COLUMN_BLOCKS, a block takes 32 results and 32 row lanes; the sums follow the result of the matmul. */
+/* As in GF_COLUMN_BLOCKS, a block has 32 results and 32 row lanes; the sums come after the results of the matmul. */
 GF_KERNEL(narrow_weight_gradient, const real *a, const real *b, real *out, real *sums, gf_index inner,
           gf_index rows, gf_index columns) {
   __shared__ accumulator lanes[32][33];
@@ -31,7 +31,7 @@ GF_KERNEL(narrow_weight_gradient, const real *a, const real *b, real *out, real 
   }
 }
 
-/* A warp takes one result. */
+/* One warp per result. */
 GF_KERNEL(narrow_relu_gradient, const real *a, const real *b, const real *y, real *out, gf_index inner,
           gf_index rows, gf_index columns) {
   for (gf_index i = GF_THREAD / 32; i < rows * columns; i += GF_THREADS / 32) {

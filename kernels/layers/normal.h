@@ -1,9 +1,9 @@
-/* The normal distribution: its function P(x) with all digits in both tails, and its density.
+/* The normal distribution: its cumulative distribution function P(x), accurate in both tails, and its density.
 
    For a >= 0: P(-a) = exp(-a^2 / 2) Q(t) / (a + c) with t = (a - c) / (a + c), a map of [0, infinity) onto
    [-1, 1), after Shepherd & Laframboise (1981). Q is a polynomial that interpolates at Chebyshev points: relative
-   error below 2e-9 in float32 (c = 3) and 4e-17 in float64 (c = 5), until exp(-a^2 / 2) is zero. There 1 - P(-a)
-   is P(a). */
+   error below 2e-9 in float32 (c = 3) and 4e-17 in float64 (c = 5), until exp(-a^2 / 2) is zero. P(a) is
+   1 - P(-a). */
 
 typedef struct {
   real probability, density;
@@ -35,7 +35,7 @@ GF_FUNCTION double gf_normal_tail_double(double a) {
 GF_FUNCTION gf_normal gf_make_normal(real x) {
   const int is_float = sizeof(real) == sizeof(float);
   const real a = gf_fabs(gf_clamp(x, GF_SATURATED));
-  /* a^2 in two parts, of which the square of the first is exact: the exponential multiplies its rounding by a^2. */
+  /* a^2 = first^2 + rest, with first^2 exact, since the exponential magnifies a relative rounding error by a^2. */
   const real rounder = is_float ? (real)98304 : (real)6442450944; /* 1.5 * 2^16: multiples of 2^-7; and of 2^-20 */
   const real first = (a + rounder) - rounder, rest = (a - first) * (a + first);
   const real bell = gf_exp(first * first / -2) * gf_exp(rest / -2);

@@ -1,5 +1,5 @@
 #include "gradflow.h"
-/* Normalisation of each column with a mean and a variance that are known: batch_norm.cu when nothing is learnt.
+/* Normalization of each column by a known mean and variance: batch normalization outside of training.
 
      y_ij = gamma_j (x_ij - mean_j) / sqrt(variance_j + epsilon) + beta_j */
 

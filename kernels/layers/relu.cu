@@ -1,6 +1,6 @@
 #include "gradflow.h"
 /* ReLU (Nair & Hinton, 2010): y = max(x, 0).  dL/dx = dL/dy where y > 0, else 0.
-   Comparisons are written so that a NaN stays a NaN. */
+   The comparisons are written so that NaN stays NaN. */
 
 GF_FUNCTION real relu(real x) { return x <= 0 ? 0 : x; }
 

@@ -1,6 +1,6 @@
 #include "gradflow.h"
 /* SELU (Klambauer, Unterthiner, Mayr & Hochreiter, 2017, equation 2): y = scale x where x > 0, else
-   scale alpha (exp(x) - 1), with the scale and alpha for which mean 0 and variance 1 are a fixed point.
+   scale alpha (exp(x) - 1), with scale and alpha such that mean 0 and variance 1 are a fixed point.
    dL/dx = scale dL/dy where y > 0, else (y + scale alpha) dL/dy, since scale alpha exp(x) = y + scale alpha. */
 
 #define GF_SELU_SCALE ((real)1.0507009873554804934)

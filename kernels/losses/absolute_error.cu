@@ -4,8 +4,7 @@
 
      w |y - t|,      dL/dy = w / (rows columns) sign(y - t), 0 where y = t
 
-   w is the row's weight, 1
-   where row_weight is null. */
+   w is the row's weight, 1 where row_weight is null. */
 
 GF_KERNEL(absolute_error, const real *outputs, const real *targets, const real *row_weight, real *d_outputs,
           real *row_losses, gf_index *clock, gf_index rows, gf_index columns) {

@@ -7,7 +7,7 @@
      w (max(z, 0) - z t + log(1 + exp(-|z|))),      dL/dz = w / (rows columns) (sigmoid(z) - t)
 
    which equals -t log(sigmoid(z)) - (1 - t) log(1 - sigmoid(z)) without overflow. w is the row's weight, 1
-   where row_weight is null. row_correct is the share of the row's outputs with (z > 0) == (t > 1/2). */
+   where row_weight is null. row_correct is the fraction of the row's outputs with (z > 0) == (t > 1/2). */
 
 GF_KERNEL(binary_cross_entropy, const real *logits, const real *targets, const real *row_weight,
           real *d_logits, real *row_losses, real *row_correct, gf_index *clock, gf_index rows,

@@ -12,9 +12,9 @@
      w (t q^gamma u + (1 - t) p^gamma v),
      dL/dz = w / (rows columns) ((1 - t) p^gamma (gamma q v + p) - t q^gamma (gamma p u + q))
 
-   w is the row's weight, 1 where row_weight is null. row_correct as in the files of the plain losses. */
+   w is the row's weight, 1 where row_weight is null. row_correct is as in the losses without focal weighting. */
 
-/* What class k adds to the loss, and a_k, from z_k - log sum exp(z). */
+/* The loss term of class k, and a_k, from z_k - log sum exp(z). */
 typedef struct {
   real loss, slope, probability;
 } gf_focal;

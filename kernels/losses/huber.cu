@@ -2,9 +2,9 @@
 #include "clock.h"
 /* Huber's loss (1964) of e = y - t, fused with its gradient; L is the mean over rows and columns of
 
-     w c (e - c / 2) with c = e held within -delta and delta,      dL/dy = w / (rows columns) c
+     w c (e - c / 2) with c = e clipped to [-delta, delta],      dL/dy = w / (rows columns) c
 
-   which is e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2). w is the row's weight, 1
+   which is e^2 / 2 if |e| <= delta, else delta (|e| - delta / 2). w is the row's weight, 1
    where row_weight is null. */
 
 GF_KERNEL(huber, const real *outputs, const real *targets, const real *row_weight, real *d_outputs,

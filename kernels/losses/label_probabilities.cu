@@ -1,6 +1,6 @@
 #include "gradflow.h"
-/* Targets with label smoothing (Szegedy et al., 2016, section 7): of class labels smoothing / columns in each column,
-   and 1 - smoothing more in that of the label; of probabilities t
+/* Targets with label smoothing (Szegedy et al., 2016, section 7). Of class labels: smoothing / columns in every column,
+   plus 1 - smoothing in the column of the label. Of probabilities t:
 
      smoothed = (1 - smoothing) t + smoothing / classes */
 

@@ -4,8 +4,7 @@
 
      w (exp(y) - t y),      dL/dy = w / (rows columns) (exp(y) - t)
 
-   minus the log-likelihood without log(t!). w is the row's weight, 1
-   where row_weight is null. */
+   This is the negative log-likelihood without log(t!). w is the row's weight, 1 where row_weight is null. */
 
 GF_KERNEL(poisson, const real *outputs, const real *targets, const real *row_weight, real *d_outputs,
           real *row_losses, gf_index *clock, gf_index rows, gf_index columns) {

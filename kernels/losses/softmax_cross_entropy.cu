@@ -4,9 +4,9 @@
 
      w (log sum_k exp(z_k) - sum_k t_k z_k),      dL/dz_j = w / rows (softmax(z)_j - t_j)
 
-   for targets t that are probabilities with sum 1, or one class label c, that is t_c = 1. w is the row's
-   weight, 1 where row_weight is null. row_correct is 1 where the first largest logit is that of the target.
-   d_logits may stand in the place of logits: what another lane may overwrite is read before a reduction. */
+   for targets t that are probabilities with sum 1, or a class label c, where t_c = 1. w is the row's
+   weight, 1 where row_weight is null. row_correct is 1 if the first largest logit is that of the target.
+   d_logits may be the array of logits: values that another lane may overwrite are read before a reduction. */
 
 GF_KERNEL(softmax_cross_entropy_labels, const real *logits, const int *targets, const real *row_weight,
           real *d_logits, real *row_losses, real *row_correct, gf_index *clock, gf_index rows,

@@ -1,12 +1,12 @@
 #include "gradflow.h"
-/* What precision, recall, F1 and balanced accuracy are made of. For each class or label c, over the rows of a batch
-   with weights w, 1 where row_weight is null, to four rows of `counts` are added
+/* The counts behind precision, recall, F1 and balanced accuracy. For each class or label c, these sums over the rows of
+   a batch, with weights w (1 where row_weight is null), are added to the four rows of `counts`:
 
      sum w [t = c],   sum w [p = c],   sum w [t = c and p = c],   sum w
 
-   where t is the target's class and p the predicted one, the first with the largest output (largest_column). Where
-   each output is a label of its own, t_c > 1/2 and z_c > 0 take their places. Each sum has one owner, so that its
-   bits do not depend on the order of threads. */
+   where t is the class of the target and p the predicted class, the first one with the largest output (largest_column).
+   If each output is its own label, they are t_c > 1/2 and z_c > 0 instead of t = c and p = c. One thread owns each sum,
+   so its bits do not depend on the order of threads. */
 
 GF_KERNEL(largest_column, const real *x, int *labels, gf_index rows, gf_index columns) {
   GF_ROWS(row, rows) {

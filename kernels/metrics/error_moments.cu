@@ -1,11 +1,11 @@
 #include "gradflow.h"
-/* What the metrics of regression are made of. For each output, over the rows of a batch with weights w, 1 where
-   row_weight is null, errors e = y - t, and m the mean of t, the five rows of `moments` become those of more rows:
+/* The moments behind the regression metrics. For each output, with weights w (1 where row_weight is null), errors
+   e = y - t and the mean m of t, the rows of a batch are added to the five rows of `moments`:
 
      sum w e^2,   sum w |e|,   m,   sum w (t - m)^2,   sum w
 
-   The batch's mean is taken first, about its first target of a weight above 0, and the spread about that mean; then
-   both are joined with those of the rows before (Chan, Golub & LeVeque, 1979, equation 2.1). */
+   The mean of the batch is computed about its first target with a weight above 0, then the spread about that mean; then
+   both are combined with those of the earlier rows (Chan, Golub & LeVeque, 1979, equation 2.1). */
 
 GF_KERNEL(add_error_moments, const real *outputs, const real *targets, const real *row_weight,
           accumulator *moments, gf_index rows, gf_index batch_rows) {

@@ -1,6 +1,6 @@
 #include "gradflow.h"
 #include "clock.h"
-/* The rows of a batch at their places in the epoch, as 32-bit words, whatever they hold: for metrics that need the
+/* Copy the rows of a batch to their positions in the epoch, as 32-bit words of any type: for metrics that need the
    scores of all rows. */
 
 GF_KERNEL(keep_rows, const gf_word *x, gf_word *kept, const gf_index *clock, gf_index row_words, gf_index rows) {

@@ -1,9 +1,9 @@
 #include "gradflow.h"
 #include "sigmoid.h"
-/* Metrics that are a mean over rows: a value for each row of a batch, then sum w v and sum w, with w = 1 where
+/* Metrics that are a mean over rows: a value v for each row of a batch, then sum w v and sum w, with w = 1 where
    row_weight is null.
 
-     top_k_correct          1 where fewer than k logits are larger than the label's, or equal and before it; else 0
+     top_k_correct       1 if fewer than k logits are larger than the label's, or equal and before it; else 0
      label_log_losses    log sum_k exp(z_k) - z_label
      binary_log_losses   mean over the outputs of log(1 + exp(z)) - t z */
 

@@ -5,7 +5,7 @@
 
      s = s + g^2,      w -= rate g / (sqrt(s) + epsilon)
 
-   with s zero in the beginning. g is regularized and clipped (update.h). The hyper-parameter of its own: epsilon. */
+   with s zero at the beginning. g is regularized and clipped (update.h). Its own hyper-parameter: epsilon. */
 
 GF_KERNEL(adagrad, real *parameters, const real *gradients, real *square_sum, const double *hyper, const real *gradient_scale,
           const gf_index *clock, gf_index n_decayed, gf_index n) {

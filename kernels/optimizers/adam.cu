@@ -7,12 +7,12 @@
      v = beta2 v + (1 - beta2) g^2          v_hat = v / (1 - beta2^t)
      w -= rate m_hat / (sqrt(v_hat) + epsilon)
 
-   epsilon stands outside the root and after the bias correction, as in the paper's algorithm 1 and PyTorch.
+   epsilon is added outside the root and after the bias correction, as in the paper's algorithm 1 and PyTorch.
    AdamW (Loshchilov & Hutter, 2019, algorithm 2) first decays the weights: w -= rate weight_decay w, in
    PyTorch's variant, where the decay is scaled by the learning rate itself.
-   g is regularized and clipped (update.h). The hyper-parameters of their own: beta1, beta2, epsilon, log(beta1),
-   log(beta2), weight decay (AdamW only).
-   1 - beta^t is -expm1(t log(beta)), which keeps its digits in float32 where beta is close to 1. */
+   g is regularized and clipped (update.h). Their own hyper-parameters: beta1, beta2, epsilon, log(beta1), log(beta2),
+   weight decay (AdamW only).
+   1 - beta^t is computed as -expm1(t log(beta)), which is accurate in float32 even if beta is close to 1. */
 
 typedef struct {
   real rate, beta1, one_minus_beta1, beta2, one_minus_beta2, epsilon, inverse_correction1, inverse_root_correction2;

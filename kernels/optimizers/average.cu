@@ -1,7 +1,7 @@
 #include "gradflow.h"
 #include "clock.h"
-/* The exponential moving average a of the weights w (Polyak & Juditsky, 1992; Tarvainen & Valpola, 2017): behind
-   the first step a = w, and behind all others
+/* The exponential moving average a of the weights w (Polyak & Juditsky, 1992; Tarvainen & Valpola, 2017):
+   a = w after the first step; afterwards
 
      a = decay a + (1 - decay) w */
 

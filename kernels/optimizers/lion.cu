@@ -5,7 +5,7 @@
 
      w -= rate (sign(beta1 m + (1 - beta1) g) + weight_decay w),      m = beta2 m + (1 - beta2) g
 
-   with the decay for weights only. g is regularized and clipped (update.h). The hyper-parameters of its own: beta1,
+   with the decay on weights only. g is regularized and clipped (update.h). Its own hyper-parameters: beta1,
    beta2, weight decay. */
 
 GF_KERNEL(lion, real *parameters, const real *gradients, real *first_moment, const double *hyper, const real *gradient_scale,

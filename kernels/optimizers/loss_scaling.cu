@@ -1,14 +1,14 @@
 #include "gradflow.h"
 #include "clock.h"
 /* Dynamic loss scaling (Micikevicius et al., 2018, section 3.2). scaling holds the scale, a power of two; the
-   steps since it last changed; and whether a gradient of this step was not finite.
+   number of steps since it last changed; and 1 if a gradient of this step was not finite, else 0.
 
      scaled_copy     y = scale x
      unscale         g = g / scale
-     adapt_scaling   a step that overflowed is left out: scale / 2, and below 1 training has diverged;
-                     growth_steps without one: 2 scale, up to most_scale
+     adapt_scaling   a step that overflowed is skipped: scale / 2, and below 1 training has diverged;
+                     growth_steps without overflow: 2 scale, up to most_scale
 
-   update_clock is the clock of the optimizer: it counts the steps that are not left out. */
+   update_clock is the clock of the optimizer: it counts the steps that are not skipped. */
 
 GF_KERNEL(scaled_copy, const real *x, const real *scaling, real *y, gf_index n) {
   const real scale = scaling[0];

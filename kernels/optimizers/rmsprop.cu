@@ -5,8 +5,8 @@
 
      v = beta v + (1 - beta) g^2,      w -= rate g / (sqrt(v) + epsilon)
 
-   with v zero in the beginning and epsilon outside the root, as in PyTorch. g is regularized and clipped (update.h).
-   The hyper-parameters of its own: beta, epsilon. */
+   with v zero at the beginning and epsilon added outside the root, as in PyTorch. g is regularized and clipped
+   (update.h). Its own hyper-parameters: beta, epsilon. */
 
 GF_KERNEL(rmsprop, real *parameters, const real *gradients, real *second_moment, const double *hyper, const real *gradient_scale,
           const gf_index *clock, gf_index n_decayed, gf_index n) {

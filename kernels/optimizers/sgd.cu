@@ -8,7 +8,7 @@
      Nesterov           v = momentum v + g,   w -= rate (g + momentum v)     (Sutskever et al., 2013)
 
    in PyTorch's variant: the rate scales the velocity's use, not its growth, and there is no dampening.
-   g is regularized and clipped (update.h). The hyper-parameter of its own: momentum. */
+   g is regularized and clipped (update.h). Its own hyper-parameter: momentum. */
 
 GF_KERNEL(gradient_descent, real *parameters, const real *gradients, const double *hyper,
           const real *gradient_scale, const gf_index *clock, gf_index n_decayed, gf_index n) {

@@ -1,17 +1,17 @@
-/* What all optimizers share. `hyper` is the device-resident vector of hyper-parameters; its first entries are the
-   same for every optimizer, its own begin at GF_OWN. The first n_decayed parameters are the weights: penalties and
-   decay reach these and leave biases alone. */
+/* Code shared by all optimizers. `hyper` is the vector of hyper-parameters on the device; its first entries are the
+   same for every optimizer, an optimizer's own begin at GF_OWN. The first n_decayed parameters are the weights:
+   penalties and decay apply to them, and not to biases. */
 
 #define GF_LEARNING_RATE 0
 #define GF_L2 1
 #define GF_L1 2
-#define GF_CLIP_VALUE 3 /* infinity where gradients are not clipped by value */
+#define GF_CLIP_VALUE 3 /* infinity if gradients are not clipped by value */
 #define GF_OWN 4
 
 typedef struct {
   real rate, l2, l1, clip_value, scale;
   gf_index n_decayed;
-  int is_regularized, is_clipped; /* most networks are neither: each loop is compiled for that too */
+  int is_regularized, is_clipped; /* most networks have neither: each loop is also compiled without them */
 } gf_update;
 
 GF_FUNCTION gf_update gf_make_update(const double *hyper, real scale, gf_index n_decayed) {
@@ -36,7 +36,7 @@ GF_FUNCTION real gf_regularized(gf_update update, real gradient, real parameter,
   return i < update.n_decayed ? gradient + penalty : gradient;
 }
 
-/* The gradient that a rule sees: regularized, then scaled (clip.cu), then held within +-clip_value. */
+/* The gradient that the update rule uses: regularized, then scaled (clip.cu), then clipped to +-clip_value. */
 GF_FUNCTION real gf_gradient(gf_update update, real gradient, real parameter, gf_index i) {
   const real scaled = update.scale * gf_regularized(update, gradient, parameter, i);
   return update.is_clipped ? gf_clamp(scaled, update.clip_value) : scaled;

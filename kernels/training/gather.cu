@@ -2,10 +2,10 @@
 #include "clock.h"
 #include "philox.h"
 #include "shuffle.h"
-/* The next batch: rows of the data and of the targets, copied side by side in one launch, with their weights where
-   there are any. Rows are moved as 32-bit words, whatever they hold. Row r of the batch is row `position + r` of the
-   epoch: of the shuffle that belongs to (seed, epoch) (gather_shuffled_batch), or of the data as it stands, which may
-   be a stretch of the epoch, one of many of that length (gather_batch). */
+/* The next batch: rows of the data and the targets, and their weights if there are any, copied in one launch. Rows are
+   moved as 32-bit words, whatever their type. Row r of the batch is row `position + r` of the epoch: of the data as
+   shuffled for (seed, epoch) (gather_shuffled_batch), or of the data in order, which may be one of several chunks of
+   equal length that make up the epoch (gather_batch). */
 
 GF_FUNCTION void copy_row(const gf_word *from, gf_word *to, gf_index words) {
   GF_COLUMNS_OF(j, words, from, to) to[j] = from[j];

@@ -1,11 +1,10 @@
 #include "gradflow.h"
-/* How large the gradient of each layer is, and how far a step has moved its parameters, for w before the step and w'
-   behind it:
+/* The size of each layer's gradient, and of the change of its parameters in a step, from w before to w' after it:
 
      gradient_norm = ||g||,   update_ratio = ||w' - w|| / ||w||
 
-   in one pass over the flat vectors, by chunks that each lie in one layer, and then the sums of each layer's chunks:
-   the order of summation is fixed, whatever the number of threads. The same for means over the units of layers. */
+   in one pass over the flat vectors, by chunks within one layer each, and then the sums of each layer's chunks: the
+   order of summation does not depend on the number of threads. Means over the units of each layer work the same way. */
 
 GF_KERNEL(chunk_changes, const real *before, const real *parameters, const real *gradients, const gf_index *chunks,
           accumulator *partials, gf_index rows) {

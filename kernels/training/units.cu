@@ -1,7 +1,7 @@
 #define GF_BLOCK_THREADS 1024
 #include "gradflow.h"
-/* What the units of a layer do on a batch: dead_j = 1 where no y_ij is above 0, else 0, which is what a dead ReLU gives;
-   and for a curve with limits, the share of the rows whose y_ij lies outside of [low, high], where it is flat. */
+/* Statistics of the units of a layer on a batch: 1 for a dead unit, with no y_ij above 0, else 0; and for activations
+   with limits, the fraction of the rows with y_ij outside [low, high], where the curve is flat. */
 
 GF_KERNEL(mark_dead_units, const real *y, accumulator *units, gf_index rows, gf_index columns) {
   GF_COLUMN_BLOCKS(first, columns) {

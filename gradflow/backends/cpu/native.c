@@ -44,7 +44,7 @@ static int is_saved(unsigned registers) {
 }
 
 /* True if the processor and the system have AVX2 and FMA or, of AVX-512, what Skylake has. Not the compiler's
-   __builtin_cpu_supports: Clang for Windows does not link the function behind it. */
+   __builtin_cpu_supports: Clang for Windows does not link its runtime function. */
 static int has_vectors(int is_avx512) {
   const unsigned osxsave = 1u << 27, fma = 1u << 12, avx2 = 1u << 5;
   const unsigned f_dq_cd_bw_vl = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;
@@ -67,7 +67,7 @@ GF_EXPORT int gf_supports(const char *instructions) {
   return !strcmp(instructions, "baseline");
 }
 
-/* The sources that the kernels were built from, as fingerprint in kernel_sources.py tells them apart. */
+/* Return the fingerprint of the sources that the kernels were built from (kernel_sources.py). */
 GF_EXPORT const char *gf_fingerprint(void) { return GF_FINGERPRINT; }
 
 /* Return the kernel of a name in a table, such as "gf_float32_avx2"; null if there is none. */
@@ -83,7 +83,7 @@ GF_EXPORT const gf_entry *gf_find(const char *table, const char *name) {
 GF_EXPORT long long gf_items(const gf_entry *entry, const gf_value *values) { return entry->items(values); }
 
 /* out = op(a) op(b) for row-major matrices, by a cblas_?gemm with integers of the given type.
-   The BLAS has threads of its own, so the range is one item.
+   The BLAS has its own threads, so the range is one item.
    values: the function of the BLAS, transposed a, transposed b (CblasNoTrans or CblasTrans), m, n, k, a, b, out. */
 #define GF_GEMM(name, element, count)                                                                       \
   GF_EXPORT void name(const gf_value *v, long long begin, long long end) {                                  \
@@ -103,10 +103,10 @@ GF_GEMM(gf_gemm_float32_32, float, int)
 GF_GEMM(gf_gemm_float64_64, double, long long)
 GF_GEMM(gf_gemm_float64_32, double, int)
 
-/* Run a program, its calls in order, that many times.
-   threads: returns how many threads may share a call; null if no call is worth sharing.
-   most_threads: how many threads find something to do.
-   keeps_awake: true if the threads wait for the next call without sleeping: if the BLAS needs no threads. */
+/* Run the calls of a program, in order, `times` times.
+   threads: returns the maximum number of threads for a call; null if no call is worth splitting.
+   most_threads: the number of threads that can be kept busy.
+   keeps_awake: true if the threads wait for the next call without sleeping, since the BLAS needs none. */
 GF_EXPORT void gf_run(const gf_call *calls, long long count, long long times, int (*threads)(void),
                       long long most_threads, int keeps_awake) {
   const long long allowed = threads ? threads() : 1;

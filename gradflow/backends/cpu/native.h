@@ -8,7 +8,7 @@ typedef union {
   double number;
 } gf_value;
 
-/* Do the items begin to end - 1 of the range of a call. */
+/* Compute the items begin to end - 1 of the range of a call. */
 typedef void (*gf_function)(const gf_value *values, long long begin, long long end);
 
 typedef struct {

@@ -2,7 +2,7 @@
 #ifndef GF_OS_THREADS_H
 #define GF_OS_THREADS_H
 
-#define GF_STACK_BYTES (1 << 18) /* more than any kernel takes; musl's threads have half of it */
+#define GF_STACK_BYTES (1 << 18) /* more than any kernel uses; musl's default is half of it */
 
 #ifdef _WIN32
 
@@ -68,7 +68,7 @@ static inline double gf_seconds(void) {
 static inline int gf_start_thread(void *(*function)(void *), void *argument) {
   sigset_t all, previous;
   sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &previous); /* signals are for the threads of the program */
+  pthread_sigmask(SIG_SETMASK, &all, &previous); /* signals go to the threads of the program */
   pthread_t thread;
   pthread_attr_t attributes;
   int is_started = 0;

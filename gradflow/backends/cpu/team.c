@@ -39,9 +39,9 @@ typedef unsigned long long ticket_number; /* number of the call, parts, next par
 static struct {
   atomic_flag is_held;
   int members;          /* threads that were started */
-  atomic_int threads;   /* how many are wanted, including the caller's: maybe fewer */
+  atomic_int threads;   /* threads wanted, including the caller's; may be fewer than exist */
   int lateness;         /* grows with each late call, and shrinks with each other call */
-  int rest, rested;     /* how many programs that would keep the team awake must run without it, and have done so */
+  int rest, rested;     /* programs that must run without the team being kept awake, and those that did */
 
   /* The call, written by its caller while no part is left to do. */
   const gf_call *call;

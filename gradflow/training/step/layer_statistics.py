@@ -45,7 +45,7 @@ def chunk_changes(before: Array, parameters: Array, gradients: Array, chunks: Ar
     sizes=lambda arguments: {"rows": len(arguments["layers"])},
 )
 def layer_changes(partials: Array, layers: Array, gradient_norms: Array, update_ratios: Array) -> None:
-    """‖g‖ = √(Σ partials_c0) and ‖w' - w‖ / ‖w‖ = √(Σ partials_c1) / √(Σ partials_c2), 0 where nothing has changed
+    """‖g‖ = √(Σ partials_c0) and ‖w' - w‖ / ‖w‖ = √(Σ partials_c1) / √(Σ partials_c2), 0 if nothing has changed
     (sums over the chunks [layers_l0, layers_l1))"""
     for place, (first, end) in enumerate(layers):
         of_gradient, of_change, of_weight = partials[first:end].sum(axis=0)
@@ -61,7 +61,7 @@ def mark_dead_units(y: Array, units: Array) -> None:
 
 @op(shapes="y: rows columns; units: columns", writes=("units",))
 def saturated_shares(y: Array, units: Array, low: float, high: float) -> None:
-    """units_j = the share of the rows i with y_ij < low or y_ij > high"""
+    """units_j = the fraction of the rows i with y_ij < low or y_ij > high"""
     units[...] = ((y < low) | (y > high)).mean(axis=0)
 
 

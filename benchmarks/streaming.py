@@ -113,7 +113,7 @@ def _reading(network: Network, data: tuple[Any, ...]) -> Callable[[], float]:
         batches.begin(epochs_to_come=0)
         done = 0
         while done < network.steps:
-            done += batches.bring(done)
+            done += batches.make_ready(done)
         batches.close()
         return (time.perf_counter() - began) / network.steps
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.backends.blas import Blas, numpy_blas
-from gradflow.backends.staging import Staging
+from gradflow.backends.upload import UploadBuffer
 from gradflow.errors import BackendError
 from gradflow.ops import Array, Op
 
@@ -80,9 +80,9 @@ class ReferenceBackend:
         """Make an array of this backend safe to read for the caller: on a GPU, after the work on its stream."""
         return array
 
-    def staging(self, n_bytes: int) -> Staging:
-        """Return buffers of ``n_bytes`` each, through which batches from the host reach the ops."""
-        return Staging(n_bytes)
+    def upload_buffer(self, n_bytes: int) -> UploadBuffer:
+        """Return a buffer of ``n_bytes`` that batches from the host are uploaded to."""
+        return UploadBuffer(n_bytes)
 
     def memory_plan(self) -> MemoryPlan | None:
         """Return a backend that counts the memory of recorded programs; None on a CPU, where memory can be swapped."""

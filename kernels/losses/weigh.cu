@@ -1,6 +1,6 @@
 #include "gradflow.h"
 #include "clock.h"
-/* Multiply the hits of a batch, at its position in the epoch, by the weights of its rows. */
+/* Multiply the rows of a batch in row_correct, at their positions in the epoch, by the rows' weights. */
 
 GF_KERNEL(weigh_correct, const real *row_weight, real *row_correct, const gf_index *clock, gf_index n) {
   real *correct = row_correct + clock[GF_POSITION];

@@ -76,8 +76,8 @@ class CudaGraphs:
     def _parts(self, calls: list[BoundCall]) -> list[BoundCall]:
         """Return the calls, with each capturable run of consecutive calls replaced by one graph."""
         parts: list[BoundCall] = []
-        for capturable, stretch in itertools.groupby(calls, lambda call: isinstance(call, DeviceCall)):
-            alone = list(stretch)
+        for capturable, chunk in itertools.groupby(calls, lambda call: isinstance(call, DeviceCall)):
+            alone = list(chunk)
             captured = self._capture(alone) if capturable and self.path.is_open else None
             parts.extend(alone if captured is None else [captured])
         return parts

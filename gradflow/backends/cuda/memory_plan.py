@@ -13,7 +13,7 @@ from gradflow.backends.cuda.graphs import DeviceCall
 from gradflow.backends.fusion import Call, fuse_bias_and_activation
 from gradflow.backends.kernel_sources import kernels
 from gradflow.backends.reference import BoundCall, MemoryPlan, Replay
-from gradflow.backends.staging import Staging
+from gradflow.backends.upload import UploadBuffer
 from gradflow.ops import Array
 
 _UNIT = 512
@@ -46,8 +46,8 @@ class CupyMemoryPlan(MemoryPlan):
     def copy(self, source: Array, target: Array) -> None:
         pass
 
-    def staging(self, n_bytes: int) -> Staging:
-        return _Staging(self.empty(n_bytes, np.uint8), landing=self.empty(n_bytes, np.uint8))
+    def upload_buffer(self, n_bytes: int) -> UploadBuffer:
+        return _DeviceBuffer(self.empty(n_bytes, np.uint8), landing=self.empty(n_bytes, np.uint8))
 
     def bind_all(self, calls: list[Call]) -> list[BoundCall]:
         """Return calls that keep alive their arrays, and the signs that matmuls save for the backward pass."""
@@ -60,8 +60,8 @@ class CupyMemoryPlan(MemoryPlan):
         return lambda times: None
 
 
-class _Staging(Staging):
-    """The device memory of staging on a GPU."""
+class _DeviceBuffer(UploadBuffer):
+    """The device memory of an upload buffer on a GPU."""
 
     def __init__(self, device: Array, landing: Array) -> None:
         super().__init__(0)

@@ -1,4 +1,4 @@
-"""Staging on a GPU: page-locked buffers and a copy stream, so that uploads overlap the steps.
+"""Upload to a GPU: page-locked buffers and a copy stream, so that uploads overlap the steps.
 
 CUDA C++ Programming Guide, "Asynchronous Concurrent Execution": a copy from page-locked memory on one stream overlaps
 kernels on another.
@@ -12,11 +12,11 @@ from itertools import cycle
 import cupy
 import numpy as np
 
-from gradflow.backends.staging import Staging, put
+from gradflow.backends.upload import UploadBuffer, put
 from gradflow.errors import BackendError
 
 
-class PinnedStaging(Staging):
+class PinnedUploadBuffer(UploadBuffer):
     """Uploads batches from a pinned buffer to a landing buffer on the copy stream, while steps read the previous ones.
 
     Before the next step, a batch is copied from there to its final place on the device. The host does not wait for
@@ -38,21 +38,21 @@ class PinnedStaging(Staging):
         with stream:
             self.device = cupy.empty(n_bytes, np.uint8)
             self._landing = cupy.empty(n_bytes, np.uint8)
-        self._brought = [cupy.cuda.Event(block=True, disable_timing=True) for _ in range(2)]
-        self._moved_on = cupy.cuda.Event(disable_timing=True)
-        self._moved_on.record(stream)
+        self._uploaded = [cupy.cuda.Event(block=True, disable_timing=True) for _ in range(2)]
+        self._landing_is_free = cupy.cuda.Event(disable_timing=True)
+        self._landing_is_free.record(stream)
 
-    def stage(self, starts: Sequence[int], arrays: Sequence[np.ndarray]) -> int:
+    def prepare(self, starts: Sequence[int], arrays: Sequence[np.ndarray]) -> int:
         turn = next(self._turns)
-        self._brought[turn].synchronize()
+        self._uploaded[turn].synchronize()
         put(starts, arrays, self._pinned[turn])
         return turn
 
-    def bring(self, staged: int) -> None:
-        pinned, landing = self._pinned[staged], self._landing
-        self._copies.wait_event(self._moved_on)
+    def upload(self, prepared: int) -> None:
+        pinned, landing = self._pinned[prepared], self._landing
+        self._copies.wait_event(self._landing_is_free)
         landing.data.copy_from_host_async(pinned.ctypes.data, pinned.nbytes, self._copies)
-        self._brought[staged].record(self._copies)
-        self._stream.wait_event(self._brought[staged])
+        self._uploaded[prepared].record(self._copies)
+        self._stream.wait_event(self._uploaded[prepared])
         self.device.data.copy_from_device_async(landing.data, landing.nbytes, self._stream)
-        self._moved_on.record(self._stream)
+        self._landing_is_free.record(self._stream)

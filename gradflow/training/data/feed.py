@@ -38,19 +38,19 @@ def as_the_loss_sees(loss: Loss, arrays: Sequence[np.ndarray]) -> list[np.ndarra
 
 
 class BatchFeed(Protocol):
-    """Batches of successive passes. Programs recorded with `next` run after `bring`."""
+    """Batches of successive passes. Programs recorded with `next` run after `make_ready`."""
 
     def begin(self, epochs_to_come: int) -> None:
         """Start a pass; ``epochs_to_come`` more follow, and their first batches may be prefetched."""
 
-    def bring(self, batches_done: int) -> int:
+    def make_ready(self, batches_done: int) -> int:
         """Make the next batch available; return how many batches can run before the next call."""
 
     def next(self, recorder: Recorder, rows: int) -> DataSet:
         """Record taking the next ``rows`` rows of a batch; return the arrays that will hold them."""
 
     def break_off(self) -> None:
-        """Make `bring` raise BrokenOffError if it waits for batches, or when it next would. For signal handlers."""
+        """Make `make_ready` raise BrokenOffError if it waits for batches, or the next time it would. For signals."""
 
     def close(self) -> None:
         """Stop prefetching; the next batch is then the one at the position of the clock."""
@@ -212,7 +212,7 @@ class GatheredBatches:
     def begin(self, epochs_to_come: int) -> None:
         pass
 
-    def bring(self, batches_done: int) -> int:
+    def make_ready(self, batches_done: int) -> int:
         return sys.maxsize
 
     def next(self, recorder: Recorder, rows: int) -> DataSet:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
-from gradflow.backends.staging import array_in
+from gradflow.backends.upload import array_in
 from gradflow.clock import RunStatus
 from gradflow.data.read_ahead import ReadAhead
 from gradflow.data.sources import Conversion, Source
@@ -20,7 +20,7 @@ from gradflow.training.data.feed import BatchFeed, DataSet, GatheredBatches, as_
 
 _ALIGNMENT = 256
 """In bytes; the alignment at which GPU matmuls are fastest."""
-_STRETCH_BYTES = 2**19
+_CHUNK_BYTES = 2**19
 """Bytes uploaded at once, unless a batch is larger: uploading a small batch takes as long as a step on it."""
 
 
@@ -66,10 +66,10 @@ class StreamedData:
         self, backend: ReferenceBackend, status: RunStatus, *, rows: int, batch_size: int, seed: int | None
     ) -> BatchFeed:
         """Return batches that a thread prepares, one chunk ahead of the steps."""
-        return _StagedBatches(self._source, self._convert, backend, status, rows, batch_size, seed)
+        return _UploadedBatches(self._source, self._convert, backend, status, rows, batch_size, seed)
 
 
-class _StagedBatches:
+class _UploadedBatches:
     """Chunks of several batches each, which take turns in one buffer on the device.
 
     The arrays of a chunk are contiguous in the buffer, so that one copy uploads it.
@@ -89,17 +89,17 @@ class _StagedBatches:
         self._rows, self._batch_size, self._seed = rows, batch_size, seed
         sample = convert(source.sample())
         bytes_of_batch = batch_size * sum(array[:1].nbytes for array in sample)
-        self._together = max(1, min(_STRETCH_BYTES // bytes_of_batch, -(-rows // batch_size)))
+        self._together = max(1, min(_CHUNK_BYTES // bytes_of_batch, -(-rows // batch_size)))
         shapes = [(self._together * batch_size, *array.shape[1:]) for array in sample]
         sizes = [math.prod(shape) * array.itemsize for shape, array in zip(shapes, sample, strict=True)]
         ends = list(accumulate(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes))
         self._starts = [0, *ends[:-1]]
-        self._staging = backend.staging(ends[-1])
+        self._buffer = backend.upload_buffer(ends[-1])
         arrays = [
-            array_in(self._staging.device, start, shape, array.dtype)
+            array_in(self._buffer.device, start, shape, array.dtype)
             for start, shape, array in zip(self._starts, shapes, sample, strict=True)
         ]
-        self._in_stretch = GatheredBatches(DataSet(*arrays), backend, status.clock, seed=None)
+        self._in_chunk = GatheredBatches(DataSet(*arrays), backend, status.clock, seed=None)
         self._ahead: ReadAhead[Any] | None = None
         self._is_broken_off = False
         self._epochs_to_come = 0
@@ -107,14 +107,14 @@ class _StagedBatches:
     def begin(self, epochs_to_come: int) -> None:
         self._epochs_to_come = epochs_to_come
 
-    def bring(self, batches_done: int) -> int:
+    def make_ready(self, batches_done: int) -> int:
         place = batches_done % self._together
         if self._ahead is None or place == 0:
-            self._staging.bring(next(self._reader(batches_done - place)))
+            self._buffer.upload(next(self._reader(batches_done - place)))
         return self._together - place
 
     def next(self, recorder: Recorder, rows: int) -> DataSet:
-        return self._in_stretch.next(recorder, rows)
+        return self._in_chunk.next(recorder, rows)
 
     def break_off(self) -> None:
         self._is_broken_off = True
@@ -131,14 +131,14 @@ class _StagedBatches:
         if self._ahead is None:
             epoch = self._status.read().epoch
             epochs = range(epoch, epoch + 1 + self._epochs_to_come)
-            self._ahead = ReadAhead(self._staged(epochs, first=first_batch * self._batch_size))
+            self._ahead = ReadAhead(self._prepared(epochs, first=first_batch * self._batch_size))
             if self._is_broken_off:  # by a signal that arrived before the line above finished
                 self._ahead.break_off()
         return self._ahead
 
-    def _staged(self, epochs: range, first: int) -> Generator[Any, None, None]:
-        """Yield the staged chunks of the epochs, beginning at row ``first`` of the first epoch."""
-        stretches = self._source.batches(
+    def _prepared(self, epochs: range, first: int) -> Generator[Any, None, None]:
+        """Yield the prepared chunks of the epochs, beginning at row ``first`` of the first epoch."""
+        chunks = self._source.batches(
             self._convert,
             rows=self._rows,
             batch_size=self._together * self._batch_size,
@@ -147,7 +147,7 @@ class _StagedBatches:
             epochs=epochs,
         )
         try:
-            for stretch in stretches:
-                yield self._staging.stage(self._starts, stretch)
+            for chunk in chunks:
+                yield self._buffer.prepare(self._starts, chunk)
         finally:
-            stretches.close()
+            chunks.close()

@@ -185,7 +185,7 @@ class Epoch:
         if not allowed:
             return 0
         try:
-            return min(allowed, self._batches.bring(done))
+            return min(allowed, self._batches.make_ready(done))
         except BrokenOffError:
             allowance(done)  # this saves the run
             return 0

@@ -69,7 +69,7 @@ def origin_of_divergence(
         batches = data.batches(backend, status, rows=rows, batch_size=positions.step, seed=seed)
         recorder = Recorder(backend, status.clock)
         arrays = record_forward(recorder, layers, batches.next(recorder, count).x)
-        batches.bring(position // positions.step)
+        batches.make_ready(position // positions.step)
         recorder.program().run()
         batches.close()
         for index, array in enumerate(arrays.outputs):
@@ -109,7 +109,7 @@ class LookAtLayers:
         batches = data.batches(backend, RunStatus(backend), rows=len(data), batch_size=rows, seed=seed)
         recorder = Recorder(backend)
         self._batch = batches.next(recorder, rows)
-        batches.bring(0)
+        batches.make_ready(0)
         recorder.program().run()
         batches.close()
         self._names = data.feature_names

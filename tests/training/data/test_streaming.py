@@ -60,15 +60,15 @@ def test_batches_are_those_of_data_on_the_device(arguments: dict[str, Any], loss
     assert streamed == resident
 
 
-@pytest.mark.parametrize("stretch_bytes", [1, 1000, 2000])
+@pytest.mark.parametrize("chunk_bytes", [1, 1000, 2000])
 @pytest.mark.parametrize("arguments", [{}, {"drop_last": True}, {"accumulate": 2}], ids=str)
-def test_an_epoch_of_many_stretches_gives_the_same_bits(
-    arguments: dict[str, Any], stretch_bytes: int, backend_name: str, monkeypatch: pytest.MonkeyPatch
+def test_an_epoch_of_many_chunks_gives_the_same_bits(
+    arguments: dict[str, Any], chunk_bytes: int, backend_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One, two and four batches each; 150 rows are nine batches and six rows."""
     fit: dict[str, Any] = {"loss": "softmax_cross_entropy", "batch_size": 16, **arguments}
     resident = trained(network_on(backend_name), X, LABELS, validation_data=(X[:70], LABELS[:70]), **fit)
-    monkeypatch.setattr(streaming, "_STRETCH_BYTES", stretch_bytes)
+    monkeypatch.setattr(streaming, "_CHUNK_BYTES", chunk_bytes)
     held_out = gf.data.Arrays(X[:70], LABELS[:70])
     assert trained(network_on(backend_name), gf.data.Arrays(X, LABELS), validation_data=held_out, **fit) == resident
 
@@ -123,7 +123,7 @@ class Stop(gf.Callback):
 
 
 def test_an_error_ends_the_reader(backend_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "_STRETCH_BYTES", 1000)
+    monkeypatch.setattr(streaming, "_CHUNK_BYTES", 1000)
 
     class Broken(gf.data.Arrays):
         """Fails in the middle of an epoch."""
@@ -233,12 +233,12 @@ def test_arrays_of_other_libraries_on_the_gpu_are_accepted(protocol: str) -> Non
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("stretches", [1, 4, 10])
-def test_a_stretch_costs_one_copy_and_does_not_wait(stretches: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("chunks", [1, 4, 10])
+def test_a_chunk_costs_one_copy_and_does_not_wait(chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     simgpu = pytest.importorskip("simgpu")
     steps = 10
-    together = -(-steps // stretches)
-    monkeypatch.setattr(streaming, "_STRETCH_BYTES", together * 16 * (6 + 1) * 4)
+    together = -(-steps // chunks)
+    monkeypatch.setattr(streaming, "_CHUNK_BYTES", together * 16 * (6 + 1) * 4)
 
     class Counts(gf.Callback):
         """The simulator's counts at the end of each epoch."""
@@ -262,14 +262,14 @@ def test_a_stretch_costs_one_copy_and_does_not_wait(stretches: int, monkeypatch:
         data, epochs=3, batch_size=16, callbacks=[counts], progress=False
     )
     for epoch in counts.epochs[1:]:
-        assert epoch["h2d"] == stretches
+        assert epoch["h2d"] == chunks
         # Six features of four bytes, and a label of four, both padded.
         n_bytes = sum(-(-together * 16 * features * 4 // 256) * 256 for features in (6, 1))
-        assert epoch["h2d_bytes"] == stretches * n_bytes
+        assert epoch["h2d_bytes"] == chunks * n_bytes
         # The batches, and the sums at the end.
         assert (epoch["launches"], epoch["graph_launches"]) == (0, steps + 1)
         # The sums at its end; the reader continues from epoch to epoch without reading the clock.
         assert epoch["d2h"] == 1
         assert epoch["mallocs"] == epoch["host_allocs"] == 0
         # Reader: one for each buffer that it refills.
-        assert epoch["syncs"] <= stretches + 2
+        assert epoch["syncs"] <= chunks + 2

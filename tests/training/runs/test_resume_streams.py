@@ -63,11 +63,11 @@ def broken_off(backend: str, data: tuple[Any, ...], folder: Path, **arguments: A
 
 @kinds
 @pytest.mark.parametrize("shuffle", [True, False])
-@pytest.mark.parametrize("stretch_bytes", [6000, 2**19], ids=["three batches", "all batches"])
+@pytest.mark.parametrize("chunk_bytes", [6000, 2**19], ids=["three batches", "all batches"])
 def test_a_stream_resumes_in_the_middle_of_an_epoch(
-    make: Make, shuffle: bool, stretch_bytes: int, backend_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, shuffle: bool, chunk_bytes: int, backend_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streaming, "_STRETCH_BYTES", stretch_bytes)
+    monkeypatch.setattr(streaming, "_CHUNK_BYTES", chunk_bytes)
 
     def data() -> tuple[Any, ...]:
         return make(tmp_path, LABELS, WEIGHT)

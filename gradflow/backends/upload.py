@@ -1,4 +1,4 @@
-"""Staging of batches made on the host: the current one lies at a fixed place on the device, the next ones wait."""
+"""Upload of batches from the host: the current batch is at a fixed place on the device, the next ones wait."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def put(starts: Sequence[int], arrays: Sequence[np.ndarray], buffer: np.ndarray)
         np.copyto(array_in(buffer, start, array.shape, array.dtype), array)
 
 
-class Staging:
-    """Staging on the CPU.
+class UploadBuffer:
+    """A buffer on the device that batches are uploaded to, one after the other; this one is on the CPU.
 
     Args:
         n_bytes: the size of the buffer.
@@ -35,14 +35,14 @@ class Staging:
     def __init__(self, n_bytes: int) -> None:
         self.device: Array = np.empty(n_bytes, np.uint8)
 
-    def stage(self, starts: Sequence[int], arrays: Sequence[np.ndarray]) -> Any:
-        """Stage arrays for the given byte offsets of `device`; return a token for `bring`.
+    def prepare(self, starts: Sequence[int], arrays: Sequence[np.ndarray]) -> Any:
+        """Prepare the upload of arrays to the given byte offsets of `device`; return a token for `upload`.
 
-        May be called from another thread than `bring`, provided that at most one staged batch is still pending.
+        May be called from another thread than `upload`, provided that at most one prepared batch is still pending.
         """
         return starts, arrays
 
-    def bring(self, staged: Any) -> None:
-        """Upload a staged batch to `device`, after all work enqueued so far and before any later work."""
-        starts, arrays = staged
+    def upload(self, prepared: Any) -> None:
+        """Upload a prepared batch to `device`, after all work enqueued so far and before any later work."""
+        starts, arrays = prepared
         put(starts, arrays, self.device)

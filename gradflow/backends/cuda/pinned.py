@@ -28,7 +28,7 @@ class PinnedUploadBuffer(UploadBuffer):
             memory = [cupy.cuda.alloc_pinned_memory(n_bytes) for _ in range(2)]
         except cupy.cuda.runtime.CUDARuntimeError as error:
             raise BackendError(
-                f"{2 * n_bytes:,} bytes of page-locked memory for batches cannot be had: {error}; "
+                f"{2 * n_bytes:,} bytes of page-locked memory for batches could not be allocated: {error}; "
                 "a smaller batch_size needs less"
             ) from error
         self._pinned = [np.frombuffer(each, np.uint8, n_bytes) for each in memory]

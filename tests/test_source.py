@@ -1,8 +1,9 @@
-"""The source of the package: short functions."""
+"""The source of the package: short functions, and one meaning for each class name."""
 
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import gradflow as gf
@@ -29,3 +30,14 @@ def test_no_function_is_long() -> None:
                 found[f"{path.name}: {node.name}"] = lines_of_code(node, text.splitlines())
     assert len(found) > 1000
     assert {name: length for name, length in found.items() if length > MOST_LINES} == {}
+
+
+def test_no_two_classes_have_one_name() -> None:
+    names = Counter(
+        node.name
+        for path in FILES
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert len(names) > 100
+    assert [name for name, times in names.items() if times > 1] == []

@@ -114,6 +114,6 @@ def test_a_function_under_another_name_cannot_be_repeated_either(tmp_path: Path)
     gf.Trainer(network, "softmax_cross_entropy", gf.SGD(Mine(lambda time: 0.1))).fit(
         X, LABELS, epochs=1, output=tmp_path, progress=False
     )
-    with pytest.raises(gf.DataError, match="was a function, which a folder cannot hold"):
+    with pytest.raises(gf.DataError, match="was a function, which cannot be stored in a folder"):
         gf.repeat(tmp_path, X, LABELS)
     assert_array_equal(network.predict(X), gf.load(tmp_path / "model.safetensors", "numpy").predict(X))

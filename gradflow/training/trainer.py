@@ -153,6 +153,10 @@ class Trainer:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self.objective, name)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state for pickle and ``copy.deepcopy``, without a fit that is running."""
+        return vars(self) | {"_loop": None}
+
     def __repr__(self) -> str:
         return f"Trainer({self.network!r}, {self.loss!r}, {self.optimizer!r})"
 

@@ -181,7 +181,7 @@ def test_names_are_those_of_the_first_fit_until_they_are_forgotten() -> None:
             trainer.network.feature_names = names  # type: ignore[assignment]
     trainer.network.preprocessing = fit_preprocessing(FRAME)
     assert trainer.network.feature_names == tuple(NAMES)
-    with refused("the preprocessing names the columns that this network takes"):
+    with refused("the preprocessing determines the columns of this network"):
         trainer.network.feature_names = NAMES
 
 

@@ -244,7 +244,7 @@ def test_predictions_need_no_targets(tmp_path: Path) -> None:
                 gf.MLP([3, 3]), "mean_squared_error", "adam", standardize_targets=True
             ).fit(source, epochs=1),
         ):
-            with refused("x is a source without targets, from which a network can predict but not learn"):
+            with refused("x is a source without targets, which is enough to predict but not to train"):
                 refuse()
 
 

@@ -27,7 +27,7 @@ from gradflow.training.step.record import Results, record_results, record_step
 _gemm_tf32 = gemm._replace(name=TF32_PRODUCT)
 
 
-class Precision:
+class StepPrecision:
     """Base class of the precisions other than that of the network's own arrays, which need no object."""
 
     def __init__(self, network: Sequential) -> None:
@@ -68,7 +68,7 @@ class Precision:
         """Record the ops after the optimizer."""
 
 
-class TF32(Precision):
+class TF32(StepPrecision):
     """float32 arrays, and matmuls with factors rounded to 10 mantissa bits and float32 accumulation."""
 
     def record_step(
@@ -87,7 +87,7 @@ class TF32(Precision):
         return arrays
 
 
-class BFloat16(Precision):
+class BFloat16(StepPrecision):
     """Activations, their gradients, and the weights in matmuls are in 16 bits; matmuls accumulate in float32.
 
     Parameters, their gradients, the optimizer's state and the loss stay in float32. The optimizer writes a 16-bit copy
@@ -196,7 +196,7 @@ class _Adapted:
             self._ops.record(method, *args, recorded=False)
 
 
-PRECISIONS: dict[str, type[Precision] | None] = {
+PRECISIONS: dict[str, type[StepPrecision] | None] = {
     "float32": None,
     "tf32": TF32,
     "bfloat16": BFloat16,
@@ -228,7 +228,7 @@ def check_precision(name: str, network: Sequential) -> str:
     return name
 
 
-def make_precision(name: str, network: Sequential) -> Precision | None:
+def make_precision(name: str, network: Sequential) -> StepPrecision | None:
     """Create the precision with this name, and allocate its arrays; None for "float32"."""
     kind = PRECISIONS[name]
     return None if kind is None else kind(network)

@@ -228,7 +228,7 @@ def test_arrays_of_other_libraries_on_the_gpu_are_accepted(protocol: str) -> Non
     assert trained(network_on("cupy"), foreign, LABELS, loss="softmax_cross_entropy") == expected
     with pytest.raises(gf.DataError, match="x is on a GPU, but the network's backend is 'numpy'"):
         trained(network_on("numpy"), foreign, LABELS, loss="softmax_cross_entropy")
-    with pytest.raises(gf.DataError, match="x lies on a GPU, but is to be read on the host"):
+    with pytest.raises(gf.DataError, match="x is on a GPU, but must be on the host"):
         gf.data.Arrays(foreign, LABELS)
 
 

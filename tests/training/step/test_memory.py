@@ -142,13 +142,13 @@ def test_data_too_large_for_the_device_stays_on_the_host(weighted: bool, monkeyp
 
     resident = trained()
     limited(2_500_000, monkeypatch)
-    with pytest.warns(gf.SlowPathWarning, match=r"needs [34]\.\d MB, and 2\.5 MB are free. They stay on the host"):
+    with pytest.warns(gf.SlowPathWarning, match=r"needs [34]\.\d MB, but 2\.5 MB are free. It stays on the host"):
         assert trained() == resident
 
 
 def test_a_network_too_large_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     limited(100_000, monkeypatch)
-    assert "take a smaller network" in refused(gf.MLP([6, 4000, 3], backend="cupy"), X, LABELS)
+    assert "use a smaller network" in refused(gf.MLP([6, 4000, 3], backend="cupy"), X, LABELS)
 
 
 def test_free_memory_is_what_can_be_allocated(monkeypatch: pytest.MonkeyPatch) -> None:

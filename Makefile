@@ -71,7 +71,7 @@ check-long: .venv-ci/complete
 clean:
 	rm -rf .venv .venv-ci .venv-gpu build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 
-# An environment with gradflow, editable, and the extras named behind "installed-", with hyphens between them.
+# An environment with gradflow, editable, and the extras named after "installed-", with hyphens between them.
 $(VENV)/installed-%: pyproject.toml .ci/requirements.txt | $(VENV)/bin/python
 	@echo "installing gradflow with the extras $(subst -,$(comma) ,$*) into $(VENV)"
 	@$(bin)/python -m pip install --quiet --editable '.[$(subst -,$(comma),$*)]' --constraint .ci/requirements.txt

@@ -90,7 +90,7 @@ def test_no_second_cupy_is_installed_over_the_first(
     [
         (
             12040,
-            "update the driver, or take the CuPy that fits it: pip uninstall cupy-cuda13x, then pip install "
+            "update the driver, or install a CuPy that supports it: pip uninstall cupy-cuda13x, then pip install "
             "'gradflow-mlp[cuda12]'",
         ),
         (11080, "update the driver"),

@@ -53,10 +53,10 @@ def _by_name(backend: ReferenceBackend) -> tuple[Callable[..., ReferenceBackend]
 def _make(name: str) -> ReferenceBackend:
     if name == "cupy":
         from gradflow.backends.cuda.backend import CupyBackend
-        from gradflow.backends.cuda.self_check import check_products
+        from gradflow.backends.cuda.self_check import check_gemms
 
         backend = CupyBackend()
-        check_products(backend)
+        check_gemms(backend)
         return backend
     if name == "numpy":
         from gradflow.backends.cpu.backend import NumpyBackend

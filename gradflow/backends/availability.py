@@ -35,14 +35,14 @@ def diagnose(runtime: Any) -> str | None:
         other = replace_cupy(driver // 1000)
         return (
             f"the NVIDIA driver is too old: it supports CUDA {_version(driver)}, and this CuPy needs CUDA "
-            f"{needed // 1000}; update the driver" + (f", or take the CuPy that fits it: {other}" if other else "")
+            f"{needed // 1000}; update the driver" + (f", or install a CuPy that supports it: {other}" if other else "")
         )
     try:
         count = runtime.getDeviceCount()
     except Exception as error:
-        return f"the NVIDIA driver is there, but it finds no GPU that can be used: {error}"
+        return f"the NVIDIA driver is installed, but finds no usable GPU: {error}"
     if count == 0:
-        return "the NVIDIA driver is there, but it finds no GPU; CUDA_VISIBLE_DEVICES may hide it"
+        return "the NVIDIA driver is installed, but finds no GPU; CUDA_VISIBLE_DEVICES may hide it"
     return None
 
 

@@ -20,7 +20,7 @@ from gradflow.errors import BackendError
 
 # The names of gemm and the width of its integers, which only the name reveals. MKL's 64-bit names come before its plain
 # ones, whose width depends on MKL_INTERFACE_LAYER.
-_PRODUCTS = (
+_GEMMS = (
     ("scipy_cblas_{}gemm64_", 64),
     ("cblas_{}gemm64_", 64),
     ("cblas_{}gemm_64", 64),
@@ -210,7 +210,7 @@ def _loaded(path: Path) -> Blas | None:
         library = ctypes.CDLL(str(path))
     except OSError:
         return None
-    for name, bits in _PRODUCTS:
+    for name, bits in _GEMMS:
         if hasattr(library, name.format("s")) and hasattr(library, name.format("d")):
             if bits == 32 and "64" in path.name.partition(".")[0]:
                 return None  # some builds with 64-bit integers use the plain names

@@ -21,17 +21,17 @@ C_FLAGS = (
     "-fno-trapping-math",
     "-ffp-contract=fast",
     "-fvisibility=hidden",
-    # GCC takes a condition that holds for a whole loop out of it only if the loop is short: not those of optimizers.
+    # By default, GCC moves a constant condition out of a loop only if the loop is short; those of optimizers are not.
     *("--param", "max-unswitch-insns=400", "--param", "max-unswitch-level=4"),
 )
-"""How GCC and Clang compile the kernels of the CPU backend."""
+"""Flags with which GCC and Clang compile the kernels of the CPU backend."""
 
 INSTRUCTION_FLAGS = {
     "avx512": ("-march=skylake-avx512", "-mprefer-vector-width=512"),
     "avx2": ("-mavx2", "-mfma", "-mprefer-vector-width=256"),
     "baseline": (),
 }
-"""What is added for each set of instructions, the fastest first; "baseline" is what every processor has."""
+"""Additional flags for each instruction set, the fastest first; every processor has "baseline"."""
 
 Language = Literal["cuda", "c"]
 
@@ -56,14 +56,14 @@ class Parameter:
     is_pointer: bool
 
     def dtype(self, real: str) -> str:
-        """The name of the NumPy dtype of the value, or of what the pointer points to."""
+        """Return the name of the NumPy dtype of the value, or of the elements that the pointer points to."""
         return real if self.c_type == "real" else _DTYPES[self.c_type]
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel: the op it implements, the file it stands in, its arguments, the word of its loop, such as "ROWS", and
-    the size of its range in C."""
+    """A kernel: the op it implements, its file, its arguments, the suffix of its loop macro, such as "ROWS", and the
+    size of its range in C."""
 
     name: str
     file: Path
@@ -74,7 +74,7 @@ class Kernel:
 
 @cache
 def kernel_folder() -> Path:
-    """The folder of the kernel sources: inside the installed package, or beside it in a source tree.
+    """Return the folder of the kernel sources: inside the installed package, or beside it in a source tree.
 
     Raises:
         FileNotFoundError: if it is in neither place.
@@ -92,7 +92,7 @@ def kernel_folder() -> Path:
 
 @cache
 def fingerprint() -> str:
-    """Of all that the compiled kernels are made from: a library made from anything else may take other arguments."""
+    """Return a checksum of all sources of the compiled kernels: other sources may define other arguments."""
     folders = kernel_folder(), Path(__file__).parent / "cpu"
     files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in (".c", ".cu", ".h")]
     parts = [f"{path.name}\n{path.read_text('utf-8')}" for path in [*files, Path(__file__)]]
@@ -101,9 +101,9 @@ def fingerprint() -> str:
 
 @cache
 def kernels(language: Language) -> dict[str, Kernel]:
-    """Every kernel by name: those in ``*.cu``, and for the C compiler those in ``*.c`` too.
+    """Return every kernel by name: those in ``*.cu``, and for the C compiler also those in ``*.c``.
 
-    A kernel that walks the data in CUDA's own way, without the words for both, is none of C's.
+    Kernels that do not use the portable loop macros are CUDA-only.
     """
     files = sorted(kernel_folder().rglob("*.cu"))
     if language == "c":
@@ -135,7 +135,7 @@ GF_KERNEL(bias_{name}_forward, const real *x, const real *bias, real *y,{setting
 
 
 def kernel_text(path: Path) -> str:
-    """A kernel file, with the kernel ``bias_<activation>_forward`` after each ``<activation>_forward``.
+    """Return a kernel file, with the kernel ``bias_<activation>_forward`` after each ``<activation>_forward``.
 
     A dense layer and its activation then read and write the outputs once, as y = activation(x + bias).
     """
@@ -156,7 +156,7 @@ def _parse_parameter(declaration: str) -> Parameter:
 
 
 def _loop(body: str) -> tuple[str, str]:
-    """The word of the kernel's GF_FOR, GF_ROWS, ..., and the size of its range; for a CUDA form of its own, nothing."""
+    """Return the suffix of the loop macro (GF_FOR, GF_ROWS, ...) and the size of its range; "" if CUDA-only."""
     match = re.search(r"GF_(FOR|FOURS|ROWS|BLOCKS|COLUMN_BLOCKS)\(\w+, ((?:[^(),]|\([^()]*\))+)", body)
     if match is None:
         return "", ""
@@ -165,12 +165,12 @@ def _loop(body: str) -> tuple[str, str]:
 
 @cache
 def _headers() -> dict[str, Path]:
-    """Return gradflow's headers by name, each of which stands in the folder of the kernels that include it."""
+    """Return gradflow's headers by name; each is in the folder of the kernels that include it."""
     return {path.name: path for path in kernel_folder().rglob("*.h")}
 
 
 def _with_headers(path: Path, included: set[str]) -> str:
-    """A file with gradflow's headers put in as text, each once."""
+    """Return a file with gradflow's headers inlined, each once."""
 
     def include(match: re.Match[str]) -> str:
         header = match[1]
@@ -190,22 +190,22 @@ def _element_type(real: str) -> str:
 
 @cache
 def source_text(file: Path, real: str) -> str:
-    """A kernel file for one element type, "float32" or "float64", with gradflow's headers put in as text.
+    """Return a kernel file for one element type, "float32" or "float64", with gradflow's headers inlined.
 
-    CuPy's kernel cache hashes the source and the options, not what an include path finds.
+    CuPy's kernel cache hashes the source and the options, not the files found on an include path.
     """
     return _element_type(real) + _with_headers(file, set())
 
 
 @cache
 def low_precision_text(kernel: Kernel, dtype: str, low: frozenset[str], *, is_mirrored: bool) -> str:
-    """One kernel for float32 where some arrays hold 16-bit numbers, for CUDA (low_precision.h).
+    """Return one kernel for float32 in which some arrays hold 16-bit numbers, for CUDA (low_precision.h).
 
     Args:
         kernel: the kernel.
         dtype: "float16" or "bfloat16".
         low: the names of its arguments that point to such numbers.
-        is_mirrored: whether it takes, behind ``parameters``, an array where what it writes there is written too.
+        is_mirrored: True if it takes, after ``parameters``, an array for a 16-bit copy of the updated parameters.
     """
 
     def adapted(found: re.Match[str]) -> str:
@@ -226,11 +226,11 @@ def low_precision_text(kernel: Kernel, dtype: str, low: frozenset[str], *, is_mi
 
 
 def c_library_text(real: str, table: str) -> str:
-    """All kernels for the C compiler and one element type, as one source.
+    """Return all kernels for the C compiler and one element type, as one source.
 
-    It defines ``const gf_entry table[]``, which ends with a null entry: the name of each kernel, and a function that
-    takes its arguments as an array of gf_value (backends/cpu/native.h) and runs the kernel over a part of its range,
-    and one that tells how long that is.
+    It defines ``const gf_entry table[]``, which ends with a null entry. Each entry holds the name of a kernel, a
+    function that takes its arguments as an array of gf_value (backends/cpu/native.h) and runs it over a part of its
+    range, and a function that returns the size of the range.
     """
     included: set[str] = set()
     library = kernels("c")

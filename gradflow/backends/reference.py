@@ -146,7 +146,7 @@ class ReferenceBackend:
             if not value.flags.c_contiguous:
                 raise BackendError(
                     f"op {op.name!r}: argument {name!r} with shape {value.shape} is not C-contiguous; "
-                    "pass a contiguous copy (transposed products have their own arguments)"
+                    "pass a contiguous copy (matmuls have arguments for transposed matrices)"
                 )
         op.check_shapes(arguments)
 

@@ -31,7 +31,7 @@ def doctor(
 ) -> None:
     """Check that this computer's GPU computes what it should, and measure it.
 
-    Every kernel and matrix product is compared with its definition, and ways of training with each other. Ends with 0
+    Every kernel and matmul is compared with its definition, and ways of training with each other. Ends with 0
     if all is well, with 1 if a check failed, with 2 if there is no GPU.
     """
     console = Console()

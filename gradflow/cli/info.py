@@ -55,7 +55,7 @@ def _facts() -> dict[str, Any]:
         "reason": reason,
         "cpu": _cpu(),
         "gpus": [] if gpu_problem() else _gpus(),
-        "products_without_plan": {} if gpu_problem() else _products_without_plan(),
+        "products_without_plan": {} if gpu_problem() else _gemms_without_plan(),
         "kernels": str(kernel_folder()),
     }
 
@@ -127,14 +127,14 @@ def _gpus() -> list[dict[str, Any]]:
     return found
 
 
-def _products_without_plan() -> dict[str, str]:
+def _gemms_without_plan() -> dict[str, str]:
     """Return the matmuls of the self-check that cuBLASLt does not support on this GPU, with the reason."""
     from gradflow.backends.cuda.backend import CupyBackend
     from gradflow.backends.cuda.self_check import disagreement
 
     backend = CupyBackend()
     disagreement(backend)
-    return backend.unsupported_products
+    return backend.unsupported_gemms
 
 
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
@@ -157,7 +157,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         )
         for gpu in facts["gpus"]
     ]
-    rows += [("GPU product", f"{name}: fallback in use, {why}") for name, why in facts["products_without_plan"].items()]
+    rows += [("GPU matmul", f"{name}: fallback in use, {why}") for name, why in facts["products_without_plan"].items()]
     return [*rows, ("kernels", facts["kernels"])]
 
 
@@ -169,4 +169,4 @@ def _cpu_rows(cpu: dict[str, Any]) -> list[tuple[str, str]]:
         blas = "{name}, {integer_bits}-bit integers, {threads} threads, called by {called_by}: {path}".format(
             **cpu["blas"]
         )
-    return [("CPU kernels", kernels), ("CPU products", blas), *(("faster", remedy) for remedy in cpu["faster"])]
+    return [("CPU kernels", kernels), ("CPU matmuls", blas), *(("faster", remedy) for remedy in cpu["faster"])]

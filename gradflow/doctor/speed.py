@@ -56,9 +56,9 @@ def measure_device(backend: CupyBackend, device: Device, *, quick: bool) -> Iter
         "memory", f"copy of {4 * n:,} bytes", 8 * n / seconds / 1e9, "GB/s", _in_giga(device.peak_bandwidth), "its peak"
     )
     width = 64 if quick else 4096
-    for precision, (product, dtype) in _products().items():
+    for precision, (op, dtype) in _gemms().items():
         a, b, out = (backend.zeros((width, width), dtype) for _ in range(3))
-        seconds = timed(_program(backend, [(product, a, b, out)]).run)
+        seconds = timed(_program(backend, [(op, a, b, out)]).run)
         limit = _in_giga(device.peak_rate) if precision == "float32" else None
         yield Measurement(
             "products", f"{width} x {width}, {precision}", 2 * width**3 / seconds / 1e9, "GFLOP/s", limit, "its peak"
@@ -92,7 +92,7 @@ def _measure_epilogue(
     joined = Program(backend, backend.bind_all(calls))
     separate = Program(backend, ReferenceBackend.bind_all(backend, calls))
     limit = 1e6 * timed(separate.run)
-    name = f"product, bias and ReLU of {width} x {width}"
+    name = f"matmul, bias and ReLU of {width} x {width}"
     yield Measurement("epilogues", name, 1e6 * timed(joined.run), "µs", limit, "kernels of their own")
 
 
@@ -135,17 +135,17 @@ def _roofline(device: Device, n_bytes: int, flops: int) -> float | None:
     return 1e6 * max(n_bytes / device.peak_bandwidth, flops / device.peak_rate)
 
 
-def _products() -> dict[str, tuple[Op, Any]]:
+def _gemms() -> dict[str, tuple[Op, Any]]:
     """Return the matmul in each precision: the op, and the dtype of its arrays."""
-    products: dict[str, tuple[Op, Any]] = {
+    gemms: dict[str, tuple[Op, Any]] = {
         "float64": (gemm, np.float64),
         "float32": (gemm, np.float32),
         "tf32": (gemm._replace(name=TF32), np.float32),
         "float16": (gemm, np.float16),
     }
     if importlib.util.find_spec("ml_dtypes") is not None:
-        products["bfloat16"] = gemm, importlib.import_module("ml_dtypes").bfloat16
-    return products
+        gemms["bfloat16"] = gemm, importlib.import_module("ml_dtypes").bfloat16
+    return gemms
 
 
 def _in_giga(rate: float | None) -> float | None:

@@ -111,16 +111,16 @@ def _traffic(group: Group, batch_size: int) -> CallTraffic:
                 read.setdefault(id(value), 0 if id(value) in written else n_bytes)
             if name in op.writes:
                 written[id(value)] = n_bytes
-    (first, product), *behind = group.calls
+    (first, arguments), *following = group.calls
     if group.epilogue == "DRELU" and not group.is_narrow:
         read[id(group.relu_output)] = n_sign_bytes(*group.out.shape)
     if group.epilogue and "RELU_AUX" in group.epilogue:
         written[-1] = n_sign_bytes(*group.out.shape)
-    name = " + ".join([first.name, *(op.name for op, _ in behind)])
+    name = " + ".join([first.name, *(op.name for op, _ in following)])
     total = sum(read.values()) + sum(written.values())
     if first.name == "gemm":
-        a, b, out = (product[matrix] for matrix in ("a", "b", "out"))
-        inner = len(a) if product.get("transpose_a") else a.shape[1]
+        a, b, out = (arguments[matrix] for matrix in ("a", "b", "out"))
+        inner = len(a) if arguments.get("transpose_a") else a.shape[1]
         return CallTraffic(
             name, sum(read.values()), sum(written.values()), 2 * out.size * inner, a.nbytes + b.nbytes + out.nbytes
         )

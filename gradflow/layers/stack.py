@@ -89,7 +89,7 @@ def parameters_of(layers: Sequence[Layer]) -> dict[str, ParameterSpec]:
     layers determine it."""
     specs = {}
     for index, layer in enumerate(layers):
-        preferred = [behind.preferred_initializer for behind in layers[index + 1 :]]
+        preferred = [later.preferred_initializer for later in layers[index + 1 :]]
         following = next((name for name in preferred if name is not None), "glorot_uniform")
         for name, spec in layer.parameters().items():
             initializer = following if spec.initializer is None else spec.initializer

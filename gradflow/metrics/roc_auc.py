@@ -80,9 +80,9 @@ def _area(scores: Array, is_positive: Array, weights: Array) -> Array:
     negative = np.where(is_positive, 0, weights)[order]
     below = np.cumsum(negative) - negative
     # Indices of the first and the last row with the same score.
-    first, behind = np.searchsorted(scores, scores, "left"), np.searchsorted(scores, scores, "right") - 1
+    first, last = np.searchsorted(scores, scores, "left"), np.searchsorted(scores, scores, "right") - 1
     ordered = below[first]
-    tied = below[behind] + negative[behind] - ordered
+    tied = below[last] + negative[last] - ordered
     pairs = positive.sum() * negative.sum()
     return (positive * (ordered + tied / 2)).sum() / pairs
 

@@ -1,5 +1,5 @@
 #include "gradflow.h"
-/* The counts behind precision, recall, F1 and balanced accuracy. For each class or label c, these sums over the rows of
+/* The counts for precision, recall, F1 and balanced accuracy. For each class or label c, these sums over the rows of
    a batch, with weights w (1 where row_weight is null), are added to the four rows of `counts`:
 
      sum w [t = c],   sum w [p = c],   sum w [t = c and p = c],   sum w

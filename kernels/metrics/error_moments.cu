@@ -1,5 +1,5 @@
 #include "gradflow.h"
-/* The moments behind the regression metrics. For each output, with weights w (1 where row_weight is null), errors
+/* The moments for the regression metrics. For each output, with weights w (1 where row_weight is null), errors
    e = y - t and the mean m of t, the rows of a batch are added to the five rows of `moments`:
 
      sum w e^2,   sum w |e|,   m,   sum w (t - m)^2,   sum w

@@ -50,7 +50,7 @@ def blas(request: pytest.FixtureRequest) -> Blas:
 @pytest.mark.parametrize("transposed", ["", "a", "b", "ab"])
 def test_gemms(library: NativeLibrary, blas: Blas, dtype: str, transposed: str) -> None:
     using = NativeLibrary(library.path, blas)
-    assert using.blas is blas, "a transposed product came out wrong"
+    assert using.blas is blas, "a transposed matmul came out wrong"
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(37, 53)).astype(dtype), rng.normal(size=(53, 29)).astype(dtype)
     out = np.full((37, 29), np.nan, dtype)

@@ -35,7 +35,7 @@ def runtime(*, driver: Any = 12080, needed: int = 12090, count: Any = 1) -> Any:
         ({"driver": RuntimeError("libcuda.so.1: cannot open")}, "no NVIDIA driver was found"),
         ({"driver": 11080}, "too old: it supports CUDA 11.8, and this CuPy needs CUDA 12; update the driver"),
         ({"count": 0}, "finds no GPU; CUDA_VISIBLE_DEVICES may hide it"),
-        ({"count": RuntimeError("cudaErrorNoDevice")}, "finds no GPU that can be used: cudaErrorNoDevice"),
+        ({"count": RuntimeError("cudaErrorNoDevice")}, "finds no usable GPU: cudaErrorNoDevice"),
     ],
 )
 def test_each_cause_has_its_own_message(kwargs: dict[str, Any], words: str) -> None:

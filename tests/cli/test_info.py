@@ -87,7 +87,7 @@ def test_without_the_kernels_it_says_why_and_what_to_do() -> None:
     cpu = _facts(GRADFLOW_NATIVE="0")["cpu"]
     assert (cpu["kernels"], cpu["instructions"], cpu["library"]) == ("NumPy", None, None)
     assert cpu["blas"] is None or cpu["blas"]["called_by"] == "NumPy"
-    assert cpu["faster"] == ["GRADFLOW_NATIVE=0 leaves the compiled kernels out; unset it"]
+    assert cpu["faster"] == ["GRADFLOW_NATIVE=0 disables the compiled kernels; unset it"]
     assert cpu["faster"][0] in gradflow("info", COLUMNS="300", GRADFLOW_NATIVE="0").stdout
 
 

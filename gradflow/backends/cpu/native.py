@@ -25,9 +25,9 @@ from gradflow.ops import Op
 INSTRUCTIONS = tuple(INSTRUCTION_FLAGS)
 _NO_TRANSPOSE, _TRANSPOSE = 111, 112
 # Multiplications up to which a matmul uses our own kernel: they take 25 µs, and the BLAS would first wake its threads.
-_SMALL_PRODUCT = 1 << 20
+_SMALL_GEMM = 1 << 20
 # More where our own kernel is as fast as the BLAS, since programs without BLAS calls keep their threads awake.
-_OWN_PRODUCT = {("OpenBLAS", "avx2"): 1 << 27}
+_OWN_GEMM = {("OpenBLAS", "avx2"): 1 << 27}
 
 # Approximate cost of a call: each element read or written is 1, about 0.05 ns. The part of a thread should outweigh the
 # handover, and if the threads are asleep, must clearly outweigh waking them.
@@ -40,7 +40,7 @@ _GRAINS = {"FOR": 64, "FOURS": 16, "ROWS": 1, "COLUMN_BLOCKS": 64, "BLOCKS": 1}
 # Minimum number of runs for which the threads stay awake: waking them once takes as long as a small step.
 _STEPS_AWAKE = 4
 
-_OTHER_SOURCES = "it was built from other kernel sources than those that are here"
+_OTHER_SOURCES = "it was built from other kernel sources than the current ones"
 
 
 class _Value(ctypes.Union):
@@ -115,7 +115,7 @@ class NativeLibrary:
         supported: the instruction sets that were built and that this processor has, the fastest first.
         instructions: the instruction set in use: "baseline", "avx2" or "avx512".
         blas: the BLAS for matmuls; None leaves them to NumPy.
-        largest_product: the most multiplications for which a matmul uses our own kernel.
+        largest_gemm: the most multiplications for which a matmul uses our own kernel.
         threads_address: the address of the C function that returns the maximum number of threads of a kernel, the same
             as for the BLAS; None for one.
 
@@ -144,11 +144,11 @@ class NativeLibrary:
         self.instructions = instructions or self.supported[0]
         self.threads_address: int | None = None
         self.blas = blas if blas is not None and self._multiplies(blas) else None
-        self.largest_product = _SMALL_PRODUCT
+        self.largest_gemm = _SMALL_GEMM
         if self.blas is not None:
             self.threads_address = self.blas.threads_address
             name, _, _ = self.blas.description.partition(" ")
-            self.largest_product = _OWN_PRODUCT.get((name, self.instructions), _SMALL_PRODUCT)
+            self.largest_gemm = _OWN_GEMM.get((name, self.instructions), _SMALL_GEMM)
 
     def _find(self, name: str, real: str, instructions: str) -> Any:
         """Return a pointer to the entry of a kernel; a null pointer, which is false, if there is none."""
@@ -159,7 +159,7 @@ class NativeLibrary:
         for dtype in blas.addresses:
             a, b = np.arange(12, dtype=dtype).reshape(4, 3), np.arange(8, dtype=dtype).reshape(4, 2)
             out = np.zeros((3, 2), dtype)
-            self.program([self.blas_product(blas, a, b, out, transpose_a=True)])()
+            self.program([self.blas_gemm(blas, a, b, out, transpose_a=True)])()
             if not np.array_equal(out, a.T @ b):
                 return False
         return True
@@ -170,8 +170,8 @@ class NativeLibrary:
         if kernel is None:
             return None
         values = {**op.sizes(arguments), **arguments}
-        if op.name == "gemm" and values["rows"] * values["columns"] * values["depth"] > self.largest_product:
-            return self._blas_product(**arguments)
+        if op.name == "gemm" and values["rows"] * values["columns"] * values["depth"] > self.largest_gemm:
+            return self._blas_gemm(**arguments)
         real = _real_dtype(kernel, values)
         entry = self._find(kernel.name, real, self.instructions)
         if not entry or ("columns" in values and values["columns"] == 0):
@@ -196,13 +196,13 @@ class NativeLibrary:
         call = _Call(entry.contents.function, packed_values, items, grain, part, cost >= _WORTH_WAKING)
         return NativeCall(call, list(values.values()))
 
-    def _blas_product(self, a: Any, b: Any, out: Any, **transposed: bool) -> NativeCall | None:
+    def _blas_gemm(self, a: Any, b: Any, out: Any, **transposed: bool) -> NativeCall | None:
         dtypes = {matrix.dtype.name for matrix in (a, b, out)}
         if self.blas is None or len(dtypes) > 1 or not dtypes <= self.blas.addresses.keys():
             return None
-        return self.blas_product(self.blas, a, b, out, **transposed)
+        return self.blas_gemm(self.blas, a, b, out, **transposed)
 
-    def blas_product(
+    def blas_gemm(
         self, blas: Blas, a: Any, b: Any, out: Any, *, transpose_a: bool = False, transpose_b: bool = False
     ) -> NativeCall:
         """Bind a matmul to a BLAS; no matrix may be empty."""
@@ -289,7 +289,7 @@ def native_problem() -> str | None:
     if native_library() is not None:
         return None
     if _wish() == "0":
-        return "GRADFLOW_NATIVE=0 leaves the compiled kernels out; unset it"
+        return "GRADFLOW_NATIVE=0 disables the compiled kernels; unset it"
     return _why_not_loaded()
 
 

@@ -16,7 +16,7 @@ import cupy
 import cupy.cublas
 import numpy as np
 
-from gradflow.backends.cuda.cublaslt import CublasLt, Product
+from gradflow.backends.cuda.cublaslt import BoundGemm, CublasLt
 from gradflow.backends.cuda.epilogues import TF32, Group, grouped, n_sign_bytes
 from gradflow.backends.cuda.errors import explained, free_memory
 from gradflow.backends.cuda.fallback import FastPath
@@ -55,9 +55,9 @@ class CupyBackend(ReferenceBackend):
         self._modules: dict[tuple[Any, _Form], Any] = {}
         self.graphs = CudaGraphs(self.stream)
         self._most_blocks = 16 * self._device.attributes["MultiProcessorCount"]
-        self._fast_products = FastPath(
+        self._fast_gemms = FastPath(
             "cuBLASLt",
-            "matrix products are cuBLAS's, whose steps cannot be captured in a CUDA graph and take more launches; "
+            "cuBLAS computes matmuls instead, which a CUDA graph cannot capture, and which take more launches; "
             f"install nvmath-python: {pip_install_for_gpu()}",
             lambda: bool(cupy.cuda.get_current_stream().is_capturing()),
         )
@@ -146,7 +146,7 @@ class CupyBackend(ReferenceBackend):
     def bind(self, op: Op, arguments: dict[str, Any]) -> BoundCall:
         self.check(op, arguments)
         if op.name in ("gemm", TF32):
-            return self._bind_product(**arguments, tf32=op.name == TF32)
+            return self._bind_gemm(**arguments, tf32=op.name == TF32)
         return DeviceCall(self._bind_kernel(op.name, op.sizes(arguments), arguments))
 
     @explained()
@@ -185,16 +185,16 @@ class CupyBackend(ReferenceBackend):
                 return separately()
         op, arguments = group.calls[0]
         arguments = arguments | {"out": group.out, "vector": group.vector, "auxiliary": auxiliary}
-        fast = self._product(**arguments, tf32=op.name == TF32, epilogue=group.epilogue)
+        fast = self._fast_gemm(**arguments, tf32=op.name == TF32, epilogue=group.epilogue)
         if fast is None:
             return separately()
         if "RELU_AUX" in group.epilogue:
             signs[id(group.relu_output)] = auxiliary
-        return [DeviceCall(self._fast_products.or_else(fast, lambda: partial(_run_in_turn, separately())))]
+        return [DeviceCall(self._fast_gemms.or_else(fast, lambda: partial(_run_in_turn, separately())))]
 
     def _bind_narrow(self, group: Group) -> BoundCall:
-        product = group.calls[0][1]
-        a, b, out = (product[name] for name in ("a", "b", "out"))
+        gemm = group.calls[0][1]
+        a, b, out = (gemm[name] for name in ("a", "b", "out"))
         sizes = {"rows": out.shape[0], "columns": out.shape[1]}
         if group.epilogue == "BGRADA":
             arguments = {"a": a, "b": b, "out": out, "sums": group.vector, "inner": len(a)}
@@ -209,47 +209,47 @@ class CupyBackend(ReferenceBackend):
         try:
             return CublasLt(self.empty((32 if is_hopper_or_later else 4) << 20, np.uint8))
         except Exception as error:  # a broken installation can raise anything
-            self._fast_products.give_up(error)
+            self._fast_gemms.give_up(error)
             return None
 
     @property
-    def product_identity(self) -> str | None:
+    def gemm_identity(self) -> str | None:
         """Everything the results of fast matmuls depend on: device, driver and versions; None without fast matmuls."""
         if self._cublaslt is None:
             return None
         driver = cupy.cuda.runtime.driverGetVersion()
         return f"{self.device}, driver {driver}, cuBLASLt {self._cublaslt.version}, gradflow {__version__}"
 
-    def refuse_fast_products(self, cause: Exception) -> None:
+    def refuse_fast_gemms(self, cause: Exception) -> None:
         """Use cuBLAS for matmuls from now on, with a warning that gives the reason."""
-        self._fast_products.give_up(cause)
+        self._fast_gemms.give_up(cause)
 
     @property
-    def unsupported_products(self) -> dict[str, str]:
+    def unsupported_gemms(self) -> dict[str, str]:
         """The matmuls so far that fell back to cuBLAS because cuBLASLt had no plan for them, with the reason."""
         return {} if self._cublaslt is None else self._cublaslt.unsupported
 
-    def _product(self, **arguments: Any) -> Product | None:
+    def _fast_gemm(self, **arguments: Any) -> BoundGemm | None:
         """Bind a matmul by cuBLASLt; None if it has no plan for it or cannot be used."""
-        if self._cublaslt is None or not self._fast_products.is_open:
+        if self._cublaslt is None or not self._fast_gemms.is_open:
             return None
         try:
             with self.stream:
-                return self._cublaslt.product(**arguments)
+                return self._cublaslt.gemm(**arguments)
         except Exception as error:
-            self._fast_products.give_up(error)
+            self._fast_gemms.give_up(error)
             return None
 
-    def _bind_product(self, a: Array, b: Array, out: Array, **settings: bool) -> BoundCall:
+    def _bind_gemm(self, a: Array, b: Array, out: Array, **settings: bool) -> BoundCall:
         def plain() -> BoundCall:
-            return self._bind_plain_product(a, b, out, **settings)
+            return self._bind_plain_gemm(a, b, out, **settings)
 
-        product = self._product(a=a, b=b, out=out, **settings)
-        if product is None:
+        fast = self._fast_gemm(a=a, b=b, out=out, **settings)
+        if fast is None:
             return plain()  # not a DeviceCall: CuPy does not allow its matmuls to be captured (its issue 6290)
-        return DeviceCall(self._fast_products.or_else(product, plain))
+        return DeviceCall(self._fast_gemms.or_else(fast, plain))
 
-    def _bind_plain_product(
+    def _bind_plain_gemm(
         self, a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False, tf32: bool = False
     ) -> BoundCall:
         """Bind a matmul by cuBLAS, in float32 if the arrays have 16 bits."""
@@ -257,9 +257,9 @@ class CupyBackend(ReferenceBackend):
         copies = [(a, wide[0]), (b, wide[1]), (wide[2], out)]
         # cupy.matmul would use a slow kernel for matrices with one row or one column.
         operations = ("T" if transpose_a else "N", "T" if transpose_b else "N")
-        product = partial(cupy.cublas.gemm, *operations, wide[0], wide[1], out=wide[2])
+        gemm = partial(cupy.cublas.gemm, *operations, wide[0], wide[1], out=wide[2])
         *before, after = [self.bind(copy, {"x": x, "y": y}) if x is not y else None for x, y in copies]
-        return partial(_run_in_turn, [call for call in (*before, product, after) if call is not None])
+        return partial(_run_in_turn, [call for call in (*before, gemm, after) if call is not None])
 
     def _bind_kernel(self, name: str, sizes: Mapping[str, int], arguments: Mapping[str, Any]) -> BoundCall:
         name = name.removesuffix(MIRRORED)

@@ -50,7 +50,7 @@ class _Plan:
     workspace_bytes: int
 
 
-class Product:
+class BoundGemm:
     """A matmul bound to its arrays, which it keeps alive: calling it runs it."""
 
     def __init__(self, library: Any, description: int, arguments: tuple[int, ...], owners: tuple[Any, ...]) -> None:
@@ -93,7 +93,7 @@ class CublasLt:
         """The version of cuBLASLt, such as 120900."""
         return int(self._library.get_version())
 
-    def product(
+    def gemm(
         self,
         a: Array,
         b: Array,
@@ -105,7 +105,7 @@ class CublasLt:
         epilogue: str = "DEFAULT",
         vector: Array | None = None,
         auxiliary: Array | None = None,
-    ) -> Product | None:
+    ) -> BoundGemm | None:
         """Bind out = op(a) op(b) with an epilogue; None if cuBLASLt has no plan for it.
 
         When first planned, the matmul also runs once, so that everything is loaded before a graph captures it. This
@@ -165,10 +165,10 @@ class CublasLt:
             *(zero, out.data.ptr, out_layout, out.data.ptr, out_layout),
             *(plan.algorithm.ctypes.data, self._workspace.data.ptr, plan.workspace_bytes),
         )
-        product = Product(library, description, arguments, (self, *arrays))
+        bound = BoundGemm(library, description, arguments, (self, *arrays))
         if is_new:
-            product()
-        return product
+            bound()
+        return bound
 
     def _plan(
         self, description: int, a: Array, b: Array, out: Array, alignments: tuple[int, ...], epilogue: str

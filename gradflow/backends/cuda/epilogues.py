@@ -77,7 +77,7 @@ class Group(NamedTuple):
 def grouped(calls: Iterable[Call]) -> list[Group]:
     """Group the calls of a program, so that the groups can run in order."""
     groups: list[Group] = []
-    for call in _products_before_dropout(calls):
+    for call in _relu_before_dropout(calls):
         together = (*groups[-1].calls, call) if groups else (call,)
         epilogue = _EPILOGUES.get(tuple(op.name for op, _ in together[1:]))
         if epilogue and _joins(call, together[0]):
@@ -93,16 +93,16 @@ def grouped(calls: Iterable[Call]) -> list[Group]:
     ]
 
 
-def _products_before_dropout(calls: Iterable[Call]) -> list[Call]:
+def _relu_before_dropout(calls: Iterable[Call]) -> list[Call]:
     """Move the derivative of ReLU before that of dropout if both are applied to the result of the same matmul.
 
     Each of them sets elements to 0 and keeps or scales the others, so the result is bit-identical.
     """
     in_turn: list[Call] = []
     for call in calls:
-        *_, product, before = [call, call, *in_turn[-2:]]
-        is_behind = before[0].name == "dropout" and before[1]["x"] is before[1]["y"] is product[1].get("out")
-        if is_behind and call[0].name == "relu_backward" and _joins(call, product):
+        *_, gemm, before = [call, call, *in_turn[-2:]]
+        is_after_dropout = before[0].name == "dropout" and before[1]["x"] is before[1]["y"] is gemm[1].get("out")
+        if is_after_dropout and call[0].name == "relu_backward" and _joins(call, gemm):
             in_turn.insert(-1, call)
         else:
             in_turn.append(call)
@@ -111,10 +111,10 @@ def _products_before_dropout(calls: Iterable[Call]) -> list[Call]:
 
 def _joins(call: Call, before: Call) -> bool:
     """True if the epilogue of a matmul can replace a call on its result."""
-    (op, arguments), (gemm, product) = call, before
+    (op, arguments), (gemm, of_gemm) = call, before
     if gemm.name not in ("gemm", TF32):
         return False
-    out, transposed = product["out"], (product.get("transpose_a", False), product.get("transpose_b", False))
+    out, transposed = of_gemm["out"], (of_gemm.get("transpose_a", False), of_gemm.get("transpose_b", False))
     match op.name:
         case "add_bias" | "relu_forward" | "bias_relu_forward" | "bias_gelu_tanh_forward":
             return arguments["x"] is arguments["y"] is out
@@ -124,7 +124,7 @@ def _joins(call: Call, before: Call) -> bool:
             fits = op.name == "relu_backward" or out.shape[1] % _GELU_ALIGNMENT == 0
             return fits and transposed == (False, True) and arguments["d_y"] is arguments["d_x"] is out
         case "column_sum":  # after dL/dweight = xᵀ dL/dy
-            return transposed == (True, False) and arguments["x"] is product["b"]
+            return transposed == (True, False) and arguments["x"] is of_gemm["b"]
         case _:
             return False
 

@@ -27,14 +27,14 @@ def explained() -> Iterator[None]:
     except Exception as error:
         if cause := _lasting_error():
             raise DeviceLostError(
-                f"the GPU stopped with an error that CUDA cannot go on from ({cause}): the CUDA context is lost, and "
-                "with it all that this process had on the GPU. Restart the process"
+                f"the GPU stopped with an error that CUDA cannot recover from ({cause}): the CUDA context is lost, "
+                "with everything that this process had on the GPU. Restart the process"
             ) from error
         if _is_out_of_memory(error):
             raise BackendError(
-                f"GPU memory ran out, with {free_memory():,} bytes free: {str(error).rstrip('.')}. The GPU and what "
-                "lies on it can be used as before. Pass a smaller batch_size or less data, delete other arrays there, "
-                "or end other processes that use it"
+                f"GPU memory ran out, with {free_memory():,} bytes free: {str(error).rstrip('.')}. The GPU and its "
+                "contents remain usable. Pass a smaller batch_size or less data, delete other arrays on the GPU, or "
+                "end other processes that use it"
             ) from error
         raise
 

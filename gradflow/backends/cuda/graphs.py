@@ -55,7 +55,7 @@ class CudaGraphs:
         self._stream = stream
         self.path = FastPath(
             "a CUDA graph",
-            "steps are launched kernel by kernel from now on, each for some microseconds; a newer driver may help",
+            "from now on steps are launched kernel by kernel, some microseconds each; a newer driver may help",
         )
 
     def replay(self, calls: list[BoundCall], steps_per_launch: int) -> Replay:

@@ -28,12 +28,12 @@ def cache_file() -> Path:
     return Path(folder) / "gradflow" / "self-check.json"
 
 
-def check_products(backend: CupyBackend) -> None:
+def check_gemms(backend: CupyBackend) -> None:
     """Disable cuBLASLt on the backend, with a warning, if its results are wrong on this device.
 
     The check runs once for each device, driver and version of cuBLASLt and gradflow.
     """
-    identity = backend.product_identity
+    identity = backend.gemm_identity
     if identity is None:
         return
     known: dict[str, str | None] = {}
@@ -45,7 +45,7 @@ def check_products(backend: CupyBackend) -> None:
             cache_file().parent.mkdir(parents=True, exist_ok=True)
             write_json(cache_file(), known)
     if known[identity] is not None:
-        backend.refuse_fast_products(BackendError(f"its self-check failed: {known[identity]}"))
+        backend.refuse_fast_gemms(BackendError(f"its self-check failed: {known[identity]}"))
 
 
 def disagreement(backend: CupyBackend) -> str | None:
@@ -57,15 +57,15 @@ def disagreement(backend: CupyBackend) -> str | None:
             name: random.standard_normal(size).astype(np.float32)
             for name, size in {
                 "x": (rows, n_in), "weight": (n_in, n), "bias": (n,), "y": (rows, n),
-                "behind": (n, n_out), "end": (n_out,), "z": (rows, n_out),
+                "next_weight": (n, n_out), "next_bias": (n_out,), "z": (rows, n_out),
                 "d_y": (rows, n), "d_weight": (n_in, n), "d_bias": (n,),
             }.items()
         }  # fmt: skip
         device = {name: backend.from_host(array) for name, array in host.items()}
         calls: list[tuple[Any, ...]] = [
             ("gemm", "x", "weight", "y", False, False), ("add_bias", "y", "bias", "y"), ("relu_forward", "y", "y"),
-            ("gemm", "y", "behind", "z", False, False), ("add_bias", "z", "end", "z"),
-            ("gemm", "z", "behind", "d_y", False, True), ("relu_backward", "y", "d_y", "d_y"),
+            ("gemm", "y", "next_weight", "z", False, False), ("add_bias", "z", "next_bias", "z"),
+            ("gemm", "z", "next_weight", "d_y", False, True), ("relu_backward", "y", "d_y", "d_y"),
             ("gemm", "x", "d_y", "d_weight", True, False), ("column_sum", "d_y", "d_bias"),
         ]  # fmt: skip
         on_device = []

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.backends.cuda.epilogues import TF32 as TF32_PRODUCT
+from gradflow.backends.cuda.epilogues import TF32 as TF32_GEMM
 from gradflow.backends.fusion import Call
 from gradflow.checks import known_name
 from gradflow.errors import DataError
@@ -24,7 +24,7 @@ from gradflow.optimizers.loss_scaling import LossScaling, check_scaling, scaled_
 from gradflow.training.data.feed import DataSet
 from gradflow.training.step.record import Results, record_results, record_step
 
-_gemm_tf32 = gemm._replace(name=TF32_PRODUCT)
+_gemm_tf32 = gemm._replace(name=TF32_GEMM)
 
 
 class StepPrecision:

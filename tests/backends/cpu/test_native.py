@@ -303,12 +303,12 @@ def test_python_runs_while_a_native_call_does(library: NativeLibrary) -> None:
     if library.blas is None:
         pytest.skip("no BLAS was found that C can call")
     a = np.ones((700, 700))
-    product = library.bind(OPS["gemm"], OPS["gemm"].arguments(a, a, np.empty_like(a)))
-    assert product is not None
+    bound = library.bind(OPS["gemm"], OPS["gemm"].arguments(a, a, np.empty_like(a)))
+    assert bound is not None
     began = time.perf_counter()
-    library.program([product])()
+    library.program([bound])()
     repeats = 1 + int(0.3 / (time.perf_counter() - began))
-    thread = threading.Thread(target=library.program([product] * repeats))
+    thread = threading.Thread(target=library.program([bound] * repeats))
     began = time.perf_counter()
     thread.start()
     # If Python's lock were held, the first wait after the start would last until the call ends.

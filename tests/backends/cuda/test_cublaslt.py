@@ -28,7 +28,7 @@ def backend() -> Any:
     return CupyBackend()
 
 
-def product(backend: ReferenceBackend, a: np.ndarray = A, b: np.ndarray = B) -> tuple[Any, Any]:
+def bound_gemm(backend: ReferenceBackend, a: np.ndarray = A, b: np.ndarray = B) -> tuple[Any, Any]:
     """A bound GEMM and the array it writes."""
     out = backend.zeros((len(a), b.shape[1]), a.dtype)
     arguments = gemm.arguments(backend.from_host(a), backend.from_host(b), out)
@@ -36,7 +36,7 @@ def product(backend: ReferenceBackend, a: np.ndarray = A, b: np.ndarray = B) -> 
 
 
 def test_a_gemm_is_captured_in_a_graph(backend: Any) -> None:
-    call, out = product(backend)
+    call, out = bound_gemm(backend)
     out.data.memset_async(0, out.nbytes, backend.stream)
     with backend.stream:
         backend.stream.begin_capture()
@@ -49,7 +49,7 @@ def test_a_gemm_is_captured_in_a_graph(backend: Any) -> None:
 
 def test_a_gemm_is_one_call_of_cublaslt(backend: Any) -> None:
     simgpu = pytest.importorskip("simgpu")
-    call, _ = product(backend)
+    call, _ = bound_gemm(backend)
     with backend.running():
         simgpu.reset()
         call()
@@ -65,18 +65,18 @@ def test_the_heuristic_is_asked_once_for_each_shape(backend: Any, monkeypatch: p
     ask = cublasLt.matmul_algo_get_heuristic
     monkeypatch.setattr(cublasLt, "matmul_algo_get_heuristic", lambda *args: asked.append(ask(*args)))
     for a, b in ((A, B), (A, B), (A[:3], B), (A.astype(np.float64), B.astype(np.float64)), (A, B)):
-        product(backend, a, b)
+        bound_gemm(backend, a, b)
     assert len(asked) == 3
 
 
 def test_without_nvmath_gemms_are_plain(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nvmath.bindings.cublasLt", None)
     with pytest.warns(gf.SlowPathWarning, match="cuBLASLt cannot be used.*ModuleNotFoundError.*install nvmath-python"):
-        call, out = product(backend)
+        call, out = bound_gemm(backend)
     with backend.running():
         call()
     assert_allclose(backend.to_host(out), A @ B, rtol=1e-5, atol=1e-5)
-    product(backend)  # warned of only once
+    bound_gemm(backend)  # warned of only once
 
 
 def test_a_gemm_that_fails_is_repeated_by_the_plain_path(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +85,7 @@ def test_a_gemm_that_fails_is_repeated_by_the_plain_path(backend: Any, monkeypat
     def fail(*args: Any) -> None:
         raise cublasLt.cuBLASLtError(13)
 
-    call, out = product(backend)
+    call, out = bound_gemm(backend)
     monkeypatch.setattr(cublasLt, "matmul", fail)
     with (
         backend.running(),
@@ -93,7 +93,7 @@ def test_a_gemm_that_fails_is_repeated_by_the_plain_path(backend: Any, monkeypat
     ):
         call()
     assert_allclose(backend.to_host(out), A @ B, rtol=1e-5, atol=1e-5)
-    assert not backend.unsupported_products
+    assert not backend.unsupported_gemms
 
 
 def test_a_failure_in_a_capture_is_left_to_the_capturing_code(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ def test_a_failure_in_a_capture_is_left_to_the_capturing_code(backend: Any, monk
     def fail(*args: Any) -> None:
         raise cublasLt.cuBLASLtError(13)
 
-    call, out = product(backend)
+    call, out = bound_gemm(backend)
     with backend.stream:
         backend.stream.begin_capture()
         monkeypatch.setattr(cublasLt, "matmul", fail)
@@ -123,11 +123,11 @@ def test_a_gemm_without_a_plan_is_plain_and_listed(backend: Any, monkeypatch: py
     monkeypatch.setattr(cublasLt, "matmul_algo_get_heuristic", refuse)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        call, out = product(backend)
+        call, out = bound_gemm(backend)
     with backend.running():
         call()
     assert_allclose(backend.to_host(out), A @ B, rtol=1e-5, atol=1e-5)
-    ((name, reason),) = backend.unsupported_products.items()
+    ((name, reason),) = backend.unsupported_gemms.items()
     assert name == "(7, 13) and (13, 5) to (7, 5), float32, DEFAULT"
     assert "NOT_SUPPORTED" in reason
 
@@ -197,6 +197,6 @@ def test_a_refused_epilogue_becomes_separate_kernels(
     monkeypatch.setattr(type(backend._cublaslt), "_plan", refuse)
     without = type(backend)()
     weights = trained(without, monkeypatch)
-    assert list(without.unsupported_products) == [refused]
+    assert list(without.unsupported_gemms) == [refused]
     for name, weight in expected.items():
         assert_allclose(weights[name], weight, rtol=1e-4, atol=1e-6)

@@ -174,12 +174,12 @@ def test_only_matching_ops_are_grouped() -> None:
         bound = [(op, op.arguments(*args)) for op, *args in calls]
         return [group.epilogue for group in grouped(fuse_bias_and_activation(bound, {"bias_relu_forward"}))]
 
-    product, weight_gradient, input_gradient = (
+    forward, weight_gradient, input_gradient = (
         (gemm, a, b, out),
         (gemm, a, b, out, True),
         (gemm, a, b, out, False, True),
     )
-    with_bias = [product, (add_bias, out, bias, out), (relu_forward, out, out)]
+    with_bias = [forward, (add_bias, out, bias, out), (relu_forward, out, out)]
     assert epilogues(*with_bias[:2]) == ["BIAS"]
     assert epilogues(*with_bias) == ["RELU_BIAS"]
     assert epilogues(*with_bias[::2]) == ["RELU"]
@@ -191,15 +191,15 @@ def test_only_matching_ops_are_grouped() -> None:
     assert epilogues(*with_gelu) == ["GELU_AUX_BIAS"]
     assert epilogues(*with_gelu[::2]) == ["GELU_AUX"]
     assert epilogues(backwards, (gelu_tanh_backward, wide, input_of_gelu, input_of_gelu)) == ["DGELU"]
-    assert epilogues(product, (gelu_tanh_forward, out, narrow)) == [None, None]
+    assert epilogues(forward, (gelu_tanh_forward, out, narrow)) == [None, None]
     assert epilogues(weight_gradient, (column_sum, b, bias), (column_sum, b, bias)) == ["BGRADA", None]
     apart = [
-        (product, (add_bias, other, bias, out)),
-        (product, (add_bias, out, bias, other)),
-        (product, (relu_forward, out, other)),
-        (product, (tanh_forward, out, out)),
-        (product, (column_sum, b, bias)),
-        (product, (relu_backward, other, out, out)),
+        (forward, (add_bias, other, bias, out)),
+        (forward, (add_bias, out, bias, other)),
+        (forward, (relu_forward, out, other)),
+        (forward, (tanh_forward, out, out)),
+        (forward, (column_sum, b, bias)),
+        (forward, (relu_backward, other, out, out)),
         (weight_gradient, (column_sum, a, bias)),
         (input_gradient, (relu_backward, other, out, a)),
         (input_gradient, (tanh_backward, other, out, out)),
@@ -209,7 +209,7 @@ def test_only_matching_ops_are_grouped() -> None:
         assert epilogues(first, second) == [None, None], (first[0].name, second[0].name)
 
 
-def test_the_derivative_of_relu_comes_before_that_of_dropout_only_on_one_product() -> None:
+def test_the_derivative_of_relu_comes_before_that_of_dropout_only_on_one_gemm() -> None:
     d_y, weight, d_x, y, other = (np.ones((4, 4)) for _ in range(5))
 
     def names(dropped: np.ndarray, masked: np.ndarray) -> list[str]:

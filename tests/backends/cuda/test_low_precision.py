@@ -95,8 +95,8 @@ def test_tf32_rounds_the_factors_and_only_where_it_is_asked_for() -> None:
     outs = {}
     for tf32 in (False, True):
         out = backend.empty((40, 40), np.float32)
-        product = gemm._replace(name=TF32) if tf32 else gemm
-        Eager(backend)(product, backend.from_host(a), backend.from_host(b), out)
+        op = gemm._replace(name=TF32) if tf32 else gemm
+        Eager(backend)(op, backend.from_host(a), backend.from_host(b), out)
         outs[tf32] = abs(backend.to_host(out) - a.astype(np.float64) @ b).max()
     assert outs[False] < 1e-5 < outs[True] < 2e-2
 

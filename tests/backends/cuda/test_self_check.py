@@ -9,7 +9,7 @@ import pytest
 
 import gradflow as gf
 from gradflow.backends.cuda import self_check
-from gradflow.backends.cuda.self_check import cache_file, check_products, disagreement
+from gradflow.backends.cuda.self_check import cache_file, check_gemms, disagreement
 from gradflow.files import read_json
 
 pytestmark = pytest.mark.gpu
@@ -24,33 +24,33 @@ def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_sound_device_is_trusted_and_remembered(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_products(backend)
-    assert read_json(cache_file()) == {backend.product_identity: None}
+    check_gemms(backend)
+    assert read_json(cache_file()) == {backend.gemm_identity: None}
     monkeypatch.setattr(self_check, "disagreement", lambda backend: pytest.fail("it was computed again"))
-    check_products(backend)
+    check_gemms(backend)
 
 
 @pytest.mark.parametrize("epilogue", ["RELU_AUX_BIAS", "DRELU", "BGRADA", "BIAS"])
 def test_a_wrong_epilogue_is_found(backend: Any, monkeypatch: pytest.MonkeyPatch, epilogue: str) -> None:
     from gradflow.backends.cuda.cublaslt import CublasLt
 
-    product = CublasLt.product
+    gemm = CublasLt.gemm
 
     def forgetful(self: CublasLt, *args: Any, **kwargs: Any) -> Any:
         if kwargs.get("epilogue") == epilogue:
             kwargs |= {"epilogue": "DEFAULT", "vector": None, "auxiliary": None}
-        return product(self, *args, **kwargs)
+        return gemm(self, *args, **kwargs)
 
-    monkeypatch.setattr(CublasLt, "product", forgetful)
+    monkeypatch.setattr(CublasLt, "gemm", forgetful)
     with pytest.warns(gf.SlowPathWarning, match="its self-check failed: .* is off by"):
-        check_products(backend)
+        check_gemms(backend)
     assert disagreement(backend) is None  # the plain path is correct
     with pytest.warns(gf.SlowPathWarning, match="its self-check failed"):
-        check_products(type(backend)())  # cached
+        check_gemms(type(backend)())  # cached
 
 
 def test_a_damaged_file_is_rewritten(backend: Any) -> None:
     cache_file().parent.mkdir()
     cache_file().write_text("{")
-    check_products(backend)
-    assert backend.product_identity in read_json(cache_file())
+    check_gemms(backend)
+    assert backend.gemm_identity in read_json(cache_file())

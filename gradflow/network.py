@@ -361,7 +361,7 @@ class Sequential:
         tables as long as no names are known, are taken by position. Set None to forget the names.
         """
         names = self._feature_names if self._preprocessing is None else self._preprocessing.names
-        return None if names == positions(len(names or ())) else names
+        return None if names is None or names == positions(len(names)) else names
 
     @feature_names.setter
     def feature_names(self, names: Sequence[str] | None) -> None:

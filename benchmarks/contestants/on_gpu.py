@@ -13,7 +13,7 @@ class GradflowOnGpu(Gradflow):
     backend: ClassVar[str] = "cupy"
 
     def train(self) -> None:
-        self._pass.run()
+        self._step.run()
         self._network.backend.synchronize()
 
     def device_seconds(self) -> float:
@@ -23,7 +23,7 @@ class GradflowOnGpu(Gradflow):
         stream = self._network.backend.stream
         begin, end = (cupy.cuda.Event() for _ in range(2))
         begin.record(stream)
-        self._pass.run()
+        self._step.run()
         end.record(stream)
         end.synchronize()
         return float(cupy.cuda.get_elapsed_time(begin, end)) / 1e3

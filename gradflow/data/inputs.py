@@ -76,7 +76,8 @@ class InputFormat(NamedTuple):
             selected, columns = self.preprocessing.transform(selected, where), self.preprocessing.output_names
         elif isinstance(selected, Table):
             columns, selected = selected.names, selected.matrix(where)
-        return finite(name, selected, self.dtype, Where(where.rows, columns, where.unit))
+        named = where if columns is None else Where(where.rows, columns, where.unit)
+        return finite(name, selected, self.dtype, named)
 
     def __call__(self, name: str, x: Any, where: Where | None = None) -> Array:
         """Validate and preprocess user data into a finite array (batch, n_in): `select`, then `convert`."""

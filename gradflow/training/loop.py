@@ -223,7 +223,7 @@ class Loop:
         if self._validating is not None and is_finished:
             is_finished = self._validating.run()
         reading = step.status.read()
-        network.epochs_begun = reading.epochs_begun
+        network._epochs_begun = reading.epochs_begun  # the property would wait for readers, in every epoch
         if reading.first_bad_step is not None:
             self._diverge(epoch, reading.first_bad_step)
             return False

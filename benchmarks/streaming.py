@@ -138,7 +138,7 @@ def text(result: dict[str, Any]) -> str:
             [
                 kind,
                 f"{1e6 * spread(seconds).median:,.1f}",
-                _share(spread(ratios(seconds, steps["memory"]))),
+                _percentages(spread(ratios(seconds, steps["memory"]))),
                 f"{1e6 * spread(reading[kind]).median:,.1f}" if kind in reading else "",
             ]
             for kind, seconds in steps.items()
@@ -147,7 +147,7 @@ def text(result: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _share(of: Spread) -> str:
+def _percentages(of: Spread) -> str:
     return f"{of.median:.2f} ({of.low:.2f} to {of.high:.2f})"
 
 

@@ -48,7 +48,7 @@ def _source(cls: type[Any]) -> str:
 
 
 def _call(cls: type[Any]) -> str:
-    """How the class is called, with the defaults of its arguments."""
+    """The call of the class, with the defaults of its arguments."""
     parameters = inspect.signature(cls).parameters.values()
     return f"{cls.__name__}({', '.join(str(each.replace(annotation=each.empty)) for each in parameters)})"
 

@@ -332,11 +332,11 @@ def _ending_with_143(left: str) -> Iterator[None]:
         print(f"terminated: {left}", file=sys.stderr)
         raise SystemExit(TERMINATED)
 
-    former = signal.signal(signal.SIGTERM, end)
+    previous = signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, former)
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _widths(layers: str) -> list[int]:

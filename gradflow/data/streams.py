@@ -52,12 +52,12 @@ class Stream(Source):
     ) -> Generator[Converted, None, None]:
         ahead = ReadAhead(self._whole_blocks(convert, seed=seed, epochs=epochs, start=first // self.block_rows))
         try:
-            present: int | None = None
+            current: int | None = None
             waiting: list[Converted] = []
             missing = 0
             for epoch, number, block in ahead:
-                if epoch != present:
-                    present, done, first = epoch, first, 0
+                if epoch != current:
+                    current, done, first = epoch, first, 0
                     missing = min(batch_size, rows - done)
                 order = np.arange(len(block[0]))
                 if seed is not None:

@@ -103,8 +103,8 @@ def class_totals(classes: np.ndarray, n_classes: int, sample_weight: np.ndarray 
     if classes.ndim == 1:
         return np.bincount(classes, weights=sample_weight, minlength=n_classes).astype(np.float64)
     with np.errstate(under="ignore"):
-        shares = classes if sample_weight is None else sample_weight[:, None] * classes
-    totals: np.ndarray = shares.sum(axis=0, dtype=np.float64)
+        weighted = classes if sample_weight is None else sample_weight[:, None] * classes
+    totals: np.ndarray = weighted.sum(axis=0, dtype=np.float64)
     return totals
 
 

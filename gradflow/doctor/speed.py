@@ -93,7 +93,7 @@ def _measure_epilogue(
     separate = Program(backend, ReferenceBackend.bind_all(backend, calls))
     limit = 1e6 * timed(separate.run)
     name = f"matmul, bias and ReLU of {width} x {width}"
-    yield Measurement("epilogues", name, 1e6 * timed(joined.run), "µs", limit, "kernels of their own")
+    yield Measurement("epilogues", name, 1e6 * timed(joined.run), "µs", limit, "separate kernels")
 
 
 def measure_steps(backend: CupyBackend, device: Device, *, quick: bool) -> Iterator[Measurement]:

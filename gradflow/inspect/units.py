@@ -46,7 +46,7 @@ def dead_units(network: Sequential, x: Any) -> dict[str, float]:
     Raises:
         DataError: if x is invalid.
     """
-    shares = {}
+    fractions = {}
     for step in _forward(network, x):
         if not isinstance(step.layer, Activation) or isinstance(step.layer, Softmax):
             continue
@@ -56,8 +56,8 @@ def dead_units(network: Sequential, x: Any) -> dict[str, float]:
         recorder = Recorder(backend)
         recorder.record(step.layer.backward, step.x, step.y, ones, derivative, recorded=step.layer.recorded)
         recorder.program().run()
-        shares[step.name] = float((backend.to_host(derivative) == 0).all(axis=0).mean())
-    return shares
+        fractions[step.name] = float((backend.to_host(derivative) == 0).all(axis=0).mean())
+    return fractions
 
 
 def saturated_units(network: Sequential, x: Any, *, distance: float = SATURATION_DISTANCE) -> dict[str, float]:
@@ -76,14 +76,14 @@ def saturated_units(network: Sequential, x: Any, *, distance: float = SATURATION
     """
     if positive("distance", distance) >= 0.5:
         raise DataError(f"distance must be above 0 and below 0.5, got {distance!r}")
-    shares = {}
+    fractions = {}
     for step in _forward(network, x):
         if type(step.layer) in LIMITS:
             backend = network.backend
             units = backend.empty(step.y.shape[1], np.float64)
             record_saturation(Eager(backend), step.layer, step.y, units, distance)
-            shares[step.name] = float(backend.to_host(units).mean())
-    return shares
+            fractions[step.name] = float(backend.to_host(units).mean())
+    return fractions
 
 
 class _Step(NamedTuple):

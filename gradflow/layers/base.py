@@ -137,7 +137,7 @@ class Layer(Configurable):
     training_only: ClassVar[bool] = False
     """True if prediction skips the layer."""
     preferred_initializer: ClassVar[str | None] = "glorot_uniform"
-    """Default initializer of the weights in front of this layer; None leaves the choice to the next layer."""
+    """Default initializer of the weights before this layer; None leaves the choice to the next layer."""
 
     places: int = 1
     """The number of indices that it takes in the network: one, or as many as the layers inside it take."""

@@ -101,7 +101,7 @@ class BatchNorm(Layer):
 
     The variance is computed in two passes with float64 sums (Chan, Golub & LeVeque, 1983), so that it is accurate even
     if the mean is large compared to the standard deviation. ``beta`` acts as a bias, so ``Dense(..., bias=False)`` is
-    sufficient in front of this layer.
+    sufficient before this layer.
 
     Args:
         n_in: the number of inputs and outputs.

@@ -31,7 +31,7 @@ class SELU(Activation):
     """y = scale x where x > 0, else scale alpha (exp(x) - 1), for x of shape (batch, n).
 
     scale = 1.0507 and alpha = 1.6733 are chosen to preserve mean 0 and variance 1 of the outputs from layer to layer,
-    if weights are initialized as N(0, 1 / n_in), the default of a `Dense` in front of it ("lecun_normal").
+    if weights are initialized as N(0, 1 / n_in), the default of a `Dense` before it ("lecun_normal").
     """
 
     name = "selu"

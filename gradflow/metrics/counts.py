@@ -81,10 +81,10 @@ class Counts(Statistics):
         ops(add_class_counts, predicted, actual_labels(ops, batch), batch.row_weight, self.sums)
 
 
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Return part / whole, and 0 where the whole is 0."""
-    share: np.ndarray = np.divide(part, whole, out=np.zeros_like(part), where=whole != 0)
-    return share
+    ratio: np.ndarray = np.divide(part, whole, out=np.zeros_like(part), where=whole != 0)
+    return ratio
 
 
 def _mean_over_classes(scores: np.ndarray, actual: np.ndarray, predicted: np.ndarray, task: Task) -> float:
@@ -115,7 +115,7 @@ class Precision(_OfPositives):
 
     def value(self, statistics: np.ndarray, task: Task) -> float:
         actual, predicted, right, _ = statistics
-        return _mean_over_classes(_share(right, predicted), actual, predicted, task)
+        return _mean_over_classes(_ratio(right, predicted), actual, predicted, task)
 
 
 class Recall(_OfPositives):
@@ -126,7 +126,7 @@ class Recall(_OfPositives):
 
     def value(self, statistics: np.ndarray, task: Task) -> float:
         actual, predicted, right, _ = statistics
-        return _mean_over_classes(_share(right, actual), actual, predicted, task)
+        return _mean_over_classes(_ratio(right, actual), actual, predicted, task)
 
 
 class F1(_OfPositives):
@@ -137,7 +137,7 @@ class F1(_OfPositives):
 
     def value(self, statistics: np.ndarray, task: Task) -> float:
         actual, predicted, right, _ = statistics
-        return _mean_over_classes(_share(2 * right, actual + predicted), actual, predicted, task)
+        return _mean_over_classes(_ratio(2 * right, actual + predicted), actual, predicted, task)
 
 
 class BalancedAccuracy(Metric):
@@ -153,4 +153,4 @@ class BalancedAccuracy(Metric):
         if task.kind == "binary":
             actual = np.concatenate([actual, rows - actual])
             right = np.concatenate([right, rows - predicted - (actual[:1] - right)])
-        return float(_share(right, actual)[actual > 0].mean())
+        return float(_ratio(right, actual)[actual > 0].mean())

@@ -74,14 +74,14 @@ class CosineSchedule(Schedule):
     def rates(self, times: np.ndarray, epochs: int, history: EpochValues) -> np.ndarray:
         passed = np.maximum(times - self.warmup, 0)
         if self.restart_every is None:
-            share = np.minimum(passed / ((epochs if self.epochs is None else self.epochs) - self.warmup), 1)
+            fraction = np.minimum(passed / ((epochs if self.epochs is None else self.epochs) - self.warmup), 1)
         else:
-            share = self._share_of_cycle(passed / self.restart_every)
-        rates = self.final + 0.5 * (self.learning_rate - self.final) * (1 + np.cos(np.pi * share))
+            fraction = self._fraction_of_cycle(passed / self.restart_every)
+        rates = self.final + 0.5 * (self.learning_rate - self.final) * (1 + np.cos(np.pi * fraction))
         is_warm = times >= self.warmup
         return np.where(is_warm, rates, self.learning_rate * times / (1 if self.warmup == 0 else self.warmup))
 
-    def _share_of_cycle(self, passed: np.ndarray) -> np.ndarray:
+    def _fraction_of_cycle(self, passed: np.ndarray) -> np.ndarray:
         """Return the elapsed fraction of the cycle at each time, which is given in units of the first cycle."""
         if self.growth == 1:
             remainder: np.ndarray = np.mod(passed, 1)
@@ -90,8 +90,8 @@ class CosineSchedule(Schedule):
         # the logarithms may be a rounding error below k.
         cycle = np.floor(np.log1p(passed * (self.growth - 1)) / np.log(self.growth) + 1e-12)
         begin = (self.growth**cycle - 1) / (self.growth - 1)
-        share: np.ndarray = np.clip((passed - begin) / self.growth**cycle, 0, 1)
-        return share
+        fraction: np.ndarray = np.clip((passed - begin) / self.growth**cycle, 0, 1)
+        return fraction
 
     def config(self) -> dict[str, Any]:
         return {

@@ -57,11 +57,11 @@ class OneCycleSchedule(Schedule):
             )
 
     def rates(self, times: np.ndarray, epochs: int, history: EpochValues) -> np.ndarray:
-        share = np.minimum(times / (epochs if self.epochs is None else self.epochs), 1)
+        fraction = np.minimum(times / (epochs if self.epochs is None else self.epochs), 1)
         first = self.learning_rate / self.start_division
-        rising = _half_cosine(first, self.learning_rate, share / (self.rise or 1))
-        falling = _half_cosine(self.learning_rate, first / self.end_division, (share - self.rise) / (1 - self.rise))
-        return np.where(share < self.rise, rising, falling)
+        rising = _half_cosine(first, self.learning_rate, fraction / (self.rise or 1))
+        falling = _half_cosine(self.learning_rate, first / self.end_division, (fraction - self.rise) / (1 - self.rise))
+        return np.where(fraction < self.rise, rising, falling)
 
     def config(self) -> dict[str, Any]:
         return {
@@ -73,6 +73,6 @@ class OneCycleSchedule(Schedule):
         }
 
 
-def _half_cosine(begin: float, end: float, share: np.ndarray) -> np.ndarray:
-    curve: np.ndarray = begin + (end - begin) * 0.5 * (1 - np.cos(np.pi * share))
+def _half_cosine(begin: float, end: float, fraction: np.ndarray) -> np.ndarray:
+    curve: np.ndarray = begin + (end - begin) * 0.5 * (1 - np.cos(np.pi * fraction))
     return curve

@@ -82,7 +82,7 @@ class ActivationCase:
         in_torch: the same function of a tensor, given ``torch.nn.functional``.
         limits: the limits of y at minus and plus infinity.
         slopes: the limits of dy/dx.
-        initializer: the initializer that a layer in front of it chooses.
+        initializer: the initializer that a layer before it chooses.
         has_kink: True if it may have no derivative at 0.
     """
 

@@ -36,7 +36,7 @@ class Case:
 
 EXACT = "one rounding, or none"
 PRODUCTS = "a few roundings in a row"
-LIBRARY = "exp, expm1 and tanh of two libraries, up to 4 ulp each in NumPy's vectorised float32"
+LIBRARY = "exp, expm1 and tanh of two libraries, up to 4 ulp each in NumPy's vectorized float32"
 COLUMN_SUMS = "float64 sums in any order; a few roundings to the dtype"
 LOSS_SUMS = "float32 sums of a row in NumPy, in pairs, against float64 sums in the kernel: about 1 ulp per 8 columns"
 NO_ROWS = "a batch has at least one row: empty data are refused at the boundary"

@@ -64,7 +64,7 @@ def _row_values(draw: Draw) -> Array:
     return draw.blank(draw.rows, dtype=np.float64)
 
 
-def _labelled(draw: Draw, **settings: int) -> dict[str, Any]:
+def _labeled(draw: Draw, **settings: int) -> dict[str, Any]:
     logits = drawn_logits(draw)
     labels = draw.random.integers(0, max(draw.columns, 1), draw.rows).astype(np.int32)
     labels[1:3] = [min(3, draw.columns - 1), 0][: len(labels[1:3])]
@@ -109,9 +109,9 @@ CASES: dict[str, Case] = {
     "add_error_moments": Case(
         _error_moments, 32, "float64 sums in any order", variants=WEIGHTED, magnitude=sensitivity
     ),
-    "top_k_correct": Case(_labelled, 0, "comparisons", variants=({"k": 1}, {"k": 3}), without={"empty": NO_ROWS}),
+    "top_k_correct": Case(_labeled, 0, "comparisons", variants=({"k": 1}, {"k": 3}), without={"empty": NO_ROWS}),
     "label_log_losses": Case(
-        _labelled, 14, f"exp, log: {LIBRARY}; {LOSS_SUMS}", magnitude=sensitivity, without={"empty": NO_ROWS}
+        _labeled, 14, f"exp, log: {LIBRARY}; {LOSS_SUMS}", magnitude=sensitivity, without={"empty": NO_ROWS}
     ),
     "binary_log_losses": Case(
         _binary_log_losses,

@@ -64,11 +64,11 @@ def _chunk_squares(draw: Draw, *, chunk: int, decayed: float) -> dict[str, Any]:
     return {**{name: arguments[name] for name in names}, "partials": blank_chunks(draw, chunk), "chunk": chunk}
 
 
-def _clip_scale(draw: Draw, *, share: float) -> dict[str, Any]:
+def _clip_scale(draw: Draw, *, fraction: float) -> dict[str, Any]:
     n = min(draw.n, 4096)  # there are no more chunks
     partials = abs(draw.reals(n, room=4 * n + 1)).astype(np.float64)
     norm = math.sqrt(partials[np.isfinite(partials)].sum())
-    return {"partials": partials, "gradient_scale": draw.blank(1), "clip_norm": share * norm + 1e-300}
+    return {"partials": partials, "gradient_scale": draw.blank(1), "clip_norm": fraction * norm + 1e-300}
 
 
 def _scaling(draw: Draw, *, scale: float = 4096, good_steps: float = 7, overflowed: float = 0) -> Array:
@@ -151,7 +151,7 @@ CASES: dict[str, Case] = {
         _chunk_squares,
         32,
         "the roundings of g + l2 w, then float64 sums in any order",
-        variants=tuple({"decayed": share, **chunk} for share in (0.0, 0.3, 1.0) for chunk in CHUNKS),
+        variants=tuple({"decayed": fraction, **chunk} for fraction in (0.0, 0.3, 1.0) for chunk in CHUNKS),
         magnitude=sensitivity,
     ),
     "scaled_copy": Case(_scaled_copy, 1, EXACT, flushes=True),
@@ -171,7 +171,10 @@ CASES: dict[str, Case] = {
         ),
     ),
     "clip_scale": Case(
-        _clip_scale, 16, "float64 sums of up to 4096 terms in any order", variants=({"share": 0.25}, {"share": 1.5})
+        _clip_scale,
+        16,
+        "float64 sums of up to 4096 terms in any order",
+        variants=({"fraction": 0.25}, {"fraction": 1.5}),
     ),
     "accumulate": Case(
         _accumulate,

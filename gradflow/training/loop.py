@@ -254,7 +254,7 @@ class Loop:
             held_out = self._validating.values(reading.validation)
             values |= {f"val_{name}": value for name, value in held_out.items()}
         if rates.is_scheduled:
-            values["learning_rate"] = float(rates.present[-1])
+            values["learning_rate"] = float(rates.current[-1])
         if training.statistics is not None:
             if is_measured or not self._layer_values:
                 self._layer_values = training.statistics.read()
@@ -269,7 +269,7 @@ class Loop:
             schedule, measured = self._objective.optimizer.schedule, step.epoch.metrics
             for text in useless_values(self._early_stopping, schedule, values, measured, held_out):
                 warn(text, TrainingWarning)
-        learning_rate = float(step.update.learning_rates.present.max())
+        learning_rate = float(step.update.learning_rates.current.max())
         first_loss = step.epoch.first_loss(reading.training)
         self._watch.epoch_ended(epoch, values["loss"], first_loss, self._state.best_state, learning_rate)
 
@@ -354,7 +354,7 @@ class Loop:
             rows=plan.rows,
             shuffle=plan.shuffle,
         )
-        remedy = advice_against_long_steps(objective, plan.data, float(update.learning_rates.present.max()))
+        remedy = advice_against_long_steps(objective, plan.data, float(update.learning_rates.current.max()))
         in_epoch = bad_step - (epoch - 1) * training.batches
         kept = f"those of epoch {self._best.epoch}" if self._best.epoch else "those from before training"
         self.diverged = DivergedError(

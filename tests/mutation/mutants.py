@@ -276,10 +276,10 @@ _SHARED_BY_FORMULAS = (
 )
 _ON_THE_HOST = (
     "value",
-    "_share",
+    "_ratio",
     "_mean_over_classes",
     "rates",
-    "_share_of_cycle",
+    "_fraction_of_cycle",
     "_numbers",
     "_one_hot",
     "_at",

@@ -142,7 +142,7 @@ WAYS: dict[str, tuple[str, State, dict[str, str]]] = {
         {"resume": NO_CHECKPOINT, "longer": NO_CHECKPOINT, "repeat": "is damaged: it is not JSON", "load": OTHERS},
     ),
 }
-"""How a run folder is left, with which rule, and the results of each action on it."""
+"""The ways in which run folders are left: the rule, the function that does it, and the result of each action."""
 
 COMES_OF_ALL = {
     "other settings": "the run to resume is a different one|there is no checkpoint in",

@@ -5,7 +5,7 @@
    that comes late draws none and leaves the call alone, so nobody waits for a thread that has not begun. Which thread
    does a part does not change its result. Neither the team nor the caller holds a lock while it computes.
 
-   The BLAS of the process has threads of its own that want the same processors. So the team stays awake between two
+   The BLAS of the process has its own threads, which compete for the same processors. So the team stays awake between two
    calls only if the program never calls the BLAS, and never longer than the program runs; otherwise it sleeps until it
    is called.
 
@@ -51,7 +51,7 @@ static struct {
   gf_mutex lock;
   gf_condition called;
 
-  /* Cache lines of their own: all threads write to these. */
+  /* On their own cache lines, since all threads write to these. */
   _Alignas(64) atomic_ullong ticket;
   _Alignas(64) atomic_llong done;
 } team = {.is_held = ATOMIC_FLAG_INIT, .lock = GF_MUTEX_INITIALIZER, .called = GF_CONDITION_INITIALIZER};

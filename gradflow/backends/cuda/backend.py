@@ -33,7 +33,7 @@ from gradflow.version import __version__
 
 _THREADS = 256
 
-# Kernels with a launch configuration of their own: from the sizes, (blocks, threads).
+# Kernels with their own launch configuration: from the sizes, (blocks, threads).
 _LAUNCHES: dict[str, Callable[[Mapping[str, int]], tuple[int, int]]] = {
     "narrow_weight_gradient": lambda sizes: (-(-(sizes["rows"] + 1) * sizes["columns"] // 32), 1024),
     "narrow_relu_gradient": lambda sizes: (-(-sizes["rows"] * sizes["columns"] * 32 // _THREADS), _THREADS),

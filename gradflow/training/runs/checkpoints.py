@@ -174,16 +174,16 @@ def last_good_checkpoint(folder: Path) -> tuple[Path, Snapshot]:
     raise FileFormatError(f"none of the {len(paths)} checkpoints in {folder} is complete: {problems[0]}")
 
 
-def check_same_run(saved: dict[str, Any], present: dict[str, Any]) -> None:
+def check_same_run(saved: dict[str, Any], current: dict[str, Any]) -> None:
     """Raise if anything that affects the results differs from when the run began.
 
     Args:
-        saved, present: network, settings and data, of the saved run and of the current call.
+        saved, current: network, settings and data, of the saved run and of the current call.
 
     Raises:
         DataError: listing the differences.
     """
-    if found := differences(_deciding(saved), _deciding(json.loads(json.dumps(present)))):
+    if found := differences(_deciding(saved), _deciding(json.loads(json.dumps(current)))):
         listed = "; ".join(f"{name} was {was!r}, but is {now!r}" for name, was, now in found[:4])
         raise DataError(
             f"the run to resume is a different one: {listed}. Pass the arguments that it was started with, or start a "
@@ -206,25 +206,25 @@ def _deciding(run: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def differences(saved: Any, present: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+def differences(saved: Any, current: Any, name: str = "") -> list[tuple[str, Any, Any]]:
     """Return the differences between two JSON values: the name of each entry, and both values."""
-    if isinstance(saved, dict) and isinstance(present, dict):
+    if isinstance(saved, dict) and isinstance(current, dict):
         # If the kinds differ, comparing the other entries makes no sense.
-        kinds = [key for key in ("name", "type") if saved.get(key) != present.get(key)]
+        kinds = [key for key in ("name", "type") if saved.get(key) != current.get(key)]
         return [
             difference
-            for key in kinds or {**saved, **present}
-            for difference in differences(saved.get(key), present.get(key), f"{name}.{key}" if name else key)
+            for key in kinds or {**saved, **current}
+            for difference in differences(saved.get(key), current.get(key), f"{name}.{key}" if name else key)
         ]
-    if isinstance(saved, list) and isinstance(present, list) and len(saved) == len(present):
+    if isinstance(saved, list) and isinstance(current, list) and len(saved) == len(current):
         return [
             difference
-            for place, pair in enumerate(zip(saved, present, strict=True))
+            for place, pair in enumerate(zip(saved, current, strict=True))
             for difference in differences(*pair, f"{name}[{place}]")
         ]
-    if isinstance(saved, list) and isinstance(present, list):
-        return [(f"the number of {name}", len(saved), len(present))]
-    return [] if saved == present else [(name, saved, present)]
+    if isinstance(saved, list) and isinstance(current, list):
+        return [(f"the number of {name}", len(saved), len(current))]
+    return [] if saved == current else [(name, saved, current)]
 
 
 def _name(step: int) -> str:

@@ -74,11 +74,11 @@ class RunState(NamedTuple):
         history = self._history(progress["history"])
         clock = self._clock(progress["clock"], snapshot.record["run"]["initial_state"], history.epochs, batches_done)
         targets, vectors = self._vectors(batches_done), _as_kept_now(snapshot.vectors)
-        saved, present = (
+        saved, current = (
             {name: (vector.shape, vector.dtype) for name, vector in of.items()} for of in (vectors, targets)
         )
-        if saved != present:
-            raise FileFormatError(f"the checkpoint has the vectors {saved}, but this run has {present}")
+        if saved != current:
+            raise FileFormatError(f"the checkpoint has the vectors {saved}, but this run has {current}")
         if (precision := self.step.update.precision) is not None:
             of_update = {name.removeprefix("update."): vector for name, vector in vectors.items()}
             precision.check_vectors(of_update, step=int(clock[STEP]))

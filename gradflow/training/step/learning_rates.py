@@ -27,10 +27,10 @@ class LearningRates:
         steps: steps per epoch.
 
     Attributes:
-        present: the rates of the current epoch, on the host: float64 (steps,).
+        current: the rates of the current epoch, on the host: float64 (steps,).
     """
 
-    present: np.ndarray
+    current: np.ndarray
 
     def __init__(self, backend: ReferenceBackend, schedule: Schedule, hyper: Array, *, epochs: int, steps: int) -> None:
         self._backend = backend
@@ -70,7 +70,7 @@ class LearningRates:
         return rates.astype(np.float64, copy=False)
 
     def _write(self, rates: np.ndarray, steps_done: int = 0) -> None:
-        self.present = rates
+        self.current = rates
         on_device = self._backend.from_host(rates)
         self._backend.copy(on_device[steps_done : steps_done + 1], self._hyper[:1])
         if self._table is not None:

@@ -165,24 +165,24 @@ class LookAtLayers:
         network = self._network.copy()
         layers = layers_before_loss(self._loss, network)
         values = self._measured(network, layers)
-        for kind, layer, share in values:
-            if kind == "dead" and share == 1:
+        for kind, layer, fraction in values:
+            if kind == "dead" and fraction == 1:
                 return (
                     f"It began in {layer}, all of whose units are dead: they output 0 for every row, and pass on no "
                     f"gradient. Train again with a learning rate below {learning_rate:g}, or with leaky_relu"
                 )
-            if kind == "saturated" and share >= SATURATED_FRACTION:
+            if kind == "saturated" and fraction >= SATURATED_FRACTION:
                 return (
-                    f"It began in {layer}: {share:.0%} of its outputs are near a limit, where hardly any gradient "
+                    f"It began in {layer}: {fraction:.0%} of its outputs are near a limit, where hardly any gradient "
                     "passes. Train again with smaller initial weights, or relu"
                 )
         norms = [(layer, norm) for kind, layer, norm in values if kind == "gradient_norm"]
         largest = max(norm for _, norm in norms)
         vanished = [(layer, norm / largest) for layer, norm in norms if norm < VANISHED * largest]
         if vanished:
-            layer, share = vanished[-1]
+            layer, ratio = vanished[-1]
             return (
-                f"It began in {layer}, where the gradient has vanished: its norm is {share:.1g} times the largest of a "
+                f"It began in {layer}, where the gradient has vanished: its norm is {ratio:.1g} times the largest of a "
                 "layer. Try relu, BatchNorm or LayerNorm between the layers, Residual blocks, or fewer layers"
                 + (", or smaller penalties" if self._objective.l2 or self._objective.l1 else "")
             )
@@ -223,8 +223,8 @@ class LookAtLayers:
         row_losses = self._record_loss(recorder, outputs)
         program = recorder.program()
         objectives = []
-        for share in (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0):
-            point = w - share * unit * g
+        for fraction in (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0):
+            point = w - fraction * unit * g
             backend.copy(backend.from_host(point.astype(network.dtype)), network.parameters)
             program.run()
             penalty = l2 / 2 * (point[:n_decayed] ** 2).sum() + l1 * abs(point[:n_decayed]).sum()

@@ -47,15 +47,15 @@ def far_targets(network: Sequential, targets: np.ndarray) -> str:
     """
     if network.output_scale is not None or targets.shape[1:] != (network.n_out,):
         return ""
-    sizes, means, deviations = _root_mean_squares(targets), targets.mean(axis=0), targets.std(axis=0)
-    sizes = np.where(deviations > 1e-6 * abs(means), sizes, 0)
+    sizes, means, stds = _root_mean_squares(targets), targets.mean(axis=0), targets.std(axis=0)
+    sizes = np.where(stds > 1e-6 * abs(means), sizes, 0)
     column = int(np.argmax(sizes))
     if not (sizes[column] > LARGE or 0 < sizes[column] < SMALL):
         return ""
     which = "they have" if network.n_out == 1 else f"column {column} has"
     return (
         f"Targets are far from unit size: {which} mean {means[column]:.3g} and standard deviation "
-        f"{deviations[column]:.3g}. Pass standardize_targets=True to the trainer"
+        f"{stds[column]:.3g}. Pass standardize_targets=True to the trainer"
     )
 
 

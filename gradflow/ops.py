@@ -5,6 +5,9 @@ An op is a function on preallocated arrays that writes its outputs in place. The
 loss or optimizer that it belongs to. The ``"reference"`` backend runs that function. Other backends run their own
 implementation under the same name, such as a kernel in ``kernels/``, and tests compare it with the definition.
 
+Inputs, intermediate results and results below the smallest normal number may count as zero: a GPU and the compiled
+kernels of the CPU treat them so, since computing with them takes many times as long.
+
 Code that uses ops calls them through an *executor* (`gradflow.executors`): ``ops(relu_forward, x, y)``.
 """
 

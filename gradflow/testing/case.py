@@ -22,7 +22,6 @@ class Case:
         magnitude: returns, from the op, its arguments before the call and the expected results after it, the number
             whose ulps count for each written array: `sensitivity` if terms cancel; without it, the result itself.
         without: the kinds of shapes and values that the op does not support, with the reason.
-        flushes: True if a subnormal result may come out as zero, because exp(-x) is infinite there.
     """
 
     make: Callable[..., dict[str, Any]]
@@ -31,7 +30,6 @@ class Case:
     variants: tuple[dict[str, Any], ...] = ({},)
     magnitude: Callable[[Op, Mapping[str, Any], Mapping[str, Any]], dict[str, Array]] | None = None
     without: dict[str, str] = field(default_factory=dict)
-    flushes: bool = False
 
 
 EXACT = "one rounding, or none"

@@ -154,8 +154,8 @@ CASES: dict[str, Case] = {
         variants=tuple({"decayed": fraction, **chunk} for fraction in (0.0, 0.3, 1.0) for chunk in CHUNKS),
         magnitude=sensitivity,
     ),
-    "scaled_copy": Case(_scaled_copy, 1, EXACT, flushes=True),
-    "unscale": Case(_unscale, 1, EXACT, variants=({}, {"overflowed": 1}), flushes=True),
+    "scaled_copy": Case(_scaled_copy, 1, EXACT),
+    "unscale": Case(_unscale, 1, EXACT, variants=({}, {"overflowed": 1})),
     "adapt_scaling": Case(
         _adapt_scaling,
         0,

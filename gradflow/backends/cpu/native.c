@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "float_state.h"
 #include "team.h"
 
 #if defined(__x86_64__)
@@ -103,12 +104,13 @@ GF_GEMM(gf_gemm_float32_32, float, int)
 GF_GEMM(gf_gemm_float64_64, double, long long)
 GF_GEMM(gf_gemm_float64_32, double, int)
 
-/* Run the calls of a program, in order, `times` times.
+/* Run the calls of a program, in order, `times` times, with flush-to-zero; restores the caller's floating-point state.
    threads: returns the maximum number of threads for a call; null if no call is worth splitting.
    most_threads: the number of threads that can be kept busy.
    keeps_awake: true if the threads wait for the next call without sleeping, since the BLAS needs none. */
 GF_EXPORT void gf_run(const gf_call *calls, long long count, long long times, int (*threads)(void),
                       long long most_threads, int keeps_awake) {
+  const gf_float_state callers = gf_flush_to_zero();
   const long long allowed = threads ? threads() : 1;
   const int is_held = gf_hold_team(allowed < most_threads ? allowed : most_threads, keeps_awake);
   int is_shared = is_held;
@@ -118,4 +120,5 @@ GF_EXPORT void gf_run(const gf_call *calls, long long count, long long times, in
       else call->function(call->values, 0, call->items);
     }
   if (is_held) gf_release_team();
+  gf_restore_float_state(callers);
 }

@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "float_state.h"
 #include "os_threads.h"
 
 #if defined(__x86_64__)
@@ -90,6 +91,7 @@ static void wait_for_a_call_after(ticket_number seen, int place) {
 }
 
 GF_THREAD_FUNCTION(member, place) {
+  gf_flush_to_zero(); /* POSIX threads inherit it from the thread that starts them, those of Windows do not */
   for (ticket_number seen = 0;; seen = work()) wait_for_a_call_after(seen, (int)(intptr_t)place);
   return 0;
 }

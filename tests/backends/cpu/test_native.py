@@ -188,15 +188,21 @@ states.append(state())
 thread = threading.Thread(target=lambda: states.append(state()))
 thread.start()
 thread.join()
-print(json.dumps([loaded, states, float(np.float32(1e-40) * np.float32(1))]))
+denormal = float(np.float32(1e-40) * np.float32(1))
+libm.fesetround(0xC00)  # toward zero: a state of the caller's own, which is restored too
+of_caller = [state()]
+trainer.fit(x, np.arange(64) % 3, epochs=1, progress=False)
+of_caller.append(state())
+print(json.dumps([loaded, states, of_caller, denormal]))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the floating-point environment of glibc")
 def test_the_floating_point_state_of_the_process_is_untouched(library: NativeLibrary) -> None:
-    loaded, states, denormal = json.loads(python(FLOATING_POINT))
+    loaded, states, of_caller, denormal = json.loads(python(FLOATING_POINT))
     assert loaded
     assert len(set(states)) == 1
+    assert of_caller[0] == of_caller[1] != states[0]
     assert denormal == float(np.float32(1e-40)) > 0
 
 
@@ -270,6 +276,34 @@ def test_training_on_several_threads_has_the_bits_of_one(
     alone = NativeLibrary(library.path, library.blas)
     alone.threads_address = None
     assert trained(library=threaded, hidden=hidden) == trained(library=alone, hidden=hidden)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_thread_flushes_subnormal_numbers(dtype: str, threaded: NativeLibrary) -> None:
+    """Moments that decay end at zero; otherwise late epochs would take several times as long as the first."""
+    n = 300_000
+    decaying = np.full(n, 1.5 * np.finfo(dtype).smallest_normal, dtype)
+    first, second = decaying.copy(), decaying.copy()
+    arguments = {
+        "parameters": np.ones(n, dtype),
+        "gradients": np.zeros(n, dtype),
+        "first_moment": first,
+        "second_moment": second,
+        "hyper": np.array([1e-3, 0, 0, np.inf, 0.5, 0.5, 1e-8]),
+        "gradient_scale": np.ones(1, dtype),
+        "clock": np.array([1, 0, 0, 2**62]),
+        "n_decayed": 0,
+    }
+    call = threaded.bind(OPS["adam"], arguments)
+    assert call is not None
+    call.call.part, call.call.wakes_team = 1, 1
+    program = threaded.program([call])
+    for _ in range(50):  # in a few, at least, a thread of the team does a part
+        for moment in (first, second):
+            moment[...] = decaying
+        program._library.gf_run(program._calls, 1, 1, threaded.threads_address, 3, True)
+        assert_array_equal(first, 0)
+        assert_array_equal(second, 0)
 
 
 def test_threads_sleep_when_nothing_runs(threaded: NativeLibrary) -> None:

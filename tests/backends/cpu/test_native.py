@@ -289,7 +289,7 @@ def test_every_thread_flushes_subnormal_numbers(dtype: str, threaded: NativeLibr
         "gradients": np.zeros(n, dtype),
         "first_moment": first,
         "second_moment": second,
-        "hyper": np.array([1e-3, 0, 0, np.inf, 0.5, 0.5, 1e-8]),
+        "hyper": np.array([1e-3, 0, 0, np.inf, *gf.Adam(beta1=0.5, beta2=0.5).hyper()]),
         "gradient_scale": np.ones(1, dtype),
         "clock": np.array([1, 0, 0, 2**62]),
         "n_decayed": 0,

@@ -45,7 +45,7 @@ def test_no_page_depends_on_last_bits(page: Path, tmp_path: Path) -> None:
 
         folder = tmp_path / str(seed)
         folder.mkdir()
-        with patch("gradflow.network.initial_weight", nearly):
+        with patch("gradflow.parameters.initial_weight", nearly):
             for block, printed in run(page, folder):
                 assert printed == block.shown, f"{page.name}, line {block.line}"
 

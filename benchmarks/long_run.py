@@ -1,4 +1,4 @@
-"""Whether late epochs take as long as early ones: python -m benchmarks.long_run [--epochs N].
+"""The time of late epochs against that of early ones: python -m benchmarks.long_run [--epochs N].
 
 The moments of units whose gradient has vanished decay until they are below the smallest normal number, where arithmetic
 takes a processor many times as long. The network is 64-512-512-10 on the digits, four times over, in batches of 32.

@@ -58,7 +58,20 @@ class StepPrecision:
         update: Callable[[Executor], None] | None = None,
     ) -> ForwardArrays:
         """Record a training step in this precision (`gradflow.training.step.record.record_step`)."""
-        raise NotImplementedError
+        arrays = self._record_gradients(_Adapted(ops, self._changed), layers, loss, batch, results)
+        if update is not None:
+            update(ops)
+        return arrays
+
+    def _record_gradients(
+        self, ops: Executor, layers: Sequence[Layer], loss: Loss, batch: DataSet, results: Results
+    ) -> ForwardArrays:
+        """Record the step up to the gradients, with calls that are changed."""
+        return record_step(ops, layers, loss, batch, results)
+
+    def _changed(self, op: Op, arguments: dict[str, Any]) -> Call:
+        """Return the call that takes the place of one in the forward and backward pass."""
+        return op, arguments
 
     def before_update(self, ops: Executor) -> Array:
         """Record the ops before the optimizer; return the clock that it reads."""
@@ -71,20 +84,8 @@ class StepPrecision:
 class TF32(StepPrecision):
     """float32 arrays, and matmuls with factors rounded to 10 mantissa bits and float32 accumulation."""
 
-    def record_step(
-        self,
-        ops: Executor,
-        layers: Sequence[Layer],
-        loss: Loss,
-        batch: DataSet,
-        results: Results,
-        update: Callable[[Executor], None] | None = None,
-    ) -> ForwardArrays:
-        adapted = _Adapted(ops, lambda op, arguments: (_gemm_tf32 if op is gemm else op, arguments))
-        arrays = record_step(adapted, layers, loss, batch, results)
-        if update is not None:
-            update(ops)
-        return arrays
+    def _changed(self, op: Op, arguments: dict[str, Any]) -> Call:
+        return (_gemm_tf32 if op is gemm else op), arguments
 
 
 class BFloat16(StepPrecision):
@@ -105,25 +106,16 @@ class BFloat16(StepPrecision):
     def begin_epoch(self) -> None:
         Eager(self._network.backend)(copy, self._network.all_parameters, self._copies)
 
-    def record_step(
-        self,
-        ops: Executor,
-        layers: Sequence[Layer],
-        loss: Loss,
-        batch: DataSet,
-        results: Results,
-        update: Callable[[Executor], None] | None = None,
+    def _record_gradients(
+        self, ops: Executor, layers: Sequence[Layer], loss: Loss, batch: DataSet, results: Results
     ) -> ForwardArrays:
-        adapted = _Adapted(ops, self._with_copies)
-        arrays = record_forward(adapted, layers, _copied(ops, batch.x, self._dtype))
+        arrays = record_forward(ops, layers, _copied(ops, batch.x, self._dtype))
         outputs = _copied(ops, arrays.outputs[-1], self._network.dtype)
         record_results(ops, loss, outputs, batch, outputs, results)
-        record_backward(adapted, layers, arrays, self._lowered(ops, outputs))
-        if update is not None:
-            update(ops)
+        record_backward(ops, layers, arrays, self._lowered(ops, outputs))
         return arrays
 
-    def _with_copies(self, op: Op, arguments: dict[str, Any]) -> Call:
+    def _changed(self, op: Op, arguments: dict[str, Any]) -> Call:
         if op not in (gemm, add_bias):
             return op, arguments
         return op, {name: self._copy_of(value) for name, value in arguments.items()}

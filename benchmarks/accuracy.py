@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fits import LIBRARIES, fit_and_score
-from benchmarks.machine import machine
+from benchmarks.machine import machine, results_folder
 from benchmarks.real_data import DATA_SETS
-from benchmarks.report import RESULTS, machine_line, table
 from benchmarks.rounds import ratios, rounds_in_turn, spread
+from benchmarks.tables import machine_line, table
 
 _SEEDS = 20
 _QUICK_SEEDS, _QUICK_DATA_SETS = 3, ["iris", "diabetes"]
@@ -50,7 +50,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help=f"{_QUICK_SEEDS} seeds of {_QUICK_DATA_SETS}, as a smoke test"
     )
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the results; default: %(default)s")
+    parser.add_argument("--output", type=Path, default=results_folder(), help="folder; default: %(default)s")
     options = parser.parse_args(arguments)
     options.data_sets = options.data_sets or (_QUICK_DATA_SETS if options.quick else list(DATA_SETS))
     options.seeds = options.seeds or (_QUICK_SEEDS if options.quick else _SEEDS)

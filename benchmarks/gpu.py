@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contestants import GPU_CONTESTANTS, problem_with
-from benchmarks.machine import machine
+from benchmarks.machine import RESULTS, machine, slug
 from benchmarks.networks import LEARNING_RATES, NETWORKS, Network
 from benchmarks.peers import LOSS_STEPS, check_losses
 from benchmarks.rounds import ratios, rounds_in_turn, spread
@@ -23,7 +23,6 @@ from benchmarks.worker import Worker
 from gradflow.backends import get_backend
 from gradflow.backends.availability import gpu_problem
 
-RESULTS = Path(__file__).parent / "results"
 OURS = GPU_CONTESTANTS[0]
 NO_GPU = 2
 
@@ -35,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="networks T and S in a few rounds, as a smoke test")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, help="networks to measure; default: all")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for gpu.json and gpu.md")
+    parser.add_argument("--output", type=Path, help="folder; default: one named after the GPU")
     options = parser.parse_args(arguments)
     if problem := gpu_problem():
         print(f"nothing was measured, because no GPU can be used: {problem}", file=sys.stderr)
@@ -49,17 +48,18 @@ def main(arguments: list[str] | None = None) -> None:
     steps = [
         _measure(names, NETWORKS[network], optimizer, rounds) for network in networks for optimizer in LEARNING_RATES
     ]
-    result = {
+    result: dict[str, Any] = {
         "machine": machine(),
         "gpu": get_backend("cupy").device,
         "rounds": rounds,
         "left_out": left_out,
         "steps": steps,
     }
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "gpu.json").write_text(json.dumps(result, indent=2) + "\n")
-    (options.output / "gpu.md").write_text(markdown(result))
-    print(f"written: {options.output / 'gpu.json'} and gpu.md")
+    folder = options.output or RESULTS / slug(result["gpu"])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "gpu.json").write_text(json.dumps(result, indent=2) + "\n")
+    (folder / "gpu.md").write_text(markdown(result))
+    print(f"written: {folder / 'gpu.json'} and gpu.md")
 
 
 def _measure(names: list[str], network: Network, optimizer: str, rounds: int) -> dict[str, Any]:

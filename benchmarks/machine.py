@@ -1,10 +1,11 @@
-"""Description of the machine that produced a result."""
+"""Description of the machine that produced a result, and the folder for its results."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import numpy as np
 from gradflow.backends.cpu.native import native_library
 from gradflow.version import __version__
 
+RESULTS = Path(__file__).parent / "results"
+"""Holds a folder for each machine: times on one say little about another."""
 _PACKAGES = ("numpy", "torch", "jax", "jaxlib", "scikit-learn", "mkl")
 
 
@@ -36,6 +39,23 @@ def machine() -> dict[str, Any]:
         "blas": {name: blas.get(name) for name in ("internal_api", "version", "architecture", "num_threads")},
         "versions": {"numpy": np.__version__} | {name: version for name in _PACKAGES if (version := _version(name))},
     }
+
+
+def results_folder() -> Path:
+    """Return the folder for the results of this machine: its name is made of what decides the speed.
+
+    That is the processor, the best instruction set that the kernels have for it, the number of processors, and the
+    instruction set in use if it is not the best.
+    """
+    native = native_library()
+    best, used = ("none", "none") if native is None else (native.supported[0], native.instructions)
+    return RESULTS / slug(_processor(), best, str(_cores()), *([used] if used != best else []))
+
+
+def slug(*parts: str) -> str:
+    """Return a name for a folder: "Intel(R) Xeon(R) CPU @ 2.80GHz", "avx2", "8" become "intel-xeon-avx2-8"."""
+    text = re.sub(r"\((r|tm)\)|@.*?ghz|\bcpu\b|(\d+-core )?processor\b", " ", " | ".join(parts).lower())
+    return "-".join(re.findall(r"[a-z0-9]+", text))
 
 
 def _processor() -> str:

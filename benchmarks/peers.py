@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contestants import CONTESTANTS, GEMMS, PEERS, problem_with
-from benchmarks.machine import machine
+from benchmarks.machine import machine, results_folder
 from benchmarks.networks import LEARNING_RATES, NETWORKS, Network
 from benchmarks.processes import (
     allocated_by_fit,
@@ -25,7 +25,7 @@ from benchmarks.processes import (
     process_growth,
     process_growth_of_prediction,
 )
-from benchmarks.report import RESULTS, write_report
+from benchmarks.report import write_report
 from benchmarks.rounds import rounds_in_turn, spread
 from benchmarks.worker import Worker
 
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "peers.json").write_text(json.dumps(result, indent=1) + "\n")
     write_report(result, options.output)
-    print(f"written: {options.output}; python -m benchmarks.report updates the README from results/")
+    print(f"written: {options.output}; python -m benchmarks.report updates the README from it")
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -75,7 +75,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help=f"{_QUICK_ROUNDS} rounds of networks {_QUICK_NETWORKS}, as a smoke test"
     )
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the results; default: %(default)s")
+    parser.add_argument("--output", type=Path, default=results_folder(), help="folder; default: %(default)s")
     options = parser.parse_args(arguments)
     options.networks = options.networks or (_QUICK_NETWORKS if options.quick else list(NETWORKS))
     options.rounds = options.rounds or (_QUICK_ROUNDS if options.quick else _ROUNDS)

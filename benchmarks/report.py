@@ -1,18 +1,19 @@
-"""Tables and a chart of results/peers.json, and the README's table: python -m benchmarks.report."""
+"""Tables and a chart of a machine's peers.json, and the README's table: python -m benchmarks.report [FOLDER]."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 from benchmarks.contestants import CONTESTANTS, GEMMS, PEERS
+from benchmarks.machine import RESULTS, results_folder
 from benchmarks.networks import NETWORKS
 from benchmarks.rounds import Spread, ratios, spread
+from benchmarks.tables import in_brackets, machine_line, microseconds, table
 
-RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
-_BUSY_FRACTION = 0.5
 _BEGIN, _END = "<!-- begin: python -m benchmarks.report -->", "<!-- end -->"
 
 
@@ -60,11 +61,18 @@ def readme_table(result: dict[str, Any]) -> str:
         rows.append(
             [
                 str(NETWORKS[entry["network"]]),
-                *(_microseconds(spread(seconds[name]).median) for name in (GEMMS[0], "gradflow", *peers)),
+                *(microseconds(spread(seconds[name]).median) for name in (GEMMS[0], "gradflow", *peers)),
                 f"{_against_best_peer(seconds, peers).median:.2f}",
             ]
         )
     return f"Microseconds per training step with Adam. {machine_line(result)}\n\n{table(header, rows)}"
+
+
+def readme_text(folder: Path) -> str:
+    """Return the README's figures, from the results of one machine."""
+    result = json.loads((folder / "peers.json").read_text())
+    page = (folder / "peers.md").relative_to(README.parent).as_posix()
+    return f"{readme_table(result)}\n\n[All figures]({page})"
 
 
 def with_table(readme: str, text: str) -> str:
@@ -86,36 +94,6 @@ def _against_best_peer(seconds: dict[str, list[float]], peers: list[str]) -> Spr
     return spread(ratios(seconds[best], seconds["gradflow"]))
 
 
-def machine_line(result: dict[str, Any]) -> str:
-    """Describe the machine that produced a result in one sentence."""
-    machine = result["machine"]
-    blas, versions = machine["blas"], machine["versions"]
-    named = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return (
-        f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}, {named}; "
-        f"NumPy's BLAS: {blas['internal_api']} {blas['version']} ({blas['architecture']}, {blas['num_threads']} "
-        f"threads); gradflow {machine['gradflow']} with {machine['kernels']} kernels; {machine['date']}."
-        f"{_busy(machine)}"
-    )
-
-
-def _busy(machine: dict[str, Any]) -> str:
-    """Return a warning if other programs kept a large part of the processor busy."""
-    load, cores = machine["load_average"], machine["cores"]
-    if load is None or load < _BUSY_FRACTION * cores:
-        return ""
-    return (
-        f" **The machine was busy with other work when this began (load average {load:.1f} on {cores} cores): a "
-        "library that waits for a second thread loses most, and the ratios cannot be trusted.**"
-    )
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table with all columns but the first right-aligned."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _measured(result: dict[str, Any]) -> list[str]:
     return [name for name in CONTESTANTS if name in result["steps"][0]["seconds_per_step"]]
 
@@ -124,19 +102,10 @@ def _label(entry: dict[str, Any]) -> str:
     return f"{NETWORKS[entry['network']]}, {entry['optimizer']}"
 
 
-def _microseconds(seconds: float) -> str:
-    microseconds = 1e6 * seconds
-    return f"{microseconds:,.0f}" if microseconds >= 100 else f"{microseconds:.1f}"
-
-
-def _in_brackets(values: Spread, text: Any) -> str:
-    return f"{text(values.median)} [{text(values.low)}, {text(values.high)}]"
-
-
 def _step_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     names = _measured(result)
     rows = [
-        [_label(entry), *(_in_brackets(spread(entry["seconds_per_step"][name]), _microseconds) for name in names)]
+        [_label(entry), *(in_brackets(spread(entry["seconds_per_step"][name]), microseconds) for name in names)]
         for entry in result["steps"]
     ]
     return ["network (batch), optimizer", *names], rows
@@ -149,7 +118,7 @@ def _ratio_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         seconds = entry["seconds_per_step"]
         pairs = [("gradflow", name) if name in GEMMS else (name, "gradflow") for name in names]
         compared = [spread(ratios(seconds[above], seconds[below])) for above, below in pairs]
-        rows.append([_label(entry), *(_in_brackets(values, "{:.2f}".format) for values in compared)])
+        rows.append([_label(entry), *(in_brackets(values, "{:.2f}".format) for values in compared)])
     header = [f"gradflow / {name}" if name in GEMMS else f"{name} / gradflow" for name in names]
     return ["network (batch), optimizer", *header], rows
 
@@ -186,10 +155,10 @@ def _other_lines(result: dict[str, Any]) -> list[str]:
     lines = [
         "## Prediction and start-up",
         "One row through network S, from a NumPy array to a NumPy array, in microseconds: "
-        + ", ".join(f"{name} {_in_brackets(values, _microseconds)}" for name, values in prediction.items())
+        + ", ".join(f"{name} {in_brackets(values, microseconds)}" for name, values in prediction.items())
         + ".",
         f"From `import gradflow` to the end of the first step of S, with NumPy already imported: "
-        f"{_in_brackets(first, '{:.3f}'.format)} s.",
+        f"{in_brackets(first, '{:.3f}'.format)} s.",
     ]
     if memory := result["prediction_memory"]:
         lines.append(
@@ -231,10 +200,20 @@ def _draw(result: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def main() -> None:
-    result = json.loads((RESULTS / "peers.json").read_text())
-    write_report(result, RESULTS)
-    README.write_text(with_table(README.read_text(), readme_table(result)))
+def main(arguments: list[str] | None = None) -> None:
+    """Write peers.md and peers.png of a machine, and its figures into the README."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        default=results_folder().name,
+        help="name of the machine's folder in benchmarks/results; default: %(default)s, for this machine",
+    )
+    folder = RESULTS / parser.parse_args(arguments).folder
+    if not (folder / "peers.json").exists():
+        parser.error(f"{folder} has no peers.json; python -m benchmarks.peers writes it for this machine")
+    write_report(json.loads((folder / "peers.json").read_text()), folder)
+    README.write_text(with_table(README.read_text(), readme_text(folder)))
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ from benchmarks.contestants import Contestant
 from benchmarks.contestants.gemms import GradflowGemms
 from benchmarks.contestants.with_gradflow import Gradflow
 from benchmarks.limits import copy_rate
-from benchmarks.machine import machine
+from benchmarks.machine import machine, results_folder
 from benchmarks.networks import Network
-from benchmarks.report import RESULTS, table
 from benchmarks.rounds import rounds_in_turn, spread
+from benchmarks.tables import table
 from benchmarks.worker import seconds_of
 from gradflow.backends.cpu.backend import NumpyBackend
 from gradflow.backends.cpu.native import native_library
@@ -249,7 +249,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few small networks, as a smoke test")
     parser.add_argument("--rounds", type=int, default=5, help="number of timed rounds; default: %(default)s")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the results; default: %(default)s")
+    parser.add_argument("--output", type=Path, default=results_folder(), help="folder; default: %(default)s")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {options.rounds}")

@@ -21,10 +21,10 @@ import numpy as np
 
 import gradflow as gf
 from benchmarks.contestants.with_gradflow import gradflow_network
-from benchmarks.machine import machine
+from benchmarks.machine import machine, results_folder
 from benchmarks.networks import LEARNING_RATES, NETWORKS, Network
-from benchmarks.report import RESULTS, table
 from benchmarks.rounds import Spread, ratios, rounds_in_turn, spread
+from benchmarks.tables import table
 from gradflow.backends import get_backend
 from gradflow.backends.blas import using_threads
 from gradflow.clock import RunStatus
@@ -157,7 +157,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="few steps, as a smoke test")
     parser.add_argument("--rounds", type=int, default=7, help="number of timed rounds; default: %(default)s")
     parser.add_argument("--networks", nargs="+", choices=_STEPS, default=["S", "M"], help="default: S M")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the results; default: %(default)s")
+    parser.add_argument("--output", type=Path, default=results_folder(), help="folder; default: %(default)s")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {options.rounds}")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from numpy.testing import assert_allclose
 
+from benchmarks.machine import RESULTS
 from benchmarks.networks import NETWORKS
 from benchmarks.peers import check_losses
-from benchmarks.report import README, RESULTS, markdown, readme_table, with_table, write_report
+from benchmarks.report import README, main, markdown, readme_table, readme_text, with_table, write_report
 
 
 def _result() -> dict[str, Any]:
@@ -54,10 +56,22 @@ def _result() -> dict[str, Any]:
     }
 
 
-def test_the_readme_holds_the_table_of_the_committed_results() -> None:
-    result = json.loads((RESULTS / "peers.json").read_text())
-    assert with_table(README.read_text(), readme_table(result)) == README.read_text()
-    assert markdown(result) == (RESULTS / "peers.md").read_text()
+def test_the_readme_holds_the_figures_of_committed_results() -> None:
+    readme = README.read_text()
+    shown = re.search(r"\(benchmarks/results/(\S+)/peers\.md\)", readme)
+    assert shown is not None
+    assert with_table(readme, readme_text(RESULTS / shown[1])) == readme
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/peers.json")), ids=lambda path: path.parent.name)
+def test_the_tables_are_those_of_the_committed_results(path: Path) -> None:
+    assert markdown(json.loads(path.read_text())) == path.with_suffix(".md").read_text()
+
+
+def test_only_the_report_of_measured_machines_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["no-machine"])
+    assert "no-machine has no peers.json" in capsys.readouterr().err
 
 
 def test_the_readmes_table_compares_with_the_best_peer() -> None:

@@ -18,6 +18,7 @@ from gradflow.backends import get_backend
 from gradflow.backends.availability import gpu_problem
 from gradflow.backends.blas import installed_mkl
 from gradflow.backends.cpu.native import native_library, native_problem
+from gradflow.backends.cpu.processors import processors, why_fewer
 from gradflow.backends.kernel_sources import kernel_folder
 from gradflow.errors import GradflowError
 from gradflow.installation import installed_cupy, pip_install
@@ -47,7 +48,9 @@ def _facts() -> dict[str, Any]:
         "gradflow": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processors": os.cpu_count(),
+        "processors": processors(),
+        "processors_of_machine": os.cpu_count(),
+        "why_fewer_processors": why_fewer(),
         "numpy": np.__version__,
         "blas": {"name": blas.get("name"), "version": blas.get("version")},
         "cupy": _cupy_version(),
@@ -142,7 +145,7 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("gradflow", facts["gradflow"]),
         ("Python", f"{facts['python']} on {facts['platform']}"),
-        ("processors", str(facts["processors"])),
+        ("processors", _processors(facts)),
         ("NumPy", f"{facts['numpy']}, with {blas['name']} {blas['version']}"),
         ("CuPy", facts["cupy"] or "not installed"),
         ("backend", facts["backend"] or "none"),
@@ -159,6 +162,11 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     rows += [("GPU matmul", f"{name}: fallback in use, {why}") for name, why in facts["products_without_plan"].items()]
     return [*rows, ("kernels", facts["kernels"])]
+
+
+def _processors(facts: dict[str, Any]) -> str:
+    reason = facts["why_fewer_processors"]
+    return f"{facts['processors']}" + (f" of {facts['processors_of_machine']} ({reason})" if reason else "")
 
 
 def _cpu_rows(cpu: dict[str, Any]) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from gradflow.backends.availability import gpu_problem
 from gradflow.backends.blas import installed_mkl
 from gradflow.backends.cpu import native
 from gradflow.backends.cpu.native import native_library, native_problem
+from gradflow.backends.cpu.processors import processors
 from gradflow.backends.kernel_sources import kernel_folder
 from gradflow.installation import pip_install
 from tests.cli.command import gradflow
@@ -35,6 +36,20 @@ def test_json_has_versions_and_places() -> None:
     assert facts["numpy"] == np.__version__
     assert facts["blas"]["name"] == np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
     assert facts["kernels"] == str(kernel_folder())
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity") or processors() == 1, reason="needs two processors to use one")
+def test_processors_are_those_that_this_process_may_use() -> None:
+    facts, allowed = _facts(), os.sched_getaffinity(0)
+    assert facts["processors"] == processors()
+    assert facts["processors_of_machine"] == os.cpu_count()
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        facts, table = _facts(), gradflow("info", COLUMNS="300").stdout
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert (facts["processors"], facts["why_fewer_processors"]) == (1, "affinity")
+    assert f"1 of {os.cpu_count()} (affinity)" in table
 
 
 @pytest.mark.skipif(gpu_problem() is None, reason="there is a GPU")

@@ -24,9 +24,9 @@ BACKENDS = Path("gradflow") / "backends"
 CPU = BACKENDS / "cpu"
 
 
-def sources_module():
-    """Import gradflow.backends.kernel_sources by itself: the package needs NumPy, which a build does not have."""
-    spec = importlib.util.spec_from_file_location("gradflow_sources", BACKENDS / "kernel_sources.py")
+def imported(path: Path):
+    """Import a module of gradflow by itself: the package needs NumPy, which a build does not have."""
+    spec = importlib.util.spec_from_file_location(f"gradflow_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -79,7 +79,7 @@ class BuildKernels(build_ext):
             ) from error
 
     def build_library(self, target: Path, platform: str) -> None:
-        sources = sources_module()
+        sources = imported(BACKENDS / "kernel_sources.py")
         generated = Path(self.build_temp) / "kernels"
         generated.mkdir(parents=True, exist_ok=True)
         tables, jobs = [], []
@@ -97,7 +97,7 @@ class BuildKernels(build_ext):
         jobs.append((CPU / "native.c", [*sources.C_FLAGS, f"-DGF_TABLES={listed}", *fingerprint]))
         libraries, threads = ([], []) if platform == "win32" else (["m"], ["-pthread"])
         jobs.append((CPU / "team.c", [*sources.C_FLAGS, *threads]))
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(imported(CPU / "processors.py").processors()) as pool:
             objects = [name for compiled in pool.map(self._compiled, *zip(*jobs, strict=True)) for name in compiled]
         # A linker for Windows leaves files beside the library that do not belong in the package.
         linked = generated.parent / target.name

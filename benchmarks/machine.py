@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.backends.cpu.native import native_library
+from gradflow.backends.cpu.processors import processors
 from gradflow.version import __version__
 
 RESULTS = Path(__file__).parent / "results"
@@ -30,7 +31,7 @@ def machine() -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "processor": _processor(),
-        "cores": _cores(),
+        "cores": processors(),
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -49,7 +50,7 @@ def results_folder() -> Path:
     """
     native = native_library()
     best, used = ("none", "none") if native is None else (native.supported[0], native.instructions)
-    return RESULTS / slug(_processor(), best, str(_cores()), *([used] if used != best else []))
+    return RESULTS / slug(_processor(), best, str(processors()), *([used] if used != best else []))
 
 
 def slug(*parts: str) -> str:
@@ -65,12 +66,6 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _version(package: str) -> str | None:

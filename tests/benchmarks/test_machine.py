@@ -37,7 +37,7 @@ def test_names_of_folders_are_readable(processor: str, name: str) -> None:
 def test_the_instruction_set_is_in_the_name(library: object, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "native_library", lambda: library)
     monkeypatch.setattr(machine, "_processor", lambda: "Brand(R) X Processor")
-    monkeypatch.setattr(machine, "_cores", lambda: 4)
+    monkeypatch.setattr(machine, "processors", lambda: 4)
     assert results_folder() == RESULTS / name
 
 

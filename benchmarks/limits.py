@@ -1,12 +1,15 @@
-"""The limits of this machine: copying memory, and GEMMs in NumPy."""
+"""The limits of this machine, copying memory and GEMMs in NumPy, and the bytes that an op moves."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
+
+from gradflow.ops import Op
 
 
 @cache
@@ -28,6 +31,13 @@ def square_matrices(dtype: str, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Return two matrices of positive numbers."""
     random = np.random.default_rng(0)
     return random.random((width, width)).astype(dtype), random.random((width, width)).astype(dtype)
+
+
+def bytes_moved(op: Op, arguments: dict[str, Any]) -> int:
+    """Return the minimum bytes that an op must move: each array once, or twice if an optimizer reads and writes it."""
+    sizes = {name: value.nbytes for name, value in arguments.items() if isinstance(value, np.ndarray)}
+    updated = op.writes if "parameters" in op.writes else ()
+    return sum(sizes.values()) + sum(sizes[name] for name in updated)
 
 
 def _seconds(run: Callable[[], object]) -> float:

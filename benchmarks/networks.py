@@ -14,7 +14,9 @@ LEARNING_RATES = {"sgd": 0.01, "adam": 0.001}
 
 @dataclass(frozen=True)
 class Network:
-    """A multi-layer perceptron with ReLU between its layers, followed by softmax cross-entropy, all in float32.
+    """A multi-layer perceptron with ReLU between its layers, all in float32.
+
+    The loss is softmax cross-entropy, or for a single output half the squared error.
 
     Attributes:
         name: one letter.
@@ -37,6 +39,16 @@ class Network:
         return list(itertools.pairwise(self.sizes))
 
     @property
+    def is_regression(self) -> bool:
+        """True if there is a single output, which predicts a value."""
+        return self.sizes[-1] == 1
+
+    @property
+    def loss(self) -> str:
+        """The name of the loss in gradflow."""
+        return "half_squared_error" if self.is_regression else "softmax_cross_entropy"
+
+    @property
     def n_parameters(self) -> int:
         """The number of weights and biases."""
         return sum(n_in * n_out + n_out for n_in, n_out in self.layers)
@@ -55,16 +67,21 @@ class Network:
 
     @cache  # noqa: B019 (networks live as long as the process)
     def data(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return inputs (steps · batch_size, n_in) and labels of all batches; every call returns the same arrays."""
+        """Return inputs (steps · batch_size, n_in) of all batches, and labels or values (steps · batch_size, 1).
+
+        Every call returns the same arrays.
+        """
         random = np.random.default_rng(0)
         x = random.standard_normal((self.steps * self.batch_size, self.sizes[0]), dtype=np.float32)
+        if self.is_regression:
+            return x, random.standard_normal((len(x), 1), dtype=np.float32)
         return x, random.integers(self.sizes[-1], size=len(x))
 
     def batches(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return the data batch by batch, as views."""
-        x, labels = self.data()
+        x, targets = self.data()
         rows = [slice(step * self.batch_size, (step + 1) * self.batch_size) for step in range(self.steps)]
-        return [(x[batch], labels[batch]) for batch in rows]
+        return [(x[batch], targets[batch]) for batch in rows]
 
     def first_batches(self, steps: int) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return the batches of the given number of steps, starting over after the last batch."""

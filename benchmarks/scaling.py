@@ -21,7 +21,7 @@ import gradflow as gf
 from benchmarks.contestants import Contestant
 from benchmarks.contestants.gemms import GradflowGemms
 from benchmarks.contestants.with_gradflow import Gradflow
-from benchmarks.limits import copy_rate
+from benchmarks.limits import bytes_moved, copy_rate
 from benchmarks.machine import machine, results_folder
 from benchmarks.networks import Network
 from benchmarks.rounds import rounds_in_turn, spread
@@ -112,15 +112,8 @@ def _bytes_moved(network: Network) -> int:
     x, labels = network.data()
     x, labels = x[:rows], labels[:rows].astype(np.int32)
     TrainingStep.of(made, "softmax_cross_entropy", "adam", x, labels, batch_size=rows, shuffle=False)
-    moved = 2 * (x.nbytes + labels.nbytes)
-    for op, arguments in backend.programs[0]:
-        if op.name == "gemm":
-            continue
-        arrays = {name: value for name, value in arguments.items() if isinstance(value, np.ndarray)}
-        moved += sum(array.nbytes for array in arrays.values())
-        is_update = "parameters" in op.writes
-        moved += sum(arrays[name].nbytes for name in op.writes if is_update)
-    return moved
+    of_batch = 2 * (x.nbytes + labels.nbytes)
+    return of_batch + sum(bytes_moved(op, arguments) for op, arguments in backend.programs[0] if op.name != "gemm")
 
 
 def _allocated(network: Network) -> int:

@@ -40,6 +40,16 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def aligned(header: list[str], rows: list[list[str]]) -> str:
+    """Return a table for the terminal, with all columns but the first two right-aligned."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [
+        "  ".join(f"{cell:{'<' if place < 2 else '>'}{widths[place]}}" for place, cell in enumerate(line)).rstrip()
+        for line in [header, ["-" * width for width in widths], *rows]
+    ]
+    return "\n".join(lines)
+
+
 def microseconds(seconds: float) -> str:
     """Return a time in microseconds, to three digits or more."""
     value = 1e6 * seconds

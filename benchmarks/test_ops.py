@@ -6,17 +6,15 @@ and the ratio to a plain copy or to NumPy's own GEMM on this machine.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.limits import copy_rate, gemm_rate, square_matrices
+from benchmarks.limits import bytes_moved, copy_rate, gemm_rate, square_matrices
 from gradflow.backends.cpu.backend import NumpyBackend
 from gradflow.backends.cpu.native import native_library
 from gradflow.layers.dense import gemm
-from gradflow.ops import OPS, Op
+from gradflow.ops import OPS
 from gradflow.testing import CASES, Draw
 
 _COLUMNS = 256
@@ -55,7 +53,7 @@ def test_op(benchmark: BenchmarkFixture, backend: NumpyBackend, name: str, dtype
         benchmark(backend.bind(OPS[name], arguments))
     if benchmark.stats is None:
         return  # --benchmark-disable ran it once, to check that it works
-    n_bytes = _bytes_moved(OPS[name], arguments)
+    n_bytes = bytes_moved(OPS[name], arguments)
     rate = n_bytes / benchmark.stats["median"]
     benchmark.extra_info |= {
         "bytes": n_bytes,
@@ -80,11 +78,3 @@ def test_gemm(benchmark: BenchmarkFixture, backend: NumpyBackend, dtype: str, wi
         "GFLOP/s": round(rate / 1e9, 2),
         "ratio to NumPy's GEMM": round(rate / gemm_rate(dtype, width), 3),
     }
-
-
-def _bytes_moved(op: Op, arguments: dict[str, Any]) -> int:
-    """Return the minimum bytes that the op must move: each array once, or twice if an optimizer both reads and writes
-    it."""
-    sizes = {name: value.nbytes for name, value in arguments.items() if isinstance(value, np.ndarray)}
-    updated = op.writes if "parameters" in op.writes else ()
-    return sum(sizes.values()) + sum(sizes[name] for name in updated)

@@ -37,7 +37,7 @@ class Gradflow:
         self._step_on = partial(
             TrainingStep.of,
             self._network,
-            "softmax_cross_entropy",
+            network.loss,
             rule,
             batch_size=network.batch_size,
             shuffle=False,

@@ -21,20 +21,23 @@ def _logits(parameters: Any, x: jax.Array) -> jax.Array:
     return x @ weight + bias
 
 
-def _mean_loss(parameters: Any, x: jax.Array, labels: jax.Array) -> jax.Array:
-    log_probabilities = jax.nn.log_softmax(_logits(parameters, x))
-    return -jnp.take_along_axis(log_probabilities, labels[:, None], axis=1).mean()
+def _mean_loss(parameters: Any, x: jax.Array, targets: jax.Array) -> jax.Array:
+    """Half the squared error of a column of values, or the cross-entropy of labels."""
+    outputs = _logits(parameters, x)
+    if targets.ndim == 2:
+        return jnp.mean((outputs - targets) ** 2) / 2
+    return -jnp.take_along_axis(jax.nn.log_softmax(outputs), targets[:, None], axis=1).mean()
 
 
 @partial(jax.jit, donate_argnums=(0, 1))
-def _sgd(parameters: Any, state: Any, x: jax.Array, labels: jax.Array) -> tuple[Any, Any, jax.Array]:
-    loss, gradients = jax.value_and_grad(_mean_loss)(parameters, x, labels)
+def _sgd(parameters: Any, state: Any, x: jax.Array, targets: jax.Array) -> tuple[Any, Any, jax.Array]:
+    loss, gradients = jax.value_and_grad(_mean_loss)(parameters, x, targets)
     return jax.tree.map(lambda w, g: w - LEARNING_RATES["sgd"] * g, parameters, gradients), state, loss
 
 
 @partial(jax.jit, donate_argnums=(0, 1))
-def _adam(parameters: Any, state: Any, x: jax.Array, labels: jax.Array) -> tuple[Any, Any, jax.Array]:
-    loss, gradients = jax.value_and_grad(_mean_loss)(parameters, x, labels)
+def _adam(parameters: Any, state: Any, x: jax.Array, targets: jax.Array) -> tuple[Any, Any, jax.Array]:
+    loss, gradients = jax.value_and_grad(_mean_loss)(parameters, x, targets)
     step, m, v = state
     step = step + 1
     m = jax.tree.map(lambda old, g: _BETA1 * old + (1 - _BETA1) * g, m, gradients)
@@ -54,7 +57,7 @@ class Jax:
     """JAX with batches on the device and one call of a jitted function per step."""
 
     def __init__(self, network: Network, optimizer: str) -> None:
-        self._batches = [(jnp.asarray(x), jnp.asarray(labels)) for x, labels in network.batches()]
+        self._batches = [(jnp.asarray(x), jnp.asarray(targets)) for x, targets in network.batches()]
         self._described = network
         # Copies, because arrays that JAX shares with NumPy cannot be donated.
         self._parameters = jax.tree.map(partial(jnp.array, copy=True), network.initial_parameters())
@@ -64,14 +67,14 @@ class Jax:
         self._row = network.data()[0][:1]
 
     def train(self) -> None:
-        for x, labels in self._batches:
-            self._parameters, self._state, _ = self._step(self._parameters, self._state, x, labels)
+        for x, targets in self._batches:
+            self._parameters, self._state, _ = self._step(self._parameters, self._state, x, targets)
         jax.block_until_ready(self._parameters)
 
     def losses(self, steps: int) -> list[float]:
         measured = []
-        for x, labels in self._described.first_batches(steps):
-            self._parameters, self._state, loss = self._step(self._parameters, self._state, x, labels)
+        for x, targets in self._described.first_batches(steps):
+            self._parameters, self._state, loss = self._step(self._parameters, self._state, x, targets)
             measured.append(float(loss))
         return measured
 

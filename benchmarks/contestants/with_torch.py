@@ -18,7 +18,7 @@ class EagerTorch:
     optimizer_options: ClassVar[dict[str, bool]] = {"fused": True}
 
     def __init__(self, network: Network, optimizer: str) -> None:
-        self._batches = [(self._tensor(x), self._tensor(labels)) for x, labels in network.batches()]
+        self._batches = [(self._tensor(x), self._tensor(targets)) for x, targets in network.batches()]
         self._described = network
         modules: list[torch.nn.Module] = []
         for weight, bias in network.initial_parameters():
@@ -36,23 +36,25 @@ class EagerTorch:
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device)
 
-    def _mean_loss(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(self._model(x), labels)
+    def _mean_loss(self, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if self._described.is_regression:
+            return torch.nn.functional.mse_loss(self._model(x), targets) / 2
+        return torch.nn.functional.cross_entropy(self._model(x), targets)
 
-    def _step(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def _step(self, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         self._optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(x, labels)
+        loss = self._loss(x, targets)
         loss.backward()
         self._optimizer.step()
         return loss
 
     def train(self) -> None:
-        for x, labels in self._batches:
-            self._step(x, labels)
+        for x, targets in self._batches:
+            self._step(x, targets)
 
     def losses(self, steps: int) -> list[float]:
         batches = self._described.first_batches(steps)
-        return [self._step(self._tensor(x), self._tensor(labels)).item() for x, labels in batches]
+        return [self._step(self._tensor(x), self._tensor(targets)).item() for x, targets in batches]
 
     def predict_one(self) -> None:
         with torch.inference_mode():

@@ -13,23 +13,29 @@ from benchmarks.worker import Worker, WorkerError
 from gradflow.backends.cpu.native import native_library
 
 _NETWORK = Network("test", (6, 8, 5, 3), batch_size=4, steps=10)
+_REGRESSION = Network("test", (6, 8, 5, 1), batch_size=4, steps=10)
 
 
-def _losses_in_numpy(optimizer: str) -> list[float]:
-    """Train ten steps in float64; written for this network alone."""
-    parameters = [array.astype(np.float64) for pair in _NETWORK.initial_parameters() for array in pair]
+def _losses_in_numpy(network: Network, optimizer: str) -> list[float]:
+    """Train ten steps in float64; written for networks of three layers."""
+    parameters = [array.astype(np.float64) for pair in network.initial_parameters() for array in pair]
     m, v = ([np.zeros_like(w) for w in parameters] for _ in range(2))
     measured = []
-    for step, (x, labels) in enumerate(_NETWORK.batches(), start=1):
+    for step, (x, targets) in enumerate(network.batches(), start=1):
         w1, b1, w2, b2, w3, b3 = parameters
         h1 = np.maximum(x @ w1 + b1, 0)
         h2 = np.maximum(h1 @ w2 + b2, 0)
-        p = np.exp(h2 @ w3 + b3)
-        p /= p.sum(axis=1, keepdims=True)
-        rows = np.arange(len(x))
-        measured.append(-np.log(p[rows, labels]).mean())
-        p[rows, labels] -= 1
-        d3 = p / len(x)
+        outputs = h2 @ w3 + b3
+        if network.is_regression:
+            d3 = (outputs - targets) / len(x)
+            measured.append(((outputs - targets) ** 2).mean() / 2)
+        else:
+            d3 = np.exp(outputs)
+            d3 /= d3.sum(axis=1, keepdims=True)
+            rows = np.arange(len(x))
+            measured.append(-np.log(d3[rows, targets]).mean())
+            d3[rows, targets] -= 1
+            d3 /= len(x)
         d2 = (d3 @ w3.T) * (h2 > 0)
         d1 = (d2 @ w2.T) * (h1 > 0)
         gradients = [x.T @ d1, d1.sum(axis=0), h1.T @ d2, d2.sum(axis=0), h2.T @ d3, d3.sum(axis=0)]
@@ -44,6 +50,7 @@ def _losses_in_numpy(optimizer: str) -> list[float]:
     return measured
 
 
+@pytest.mark.parametrize("network", [_NETWORK, _REGRESSION], ids=["classes", "values"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize(
     "name",
@@ -53,13 +60,13 @@ def _losses_in_numpy(optimizer: str) -> list[float]:
         if name not in (*GEMMS, "PyTorch, compiled")
     ],
 )
-def test_ten_steps_give_the_same_losses(name: str, optimizer: str) -> None:
+def test_ten_steps_give_the_same_losses(name: str, optimizer: str, network: Network) -> None:
     if problem := problem_with(name):
         pytest.skip(problem)
-    with Worker(name, _NETWORK, optimizer) as worker:
+    with Worker(name, network, optimizer) as worker:
         measured = worker.losses(10)
         # float32 sums of at most eight terms: some 1e-7 in each of ten steps.
-        assert_allclose(measured, _losses_in_numpy(optimizer), rtol=2e-6)
+        assert_allclose(measured, _losses_in_numpy(network, optimizer), rtol=2e-6)
         assert 0 < worker.seconds_per_step() < 10
         assert 0 < worker.seconds_per_prediction() < 10
 

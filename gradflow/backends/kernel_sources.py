@@ -254,9 +254,18 @@ def _caller(kernel: Kernel) -> str:
         arguments.append(value)
         if re.search(rf"\b{parameter.name}\b", kernel.items):
             sizes.append(f"  const {parameter.c_type} {parameter.name} = {value};\n")
+
+    def call(end: str) -> str:
+        return f"  {kernel.name}(begin, {end}, {', '.join(arguments)});\n"
+
+    attribute, body = "", call("end")
+    if kernel.loop == "COLUMN_BLOCKS":
+        # Blocks of a constant width, for which the compiler keeps all sums in registers; then the rest.
+        attribute, whole = "__attribute__((flatten)) ", call("begin + GF_COLUMN_BLOCK")
+        body = f"  for (; end - begin >= GF_COLUMN_BLOCK; begin += GF_COLUMN_BLOCK)\n  {whole}  if (begin < end) {body}"
     return (
-        f"static void call_{kernel.name}(const gf_value *gf_values, long long begin, long long end) {{\n"
-        f"  {kernel.name}(begin, end, {', '.join(arguments)});\n}}\n"
+        f"{attribute}static void call_{kernel.name}(const gf_value *gf_values, long long begin, long long end) {{\n"
+        f"{body}}}\n"
         f"static long long items_{kernel.name}(const gf_value *gf_values) {{\n"
         f"  (void)gf_values;\n{''.join(sizes)}  return {kernel.items};\n}}\n"
     )

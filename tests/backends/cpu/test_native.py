@@ -269,6 +269,19 @@ def test_parts_on_several_threads_have_the_bits_of_one(op: str, awake: bool, thr
             assert results[1][name].tobytes() == expected.tobytes(), name
 
 
+@pytest.mark.parametrize("columns", [1, 63, 64, 65, 128, 320, 321])
+def test_column_sums_are_added_row_by_row(columns: int, threaded: NativeLibrary) -> None:
+    """Whole blocks of columns and the rest are compiled apart; the order of the sum is the same, for any of them."""
+    x = RNG.normal(size=(7, columns)) * 10.0 ** RNG.integers(-4, 4, (7, columns))
+    sums, expected = np.empty(columns), np.zeros(columns)
+    for row in x:
+        expected += row
+    call = threaded.bind(OPS["column_sum"], {"x": x, "sums": sums})
+    assert call is not None
+    threaded.program([call])()
+    assert_array_equal(sums, expected)
+
+
 @pytest.mark.parametrize("hidden", [[64, 64], [256, 128]])
 def test_training_on_several_threads_has_the_bits_of_one(
     hidden: list[int], library: NativeLibrary, threaded: NativeLibrary

@@ -19,7 +19,7 @@ class Network:
     The loss is softmax cross-entropy, or for a single output half the squared error.
 
     Attributes:
-        name: one letter.
+        name: a letter or a word.
         sizes: the widths from the inputs to the outputs.
         batch_size: the rows of a batch.
         steps: the number of batches in the data, which are timed together.

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks import contention, long_run
 from benchmarks.contestants import CONTESTANTS, GEMMS, PEERS
 from benchmarks.machine import RESULTS, results_folder
 from benchmarks.networks import NETWORKS
@@ -14,6 +15,8 @@ from benchmarks.rounds import Spread, ratios, spread
 from benchmarks.tables import in_brackets, machine_line, microseconds, table
 
 README = Path(__file__).parent.parent / "README.md"
+_OTHERS = {"contention": contention, "long_run": long_run}
+"""Benchmarks, by the name of their results, that have a sentence in the README."""
 _BEGIN, _END = "<!-- begin: python -m benchmarks.report -->", "<!-- end -->"
 
 
@@ -69,10 +72,17 @@ def readme_table(result: dict[str, Any]) -> str:
 
 
 def readme_text(folder: Path) -> str:
-    """Return the README's figures, from the results of one machine."""
-    result = json.loads((folder / "peers.json").read_text())
-    page = (folder / "peers.md").relative_to(README.parent).as_posix()
-    return f"{readme_table(result)}\n\n[All figures]({page})"
+    """Return the README's figures, from the results of one machine that there are."""
+    parts = [readme_table(json.loads((folder / "peers.json").read_text())), "", _all_figures(folder / "peers.md"), ""]
+    for name, benchmark in _OTHERS.items():
+        if (path := folder / f"{name}.json").exists():
+            summary = benchmark.summary(json.loads(path.read_text()))
+            parts.append(f"- {summary} {_all_figures(path.with_suffix('.md'))}")
+    return "\n".join(parts).rstrip()
+
+
+def _all_figures(page: Path) -> str:
+    return f"[All figures]({page.relative_to(README.parent).as_posix()})"
 
 
 def with_table(readme: str, text: str) -> str:
@@ -201,7 +211,7 @@ def _draw(result: dict[str, Any], path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write peers.md and peers.png of a machine, and its figures into the README."""
+    """Write the pages of a machine again from their JSON, and its figures into the README."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
     parser.add_argument(
         "folder",
@@ -213,6 +223,9 @@ def main(arguments: list[str] | None = None) -> None:
     if not (folder / "peers.json").exists():
         parser.error(f"{folder} has no peers.json; python -m benchmarks.peers writes it for this machine")
     write_report(json.loads((folder / "peers.json").read_text()), folder)
+    for name, benchmark in _OTHERS.items():
+        if (path := folder / f"{name}.json").exists():
+            path.with_suffix(".md").write_text(benchmark.markdown(json.loads(path.read_text())))
     README.write_text(with_table(README.read_text(), readme_text(folder)))
 
 

@@ -54,6 +54,19 @@ class Worker:
         seconds: float = self._ask("seconds_per_step")
         return seconds
 
+    def seconds_per_epoch(self, least: float, limit: float) -> float:
+        """Return the mean time of as many epochs as take the given seconds.
+
+        Raises:
+            TimeoutError: if an epoch takes longer than the limit; the process was killed.
+        """
+        self._connection.send(("seconds_per_epoch", least))
+        if not self._connection.poll(least + limit):
+            self._process.kill()
+            raise TimeoutError(f"an epoch took longer than {limit} s")
+        seconds: float = self._answer()
+        return seconds
+
     def device_seconds_per_step(self) -> float:
         """Return the time per step of a contestant on a GPU, measured by events on its stream."""
         seconds: float = self._ask("device_seconds_per_step")
@@ -98,6 +111,8 @@ def _serve(connection: Connection, name: str, network: Network, optimizer: str) 
                 answer: Any = contest.losses(*arguments)
             elif request == "seconds_per_step":
                 answer = seconds_of(contest.train, 1) / network.steps
+            elif request == "seconds_per_epoch":
+                answer = _seconds_per_run(contest.train, *arguments)
             elif request == "device_seconds_per_step":
                 contest.train()
                 answer = contest.device_seconds() / network.steps
@@ -108,6 +123,16 @@ def _serve(connection: Connection, name: str, network: Network, optimizer: str) 
         return
     except Exception:
         connection.send((False, traceback.format_exc()))
+
+
+def _seconds_per_run(run: Callable[[], object], least: float) -> float:
+    """Return the mean time of as many calls as take the given seconds."""
+    began = time.perf_counter()
+    calls, passed = 0, 0.0
+    while not calls or passed < least:
+        run()
+        calls, passed = calls + 1, time.perf_counter() - began
+    return passed / calls
 
 
 def seconds_of(run: Callable[[], object], times: int) -> float:

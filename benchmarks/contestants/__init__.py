@@ -44,6 +44,10 @@ _MODULES = {  # name: module, class, required package
     "GEMMs, gradflow's BLAS": ("gemms", "GradflowGemms", "numpy"),
     "GEMMs, NumPy": ("gemms", "NumpyGemms", "numpy"),
 }
+_ON_ONE_THREAD = {
+    "gradflow, one thread": ("with_gradflow", "GradflowOnOneThread", "numpy"),
+    "PyTorch, one thread": ("with_torch", "EagerTorchOnOneThread", "torch"),
+}
 _ON_GPU = {
     "gradflow": ("on_gpu", "GradflowOnGpu", "cupy"),
     "PyTorch": ("torch_on_gpu", "EagerTorchOnGpu", "torch"),
@@ -51,11 +55,12 @@ _ON_GPU = {
     "PyTorch, CUDA graph": ("torch_on_gpu", "GraphedTorchOnGpu", "torch"),
     "JAX": ("jax_on_gpu", "JaxOnGpu", "jax"),
 }
+CONTESTANTS = tuple(_MODULES)
+"""Names of the contestants that train on the CPU with the threads that they choose."""
+_MODULES |= _ON_ONE_THREAD
 _MODULES |= {f"{name} (GPU)": entry for name, entry in _ON_GPU.items()}
 GPU_CONTESTANTS = tuple(f"{name} (GPU)" for name in _ON_GPU)
 """Names of the contestants that train on a GPU; they also have `device_seconds`."""
-CONTESTANTS = tuple(name for name in _MODULES if name not in GPU_CONTESTANTS)
-"""Names of all contestants that train on the CPU."""
 GEMMS = tuple(name for name in CONTESTANTS if name.startswith("GEMMs"))
 """Contestants that only compute the GEMMs of a step: a lower bound for any implementation on the same BLAS."""
 PEERS = tuple(name for name in CONTESTANTS if name not in (*GEMMS, "gradflow"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from typing import ClassVar
 
@@ -9,6 +10,8 @@ import numpy as np
 
 import gradflow as gf
 from benchmarks.networks import LEARNING_RATES, Network
+from gradflow.backends import get_backend
+from gradflow.backends.blas import using_threads
 from gradflow.training.step.training_step import TrainingStep
 
 
@@ -58,3 +61,12 @@ class Gradflow:
 
     def predict_one(self) -> None:
         self._network.logits(self._row)
+
+
+class GradflowOnOneThread(Gradflow):
+    """`Gradflow` with threads=1, for as long as the contestant lives."""
+
+    def __init__(self, network: Network, optimizer: str) -> None:
+        self._on_one_thread = ExitStack()
+        self._on_one_thread.enter_context(using_threads(get_backend(self.backend).blas, 1))
+        super().__init__(network, optimizer)

@@ -65,3 +65,11 @@ class CompiledTorch(EagerTorch):
     """`EagerTorch` with torch.compile."""
 
     compiled = True
+
+
+class EagerTorchOnOneThread(EagerTorch):
+    """`EagerTorch` on one thread."""
+
+    def __init__(self, network: Network, optimizer: str) -> None:
+        torch.set_num_threads(1)
+        super().__init__(network, optimizer)

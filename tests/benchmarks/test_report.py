@@ -10,10 +10,16 @@ from typing import Any
 import pytest
 from numpy.testing import assert_allclose
 
+from benchmarks import contention, long_run, report
 from benchmarks.machine import RESULTS
 from benchmarks.networks import NETWORKS
 from benchmarks.peers import check_losses
 from benchmarks.report import README, main, markdown, readme_table, readme_text, with_table, write_report
+from tests.benchmarks.test_contention import result as contention_result
+from tests.benchmarks.test_long_run import RESULT as LONG_RUN
+
+CONTENTION = contention_result({("python", 2): {"gradflow": [0.1], "gradflow, one thread": [0.2]}})
+_PAGES = {"peers": markdown, "contention": contention.markdown, "long_run": long_run.markdown}
 
 
 def _result() -> dict[str, Any]:
@@ -63,9 +69,30 @@ def test_the_readme_holds_the_figures_of_committed_results() -> None:
     assert with_table(readme, readme_text(RESULTS / shown[1])) == readme
 
 
-@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/peers.json")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "path",
+    [path for name in _PAGES for path in sorted(RESULTS.glob(f"*/{name}.json"))],
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
+)
 def test_the_tables_are_those_of_the_committed_results(path: Path) -> None:
-    assert markdown(json.loads(path.read_text())) == path.with_suffix(".md").read_text()
+    assert _PAGES[path.stem](json.loads(path.read_text())) == path.with_suffix(".md").read_text()
+
+
+def test_each_benchmark_with_results_has_a_line_in_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "README", tmp_path / "README.md")
+    folder = tmp_path / "results" / "machine"
+    folder.mkdir(parents=True)
+    (folder / "peers.json").write_text(json.dumps(_result()))
+    first = readme_text(folder)
+    assert first == f"{readme_table(_result())}\n\n[All figures](results/machine/peers.md)"
+    (folder / "long_run.json").write_text(json.dumps(LONG_RUN))
+    (folder / "contention.json").write_text(json.dumps(CONTENTION))
+    assert readme_text(folder).splitlines() == [
+        *first.splitlines(),
+        "",
+        f"- {contention.summary(CONTENTION)} [All figures](results/machine/contention.md)",
+        f"- {long_run.summary(LONG_RUN)} [All figures](results/machine/long_run.md)",
+    ]
 
 
 def test_only_the_report_of_measured_machines_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -93,8 +93,10 @@ def _measure(network: Network, options: argparse.Namespace) -> list[dict[str, An
         for kind, number in loads:
             for name in options.contestants:
                 if name not in workers:  # the first time, or again after it was stopped
-                    workers[name] = stack.enter_context(Worker(name, network, "adam"))
-                    workers[name].seconds_per_epoch(0, options.limit)
+                    worker = stack.enter_context(Worker(name, network, "adam"))
+                    with contextlib.suppress(TimeoutError):
+                        worker.seconds_per_epoch(0, options.limit)
+                        workers[name] = worker
             spent = dict.fromkeys(options.contestants, 0.0)
             runs = {name: partial(_seconds, name, workers, spent, options) for name in options.contestants}
             with busy_processes(kind, number):
@@ -113,6 +115,8 @@ def _seconds(name: str, workers: dict[str, Worker], spent: dict[str, float], opt
     """Return the time of an epoch in a short fit; infinity if it was stopped, NaN after all of a contestant's time."""
     if spent[name] > options.limit:
         return math.nan
+    if name not in workers:
+        return math.inf
     began = time.perf_counter()
     try:
         return workers[name].seconds_per_epoch(options.seconds, options.limit)

@@ -98,6 +98,18 @@ def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert markdown(written) in capsys.readouterr().out
 
 
+def test_a_contestant_that_cannot_keep_the_limit_is_stopped_every_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.contention.machine", lambda: MACHINE)
+    monkeypatch.setattr(rounds, "_PAUSE", 0)
+    names = [_OURS, _BASE]
+    options = ["--quick", "--networks", "large", "--busy", "python", "--limit", "1e-6", "--rounds", "2"]
+    main([*options, "--contestants", *names, "--output", str(tmp_path)])
+    for case in json.loads((tmp_path / "contention.json").read_text())["cases"]:
+        assert case["seconds_per_epoch"] == {name: [None, None] for name in names}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

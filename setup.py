@@ -96,7 +96,7 @@ class BuildKernels(build_ext):
         listed = " ".join(f"X({table})" for table in tables)
         jobs.append((CPU / "native.c", [*sources.C_FLAGS, f"-DGF_TABLES={listed}", *fingerprint]))
         libraries, threads = ([], []) if platform == "win32" else (["m"], ["-pthread"])
-        jobs.append((CPU / "team.c", [*sources.C_FLAGS, *threads]))
+        jobs += [(CPU / name, [*sources.C_FLAGS, *threads]) for name in ("pace.c", "team.c")]
         with ThreadPoolExecutor(imported(CPU / "processors.py").processors()) as pool:
             objects = [name for compiled in pool.map(self._compiled, *zip(*jobs, strict=True)) for name in compiled]
         # A linker for Windows leaves files beside the library that do not belong in the package.
@@ -128,7 +128,7 @@ if __name__ == "__main__":
         ext_modules=[
             Extension(
                 "gradflow.backends.cpu._native",
-                [str(CPU / "native.c"), str(CPU / "team.c")],
+                [str(CPU / name) for name in ("native.c", "pace.c", "team.c")],
                 depends=[str(header) for header in sorted(CPU.glob("*.h"))],
                 optional=os.environ.get("GRADFLOW_REQUIRE_NATIVE") != "1",
             )

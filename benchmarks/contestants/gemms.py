@@ -68,7 +68,9 @@ class GradflowGemms(_Gemms):
         assert native.blas is not None
         self._program = native.program(
             [
-                native.blas_gemm(native.blas, a, b, out, transpose_a=transpose_a, transpose_b=transpose_b)
+                native.blas_gemm(
+                    native.blas, a, b, out, transpose_a=transpose_a, transpose_b=transpose_b, leaves_threads=False
+                )
                 for a, b, out, transpose_a, transpose_b in self._gemms
             ]
         )

@@ -35,6 +35,8 @@ _THREADS = (
     ("openblas_get_num_threads", "openblas_set_num_threads"),
     ("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"),
 )
+# The function that sets it for the calling thread alone. OpenBLAS's of a similar name sets it for the process.
+_LOCAL_THREADS = "MKL_Set_Num_Threads_Local"
 _VERSIONS = (
     "scipy_openblas_get_config64_",
     "openblas_get_config64_",
@@ -90,6 +92,15 @@ class Blas(NamedTuple):
             if hasattr(library, name):
                 return ctypes.cast(getattr(library, name), ctypes.c_void_p).value
         return None
+
+    @property
+    def local_threads_address(self) -> int | None:
+        """The address of its C function that sets the threads of the calling thread alone, and returns their previous
+        number; None if it has none."""
+        library = ctypes.CDLL(str(self.path))
+        if not hasattr(library, _LOCAL_THREADS):
+            return None
+        return ctypes.cast(getattr(library, _LOCAL_THREADS), ctypes.c_void_p).value
 
     def set_threads(self, threads: int) -> None:
         """Set the number of threads, for the whole process.

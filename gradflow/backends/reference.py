@@ -84,6 +84,11 @@ class ReferenceBackend:
         """Return a buffer of ``n_bytes`` that batches from the host are uploaded to."""
         return UploadBuffer(n_bytes)
 
+    def delays(self) -> tuple[float, float]:
+        """Return the seconds for which programs that could use several threads have run, in this process, and for how
+        many of them other work on the processors held them back; zero if that is not measured."""
+        return 0.0, 0.0
+
     def memory_plan(self) -> MemoryPlan | None:
         """Return a backend that counts the memory of recorded programs; None on a CPU, where memory can be swapped."""
         return None

@@ -29,6 +29,7 @@ from gradflow.training.step.objective import Objective
 from gradflow.training.step.training_step import TrainingStep
 from gradflow.training.watch.diagnosis import advice_against_long_steps, origin_of_divergence
 from gradflow.training.watch.loss_watch import LossWatch
+from gradflow.training.watch.other_work import OtherWork
 from gradflow.training.watch.watched_values import useless_values
 
 
@@ -154,6 +155,7 @@ class Loop:
             callback.on_fit_begin(self._trainer, self._plan.epochs)
         losses = self.history["loss"] if self.history.epochs else []
         self._watch = LossWatch(self._objective, self._plan.data, losses)
+        self._other_work = OtherWork(network.backend)
         self._began = time.perf_counter() - self.history.seconds
         try:
             for epoch in self._epochs_left():
@@ -262,7 +264,7 @@ class Loop:
         return values
 
     def _warn_of(self, epoch: int, values: dict[str, float], reading: StatusReading) -> None:
-        """Warn about watched values that can never improve, and about a loss that explodes or stalls."""
+        """Warn about watched values that can never improve, a loss that explodes or stalls, and lost time."""
         step = self._state.step
         if not self.history.epochs:
             held_out = None if self._validating is None else self._validating.metrics
@@ -272,6 +274,7 @@ class Loop:
         learning_rate = float(step.update.learning_rates.current.max())
         first_loss = step.epoch.first_loss(reading.training)
         self._watch.epoch_ended(epoch, values["loss"], first_loss, self._state.best_state, learning_rate)
+        self._other_work.look()
 
     def _keep(self, epoch: int, values: dict[str, float]) -> bool:
         """Record an epoch: values, best weights and checkpoint, if due. Return False if it is the last one."""

@@ -76,8 +76,9 @@ class Trainer:
             10 mantissa bits; "bfloat16" or "float16", with activations and their gradients in 16 bits, and weights,
             optimizer state and loss in float32 (float16 scales the loss by an adaptive factor). Evaluation and
             prediction are always in float32.
-        threads: number of threads for the BLAS, in the whole process, and for gradflow's own kernels while `fit` runs;
-            the previous setting is restored afterwards. None leaves it unchanged.
+        threads: maximum number of threads for gradflow's kernels, which use fewer where that is faster, and for the
+            BLAS, in the whole process, while `fit` runs; the previous setting is restored afterwards. None leaves it
+            unchanged.
         layer_statistics: measure for each layer the norm of its gradient, the relative change of its weights, and the
             fraction of dead or saturated units, in the last full batch of an epoch: "gradient_norm/0", "dead/1" and so
             on in the history (docs/metrics.md has the formulas). Measured steps are at least 20 steps apart; epochs in

@@ -15,6 +15,7 @@ from numpy.testing import assert_allclose
 
 from gradflow.backends import blas as blas_module
 from gradflow.backends.blas import Blas, candidates, installed_mkl, numpy_blas
+from gradflow.backends.cpu import native
 from gradflow.backends.cpu.native import NativeLibrary, native_library
 from gradflow.ops import OPS
 from tests.cli.command import environment
@@ -92,11 +93,23 @@ def test_without_the_wheels_folder_the_loaded_library_is_found() -> None:
 
 
 _BLAS_IN_C = """
-int products = 0;
+#include <stdatomic.h>
+atomic_int products = 0, with_other_threads = 0;
+_Thread_local int threads = 4;
+#ifdef MKL
+int MKL_Set_Num_Threads_Local(int number) {
+  const int before = threads;
+  threads = number;
+  return before;
+}
+int MKL_Get_Max_Threads(void) { return threads; }
+void MKL_Get_Version_String(char *text, int size) { __builtin_snprintf(text, size, "Version 1.2-Product"); }
+#endif
 #define GEMM(name, element) \\
   void name(int order, int ta, int tb, INT m, INT n, INT k, element alpha, const element *a, INT lda, \\
             const element *b, INT ldb, element beta, element *c, INT ldc) { \\
     products++; \\
+    if (threads != 1) with_other_threads++; \\
     for (INT i = 0; i < m; i++) \\
       for (INT j = 0; j < n; j++) { \\
         element sum = 0; \\
@@ -110,13 +123,16 @@ GEMM(D, double)
 """
 
 
-def compiled_blas(folder: Path, file: str, symbol: str, width: str, transposed_b: str = "tb") -> Path:
-    """Compile a small BLAS whose functions have another library's names."""
+def compiled_blas(
+    folder: Path, file: str, symbol: str, width: str, transposed_b: str = "tb", is_mkl: bool = False
+) -> Path:
+    """Compile a small BLAS whose functions have another library's names, and MKL's functions besides gemm if asked."""
     if COMPILER is None:
         pytest.skip("there is no C compiler")
     source, target = folder / "blas.c", folder / file
     source.write_text(_BLAS_IN_C)
     macros = [f"-DINT={width}", f"-DS={symbol.format('s')}", f"-DD={symbol.format('d')}", f"-DTB={transposed_b}"]
+    macros += ["-DMKL"] if is_mkl else []
     subprocess.run([COMPILER, "-O1", "-fPIC", "-shared", *macros, str(source), "-o", str(target)], check=True)
     return target
 
@@ -142,17 +158,85 @@ def test_the_function_name_determines_the_width_of_its_integers(
     assert found.description == file
 
 
-@pytest.mark.parametrize(("size", "products"), [(101, 0), (102, 1)])
-def test_only_large_gemms_use_the_blas(library: NativeLibrary, tmp_path: Path, size: int, products: int) -> None:
-    found = blas_module._loaded(compiled_blas(tmp_path, "libopenblas.so", "cblas_{}gemm", "int"))
-    with_blas = NativeLibrary(library.path, found)
-    seen = ctypes.c_int.in_dll(ctypes.CDLL(str(tmp_path / "libopenblas.so")), "products")
+def products_by_the_blas(library: NativeLibrary, size: int) -> int:
+    """Return how many products the compiled BLAS computes for one matmul of a library."""
+    assert library.blas is not None
+    seen = ctypes.c_int.in_dll(ctypes.CDLL(str(library.blas.path)), "products")
     seen.value = 0
     a = np.ones((size, size), np.float32)
-    call = with_blas.bind(OPS["gemm"], OPS["gemm"].arguments(a, a, np.empty_like(a)))
+    call = library.bind(OPS["gemm"], OPS["gemm"].arguments(a, a, np.empty_like(a)))
     assert call is not None
-    with_blas.program([call])()
-    assert seen.value == products
+    library.program([call])()
+    return seen.value
+
+
+def test_without_vector_instructions_large_gemms_use_the_blas(library: NativeLibrary, tmp_path: Path) -> None:
+    found = blas_module._loaded(compiled_blas(tmp_path, "libopenblas.so", "cblas_{}gemm", "int"))
+    baseline = NativeLibrary(library.path, found, "baseline")
+    assert [products_by_the_blas(baseline, size) for size in (101, 102)] == [0, 1]
+
+
+def test_with_vector_instructions_only_mkl_on_intels_processors_is_used(library: NativeLibrary, tmp_path: Path) -> None:
+    instructions = [name for name in library.supported if name != "baseline"]
+    if not instructions:
+        pytest.skip("this processor has no vector instructions that the kernels know")
+    for is_mkl in (False, True):
+        path = compiled_blas(tmp_path, f"libblas{is_mkl}.so", "cblas_{}gemm", "int", is_mkl=is_mkl)
+        found = blas_module._loaded(path)
+        is_used = is_mkl and bool(library._library.gf_is_intel())
+        for name in instructions:
+            products = [products_by_the_blas(NativeLibrary(library.path, found, name), size) for size in (101, 102)]
+            assert products == [0, 1 if is_used else 0]
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the processor's vendor is read from /proc/cpuinfo")
+def test_intels_processors_are_known(library: NativeLibrary) -> None:
+    assert bool(library._library.gf_is_intel()) == ("GenuineIntel" in Path("/proc/cpuinfo").read_text())
+
+
+@pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True)], ids=["NN", "TN", "NT"])
+@pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (700, 97, 401), (97, 700, 401), (1024, 33, 1024)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_blas_that_leaves_threads_to_us_computes_slices_on_one_thread_each(
+    library: NativeLibrary,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    transposed: tuple[bool, bool],
+    m: int,
+    n: int,
+    k: int,
+    dtype: str,
+) -> None:
+    monkeypatch.setattr(native, "processors", lambda: 3)
+    found = blas_module._loaded(compiled_blas(tmp_path, "libmkl_rt.so", "cblas_{}gemm", "int", is_mkl=True))
+    with_mkl = NativeLibrary(library.path, found)
+    assert with_mkl.blas is found
+    c = ctypes.CDLL(str(found.path))  # type: ignore[union-attr]
+    with_other_threads = ctypes.c_int.in_dll(c, "with_other_threads")
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
+    outs = []
+    for level in (0, 2):
+        out = np.full((m, n), np.nan, dtype)
+        with_other_threads.value = 0
+        call = with_mkl.blas_gemm(
+            found,  # type: ignore[arg-type]
+            np.ascontiguousarray(a.T) if transposed[0] else a,
+            np.ascontiguousarray(b.T) if transposed[1] else b,
+            out,
+            transpose_a=transposed[0],
+            transpose_b=transposed[1],
+        )
+        assert call.call.items == (1 if m * n * k < 1 << 22 else min(m * n * k >> 22, 16))
+        program = with_mkl.program([call])
+        program.pace.level = program.pace.tried = level
+        program()
+        assert with_other_threads.value == 0
+        assert c.MKL_Get_Max_Threads() == 4
+        outs.append(out)
+    tolerance = 400 * np.finfo(dtype).eps
+    assert_allclose(outs[0], a @ b, rtol=tolerance, atol=10 * tolerance)
+    assert outs[0].tobytes() == outs[1].tobytes()
 
 
 def test_plain_names_in_a_library_for_64_bits_are_not_trusted(tmp_path: Path) -> None:

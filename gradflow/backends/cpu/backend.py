@@ -29,6 +29,9 @@ class NumpyBackend(ReferenceBackend):
     def blas(self) -> Blas | None:
         return numpy_blas() if self.native is None or self.native.blas is None else self.native.blas
 
+    def delays(self) -> tuple[float, float]:
+        return (0.0, 0.0) if self.native is None else self.native.delays()
+
     def bind(self, op: Op, arguments: dict[str, Any]) -> BoundCall:
         (bound,) = self._joined([self._bind_one(op, arguments)])
         return bound

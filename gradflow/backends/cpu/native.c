@@ -7,16 +7,12 @@
 #include <string.h>
 
 #include "float_state.h"
+#include "os_threads.h"
+#include "pace.h"
 #include "team.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
-#endif
-
-#ifdef _WIN32
-#define GF_EXPORT __declspec(dllexport)
-#else
-#define GF_EXPORT __attribute__((visibility("default")))
 #endif
 
 /* One table for each element type and instruction set that was built; GF_TABLES lists them as X(name). */
@@ -61,6 +57,16 @@ static int has_vectors(int is_avx512) { return (void)is_avx512, 0; }
 
 #endif
 
+/* True on a processor of Intel's. */
+GF_EXPORT int gf_is_intel(void) {
+#if defined(__x86_64__)
+  unsigned highest, vendor[3];
+  return __get_cpuid(0, &highest, &vendor[0], &vendor[2], &vendor[1]) && !memcmp(vendor, "GenuineIntel", 12);
+#else
+  return 0;
+#endif
+}
+
 /* True if this processor can run the kernels built for an instruction set. */
 GF_EXPORT int gf_supports(const char *instructions) {
   if (!strcmp(instructions, "avx512")) return has_vectors(1);
@@ -84,41 +90,88 @@ GF_EXPORT const gf_entry *gf_find(const char *table, const char *name) {
 GF_EXPORT long long gf_items(const gf_entry *entry, const gf_value *values) { return entry->items(values); }
 
 /* out = op(a) op(b) for row-major matrices, by a cblas_?gemm with integers of the given type.
-   The BLAS has its own threads, so the range is one item.
-   values: the function of the BLAS, transposed a, transposed b (CblasNoTrans or CblasTrans), m, n, k, a, b, out. */
-#define GF_GEMM(name, element, count)                                                                       \
-  GF_EXPORT void name(const gf_value *v, long long begin, long long end) {                                  \
-    (void)begin, (void)end;                                                                                 \
-    typedef void (*gemm)(int, int, int, count, count, count, element, const element *, count,               \
-                         const element *, count, element, element *, count);                                \
-    const int row_major = 101, no_transpose = 111;                                                          \
-    const int transpose_a = (int)v[1].integer, transpose_b = (int)v[2].integer;                             \
-    const count m = (count)v[3].integer, n = (count)v[4].integer, k = (count)v[5].integer;                  \
-    const count lda = transpose_a == no_transpose ? k : m, ldb = transpose_b == no_transpose ? n : k;       \
-    gemm multiply = (gemm)v[0].pointer;                                                                     \
-    multiply(row_major, transpose_a, transpose_b, m, n, k, 1, v[6].pointer, lda, v[7].pointer, ldb, 0,      \
-             v[8].pointer, n);                                                                              \
+   An item of the range is a slice of the result, `width` rows or columns of it. If the BLAS can be told so for the
+   calling thread alone, it computes each slice on that thread. Otherwise it uses its own threads, and the range is one
+   item.
+   values: the function of the BLAS; its function that sets the threads of the calling thread and returns their previous
+   number, or null; transposed a, transposed b (CblasNoTrans or CblasTrans), m, n, k, a, b, out, width, 1 if slices are
+   columns. */
+#define GF_GEMM(name, element, count)                                                                                 \
+  GF_EXPORT void name(const gf_value *v, long long begin, long long end) {                                            \
+    typedef void (*gemm)(int, int, int, count, count, count, element, const element *, count, const element *, count, \
+                         element, element *, count);                                                                  \
+    typedef int (*set_threads)(int);                                                                                  \
+    const int row_major = 101, no_transpose = 111;                                                                    \
+    const int transpose_a = (int)v[2].integer, transpose_b = (int)v[3].integer, by_columns = (int)v[11].integer;      \
+    const count m = (count)v[4].integer, n = (count)v[5].integer, k = (count)v[6].integer;                            \
+    const count lda = transpose_a == no_transpose ? k : m, ldb = transpose_b == no_transpose ? n : k;                 \
+    const element *a = v[7].pointer, *b = v[8].pointer;                                                               \
+    element *out = v[9].pointer;                                                                                      \
+    const count width = (count)v[10].integer, whole = by_columns ? n : m;                                             \
+    const int threads = v[1].pointer ? ((set_threads)v[1].pointer)(1) : 0;                                            \
+    for (count first = (count)begin * width; first < whole && first < (count)end * width; first += width) {           \
+      const count size = whole - first < width ? whole - first : width;                                               \
+      const count row = by_columns ? 0 : first, column = by_columns ? first : 0;                                      \
+      ((gemm)v[0].pointer)(row_major, transpose_a, transpose_b, by_columns ? m : size, by_columns ? size : n, k, 1,   \
+                           a + row * (transpose_a == no_transpose ? lda : 1), lda,                                    \
+                           b + column * (transpose_b == no_transpose ? 1 : ldb), ldb, 0, out + row * n + column, n);  \
+    }                                                                                                                 \
+    if (v[1].pointer) ((set_threads)v[1].pointer)(threads);                                                           \
   }
 GF_GEMM(gf_gemm_float32_64, float, long long)
 GF_GEMM(gf_gemm_float32_32, float, int)
 GF_GEMM(gf_gemm_float64_64, double, long long)
 GF_GEMM(gf_gemm_float64_32, double, int)
 
-/* Run the calls of a program, in order, `times` times, with flush-to-zero; restores the caller's floating-point state.
-   threads: returns the maximum number of threads for a call; null if no call is worth splitting.
-   most_threads: the number of threads that can be kept busy.
-   keeps_awake: true if the threads wait for the next call without sleeping, since the BLAS needs none. */
-GF_EXPORT void gf_run(const gf_call *calls, long long count, long long times, int (*threads)(void),
-                      long long most_threads, int keeps_awake) {
-  const gf_float_state callers = gf_flush_to_zero();
-  const long long allowed = threads ? threads() : 1;
-  const int is_held = gf_hold_team(allowed < most_threads ? allowed : most_threads, keeps_awake);
-  int is_shared = is_held;
-  for (long long time = 0; time < times; time++)
-    for (const gf_call *call = calls; call < calls + count; call++) {
-      if (is_shared && call->part < call->items && (keeps_awake || call->wakes_team)) is_shared = gf_share(call);
-      else call->function(call->values, 0, call->items);
-    }
+static void run_alone(const gf_call *calls, long long count) {
+  for (const gf_call *call = calls; call < calls + count; call++) call->function(call->values, 0, call->items);
+}
+
+/* Run the calls once on the team; after `end` the rest on this thread.
+   keeps_awake: otherwise only calls that are worth waking the threads are shared. */
+static void run_shared(const gf_call *calls, long long count, double end, int keeps_awake) {
+  int is_shared = 1;
+  for (const gf_call *call = calls; call < calls + count; call++) {
+    if (is_shared && call->part < call->items && (keeps_awake || call->wakes_team)) {
+      gf_share(call);
+      is_shared = gf_seconds() < end;
+    } else call->function(call->values, 0, call->items);
+  }
+}
+
+/* Run the calls of a program, in order, `times` times, on at most `most` threads. */
+static void run_at_pace(const gf_call *calls, long long count, long long times, gf_pace *pace, int most,
+                        int keeps_awake) {
+  int is_held = 0;
+  double now = gf_seconds();
+  for (long long time = 0; time < times; time++) {
+    const int threads = gf_next_threads(pace, most);
+    const double start = now;
+    if (threads == 1 && is_held) gf_release_team();
+    is_held = threads > 1 && (is_held || gf_hold_team());
+    if (is_held) {
+      gf_set_team(threads, keeps_awake);
+      run_shared(calls, count, start + gf_patience(pace), keeps_awake);
+    } else run_alone(calls, count);
+    now = gf_seconds();
+    if (is_held || threads == 1) gf_learn(pace, most, now, now - start);
+  }
   if (is_held) gf_release_team();
+}
+
+/* Run the calls of a program, in order, `times` times, with flush-to-zero; restores the caller's floating-point state.
+   pace: what is known of the program; null if no call is worth splitting.
+   allowed: returns the maximum number of threads for a call; null for one.
+   most: the number of threads that can be kept busy.
+   keeps_awake: true if the threads wait for the next call without sleeping, since the BLAS needs none. */
+GF_EXPORT void gf_run(const gf_call *calls, long long count, long long times, gf_pace *pace, int (*allowed)(void),
+                      int most, int keeps_awake) {
+  const gf_float_state callers = gf_flush_to_zero();
+  const int threads = pace && allowed ? allowed() : 1;
+  if (threads > 1 && most > 1 && !atomic_flag_test_and_set(&pace->is_used)) {
+    run_at_pace(calls, count, times, pace, threads < most ? threads : most, keeps_awake);
+    atomic_flag_clear(&pace->is_used);
+  } else
+    for (long long time = 0; time < times; time++) run_alone(calls, count);
   gf_restore_float_state(callers);
 }

@@ -2,6 +2,12 @@
 #ifndef GF_NATIVE_H
 #define GF_NATIVE_H
 
+#ifdef _WIN32
+#define GF_EXPORT __declspec(dllexport)
+#else
+#define GF_EXPORT __attribute__((visibility("default")))
+#endif
+
 typedef union {
   void *pointer;
   long long integer; /* every integer type, by its bits */

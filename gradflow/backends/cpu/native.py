@@ -1,7 +1,7 @@
 """The compiled CPU kernels: loading them, and binding single ops or whole programs to them.
 
 A program of such ops is one call into C, which releases the GIL while it runs. Long calls in it are split across
-threads (team.c).
+threads (team.c), if the program is faster that way (pace.c).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.backends.blas import Blas, candidates
+from gradflow.backends.cpu.processors import processors
 from gradflow.backends.kernel_sources import INSTRUCTION_FLAGS, Kernel, fingerprint, kernels
 from gradflow.errors import BackendError
 from gradflow.installation import pip_reinstall
@@ -24,10 +25,13 @@ from gradflow.ops import Op
 
 INSTRUCTIONS = tuple(INSTRUCTION_FLAGS)
 _NO_TRANSPOSE, _TRANSPOSE = 111, 112
-# Multiplications up to which a matmul uses our own kernel: they take 25 µs, and the BLAS would first wake its threads.
+# Multiplications up to which a matmul uses our own kernel where larger ones are the BLAS's: so short a product does not
+# repay the BLAS's waking of threads and packing of matrices.
 _SMALL_GEMM = 1 << 20
-# More where our own kernel is as fast as the BLAS, since programs without BLAS calls keep their threads awake.
-_OWN_GEMM = {("OpenBLAS", "avx2"): 1 << 27}
+_ANY_GEMM = 1 << 62
+# A matmul by a BLAS that leaves threads to us is cut into slices: of at least so many multiplications, at most so many,
+# each of a multiple of so many rows or columns.
+_SLICE, _MOST_SLICES, _SLICE_GRAIN = 1 << 22, 16, 16
 
 # Approximate cost of a call: each element read or written is 1, about 0.05 ns. The part of a thread should outweigh the
 # handover, and if the threads are asleep, must clearly outweigh waking them.
@@ -37,8 +41,8 @@ _COST_PER_ROW = 300  # overhead of restarting a loop for each row
 _MULTIPLICATIONS = 2  # this many cost 1 in our own matmul
 # Ranges are cut at multiples of these: whole cache lines.
 _GRAINS = {"FOR": 64, "FOURS": 16, "ROWS": 1, "COLUMN_BLOCKS": 64, "BLOCKS": 1}
-# Minimum number of runs for which the threads stay awake: waking them once takes as long as a small step.
-_STEPS_AWAKE = 4
+
+_MOST_THREADS = 16  # MOST_THREADS of team.c
 
 _OTHER_SOURCES = "it was built from other kernel sources than the current ones"
 
@@ -68,18 +72,35 @@ class _Call(ctypes.Structure):
     ]
 
 
+class _Pace(ctypes.Structure):
+    """gf_pace of pace.h."""
+
+    _fields_ = [
+        ("is_used", ctypes.c_bool),
+        ("is_warm", ctypes.c_int),
+        ("level", ctypes.c_int),
+        ("tried", ctypes.c_int),
+        ("steps", ctypes.c_int),
+        ("rest", ctypes.c_int),
+        ("seconds", ctypes.c_double * 5),
+        ("of_trial", ctypes.c_double),
+        ("counted", ctypes.c_double),
+        ("next_check", ctypes.c_double),
+    ]
+
+
 class NativeCall:
     """A function of the library bound to its arguments; it keeps the arrays that they point into alive.
 
     Args:
         call: the function with its arguments.
         owners: the objects that the arguments point into.
-        is_blas: True if the function belongs to the BLAS.
+        has_own_threads: True if the function belongs to a BLAS that uses its own threads.
     """
 
-    def __init__(self, call: _Call, owners: Sequence[Any], *, is_blas: bool = False) -> None:
+    def __init__(self, call: _Call, owners: Sequence[Any], *, has_own_threads: bool = False) -> None:
         self.call = call
-        self.is_blas = is_blas
+        self.has_own_threads = has_own_threads
         self._owners = tuple(owners)
 
 
@@ -90,6 +111,9 @@ class NativeProgram:
         library: the compiled kernels.
         threads: the address of a C function that returns the maximum number of threads; None for one thread.
         calls: the functions.
+
+    Attributes:
+        pace: what is known of how fast it runs on how many threads.
     """
 
     def __init__(self, library: ctypes.CDLL, threads: int | None, calls: Sequence[NativeCall]) -> None:
@@ -97,14 +121,18 @@ class NativeProgram:
         self._owners = tuple(calls)
         self._calls = (_Call * len(calls))(*(bound.call for bound in calls))
         # Threads that spin while waiting would compete with those of the BLAS.
-        self._is_without_blas = not any(bound.is_blas for bound in calls)
-        parts = [call.items // call.part for call in self._calls if self._is_without_blas or call.wakes_team]
-        self._most_threads = max(parts, default=1)
+        self._keeps_awake = not any(bound.has_own_threads for bound in calls)
+        parts = [call.items // call.part for call in self._calls if self._keeps_awake or call.wakes_team]
+        self._most_threads = min(max(parts, default=1), _MOST_THREADS, processors())
         self._threads = threads if self._most_threads > 1 else None
+        # Before anything is measured: all threads where a single call is worth waking them.
+        level = (self._most_threads - 1).bit_length() if any(call.wakes_team for call in self._calls) else 0
+        self.pace = _Pace(level=level, tried=level)
 
     def __call__(self, times: int = 1) -> None:
-        keeps_awake = self._is_without_blas and times >= _STEPS_AWAKE
-        self._library.gf_run(self._calls, len(self._calls), times, self._threads, self._most_threads, keeps_awake)
+        self._library.gf_run(
+            self._calls, len(self._calls), times, self.pace, self._threads, self._most_threads, self._keeps_awake
+        )
 
 
 class NativeLibrary:
@@ -134,7 +162,15 @@ class NativeLibrary:
         self._library.gf_find.restype = ctypes.POINTER(_Entry)
         self._library.gf_items.restype = ctypes.c_longlong
         calls, number = ctypes.POINTER(_Call), ctypes.c_longlong
-        self._library.gf_run.argtypes = [calls, number, number, ctypes.c_void_p, number, ctypes.c_int]
+        self._library.gf_run.argtypes = [
+            calls,
+            number,
+            number,
+            ctypes.POINTER(_Pace),
+            ctypes.c_void_p,
+            ctypes.c_int,
+            ctypes.c_int,
+        ]
         self._library.gf_run.restype = None
         self.supported = [
             name
@@ -144,11 +180,17 @@ class NativeLibrary:
         self.instructions = instructions or self.supported[0]
         self.threads_address: int | None = None
         self.blas = blas if blas is not None and self._multiplies(blas) else None
-        self.largest_gemm = _SMALL_GEMM
+        self.largest_gemm = self._largest_gemm()
         if self.blas is not None:
             self.threads_address = self.blas.threads_address
-            name, _, _ = self.blas.description.partition(" ")
-            self.largest_gemm = _OWN_GEMM.get((name, self.instructions), _SMALL_GEMM)
+
+    def _largest_gemm(self) -> int:
+        """Return the limit of our own kernel: it is the fastest but for MKL on Intel's processors, by
+        benchmarks/products.py; and it shares our threads, with the same bits for any number of them."""
+        is_mkl = self.blas is not None and self.blas.description.startswith("MKL")
+        if self.instructions == "baseline" or (is_mkl and self._library.gf_is_intel()):
+            return _SMALL_GEMM
+        return _ANY_GEMM
 
     def _find(self, name: str, real: str, instructions: str) -> Any:
         """Return a pointer to the entry of a kernel; a null pointer, which is false, if there is none."""
@@ -203,21 +245,46 @@ class NativeLibrary:
         return self.blas_gemm(self.blas, a, b, out, **transposed)
 
     def blas_gemm(
-        self, blas: Blas, a: Any, b: Any, out: Any, *, transpose_a: bool = False, transpose_b: bool = False
+        self,
+        blas: Blas,
+        a: Any,
+        b: Any,
+        out: Any,
+        *,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
+        leaves_threads: bool = True,
     ) -> NativeCall:
-        """Bind a matmul to a BLAS; no matrix may be empty."""
+        """Bind a matmul to a BLAS; no matrix may be empty.
+
+        If ``leaves_threads``, a BLAS that can leaves threads to us.
+        """
         m, n = out.shape
         k = len(a) if transpose_a else a.shape[1]
         function = getattr(self._library, f"gf_gemm_{out.dtype.name}_{blas.bits}")
+        local_threads = blas.local_threads_address if leaves_threads else None
+        slices = min(max(m * n * k // _SLICE, 1), _MOST_SLICES) if local_threads else 1
+        width = _SLICE_GRAIN * math.ceil(max(m, n) / slices / _SLICE_GRAIN)
+        slices = math.ceil(max(m, n) / width)
         packed = [
             _Value(pointer=blas.addresses[out.dtype.name]),
+            _Value(pointer=local_threads),
             _Value(integer=_TRANSPOSE if transpose_a else _NO_TRANSPOSE),
             _Value(integer=_TRANSPOSE if transpose_b else _NO_TRANSPOSE),
             *(_Value(integer=size) for size in (m, n, k)),
             *(_Value(pointer=array.ctypes.data) for array in (a, b, out)),
+            *(_Value(integer=number) for number in (width, n > m)),
         ]
         address = ctypes.cast(function, ctypes.c_void_p).value or 0
-        return NativeCall(_Call(address, (_Value * len(packed))(*packed), 1, 1, 0), [a, b, out], is_blas=True)
+        call = _Call(address, (_Value * len(packed))(*packed), slices, 1, 1, slices > 1)
+        return NativeCall(call, [a, b, out], has_own_threads=not local_threads)
+
+    def delays(self) -> tuple[float, float]:
+        """Return the seconds for which programs that could use several threads have run, in this process, and for how
+        many of them other work on the processors held them back."""
+        run, held_back = ctypes.c_double(), ctypes.c_double()
+        self._library.gf_delays(ctypes.byref(run), ctypes.byref(held_back))
+        return run.value, held_back.value
 
     def program(self, calls: Sequence[NativeCall]) -> NativeProgram:
         """Combine several calls into one program."""

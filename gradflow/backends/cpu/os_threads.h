@@ -2,7 +2,7 @@
 #ifndef GF_OS_THREADS_H
 #define GF_OS_THREADS_H
 
-#define GF_STACK_BYTES (1 << 18) /* more than any kernel uses; musl's default is half of it */
+#define GF_STACK_BYTES (1 << 20) /* more than any kernel or BLAS uses; musl's default is an eighth of it */
 
 #ifdef _WIN32
 

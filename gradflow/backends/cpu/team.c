@@ -5,13 +5,8 @@
    that comes late draws none and leaves the call alone, so nobody waits for a thread that has not begun. Which thread
    does a part does not change its result. Neither the team nor the caller holds a lock while it computes.
 
-   The BLAS of the process has its own threads, which compete for the same processors. So the team stays awake between two
-   calls only if the program never calls the BLAS, and never longer than the program runs; otherwise it sleeps until it
-   is called.
-
-   If another process keeps one thread from its processor in the middle of a part, all the others wait, for longer than
-   they have worked. That happens occasionally on any machine; where it happens often, the processors are overloaded,
-   and programs run on one thread for a while: the longer, the more often this had to be tried. */
+   Between two calls the team waits without sleeping only while a program runs, and only if no other threads need the
+   processors: a BLAS may have its own. Otherwise it sleeps until it is called. */
 
 #include "team.h"
 
@@ -29,8 +24,7 @@
 #define GF_PAUSE() (void)0
 #endif
 
-enum { MOST_THREADS = 16, PAUSES_BEFORE_YIELDING = 1000, LATE_CALL = 8, MOST_LATENESS = 128, LONGEST_REST = 63,
-       FINE = 8 };
+enum { MOST_THREADS = 16, PAUSES_BEFORE_YIELDING = 1000, FINE = 8 };
 
 typedef unsigned long long ticket_number; /* number of the call, parts, next part: 32, 16 and 16 bits */
 #define GF_TICKET_CALL(ticket) ((ticket) >> 32)
@@ -39,23 +33,24 @@ typedef unsigned long long ticket_number; /* number of the call, parts, next par
 
 static struct {
   atomic_flag is_held;
-  int members;          /* threads that were started */
-  atomic_int threads;   /* threads wanted, including the caller's; may be fewer than exist */
-  int lateness;         /* grows with each late call, and shrinks with each other call */
-  int rest, rested;     /* programs that must run without the team being kept awake, and those that did */
+  int members;        /* threads that were started */
+  atomic_int threads; /* threads wanted, including the caller's; may be fewer than exist */
+  atomic_int is_awake;
 
   /* The call, written by its caller while no part is left to do. */
   const gf_call *call;
   long long part;
 
-  atomic_int is_awake, sleepers;
   gf_mutex lock;
-  gf_condition called;
+  struct {
+    gf_condition called;
+    atomic_int is_asleep;
+  } member[MOST_THREADS]; /* by place; the first is the caller's */
 
   /* On their own cache lines, since all threads write to these. */
   _Alignas(64) atomic_ullong ticket;
   _Alignas(64) atomic_llong done;
-} team = {.is_held = ATOMIC_FLAG_INIT, .lock = GF_MUTEX_INITIALIZER, .called = GF_CONDITION_INITIALIZER};
+} team = {.is_held = ATOMIC_FLAG_INIT, .lock = GF_MUTEX_INITIALIZER};
 
 /* Do parts of the call until none are left; return the number of the call. */
 static ticket_number work(void) {
@@ -84,9 +79,9 @@ static void wait_for_a_call_after(ticket_number seen, int place) {
     pause_or_yield(pauses);
   }
   gf_lock(&team.lock);
-  atomic_fetch_add(&team.sleepers, 1);
-  while (!is_new(seen) || !is_wanted(place)) gf_wait(&team.called, &team.lock);
-  atomic_fetch_sub(&team.sleepers, 1);
+  atomic_store(&team.member[place].is_asleep, 1);
+  while (!is_new(seen) || !is_wanted(place)) gf_wait(&team.member[place].called, &team.lock);
+  atomic_store(&team.member[place].is_asleep, 0);
   gf_unlock(&team.lock);
 }
 
@@ -99,41 +94,49 @@ GF_THREAD_FUNCTION(member, place) {
 /* A forked child has none of its parent's threads. */
 static void forget_members(void) {
   team.members = 0;
-  atomic_store(&team.sleepers, 0);
+  atomic_store(&team.threads, 1);
   team.lock = (gf_mutex)GF_MUTEX_INITIALIZER;
-  team.called = (gf_condition)GF_CONDITION_INITIALIZER;
+  for (int place = 0; place < MOST_THREADS; place++) atomic_store(&team.member[place].is_asleep, 0);
   atomic_flag_clear(&team.is_held);
 }
 
 static void start_members(int wanted) {
   static int is_prepared;
   if (!is_prepared) is_prepared = gf_call_in_forked_children(forget_members);
-  for (; is_prepared && team.members < wanted; team.members++)
-    if (!gf_start_thread(member, (void *)(intptr_t)(team.members + 1))) break;
+  for (; is_prepared && team.members < wanted; team.members++) {
+    const int place = team.members + 1;
+    team.member[place].called = (gf_condition)GF_CONDITION_INITIALIZER;
+    if (!gf_start_thread(member, (void *)(intptr_t)place)) break;
+  }
 }
 
-int gf_hold_team(long long threads, int is_awake) {
-  if (threads < 2 || atomic_flag_test_and_set(&team.is_held)) return 0;
-  if (is_awake && team.rested < team.rest) {
-    team.rested++;
-    atomic_flag_clear(&team.is_held);
-    return 0;
-  }
-  const int wanted = threads < MOST_THREADS ? (int)threads : MOST_THREADS;
+int gf_hold_team(void) { return !atomic_flag_test_and_set(&team.is_held); }
+
+void gf_set_team(int threads, int is_awake) {
+  const int wanted = threads < MOST_THREADS ? threads : MOST_THREADS;
+  if (wanted == atomic_load(&team.threads) && is_awake == atomic_load(&team.is_awake)) return;
   atomic_store(&team.threads, wanted);
   if (team.members < wanted - 1) start_members(wanted - 1);
   atomic_store(&team.is_awake, is_awake);
-  return 1;
+}
+
+static void wake_members(int threads) {
+  for (int place = 1; place < threads; place++)
+    if (atomic_load(&team.member[place].is_asleep)) {
+      gf_lock(&team.lock);
+      gf_wake_all(&team.member[place].called);
+      gf_unlock(&team.lock);
+    }
 }
 
 /* n / d, rounded up */
 static long long divided(long long n, long long d) { return (n + d - 1) / d; }
 
-int gf_share(const gf_call *call) {
+void gf_share(const gf_call *call) {
   /* FINE parts for each thread, so that a late thread leaves more to the others; but one part for each if all are
      awake and parts would be so short that handing them over counts. */
-  const long long useful = divided(call->items, call->part), threads = atomic_load(&team.threads);
-  const long long least = atomic_load(&team.is_awake) ? FINE : 1;
+  const int threads = atomic_load(&team.threads);
+  const long long useful = divided(call->items, call->part), least = atomic_load(&team.is_awake) ? FINE : 1;
   const long long fine = useful / least < FINE * threads ? useful / least : FINE * threads;
   const long long coarse = useful < threads ? useful : threads;
   team.call = call;
@@ -142,28 +145,12 @@ int gf_share(const gf_call *call) {
   atomic_store(&team.done, 0);
   const ticket_number number = (GF_TICKET_CALL(atomic_load(&team.ticket)) + 1) & 0xffffffff;
   atomic_store(&team.ticket, number << 32 | parts << 16);
-  if (atomic_load(&team.sleepers)) {
-    gf_lock(&team.lock);
-    gf_wake_all(&team.called);
-    gf_unlock(&team.lock);
-  }
-  const double start = gf_seconds();
+  wake_members(threads);
   work();
-  const double own = gf_seconds() - start;
-  int pauses = 0;
-  for (; atomic_load(&team.done) < (long long)parts; pauses++) pause_or_yield(pauses);
-  if (!atomic_load(&team.is_awake)) return 1;
-  if (pauses > PAUSES_BEFORE_YIELDING && gf_seconds() - start > 2 * own) team.lateness += LATE_CALL;
-  else if (team.lateness) team.lateness--;
-  if (team.lateness < MOST_LATENESS) return 1;
-  team.lateness = 0;
-  atomic_store(&team.is_awake, 0);
-  team.rest = team.rest < LONGEST_REST ? 2 * team.rest + 1 : LONGEST_REST;
-  team.rested = 0;
-  return 0;
+  for (int pauses = 0; atomic_load(&team.done) < (long long)parts; pauses++) pause_or_yield(pauses);
 }
 
 void gf_release_team(void) {
-  if (atomic_exchange(&team.is_awake, 0)) team.rest /= 2;
+  atomic_store(&team.is_awake, 0);
   atomic_flag_clear(&team.is_held);
 }

@@ -13,6 +13,7 @@ import time
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +25,7 @@ import gradflow as gf
 from gradflow.backends import get_backend
 from gradflow.backends.cpu import native
 from gradflow.backends.cpu.backend import NumpyBackend
-from gradflow.backends.cpu.native import NativeLibrary, NativeProgram, native_library
+from gradflow.backends.cpu.native import NativeCall, NativeLibrary, NativeProgram, native_library
 from gradflow.layers import ACTIVATIONS
 from gradflow.losses import LOSSES
 from gradflow.ops import OPS
@@ -71,12 +72,13 @@ def trained(
     optimizer: Any = "adam",
     seed: int = 3,
     hidden: Sequence[int] = (20, 16),
+    dtype: str = "float32",
     library: NativeLibrary | None = None,
     **settings: Any,
 ) -> bytes:
     """Return the parameters after several steps."""
     y = LABELS if loss == "softmax_cross_entropy" else ONE_HOT
-    network = gf.MLP([12, *hidden, 5], dropout=0.1, seed=seed, backend="numpy")
+    network = gf.MLP([12, *hidden, 5], dropout=0.1, seed=seed, dtype=dtype, backend="numpy")
     if library is not None:
         network.backend = NumpyBackend(library)
     gf.Trainer(network, loss, optimizer, **settings).fit(X, y, epochs=4, batch_size=32, progress=False)
@@ -245,25 +247,46 @@ tells_three = ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 3)
 
 
 @pytest.fixture
-def threaded(library: NativeLibrary) -> NativeLibrary:
+def threaded(library: NativeLibrary, monkeypatch: pytest.MonkeyPatch) -> NativeLibrary:
     """The library with three threads for its kernels, however many cores the machine has."""
+    monkeypatch.setattr(native, "processors", lambda: 3)
     several = NativeLibrary(library.path, library.blas)
     several.threads_address = ctypes.cast(tells_three, ctypes.c_void_p).value
     return several
 
 
+def stay_at(program: NativeProgram, level: int) -> None:
+    """Make a program run on 2 ** level threads (at most three), without trying other numbers."""
+    program.pace.level = program.pace.tried = level
+    program.pace.rest = 2**31 - 1
+
+
+def on_three_threads(library: NativeLibrary, call: NativeCall) -> NativeProgram:
+    """A program of one call that is cut as finely as it can be."""
+    call.call.part, call.call.wakes_team = 1, 1
+    program = library.program([call])
+    stay_at(program, 2)
+    return program
+
+
 @pytest.mark.parametrize("awake", [True, False], ids=["awake", "asleep"])
 @pytest.mark.parametrize("op", OPS)
-def test_parts_on_several_threads_have_the_bits_of_one(op: str, awake: bool, threaded: NativeLibrary) -> None:
+def test_parts_on_several_threads_have_the_bits_of_one(
+    op: str, awake: bool, library: NativeLibrary, threaded: NativeLibrary
+) -> None:
     for variant in CASES[op].variants:
         results = []
-        for threads in (None, threaded.threads_address):
+        for is_threaded in (False, True):
             arguments = CASES[op].make(Draw("float32", "large", "ordinary"), **variant)
             call = threaded.bind(OPS[op], arguments)
             assert call is not None
-            call.call.part, call.call.wakes_team = 1, 1
-            program = threaded.program([call])
-            program._library.gf_run(program._calls, 1, 1, threads, 3, awake)
+            call.has_own_threads = not awake
+            if is_threaded:
+                on_three_threads(threaded, call)()
+            else:
+                alone = library.program([call])
+                stay_at(alone, 0)
+                alone()
             results.append({name: value for name, value in arguments.items() if isinstance(value, np.ndarray)})
         for name, expected in results[0].items():
             assert results[1][name].tobytes() == expected.tobytes(), name
@@ -291,6 +314,30 @@ def test_training_on_several_threads_has_the_bits_of_one(
     assert trained(library=threaded, hidden=hidden) == trained(library=alone, hidden=hidden)
 
 
+@pytest.mark.parametrize("hidden", [[64, 64], [256, 128]])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_programs_that_change_their_number_of_threads_have_the_bits_of_one(
+    hidden: list[int], dtype: str, library: NativeLibrary, threaded: NativeLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step runs on one, two or three threads, as it comes."""
+    alone = NativeLibrary(library.path, library.blas)
+    alone.threads_address = None
+    expected = trained(library=alone, hidden=hidden, dtype=dtype)
+    run, random, used = NativeProgram.__call__, Random(0), set()
+
+    def changing(program: NativeProgram, times: int = 1) -> None:
+        for _ in range(times):
+            level = random.randrange(3)
+            stay_at(program, level)
+            run(program)
+            used.add(level)
+
+    monkeypatch.setattr(NativeProgram, "__call__", changing)
+    for _ in range(5):
+        assert trained(library=threaded, hidden=hidden, dtype=dtype) == expected
+    assert used == {0, 1, 2}
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_every_thread_flushes_subnormal_numbers(dtype: str, threaded: NativeLibrary) -> None:
     """Moments that decay end at zero; otherwise late epochs would take several times as long as the first."""
@@ -309,12 +356,11 @@ def test_every_thread_flushes_subnormal_numbers(dtype: str, threaded: NativeLibr
     }
     call = threaded.bind(OPS["adam"], arguments)
     assert call is not None
-    call.call.part, call.call.wakes_team = 1, 1
-    program = threaded.program([call])
+    program = on_three_threads(threaded, call)
     for _ in range(50):  # in a few, at least, a thread of the team does a part
         for moment in (first, second):
             moment[...] = decaying
-        program._library.gf_run(program._calls, 1, 1, threaded.threads_address, 3, True)
+        program()
         assert_array_equal(first, 0)
         assert_array_equal(second, 0)
 

@@ -1,8 +1,9 @@
 """A training step op by op: python -m benchmarks.profile T, or 26-256-256-1 --batch 256.
 
-Each op of the recorded step, as fused, is timed alone, again and again in a program of its own: on one thread, and on
-the threads that programs use by default. It is also timed in the order of the step, on one thread, where it finds its
-data in the caches as the ops before it left them. Times are minima, so that other work on the machine counts little.
+Each op of the recorded step, as fused, is timed alone, again and again in a program of its own: on the threads that
+programs use by default, and on one. In the step, on one thread, it takes what the step without it is faster, in the
+median of several rounds; other times are minima. On one thread only the time on the processor counts. Other work on the
+machine still takes caches away, and threads by default wait for processors.
 
 The bound of an op is the least time on one thread: for its multiplications and additions at the rate of the fastest
 GEMM found here, or for its bytes at the rate of a copy of as many bytes, whichever is longer. Only the arithmetic of
@@ -17,9 +18,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import statistics
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -41,7 +43,7 @@ from gradflow.training.step.training_step import TrainingStep
 
 _STEPS = 16
 """Batches in the data of a network that is given by its widths."""
-_ROUNDS, _QUICK_ROUNDS = 5, 1
+_ROUNDS = 9
 _SECONDS, _QUICK_SECONDS = 2e-3, 1e-4
 _GEMM_WIDTHS = (64, 96, 256, 512, 1024)
 
@@ -50,17 +52,17 @@ Call = tuple[Op, dict[str, Any]]
 
 @dataclass
 class Times:
-    """The shortest times found, in seconds.
+    """The times of an op, or of the step, in seconds.
 
     Attributes:
-        alone: of an op, or of all of them as a step, again and again on one thread.
-        in_order: of an op on one thread, in the order of the step.
-        default: as ``alone``, on the threads that programs use by default.
+        default: again and again on the threads that programs use by default.
+        alone: the same on one thread.
+        in_step: in each round, how much faster the step is without the op, on one thread.
     """
 
-    alone: float = math.inf
-    in_order: float = math.inf
     default: float = math.inf
+    alone: float = math.inf
+    in_step: list[float] = field(default_factory=list)
 
 
 class _RecordingBackend(NumpyBackend):
@@ -84,6 +86,13 @@ class _RecordingBackend(NumpyBackend):
         return self.replays[-1]
 
 
+class _UnfusedBackend(NumpyBackend):
+    """A CPU backend that makes programs of ops as they are."""
+
+    def program(self, calls: Sequence[Call]) -> Replay:
+        return self.replay(self._joined([self._bind_one(op, arguments) for op, arguments in calls]))
+
+
 def profile(network: Network, optimizer: str, *, rounds: int = _ROUNDS, seconds: float = _SECONDS) -> dict[str, Any]:
     """Return the times of the ops of a step, and of the step.
 
@@ -100,79 +109,55 @@ def profile(network: Network, optimizer: str, *, rounds: int = _ROUNDS, seconds:
     step = TrainingStep.of(model, network.loss, rule, *network.data(), batch_size=network.batch_size)
     step.run()  # from here on, every array holds what an op may read
     calls, run_step = backend.programs[0], backend.replays[0]
-    programs = [_program(*call) for call in calls]
-    of_ops, of_step = [Times() for _ in calls], Times()
-    seconds_per_epoch = math.inf
+    of_ops, of_step, of_epoch = [Times() for _ in calls], Times(), math.inf
     with using_threads(backend.blas, 1):
         bounds = [_bound(*call) for call in calls]
     for _ in range(rounds):
         with using_threads(backend.blas, 1):
-            for times, call, program in zip(of_ops, calls, programs, strict=True):
-                times.alone = min(times.alone, _seconds_alone(call, program, seconds))
-            _time_in_order(of_ops, programs, seconds)
-            of_step.alone = min(of_step.alone, _seconds(run_step, seconds))
-        for times, call, program in zip(of_ops, calls, programs, strict=True):
-            times.default = min(times.default, _seconds_alone(call, program, seconds))
-        of_step.default = min(of_step.default, _seconds(run_step, seconds))
-        seconds_per_epoch = min(seconds_per_epoch, _seconds(lambda times: [step.run() for _ in range(times)], seconds))
-    described = zip(calls, of_ops, bounds, strict=True)
+            for times, call in zip(of_ops, calls, strict=True):
+                times.alone = min(times.alone, _seconds_of([call], seconds, time.thread_time))
+                whole = _seconds(run_step, seconds, time.thread_time)
+                others = [other for other in calls if other is not call]
+                times.in_step.append(whole - _seconds_of(others, seconds, time.thread_time))
+                of_step.alone = min(of_step.alone, whole)
+        for times, call in zip(of_ops, calls, strict=True):
+            times.default = min(times.default, _seconds_of([call], seconds))
+            of_step.default = min(of_step.default, _seconds(run_step, seconds))
+        of_epoch = min(of_epoch, _seconds(lambda times: [step.run() for _ in range(times)], seconds))
+    ops = [
+        _described(*call) | vars(times) | {"in_step": statistics.median(times.in_step)} | bound
+        for call, times, bound in zip(calls, of_ops, bounds, strict=True)
+    ]
     return {
         "network": str(network),
         "optimizer": optimizer,
         "threads": 1 if backend.blas is None else backend.blas.threads or 1,
-        "ops": [_described(op, arguments) | vars(times) | bound for (op, arguments), times, bound in described],
-        "step": {
-            "alone": of_step.alone,
-            "default": of_step.default,
-            "in_epoch": seconds_per_epoch / network.steps,
-        },
+        "ops": ops,
+        "step": {"default": of_step.default, "alone": of_step.alone, "in_epoch": of_epoch / network.steps},
     }
 
 
-def _program(op: Op, arguments: dict[str, Any]) -> Replay:
-    """Return a program of one op."""
-    backend = NumpyBackend(native_library())
-    return backend.replay([backend.bind(op, arguments)])
-
-
-def _seconds(run: Replay, least: float) -> float:
+def _seconds(run: Replay, least: float, clock: Callable[[], float] = time.perf_counter) -> float:
     """Return the time of a run, from as many of them as take the given seconds."""
     times, passed = 1, 0.0
     while True:
-        began = time.perf_counter()
+        began = clock()
         run(times)
-        passed = time.perf_counter() - began
+        passed = clock() - began
         if passed >= least:
             return passed / times
         times = max(2 * times, int(1.2 * times * least / max(passed, 1e-6)))
 
 
-def _seconds_alone(call: Call, program: Replay, least: float) -> float:
-    """Return the time of an op, and leave the arrays that it writes as they were."""
-    op, arguments = call
-    written = [array for name in op.writes if (array := arguments[name]) is not None]
+def _seconds_of(calls: Sequence[Call], least: float, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return the time of a program of ops, and leave the arrays that they write as they were."""
+    program = _UnfusedBackend(native_library()).program(calls)
+    written = [array for op, arguments in calls for name in op.writes if (array := arguments[name]) is not None]
     before = [array.copy() for array in written]
-    seconds = _seconds(program, least)
+    seconds = _seconds(program, least, clock)
     for array, values in zip(written, before, strict=True):
         array[...] = values
     return seconds
-
-
-def _time_in_order(of_ops: Sequence[Times], programs: Sequence[Replay], least: float) -> None:
-    """Time each op within steps that last the given seconds together, without the call from Python."""
-    native = native_library()
-    nothing = NumpyBackend(None).replay([]) if native is None else native.program([])
-    readings = np.zeros(len(programs) + 2)
-    shortest = np.full(len(programs) + 1, np.inf)
-    began = time.perf_counter()
-    while readings[-1] < began + least:
-        for place, program in enumerate([nothing, *programs]):
-            readings[place] = time.perf_counter()
-            program(1)
-        readings[-1] = time.perf_counter()
-        shortest = np.minimum(shortest, np.diff(readings))
-    for times, seconds in zip(of_ops, shortest[1:] - shortest[0], strict=True):
-        times.in_order = min(times.in_order, max(0.0, float(seconds)))
 
 
 def _bound(op: Op, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -205,8 +190,8 @@ def _gemm_rate() -> float:
     rates = []
     for width in _GEMM_WIDTHS:
         a, b = square_matrices("float32", width)
-        program = _program(gemm, gemm.arguments(a, b, np.empty_like(a)))
-        rates.append(2 * width**3 / min(_seconds(program, _SECONDS) for _ in range(_ROUNDS)))
+        call = gemm, gemm.arguments(a, b, np.empty_like(a))
+        rates.append(2 * width**3 / min(_seconds_of([call], _SECONDS) for _ in range(_ROUNDS)))
     return max(rates)
 
 
@@ -214,8 +199,8 @@ def _gemm_rate() -> float:
 def _copy_rate(n_bytes: int) -> float:
     """Return the bytes per second that a copy reads and writes; not NumPy's, whose call outlasts a small copy."""
     source = np.ones(max(1, n_bytes // 8), np.float32)
-    program = _program(copy, copy.arguments(source, np.zeros_like(source)))
-    return n_bytes / min(_seconds(program, _SECONDS) for _ in range(_ROUNDS))
+    call = copy, copy.arguments(source, np.zeros_like(source))
+    return n_bytes / min(_seconds_of([call], _SECONDS) for _ in range(_ROUNDS))
 
 
 def _described(op: Op, arguments: dict[str, Any]) -> dict[str, str]:
@@ -231,12 +216,12 @@ def _described(op: Op, arguments: dict[str, Any]) -> dict[str, str]:
 def text(result: dict[str, Any]) -> str:
     """Return the result as a table for the terminal."""
     ops, step = result["ops"], result["step"]
-    of_all = {name: sum(of_op[name] for of_op in ops) for name in ("alone", "in_order", "default", "bound")}
-    of_step = {"alone": step["alone"], "in_order": step["alone"], "default": step["default"], "bound": of_all["bound"]}
+    of_all = {name: sum(of_op[name] for of_op in ops) for name in ("alone", "in_step", "default", "bound")}
+    of_step = {"alone": step["alone"], "in_step": step["alone"], "default": step["default"], "bound": of_all["bound"]}
     lost = {name: of_step[name] - of_all[name] for name in of_all}
     named = {"all ops": of_all, "the step": of_step, "lost between": lost}
     totals = [{"op": name, "shape": "", "bound_by": "", **times} for name, times in named.items()]
-    header = ["op", "shape", "default, µs", "alone, µs", "in order, µs", "of step", "bound, µs", "by", "reached"]
+    header = ["op", "shape", "default, µs", "alone, µs", "in step, µs", "of step", "bound, µs", "by", "reached"]
     return (
         f"Network {result['network']}, {result['optimizer']}. Default: up to {result['threads']} threads; the others: "
         f"one thread.\n\n{aligned(header, [_row(entry, step['alone']) for entry in [*ops, *totals]])}\n\n"
@@ -250,8 +235,8 @@ def _row(entry: dict[str, Any], step: float) -> list[str]:
     return [
         entry["op"],
         entry["shape"],
-        *(microseconds(entry[name]) for name in ("default", "alone", "in_order")),
-        f"{entry['in_order'] / step:.0%}",
+        *(microseconds(entry[name]) for name in ("default", "alone", "in_step")),
+        f"{entry['in_step'] / step:.0%}",
         microseconds(bound) if bound else "",
         entry["bound_by"],
         f"{bound / entry['alone']:.0%}" if bound else "",
@@ -266,17 +251,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("network", help=f"one of {', '.join(NETWORKS)}, or widths such as 26-256-256-1")
     parser.add_argument("--batch", type=int, default=128, help="rows of a batch, for widths; default: %(default)s")
     parser.add_argument("--optimizer", choices=LEARNING_RATES, default="adam", help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=_ROUNDS, help="number of timed rounds; default: %(default)s")
     parser.add_argument("--quick", action="store_true", help="a single short round, as a smoke test")
     parser.add_argument("--json", action="store_true", help="print JSON, with a description of the machine")
     options = parser.parse_args(arguments)
+    if options.rounds < 1:
+        parser.error(f"--rounds must be at least 1, got {options.rounds}")
     try:
         network = NETWORKS.get(options.network) or _of_widths(options.network, options.batch)
     except ValueError:
         parser.error(
             f"network must be one of {', '.join(NETWORKS)}, or widths such as 26-256-256-1 with at least 1 row"
         )
-    effort = {"rounds": _QUICK_ROUNDS, "seconds": _QUICK_SECONDS} if options.quick else {}
-    result = profile(network, options.optimizer, **effort)
+    rounds, seconds = (1, _QUICK_SECONDS) if options.quick else (options.rounds, _SECONDS)
+    result = profile(network, options.optimizer, rounds=rounds, seconds=seconds)
     print(json.dumps({"machine": machine()} | result, indent=1) if options.json else text(result))
 
 

@@ -86,11 +86,27 @@ class _RecordingBackend(NumpyBackend):
         return self.replays[-1]
 
 
-class _UnfusedBackend(NumpyBackend):
-    """A CPU backend that makes programs of ops as they are."""
+class _Part(NumpyBackend):
+    """Some ops of a step, as they are, in a program of their own, which measures itself while it runs.
 
-    def program(self, calls: Sequence[Call]) -> Replay:
-        return self.replay(self._joined([self._bind_one(op, arguments) for op, arguments in calls]))
+    Args:
+        calls: the ops.
+    """
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        super().__init__(native_library())
+        self._run = self.replay(self._joined([self._bind_one(op, arguments) for op, arguments in calls]))
+        self._written = [
+            array for op, arguments in calls for name in op.writes if (array := arguments[name]) is not None
+        ]
+
+    def seconds(self, least: float, clock: Callable[[], float] = time.perf_counter) -> float:
+        """Return the time of a run, and leave the arrays that it writes as they were."""
+        before = [array.copy() for array in self._written]
+        seconds = _seconds(self._run, least, clock)
+        for array, values in zip(self._written, before, strict=True):
+            array[...] = values
+        return seconds
 
 
 def profile(network: Network, optimizer: str, *, rounds: int = _ROUNDS, seconds: float = _SECONDS) -> dict[str, Any]:
@@ -110,18 +126,19 @@ def profile(network: Network, optimizer: str, *, rounds: int = _ROUNDS, seconds:
     step.run()  # from here on, every array holds what an op may read
     calls, run_step = backend.programs[0], backend.replays[0]
     of_ops, of_step, of_epoch = [Times() for _ in calls], Times(), math.inf
+    by_default, alone = ([_Part([call]) for call in calls] for _ in range(2))
+    without = [_Part([other for other in calls if other is not call]) for call in calls]
     with using_threads(backend.blas, 1):
         bounds = [_bound(*call) for call in calls]
     for _ in range(rounds):
         with using_threads(backend.blas, 1):
-            for times, call in zip(of_ops, calls, strict=True):
-                times.alone = min(times.alone, _seconds_of([call], seconds, time.thread_time))
+            for times, op, others in zip(of_ops, alone, without, strict=True):
+                times.alone = min(times.alone, op.seconds(seconds, time.thread_time))
                 whole = _seconds(run_step, seconds, time.thread_time)
-                others = [other for other in calls if other is not call]
-                times.in_step.append(whole - _seconds_of(others, seconds, time.thread_time))
+                times.in_step.append(whole - others.seconds(seconds, time.thread_time))
                 of_step.alone = min(of_step.alone, whole)
-        for times, call in zip(of_ops, calls, strict=True):
-            times.default = min(times.default, _seconds_of([call], seconds))
+        for times, op in zip(of_ops, by_default, strict=True):
+            times.default = min(times.default, op.seconds(seconds))
             of_step.default = min(of_step.default, _seconds(run_step, seconds))
         of_epoch = min(of_epoch, _seconds(lambda times: [step.run() for _ in range(times)], seconds))
     ops = [
@@ -147,17 +164,6 @@ def _seconds(run: Replay, least: float, clock: Callable[[], float] = time.perf_c
         if passed >= least:
             return passed / times
         times = max(2 * times, int(1.2 * times * least / max(passed, 1e-6)))
-
-
-def _seconds_of(calls: Sequence[Call], least: float, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Return the time of a program of ops, and leave the arrays that they write as they were."""
-    program = _UnfusedBackend(native_library()).program(calls)
-    written = [array for op, arguments in calls for name in op.writes if (array := arguments[name]) is not None]
-    before = [array.copy() for array in written]
-    seconds = _seconds(program, least, clock)
-    for array, values in zip(written, before, strict=True):
-        array[...] = values
-    return seconds
 
 
 def _bound(op: Op, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -190,8 +196,8 @@ def _gemm_rate() -> float:
     rates = []
     for width in _GEMM_WIDTHS:
         a, b = square_matrices("float32", width)
-        call = gemm, gemm.arguments(a, b, np.empty_like(a))
-        rates.append(2 * width**3 / min(_seconds_of([call], _SECONDS) for _ in range(_ROUNDS)))
+        product = _Part([(gemm, gemm.arguments(a, b, np.empty_like(a)))])
+        rates.append(2 * width**3 / min(product.seconds(_SECONDS, time.thread_time) for _ in range(_ROUNDS)))
     return max(rates)
 
 
@@ -199,8 +205,8 @@ def _gemm_rate() -> float:
 def _copy_rate(n_bytes: int) -> float:
     """Return the bytes per second that a copy reads and writes; not NumPy's, whose call outlasts a small copy."""
     source = np.ones(max(1, n_bytes // 8), np.float32)
-    call = copy, copy.arguments(source, np.zeros_like(source))
-    return n_bytes / min(_seconds_of([call], _SECONDS) for _ in range(_ROUNDS))
+    copied = _Part([(copy, copy.arguments(source, np.zeros_like(source)))])
+    return n_bytes / min(copied.seconds(_SECONDS, time.thread_time) for _ in range(_ROUNDS))
 
 
 def _described(op: Op, arguments: dict[str, Any]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.networks import NETWORKS, Network
-from benchmarks.profile import _seconds_of, main, profile, text
+from benchmarks.profile import _Part, main, profile, text
 from gradflow.layers.dense import add_bias
 
 
@@ -39,7 +39,7 @@ def test_timed_ops_leave_their_arrays_as_they_were() -> None:
         values.append(x.tolist())
         return float(len(values))
 
-    assert _seconds_of([call, call], 0.5, clock) == 1
+    assert _Part([call, call]).seconds(0.5, clock) == 1
     assert values == [[1, 2], [3, 4]]
     assert x.tolist() == [1, 2]
 

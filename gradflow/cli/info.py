@@ -20,6 +20,7 @@ from gradflow.backends.blas import installed_mkl
 from gradflow.backends.cpu.native import native_library, native_problem
 from gradflow.backends.cpu.processors import processors, why_fewer
 from gradflow.backends.kernel_sources import kernel_folder
+from gradflow.cli.threads import ThreadGain, thread_gain
 from gradflow.errors import GradflowError
 from gradflow.installation import installed_cupy, pip_install
 from gradflow.version import __version__
@@ -79,6 +80,7 @@ def _choice() -> tuple[str | None, str]:
 def _cpu() -> dict[str, Any]:
     """Describe what the backend "numpy" runs on."""
     library, blas = native_library(), get_backend("numpy").blas
+    gain = None if library is None else thread_gain(library)
     return {
         "kernels": "NumPy" if library is None else "compiled",
         "instructions": None if library is None else library.instructions,
@@ -92,6 +94,7 @@ def _cpu() -> dict[str, Any]:
             "threads": blas.threads,
             "called_by": "NumPy" if library is None or library.blas is None else "compiled kernels",
         },
+        "threads": None if gain is None else gain._asdict(),
         "faster": _remedies(),
     }
 
@@ -177,4 +180,7 @@ def _cpu_rows(cpu: dict[str, Any]) -> list[tuple[str, str]]:
         blas = "{name}, {integer_bits}-bit integers, {threads} threads, called by {called_by}: {path}".format(
             **cpu["blas"]
         )
-    return [("CPU kernels", kernels), ("CPU matmuls", blas), *(("faster", remedy) for remedy in cpu["faster"])]
+    rows = [("CPU kernels", kernels), ("CPU matmuls", blas)]
+    if cpu["threads"] is not None:
+        rows.append(("CPU threads", str(ThreadGain(**cpu["threads"]))))
+    return rows + [("faster", remedy) for remedy in cpu["faster"]]

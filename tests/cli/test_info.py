@@ -18,6 +18,8 @@ from gradflow.backends.cpu import native
 from gradflow.backends.cpu.native import native_library, native_problem
 from gradflow.backends.cpu.processors import processors
 from gradflow.backends.kernel_sources import kernel_folder
+from gradflow.cli import threads
+from gradflow.cli.threads import ThreadGain
 from gradflow.installation import pip_install
 from tests.cli.command import gradflow
 
@@ -98,9 +100,48 @@ def test_cpu_path_is_named() -> None:
     assert f"{blas['name']}, {blas['integer_bits']}-bit integers, {blas['threads']} threads" in table
 
 
+@pytest.mark.parametrize(
+    ("gain", "text"),
+    [
+        (ThreadGain(2, 1.94, 0.0), "2 threads: 1.9 times as fast as one"),
+        (ThreadGain(8, 7.0, 4.0), "8 threads: 7.0 times as fast as one"),
+        (ThreadGain(8, 1.31, 0.4), "8 threads: 1.3 times as fast as one"),
+        (ThreadGain(8, 1.31, 3.26), "8 threads: 1.3 times as fast as one: other work keeps 3.3 of 9 processors busy"),
+        (ThreadGain(2, 0.3, 0.98), "2 threads: no faster than one: other work keeps 1.0 of 9 processors busy"),
+        (ThreadGain(2, 1.04, 0.1), "2 threads: no faster than one"),
+        (ThreadGain(2, 1.04, None), "2 threads: no faster than one"),
+    ],
+)
+def test_gain_from_threads_names_other_work_if_there_is_some(
+    gain: ThreadGain, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "processors", lambda: 9)
+    assert str(gain) == text
+
+
+def test_gain_from_threads_is_measured() -> None:
+    chosen = os.environ.get("GRADFLOW_NATIVE", "")
+    library, gain = native_library(), _facts(GRADFLOW_NATIVE=chosen)["cpu"]["threads"]
+    if library is None or library.blas is None or min(library.blas.threads or 1, processors()) == 1:
+        assert gain is None
+        return
+    assert gain["threads"] == min(library.blas.threads or 1, processors(), 16)
+    assert gain["speedup"] > 0
+    assert (gain["busy_elsewhere"] is None) == (not Path("/proc/stat").exists())
+    assert f"{gain['threads']} threads: " in gradflow("info", COLUMNS="300", GRADFLOW_NATIVE=chosen).stdout
+
+
+def test_one_thread_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = native_library()
+    if library is None:
+        pytest.skip("the C kernels were not built")
+    monkeypatch.setattr(threads, "processors", lambda: 1)
+    assert threads.thread_gain(library) is None
+
+
 def test_without_the_kernels_it_says_why_and_what_to_do() -> None:
     cpu = _facts(GRADFLOW_NATIVE="0")["cpu"]
-    assert (cpu["kernels"], cpu["instructions"], cpu["library"]) == ("NumPy", None, None)
+    assert (cpu["kernels"], cpu["instructions"], cpu["library"], cpu["threads"]) == ("NumPy", None, None, None)
     assert cpu["blas"] is None or cpu["blas"]["called_by"] == "NumPy"
     assert cpu["faster"] == ["GRADFLOW_NATIVE=0 disables the compiled kernels; unset it"]
     assert cpu["faster"][0] in gradflow("info", COLUMNS="300", GRADFLOW_NATIVE="0").stdout

@@ -77,6 +77,10 @@ class Op(NamedTuple):
         bound.apply_defaults()
         return dict(bound.arguments)
 
+    def dimensions(self, arguments: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+        """Return the names of the dimensions of each array, as `shapes` gives them."""
+        return _parsed(self.shapes(arguments))
+
     def check_shapes(self, arguments: Mapping[str, Any]) -> None:
         """Check that the shapes of the arrays fit together; otherwise kernels would read and write out of bounds.
 
@@ -84,7 +88,7 @@ class Op(NamedTuple):
             DataError: if they do not; it names the argument, the expected shape and the actual one.
         """
         sizes: dict[str, tuple[int, ...]] = {}
-        for name, dimensions in _parsed(self.shapes(arguments)).items():
+        for name, dimensions in self.dimensions(arguments).items():
             if name not in arguments:
                 raise DataError(f"op {self.name!r}: shapes names {name!r}, which is none of {', '.join(arguments)}")
             array = arguments[name]

@@ -62,14 +62,15 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel: the op it implements, its file, its arguments, the suffix of its loop macro, such as "ROWS", and the
-    size of its range in C."""
+    """A kernel: the op it implements, its file, its arguments, the suffix of its loop macro, such as "ROWS", the size
+    of its range in C, and the arrays that it indexes with the variable of the loop, if the macro names them."""
 
     name: str
     file: Path
     parameters: tuple[Parameter, ...]
     loop: str
     items: str
+    arrays: tuple[str, ...]
 
 
 @cache
@@ -155,12 +156,15 @@ def _parse_parameter(declaration: str) -> Parameter:
     return Parameter(name, c_type, bool(star))
 
 
-def _loop(body: str) -> tuple[str, str]:
-    """Return the suffix of the loop macro (GF_FOR, GF_ROWS, ...) and the size of its range; "" if CUDA-only."""
-    match = re.search(r"GF_(FOR|FOURS|ROWS|BLOCKS|COLUMN_BLOCKS)\(\w+, ((?:[^(),]|\([^()]*\))+)", body)
+def _loop(body: str) -> tuple[str, str, tuple[str, ...]]:
+    """Return the suffix of the loop macro (GF_FOR, GF_ROWS, ...), the size of its range, and the arrays that it names;
+    "" if the kernel is CUDA-only."""
+    size = r"((?:[^(),]|\([^()]*\))+)"
+    match = re.search(rf"GF_(FOR|FOURS|ROWS|BLOCKS|COLUMN_BLOCKS)\(\w+, {size}((?:, \w+)*)", body)
     if match is None:
-        return "", ""
-    return match[1], f"({match[2]} + 3) / 4" if match[1] == "FOURS" else match[2]
+        return "", "", ()
+    loop, items, arrays = match.groups()
+    return loop, f"({items} + 3) / 4" if loop == "FOURS" else items, tuple(arrays.split(", ")[1:])
 
 
 @cache

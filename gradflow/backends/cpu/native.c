@@ -123,25 +123,25 @@ GF_GEMM(gf_gemm_float32_32, float, int)
 GF_GEMM(gf_gemm_float64_64, double, long long)
 GF_GEMM(gf_gemm_float64_32, double, int)
 
-static void run_alone(const gf_call *calls, long long count) {
-  for (const gf_call *call = calls; call < calls + count; call++) call->function(call->values, 0, call->items);
+static void run_alone(const gf_phase *phase) {
+  for (const gf_call *call = phase->calls; call < phase->calls + phase->count; call++)
+    call->function(call->values, 0, call->items);
 }
 
-/* Run the calls once on the team; after `end` the rest on this thread.
-   keeps_awake: otherwise only calls that are worth waking the threads are shared. */
-static void run_shared(const gf_call *calls, long long count, double end, int keeps_awake) {
+/* Run the phases once on the team; after `end` the rest on this thread.
+   keeps_awake: otherwise only phases that are worth waking the threads are shared. */
+static void run_shared(gf_phase *phases, long long count, double end, int keeps_awake) {
   int is_shared = 1;
-  for (const gf_call *call = calls; call < calls + count; call++) {
-    if (is_shared && call->part < call->items && (keeps_awake || call->wakes_team)) {
-      gf_share(call);
+  for (gf_phase *phase = phases; phase < phases + count; phase++) {
+    if (is_shared && (keeps_awake ? phase->is_shared : phase->is_worth_waking)) {
+      gf_share(phase);
       is_shared = gf_seconds() < end;
-    } else call->function(call->values, 0, call->items);
+    } else run_alone(phase);
   }
 }
 
-/* Run the calls of a program, in order, `times` times, on at most `most` threads. */
-static void run_at_pace(const gf_call *calls, long long count, long long times, gf_pace *pace, int most,
-                        int keeps_awake) {
+/* Run the phases of a program, in order, `times` times, on at most `most` threads. */
+static void run_at_pace(gf_phase *phases, long long count, long long times, gf_pace *pace, int most, int keeps_awake) {
   int is_held = 0;
   double now = gf_seconds();
   for (long long time = 0; time < times; time++) {
@@ -151,27 +151,29 @@ static void run_at_pace(const gf_call *calls, long long count, long long times, 
     is_held = threads > 1 && (is_held || gf_hold_team());
     if (is_held) {
       gf_set_team(threads, keeps_awake);
-      run_shared(calls, count, start + gf_patience(pace), keeps_awake);
-    } else run_alone(calls, count);
+      run_shared(phases, count, start + gf_patience(pace), keeps_awake);
+    } else
+      for (long long i = 0; i < count; i++) run_alone(&phases[i]);
     now = gf_seconds();
     if (is_held || threads == 1) gf_learn(pace, most, now, now - start);
   }
   if (is_held) gf_release_team();
 }
 
-/* Run the calls of a program, in order, `times` times, with flush-to-zero; restores the caller's floating-point state.
-   pace: what is known of the program; null if no call is worth splitting.
-   allowed: returns the maximum number of threads for a call; null for one.
+/* Run the phases of a program, in order, `times` times, with flush-to-zero; restores the caller's floating-point state.
+   pace: what is known of the program.
+   allowed: returns the maximum number of threads; null for one.
    most: the number of threads that can be kept busy.
-   keeps_awake: true if the threads wait for the next call without sleeping, since the BLAS needs none. */
-GF_EXPORT void gf_run(const gf_call *calls, long long count, long long times, gf_pace *pace, int (*allowed)(void),
-                      int most, int keeps_awake) {
+   keeps_awake: true if the threads wait for the next phase without sleeping, since the BLAS needs none. */
+GF_EXPORT void gf_run(gf_phase *phases, long long count, long long times, gf_pace *pace, int (*allowed)(void), int most,
+                      int keeps_awake) {
   const gf_float_state callers = gf_flush_to_zero();
-  const int threads = pace && allowed ? allowed() : 1;
+  const int threads = allowed ? allowed() : 1;
   if (threads > 1 && most > 1 && !atomic_flag_test_and_set(&pace->is_used)) {
-    run_at_pace(calls, count, times, pace, threads < most ? threads : most, keeps_awake);
+    run_at_pace(phases, count, times, pace, threads < most ? threads : most, keeps_awake);
     atomic_flag_clear(&pace->is_used);
   } else
-    for (long long time = 0; time < times; time++) run_alone(calls, count);
+    for (long long time = 0; time < times; time++)
+      for (long long i = 0; i < count; i++) run_alone(&phases[i]);
   gf_restore_float_state(callers);
 }

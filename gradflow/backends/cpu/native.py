@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.backends.blas import Blas, candidates
+from gradflow.backends.cpu.phases import Access, Footprint, phases
 from gradflow.backends.cpu.processors import processors
 from gradflow.backends.kernel_sources import INSTRUCTION_FLAGS, Kernel, fingerprint, kernels
 from gradflow.errors import BackendError
@@ -42,7 +43,10 @@ _MULTIPLICATIONS = 2  # this many cost 1 in our own matmul
 # Ranges are cut at multiples of these: whole cache lines.
 _GRAINS = {"FOR": 64, "FOURS": 16, "ROWS": 1, "COLUMN_BLOCKS": 64, "BLOCKS": 1}
 
-_MOST_THREADS = 16  # MOST_THREADS of team.c
+_MOST_THREADS, _ROW_GRAIN = 16, 16  # MOST_THREADS of team.c, GF_ROW_GRAIN of native.h
+
+# A row's kernels read where in the training they are, and write at most that a step was bad, which none of them reads.
+_CLOCK = "clock"
 
 _OTHER_SOURCES = "it was built from other kernel sources than the current ones"
 
@@ -68,7 +72,24 @@ class _Call(ctypes.Structure):
         ("items", ctypes.c_longlong),
         ("grain", ctypes.c_longlong),
         ("part", ctypes.c_longlong),
-        ("wakes_team", ctypes.c_int),
+        ("per_row", ctypes.c_longlong),
+        ("per_item", ctypes.c_longlong),
+        ("items_of", ctypes.c_void_p),
+        ("size", ctypes.c_longlong),
+        ("first", ctypes.c_longlong),
+    ]
+
+
+class _Phase(ctypes.Structure):
+    """gf_phase of native.h."""
+
+    _fields_ = [
+        ("calls", ctypes.POINTER(_Call)),
+        ("count", ctypes.c_longlong),
+        ("rows", ctypes.c_longlong),
+        ("part", ctypes.c_longlong),
+        ("is_shared", ctypes.c_int),
+        ("is_worth_waking", ctypes.c_int),
     ]
 
 
@@ -94,13 +115,15 @@ class NativeCall:
 
     Args:
         call: the function with its arguments.
+        cost: its approximate cost on one thread.
+        footprint: the arrays that it touches, and the rows that it can be split by.
         owners: the objects that the arguments point into.
-        has_own_threads: True if the function belongs to a BLAS that uses its own threads.
     """
 
-    def __init__(self, call: _Call, owners: Sequence[Any], *, has_own_threads: bool = False) -> None:
+    def __init__(self, call: _Call, cost: int, footprint: Footprint, owners: Sequence[Any]) -> None:
         self.call = call
-        self.has_own_threads = has_own_threads
+        self.cost = cost
+        self.footprint = footprint
         self._owners = tuple(owners)
 
 
@@ -119,19 +142,38 @@ class NativeProgram:
     def __init__(self, library: ctypes.CDLL, threads: int | None, calls: Sequence[NativeCall]) -> None:
         self._library = library
         self._owners = tuple(calls)
-        self._calls = (_Call * len(calls))(*(bound.call for bound in calls))
+        self._threads = threads
+        grouped = phases([bound.footprint for bound in calls])
+        self._calls = (_Call * len(calls))(*(calls[place].call for phase in grouped for place in phase.places))
+        self._phases = (_Phase * len(grouped))()
         # Threads that spin while waiting would compete with those of the BLAS.
-        self._keeps_awake = not any(bound.has_own_threads for bound in calls)
-        parts = [call.items // call.part for call in self._calls if self._keeps_awake or call.wakes_team]
-        self._most_threads = min(max(parts, default=1), _MOST_THREADS, processors())
-        self._threads = threads if self._most_threads > 1 else None
-        # Before anything is measured: all threads where a single call is worth waking them.
-        level = (self._most_threads - 1).bit_length() if any(call.wakes_team for call in self._calls) else 0
+        self._keeps_awake = not any(bound.footprint.is_lonely for bound in calls)
+        first = self._most_threads = 0
+        for phase, (places, rows) in zip(self._phases, grouped, strict=True):
+            phase.calls = ctypes.pointer(self._calls[first])
+            phase.count = len(places)
+            first += len(places)
+            self._plan(phase, rows, [calls[place] for place in places])
+        self._most_threads = min(self._most_threads, _MOST_THREADS, processors())
+        # Before anything is measured: all threads where a single phase is worth waking them.
+        is_long = any(phase.is_worth_waking for phase in self._phases)
+        level = (self._most_threads - 1).bit_length() if is_long and self._most_threads else 0
         self.pace = _Pace(level=level, tried=level)
+
+    def _plan(self, phase: _Phase, rows: int, calls: Sequence[NativeCall]) -> None:
+        """Decide how a phase is split, and how many threads it can keep busy."""
+        cost = sum(bound.cost for bound in calls)
+        phase.rows = rows if len(calls) > 1 else 0
+        phase.part = min(max(math.ceil(_LEAST_PART * rows / cost), _ROW_GRAIN), rows) if phase.rows and cost else 1
+        parts = rows // phase.part if phase.rows else sum(bound.call.items // bound.call.part for bound in calls)
+        phase.is_shared = parts > 1 and cost >= 2 * _LEAST_PART
+        phase.is_worth_waking = parts > 1 and cost >= _WORTH_WAKING
+        if phase.is_worth_waking or (phase.is_shared and self._keeps_awake):
+            self._most_threads = max(self._most_threads, parts)
 
     def __call__(self, times: int = 1) -> None:
         self._library.gf_run(
-            self._calls, len(self._calls), times, self.pace, self._threads, self._most_threads, self._keeps_awake
+            self._phases, len(self._phases), times, self.pace, self._threads, self._most_threads, self._keeps_awake
         )
 
 
@@ -161,9 +203,9 @@ class NativeLibrary:
             raise OSError(_OTHER_SOURCES)
         self._library.gf_find.restype = ctypes.POINTER(_Entry)
         self._library.gf_items.restype = ctypes.c_longlong
-        calls, number = ctypes.POINTER(_Call), ctypes.c_longlong
+        number = ctypes.c_longlong
         self._library.gf_run.argtypes = [
-            calls,
+            ctypes.POINTER(_Phase),
             number,
             number,
             ctypes.POINTER(_Pace),
@@ -235,8 +277,16 @@ class NativeLibrary:
         grain, cost = _GRAINS[kernel.loop], _cost(kernel, values, items)
         worth_sharing = max(math.ceil(_LEAST_PART * items / cost), grain) if cost else items
         part = max(min(worth_sharing, items), 1)
-        call = _Call(entry.contents.function, packed_values, items, grain, part, cost >= _WORTH_WAKING)
-        return NativeCall(call, list(values.values()))
+        rows, per_row, per_item, by_row = _row_form(op, kernel, arguments, values)
+        call = _Call(
+            entry.contents.function, packed_values, items, grain, part, per_row, per_item, entry.contents.items
+        )
+        accesses = tuple(
+            Access.to(array, is_written=name in op.writes, is_by_row=name in by_row)
+            for name, array in arguments.items()
+            if isinstance(array, np.ndarray)
+        )
+        return NativeCall(call, cost, Footprint(accesses, rows), list(values.values()))
 
     def _blas_gemm(self, a: Any, b: Any, out: Any, **transposed: bool) -> NativeCall | None:
         dtypes = {matrix.dtype.name for matrix in (a, b, out)}
@@ -276,8 +326,10 @@ class NativeLibrary:
             *(_Value(integer=number) for number in (width, n > m)),
         ]
         address = ctypes.cast(function, ctypes.c_void_p).value or 0
-        call = _Call(address, (_Value * len(packed))(*packed), slices, 1, 1, slices > 1)
-        return NativeCall(call, [a, b, out], has_own_threads=not local_threads)
+        call = _Call(address, (_Value * len(packed))(*packed), slices, 1, 1)
+        accesses = tuple(Access.to(array, is_written=array is out) for array in (a, b, out))
+        footprint = Footprint(accesses, is_lonely=not local_threads)
+        return NativeCall(call, m * n * k // _MULTIPLICATIONS, footprint, [a, b, out])
 
     def delays(self) -> tuple[float, float]:
         """Return the seconds for which programs that could use several threads have run, in this process, and for how
@@ -299,6 +351,31 @@ def _cost(kernel: Kernel, values: Mapping[str, Any], items: int) -> int:
         return int(items * (_COST_PER_ROW + values.get("columns", values.get("x_words", 0))))
     arrays = [values[parameter.name] for parameter in kernel.parameters if parameter.is_pointer]
     return sum(array.size for array in arrays if array is not None)
+
+
+def _row_form(
+    op: Op, kernel: Kernel, arguments: Mapping[str, Any], values: Mapping[str, Any]
+) -> tuple[int, int, int, Collection[str]]:
+    """Return how a call is split by the rows of a batch: the number of rows, `per_row` and `per_item` of gf_call, and
+    the names of the arrays of which it touches, for a row, only that row. No rows if it cannot or should not be."""
+    if kernel.loop == "BLOCKS":
+        # Each part packs the whole of b, which a large product does better once.
+        is_small = values["rows"] * values["columns"] * values["depth"] <= _SMALL_GEMM
+        if is_small and not values["transpose_a"]:
+            return len(values["out"]), values["out"].itemsize, 0, ("a", "out")
+    elif kernel.loop == "ROWS" and kernel.items == "rows":
+        dimensions = op.dimensions(arguments)
+        return values["rows"], 1, 1, [_CLOCK, *(name for name, sizes in dimensions.items() if sizes[0] == "rows")]
+    elif kernel.loop in ("FOR", "FOURS"):
+        arrays = [values.get(name) for name in kernel.arrays]
+        first = arrays[0]
+        if (
+            first is not None
+            and len(first)
+            and all(array is not None and array.shape == first.shape for array in arrays)
+        ):
+            return len(first), first.size // len(first), 4 if kernel.loop == "FOURS" else 1, [_CLOCK, *kernel.arrays]
+    return 0, 0, 1, ()
 
 
 def _real_dtype(kernel: Kernel, values: Mapping[str, Any]) -> str:

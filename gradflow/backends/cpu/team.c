@@ -1,6 +1,6 @@
-/* A few threads that share the range of a call with the thread that makes it.
+/* A few threads that share a phase of a program with the thread that runs it.
 
-   The parts of a range are handed out by a ticket: one atomic number that holds the number of the call, how many parts
+   The parts of a phase are handed out by a ticket: one atomic number that holds the number of the phase, how many parts
    it has, and which part comes next. A thread that draws a number below the number of parts does that part; a thread
    that comes late draws none and leaves the call alone, so nobody waits for a thread that has not begun. Which thread
    does a part does not change its result. Neither the team nor the caller holds a lock while it computes.
@@ -12,6 +12,7 @@
 
 #include <stdatomic.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "float_state.h"
 #include "os_threads.h"
@@ -26,8 +27,8 @@
 
 enum { MOST_THREADS = 16, PAUSES_BEFORE_YIELDING = 1000, FINE = 8 };
 
-typedef unsigned long long ticket_number; /* number of the call, parts, next part: 32, 16 and 16 bits */
-#define GF_TICKET_CALL(ticket) ((ticket) >> 32)
+typedef unsigned long long ticket_number; /* number of the phase, parts, next part: 32, 16 and 16 bits */
+#define GF_TICKET_PHASE(ticket) ((ticket) >> 32)
 #define GF_TICKET_PARTS(ticket) ((ticket) >> 16 & 0xffff)
 #define GF_TICKET_NEXT(ticket) ((ticket) & 0xffff)
 
@@ -37,9 +38,9 @@ static struct {
   atomic_int threads; /* threads wanted, including the caller's; may be fewer than exist */
   atomic_int is_awake;
 
-  /* The call, written by its caller while no part is left to do. */
-  const gf_call *call;
-  long long part;
+  /* The phase, written by its caller while no part is left to do; and the rows of a part, if it is split by rows. */
+  const gf_phase *phase;
+  long long rows;
 
   gf_mutex lock;
   struct {
@@ -52,20 +53,48 @@ static struct {
   _Alignas(64) atomic_llong done;
 } team = {.is_held = ATOMIC_FLAG_INIT, .lock = GF_MUTEX_INITIALIZER};
 
-/* Do parts of the call until none are left; return the number of the call. */
+static long long least(long long x, long long y) { return x < y ? x : y; }
+
+/* Compute rows of the result of a call. */
+static void run_rows(const gf_call *call, long long rows, long long begin, long long end) {
+  if (call->per_item) {
+    const long long last = end == rows ? call->items : end * call->per_row / call->per_item;
+    call->function(call->values, begin * call->per_row / call->per_item, last);
+    return;
+  }
+  gf_value values[GF_GEMM_VALUES];
+  memcpy(values, call->values, sizeof values);
+  const long long columns = values[GF_GEMM_COLUMNS].integer, depth = values[GF_GEMM_DEPTH].integer;
+  values[GF_GEMM_A].pointer = (char *)values[GF_GEMM_A].pointer + begin * depth * call->per_row;
+  values[GF_GEMM_OUT].pointer = (char *)values[GF_GEMM_OUT].pointer + begin * columns * call->per_row;
+  values[GF_GEMM_ROWS].integer = end - begin;
+  call->function(values, 0, call->items_of(values));
+}
+
+static void run_part(const gf_phase *phase, long long part) {
+  if (phase->rows) {
+    const long long begin = part * team.rows, end = least(begin + team.rows, phase->rows);
+    for (long long i = 0; i < phase->count; i++) run_rows(&phase->calls[i], phase->rows, begin, end);
+  } else {
+    const gf_call *call = phase->calls + phase->count - 1;
+    while (part < call->first) call--;
+    const long long begin = (part - call->first) * call->size;
+    call->function(call->values, begin, least(begin + call->size, call->items));
+  }
+}
+
+/* Do parts of the phase until none are left; return its number. */
 static ticket_number work(void) {
   for (;;) {
     const ticket_number ticket = atomic_fetch_add(&team.ticket, 1);
     const long long part = (long long)GF_TICKET_NEXT(ticket);
-    if (part >= (long long)GF_TICKET_PARTS(ticket)) return GF_TICKET_CALL(ticket);
-    const gf_call *call = team.call;
-    const long long first = part * team.part, end = first + team.part;
-    call->function(call->values, first, end < call->items ? end : call->items);
+    if (part >= (long long)GF_TICKET_PARTS(ticket)) return GF_TICKET_PHASE(ticket);
+    run_part(team.phase, part);
     atomic_fetch_add(&team.done, 1);
   }
 }
 
-static int is_new(ticket_number seen) { return GF_TICKET_CALL(atomic_load(&team.ticket)) != seen; }
+static int is_new(ticket_number seen) { return GF_TICKET_PHASE(atomic_load(&team.ticket)) != seen; }
 static int is_wanted(int place) { return place < atomic_load(&team.threads); }
 
 static void pause_or_yield(int pauses) {
@@ -73,7 +102,7 @@ static void pause_or_yield(int pauses) {
   else gf_yield();
 }
 
-static void wait_for_a_call_after(ticket_number seen, int place) {
+static void wait_for_a_phase_after(ticket_number seen, int place) {
   for (int pauses = 0; atomic_load(&team.is_awake) && is_wanted(place); pauses++) {
     if (is_new(seen)) return;
     pause_or_yield(pauses);
@@ -87,7 +116,7 @@ static void wait_for_a_call_after(ticket_number seen, int place) {
 
 GF_THREAD_FUNCTION(member, place) {
   gf_flush_to_zero(); /* POSIX threads inherit it from the thread that starts them, those of Windows do not */
-  for (ticket_number seen = 0;; seen = work()) wait_for_a_call_after(seen, (int)(intptr_t)place);
+  for (ticket_number seen = 0;; seen = work()) wait_for_a_phase_after(seen, (int)(intptr_t)place);
   return 0;
 }
 
@@ -132,22 +161,33 @@ static void wake_members(int threads) {
 /* n / d, rounded up */
 static long long divided(long long n, long long d) { return (n + d - 1) / d; }
 
-void gf_share(const gf_call *call) {
-  /* FINE parts for each thread, so that a late thread leaves more to the others; but one part for each if all are
-     awake and parts would be so short that handing them over counts. */
+/* Return the size of the parts of a range: FINE parts for each thread, so that a late thread leaves more to the others;
+   but one part for each if all are awake and parts would be so short that handing them over counts. */
+static long long part_size(long long items, long long grain, long long smallest, int threads) {
+  const long long useful = divided(items, smallest), share = atomic_load(&team.is_awake) ? FINE : 1;
+  const long long fine = least(useful / share, FINE * threads), coarse = least(useful, threads);
+  return grain * divided(divided(items, fine > coarse ? fine : coarse), grain);
+}
+
+void gf_share(gf_phase *phase) {
   const int threads = atomic_load(&team.threads);
-  const long long useful = divided(call->items, call->part), least = atomic_load(&team.is_awake) ? FINE : 1;
-  const long long fine = useful / least < FINE * threads ? useful / least : FINE * threads;
-  const long long coarse = useful < threads ? useful : threads;
-  team.call = call;
-  team.part = call->grain * divided(divided(call->items, fine > coarse ? fine : coarse), call->grain);
-  const ticket_number parts = (ticket_number)divided(call->items, team.part);
+  long long parts = 0;
+  if (phase->rows) {
+    team.rows = part_size(phase->rows, GF_ROW_GRAIN, phase->part, threads);
+    parts = divided(phase->rows, team.rows);
+  } else
+    for (gf_call *call = phase->calls; call < phase->calls + phase->count; call++) {
+      call->size = part_size(call->items, call->grain, call->part, threads);
+      call->first = parts;
+      parts += divided(call->items, call->size);
+    }
+  team.phase = phase;
   atomic_store(&team.done, 0);
-  const ticket_number number = (GF_TICKET_CALL(atomic_load(&team.ticket)) + 1) & 0xffffffff;
-  atomic_store(&team.ticket, number << 32 | parts << 16);
+  const ticket_number number = (GF_TICKET_PHASE(atomic_load(&team.ticket)) + 1) & 0xffffffff;
+  atomic_store(&team.ticket, number << 32 | (ticket_number)parts << 16);
   wake_members(threads);
   work();
-  for (int pauses = 0; atomic_load(&team.done) < (long long)parts; pauses++) pause_or_yield(pauses);
+  for (int pauses = 0; atomic_load(&team.done) < parts; pauses++) pause_or_yield(pauses);
 }
 
 void gf_release_team(void) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import itertools
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -259,11 +260,13 @@ def stay_at(program: NativeProgram, level: int) -> None:
     """Make a program run on 2 ** level threads (at most three), without trying other numbers."""
     program.pace.level = program.pace.tried = level
     program.pace.rest = 2**31 - 1
+    for other in range(5):  # as if only this level had been measured
+        program.pace.seconds[other] = 1e-3 if other == level else 0
 
 
 def on_three_threads(library: NativeLibrary, call: NativeCall) -> NativeProgram:
     """A program of one call that is cut as finely as it can be."""
-    call.call.part, call.call.wakes_team = 1, 1
+    call.call.part, call.cost = 1, 1 << 30
     program = library.program([call])
     stay_at(program, 2)
     return program
@@ -280,7 +283,7 @@ def test_parts_on_several_threads_have_the_bits_of_one(
             arguments = CASES[op].make(Draw("float32", "large", "ordinary"), **variant)
             call = threaded.bind(OPS[op], arguments)
             assert call is not None
-            call.has_own_threads = not awake
+            call.footprint = call.footprint._replace(is_lonely=not awake)
             if is_threaded:
                 on_three_threads(threaded, call)()
             else:
@@ -303,6 +306,56 @@ def test_column_sums_are_added_row_by_row(columns: int, threaded: NativeLibrary)
     assert call is not None
     threaded.program([call])()
     assert_array_equal(sums, expected)
+
+
+def row_calls(library: NativeLibrary, op: str, times: int) -> Iterator[list[tuple[NativeCall, dict[str, Any]]]]:
+    """The calls of an op's cases that can be split by rows, each bound several times to equal arguments."""
+    for variant, dtype in itertools.product(CASES[op].variants, ("float32", "float64")):
+        bound = []
+        for _ in range(times):
+            arguments = CASES[op].make(Draw(dtype, "large", "ordinary"), **variant)
+            call = library.bind(OPS[op], arguments)
+            if call is not None and call.footprint.rows > 1:
+                bound.append((call, arguments))
+        if bound:
+            yield bound
+
+
+def run_alone(library: NativeLibrary, call: NativeCall) -> None:
+    program = library.program([call])
+    stay_at(program, 0)
+    program()
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_parts_of_rows_have_the_bits_of_the_whole(op: str, threaded: NativeLibrary) -> None:
+    for (whole, expected), (call, arguments) in row_calls(threaded, op, 2):
+        run_alone(threaded, whole)
+        program = on_three_threads(threaded, call)
+        program._phases[0].rows, program._phases[0].part = call.footprint.rows, 1
+        program()
+        for name, value in expected.items():
+            if isinstance(value, np.ndarray):
+                assert arguments[name].tobytes() == value.tobytes(), name
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_a_row_depends_on_no_other_row_of_arrays_that_are_split(op: str, threaded: NativeLibrary) -> None:
+    for (call, arguments), (changed_call, changed) in row_calls(threaded, op, 2):
+        half = call.footprint.rows // 2
+        by_row = {access.begin: access for access in changed_call.footprint.accesses if access.is_by_row}
+        written = []
+        for name, array in changed.items():
+            access = by_row.get(array.ctypes.data) if isinstance(array, np.ndarray) else None
+            if access is not None and name != "clock":
+                assert len(array) == call.footprint.rows, name
+                array[half:] = array[half:][::-1].copy()
+                if access.is_written:
+                    written.append(name)
+        for of_arguments in (call, changed_call):
+            run_alone(threaded, of_arguments)
+        for name in written:
+            assert arguments[name][:half].tobytes() == changed[name][:half].tobytes(), name
 
 
 @pytest.mark.parametrize("hidden", [[64, 64], [256, 128]])

@@ -95,6 +95,7 @@ def test_without_the_wheels_folder_the_loaded_library_is_found() -> None:
 _BLAS_IN_C = """
 #include <stdatomic.h>
 atomic_int products = 0, with_other_threads = 0;
+volatile float tiny = 1e-40f, halved; /* below the smallest normal number: a processor that flushes reads 0 */
 _Thread_local int threads = 4;
 #ifdef MKL
 int MKL_Set_Num_Threads_Local(int number) {
@@ -110,6 +111,7 @@ void MKL_Get_Version_String(char *text, int size) { __builtin_snprintf(text, siz
             const element *b, INT ldb, element beta, element *c, INT ldc) { \\
     products++; \\
     if (threads != 1) with_other_threads++; \\
+    halved = tiny / 2; \\
     for (INT i = 0; i < m; i++) \\
       for (INT j = 0; j < n; j++) { \\
         element sum = 0; \\
@@ -187,6 +189,22 @@ def test_with_vector_instructions_only_mkl_on_intels_processors_is_used(library:
         for name in instructions:
             products = [products_by_the_blas(NativeLibrary(library.path, found, name), size) for size in (101, 102)]
             assert products == [0, 1 if is_used else 0]
+
+
+@pytest.mark.parametrize("is_mkl", [False, True])
+def test_a_blas_with_threads_of_its_own_does_not_flush_tiny_numbers(
+    library: NativeLibrary, tmp_path: Path, is_mkl: bool
+) -> None:
+    """Threads that it starts in such a call would go on to flush those of the whole process."""
+    found = blas_module._loaded(compiled_blas(tmp_path, "libblas.so", "cblas_{}gemm", "int", is_mkl=is_mkl))
+    assert found is not None
+    halved = ctypes.c_float.in_dll(ctypes.CDLL(str(found.path)), "halved")
+    using = NativeLibrary(library.path, found)
+    a = np.ones((2, 2), np.float32)
+    for _ in range(2):
+        halved.value = 1
+        using.program([using.blas_gemm(found, a, a, np.empty_like(a))] * 2)()
+        assert (halved.value == 0) == is_mkl
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="the processor's vendor is read from /proc/cpuinfo")

@@ -11,10 +11,11 @@
 
 typedef unsigned gf_float_state;
 
-/* Begin to flush in this thread; return the state to restore. */
-static inline gf_float_state gf_flush_to_zero(void) {
-  const unsigned flush_results = 1u << 15, flush_inputs = 1u << 6, state = _mm_getcsr();
-  _mm_setcsr(state | flush_results | flush_inputs);
+/* Begin or end to flush in this thread; return the state to restore. */
+static inline gf_float_state gf_set_flush_to_zero(int is_on) {
+  const unsigned flush_results = 1u << 15, flush_inputs = 1u << 6, flush = flush_results | flush_inputs;
+  const unsigned state = _mm_getcsr();
+  _mm_setcsr(is_on ? state | flush : state & ~flush);
   return state;
 }
 
@@ -27,11 +28,11 @@ typedef unsigned long long gf_float_state;
 
 static inline void gf_restore_float_state(gf_float_state state) { __asm__ volatile("msr fpcr, %0" : : "r"(state)); }
 
-static inline gf_float_state gf_flush_to_zero(void) {
+static inline gf_float_state gf_set_flush_to_zero(int is_on) {
   const gf_float_state flush = 1ull << 24;
   gf_float_state state;
   __asm__ volatile("mrs %0, fpcr" : "=r"(state));
-  gf_restore_float_state(state | flush);
+  gf_restore_float_state(is_on ? state | flush : state & ~flush);
   return state;
 }
 
@@ -39,7 +40,7 @@ static inline gf_float_state gf_flush_to_zero(void) {
 
 typedef int gf_float_state;
 
-static inline gf_float_state gf_flush_to_zero(void) { return 0; }
+static inline gf_float_state gf_set_flush_to_zero(int is_on) { return (void)is_on, 0; }
 static inline void gf_restore_float_state(gf_float_state state) { (void)state; }
 
 #endif

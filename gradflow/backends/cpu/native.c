@@ -92,7 +92,7 @@ GF_EXPORT long long gf_items(const gf_entry *entry, const gf_value *values) { re
 /* out = op(a) op(b) for row-major matrices, by a cblas_?gemm with integers of the given type.
    An item of the range is a slice of the result, `width` rows or columns of it. If the BLAS can be told so for the
    calling thread alone, it computes each slice on that thread. Otherwise it uses its own threads, and the range is one
-   item.
+   item; numbers are not flushed then, since threads that it starts inherit this for good.
    values: the function of the BLAS; its function that sets the threads of the calling thread and returns their previous
    number, or null; transposed a, transposed b (CblasNoTrans or CblasTrans), m, n, k, a, b, out, width, 1 if slices are
    columns. */
@@ -108,6 +108,7 @@ GF_EXPORT long long gf_items(const gf_entry *entry, const gf_value *values) { re
     const element *a = v[7].pointer, *b = v[8].pointer;                                                               \
     element *out = v[9].pointer;                                                                                      \
     const count width = (count)v[10].integer, whole = by_columns ? n : m;                                             \
+    const gf_float_state state = gf_set_flush_to_zero(v[1].pointer != 0);                                             \
     const int threads = v[1].pointer ? ((set_threads)v[1].pointer)(1) : 0;                                            \
     for (count first = (count)begin * width; first < whole && first < (count)end * width; first += width) {           \
       const count size = whole - first < width ? whole - first : width;                                               \
@@ -117,6 +118,7 @@ GF_EXPORT long long gf_items(const gf_entry *entry, const gf_value *values) { re
                            b + column * (transpose_b == no_transpose ? 1 : ldb), ldb, 0, out + row * n + column, n);  \
     }                                                                                                                 \
     if (v[1].pointer) ((set_threads)v[1].pointer)(threads);                                                           \
+    gf_restore_float_state(state);                                                                                    \
   }
 GF_GEMM(gf_gemm_float32_64, float, long long)
 GF_GEMM(gf_gemm_float32_32, float, int)
@@ -167,7 +169,7 @@ static void run_at_pace(gf_phase *phases, long long count, long long times, gf_p
    keeps_awake: true if the threads wait for the next phase without sleeping, since the BLAS needs none. */
 GF_EXPORT void gf_run(gf_phase *phases, long long count, long long times, gf_pace *pace, int (*allowed)(void), int most,
                       int keeps_awake) {
-  const gf_float_state callers = gf_flush_to_zero();
+  const gf_float_state callers = gf_set_flush_to_zero(1);
   const int threads = allowed ? allowed() : 1;
   if (threads > 1 && most > 1 && !atomic_flag_test_and_set(&pace->is_used)) {
     run_at_pace(phases, count, times, pace, threads < most ? threads : most, keeps_awake);

@@ -37,7 +37,7 @@ _SLICE, _MOST_SLICES, _SLICE_GRAIN = 1 << 22, 16, 16
 # Approximate cost of a call: each element read or written is 1, about 0.05 ns. The part of a thread should outweigh the
 # handover, and if the threads are asleep, must clearly outweigh waking them.
 _LEAST_PART = 1 << 15
-_WORTH_WAKING = 1 << 22
+_WORTH_WAKING = 1 << 21
 _COST_PER_ROW = 300  # overhead of restarting a loop for each row
 _MULTIPLICATIONS = 2  # this many cost 1 in our own matmul
 # Ranges are cut at multiples of these: whole cache lines.

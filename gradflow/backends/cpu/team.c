@@ -115,7 +115,7 @@ static void wait_for_a_phase_after(ticket_number seen, int place) {
 }
 
 GF_THREAD_FUNCTION(member, place) {
-  gf_flush_to_zero(); /* POSIX threads inherit it from the thread that starts them, those of Windows do not */
+  gf_set_flush_to_zero(1); /* POSIX threads inherit it from the thread that starts them, those of Windows do not */
   for (ticket_number seen = 0;; seen = work()) wait_for_a_phase_after(seen, (int)(intptr_t)place);
   return 0;
 }

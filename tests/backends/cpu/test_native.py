@@ -328,7 +328,7 @@ def run_alone(library: NativeLibrary, call: NativeCall) -> None:
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_parts_of_rows_have_the_bits_of_the_whole(op: str, threaded: NativeLibrary) -> None:
+def test_rows_on_several_threads_have_the_bits_of_the_whole(op: str, threaded: NativeLibrary) -> None:
     for (whole, expected), (call, arguments) in row_calls(threaded, op, 2):
         run_alone(threaded, whole)
         program = on_three_threads(threaded, call)

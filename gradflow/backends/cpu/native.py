@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.backends.blas import Blas, candidates
-from gradflow.backends.cpu.phases import Access, Footprint, phases
+from gradflow.backends.cpu.phases import ArrayUse, Footprint, phases
 from gradflow.backends.cpu.processors import processors
 from gradflow.backends.kernel_sources import INSTRUCTION_FLAGS, Kernel, fingerprint, kernels
 from gradflow.errors import BackendError
@@ -281,12 +281,12 @@ class NativeLibrary:
         call = _Call(
             entry.contents.function, packed_values, items, grain, part, per_row, per_item, entry.contents.items
         )
-        accesses = tuple(
-            Access.to(array, is_written=name in op.writes, is_by_row=name in by_row)
+        uses = tuple(
+            ArrayUse.to(array, is_written=name in op.writes, is_by_row=name in by_row)
             for name, array in arguments.items()
             if isinstance(array, np.ndarray)
         )
-        return NativeCall(call, cost, Footprint(accesses, rows), list(values.values()))
+        return NativeCall(call, cost, Footprint(uses, rows), list(values.values()))
 
     def _blas_gemm(self, a: Any, b: Any, out: Any, **transposed: bool) -> NativeCall | None:
         dtypes = {matrix.dtype.name for matrix in (a, b, out)}
@@ -327,8 +327,8 @@ class NativeLibrary:
         ]
         address = ctypes.cast(function, ctypes.c_void_p).value or 0
         call = _Call(address, (_Value * len(packed))(*packed), slices, 1, 1)
-        accesses = tuple(Access.to(array, is_written=array is out) for array in (a, b, out))
-        footprint = Footprint(accesses, is_lonely=not local_threads)
+        uses = tuple(ArrayUse.to(array, is_written=array is out) for array in (a, b, out))
+        footprint = Footprint(uses, is_lonely=not local_threads)
         return NativeCall(call, m * n * k // _MULTIPLICATIONS, footprint, [a, b, out])
 
     def delays(self) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Access(NamedTuple):
+class ArrayUse(NamedTuple):
     """An array that a call reads or writes, from one address to another.
 
     Attributes:
@@ -29,15 +29,15 @@ class Access(NamedTuple):
     is_by_row: bool
 
     @classmethod
-    def to(cls, array: np.ndarray, *, is_written: bool, is_by_row: bool = False) -> Access:
-        """The access to a contiguous array."""
+    def to(cls, array: np.ndarray, *, is_written: bool, is_by_row: bool = False) -> ArrayUse:
+        """The use of a contiguous array."""
         return cls(array.ctypes.data, array.ctypes.data + array.nbytes, is_written, is_by_row)
 
-    def collides(self, other: Access) -> bool:
-        """True if the order of the two accesses matters."""
+    def collides(self, other: ArrayUse) -> bool:
+        """True if the order of the two uses matters."""
         return (self.is_written or other.is_written) and self.begin < other.end and other.begin < self.end
 
-    def is_same_rows(self, other: Access) -> bool:
+    def is_same_rows(self, other: ArrayUse) -> bool:
         """True if both touch the same rows of one array, each its own."""
         return self.is_by_row and other.is_by_row and self[:2] == other[:2]
 
@@ -46,25 +46,23 @@ class Footprint(NamedTuple):
     """What a call touches, and how it can be split.
 
     Attributes:
-        accesses: the arrays.
+        uses: the arrays.
         rows: number of rows that it can be split by; 0 if it cannot.
         is_lonely: True if no other call may run at the same time.
     """
 
-    accesses: tuple[Access, ...]
+    uses: tuple[ArrayUse, ...]
     rows: int = 0
     is_lonely: bool = False
 
     def collides(self, other: Footprint) -> bool:
         """True if the order of the two calls matters."""
-        return any(ours.collides(theirs) for ours in self.accesses for theirs in other.accesses)
+        return any(ours.collides(theirs) for ours in self.uses for theirs in other.uses)
 
     def can_follow_by_row(self, earlier: Footprint) -> bool:
         """True if each row of this call may be computed as soon as the same row of an earlier call."""
         return all(
-            ours.is_same_rows(theirs) or not ours.collides(theirs)
-            for ours in self.accesses
-            for theirs in earlier.accesses
+            ours.is_same_rows(theirs) or not ours.collides(theirs) for ours in self.uses for theirs in earlier.uses
         )
 
 

@@ -343,14 +343,14 @@ def test_rows_on_several_threads_have_the_bits_of_the_whole(op: str, threaded: N
 def test_a_row_depends_on_no_other_row_of_arrays_that_are_split(op: str, threaded: NativeLibrary) -> None:
     for (call, arguments), (changed_call, changed) in row_calls(threaded, op, 2):
         half = call.footprint.rows // 2
-        by_row = {access.begin: access for access in changed_call.footprint.accesses if access.is_by_row}
+        by_row = {use.begin: use for use in changed_call.footprint.uses if use.is_by_row}
         written = []
         for name, array in changed.items():
-            access = by_row.get(array.ctypes.data) if isinstance(array, np.ndarray) else None
-            if access is not None and name != "clock":
+            use = by_row.get(array.ctypes.data) if isinstance(array, np.ndarray) else None
+            if use is not None and name != "clock":
                 assert len(array) == call.footprint.rows, name
                 array[half:] = array[half:][::-1].copy()
-                if access.is_written:
+                if use.is_written:
                     written.append(name)
         for of_arguments in (call, changed_call):
             run_alone(threaded, of_arguments)

@@ -8,20 +8,20 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradflow.backends.cpu.phases import Access, Footprint, Phase, phases
+from gradflow.backends.cpu.phases import ArrayUse, Footprint, Phase, phases
 
 ROWS, ARRAYS = 3, 5
 Memory = dict[int, list[object]]
 
-accesses = st.builds(
-    lambda array, is_written, is_by_row: Access(array, array + 1, is_written, is_by_row),
+uses = st.builds(
+    lambda array, is_written, is_by_row: ArrayUse(array, array + 1, is_written, is_by_row),
     st.integers(0, ARRAYS - 1),
     st.booleans(),
     st.booleans(),
 )
 calls = st.builds(
     lambda of_call, rows, is_lonely: Footprint(tuple(of_call.values()), rows, is_lonely),
-    st.lists(accesses, min_size=1, max_size=3).map(lambda found: {access.begin: access for access in found}),
+    st.lists(uses, min_size=1, max_size=3).map(lambda found: {use.begin: use for use in found}),
     st.sampled_from([0, 0, ROWS, ROWS, ROWS]),
     st.sampled_from([False, False, False, True]),
 )
@@ -30,13 +30,13 @@ calls = st.builds(
 def run(memory: Memory, place: int, call: Footprint, row: int | None) -> None:
     """Run a call, or a row of it: what it writes tells what it read."""
     read = []
-    for access in call.accesses:
-        values = memory[access.begin]
-        read.append(values[row] if row is not None and access.is_by_row else tuple(values))
-    for access in call.accesses:
-        if access.is_written:
+    for use in call.uses:
+        values = memory[use.begin]
+        read.append(values[row] if row is not None and use.is_by_row else tuple(values))
+    for use in call.uses:
+        if use.is_written:
             for of_row in range(ROWS) if row is None else [row]:
-                memory[access.begin][of_row] = hash((place, of_row, tuple(map(str, read))))
+                memory[use.begin][of_row] = hash((place, of_row, tuple(map(str, read))))
 
 
 def fresh() -> Memory:
@@ -71,7 +71,7 @@ def interleaved(program: list[Footprint], found: list[Phase], random: Random) ->
 
 def is_splittable(call: Footprint) -> bool:
     """True if a call keeps what it promises: split by rows, it writes nothing but its own rows."""
-    return not call.rows or all(access.is_by_row or not access.is_written for access in call.accesses)
+    return not call.rows or all(use.is_by_row or not use.is_written for use in call.uses)
 
 
 @given(st.lists(calls.filter(is_splittable), min_size=1, max_size=8), st.integers(0, 9))
@@ -87,8 +87,8 @@ def test_any_order_that_phases_allow_has_the_same_results(program: list[Footprin
 
 def of(*written: int, read: tuple[int, ...] = (), whole: tuple[int, ...] = (), rows: int = ROWS) -> Footprint:
     """A call that writes and reads arrays by their rows, and reads others as a whole."""
-    own = [Access(array, array + 1, array in written, rows > 0) for array in (*written, *read)]
-    return Footprint((*own, *(Access(array, array + 1, False, False) for array in whole)), rows)
+    own = [ArrayUse(array, array + 1, array in written, rows > 0) for array in (*written, *read)]
+    return Footprint((*own, *(ArrayUse(array, array + 1, False, False) for array in whole)), rows)
 
 
 def test_a_training_step_has_one_phase_of_rows_and_one_of_weights() -> None:
@@ -106,7 +106,7 @@ def test_a_training_step_has_one_phase_of_rows_and_one_of_weights() -> None:
 
 
 def test_rows_of_another_array_at_the_same_place_are_other_rows() -> None:
-    whole, half = Access(0, 8, True, True), Access(0, 4, False, True)
+    whole, half = ArrayUse(0, 8, True, True), ArrayUse(0, 4, False, True)
     assert whole.collides(half)
     assert not whole.is_same_rows(half)
     assert [phase.places for phase in phases([Footprint((whole,), 2), Footprint((half,), 2)])] == [[0], [1]]
@@ -114,8 +114,8 @@ def test_rows_of_another_array_at_the_same_place_are_other_rows() -> None:
 
 def test_an_access_covers_the_bytes_of_its_array() -> None:
     array = np.zeros((4, 3), np.float32)
-    first, second = (Access.to(part, is_written=True) for part in (array[:2], array[2:]))
+    first, second = (ArrayUse.to(part, is_written=True) for part in (array[:2], array[2:]))
     assert first.end - first.begin == 24
     assert not first.collides(second)
-    assert first.collides(Access.to(array, is_written=False))
-    assert not Access.to(array, is_written=False).collides(Access.to(array, is_written=False))
+    assert first.collides(ArrayUse.to(array, is_written=False))
+    assert not ArrayUse.to(array, is_written=False).collides(ArrayUse.to(array, is_written=False))

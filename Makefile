@@ -85,11 +85,11 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	    echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 
-# The environment of test-gpu: CuPy and nvmath-python without CUDA's libraries, which the simulator takes the place of.
+# The environment of test-gpu: CuPy without CUDA's libraries, which the simulator takes the place of.
 .venv-gpu/complete: pyproject.toml .ci/requirements.txt
 	@$(MAKE) --no-print-directory VENV=.venv-gpu .venv-gpu/installed-test
 	@.venv-gpu/bin/python -m pip install --quiet --constraint .ci/requirements.txt \
-	    cupy-cuda12x nvmath-python cuda-bindings ml-dtypes
+	    cupy-cuda12x ml-dtypes
 	@touch $@
 
 # The environment of .ci/run and check-long: all that the tests can use without a GPU.

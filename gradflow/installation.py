@@ -31,12 +31,15 @@ def update_command() -> str:
 
 
 def pip_install_for_gpu() -> str:
-    """Return the command that adds the GPU extra: the one of the installed CuPy, since another would overwrite it."""
+    """Return the command that adds the GPU extra: the one of the installed CuPy, since another would overwrite it.
+
+    A CuPy built from source, for any CUDA, has no extra of its own; the command then adds NVIDIA's cuBLAS.
+    """
     installed = installed_cupy()
     if installed is None:
         return f"{pip_install('cuda12')} (or [cuda13], to match the driver)"
     extra = _CUPY_EXTRAS.get(installed)
-    return pip_install(extra) if extra else "pip install nvmath-python"
+    return pip_install(extra) if extra else "pip install nvidia-cublas-cu12 (or nvidia-cublas, for CUDA 13)"
 
 
 def replace_cupy(cuda: int) -> str | None:

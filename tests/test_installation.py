@@ -75,7 +75,10 @@ def test_this_clone_is_found() -> None:
         (None, "pip install 'gradflow-mlp[cuda12]' (or [cuda13], to match the driver)"),
         ("cupy-cuda12x", "pip install 'gradflow-mlp[cuda12]'"),
         ("cupy-cuda13x", "pip install 'gradflow-mlp[cuda13]'"),
-        ("cupy", "pip install nvmath-python"),  # built from source, for any CUDA: it has no extra of its own
+        (
+            "cupy",
+            "pip install nvidia-cublas-cu12 (or nvidia-cublas, for CUDA 13)",
+        ),  # built from source, for any CUDA: it has no extra of its own
     ],
 )
 def test_no_second_cupy_is_installed_over_the_first(

@@ -58,7 +58,7 @@ class CupyBackend(ReferenceBackend):
         self._fast_gemms = FastPath(
             "cuBLASLt",
             "cuBLAS computes matmuls instead, which a CUDA graph cannot capture, and which take more launches; "
-            f"install nvmath-python: {pip_install_for_gpu()}",
+            f"install NVIDIA's cuBLAS: {pip_install_for_gpu()}",
             lambda: bool(cupy.cuda.get_current_stream().is_capturing()),
         )
 

@@ -9,18 +9,18 @@ captured in a CUDA graph; `cupy.matmul` cannot.
 
 from __future__ import annotations
 
-import importlib
+import ctypes
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from cupy.cuda import get_current_stream
 
+from gradflow.backends.cuda.cublaslt_library import EPILOGUES, Algorithm, CublasLtError, CublasLtLibrary
 from gradflow.backends.cuda.epilogues import sign_stride
 from gradflow.ops import Array
 
 _TRANSPOSED = 1  # CUBLAS_OP_T
-_NOT_SUPPORTED = 15  # CUBLAS_STATUS_NOT_SUPPORTED
 _MOST_ALIGNMENT = 16  # bytes: the widest memory access of a kernel
 
 
@@ -46,14 +46,15 @@ class _Plan:
     """The heuristic's choice for one problem: descriptors of the matrices a, b and out, and the algorithm."""
 
     layouts: tuple[int, int, int]
-    algorithm: np.ndarray
-    workspace_bytes: int
+    algorithm: Algorithm
 
 
 class BoundGemm:
     """A matmul bound to its arrays, which it keeps alive: calling it runs it."""
 
-    def __init__(self, library: Any, description: int, arguments: tuple[int, ...], owners: tuple[Any, ...]) -> None:
+    def __init__(
+        self, library: CublasLtLibrary, description: int, arguments: tuple[int, ...], owners: tuple[Any, ...]
+    ) -> None:
         self._library = library
         self._description = description
         self._arguments = arguments
@@ -63,7 +64,7 @@ class BoundGemm:
         self._library.matmul(*self._arguments, get_current_stream().ptr)
 
     def __del__(self) -> None:
-        self._library.matmul_desc_destroy(self._description)
+        self._library.destroy_matmul_desc(self._description)
 
 
 class CublasLt:
@@ -76,13 +77,12 @@ class CublasLt:
         unsupported: the matmuls that cuBLASLt has no plan for, with the reason it gives.
 
     Raises:
-        ImportError: if nvmath-python is not installed.
-        Exception: whatever nvmath-python raises if cuBLASLt cannot be loaded or initialized.
+        Exception: if cuBLASLt cannot be found, loaded or initialized.
     """
 
     def __init__(self, workspace: Array) -> None:
-        self._library = importlib.import_module("nvmath.bindings.cublasLt")
-        self._handle: int = self._library.create()
+        self._library = CublasLtLibrary()
+        self._handle = self._library.handle()
         self._workspace = workspace
         self._scalars = {name: np.array([1, 0], name) for name in ("float32", "float64")}
         self._plans: dict[tuple[Any, ...], _Plan | None] = {}
@@ -91,7 +91,7 @@ class CublasLt:
     @property
     def version(self) -> int:
         """The version of cuBLASLt, such as 120900."""
-        return int(self._library.get_version())
+        return self._library.version
 
     def gemm(
         self,
@@ -130,22 +130,18 @@ class CublasLt:
             return None
         if epilogue != "DEFAULT" and dtype == "float64":
             return None  # NVIDIA does not document which epilogues support float64
-        library = self._library
         compute = _COMPUTE_TF32 if tf32 and dtype == "float32" else _TYPES[dtype].compute
-        description: int = library.matmul_desc_create(compute, _TYPES[scalar].data)
-        names = library.MatmulDescAttribute
-        values = {
-            names.TRANSA: _TRANSPOSED if transpose_b else 0,
-            names.TRANSB: _TRANSPOSED if transpose_a else 0,
-            names.EPILOGUE: library.Epilogue[epilogue],
+        attributes = {
+            "TRANSA": _TRANSPOSED if transpose_b else 0,
+            "TRANSB": _TRANSPOSED if transpose_a else 0,
+            "EPILOGUE": EPILOGUES[epilogue],
         }
         if vector is not None:
-            values[names.BIAS_POINTER] = vector.data.ptr
+            attributes["BIAS_POINTER"] = vector.data.ptr
         if auxiliary is not None:
-            values[names.EPILOGUE_AUX_POINTER] = auxiliary.data.ptr
-            values[names.EPILOGUE_AUX_LD] = sign_stride(out.shape[1]) if "RELU" in epilogue else out.shape[1]
-        for attribute, value in values.items():
-            self._set("matmul_desc", description, attribute, value)
+            attributes["EPILOGUE_AUX_POINTER"] = auxiliary.data.ptr
+            attributes["EPILOGUE_AUX_LD"] = sign_stride(out.shape[1]) if "RELU" in epilogue else out.shape[1]
+        description = self._library.matmul_desc(compute, _TYPES[scalar].data, **attributes)
 
         arrays = (a, b, out, vector, auxiliary)
         alignments = tuple(0 if array is None else _alignment(array) for array in arrays)
@@ -155,7 +151,7 @@ class CublasLt:
             self._plans[key] = self._plan(description, a, b, out, alignments, epilogue)
         plan = self._plans[key]
         if plan is None:
-            library.matmul_desc_destroy(description)
+            self._library.destroy_matmul_desc(description)
             return None
         a_layout, b_layout, out_layout = plan.layouts
         one, zero = self._scalars[scalar].ctypes.data, self._scalars[scalar][1:].ctypes.data
@@ -163,9 +159,10 @@ class CublasLt:
             *(self._handle, description),
             *(one, b.data.ptr, b_layout, a.data.ptr, a_layout),
             *(zero, out.data.ptr, out_layout, out.data.ptr, out_layout),
-            *(plan.algorithm.ctypes.data, self._workspace.data.ptr, plan.workspace_bytes),
+            # All of the workspace, even for an algorithm that needs none: cuBLAS 11.6 and later may write to it anyway.
+            *(ctypes.addressof(plan.algorithm), self._workspace.data.ptr, self._workspace.nbytes),
         )
-        bound = BoundGemm(library, description, arguments, (self, *arrays))
+        bound = BoundGemm(self._library, description, arguments, (self, *arrays))
         if is_new:
             bound()
         return bound
@@ -175,48 +172,27 @@ class CublasLt:
     ) -> _Plan | None:
         """Return the heuristic's choice; None, with an entry in `unsupported`, if it finds none."""
         layouts = (self._layout(a), self._layout(b), self._layout(out))
-        result = np.zeros(1, self._library.matmul_heuristic_result_dtype)
-        found = np.zeros(1, np.int32)
-        preference = self._preference(*alignments[:3])
+        of_a, of_b, of_out = alignments[:3]
         try:
-            self._library.matmul_algo_get_heuristic(
-                *(self._handle, description, layouts[1], layouts[0], layouts[2], layouts[2], preference),
-                *(1, result.ctypes.data, found.ctypes.data),
+            algorithm = self._library.algorithm(
+                self._handle,
+                description,
+                (layouts[1], layouts[0], layouts[2]),
+                MAX_WORKSPACE_BYTES=self._workspace.nbytes,
+                MIN_ALIGNMENT_A_BYTES=of_b,
+                MIN_ALIGNMENT_B_BYTES=of_a,
+                MIN_ALIGNMENT_C_BYTES=of_out,
+                MIN_ALIGNMENT_D_BYTES=of_out,
             )
-            self._library.check_status(0 if found[0] else _NOT_SUPPORTED)
-        except self._library.cuBLASLtError as error:
+        except CublasLtError as error:
             name = f"{a.shape} and {b.shape} to {out.shape}, {out.dtype}, {epilogue}"
             self.unsupported[name] = str(error)
             return None
-        finally:
-            self._library.matmul_preference_destroy(preference)
-        return _Plan(layouts, result["algo"].copy(), int(result["workspace_size"][0]))
-
-    def _preference(self, of_a: int, of_b: int, of_out: int) -> int:
-        """Return the heuristic's constraints: the workspace and the alignments of a, b and out."""
-        names = self._library.MatmulPreferenceAttribute
-        values = {
-            names.MAX_WORKSPACE_BYTES: self._workspace.nbytes,
-            names.MIN_ALIGNMENT_A_BYTES: of_b,
-            names.MIN_ALIGNMENT_B_BYTES: of_a,
-            names.MIN_ALIGNMENT_C_BYTES: of_out,
-            names.MIN_ALIGNMENT_D_BYTES: of_out,
-        }
-        preference: int = self._library.matmul_preference_create()
-        for attribute, value in values.items():
-            self._set("matmul_preference", preference, attribute, value)
-        return preference
+        return _Plan(layouts, algorithm)
 
     def _layout(self, array: Array) -> int:
         rows, columns = array.shape
-        layout: int = self._library.matrix_layout_create(_TYPES[array.dtype.name].data, columns, rows, columns)
-        return layout
-
-    def _set(self, kind: str, descriptor: int, attribute: Any, value: int) -> None:
-        """Set an attribute of a descriptor; ``kind`` is the kind of descriptor."""
-        dtype = getattr(self._library, f"get_{kind}_attribute_dtype")(attribute)
-        buffer = np.array(value, dtype)
-        getattr(self._library, f"{kind}_set_attribute")(descriptor, attribute, buffer.ctypes.data, buffer.nbytes)
+        return self._library.matrix_layout(_TYPES[array.dtype.name].data, columns, rows, columns)
 
 
 def _alignment(array: Array) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import ctypes
 import warnings
 from typing import Any
 
@@ -59,19 +59,24 @@ def test_a_gemm_is_one_call_of_cublaslt(backend: Any) -> None:
 
 
 def test_the_heuristic_is_asked_once_for_each_shape(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nvmath.bindings import cublasLt
+    from gradflow.backends.cuda.cublaslt_library import CublasLtLibrary
 
     asked = []
-    ask = cublasLt.matmul_algo_get_heuristic
-    monkeypatch.setattr(cublasLt, "matmul_algo_get_heuristic", lambda *args: asked.append(ask(*args)))
+    ask = CublasLtLibrary.algorithm
+
+    def count(self: Any, *args: Any, **preferences: int) -> Any:
+        asked.append(args)
+        return ask(self, *args, **preferences)
+
+    monkeypatch.setattr(CublasLtLibrary, "algorithm", count)
     for a, b in ((A, B), (A, B), (A[:3], B), (A.astype(np.float64), B.astype(np.float64)), (A, B)):
         bound_gemm(backend, a, b)
     assert len(asked) == 3
 
 
-def test_without_nvmath_gemms_are_plain(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "nvmath.bindings.cublasLt", None)
-    with pytest.warns(gf.SlowPathWarning, match="cuBLASLt cannot be used.*ModuleNotFoundError.*install nvmath-python"):
+def test_without_the_library_gemms_are_plain(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    break_at_once(monkeypatch)
+    with pytest.warns(gf.SlowPathWarning, match="cuBLASLt cannot be used.*no such library.*install NVIDIA's cuBLAS"):
         call, out = bound_gemm(backend)
     with backend.running():
         call()
@@ -80,13 +85,8 @@ def test_without_nvmath_gemms_are_plain(backend: Any, monkeypatch: pytest.Monkey
 
 
 def test_a_gemm_that_fails_is_repeated_by_the_plain_path(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nvmath.bindings import cublasLt
-
-    def fail(*args: Any) -> None:
-        raise cublasLt.cuBLASLtError(13)
-
     call, out = bound_gemm(backend)
-    monkeypatch.setattr(cublasLt, "matmul", fail)
+    break_when_first_run(monkeypatch)
     with (
         backend.running(),
         pytest.warns(gf.SlowPathWarning, match="cuBLASLt cannot be used.*EXECUTION_FAILED.*CUDA graph"),
@@ -97,16 +97,13 @@ def test_a_gemm_that_fails_is_repeated_by_the_plain_path(backend: Any, monkeypat
 
 
 def test_a_failure_in_a_capture_is_left_to_the_capturing_code(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nvmath.bindings import cublasLt
-
-    def fail(*args: Any) -> None:
-        raise cublasLt.cuBLASLtError(13)
+    from gradflow.backends.cuda.cublaslt_library import CublasLtError
 
     call, out = bound_gemm(backend)
     with backend.stream:
         backend.stream.begin_capture()
-        monkeypatch.setattr(cublasLt, "matmul", fail)
-        with pytest.raises(cublasLt.cuBLASLtError, match="EXECUTION_FAILED"):
+        break_when_first_run(monkeypatch)
+        with pytest.raises(CublasLtError, match="EXECUTION_FAILED"):
             call()
         monkeypatch.undo()
         backend.stream.end_capture()
@@ -115,12 +112,12 @@ def test_a_failure_in_a_capture_is_left_to_the_capturing_code(backend: Any, monk
 
 
 def test_a_gemm_without_a_plan_is_plain_and_listed(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nvmath.bindings import cublasLt
+    from gradflow.backends.cuda.cublaslt_library import CublasLtError, CublasLtLibrary
 
-    def refuse(*args: Any) -> None:
-        raise cublasLt.cuBLASLtError(15)
+    def refuse(*args: Any, **preferences: int) -> None:
+        raise CublasLtError("CUBLAS_STATUS_NOT_SUPPORTED", 15)
 
-    monkeypatch.setattr(cublasLt, "matmul_algo_get_heuristic", refuse)
+    monkeypatch.setattr(CublasLtLibrary, "algorithm", refuse)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         call, out = bound_gemm(backend)
@@ -152,16 +149,21 @@ def trained(backend: Any, monkeypatch: pytest.MonkeyPatch, rows: int = 20) -> di
 
 
 def break_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "nvmath.bindings.cublasLt", None)
+    from cuda import pathfinder
+
+    def find(name: str) -> None:
+        raise RuntimeError(f"no such library: {name}")
+
+    monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", find)
 
 
 def break_when_first_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nvmath.bindings import cublasLt
+    from gradflow.backends.cuda.cublaslt_library import CublasLtError, CublasLtLibrary
 
     def fail(*args: Any) -> None:
-        raise cublasLt.cuBLASLtError(13)
+        raise CublasLtError("CUBLAS_STATUS_EXECUTION_FAILED", 13)
 
-    monkeypatch.setattr(cublasLt, "matmul", fail)
+    monkeypatch.setattr(CublasLtLibrary, "matmul", fail)
 
 
 @pytest.mark.parametrize("broken", [break_at_once, break_when_first_run])
@@ -182,7 +184,7 @@ def test_training_without_cublaslt_warns_once_and_learns_the_same(
 def test_a_refused_epilogue_becomes_separate_kernels(
     backend: Any, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
-    from nvmath.bindings import cublasLt
+    from gradflow.backends.cuda.cublaslt_library import EPILOGUES
 
     expected = trained(backend, monkeypatch)
     plan = type(backend._cublaslt)._plan
@@ -193,10 +195,45 @@ def test_a_refused_epilogue_becomes_separate_kernels(
         self.unsupported[refused] = "no"
         return None
 
-    assert cublasLt.Epilogue[refused]
+    assert refused in EPILOGUES
     monkeypatch.setattr(type(backend._cublaslt), "_plan", refuse)
     without = type(backend)()
     weights = trained(without, monkeypatch)
     assert list(without.unsupported_gemms) == [refused]
     for name, weight in expected.items():
         assert_allclose(weights[name], weight, rtol=1e-4, atol=1e-6)
+
+
+def test_the_numbers_of_the_library_are_those_of_nvmath_python() -> None:
+    """A second reading of cublasLt.h."""
+    bindings = pytest.importorskip("nvmath.bindings.cublasLt")
+    from gradflow.backends.cuda import cublaslt_library as ours
+
+    for name, number in ours.EPILOGUES.items():
+        assert number == bindings.Epilogue[name], name
+    for kind, attributes in (("desc", ours._DESC_ATTRIBUTES), ("preference", ours._PREFERENCE_ATTRIBUTES)):
+        of_kind = getattr(bindings, f"Matmul{kind.capitalize()}Attribute")
+        for name, (number, c_type) in attributes.items():
+            dtype = getattr(bindings, f"get_matmul_{kind}_attribute_dtype")(of_kind[name])
+            assert number == of_kind[name], name
+            assert ctypes.sizeof(c_type) == np.dtype(dtype).itemsize, name
+    assert ctypes.sizeof(ours.Algorithm) == bindings.matmul_heuristic_result_dtype.itemsize
+    assert ours.Algorithm.workspace_bytes.offset == bindings.matmul_heuristic_result_dtype.fields["workspace_size"][1]
+
+
+def test_the_whole_workspace_is_passed_even_if_the_algorithm_asks_for_none(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gradflow.backends.cuda.cublaslt_library import CublasLtLibrary
+
+    run, passed = CublasLtLibrary.matmul, []
+
+    def note(self: Any, *arguments: Any) -> None:
+        passed.append(arguments[13:15])
+        run(self, *arguments)
+
+    monkeypatch.setattr(CublasLtLibrary, "matmul", note)
+    bound_gemm(backend)
+    workspace = backend._cublaslt._workspace
+    assert passed == [(workspace.data.ptr, workspace.nbytes)]
+    assert workspace.nbytes >= 4 << 20

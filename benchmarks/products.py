@@ -32,6 +32,7 @@ from gradflow.layers.dense import gemm
 OWN = "gradflow"
 _ROUNDS, _QUICK_ROUNDS = 15, 2
 _SECONDS, _QUICK_SECONDS = 2e-3, 1e-5
+_CORE_TYPE = "OPENBLAS_CORETYPE"
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
@@ -196,9 +197,9 @@ def markdown(result: dict[str, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and write products.json and products.md, whose names end with the core type if one is given."""
     options = _options(arguments)
-    result: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "core_type": options.core_type}
-    result["instructions"] = {}
-    core_type = {"OPENBLAS_CORETYPE": options.core_type} if options.core_type else {}
+    core_type = {_CORE_TYPE: options.core_type} if options.core_type else {}
+    result: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "instructions": {}}
+    result["core_type"] = options.core_type or os.environ.get(_CORE_TYPE)
     for instructions in options.instructions:
         with _environment({**_ONE_THREAD, **core_type, "GRADFLOW_NATIVE": instructions}):
             of_set: dict[str, Any] = {"limits": in_fresh_process(_limits), "products": []}

@@ -1,7 +1,7 @@
 #define GF_BLOCK_THREADS 1024
 #include "gradflow.h"
-/* Matmuls whose result has one row or one column, fused with the calls after them: cuBLASLt's epilogues support only
-   larger results. CUDA only; on the CPU, the BLAS and separate kernels compute this.
+/* Matmuls with one row, one column or an inner size of 1, fused with the calls after them: cuBLASLt's epilogues support
+   only larger ones. CUDA only; on the CPU, the BLAS and separate kernels compute this.
 
      narrow_weight_gradient   out = a^T b,  sums_j = sum_r b_rj:   dL/dweight = x^T dL/dy with dL/dbias
      narrow_relu_gradient     out = a b^T where y > 0, else 0:     dL/dx = dL/dy weight^T through ReLU
@@ -31,9 +31,14 @@ GF_KERNEL(narrow_weight_gradient, const real *a, const real *b, real *out, real 
   }
 }
 
-/* One warp per result. */
+/* One warp per result, or one thread if the sum has one term. */
 GF_KERNEL(narrow_relu_gradient, const real *a, const real *b, const real *y, real *out, gf_index inner,
           gf_index rows, gf_index columns) {
+  if (inner == 1) {
+    for (gf_index i = GF_THREAD; i < rows * columns; i += GF_THREADS)
+      out[i] = y[i] <= 0 ? (real)0 : (real)(a[i / columns] * b[i % columns]);
+    return;
+  }
   for (gf_index i = GF_THREAD / 32; i < rows * columns; i += GF_THREADS / 32) {
     const gf_auto of_row = a + i / columns * inner;
     const gf_auto of_column = b + i % columns * inner;

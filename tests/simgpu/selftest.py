@@ -1267,6 +1267,13 @@ def test_cublaslt():
     same(d, np.maximum(x @ w.T, 0), 1e-5)
 
 
+def test_cublaslt_refuses_the_gradients_of_epilogues_with_inner_size_1():
+    for name in ("DRELU", "DGELU", "DRELU_BGRAD", "DGELU_BGRAD", "BGRADA", "BGRADB"):
+        raises(AssertionError, None, lambda name=name: lt_case(name, k=1))
+        lt_case(name, k=2)
+    lt_case("RELU_AUX_BIAS", k=1)
+
+
 def test_cublaslt_errors():
     a = cp.zeros(64 * 64, "f4")
     p, ok, invalid, execution, unsupported = a.data.ptr, 0, 7, 13, 15

@@ -36,7 +36,10 @@ _THREADS = 256
 # Kernels with their own launch configuration: from the sizes, (blocks, threads).
 _LAUNCHES: dict[str, Callable[[Mapping[str, int]], tuple[int, int]]] = {
     "narrow_weight_gradient": lambda sizes: (-(-(sizes["rows"] + 1) * sizes["columns"] // 32), 1024),
-    "narrow_relu_gradient": lambda sizes: (-(-sizes["rows"] * sizes["columns"] * 32 // _THREADS), _THREADS),
+    "narrow_relu_gradient": lambda sizes: (
+        -(-sizes["rows"] * sizes["columns"] * (1 if sizes["inner"] == 1 else 32) // _THREADS),
+        _THREADS,
+    ),
 }
 
 
@@ -199,7 +202,8 @@ class CupyBackend(ReferenceBackend):
         if group.epilogue == "BGRADA":
             arguments = {"a": a, "b": b, "out": out, "sums": group.vector, "inner": len(a)}
             return DeviceCall(self._bind_kernel("narrow_weight_gradient", sizes, arguments))
-        arguments = {"a": a, "b": b, "y": group.relu_output, "out": out, "inner": a.shape[1]}
+        sizes["inner"] = a.shape[1]
+        arguments = {"a": a, "b": b, "y": group.relu_output, "out": out}
         return DeviceCall(self._bind_kernel("narrow_relu_gradient", sizes, arguments))
 
     @cached_property

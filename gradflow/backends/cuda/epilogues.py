@@ -70,8 +70,14 @@ class Group(NamedTuple):
 
     @property
     def is_narrow(self) -> bool:
-        """True for a backward group whose result has one row or one column, which these epilogues do not support."""
-        return self.epilogue in ("DRELU", "DGELU", "BGRADA") and 1 in self.out.shape
+        """True for a backward group with one row, one column or an inner size of 1: its epilogue does not support that.
+
+        An inner size of 1 makes cuBLASLt access illegal memory, or sum wrongly (release notes of CUDA 12.3 Update 1 and
+        12.4).
+        """
+        gemm = self.calls[0][1]
+        inner = gemm["a"].shape[0 if gemm.get("transpose_a") else 1]
+        return self.epilogue in ("DRELU", "DGELU", "BGRADA") and 1 in (*self.out.shape, inner)
 
 
 def grouped(calls: Iterable[Call]) -> list[Group]:

@@ -151,10 +151,11 @@ def assert_near(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) 
     ("shape", "epilogues"),
     [
         ((7, 13, 5, 3), {"relu_aux_bias", "drelu", "bgrada"}),
-        ((1, 13, 5, 3), {"relu_bias", "bgrada"}),
+        ((1, 13, 5, 3), {"relu_bias"}),
         ((7, 13, 1, 3), {"relu_bias"}),
+        ((7, 13, 5, 1), {"relu_bias", "bgrada"}),
     ],
-    ids=["rows", "one row", "one hidden unit"],
+    ids=["rows", "one row", "one hidden unit", "one output"],
 )
 def test_requested_epilogues(shape: tuple[int, int, int, int], epilogues: set[str]) -> None:
     simgpu = pytest.importorskip("simgpu")

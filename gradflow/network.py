@@ -439,7 +439,7 @@ class Sequential:
 
     def _infer_block(self, block: Array, activated: bool, output: Array) -> None:
         inference = self._inference.take(len(block), activated=activated)
-        self.backend.copy(self.backend.adopt(block), inference.x)
+        self.backend.receive(block, inference.x)
         inference.program.run()
         if isinstance(output, np.ndarray):
             output[...] = self.backend.to_host(inference.y)

@@ -76,6 +76,14 @@ class ReferenceBackend:
         """
         return self.from_host(array)
 
+    def receive(self, array: Array, target: Array) -> None:
+        """Copy a caller's host or device array into an array of this backend, of the same shape and dtype.
+
+        On a GPU this comes after the work on the caller's stream so far, and before what that stream does next: the
+        array may be a temporary, whose memory is used again as soon as the caller drops it.
+        """
+        self.copy(self.adopt(array), target)
+
     def to_caller(self, array: Array) -> Array:
         """Make an array of this backend safe to read for the caller: on a GPU, after the work on its stream."""
         return array

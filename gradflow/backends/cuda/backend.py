@@ -117,6 +117,11 @@ class CupyBackend(ReferenceBackend):
         return contiguous
 
     @explained()
+    def receive(self, array: Array, target: Array) -> None:
+        super().receive(array, target)
+        cupy.cuda.get_current_stream().wait_event(self.stream.record())
+
+    @explained()
     def to_caller(self, array: Array) -> Array:
         cupy.cuda.get_current_stream().wait_event(self.stream.record())
         return array

@@ -200,3 +200,19 @@ def test_digits_reach_the_promised_accuracy() -> None:
         digits.x_train, digits.y_train, epochs=30, validation_data=(digits.x_test, digits.y_test)
     )
     assert history["val_accuracy"][-1] >= 0.97
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_blocks_that_are_converted_on_the_callers_stream_are_read_before_their_memory_is_used_again(
+    order: Any, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CuPy hands out freed memory to the same stream at once, whatever other streams still read there."""
+    import cupy
+
+    monkeypatch.setattr("gradflow.network._PREDICTION_ROWS", 8)
+    network = gf.MLP([5, 6, 3], backend="cupy")
+    x = np.random.default_rng(0).normal(size=(61, 5))
+    expected = network.predict(x.astype(np.float32))
+    predicted = network.predict(cupy.asarray(np.asarray(x, dtype, order=order)))
+    assert_allclose(cupy.asnumpy(predicted), expected, rtol=1e-5, atol=1e-6)

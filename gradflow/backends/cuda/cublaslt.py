@@ -45,7 +45,7 @@ _COMPUTE_TF32 = 77
 class _Plan:
     """The heuristic's choice for one problem: descriptors of the matrices a, b and out, and the algorithm."""
 
-    layouts: tuple[int, int, int]
+    layouts: tuple[int, ...]
     algorithm: Algorithm
 
 
@@ -74,7 +74,7 @@ class CublasLt:
         workspace: device memory (bytes,) shared by all matmuls, aligned to 256 bytes.
 
     Attributes:
-        unsupported: the matmuls that cuBLASLt has no plan for, with the reason it gives.
+        unsupported: the matmuls that cuBLASLt has no algorithm for, or none that runs, with the reason it gives.
 
     Raises:
         Exception: if cuBLASLt cannot be found, loaded or initialized.
@@ -106,7 +106,7 @@ class CublasLt:
         vector: Array | None = None,
         auxiliary: Array | None = None,
     ) -> BoundGemm | None:
-        """Bind out = op(a) op(b) with an epilogue; None if cuBLASLt has no plan for it.
+        """Bind out = op(a) op(b) with an epilogue; None if cuBLASLt cannot compute it.
 
         When first planned, the matmul also runs once, so that everything is loaded before a graph captures it. This
         overwrites ``out``, ``vector`` and ``auxiliary``.
@@ -131,6 +131,11 @@ class CublasLt:
         if epilogue != "DEFAULT" and dtype == "float64":
             return None  # NVIDIA does not document which epilogues support float64
         compute = _COMPUTE_TF32 if tf32 and dtype == "float32" else _TYPES[dtype].compute
+        arrays = (a, b, out, vector, auxiliary)
+        alignments = tuple(0 if array is None else _alignment(array) for array in arrays)
+        key = (a.shape, b.shape, dtype, out.dtype.name, compute, transpose_a, transpose_b, epilogue, alignments)
+        if self._plans.get(key, ...) is None:
+            return None
         attributes = {
             "TRANSA": _TRANSPOSED if transpose_b else 0,
             "TRANSB": _TRANSPOSED if transpose_a else 0,
@@ -141,54 +146,60 @@ class CublasLt:
         if auxiliary is not None:
             attributes["EPILOGUE_AUX_POINTER"] = auxiliary.data.ptr
             attributes["EPILOGUE_AUX_LD"] = sign_stride(out.shape[1]) if "RELU" in epilogue else out.shape[1]
-        description = self._library.matmul_desc(compute, _TYPES[scalar].data, **attributes)
-
-        arrays = (a, b, out, vector, auxiliary)
-        alignments = tuple(0 if array is None else _alignment(array) for array in arrays)
-        key = (a.shape, b.shape, dtype, out.dtype.name, compute, transpose_a, transpose_b, epilogue, alignments)
-        is_new = key not in self._plans
-        if is_new:
-            self._plans[key] = self._plan(description, a, b, out, alignments, epilogue)
-        plan = self._plans[key]
-        if plan is None:
+        description = self._library.matmul_desc(compute, _TYPES[scalar].data)
+        try:
+            self._library.set_attributes(description, **attributes)
+            plan = self._plans.get(key) or self._plan(description, (a, b, out), alignments)
+        except CublasLtError as error:
             self._library.destroy_matmul_desc(description)
+            self._plans[key] = None
+            self.unsupported[f"{a.shape} and {b.shape} to {out.shape}, {out.dtype}, {epilogue}"] = str(error)
             return None
+        self._plans[key] = plan
+        arguments = self._arguments(description, plan, (a, b, out))
+        return BoundGemm(self._library, description, arguments, (self, *arrays))
+
+    def _plan(self, description: int, arrays: tuple[Array, Array, Array], alignments: tuple[int, ...]) -> _Plan:
+        """Return a plan with the first of the heuristic's algorithms that runs.
+
+        Raises:
+            CublasLtError: if none does.
+        """
+        layouts = tuple(map(self._layout, arrays))
+        of_a, of_b, of_out = alignments[:3]
+        algorithms = self._library.algorithms(
+            self._handle,
+            description,
+            (layouts[1], layouts[0], layouts[2]),
+            MAX_WORKSPACE_BYTES=self._workspace.nbytes,
+            MIN_ALIGNMENT_A_BYTES=of_b,
+            MIN_ALIGNMENT_B_BYTES=of_a,
+            MIN_ALIGNMENT_C_BYTES=of_out,
+            MIN_ALIGNMENT_D_BYTES=of_out,
+        )
+        for algorithm in algorithms:
+            plan = _Plan(layouts, algorithm)
+            try:
+                self._library.matmul(*self._arguments(description, plan, arrays), get_current_stream().ptr)
+            except CublasLtError as error:
+                failure = error
+            else:
+                return plan
+        raise failure
+
+    def _arguments(self, description: int, plan: _Plan, arrays: tuple[Array, Array, Array]) -> tuple[int, ...]:
+        """Return the arguments of cublasLtMatmul, all but the stream."""
+        a, b, out = arrays
         a_layout, b_layout, out_layout = plan.layouts
-        one, zero = self._scalars[scalar].ctypes.data, self._scalars[scalar][1:].ctypes.data
-        arguments = (
+        scalars = self._scalars["float64" if out.dtype == np.float64 else "float32"]
+        one, zero = scalars.ctypes.data, scalars[1:].ctypes.data
+        return (
             *(self._handle, description),
             *(one, b.data.ptr, b_layout, a.data.ptr, a_layout),
             *(zero, out.data.ptr, out_layout, out.data.ptr, out_layout),
             # All of the workspace, even for an algorithm that needs none: cuBLAS 11.6 and later may write to it anyway.
             *(ctypes.addressof(plan.algorithm), self._workspace.data.ptr, self._workspace.nbytes),
         )
-        bound = BoundGemm(self._library, description, arguments, (self, *arrays))
-        if is_new:
-            bound()
-        return bound
-
-    def _plan(
-        self, description: int, a: Array, b: Array, out: Array, alignments: tuple[int, ...], epilogue: str
-    ) -> _Plan | None:
-        """Return the heuristic's choice; None, with an entry in `unsupported`, if it finds none."""
-        layouts = (self._layout(a), self._layout(b), self._layout(out))
-        of_a, of_b, of_out = alignments[:3]
-        try:
-            algorithm = self._library.algorithm(
-                self._handle,
-                description,
-                (layouts[1], layouts[0], layouts[2]),
-                MAX_WORKSPACE_BYTES=self._workspace.nbytes,
-                MIN_ALIGNMENT_A_BYTES=of_b,
-                MIN_ALIGNMENT_B_BYTES=of_a,
-                MIN_ALIGNMENT_C_BYTES=of_out,
-                MIN_ALIGNMENT_D_BYTES=of_out,
-            )
-        except CublasLtError as error:
-            name = f"{a.shape} and {b.shape} to {out.shape}, {out.dtype}, {epilogue}"
-            self.unsupported[name] = str(error)
-            return None
-        return _Plan(layouts, algorithm)
 
     def _layout(self, array: Array) -> int:
         rows, columns = array.shape

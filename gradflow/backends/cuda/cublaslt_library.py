@@ -41,7 +41,8 @@ _PREFERENCE_ATTRIBUTES = {
     "MIN_ALIGNMENT_C_BYTES": (7, ctypes.c_uint32),
     "MIN_ALIGNMENT_D_BYTES": (8, ctypes.c_uint32),
 }
-_NOT_SUPPORTED = 15
+_NOT_SUPPORTED = 15  # CUBLAS_STATUS_NOT_SUPPORTED
+_MOST_ALGORITHMS = 8  # proposals of the heuristic for a matmul
 
 
 class Algorithm(ctypes.Structure):
@@ -94,11 +95,13 @@ class CublasLtLibrary:
         """Create a handle."""
         return self._created("cublasLtCreate")
 
-    def matmul_desc(self, compute: int, scale: int, **attributes: int) -> int:
-        """Create the description of a matmul: cublasComputeType_t, the cudaDataType of its scalars, and attributes."""
-        description = self._created("cublasLtMatmulDescCreate", ctypes.c_int(compute), ctypes.c_int(scale))
+    def matmul_desc(self, compute: int, scale: int) -> int:
+        """Create the description of a matmul, from its cublasComputeType_t and the cudaDataType of its scalars."""
+        return self._created("cublasLtMatmulDescCreate", ctypes.c_int(compute), ctypes.c_int(scale))
+
+    def set_attributes(self, description: int, **attributes: int) -> None:
+        """Set attributes of the description of a matmul."""
         self._set("cublasLtMatmulDesc", description, _DESC_ATTRIBUTES, attributes)
-        return description
 
     def destroy_matmul_desc(self, description: int) -> None:
         """Destroy the description of a matmul."""
@@ -109,25 +112,28 @@ class CublasLtLibrary:
         sizes = ctypes.c_uint64(rows), ctypes.c_uint64(columns), ctypes.c_int64(stride)
         return self._created("cublasLtMatrixLayoutCreate", ctypes.c_int(dtype), *sizes)
 
-    def algorithm(self, handle: int, description: int, layouts: tuple[int, int, int], **preferences: int) -> Algorithm:
-        """Return the algorithm that its heuristic prefers for layouts of A, B, and of C and D.
+    def algorithms(
+        self, handle: int, description: int, layouts: tuple[int, int, int], **preferences: int
+    ) -> list[Algorithm]:
+        """Return the algorithms that its heuristic proposes for layouts of A, B, and of C and D, the best first.
 
         Raises:
             CublasLtError: if it knows none.
         """
         preference = self._created("cublasLtMatmulPreferenceCreate")
-        found, result = ctypes.c_int(), Algorithm()
+        found, results = ctypes.c_int(), (Algorithm * _MOST_ALGORITHMS)()
         try:
             self._set("cublasLtMatmulPreference", preference, _PREFERENCE_ATTRIBUTES, preferences)
             of_a, of_b, of_out = layouts
             status = self._c.cublasLtMatmulAlgoGetHeuristic(
                 *(handle, description, of_a, of_b, of_out, of_out, preference),
-                *(1, ctypes.byref(result), ctypes.byref(found)),
+                *(_MOST_ALGORITHMS, results, ctypes.byref(found)),
             )
         finally:
             self._c.cublasLtMatmulPreferenceDestroy(ctypes.c_void_p(preference))
-        self._check(status if status or found.value else _NOT_SUPPORTED)
-        return result
+        usable = [result for result in results[: found.value] if not result.state]
+        self._check(status or (0 if usable else _NOT_SUPPORTED))
+        return usable
 
     def matmul(self, *arguments: Any) -> None:
         """Run a matmul: the arguments of cublasLtMatmul, addresses and descriptors as integers.

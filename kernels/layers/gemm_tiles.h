@@ -90,7 +90,7 @@ GF_INLINE void gf_pack_panel(gf_part b, gf_index depth, gf_index columns, real *
   }
   for (; p < depth; p++)
     for (gf_index j = 0; j < columns; j++)
-      panel[p * GF_PANEL_COLUMNS + j] = b.first[p * b.row_step + j * b.column_step];
+      panel[p * GF_PANEL_COLUMNS + j] = b.first[p + j * b.column_step];
 }
 
 /* Columns of op(b), for one part of the depth: whole panels, copied or in place, and a copy of the last if it is not

@@ -25,8 +25,13 @@ OWN_PRODUCTS = ("c", *COMPILED_TARGETS)
     transpose_b=st.booleans(),
 )
 @example(rows=3, columns=64, depth=2, transpose_a=True, transpose_b=True)  # neighbors in a row of op(b) are 2 apart
+@example(rows=9, columns=6, depth=40, transpose_a=False, transpose_b=False)  # few columns, of more than one vector
+@example(rows=9, columns=3, depth=300, transpose_a=False, transpose_b=False)
 # the largest number of rows that counts as few
 @example(rows=192, columns=300, depth=300, transpose_a=False, transpose_b=False)
+@example(rows=530, columns=70, depth=3, transpose_a=True, transpose_b=False)  # rows so far apart that they are copied
+@example(rows=20, columns=530, depth=4, transpose_a=False, transpose_b=False)
+@example(rows=256, columns=300, depth=3, transpose_a=False, transpose_b=False)  # whole blocks of rows
 def test_every_element_is_the_sum_of_its_products(
     target: str, dtype: str, rows: int, columns: int, depth: int, transpose_a: bool, transpose_b: bool
 ) -> None:
@@ -74,8 +79,8 @@ def test_an_infinite_element_changes_its_own_row_or_column_only(
     random = np.random.default_rng(0)
     a = random.standard_normal((depth, rows) if transpose_a else (rows, depth)).astype(dtype)
     b = random.standard_normal((columns, depth) if transpose_b else (depth, columns)).astype(dtype)
-    (a.T if transpose_a else a)[[0, 40, 66], [0, 36, 20]] = np.inf
-    (b.T if transpose_b else b)[20, columns // 2] = np.nan
+    (a.T if transpose_a else a)[[0, 40, 66], [36, 0, 20]] = np.inf
+    (b.T if transpose_b else b)[1, columns // 2] = np.nan
     out = np.zeros((rows, columns), dtype)
     make_target(target).run(gemm, gemm.arguments(a, b, out, transpose_a, transpose_b))
     is_changed = np.zeros((rows, columns), bool)

@@ -13,6 +13,14 @@ _COUNTED = (
     "these tests count the blocks themselves; those of the compiled library, which the copy has not, take this count"
 )
 _NEVER = "no value lies between the two limits"
+_LIMIT = "all elements that count are read, and others are discarded or multiplied by zero"
+_STEP = "the functions that get this part step by one element without asking"
+_WINDOWS = "only Windows has this array"
+_CLANG = "only Clang compiles this line"
+_WIDER = "the vectors of the copy have at most four lanes; those of the compiled library, which it has not, have more"
+_TYPE = "only the type of this expression counts"
+_MODULO = "the order of a shuffle counts modulo the number of lanes of both vectors"
+_UNSET = "compilers take zero for the lane that is not set"
 _NOTHING = "it adds a part without rows or depth, which changes nothing"
 
 EQUIVALENT: dict[str, str] = {
@@ -77,6 +85,539 @@ EQUIVALENT: dict[str, str] = {
     "gf_block_columns(rows));": _NEVER,
     "kernels/layers/gemm.c: for (gf_index start = 0; start == 0 || start < depth; start += GF_DEPTH) {  ->  "
     "for (gf_index start = 0; start == 0 || start <= depth; start += GF_DEPTH) {": _NOTHING,
+    "kernels/layers/gemm.c: static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES + "
+    "63];  ->  "
+    "static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + 63];": _WINDOWS,
+    "kernels/layers/gemm.c: static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES + "
+    "63];  ->  "
+    "static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES - GF_PACKED_BYTES + 63];": _WINDOWS,
+    "kernels/layers/gemm.c: static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES + "
+    "63];  ->  "
+    "static _Thread_local char gf_unaligned_copies[ GF_PACKED_BYTES + 63];": _WINDOWS,
+    "kernels/layers/gemm.c: static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES + "
+    "63];  ->  "
+    "static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES - 63];": _WINDOWS,
+    "kernels/layers/gemm.c: static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES + "
+    "63];  ->  "
+    "static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES ];": _WINDOWS,
+    "kernels/layers/gemm.c: if (gf_is_narrow(transpose_a, rows, columns, depth)) {  ->  if (0) {": _SLOWER,
+    "kernels/layers/gemm.c: if (transpose_a) gf_narrow_by_row(start > 0, a_part, end_row - first_row, b_part, "
+    "columns, part, place, packed);  ->  "
+    "if (transpose_a) gf_narrow_by_row(start > 1, a_part, end_row - first_row, b_part, columns, part, place, "
+    "packed);": _NEVER,
+    "kernels/layers/gemm.c: else gf_narrow_by_depth(start > 0, a_part, end_row - first_row, b_part, columns, "
+    "part, place, copies, packed);  ->  "
+    "else gf_narrow_by_depth(start > 1, a_part, end_row - first_row, b_part, columns, part, place, copies, "
+    "packed);": _NEVER,
+    "kernels/layers/gemm.c: const gf_panels panels = gf_pack_columns(b_part, part, width, end_row - first_row,"
+    " copies);  ->  "
+    "const gf_panels panels = gf_pack_columns(b_part, part, width, end_row + first_row, copies);": _SLOWER,
+    "kernels/layers/gemm.c: const gf_panels panels = gf_pack_columns(b_part, part, width, end_row - first_row,"
+    " copies);  ->  "
+    "const gf_panels panels = gf_pack_columns(b_part, part, width, end_row , copies);": _SLOWER,
+    "kernels/layers/gemm.c: const gf_panels panels = gf_pack_columns(b_part, part, width, end_row - first_row,"
+    " copies);  ->  "
+    "const gf_panels panels = gf_pack_columns(b_part, part, width, - first_row, copies);": _SLOWER,
+    "kernels/layers/gemm.c: for (gf_index row = 0; row < end_row - first_row; row += GF_BLOCK_ROWS)  ->  "
+    "for (gf_index row = 0; row <= end_row - first_row; row += GF_BLOCK_ROWS)": _NOTHING,
+    "kernels/layers/gemm.c: for (gf_index row = 0; row < end_row - first_row; row += GF_BLOCK_ROWS)  ->  "
+    "for (gf_index row = 0; row < end_row + first_row; row += GF_BLOCK_ROWS)": _NOTHING,
+    "kernels/layers/gemm.c: for (gf_index row = 0; row < end_row - first_row; row += GF_BLOCK_ROWS)  ->  "
+    "for (gf_index row = 0; row < end_row ; row += GF_BLOCK_ROWS)": _NOTHING,
+    "kernels/layers/gemm.c: gf_rows_of_tiles(start > 0, gf_from(a_part, row, 0), gf_least(end_row - first_row "
+    "- row, GF_BLOCK_ROWS), part,  ->  "
+    "gf_rows_of_tiles(start > 1, gf_from(a_part, row, 0), gf_least(end_row - first_row - row, GF_BLOCK_ROWS), "
+    "part,": _NEVER,
+    "kernels/layers/gemm_narrow.h: if (columns >= GF_PANEL_COLUMNS) return 0;  ->  if (1) return 0;": _SLOWER,
+    "kernels/layers/gemm_narrow.h: if (columns >= GF_PANEL_COLUMNS) return 0;  ->  "
+    "if (columns > GF_PANEL_COLUMNS) return 0;": _SLOWER,
+    "kernels/layers/gemm_narrow.h: return transpose_a ? GF_SUMS_BY_ROW_PAY(rows) : "
+    "GF_SUMS_BY_DEPTH_PAY(columns, depth);  ->  "
+    "return 0 ? GF_SUMS_BY_ROW_PAY(rows) : GF_SUMS_BY_DEPTH_PAY(columns, depth);": _SLOWER,
+    "kernels/layers/gemm_narrow.h: const int height = GF_LANES / (columns == 3 ? 4 : columns);  ->  "
+    "const int height = GF_LANES / (columns != 3 ? 4 : columns);": _SLOWER,
+    "kernels/layers/gemm_narrow.h: const int height = GF_LANES / (columns == 3 ? 4 : columns);  ->  "
+    "const int height = GF_LANES / (1 ? 4 : columns);": _SLOWER,
+    "kernels/layers/gemm_narrow.h: const int height = GF_LANES / (columns == 3 ? 4 : columns);  ->  "
+    "const int height = GF_LANES / (0 ? 4 : columns);": _SLOWER,
+    "kernels/layers/gemm_narrow.h: for (gf_index row = 0; row < rows; row += height) {  ->  "
+    "for (gf_index row = 0; row <= rows; row += height) {": _OUTSIDE,
+    "kernels/layers/gemm_narrow.h: if (!adds && out_step == columns && height * columns == GF_LANES && rows - "
+    "row >= height) {  ->  "
+    "if (0) {": _SLOWER,
+    "kernels/layers/gemm_narrow.h: if (!adds && out_step == columns && height * columns == GF_LANES && rows - "
+    "row >= height) {  ->  "
+    "if (!adds && out_step == columns && height / columns == GF_LANES && rows - row >= height) {": _SLOWER,
+    "kernels/layers/gemm_narrow.h: if (!adds && out_step == columns && height * columns == GF_LANES && rows - "
+    "row >= height) {  ->  "
+    "if (!adds && out_step == columns && height == GF_LANES && rows - row >= height) {": _SLOWER,
+    "kernels/layers/gemm_narrow.h: if (!adds && out_step == columns && height * columns == GF_LANES && rows - "
+    "row >= height) {  ->  "
+    "if (!adds && out_step == columns && columns == GF_LANES && rows - row >= height) {": _SLOWER,
+    "kernels/layers/gemm_narrow.h: if (!adds && out_step == columns && height * columns == GF_LANES && rows - "
+    "row >= height) {  ->  "
+    "if (!adds && out_step == columns && height * columns == GF_LANES && - row >= height) {": _SLOWER,
+    "kernels/layers/gemm_narrow.h: if (!adds && out_step == columns && height * columns == GF_LANES && rows - "
+    "row >= height) {  ->  "
+    "if (!adds && out_step == columns && height * columns == GF_LANES && rows - row > height) {": _SLOWER,
+    "kernels/layers/gemm_narrow.h: const gf_index vectors = GF_ROW_VECTORS(columns), height = vectors * "
+    "GF_LANES;  ->  "
+    "const gf_index vectors = GF_ROW_VECTORS(columns), height = GF_LANES;": _SLOWER,
+    "kernels/layers/gemm_narrow.h: if (left < height) {  ->  if (1) {": _SLOWER,
+    "kernels/layers/gemm_narrow.h: if (left < height) {  ->  if (0) {": _OUTSIDE,
+    "kernels/layers/gemm_narrow.h: if (left < height) {  ->  if (left > height) {": _OUTSIDE,
+    "kernels/layers/gemm_narrow.h: if (left < height) {  ->  if (left <= height) {": _SLOWER,
+    "kernels/layers/gemm_narrow.h: for (gf_index p = 0; p < depth; p++)  ->  "
+    "for (gf_index p = 0; p <= depth; p++)": _OUTSIDE,
+    "kernels/layers/gemm_narrow.h: for (gf_index r = 0; r < height; r += GF_LANES)  ->  "
+    "for (gf_index r = 0; r <= height; r += GF_LANES)": _OUTSIDE,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + p * a.column_step + r, (depth - 1 - p) * a.column_step"
+    " + left - r);  ->  "
+    "gf_load(tile.first + p * a.column_step + r, (depth + 1 - p) * a.column_step + left - r);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + p * a.column_step + r, (depth - 1 - p) * a.column_step"
+    " + left - r);  ->  "
+    "gf_load(tile.first + p * a.column_step + r, (depth - p) * a.column_step + left - r);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + p * a.column_step + r, (depth - 1 - p) * a.column_step"
+    " + left - r);  ->  "
+    "gf_load(tile.first + p * a.column_step + r, (depth - 0 - p) * a.column_step + left - r);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + p * a.column_step + r, (depth - 1 - p) * a.column_step"
+    " + left - r);  ->  "
+    "gf_load(tile.first + p * a.column_step + r, (depth - 1 + p) * a.column_step + left - r);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + p * a.column_step + r, (depth - 1 - p) * a.column_step"
+    " + left - r);  ->  "
+    "gf_load(tile.first + p * a.column_step + r, (depth - 1 ) * a.column_step + left - r);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + p * a.column_step + r, (depth - 1 - p) * a.column_step"
+    " + left - r);  ->  "
+    "gf_load(tile.first + p * a.column_step + r, (depth - - p) * a.column_step + left - r);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + p * a.column_step + r, (depth - 1 - p) * a.column_step"
+    " + left - r);  ->  "
+    "gf_load(tile.first + p * a.column_step + r, (depth - 1 - p) / a.column_step + left - r);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + p * a.column_step + r, (depth - 1 - p) * a.column_step"
+    " + left - r);  ->  "
+    "gf_load(tile.first + p * a.column_step + r, (depth - 1 - p) + left - r);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + p * a.column_step + r, (depth - 1 - p) * a.column_step"
+    " + left - r);  ->  "
+    "gf_load(tile.first + p * a.column_step + r, a.column_step + left - r);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + p * a.column_step + r, (depth - 1 - p) * a.column_step"
+    " + left - r);  ->  "
+    "gf_load(tile.first + p * a.column_step + r, left - r);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + p * a.column_step + r, (depth - 1 - p) * a.column_step"
+    " + left - r);  ->  "
+    "gf_load(tile.first + p * a.column_step + r, (depth - 1 - p) * a.column_step + left + r);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + p * a.column_step + r, (depth - 1 - p) * a.column_step"
+    " + left - r);  ->  "
+    "gf_load(tile.first + p * a.column_step + r, (depth - 1 - p) * a.column_step + left );": _LIMIT,
+    "kernels/layers/gemm_narrow.h: tile = (gf_part){packed, 1, height};  ->  "
+    "tile = (gf_part){packed, 2, height};": _STEP,
+    "kernels/layers/gemm_narrow.h: tile = (gf_part){packed, 1, height};  ->  "
+    "tile = (gf_part){packed, 0, height};": _STEP,
+    "kernels/layers/gemm_narrow.h: for (gf_index c = 0; c < columns; c++)  ->  "
+    "for (gf_index c = 0; c <= columns; c++)": _OUTSIDE,
+    "kernels/layers/gemm_narrow.h: for (gf_index c = 0; c < columns; c += GF_LANES) {  ->  "
+    "for (gf_index c = 0; c <= columns; c += GF_LANES) {": _OUTSIDE,
+    "kernels/layers/gemm_narrow.h: (depth - 1 - p - lane) * b.row_step + columns - c);  ->  "
+    "(depth + 1 - p - lane) * b.row_step + columns - c);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: (depth - 1 - p - lane) * b.row_step + columns - c);  ->  "
+    "(depth - p - lane) * b.row_step + columns - c);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: (depth - 1 - p - lane) * b.row_step + columns - c);  ->  "
+    "(depth - 0 - p - lane) * b.row_step + columns - c);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: (depth - 1 - p - lane) * b.row_step + columns - c);  ->  "
+    "(depth - 1 + p - lane) * b.row_step + columns - c);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: (depth - 1 - p - lane) * b.row_step + columns - c);  ->  "
+    "(depth - 1 - lane) * b.row_step + columns - c);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: (depth - 1 - p - lane) * b.row_step + columns - c);  ->  "
+    "(depth - - p - lane) * b.row_step + columns - c);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: (depth - 1 - p - lane) * b.row_step + columns - c);  ->  "
+    "(depth - 1 - p + lane) * b.row_step + columns - c);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: (depth - 1 - p - lane) * b.row_step + columns - c);  ->  "
+    "(depth - 1 - p ) * b.row_step + columns - c);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: (depth - 1 - p - lane) * b.row_step + columns - c);  ->  "
+    "(depth - 1 - - lane) * b.row_step + columns - c);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: (depth - 1 - p - lane) * b.row_step + columns - c);  ->  "
+    "(depth - 1 - p - lane) / b.row_step + columns - c);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: (depth - 1 - p - lane) * b.row_step + columns - c);  ->  "
+    "(depth - 1 - p - lane) + columns - c);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: (depth - 1 - p - lane) * b.row_step + columns - c);  ->  "
+    "b.row_step + columns - c);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: (depth - 1 - p - lane) * b.row_step + columns - c);  ->  columns - c);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: (depth - 1 - p - lane) * b.row_step + columns - c);  ->  "
+    "(depth - 1 - p - lane) * b.row_step + columns + c);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: (depth - 1 - p - lane) * b.row_step + columns - c);  ->  "
+    "(depth - 1 - p - lane) * b.row_step + columns );": _LIMIT,
+    "kernels/layers/gemm_narrow.h: if (c + lane < columns) *(gf_vector *)(copies + (c + lane) * GF_DEPTH + p) "
+    "= square[lane];  ->  "
+    "if (1) *(gf_vector *)(copies + (c + lane) * GF_DEPTH + p) = square[lane];": _OUTSIDE,
+    "kernels/layers/gemm_narrow.h: if (c + lane < columns) *(gf_vector *)(copies + (c + lane) * GF_DEPTH + p) "
+    "= square[lane];  ->  "
+    "if (c - lane < columns) *(gf_vector *)(copies + (c + lane) * GF_DEPTH + p) = square[lane];": _OUTSIDE,
+    "kernels/layers/gemm_narrow.h: if (c + lane < columns) *(gf_vector *)(copies + (c + lane) * GF_DEPTH + p) "
+    "= square[lane];  ->  "
+    "if (c < columns) *(gf_vector *)(copies + (c + lane) * GF_DEPTH + p) = square[lane];": _OUTSIDE,
+    "kernels/layers/gemm_narrow.h: if (c + lane < columns) *(gf_vector *)(copies + (c + lane) * GF_DEPTH + p) "
+    "= square[lane];  ->  "
+    "if ( lane < columns) *(gf_vector *)(copies + (c + lane) * GF_DEPTH + p) = square[lane];": _OUTSIDE,
+    "kernels/layers/gemm_narrow.h: if (c + lane < columns) *(gf_vector *)(copies + (c + lane) * GF_DEPTH + p) "
+    "= square[lane];  ->  "
+    "if (c + lane <= columns) *(gf_vector *)(copies + (c + lane) * GF_DEPTH + p) = square[lane];": _OUTSIDE,
+    "kernels/layers/gemm_narrow.h: for (gf_index row = 0; row < rows; row += GF_BLOCK_ROWS) {  ->  "
+    "for (gf_index row = 0; row <= rows; row += GF_BLOCK_ROWS) {": _NOTHING,
+    "kernels/layers/gemm_narrow.h: if (left < gf_padded(left) || depth < padded) {  ->  if (1) {": _SLOWER,
+    "kernels/layers/gemm_narrow.h: if (left < gf_padded(left) || depth < padded) {  ->  "
+    "if (left <= gf_padded(left) || depth < padded) {": _SLOWER,
+    "kernels/layers/gemm_narrow.h: if (left < gf_padded(left) || depth < padded) {  ->  "
+    "if (left < gf_padded(left) || depth <= padded) {": _SLOWER,
+    "kernels/layers/gemm_narrow.h: for (gf_index r = 0; r < gf_padded(left); r++)  ->  "
+    "for (gf_index r = 0; r < (left); r++)": _UNUSED,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + r * a.row_step + p, (left - 1 - r) * a.row_step + "
+    "depth - p), depth - p);  ->  "
+    "gf_load(tile.first + r * a.row_step + p, (left + 1 - r) * a.row_step + depth - p), depth - p);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + r * a.row_step + p, (left - 1 - r) * a.row_step + "
+    "depth - p), depth - p);  ->  "
+    "gf_load(tile.first + r * a.row_step + p, (left - r) * a.row_step + depth - p), depth - p);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + r * a.row_step + p, (left - 1 - r) * a.row_step + "
+    "depth - p), depth - p);  ->  "
+    "gf_load(tile.first + r * a.row_step + p, (left - 0 - r) * a.row_step + depth - p), depth - p);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + r * a.row_step + p, (left - 1 - r) * a.row_step + "
+    "depth - p), depth - p);  ->  "
+    "gf_load(tile.first + r * a.row_step + p, (left - 1 + r) * a.row_step + depth - p), depth - p);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + r * a.row_step + p, (left - 1 - r) * a.row_step + "
+    "depth - p), depth - p);  ->  "
+    "gf_load(tile.first + r * a.row_step + p, (left - 1 ) * a.row_step + depth - p), depth - p);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + r * a.row_step + p, (left - 1 - r) * a.row_step + "
+    "depth - p), depth - p);  ->  "
+    "gf_load(tile.first + r * a.row_step + p, (left - - r) * a.row_step + depth - p), depth - p);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + r * a.row_step + p, (left - 1 - r) * a.row_step + "
+    "depth - p), depth - p);  ->  "
+    "gf_load(tile.first + r * a.row_step + p, (left - 1 - r) / a.row_step + depth - p), depth - p);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + r * a.row_step + p, (left - 1 - r) * a.row_step + "
+    "depth - p), depth - p);  ->  "
+    "gf_load(tile.first + r * a.row_step + p, (left - 1 - r) + depth - p), depth - p);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + r * a.row_step + p, (left - 1 - r) * a.row_step + "
+    "depth - p), depth - p);  ->  "
+    "gf_load(tile.first + r * a.row_step + p, a.row_step + depth - p), depth - p);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + r * a.row_step + p, (left - 1 - r) * a.row_step + "
+    "depth - p), depth - p);  ->  "
+    "gf_load(tile.first + r * a.row_step + p, depth - p), depth - p);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + r * a.row_step + p, (left - 1 - r) * a.row_step + "
+    "depth - p), depth - p);  ->  "
+    "gf_load(tile.first + r * a.row_step + p, (left - 1 - r) * a.row_step + depth + p), depth - p);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: gf_load(tile.first + r * a.row_step + p, (left - 1 - r) * a.row_step + "
+    "depth - p), depth - p);  ->  "
+    "gf_load(tile.first + r * a.row_step + p, (left - 1 - r) * a.row_step + depth ), depth - p);": _LIMIT,
+    "kernels/layers/gemm_narrow.h: tile = (gf_part){packed, padded, 1};  ->  "
+    "tile = (gf_part){packed, padded, 0};": _STEP,
+    "kernels/layers/gemm_narrow.h: tile = (gf_part){packed, padded, 1};  ->  "
+    "tile = (gf_part){packed, padded, 2};": _STEP,
+    "kernels/layers/gemm_narrow.h: gf_groups(gf_by_depth, GF_MOST_BY_DEPTH, adds, tile, left, "
+    "(gf_part){copies, 1, GF_DEPTH}, columns, depth,  ->  "
+    "gf_groups(gf_by_depth, GF_MOST_BY_DEPTH, adds, tile, left, (gf_part){copies, 2, GF_DEPTH}, columns, "
+    "depth,": _STEP,
+    "kernels/layers/gemm_narrow.h: gf_groups(gf_by_depth, GF_MOST_BY_DEPTH, adds, tile, left, "
+    "(gf_part){copies, 1, GF_DEPTH}, columns, depth,  ->  "
+    "gf_groups(gf_by_depth, GF_MOST_BY_DEPTH, adds, tile, left, (gf_part){copies, 0, GF_DEPTH}, columns, "
+    "depth,": _STEP,
+    "kernels/layers/gemm_vectors.h: typedef __typeof__(_Generic((real)0, float: 0, double: (gf_index)0)) "
+    "gf_lane; /* an integer of the size of a real */  ->  "
+    "typedef __typeof__(_Generic((real)0, float: 1, double: (gf_index)0)) gf_lane; /* an integer of the size "
+    "of a real */": _TYPE,
+    "kernels/layers/gemm_vectors.h: typedef __typeof__(_Generic((real)0, float: 0, double: (gf_index)0)) "
+    "gf_lane; /* an integer of the size of a real */  ->  "
+    "typedef __typeof__(_Generic((real)1, float: 0, double: (gf_index)0)) gf_lane; /* an integer of the size "
+    "of a real */": _TYPE,
+    "kernels/layers/gemm_vectors.h: GF_INLINE gf_index gf_least(gf_index x, gf_index y) { return x < y ? x : "
+    "y; }  ->  "
+    "GF_INLINE gf_index gf_least(gf_index x, gf_index y) { return x <= y ? x : y; }": _SAME,
+    "kernels/layers/gemm_vectors.h: typedef __typeof__(_Generic((real)0, float: 0, double: (gf_index)0)) "
+    "gf_lane; /* an integer of the size of a real */  ->  "
+    "typedef __typeof__(_Generic((real)0, float: 0, double: (gf_index)1)) gf_lane; /* an integer of the size "
+    "of a real */": _TYPE,
+    "kernels/layers/gemm_vectors.h: GF_UNROLL for (int some = GF_LANES / 2; some > 0; some /= 2)  ->  "
+    "GF_UNROLL for (int some = GF_LANES * 2; some > 0; some /= 2)": _SLOWER,
+    "kernels/layers/gemm_vectors.h: GF_UNROLL for (int some = GF_LANES / 2; some > 0; some /= 2)  ->  "
+    "GF_UNROLL for (int some = GF_LANES ; some > 0; some /= 2)": _SLOWER,
+    "kernels/layers/gemm_vectors.h: if (left >= GF_LANES) return *(const gf_loose_vector *)from;  ->  "
+    "if (1) return *(const gf_loose_vector *)from;": _OUTSIDE,
+    "kernels/layers/gemm_vectors.h: gf_vector some = {0};  ->  gf_vector some = {1};": _LIMIT,
+    "kernels/layers/gemm_vectors.h: if (left > 0) gf_copy_some((real *)&some, from, left);  ->  "
+    "if (1) gf_copy_some((real *)&some, from, left);": _OUTSIDE,
+    "kernels/layers/gemm_vectors.h: if (left > 0) gf_copy_some((real *)&some, from, left);  ->  "
+    "if (left >= 0) gf_copy_some((real *)&some, from, left);": _OUTSIDE,
+    "kernels/layers/gemm_vectors.h: if (room >= GF_LANES) *(gf_loose_vector *)to = value;  ->  "
+    "if (room > GF_LANES) *(gf_loose_vector *)to = value;": _SLOWER,
+    "kernels/layers/gemm_vectors.h: GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (lane %"
+    " 2 ? y : x)[first + lane / 2];  ->  "
+    "GF_UNROLL for (int lane = 1; lane < GF_LANES; lane++) both[lane] = (lane % 2 ? y : x)[first + lane / 2];": _CLANG,
+    "kernels/layers/gemm_vectors.h: GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (lane %"
+    " 2 ? y : x)[first + lane / 2];  ->  "
+    "GF_UNROLL for (int lane = 0; lane <= GF_LANES; lane++) both[lane] = (lane % 2 ? y : x)[first + lane / 2];": _CLANG,
+    "kernels/layers/gemm_vectors.h: GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (lane %"
+    " 2 ? y : x)[first + lane / 2];  ->  "
+    "GF_UNROLL for (int lane = 0; lane > GF_LANES; lane++) both[lane] = (lane % 2 ? y : x)[first + lane / 2];": _CLANG,
+    "kernels/layers/gemm_vectors.h: GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (lane %"
+    " 2 ? y : x)[first + lane / 2];  ->  "
+    "GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (lane % 3 ? y : x)[first + lane / 2];": _CLANG,
+    "kernels/layers/gemm_vectors.h: GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (lane %"
+    " 2 ? y : x)[first + lane / 2];  ->  "
+    "GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (0 ? y : x)[first + lane / 2];": _CLANG,
+    "kernels/layers/gemm_vectors.h: GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (lane %"
+    " 2 ? y : x)[first + lane / 2];  ->  "
+    "GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (1 ? y : x)[first + lane / 2];": _CLANG,
+    "kernels/layers/gemm_vectors.h: GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (lane %"
+    " 2 ? y : x)[first + lane / 2];  ->  "
+    "GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (lane % 2 ? y : x)[first - lane / 2];": _CLANG,
+    "kernels/layers/gemm_vectors.h: GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (lane %"
+    " 2 ? y : x)[first + lane / 2];  ->  "
+    "GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (lane % 2 ? y : x)[first ];": _CLANG,
+    "kernels/layers/gemm_vectors.h: GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (lane %"
+    " 2 ? y : x)[first + lane / 2];  ->  "
+    "GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (lane % 2 ? y : x)[ lane / 2];": _CLANG,
+    "kernels/layers/gemm_vectors.h: GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (lane %"
+    " 2 ? y : x)[first + lane / 2];  ->  "
+    "GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (lane % 2 ? y : x)[first + lane * 2];": _CLANG,
+    "kernels/layers/gemm_vectors.h: GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (lane %"
+    " 2 ? y : x)[first + lane / 2];  ->  "
+    "GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (lane % 2 ? y : x)[first + lane ];": _CLANG,
+    "kernels/layers/gemm_vectors.h: GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (lane %"
+    " 2 ? y : x)[first + lane / 2];  ->  "
+    "GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (lane % 2 ? y : x)[first + 1 / 2];": _CLANG,
+    "kernels/layers/gemm_vectors.h: GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (lane %"
+    " 2 ? y : x)[first + lane / 2];  ->  "
+    "GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) both[lane] = (lane % 2 ? y : x)[first + lane / 3];": _CLANG,
+    "kernels/layers/gemm_vectors.h: GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) order[lane] = first "
+    "+ lane / 2 + lane % 2 * GF_LANES;  ->  "
+    "GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) order[lane] = first + lane / 2 - lane % 2 * "
+    "GF_LANES;": _MODULO,
+    "kernels/layers/gemm_vectors.h: if (GF_LANES > 2) gf_transposition_step(square);  ->  "
+    "if (1) gf_transposition_step(square);": _WIDER,
+    "kernels/layers/gemm_vectors.h: if (GF_LANES > 2) gf_transposition_step(square);  ->  "
+    "if (GF_LANES >= 2) gf_transposition_step(square);": _WIDER,
+    "kernels/layers/gemm_vectors.h: if (GF_LANES > 2) gf_transposition_step(square);  ->  "
+    "if (GF_LANES > 3) gf_transposition_step(square);": _WIDER,
+    "kernels/layers/gemm_vectors.h: if (GF_LANES > 4) gf_transposition_step(square);  ->  "
+    "if (0) gf_transposition_step(square);": _WIDER,
+    "kernels/layers/gemm_vectors.h: if (GF_LANES > 4) gf_transposition_step(square);  ->  "
+    "if (GF_LANES < 4) gf_transposition_step(square);": _WIDER,
+    "kernels/layers/gemm_vectors.h: if (GF_LANES > 4) gf_transposition_step(square);  ->  "
+    "if (GF_LANES > 4) (square);": _WIDER,
+    "kernels/layers/gemm_vectors.h: if (GF_LANES > 8) gf_transposition_step(square);  ->  "
+    "if (0) gf_transposition_step(square);": _WIDER,
+    "kernels/layers/gemm_vectors.h: if (GF_LANES > 8) gf_transposition_step(square);  ->  "
+    "if (GF_LANES >= 8) gf_transposition_step(square);": _WIDER,
+    "kernels/layers/gemm_vectors.h: if (GF_LANES > 8) gf_transposition_step(square);  ->  "
+    "if (GF_LANES > 8) (square);": _WIDER,
+    "kernels/layers/gemm_vectors.h: GF_UNROLL for (int i = 0; i < pairs; i++)  ->  "
+    "GF_UNROLL for (int i = 0; i <= pairs; i++)": _OUTSIDE,
+    "kernels/layers/gemm_vectors.h: if (GF_LANES > 8) gf_summation_step(square, 8);  ->  "
+    "if (0) gf_summation_step(square, 8);": _WIDER,
+    "kernels/layers/gemm_vectors.h: if (GF_LANES > 8) gf_summation_step(square, 8);  ->  "
+    "if (GF_LANES >= 8) gf_summation_step(square, 8);": _WIDER,
+    "kernels/layers/gemm_vectors.h: if (GF_LANES > 4) gf_summation_step(square, 4);  ->  "
+    "if (0) gf_summation_step(square, 4);": _WIDER,
+    "kernels/layers/gemm_vectors.h: if (GF_LANES > 4) gf_summation_step(square, 4);  ->  "
+    "if (GF_LANES < 4) gf_summation_step(square, 4);": _WIDER,
+    "kernels/layers/gemm_vectors.h: if (GF_LANES > 2) gf_summation_step(square, 2);  ->  "
+    "if (1) gf_summation_step(square, 2);": _WIDER,
+    "kernels/layers/gemm_vectors.h: if (GF_LANES > 2) gf_summation_step(square, 2);  ->  "
+    "if (GF_LANES >= 2) gf_summation_step(square, 2);": _WIDER,
+    "kernels/layers/gemm_vectors.h: if (GF_LANES > 2) gf_summation_step(square, 2);  ->  "
+    "if (GF_LANES > 3) gf_summation_step(square, 2);": _WIDER,
+    "kernels/layers/gemm_tiles.h: gf_vector sum[2 * GF_TILE_ROWS][2];  ->  gf_vector sum[3 * GF_TILE_ROWS][2];": _ROOM,
+    "kernels/layers/gemm_tiles.h: gf_vector sum[2 * GF_TILE_ROWS][2];  ->  gf_vector sum[2 * GF_TILE_ROWS][3];": _ROOM,
+    "kernels/layers/gemm_tiles.h: if (columns == vectors * GF_LANES) {  ->  if (0) {": _SLOWER,
+    "kernels/layers/gemm_tiles.h: if (columns == vectors * GF_LANES) {  ->  "
+    "if (columns == vectors / GF_LANES) {": _SLOWER,
+    "kernels/layers/gemm_tiles.h: if (columns == vectors * GF_LANES) {  ->  if (columns == GF_LANES) {": _SLOWER,
+    "kernels/layers/gemm_tiles.h: gf_vector whole[2 * GF_TILE_ROWS][2];  ->  "
+    "gf_vector whole[3 * GF_TILE_ROWS][2];": _ROOM,
+    "kernels/layers/gemm_tiles.h: gf_vector whole[2 * GF_TILE_ROWS][2];  ->  "
+    "gf_vector whole[2 * GF_TILE_ROWS][3];": _ROOM,
+    "kernels/layers/gemm_tiles.h: for (; p < depth; p++)  ->  for (; p <= depth; p++)": _OUTSIDE,
+    "kernels/layers/gemm_tiles.h: for (; p < depth; p++)  ->  for (; p > depth; p++)": _SLOWER,
+    "kernels/layers/gemm_tiles.h: GF_UNROLL for (int v = 0; v < 2; v++)  ->  "
+    "GF_UNROLL for (int v = 0; v <= 2; v++)": _OUTSIDE,
+    "kernels/layers/gemm_tiles.h: GF_UNROLL for (int v = 0; v < 2; v++)  ->  "
+    "GF_UNROLL for (int v = 0; v < 3; v++)": _OUTSIDE,
+    "kernels/layers/gemm_tiles.h: (depth - 1 - p) * b.row_step + columns - v * GF_LANES);  ->  "
+    "(depth + 1 - p) * b.row_step + columns - v * GF_LANES);": _LIMIT,
+    "kernels/layers/gemm_tiles.h: (depth - 1 - p) * b.row_step + columns - v * GF_LANES);  ->  "
+    "(depth - p) * b.row_step + columns - v * GF_LANES);": _LIMIT,
+    "kernels/layers/gemm_tiles.h: (depth - 1 - p) * b.row_step + columns - v * GF_LANES);  ->  "
+    "(depth - 0 - p) * b.row_step + columns - v * GF_LANES);": _LIMIT,
+    "kernels/layers/gemm_tiles.h: (depth - 1 - p) * b.row_step + columns - v * GF_LANES);  ->  "
+    "(depth - 1 + p) * b.row_step + columns - v * GF_LANES);": _LIMIT,
+    "kernels/layers/gemm_tiles.h: (depth - 1 - p) * b.row_step + columns - v * GF_LANES);  ->  "
+    "(depth - 1 ) * b.row_step + columns - v * GF_LANES);": _LIMIT,
+    "kernels/layers/gemm_tiles.h: (depth - 1 - p) * b.row_step + columns - v * GF_LANES);  ->  "
+    "(depth - - p) * b.row_step + columns - v * GF_LANES);": _LIMIT,
+    "kernels/layers/gemm_tiles.h: (depth - 1 - p) * b.row_step + columns - v * GF_LANES);  ->  "
+    "(depth - 1 - p) / b.row_step + columns - v * GF_LANES);": _LIMIT,
+    "kernels/layers/gemm_tiles.h: (depth - 1 - p) * b.row_step + columns - v * GF_LANES);  ->  "
+    "(depth - 1 - p) + columns - v * GF_LANES);": _LIMIT,
+    "kernels/layers/gemm_tiles.h: (depth - 1 - p) * b.row_step + columns - v * GF_LANES);  ->  "
+    "b.row_step + columns - v * GF_LANES);": _LIMIT,
+    "kernels/layers/gemm_tiles.h: (depth - 1 - p) * b.row_step + columns - v * GF_LANES);  ->  "
+    "columns - v * GF_LANES);": _LIMIT,
+    "kernels/layers/gemm_tiles.h: (depth - 1 - p) * b.row_step + columns - v * GF_LANES);  ->  "
+    "(depth - 1 - p) * b.row_step + columns + v * GF_LANES);": _LIMIT,
+    "kernels/layers/gemm_tiles.h: (depth - 1 - p) * b.row_step + columns - v * GF_LANES);  ->  "
+    "(depth - 1 - p) * b.row_step + columns );": _LIMIT,
+    "kernels/layers/gemm_tiles.h: (depth - 1 - p) * b.row_step + columns - v * GF_LANES);  ->  "
+    "(depth - 1 - p) * b.row_step + columns - v / GF_LANES);": _LIMIT,
+    "kernels/layers/gemm_tiles.h: (depth - 1 - p) * b.row_step + columns - v * GF_LANES);  ->  "
+    "(depth - 1 - p) * b.row_step + columns - v );": _LIMIT,
+    "kernels/layers/gemm_tiles.h: } else if (columns == GF_PANEL_COLUMNS) {  ->  } else if (1) {": _OUTSIDE,
+    "kernels/layers/gemm_tiles.h: } else if (columns == GF_PANEL_COLUMNS) {  ->  } else if (0) {": _SLOWER,
+    "kernels/layers/gemm_tiles.h: } else if (columns == GF_PANEL_COLUMNS) {  ->  "
+    "} else if (columns != GF_PANEL_COLUMNS) {": _OUTSIDE,
+    "kernels/layers/gemm_tiles.h: for (; p + GF_LANES <= depth; p += GF_LANES)  ->  "
+    "for (; p - GF_LANES <= depth; p += GF_LANES)": _OUTSIDE,
+    "kernels/layers/gemm_tiles.h: for (; p + GF_LANES <= depth; p += GF_LANES)  ->  "
+    "for (; p <= depth; p += GF_LANES)": _OUTSIDE,
+    "kernels/layers/gemm_tiles.h: for (; p + GF_LANES <= depth; p += GF_LANES)  ->  "
+    "for (; p + GF_LANES < depth; p += GF_LANES)": _SLOWER,
+    "kernels/layers/gemm_tiles.h: for (gf_index j = 0; j < columns; j++)  ->  "
+    "for (gf_index j = 0; j <= columns; j++)": _OUTSIDE,
+    "kernels/layers/gemm_tiles.h: if (b.column_step != 1 || GF_COPIED_COLUMNS_PAY(rows, b.row_step)) {  ->  "
+    "if (1) {": _SLOWER,
+    "kernels/layers/gemm_tiles.h: if (b.column_step != 1 || GF_COPIED_COLUMNS_PAY(rows, b.row_step)) {  ->  "
+    "if (b.column_step != 0 || GF_COPIED_COLUMNS_PAY(rows, b.row_step)) {": _SLOWER,
+    "kernels/layers/gemm_tiles.h: for (; column < columns; column += GF_PANEL_COLUMNS, copies += "
+    "GF_PANEL_COLUMNS * depth)  ->  "
+    "for (; column <= columns; column += GF_PANEL_COLUMNS, copies += GF_PANEL_COLUMNS * depth)": _OUTSIDE,
+    "kernels/layers/gemm_tiles.h: gf_pack_panel(gf_from(b, 0, column), depth, gf_least(columns - column, "
+    "GF_PANEL_COLUMNS), copies);  ->  "
+    "gf_pack_panel(gf_from(b, 0, column), depth, gf_least(columns + column, GF_PANEL_COLUMNS), copies);": _OUTSIDE,
+    "kernels/layers/gemm_tiles.h: gf_pack_panel(gf_from(b, 0, column), depth, gf_least(columns - column, "
+    "GF_PANEL_COLUMNS), copies);  ->  "
+    "gf_pack_panel(gf_from(b, 0, column), depth, gf_least(columns , GF_PANEL_COLUMNS), copies);": _OUTSIDE,
+    "kernels/layers/gemm_tiles.h: return left >= 2 * most ? most : left > most ? (left + 1) / 2 : left;  ->  "
+    "return left > 2 * most ? most : left > most ? (left + 1) / 2 : left;": _SLOWER,
+    "kernels/layers/gemm_tiles.h: return left >= 2 * most ? most : left > most ? (left + 1) / 2 : left;  ->  "
+    "return left >= most ? most : left > most ? (left + 1) / 2 : left;": _SLOWER,
+    "kernels/layers/gemm_tiles.h: return left >= 2 * most ? most : left > most ? (left + 1) / 2 : left;  ->  "
+    "return left >= 2 * most ? most : left >= most ? (left + 1) / 2 : left;": _SLOWER,
+    "kernels/layers/gemm_tiles.h: return left >= 2 * most ? most : left > most ? (left + 1) / 2 : left;  ->  "
+    "return left >= 2 * most ? most : left > most ? (left - 1) / 2 : left;": _SLOWER,
+    "kernels/layers/gemm_tiles.h: return left >= 2 * most ? most : left > most ? (left + 1) / 2 : left;  ->  "
+    "return left >= 2 * most ? most : left > most ? (left ) / 2 : left;": _SLOWER,
+    "kernels/layers/gemm_tiles.h: return left >= 2 * most ? most : left > most ? (left + 1) / 2 : left;  ->  "
+    "return left >= 2 * most ? most : left > most ? (left + 2) / 2 : left;": _SLOWER,
+    "kernels/layers/gemm_tiles.h: return left >= 2 * most ? most : left > most ? (left + 1) / 2 : left;  ->  "
+    "return left >= 2 * most ? most : left > most ? (left + 0) / 2 : left;": _SLOWER,
+    "kernels/layers/gemm_tiles.h: return left >= 2 * most ? most : left > most ? (left + 1) / 2 : left;  ->  "
+    "return left >= 2 * most ? most : left > most ? (left + 1) / 3 : left;": _SLOWER,
+    "kernels/layers/gemm_tiles.h: while (gf_next(rows - whole, GF_TILE_ROWS) == GF_TILE_ROWS) whole += "
+    "GF_TILE_ROWS;  ->  "
+    "while (gf_next(- whole, GF_TILE_ROWS) == GF_TILE_ROWS) whole += GF_TILE_ROWS;": _SLOWER,
+    "kernels/layers/gemm_tiles.h: while (gf_next(rows - whole, GF_TILE_ROWS) == GF_TILE_ROWS) whole += "
+    "GF_TILE_ROWS;  ->  "
+    "while (gf_next(rows - whole, GF_TILE_ROWS) != GF_TILE_ROWS) whole += GF_TILE_ROWS;": _SLOWER,
+    "kernels/layers/gemm_tiles.h: for (gf_index row = 0; row < whole; row += GF_TILE_ROWS) {  ->  "
+    "for (gf_index row = 0; row <= whole; row += GF_TILE_ROWS) {": _OUTSIDE,
+    "kernels/layers/gemm_tiles.h: for (gf_index r = 0; r < height; r += GF_LANES)  ->  "
+    "for (gf_index r = 0; r <= height; r += GF_LANES)": _OUTSIDE,
+    "kernels/layers/gemm_tiles.h: gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) * "
+    "a.column_step + rows - row - r),  ->  "
+    "gf_load(a.first + p * a.column_step + row + r, (depth + 1 - p) * a.column_step + rows - row - r),": _LIMIT,
+    "kernels/layers/gemm_tiles.h: gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) * "
+    "a.column_step + rows - row - r),  ->  "
+    "gf_load(a.first + p * a.column_step + row + r, (depth - p) * a.column_step + rows - row - r),": _LIMIT,
+    "kernels/layers/gemm_tiles.h: gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) * "
+    "a.column_step + rows - row - r),  ->  "
+    "gf_load(a.first + p * a.column_step + row + r, (depth - 0 - p) * a.column_step + rows - row - r),": _LIMIT,
+    "kernels/layers/gemm_tiles.h: gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) * "
+    "a.column_step + rows - row - r),  ->  "
+    "gf_load(a.first + p * a.column_step + row + r, (depth - 1 + p) * a.column_step + rows - row - r),": _LIMIT,
+    "kernels/layers/gemm_tiles.h: gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) * "
+    "a.column_step + rows - row - r),  ->  "
+    "gf_load(a.first + p * a.column_step + row + r, (depth - 1 ) * a.column_step + rows - row - r),": _LIMIT,
+    "kernels/layers/gemm_tiles.h: gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) * "
+    "a.column_step + rows - row - r),  ->  "
+    "gf_load(a.first + p * a.column_step + row + r, (depth - - p) * a.column_step + rows - row - r),": _LIMIT,
+    "kernels/layers/gemm_tiles.h: gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) * "
+    "a.column_step + rows - row - r),  ->  "
+    "gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) / a.column_step + rows - row - r),": _LIMIT,
+    "kernels/layers/gemm_tiles.h: gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) * "
+    "a.column_step + rows - row - r),  ->  "
+    "gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) + rows - row - r),": _LIMIT,
+    "kernels/layers/gemm_tiles.h: gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) * "
+    "a.column_step + rows - row - r),  ->  "
+    "gf_load(a.first + p * a.column_step + row + r, a.column_step + rows - row - r),": _LIMIT,
+    "kernels/layers/gemm_tiles.h: gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) * "
+    "a.column_step + rows - row - r),  ->  "
+    "gf_load(a.first + p * a.column_step + row + r, rows - row - r),": _LIMIT,
+    "kernels/layers/gemm_tiles.h: gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) * "
+    "a.column_step + rows - row - r),  ->  "
+    "gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) * a.column_step + rows + row - r),": _LIMIT,
+    "kernels/layers/gemm_tiles.h: gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) * "
+    "a.column_step + rows - row - r),  ->  "
+    "gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) * a.column_step + rows - r),": _LIMIT,
+    "kernels/layers/gemm_tiles.h: gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) * "
+    "a.column_step + rows - row - r),  ->  "
+    "gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) * a.column_step + rows - row ),": _LIMIT,
+    "kernels/layers/gemm_tiles.h: gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) * "
+    "a.column_step + rows - row - r),  ->  "
+    "gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) * a.column_step + rows - row + r),": _LIMIT,
+    "kernels/layers/gemm_tiles.h: gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) * "
+    "a.column_step + rows - row - r),  ->  "
+    "gf_load(a.first + p * a.column_step + row + r, (depth - 1 - p) * a.column_step + rows - - r),": _LIMIT,
+    "kernels/layers/gemm_tiles.h: height - r);  ->  height + r);": _ROOM,
+    "kernels/layers/gemm_tiles.h: height - r);  ->  height );": _ROOM,
+    "kernels/layers/gemm_tiles.h: for (; b.columns > GF_LANES; b.columns -= GF_PANEL_COLUMNS, b.whole += "
+    "b.panel_step, out += GF_PANEL_COLUMNS) {  ->  "
+    "for (; b.columns >= GF_LANES; b.columns -= GF_PANEL_COLUMNS, b.whole += b.panel_step, out += "
+    "GF_PANEL_COLUMNS) {": _SLOWER,
+    "kernels/layers/gemm_tiles.h: if (b.columns > 0) gf_tile(rows, 1, adds, a, depth, b.last, "
+    "GF_PANEL_COLUMNS, out, out_step, b.columns);  ->  "
+    "if (b.columns >= 0) gf_tile(rows, 1, adds, a, depth, b.last, GF_PANEL_COLUMNS, out, out_step, b.columns);": _SLOWER,
+    "kernels/layers/gemm_tiles.h: for (; b.columns <= GF_LANES && rows >= 2 * GF_TILE_ROWS; rows -= 2 * "
+    "GF_TILE_ROWS) {  ->  "
+    "for (; b.columns < GF_LANES && rows >= 2 * GF_TILE_ROWS; rows -= 2 * GF_TILE_ROWS) {": _SLOWER,
+    "kernels/layers/gemm_tiles.h: for (; b.columns <= GF_LANES && rows >= 2 * GF_TILE_ROWS; rows -= 2 * "
+    "GF_TILE_ROWS) {  ->  "
+    "for (; b.columns <= GF_LANES && rows > 2 * GF_TILE_ROWS; rows -= 2 * GF_TILE_ROWS) {": _SLOWER,
+    "kernels/layers/gemm_tiles.h: for (; b.columns <= GF_LANES && rows >= 2 * GF_TILE_ROWS; rows -= 2 * "
+    "GF_TILE_ROWS) {  ->  "
+    "for (; b.columns <= GF_LANES && rows >= 3 * GF_TILE_ROWS; rows -= 2 * GF_TILE_ROWS) {": _SLOWER,
+    "kernels/layers/gemm_vectors.h: GF_INLINE gf_index gf_padded(gf_index count) { return (count + GF_LANES - "
+    "1) / GF_LANES * GF_LANES; }  ->  "
+    "GF_INLINE gf_index gf_padded(gf_index count) { return (count - GF_LANES - 1) / GF_LANES * GF_LANES; }": _SLOWER,
+    "kernels/layers/gemm_vectors.h: GF_INLINE gf_index gf_padded(gf_index count) { return (count + GF_LANES - "
+    "1) / GF_LANES * GF_LANES; }  ->  "
+    "GF_INLINE gf_index gf_padded(gf_index count) { return (count - 1) / GF_LANES * GF_LANES; }": _SLOWER,
+    "kernels/layers/gemm_vectors.h: GF_INLINE gf_index gf_padded(gf_index count) { return (count + GF_LANES - "
+    "1) / GF_LANES * GF_LANES; }  ->  "
+    "GF_INLINE gf_index gf_padded(gf_index count) { return ( GF_LANES - 1) / GF_LANES * GF_LANES; }": _SLOWER,
+    "kernels/layers/gemm_vectors.h: GF_INLINE gf_index gf_padded(gf_index count) { return (count + GF_LANES - "
+    "1) / GF_LANES * GF_LANES; }  ->  "
+    "GF_INLINE gf_index gf_padded(gf_index count) { return (count + - 1) / GF_LANES * GF_LANES; }": _SLOWER,
+    "kernels/layers/gemm_vectors.h: GF_INLINE gf_index gf_padded(gf_index count) { return (count + GF_LANES - "
+    "1) / GF_LANES * GF_LANES; }  ->  "
+    "GF_INLINE gf_index gf_padded(gf_index count) { return 1 / GF_LANES * GF_LANES; }": _SLOWER,
+    "kernels/layers/gemm_vectors.h: GF_INLINE gf_index gf_padded(gf_index count) { return (count + GF_LANES - "
+    "1) / GF_LANES * GF_LANES; }  ->  "
+    "GF_INLINE gf_index gf_padded(gf_index count) { return (count + GF_LANES - 1) / GF_LANES / GF_LANES; }": _SLOWER,
+    "kernels/layers/gemm_vectors.h: GF_INLINE gf_index gf_padded(gf_index count) { return (count + GF_LANES - "
+    "1) / GF_LANES * GF_LANES; }  ->  "
+    "GF_INLINE gf_index gf_padded(gf_index count) { return (count + GF_LANES - 1) / GF_LANES ; }": _SLOWER,
+    "kernels/layers/gemm_vectors.h: GF_INLINE gf_index gf_padded(gf_index count) { return (count + GF_LANES - "
+    "1) / GF_LANES * GF_LANES; }  ->  "
+    "GF_INLINE gf_index gf_padded(gf_index count) { return (count + GF_LANES - 1) / GF_LANES; }": _SLOWER,
+    "kernels/layers/gemm_vectors.h: GF_UNROLL for (int lane = 0; lane < GF_LANES; lane++) lanes[lane] = lane;"
+    "  ->  "
+    "GF_UNROLL for (int lane = 1; lane < GF_LANES; lane++) lanes[lane] = lane;": _UNSET,
+    "kernels/layers/gemm_tiles.h: const int is_packed = a.row_step == 1 && GF_COPIED_ROWS_PAY(b.columns, "
+    "a.column_step);  ->  "
+    "const int is_packed = a.row_step != 1 && GF_COPIED_ROWS_PAY(b.columns, a.column_step);": _SLOWER,
+    "kernels/layers/gemm_tiles.h: const int is_packed = a.row_step == 1 && GF_COPIED_ROWS_PAY(b.columns, "
+    "a.column_step);  ->  "
+    "const int is_packed = a.row_step == 2 && GF_COPIED_ROWS_PAY(b.columns, a.column_step);": _SLOWER,
+    "kernels/layers/gemm_tiles.h: const int is_packed = a.row_step == 1 && GF_COPIED_ROWS_PAY(b.columns, "
+    "a.column_step);  ->  "
+    "const int is_packed = a.row_step == 0 && GF_COPIED_ROWS_PAY(b.columns, a.column_step);": _SLOWER,
+    "kernels/layers/gemm_tiles.h: const int is_packed = a.row_step == 1 && GF_COPIED_ROWS_PAY(b.columns, "
+    "a.column_step);  ->  "
+    "const int is_packed = a.row_step == 1 || GF_COPIED_ROWS_PAY(b.columns, a.column_step);": _SLOWER,
     "kernels/vector_math.h: x = x < -104.0f ? -104.0f : x;  ->  x = x <= -104.0f ? -104.0f : x;": _SAME,
     "kernels/optimizers/clip.cu: const gf_index first = row * chunk, length = n - first < chunk ? n - first : chunk;  ->  "
     "const gf_index first = row * chunk, length = n - first <= chunk ? n - first : chunk;": _SAME,

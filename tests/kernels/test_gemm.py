@@ -89,7 +89,7 @@ def test_an_infinite_element_changes_its_own_row_or_column_only(
 
 
 @pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
-@pytest.mark.parametrize(("rows", "columns"), [(50, 300), (300, 300), (300, 3), (300, 2)])
+@pytest.mark.parametrize(("rows", "columns"), [(50, 300), (192, 300), (300, 300), (300, 3), (300, 2)])
 @pytest.mark.parametrize("transpose_a", [False, True])
 def test_a_part_writes_its_own_blocks_and_no_others(rows: int, columns: int, transpose_a: bool) -> None:
     """Two threads that add to the same block would both be wrong, although running them one after the other gives the

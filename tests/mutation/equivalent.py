@@ -618,6 +618,17 @@ EQUIVALENT: dict[str, str] = {
     "kernels/layers/gemm_tiles.h: const int is_packed = a.row_step == 1 && GF_COPIED_ROWS_PAY(b.columns, "
     "a.column_step);  ->  "
     "const int is_packed = a.row_step == 1 || GF_COPIED_ROWS_PAY(b.columns, a.column_step);": _SLOWER,
+    "kernels/layers/gemm_narrow.h: if (left < gf_padded(left) || depth < padded) {  ->  "
+    "if (left > gf_padded(left) || depth < padded) {": _OUTSIDE,
+    "kernels/layers/gemm_narrow.h: if (left < gf_padded(left) || depth < padded) {  ->  "
+    "if (left < (left) || depth < padded) {": _OUTSIDE,
+    "kernels/layers/gemm_narrow.h: for (gf_index p = 0; p < depth; p += GF_LANES)  ->  "
+    "for (gf_index p = 0; p <= depth; p += GF_LANES)": _OUTSIDE,
+    "kernels/layers/gemm_tiles.h: if (is_packed) gf_pack_rows(a, depth, rows, packed);  ->  "
+    "if (1) gf_pack_rows(a, depth, rows, packed);": _SLOWER,
+    "kernels/layers/gemm_tiles.h: const gf_part tile = is_packed ? (gf_part){packed + row * depth, 1, height} "
+    ": gf_from(a, row, 0);  ->  "
+    "const gf_part tile = 0 ? (gf_part){packed + row * depth, 1, height} : gf_from(a, row, 0);": _SLOWER,
     "kernels/vector_math.h: x = x < -104.0f ? -104.0f : x;  ->  x = x <= -104.0f ? -104.0f : x;": _SAME,
     "kernels/optimizers/clip.cu: const gf_index first = row * chunk, length = n - first < chunk ? n - first : chunk;  ->  "
     "const gf_index first = row * chunk, length = n - first <= chunk ? n - first : chunk;": _SAME,

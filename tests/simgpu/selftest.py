@@ -1267,6 +1267,16 @@ def test_cublaslt():
     same(d, np.maximum(x @ w.T, 0), 1e-5)
 
 
+def test_flush_to_zero():
+    source = 'extern "C" __global__ void halve(const float *x, float *y) { y[0] = x[0] / 2; y[1] = x[1] * 2; }'
+    tiny = np.finfo("f4").smallest_normal
+    x = cp.asarray(np.array([tiny, tiny / 2], "f4"))
+    y = cp.ones(2, "f4")
+    cp.RawModule(code=source).get_function("halve")((1,), (1,), (x, y))  # CuPy adds -ftz=true
+    assert y.get().tolist() == [0, 0]
+    assert np.float32(tiny) / np.float32(2) > 0  # the host's state is restored
+
+
 def test_cublaslt_refuses_the_gradients_of_epilogues_with_inner_size_1():
     for name in ("DRELU", "DGELU", "DRELU_BGRAD", "DGELU_BGRAD", "BGRADA", "BGRADB"):
         raises(AssertionError, None, lambda name=name: lt_case(name, k=1))

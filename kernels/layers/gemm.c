@@ -15,7 +15,7 @@
    many sums as a vector has lanes, in parts of GF_DEPTH. */
 
 #define GF_FEW_ROWS (3 * GF_BLOCK_ROWS)
-#define GF_NARROW 4
+#define GF_NARROW (GF_BLOCK_COLUMNS / 32)
 
 /* Copies of a block of op(b) in panels, and of rows of op(a): too large for the stacks that some programs give their
    threads. Each thread has one buffer for both, shared by all tables of the library if the linker can merge them. */

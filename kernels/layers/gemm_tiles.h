@@ -6,16 +6,21 @@
 #define GF_TILE_ROWS 6 /* 12 of 16 */
 #endif
 #define GF_PANEL_COLUMNS (2 * GF_LANES)
-/* A part of a block of op(b) has 128 KiB; of op(a), if it must be packed, 64. */
+/* A part of a block of op(b) has 256 or 128 KiB, a part of the second-level cache; of op(a), if it must be
+   packed, 64 KiB. */
 #define GF_DEPTH ((int)(1024 / sizeof(real)))
+#ifdef __AVX512F__
+#define GF_BLOCK_COLUMNS 256
+#else
 #define GF_BLOCK_COLUMNS 128
+#endif
 #define GF_BLOCK_ROWS 64
 
 /* Choices that change the speed alone. Rows far apart share few places of the first-level cache, so that copies pay; a
    block has twice as many panels of doubles, which use a copy twice as often. */
 #define GF_IS_FAR(step) ((step) > (sizeof(real) == sizeof(float) ? 512 : 128))
 #define GF_COPIED_COLUMNS_PAY(rows, row_step) ((rows) > 4 * GF_BLOCK_ROWS || GF_IS_FAR(row_step))
-#define GF_COPIED_ROWS_PAY(columns, column_step) ((columns) > GF_BLOCK_COLUMNS / 2 && GF_IS_FAR(column_step))
+#define GF_COPIED_ROWS_PAY(columns, column_step) ((columns) > 64 && GF_IS_FAR(column_step))
 #define GF_PREFETCH(a, row, column) __builtin_prefetch((a).first + ((column) + 16) * (a).column_step + (row))
 
 /* A part of a matrix: its first element, and the strides of its rows and columns. */

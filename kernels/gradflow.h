@@ -17,6 +17,13 @@
      GF_COLUMNS_OF(j, columns, arrays...)    the same for arrays that begin with the row, indexed by j alone
      gf_row_sum(v), gf_row_max(v)            combine the results of the lanes of a row (C: one lane)
      GF_ONCE_PER_ROW                         the next statement, run by one lane per row
+     GF_ROW_BLOCKS(first, rows)              each block of neighboring rows once: one row, by a warp, on a GPU; `first` is
+                                             the first row of the block
+     GF_ROW_BLOCK                            the maximum number of rows in a block (CUDA: one)
+     gf_block_rows(first)                    the number of rows in the block
+     GF_OF_BLOCK(i, count)                   the first `count` rows of the block: first + i (CUDA: its only row)
+     GF_PREFETCH_ROW(array, n)               ask for n elements that are needed soon, in C: for their first cache lines,
+                                             since a processor notices by itself that others follow
      GF_BLOCKS(first, n, width)              the first of every `width` of n items (C only)
      GF_COLUMN_BLOCKS(first, columns)        each block of neighboring columns once: by a thread block on a GPU;
                                              `first` is the first column that a thread handles
@@ -27,8 +34,8 @@
      gf_column_block_sum(sums)               add the sums of the warps; every warp gets the result (C: one warp)
      GF_ONCE_PER_COLUMN_BLOCK                the next statement, run by one warp per block
 
-   A kernel holds exactly one GF_FOR, GF_FOURS, GF_ROWS, GF_BLOCKS or GF_COLUMN_BLOCKS, whose second argument is the
-   size of its range (GF_FOURS: the number of elements in it).
+   A kernel holds exactly one GF_FOR, GF_FOURS, GF_ROWS, GF_ROW_BLOCKS, GF_BLOCKS or GF_COLUMN_BLOCKS, whose second
+   argument is the size of its range (GF_FOURS: the number of elements in it).
    Its argument names are those of the op that it implements; `n` is the number of elements of its first array, `rows`
    and `columns` its shape.
 
@@ -89,6 +96,11 @@ GF_FUNCTION real gf_clamp(real x, real limit) { return x > limit ? limit : x < -
 #define GF_THREAD ((gf_index)blockIdx.x * blockDim.x + threadIdx.x)
 #define GF_THREADS ((gf_index)gridDim.x * blockDim.x)
 #define GF_ROWS(row, rows) for (gf_index row = GF_THREAD / 32; row < (rows); row += GF_THREADS / 32)
+#define GF_ROW_BLOCK 1
+#define GF_ROW_BLOCKS(first, rows) GF_ROWS(first, rows)
+#define gf_block_rows(first) 1
+#define GF_OF_BLOCK(i, count) for (int i = 0; i < GF_ROW_BLOCK; i++)
+#define GF_PREFETCH_ROW(array, n)
 #define GF_COLUMNS(j, columns) for (gf_index j = threadIdx.x % 32; j < (columns); j += 32)
 #define GF_COLUMN_SUMS(j, columns, ...) GF_COLUMNS(j, columns)
 #define GF_ONCE_PER_ROW if (threadIdx.x % 32 == 0)
@@ -218,6 +230,11 @@ GF_FUNCTION void gf_column_block_sum(accumulator *sums) {
 #define GF_FOURS(block, n, ...) (void)(n); _Pragma("GCC ivdep") for (gf_index block = begin; block < end; block++)
 #define GF_OF_FOUR(lane, block, n) for (int lane = 0; lane < 4; lane++) if (4 * (block) + lane < (n))
 #define GF_ROWS(row, rows) (void)(rows); for (gf_index row = begin; row < end; row++)
+#define GF_ROW_BLOCK 64
+#define GF_ROW_BLOCKS(first, rows) (void)(rows); for (gf_index first = begin; first < end; first += GF_ROW_BLOCK)
+#define gf_block_rows(first) (end - first < GF_ROW_BLOCK ? end - first : GF_ROW_BLOCK)
+#define GF_OF_BLOCK(i, count) for (gf_index i = 0; i < (count); i++)
+#define GF_PREFETCH_ROW(array, n) gf_prefetch(array, (n) * sizeof *(array))
 #define GF_COLUMNS(j, columns) _Pragma("GCC ivdep") for (gf_index j = 0; j < (columns); j++)
 #define GF_COLUMNS_OF(j, columns, ...) GF_COLUMNS(j, columns)
 #define GF_BLOCKS(first, n, width) (void)(n); for (gf_index first = begin; first < end; first += width)
@@ -233,6 +250,10 @@ GF_FUNCTION void gf_column_block_sum(accumulator *sums) {
 #define GF_COLUMN_BLOCK_COLUMNS(j, first, columns) \
   _Pragma("GCC ivdep") for (gf_index j = 0; j < (end - first < GF_COLUMN_BLOCK ? end - first : GF_COLUMN_BLOCK); j++)
 #define GF_ONCE_PER_COLUMN_BLOCK
+
+GF_FUNCTION void gf_prefetch(const void *array, gf_index bytes) {
+  for (gf_index byte = 0; byte < bytes && byte < 512; byte += 64) __builtin_prefetch((const char *)array + byte);
+}
 
 #define gf_column_block_sum(sums) (void)(sums)
 #define gf_row_sum(value) (value)

@@ -18,19 +18,17 @@ typedef struct {
   int rounds;
 } gf_shuffle;
 
-GF_FUNCTION gf_shuffle gf_make_shuffle(gf_index n, gf_long_word seed, gf_index epoch) {
-  gf_shuffle shuffle;
+GF_FUNCTION void gf_make_shuffle(gf_shuffle *shuffle, gf_index n, gf_long_word seed, gf_index epoch) {
   gf_word bits = 0;
   while (((gf_index)1 << bits) < n) bits++;
-  shuffle.rounds = bits <= 7 ? GF_SHUFFLE_MOST_ROUNDS : 8;
-  for (gf_word block = 0; block < GF_SHUFFLE_MOST_ROUNDS / 4; block++) {
+  shuffle->rounds = bits <= 7 ? GF_SHUFFLE_MOST_ROUNDS : 8;
+  for (gf_word block = 0; 4 * block < (gf_word)shuffle->rounds; block++) {
     const gf_words words = gf_philox(block, GF_SHUFFLE_STREAM, (gf_long_word)epoch, seed);
-    for (int i = 0; i < 4; i++) shuffle.key[4 * block + i] = words.word[i];
+    for (int i = 0; i < 4; i++) shuffle->key[4 * block + i] = words.word[i];
   }
-  shuffle.low_bits = (bits + 1) / 2;
-  shuffle.low_mask = ((gf_word)1 << shuffle.low_bits) - 1;
-  shuffle.high_mask = ((gf_word)1 << (bits - shuffle.low_bits)) - 1;
-  return shuffle;
+  shuffle->low_bits = (bits + 1) / 2;
+  shuffle->low_mask = ((gf_word)1 << shuffle->low_bits) - 1;
+  shuffle->high_mask = ((gf_word)1 << (bits - shuffle->low_bits)) - 1;
 }
 
 GF_FUNCTION gf_word gf_shuffle_hash(gf_word half, gf_word key) {
@@ -39,14 +37,29 @@ GF_FUNCTION gf_word gf_shuffle_hash(gf_word half, gf_word key) {
   return half ^ (half >> 16);
 }
 
-GF_FUNCTION gf_index gf_shuffled(const gf_shuffle *shuffle, gf_index row, gf_index n) {
-  do {
-    gf_word low = (gf_word)row & shuffle->low_mask, high = (gf_word)(row >> shuffle->low_bits);
+/* Find which rows are at the places first, first + 1, ... of the epoch's order: `count` places, a block of rows at most.
+   The rounds of all of them are computed together, then again those of the results outside, until none is left. */
+GF_FUNCTION void gf_shuffled(const gf_shuffle *shuffle, gf_index first, gf_index count, gf_index n, gf_index *rows) {
+  gf_word low[GF_ROW_BLOCK], high[GF_ROW_BLOCK], place[GF_ROW_BLOCK];
+  GF_OF_BLOCK(i, count) {
+    low[i] = (gf_word)(first + i) & shuffle->low_mask;
+    high[i] = (gf_word)((first + i) >> shuffle->low_bits);
+    place[i] = i;
+  }
+  while (count > 0) {
     for (int round = 0; round < shuffle->rounds; round += 2) {
-      high ^= gf_shuffle_hash(low, shuffle->key[round]) & shuffle->high_mask;
-      low ^= gf_shuffle_hash(high, shuffle->key[round + 1]) & shuffle->low_mask;
+      GF_OF_BLOCK(i, count) high[i] ^= gf_shuffle_hash(low[i], shuffle->key[round]) & shuffle->high_mask;
+      GF_OF_BLOCK(i, count) low[i] ^= gf_shuffle_hash(high[i], shuffle->key[round + 1]) & shuffle->low_mask;
     }
-    row = (gf_index)high << shuffle->low_bits | low;
-  } while (row >= n);
-  return row;
+    gf_index outside = 0;
+    GF_OF_BLOCK(i, count) {
+      const gf_index row = (gf_index)high[i] << shuffle->low_bits | low[i];
+      rows[place[i]] = row;
+      low[outside] = low[i];
+      high[outside] = high[i];
+      place[outside] = place[i];
+      outside += row >= n;
+    }
+    count = outside;
+  }
 }

@@ -160,10 +160,12 @@ def _loop(body: str) -> tuple[str, str, tuple[str, ...]]:
     """Return the suffix of the loop macro (GF_FOR, GF_ROWS, ...), the size of its range, and the arrays that it names;
     "" if the kernel is CUDA-only."""
     size = r"((?:[^(),]|\([^()]*\))+)"
-    match = re.search(rf"GF_(FOR|FOURS|ROWS|BLOCKS|COLUMN_BLOCKS)\(\w+, {size}((?:, \w+)*)", body)
+    match = re.search(rf"GF_(FOR|FOURS|ROWS|ROW_BLOCKS|BLOCKS|COLUMN_BLOCKS)\(\w+, {size}((?:, \w+)*)", body)
     if match is None:
         return "", "", ()
     loop, items, arrays = match.groups()
+    if loop == "ROW_BLOCKS":  # A block may begin at any row, and have any number of rows.
+        loop = "ROWS"
     return loop, f"({items} + 3) / 4" if loop == "FOURS" else items, tuple(arrays.split(", ")[1:])
 
 

@@ -26,11 +26,21 @@ GF_KERNEL(gather_batch, const gf_word *x, const gf_word *targets, const real *ro
 GF_KERNEL(gather_shuffled_batch, const gf_word *x, const gf_word *targets, const real *row_weight,
           gf_word *batch_x, gf_word *batch_targets, real *batch_row_weight, const gf_index *clock,
           gf_long_word seed, gf_index x_words, gf_index target_words, gf_index data_rows, gf_index rows) {
-  const gf_shuffle shuffle = gf_make_shuffle(data_rows, seed, clock[GF_EPOCH]);
-  GF_ROWS(row, rows) {
-    const gf_index source = gf_shuffled(&shuffle, clock[GF_POSITION] + row, data_rows);
-    copy_row(x + source * x_words, batch_x + row * x_words, x_words);
-    copy_row(targets + source * target_words, batch_targets + row * target_words, target_words);
-    GF_ONCE_PER_ROW if (row_weight) batch_row_weight[row] = row_weight[source];
+  gf_shuffle shuffle;
+  gf_make_shuffle(&shuffle, data_rows, seed, clock[GF_EPOCH]);
+  GF_ROW_BLOCKS(first, rows) {
+    const gf_index count = gf_block_rows(first);
+    gf_index source[GF_ROW_BLOCK];
+    gf_shuffled(&shuffle, clock[GF_POSITION] + first, count, data_rows, source);
+    GF_OF_BLOCK(i, count) {
+      GF_PREFETCH_ROW(x + source[i] * x_words, x_words);
+      GF_PREFETCH_ROW(targets + source[i] * target_words, target_words);
+      if (row_weight) GF_PREFETCH_ROW(row_weight + source[i], 1);
+    }
+    GF_OF_BLOCK(i, count) {
+      copy_row(x + source[i] * x_words, batch_x + (first + i) * x_words, x_words);
+      copy_row(targets + source[i] * target_words, batch_targets + (first + i) * target_words, target_words);
+      GF_ONCE_PER_ROW if (row_weight) batch_row_weight[first + i] = row_weight[source[i]];
+    }
   }
 }

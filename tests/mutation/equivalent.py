@@ -8,6 +8,7 @@ _ORDER = "a row's columns are walked in order, so that a later one is never the 
 _ROOM = "an array has room to spare"
 _SLOWER = "the other branch gives the same, more slowly"
 _OUTSIDE = "what lies outside of an array is not used; AddressSanitizer, in make check-long, finds that it is touched"
+_PREFETCH = "a prefetch has no result, wherever it points"
 _UNUSED = "columns after the last one of a matrix are computed and discarded"
 _COUNTED = (
     "these tests count the blocks themselves; those of the compiled library, which the copy has not, take this count"
@@ -646,6 +647,10 @@ EQUIVALENT: dict[str, str] = {
     "if (z[j] == largest && j <= first_largest) first_largest = j;": _ORDER,
     "kernels/losses/softmax_cross_entropy.cu: if (t[j] == largest_target && j < label) label = j;  ->  "
     "if (t[j] == largest_target && j <= label) label = j;": _ORDER,
+    "kernels/training/gather.cu: if (row_weight) GF_PREFETCH_ROW(row_weight + source[i], 1);  ->  "
+    "if (1) GF_PREFETCH_ROW(row_weight + source[i], 1);": _PREFETCH,
+    "kernels/training/gather.cu: if (row_weight) GF_PREFETCH_ROW(row_weight + source[i], 1);  ->  "
+    "if (0) GF_PREFETCH_ROW(row_weight + source[i], 1);": _PREFETCH,
     "kernels/shuffle.h: gf_word bits = 0;  ->  "
     "gf_word bits = 1;": "one row stays where it is, however often it is sent through",
     "gradflow/optimizers/clipping.py: gradient_scale[0] = clip_norm / norm if norm > clip_norm else 1  ->  "

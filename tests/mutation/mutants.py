@@ -65,8 +65,17 @@ _C_TOKEN = re.compile(
 _C_TYPES = {"real", "accumulator", "gf_index", "gf_word", "gf_long_word", "int", "const", "void", "double", "float"}
 # In C only one lane works on a row, so these faults change nothing there.
 _SAME_IN_C = {"gf_row_sum", "gf_row_max", "gf_row_min_index", "gf_column_block_sum"}
-# In C the range comes from the caller: the code in these brackets is not executed.
-_NOT_COMPUTED = {"GF_KERNEL", "GF_FOR", "GF_FOURS", "GF_ROWS", "GF_COLUMN_BLOCKS", "GF_COLUMN_BLOCK_COLUMNS"}
+# In C the range comes from the caller, and a prefetch has no result: what is in these brackets does not matter.
+_NOT_COMPUTED = {
+    "GF_KERNEL",
+    "GF_FOR",
+    "GF_FOURS",
+    "GF_ROWS",
+    "GF_ROW_BLOCKS",
+    "GF_COLUMN_BLOCKS",
+    "GF_COLUMN_BLOCK_COLUMNS",
+    "GF_PREFETCH_ROW",
+}
 
 
 @dataclass(frozen=True)

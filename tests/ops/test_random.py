@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from gradflow.backends.kernel_sources import kernel_folder, source_text
 from gradflow.ops import OPS
-from gradflow.random import RandomNumbers, _philox_rounds, philox, shuffled_rows
+from gradflow.random import RandomNumbers, _philox_rounds, philox, shuffle, shuffled_rows
 from tests.kernels.c_library import COMPILER, compiled
 from tests.ops.targets import TARGETS, BackendTarget, CTarget, make_target
 
@@ -173,6 +173,58 @@ def test_shuffled_batches_are_the_rows_of_the_same_order(target: BackendTarget |
         target.run(OPS["gather_shuffled_batch"], {**arguments, **NO_WEIGHTS, "seed": SEED})
         np.testing.assert_array_equal(backend.to_host(batch_targets), order[position : position + rows])
         np.testing.assert_array_equal(backend.to_host(batch_x)[:, 1], 2 * order[position : position + rows] + 1)
+
+
+@pytest.mark.parametrize("target", TARGETS, indirect=True)
+def test_shuffled_batches_of_every_length(target: BackendTarget | CTarget) -> None:
+    backend = target.backend
+    for n, rows in [(n, n) for n in range(1, 41)] + [(150, rows) for rows in (15, 16, 17, 63, 64, 65, 127, 128, 129)]:
+        x, batch_x = backend.zeros((n, 1), np.float32), backend.zeros((rows, 1), np.float32)
+        targets, batch_targets = backend.from_host(np.arange(n, dtype=np.int32)), backend.zeros(rows, np.int32)
+        clock = backend.from_host(np.array([1, 7, n - rows, np.iinfo(np.int64).max]))
+        arguments = {"x": x, "targets": targets, "batch_x": batch_x, "batch_targets": batch_targets, "clock": clock}
+        target.run(OPS["gather_shuffled_batch"], {**arguments, **NO_WEIGHTS, "seed": SEED})
+        order = shuffled_rows(n, seed=SEED, epoch=7)
+        np.testing.assert_array_equal(backend.to_host(batch_targets), order[n - rows :])
+
+
+SHUFFLE_KERNEL = """#include "gradflow.h"
+#include "philox.h"
+#include "shuffle.h"
+
+GF_KERNEL(places, gf_index *out, gf_index first_place, gf_index n, gf_long_word seed, gf_index epoch, gf_index rows) {
+  gf_shuffle shuffle;
+  gf_make_shuffle(&shuffle, n, seed, epoch);
+  GF_ROW_BLOCKS(first, rows) {
+    const gf_index count = gf_block_rows(first);
+    gf_index source[GF_ROW_BLOCK];
+    gf_shuffled(&shuffle, first_place + first, count, n, source);
+    GF_OF_BLOCK(i, count) GF_ONCE_PER_ROW out[first + i] = source[i];
+  }
+}
+"""
+
+
+@pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
+@pytest.mark.parametrize("n", [2**31 + 1, 2**32, 2**33 + 1, 2**45 + 3])
+def test_more_rows_than_32_bits_can_count_are_shuffled_alike(n: int, tmp_path: Path) -> None:
+    for header in ("gradflow.h", "vector_math.h", "philox.h", "shuffle.h"):
+        shutil.copy(kernel_folder() / header, tmp_path)
+    (tmp_path / "places.cu").write_text(SHUFFLE_KERNEL)
+    index, rows = ctypes.c_longlong, 100
+    for first in (0, n // 2, n - rows):
+        out = np.zeros(rows, np.int64)
+        compiled(tmp_path / "places.cu", np.dtype(np.float32)).places(
+            index(0),
+            index(rows),
+            ctypes.c_void_p(out.ctypes.data),
+            index(first),
+            index(n),
+            ctypes.c_ulonglong(SEED),
+            index(3),
+            index(rows),
+        )
+        np.testing.assert_array_equal(out, shuffle(np.arange(first, first + rows), n, seed=SEED, epoch=3))
 
 
 @pytest.mark.parametrize("target", ["numpy", "c"], indirect=True)

@@ -157,7 +157,8 @@ static void run_at_pace(gf_phase *phases, long long count, long long times, gf_p
     } else
       for (long long i = 0; i < count; i++) run_alone(&phases[i]);
     now = gf_seconds();
-    if (is_held || threads == 1) gf_learn(pace, most, now, now - start);
+    const int is_complete = threads == 1 || !keeps_awake || gf_team_is_awake(threads);
+    if (is_held || threads == 1) gf_learn(pace, most, now, now - start, is_complete);
   }
   if (is_held) gf_release_team();
 }

@@ -102,6 +102,7 @@ class _Pace(ctypes.Structure):
         ("level", ctypes.c_int),
         ("tried", ctypes.c_int),
         ("steps", ctypes.c_int),
+        ("incomplete", ctypes.c_int),
         ("rest", ctypes.c_int),
         ("seconds", ctypes.c_double * 5),
         ("best", ctypes.c_double * 5),

@@ -103,11 +103,12 @@ static void consider_trial(gf_pace *pace, int most, double now) {
     begin_trial(pace, level + 1);
 }
 
-void gf_learn(gf_pace *pace, int most, double now, double seconds) {
-  if (!pace->is_warm) {
-    pace->is_warm = 1;
-    return;
-  }
+void gf_learn(gf_pace *pace, int most, double now, double seconds, int is_complete) {
+  /* The first step takes longer, and what the team gains is not seen before it is awake, which may never happen. */
+  const int is_typical = pace->is_warm && (is_complete || pace->incomplete >= TRIAL_STEPS);
+  pace->is_warm = 1;
+  pace->incomplete = is_complete ? 0 : pace->incomplete + 1;
+  if (!is_typical) return;
   note_delay(pace, seconds);
   pay(pace, seconds);
   if (pace->tried != pace->level) {

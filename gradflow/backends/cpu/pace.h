@@ -15,6 +15,7 @@ typedef struct {
   int level;                 /* it runs on 2^level threads */
   int tried;                 /* the same, or during a trial the level that is tried */
   int steps;                 /* of the trial, so far */
+  int incomplete;            /* steps in a row during which threads of the team were still waking */
   int rest;                  /* steps until the next trial */
   double seconds[GF_LEVELS]; /* recent mean time of a step at each level; 0: not measured */
   double best[GF_LEVELS];    /* the least of these means so far */
@@ -29,8 +30,9 @@ GF_EXPORT int gf_next_threads(gf_pace *pace, int most);
 /* Return how many seconds the next step may take; after that it had better be finished on one thread. */
 GF_EXPORT double gf_patience(const gf_pace *pace);
 
-/* Learn from a step that has ended now and took some seconds. */
-GF_EXPORT void gf_learn(gf_pace *pace, int most, double now, double seconds);
+/* Learn from a step that has ended now and took some seconds.
+   is_complete: false if threads of the team were still waking. */
+GF_EXPORT void gf_learn(gf_pace *pace, int most, double now, double seconds, int is_complete);
 
 /* Return how long programs have run that could use several threads, in all, and how long other work held them back. */
 GF_EXPORT void gf_delays(double *run_seconds, double *held_back_seconds);

@@ -149,6 +149,12 @@ void gf_set_team(int threads, int is_awake) {
   atomic_store(&team.is_awake, is_awake);
 }
 
+int gf_team_is_awake(int threads) {
+  for (int place = 1; place < threads; place++)
+    if (atomic_load(&team.member[place].is_asleep)) return 0;
+  return 1;
+}
+
 static void wake_members(int threads) {
   for (int place = 1; place < threads; place++)
     if (atomic_load(&team.member[place].is_asleep)) {

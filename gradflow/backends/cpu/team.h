@@ -14,6 +14,9 @@ void gf_set_team(int threads, int is_awake);
 /* Run a phase in parts, on the threads of the team and on this one. */
 void gf_share(gf_phase *phase);
 
+/* True if none of the threads is asleep. */
+int gf_team_is_awake(int threads);
+
 /* Release the team: its threads go to sleep, and another thread of the process may claim it. */
 void gf_release_team(void);
 

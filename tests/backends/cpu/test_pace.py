@@ -23,13 +23,15 @@ class Simulation:
     """A program on a machine with ``most`` processors; its time goes on from one simulation to the next."""
 
     now = 1.0
+    is_complete = True
 
     def __init__(self, most: int, level: int = 0) -> None:
         library = native_library()
         assert library is not None
         self._c = library._library
         self._c.gf_patience.restype = ctypes.c_double
-        self._c.gf_learn.argtypes = [ctypes.POINTER(native._Pace), ctypes.c_int, ctypes.c_double, ctypes.c_double]
+        number = ctypes.c_double
+        self._c.gf_learn.argtypes = [ctypes.POINTER(native._Pace), ctypes.c_int, number, number, ctypes.c_int]
         self.delays = library.delays
         self.most = most
         self.pace = native._Pace(level=level, tried=level)
@@ -45,7 +47,7 @@ class Simulation:
                 seconds = min(seconds, patience + SLICE + machine(1))
             total += seconds
             Simulation.now += seconds
-            self._c.gf_learn(ctypes.byref(self.pace), self.most, Simulation.now, seconds)
+            self._c.gf_learn(ctypes.byref(self.pace), self.most, Simulation.now, seconds, self.is_complete)
             used.append(threads)
         return total, used
 
@@ -131,6 +133,16 @@ def test_a_rare_delay_costs_no_more_than_itself() -> None:
     total, used = Simulation(2).run(machine, steps)
     assert used.count(2) > 0.95 * steps
     assert total < 0.63 * seconds * steps + 3 * SLICE
+
+
+def test_steps_before_the_team_is_awake_do_not_count_unless_it_stays_asleep() -> None:
+    simulation = Simulation(2)
+    simulation.run(quiet(100e-6, 60e-6), 2000)
+    simulation.is_complete = False
+    _, used = simulation.run(quiet(100e-6, 200e-6), 8)
+    assert used == [2] * 8
+    _, used = simulation.run(quiet(100e-6, 200e-6), 2000)
+    assert used.count(1) > 0.9 * len(used)
 
 
 def test_work_that_ends_is_noticed() -> None:

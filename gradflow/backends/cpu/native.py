@@ -102,12 +102,12 @@ class _Pace(ctypes.Structure):
         ("level", ctypes.c_int),
         ("tried", ctypes.c_int),
         ("steps", ctypes.c_int),
-        ("incomplete", ctypes.c_int),
         ("rest", ctypes.c_int),
         ("seconds", ctypes.c_double * 5),
         ("best", ctypes.c_double * 5),
         ("of_trial", ctypes.c_double),
         ("counted", ctypes.c_double),
+        ("waited", ctypes.c_double),
         ("next_check", ctypes.c_double),
     ]
 

@@ -17,7 +17,7 @@
 #include <stdatomic.h>
 
 static const double PRICE = 0.005, NEEDED_GAIN = 0.95, MUCH_FASTER = 0.8;
-static const double MOST_CREDIT = 0.02, MOST_LOSS = 0.005, LONG_STEP = 0.001; /* seconds */
+static const double MOST_CREDIT = 0.02, MOST_LOSS = 0.005, LONG_STEP = 0.001, MOST_WAITING = 0.01; /* seconds */
 enum { TRIAL_STEPS = 8, REST = 20, REMEMBERED_STEPS = 32 };
 
 /* In nanoseconds. */
@@ -63,8 +63,8 @@ static double expected_loss(const gf_pace *pace) {
 
 static int is_affordable(double loss) { return 1e-9 * (double)atomic_load(&credit) >= loss; }
 
-/* Note how long other work held this step back: all its time while more threads have been much faster than those that it
-   runs on; otherwise what one thread took longer than at its best. */
+/* Note how long other work held this step back: all its time while more threads have been much faster than those that
+   it runs on; otherwise what one thread took longer than at its best. */
 static void note_delay(const gf_pace *pace, double seconds) {
   const int level = pace->level;
   const double used = pace->seconds[level], more = level + 1 < GF_LEVELS ? pace->best[level + 1] : 0;
@@ -104,10 +104,11 @@ static void consider_trial(gf_pace *pace, int most, double now) {
 }
 
 void gf_learn(gf_pace *pace, int most, double now, double seconds, int is_complete) {
-  /* The first step takes longer, and what the team gains is not seen before it is awake, which may never happen. */
-  const int is_typical = pace->is_warm && (is_complete || pace->incomplete >= TRIAL_STEPS);
+  /* The first step takes longer, and what the team gains is not seen before it is awake. That takes a scheduler
+     milliseconds, or forever; until then a step takes little more than on one thread. */
+  const int is_typical = pace->is_warm && (is_complete || pace->waited > MOST_WAITING);
   pace->is_warm = 1;
-  pace->incomplete = is_complete ? 0 : pace->incomplete + 1;
+  pace->waited = is_complete ? 0 : pace->waited + seconds;
   if (!is_typical) return;
   note_delay(pace, seconds);
   pay(pace, seconds);

@@ -15,12 +15,12 @@ typedef struct {
   int level;                 /* it runs on 2^level threads */
   int tried;                 /* the same, or during a trial the level that is tried */
   int steps;                 /* of the trial, so far */
-  int incomplete;            /* steps in a row during which threads of the team were still waking */
   int rest;                  /* steps until the next trial */
   double seconds[GF_LEVELS]; /* recent mean time of a step at each level; 0: not measured */
   double best[GF_LEVELS];    /* the least of these means so far */
   double of_trial;           /* seconds of the trial, so far */
   double counted;            /* those of them that are counted */
+  double waited;             /* seconds of the steps in a row during which threads of the team were still waking */
   double next_check;         /* when fewer threads are measured again, in seconds of gf_seconds */
 } gf_pace;
 

@@ -27,6 +27,8 @@
 
 enum { MOST_THREADS = 16, PAUSES_BEFORE_YIELDING = 1000, FINE = 8 };
 
+static const double LINGERING = 0.001; /* seconds */
+
 typedef unsigned long long ticket_number; /* number of the phase, parts, next part: 32, 16 and 16 bits */
 #define GF_TICKET_PHASE(ticket) ((ticket) >> 32)
 #define GF_TICKET_PARTS(ticket) ((ticket) >> 16 & 0xffff)
@@ -36,7 +38,7 @@ static struct {
   atomic_flag is_held;
   int members;        /* threads that were started */
   atomic_int threads; /* threads wanted, including the caller's; may be fewer than exist */
-  atomic_int is_awake;
+  atomic_int is_awake, lingers; /* the latter until the next program that must not keep processors busy */
 
   /* The phase, written by its caller while no part is left to do; and the rows of a part, if it is split by rows. */
   const gf_phase *phase;
@@ -102,9 +104,15 @@ static void pause_or_yield(int pauses) {
   else gf_yield();
 }
 
+/* Wait without sleeping while the team is awake, and a little longer: the next program may follow at once, and waking
+   up can take a millisecond. */
 static void wait_for_a_phase_after(ticket_number seen, int place) {
-  for (int pauses = 0; atomic_load(&team.is_awake) && is_wanted(place); pauses++) {
+  double end = 0;
+  for (int pauses = 0; is_wanted(place) && (atomic_load(&team.is_awake) || atomic_load(&team.lingers)); pauses++) {
     if (is_new(seen)) return;
+    if (atomic_load(&team.is_awake)) end = 0;
+    else if (end == 0) end = gf_seconds() + LINGERING;
+    else if (gf_seconds() > end) break;
     pause_or_yield(pauses);
   }
   gf_lock(&team.lock);
@@ -147,6 +155,7 @@ void gf_set_team(int threads, int is_awake) {
   atomic_store(&team.threads, wanted);
   if (team.members < wanted - 1) start_members(wanted - 1);
   atomic_store(&team.is_awake, is_awake);
+  atomic_store(&team.lingers, is_awake);
 }
 
 int gf_team_is_awake(int threads) {

@@ -139,8 +139,8 @@ def test_steps_before_the_team_is_awake_do_not_count_unless_it_stays_asleep() ->
     simulation = Simulation(2)
     simulation.run(quiet(100e-6, 60e-6), 2000)
     simulation.is_complete = False
-    _, used = simulation.run(quiet(100e-6, 200e-6), 8)
-    assert used == [2] * 8
+    _, used = simulation.run(quiet(100e-6, 200e-6), 50)
+    assert used == [2] * 50
     _, used = simulation.run(quiet(100e-6, 200e-6), 2000)
     assert used.count(1) > 0.9 * len(used)
 

@@ -123,6 +123,7 @@ static void wait_for_a_phase_after(ticket_number seen, int place) {
 }
 
 GF_THREAD_FUNCTION(member, place) {
+  atomic_store(&team.member[(intptr_t)place].is_asleep, 0);
   gf_set_flush_to_zero(1); /* POSIX threads inherit it from the thread that starts them, those of Windows do not */
   for (ticket_number seen = 0;; seen = work()) wait_for_a_phase_after(seen, (int)(intptr_t)place);
   return 0;
@@ -143,6 +144,7 @@ static void start_members(int wanted) {
   for (; is_prepared && team.members < wanted; team.members++) {
     const int place = team.members + 1;
     team.member[place].called = (gf_condition)GF_CONDITION_INITIALIZER;
+    atomic_store(&team.member[place].is_asleep, 1); /* until it has begun */
     if (!gf_start_thread(member, (void *)(intptr_t)place)) break;
   }
 }

@@ -95,13 +95,14 @@ class BuildKernels(build_ext):
         fingerprint = [f'-DGF_FINGERPRINT="{sources.fingerprint()}"']
         listed = " ".join(f"X({table})" for table in tables)
         jobs.append((CPU / "native.c", [*sources.C_FLAGS, f"-DGF_TABLES={listed}", *fingerprint]))
+        strip = ["-s"] if platform == "linux" else []
         libraries, threads = ([], []) if platform == "win32" else (["m"], ["-pthread"])
         jobs += [(CPU / name, [*sources.C_FLAGS, *threads]) for name in ("pace.c", "team.c")]
         with ThreadPoolExecutor(imported(CPU / "processors.py").processors()) as pool:
             objects = [name for compiled in pool.map(self._compiled, *zip(*jobs, strict=True)) for name in compiled]
         # A linker for Windows leaves files beside the library that do not belong in the package.
         linked = generated.parent / target.name
-        self.compiler.link_shared_object(objects, str(linked), libraries=libraries, extra_postargs=threads)
+        self.compiler.link_shared_object(objects, str(linked), libraries=libraries, extra_postargs=[*threads, *strip])
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(linked, target)
 

@@ -21,6 +21,8 @@ C_FLAGS = (
     "-fno-trapping-math",
     "-ffp-contract=fast",
     "-fvisibility=hidden",
+    "-fno-asynchronous-unwind-tables",
+    "-fno-unwind-tables",
     # By default, GCC moves a constant condition out of a loop only if the loop is short; those of optimizers are not.
     *("--param", "max-unswitch-insns=400", "--param", "max-unswitch-level=4"),
 )
@@ -265,8 +267,8 @@ def _caller(kernel: Kernel) -> str:
         return f"  {kernel.name}(begin, {end}, {', '.join(arguments)});\n"
 
     attribute, body = "", call("end")
-    if kernel.loop == "COLUMN_BLOCKS":
-        # Blocks of a constant width, for which the compiler keeps all sums in registers; then the rest.
+    if kernel.name == "column_sum":
+        # Of every dense layer: blocks of a constant width, for which the compiler keeps all sums in registers; then the rest.
         attribute, whole = "__attribute__((flatten)) ", call("begin + GF_COLUMN_BLOCK")
         body = f"  for (; end - begin >= GF_COLUMN_BLOCK; begin += GF_COLUMN_BLOCK)\n  {whole}  if (begin < end) {body}"
     return (

@@ -43,7 +43,7 @@ class ArrayUse(NamedTuple):
 
 
 class Footprint(NamedTuple):
-    """What a call touches, and how it can be split.
+    """The arrays that a call touches, and the rows that it can be split by.
 
     Attributes:
         uses: the arrays.

@@ -1,4 +1,4 @@
-"""How many threads a program runs on (pace.c), on simulated machines: no test depends on the time of this one."""
+"""The number of threads of a program (pace.c), on simulated machines: no test depends on the time of this one."""
 
 from __future__ import annotations
 

@@ -268,7 +268,7 @@ def _caller(kernel: Kernel) -> str:
 
     attribute, body = "", call("end")
     if kernel.name == "column_sum":
-        # Of every dense layer: blocks of a constant width, for which the compiler keeps all sums in registers; then the rest.
+        # Blocks of a constant width, for which the compiler keeps all sums in registers; then the rest.
         attribute, whole = "__attribute__((flatten)) ", call("begin + GF_COLUMN_BLOCK")
         body = f"  for (; end - begin >= GF_COLUMN_BLOCK; begin += GF_COLUMN_BLOCK)\n  {whole}  if (begin < end) {body}"
     return (

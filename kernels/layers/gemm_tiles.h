@@ -35,6 +35,17 @@ GF_INLINE gf_part gf_from(gf_part part, gf_index row, gf_index column) {
   return part;
 }
 
+/* Store, or add, a tile that is narrower than its vectors: once for all tiles, since it takes much code. */
+static __attribute__((noinline)) void gf_store_some(int rows, int vectors, int adds, gf_vector (*sum)[2], real *out,
+                                                    gf_index out_step, gf_index columns) {
+  for (int r = 0; r < rows; r++)
+    for (int v = 0; v < vectors; v++) {
+      real *const place = out + r * out_step + v * GF_LANES;
+      const gf_index room = columns - v * GF_LANES;
+      gf_store(place, adds ? sum[r][v] + gf_load(place, room) : sum[r][v], room);
+    }
+}
+
 /* out = a times a panel, or out += it for later parts of the depth: rows x columns, from the first `vectors` vectors of
    each row of the panel. Callers pass compile-time constants, so that the loops are unrolled and sum stays in
    registers. */
@@ -64,13 +75,7 @@ GF_INLINE void gf_tile(const int rows, const int vectors, int adds, gf_part a, g
     GF_UNROLL for (int r = 0; r < rows; r++) {
       GF_UNROLL for (int v = 0; v < vectors; v++) whole[r][v] = sum[r][v];
     }
-    for (int r = 0; r < rows; r++)
-      GF_UNROLL for (int v = 0; v < vectors; v++) {
-        real *const place = out + r * out_step + v * GF_LANES;
-        const gf_index room = columns - v * GF_LANES;
-        if (adds) whole[r][v] += gf_load(place, room);
-        gf_store(place, whole[r][v], room);
-      }
+    gf_store_some(rows, vectors, adds, whole, out, out_step, columns);
   }
 }
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import multiprocessing
 import statistics
 from concurrent.futures import ProcessPoolExecutor
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fits import LIBRARIES, fit_and_score
-from benchmarks.machine import machine, results_folder
+from benchmarks.machine import machine, results_folder, write_results
 from benchmarks.real_data import DATA_SETS
 from benchmarks.rounds import ratios, rounds_in_turn, spread
 from benchmarks.tables import machine_line, table
@@ -35,9 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name in options.data_sets:
         result["data_sets"].append(_compare(name, [_OURS, *options.peers], options.seeds))
         print(_verdict(result["data_sets"][-1]), flush=True)
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "accuracy.json").write_text(json.dumps(result, indent=1) + "\n")
-    (options.output / "accuracy.md").write_text(markdown(result))
+    write_results(options.output, "accuracy", result, markdown(result))
     _draw(result, options.output / "accuracy.png")
     print(f"written: {options.output}")
 

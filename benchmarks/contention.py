@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 import statistics
 import time
@@ -19,7 +18,7 @@ from typing import Any
 
 from benchmarks.busy import KINDS, busy_processes
 from benchmarks.contestants import problem_with
-from benchmarks.machine import machine, results_folder
+from benchmarks.machine import machine, results_folder, write_results
 from benchmarks.networks import Network
 from benchmarks.rounds import rounds_in_turn
 from benchmarks.tables import machine_line, table
@@ -52,9 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     result: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "limit": options.limit, "cases": []}
     for name in options.networks:
         result["cases"] += _measure(_NETWORKS[name], options)
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "contention.json").write_text(json.dumps(result, indent=1) + "\n")
-    (options.output / "contention.md").write_text(markdown(result))
+    write_results(options.output, "contention", result, markdown(result))
     print(f"\n{markdown(result)}\nwritten: {options.output}")
 
 

@@ -7,7 +7,6 @@ takes a processor many times as long. The network is 64-512-512-10 on the digits
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import gradflow as gf
-from benchmarks.machine import machine, results_folder
+from benchmarks.machine import machine, results_folder, write_results
 from benchmarks.tables import machine_line, table
 
 _WIDTH, _DATA_TIMES = 512, 4
@@ -95,9 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
             for optimizer in (gf.Adam(), gf.SGD(0.05, momentum=0.9))
         },
     }
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "long_run.json").write_text(json.dumps(result, indent=1) + "\n")
-    (options.output / "long_run.md").write_text(markdown(result))
+    write_results(options.output, "long_run", result, markdown(result))
     print(f"{markdown(result)}\nwritten: {options.output}")
 
 

@@ -1,8 +1,9 @@
-"""Description of the machine that produced a result, and the folder for its results."""
+"""Description of the machine that produced a result, and the files of its results."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import re
@@ -51,6 +52,13 @@ def results_folder() -> Path:
     native = native_library()
     best, used = ("none", "none") if native is None else (native.supported[0], native.instructions)
     return RESULTS / slug(_processor(), best, str(processors()), *([used] if used != best else []))
+
+
+def write_results(folder: Path, name: str, result: dict[str, Any], text: str) -> None:
+    """Write a result as JSON, and its Markdown, under a name into a folder, which is made if it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (folder / f"{name}.md").write_text(text)
 
 
 def slug(*parts: str) -> str:

@@ -8,7 +8,6 @@ matmuls. With --core-type SKYLAKEX, OpenBLAS runs the kernels that Intel's proce
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import time
@@ -20,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import machine, results_folder
+from benchmarks.machine import machine, results_folder, write_results
 from benchmarks.networks import NETWORKS, Network
 from benchmarks.processes import in_fresh_process
 from benchmarks.tables import aligned, machine_line, microseconds, table
 from gradflow.backends.blas import Blas, installed_mkl, numpy_blas
-from gradflow.backends.cpu.native import NativeLibrary, NativeProgram, native_library
+from gradflow.backends.cpu.native import NativeLibrary, native_library
+from gradflow.backends.cpu.native_program import NativeProgram
 from gradflow.errors import BackendError
 from gradflow.layers.dense import gemm
 
@@ -208,10 +208,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 of_set["products"] += found
         result["instructions"][instructions] = of_set
         print(f"{instructions}: {_limits_line(of_set)}\n\n{aligned(*_table(of_set))}\n", flush=True)
-    options.output.mkdir(parents=True, exist_ok=True)
     name = f"products-{options.core_type.lower()}" if options.core_type else "products"
-    (options.output / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    (options.output / f"{name}.md").write_text(markdown(result))
+    write_results(options.output, name, result, markdown(result))
     print(f"written: {options.output / name}.md")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import tracemalloc
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from benchmarks.contestants import Contestant
 from benchmarks.contestants.gemms import GradflowGemms
 from benchmarks.contestants.with_gradflow import Gradflow
 from benchmarks.limits import bytes_moved, copy_rate
-from benchmarks.machine import machine, results_folder
+from benchmarks.machine import machine, results_folder, write_results
 from benchmarks.networks import Network
 from benchmarks.rounds import rounds_in_turn, spread
 from benchmarks.tables import table
@@ -255,10 +254,8 @@ def main(arguments: list[str] | None = None) -> None:
                 studies[study].append(_measure(study, value, network, options.rounds))
         print("\n".join(regimes(studies[study])), flush=True)
     result["studies"] = {study: [asdict(point) for point in points] for study, points in studies.items()}
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "scaling.json").write_text(json.dumps(result, indent=1) + "\n")
     text = _text(result, studies)
-    (options.output / "scaling.md").write_text(text)
+    write_results(options.output, "scaling", result, text)
     _draw(studies, options.output / "scaling.png")
     print(f"\n{text}\nwritten: {options.output}")
 

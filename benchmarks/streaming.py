@@ -9,7 +9,6 @@ Reading alone is timed too: if it takes as long as the steps, the data is the bo
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ import numpy as np
 
 import gradflow as gf
 from benchmarks.contestants.with_gradflow import gradflow_network
-from benchmarks.machine import machine, results_folder
+from benchmarks.machine import machine, results_folder, write_results
 from benchmarks.networks import LEARNING_RATES, NETWORKS, Network
 from benchmarks.rounds import Spread, ratios, rounds_in_turn, spread
 from benchmarks.tables import table
@@ -171,9 +170,7 @@ def main(arguments: list[str] | None = None) -> None:
         with tempfile.TemporaryDirectory() as folder:
             result["networks"].extend(measure(network, Path(folder), options.rounds, threads))
         print(f"measured: {network}", flush=True)
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "streaming.json").write_text(json.dumps(result, indent=1) + "\n")
-    (options.output / "streaming.md").write_text(text(result))
+    write_results(options.output, "streaming", result, text(result))
     print(f"\n{text(result)}\nwritten: {options.output}")
 
 

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from gradflow.backends.blas import using_threads
-from gradflow.backends.cpu.native import NativeLibrary, NativeProgram
+from gradflow.backends.cpu.native import NativeLibrary
+from gradflow.backends.cpu.native_program import NativeProgram
 from gradflow.backends.cpu.processors import processors
 from gradflow.layers.dense import gemm
 

@@ -6,7 +6,9 @@ from functools import partial
 from typing import Any
 
 from gradflow.backends.blas import Blas, numpy_blas
-from gradflow.backends.cpu.native import NativeCall, NativeLibrary, NativeProgram
+from gradflow.backends.cpu.native import NativeLibrary
+from gradflow.backends.cpu.native_call import NativeCall
+from gradflow.backends.cpu.native_program import NativeProgram
 from gradflow.backends.fusion import fuse_bias_and_activation
 from gradflow.backends.kernel_sources import kernels
 from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay

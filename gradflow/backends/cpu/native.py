@@ -1,8 +1,4 @@
-"""The compiled CPU kernels: loading them, and binding single ops or whole programs to them.
-
-A program of such ops is one call into C, which releases the GIL while it runs. Long calls in it are split across
-threads (team.c), if the program is faster that way (pace.c).
-"""
+"""The compiled CPU kernels: loading them, and binding ops to them."""
 
 from __future__ import annotations
 
@@ -17,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from gradflow.backends.blas import Blas, candidates
-from gradflow.backends.cpu.phases import ArrayUse, Footprint, phases
-from gradflow.backends.cpu.processors import processors
+from gradflow.backends.cpu.native_call import ArrayUse, CCall, CValue, Footprint, NativeCall
+from gradflow.backends.cpu.native_program import LEAST_PART, CPace, CPhase, NativeProgram
 from gradflow.backends.kernel_sources import INSTRUCTION_FLAGS, Kernel, fingerprint, kernels
 from gradflow.errors import BackendError
 from gradflow.installation import pip_reinstall
@@ -34,16 +30,10 @@ _ANY_GEMM = 1 << 62
 # each of a multiple of so many rows or columns.
 _SLICE, _MOST_SLICES, _SLICE_GRAIN = 1 << 22, 16, 16
 
-# Approximate cost of a call: each element read or written is 1, about 0.05 ns. The part of a thread should outweigh the
-# handover, and if the threads are asleep, must clearly outweigh waking them.
-_LEAST_PART = 1 << 15
-_WORTH_WAKING = 1 << 21
 _COST_PER_ROW = 300  # overhead of restarting a loop for each row
 _MULTIPLICATIONS = 2  # this many cost 1 in our own matmul
 # Ranges are cut at multiples of these: whole cache lines.
 _GRAINS = {"FOR": 64, "FOURS": 16, "ROWS": 1, "COLUMN_BLOCKS": 64, "BLOCKS": 1}
-
-_MOST_THREADS, _ROW_GRAIN = 16, 16  # MOST_THREADS of team.c, GF_ROW_GRAIN of native.h
 
 # A row's kernels read where in the training they are, and write at most that a step was bad, which none of them reads.
 _CLOCK = "clock"
@@ -51,132 +41,10 @@ _CLOCK = "clock"
 _OTHER_SOURCES = "it was built from other kernel sources than the current ones"
 
 
-class _Value(ctypes.Union):
-    """gf_value of native.h."""
-
-    _fields_ = [("pointer", ctypes.c_void_p), ("integer", ctypes.c_longlong), ("number", ctypes.c_double)]
-
-
 class _Entry(ctypes.Structure):
     """gf_entry of native.h."""
 
     _fields_ = [("name", ctypes.c_char_p), ("function", ctypes.c_void_p), ("items", ctypes.c_void_p)]
-
-
-class _Call(ctypes.Structure):
-    """gf_call of native.h."""
-
-    _fields_ = [
-        ("function", ctypes.c_void_p),
-        ("values", ctypes.POINTER(_Value)),
-        ("items", ctypes.c_longlong),
-        ("grain", ctypes.c_longlong),
-        ("part", ctypes.c_longlong),
-        ("per_row", ctypes.c_longlong),
-        ("per_item", ctypes.c_longlong),
-        ("items_of", ctypes.c_void_p),
-        ("size", ctypes.c_longlong),
-        ("first", ctypes.c_longlong),
-    ]
-
-
-class _Phase(ctypes.Structure):
-    """gf_phase of native.h."""
-
-    _fields_ = [
-        ("calls", ctypes.POINTER(_Call)),
-        ("count", ctypes.c_longlong),
-        ("rows", ctypes.c_longlong),
-        ("part", ctypes.c_longlong),
-        ("is_shared", ctypes.c_int),
-        ("is_worth_waking", ctypes.c_int),
-    ]
-
-
-class _Pace(ctypes.Structure):
-    """gf_pace of pace.h."""
-
-    _fields_ = [
-        ("is_used", ctypes.c_bool),
-        ("is_warm", ctypes.c_int),
-        ("level", ctypes.c_int),
-        ("tried", ctypes.c_int),
-        ("steps", ctypes.c_int),
-        ("rest", ctypes.c_int),
-        ("seconds", ctypes.c_double * 5),
-        ("best", ctypes.c_double * 5),
-        ("of_trial", ctypes.c_double),
-        ("counted", ctypes.c_double),
-        ("waited", ctypes.c_double),
-        ("next_check", ctypes.c_double),
-    ]
-
-
-class NativeCall:
-    """A function of the library bound to its arguments; it keeps the arrays that they point into alive.
-
-    Args:
-        call: the function with its arguments.
-        cost: its approximate cost on one thread.
-        footprint: the arrays that it touches, and the rows that it can be split by.
-        owners: the objects that the arguments point into.
-    """
-
-    def __init__(self, call: _Call, cost: int, footprint: Footprint, owners: Sequence[Any]) -> None:
-        self.call = call
-        self.cost = cost
-        self.footprint = footprint
-        self._owners = tuple(owners)
-
-
-class NativeProgram:
-    """A sequence of bound functions that one call into C runs any number of times.
-
-    Args:
-        library: the compiled kernels.
-        threads: the address of a C function that returns the maximum number of threads; None for one thread.
-        calls: the functions.
-
-    Attributes:
-        pace: what is known of how fast it runs on how many threads.
-    """
-
-    def __init__(self, library: ctypes.CDLL, threads: int | None, calls: Sequence[NativeCall]) -> None:
-        self._library = library
-        self._owners = tuple(calls)
-        self._threads = threads
-        grouped = phases([bound.footprint for bound in calls])
-        self._calls = (_Call * len(calls))(*(calls[place].call for phase in grouped for place in phase.places))
-        self._phases = (_Phase * len(grouped))()
-        # Threads that spin while waiting would compete with those of the BLAS.
-        self._keeps_awake = not any(bound.footprint.is_lonely for bound in calls)
-        first = self._most_threads = 0
-        for phase, (places, rows) in zip(self._phases, grouped, strict=True):
-            phase.calls = ctypes.pointer(self._calls[first])
-            phase.count = len(places)
-            first += len(places)
-            self._plan(phase, rows, [calls[place] for place in places])
-        self._most_threads = min(self._most_threads, _MOST_THREADS, processors())
-        # Before anything is measured: all threads where a single phase is worth waking them.
-        is_long = any(phase.is_worth_waking for phase in self._phases)
-        level = (self._most_threads - 1).bit_length() if is_long and self._most_threads else 0
-        self.pace = _Pace(level=level, tried=level)
-
-    def _plan(self, phase: _Phase, rows: int, calls: Sequence[NativeCall]) -> None:
-        """Decide how a phase is split, and how many threads it can keep busy."""
-        cost = sum(bound.cost for bound in calls)
-        phase.rows = rows if len(calls) > 1 else 0
-        phase.part = min(max(math.ceil(_LEAST_PART * rows / cost), _ROW_GRAIN), rows) if phase.rows and cost else 1
-        parts = rows // phase.part if phase.rows else sum(bound.call.items // bound.call.part for bound in calls)
-        phase.is_shared = parts > 1 and cost >= 2 * _LEAST_PART
-        phase.is_worth_waking = parts > 1 and cost >= _WORTH_WAKING
-        if phase.is_worth_waking or (phase.is_shared and self._keeps_awake):
-            self._most_threads = max(self._most_threads, parts)
-
-    def __call__(self, times: int = 1) -> None:
-        self._library.gf_run(
-            self._phases, len(self._phases), times, self.pace, self._threads, self._most_threads, self._keeps_awake
-        )
 
 
 class NativeLibrary:
@@ -207,10 +75,10 @@ class NativeLibrary:
         self._library.gf_items.restype = ctypes.c_longlong
         number = ctypes.c_longlong
         self._library.gf_run.argtypes = [
-            ctypes.POINTER(_Phase),
+            ctypes.POINTER(CPhase),
             number,
             number,
-            ctypes.POINTER(_Pace),
+            ctypes.POINTER(CPace),
             ctypes.c_void_p,
             ctypes.c_int,
             ctypes.c_int,
@@ -269,18 +137,18 @@ class NativeLibrary:
                 holds_words = parameter.c_type == "gf_word" and value.itemsize % 4 == 0
                 if value is not None and value.dtype != dtype and not holds_words:
                     return None
-                packed.append(_Value(pointer=None if value is None else value.ctypes.data))
+                packed.append(CValue(pointer=None if value is None else value.ctypes.data))
             elif dtype in ("float32", "float64"):
-                packed.append(_Value(number=value))
+                packed.append(CValue(number=value))
             else:
-                packed.append(_Value(integer=ctypes.c_longlong(value).value))
-        packed_values = (_Value * len(packed))(*packed)
+                packed.append(CValue(integer=ctypes.c_longlong(value).value))
+        packed_values = (CValue * len(packed))(*packed)
         items = self._library.gf_items(entry, packed_values)
         grain, cost = _GRAINS[kernel.loop], _cost(kernel, values, items)
-        worth_sharing = max(math.ceil(_LEAST_PART * items / cost), grain) if cost else items
+        worth_sharing = max(math.ceil(LEAST_PART * items / cost), grain) if cost else items
         part = max(min(worth_sharing, items), 1)
         rows, per_row, per_item, by_row = _row_form(op, kernel, arguments, values)
-        call = _Call(
+        call = CCall(
             entry.contents.function, packed_values, items, grain, part, per_row, per_item, entry.contents.items
         )
         uses = tuple(
@@ -319,16 +187,16 @@ class NativeLibrary:
         width = _SLICE_GRAIN * math.ceil(max(m, n) / slices / _SLICE_GRAIN)
         slices = math.ceil(max(m, n) / width)
         packed = [
-            _Value(pointer=blas.addresses[out.dtype.name]),
-            _Value(pointer=local_threads),
-            _Value(integer=_TRANSPOSE if transpose_a else _NO_TRANSPOSE),
-            _Value(integer=_TRANSPOSE if transpose_b else _NO_TRANSPOSE),
-            *(_Value(integer=size) for size in (m, n, k)),
-            *(_Value(pointer=array.ctypes.data) for array in (a, b, out)),
-            *(_Value(integer=number) for number in (width, n > m)),
+            CValue(pointer=blas.addresses[out.dtype.name]),
+            CValue(pointer=local_threads),
+            CValue(integer=_TRANSPOSE if transpose_a else _NO_TRANSPOSE),
+            CValue(integer=_TRANSPOSE if transpose_b else _NO_TRANSPOSE),
+            *(CValue(integer=size) for size in (m, n, k)),
+            *(CValue(pointer=array.ctypes.data) for array in (a, b, out)),
+            *(CValue(integer=number) for number in (width, n > m)),
         ]
         address = ctypes.cast(function, ctypes.c_void_p).value or 0
-        call = _Call(address, (_Value * len(packed))(*packed), slices, 1, 1)
+        call = CCall(address, (CValue * len(packed))(*packed), slices, 1, 1)
         uses = tuple(ArrayUse.to(array, is_written=array is out) for array in (a, b, out))
         footprint = Footprint(uses, is_lonely=not local_threads)
         return NativeCall(call, m * n * k // _MULTIPLICATIONS, footprint, [a, b, out])

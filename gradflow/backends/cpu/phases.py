@@ -11,59 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
+from gradflow.backends.cpu.native_call import Footprint
 
-
-class ArrayUse(NamedTuple):
-    """An array that a call reads or writes, from one address to another.
-
-    Attributes:
-        begin, end: the addresses.
-        is_written: True if the call writes it.
-        is_by_row: True if the call, split by rows, touches only the same row of the array.
-    """
-
-    begin: int
-    end: int
-    is_written: bool
-    is_by_row: bool
-
-    @classmethod
-    def to(cls, array: np.ndarray, *, is_written: bool, is_by_row: bool = False) -> ArrayUse:
-        """The use of a contiguous array."""
-        return cls(array.ctypes.data, array.ctypes.data + array.nbytes, is_written, is_by_row)
-
-    def collides(self, other: ArrayUse) -> bool:
-        """True if the order of the two uses matters."""
-        return (self.is_written or other.is_written) and self.begin < other.end and other.begin < self.end
-
-    def is_same_rows(self, other: ArrayUse) -> bool:
-        """True if both touch the same rows of one array, each its own."""
-        return self.is_by_row and other.is_by_row and self[:2] == other[:2]
-
-
-class Footprint(NamedTuple):
-    """The arrays that a call touches, and the rows that it can be split by.
-
-    Attributes:
-        uses: the arrays.
-        rows: number of rows that it can be split by; 0 if it cannot.
-        is_lonely: True if no other call may run at the same time.
-    """
-
-    uses: tuple[ArrayUse, ...]
-    rows: int = 0
-    is_lonely: bool = False
-
-    def collides(self, other: Footprint) -> bool:
-        """True if the order of the two calls matters."""
-        return any(ours.collides(theirs) for ours in self.uses for theirs in other.uses)
-
-    def can_follow_by_row(self, earlier: Footprint) -> bool:
-        """True if each row of this call may be computed as soon as the same row of an earlier call."""
-        return all(
-            ours.is_same_rows(theirs) or not ours.collides(theirs) for ours in self.uses for theirs in earlier.uses
-        )
+MOST_CALLS = 256  # of a phase: the parts of all of them are counted in 16 bits (team.c)
 
 
 class Phase(NamedTuple):
@@ -96,7 +46,8 @@ def _next_phase(calls: Sequence[Footprint], left: Sequence[int]) -> Phase:
     for place in left[1:]:
         call = calls[place]
         if (
-            call.rows == first.rows
+            len(joined) < MOST_CALLS
+            and call.rows == first.rows
             and not (call.is_lonely or first.is_lonely)
             and not any(call.collides(calls[other]) for other in passed)
             and all(_may_join(call, calls[other]) for other in joined)

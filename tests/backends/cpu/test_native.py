@@ -26,7 +26,9 @@ import gradflow as gf
 from gradflow.backends import get_backend
 from gradflow.backends.cpu import native
 from gradflow.backends.cpu.backend import NumpyBackend
-from gradflow.backends.cpu.native import NativeCall, NativeLibrary, NativeProgram, native_library
+from gradflow.backends.cpu.native import NativeLibrary, native_library
+from gradflow.backends.cpu.native_call import NativeCall
+from gradflow.backends.cpu.native_program import NativeProgram
 from gradflow.layers import ACTIVATIONS
 from gradflow.losses import LOSSES
 from gradflow.ops import OPS

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradflow.backends.cpu import native
 from gradflow.backends.cpu.native import native_library
+from gradflow.backends.cpu.native_program import CPace
 
 pytestmark = pytest.mark.skipif(native_library() is None, reason="the C kernels were not built, or are left out")
 
@@ -31,10 +31,10 @@ class Simulation:
         self._c = library._library
         self._c.gf_patience.restype = ctypes.c_double
         number = ctypes.c_double
-        self._c.gf_learn.argtypes = [ctypes.POINTER(native._Pace), ctypes.c_int, number, number, ctypes.c_int]
+        self._c.gf_learn.argtypes = [ctypes.POINTER(CPace), ctypes.c_int, number, number, ctypes.c_int]
         self.delays = library.delays
         self.most = most
-        self.pace = native._Pace(level=level, tried=level)
+        self.pace = CPace(level=level, tried=level)
 
     def run(self, machine: Machine, steps: int) -> tuple[float, list[int]]:
         """Return the seconds that some steps took, and the number of threads of each."""

@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradflow.backends.cpu.phases import ArrayUse, Footprint, Phase, phases
+from gradflow.backends.cpu.native_call import ArrayUse, Footprint
+from gradflow.backends.cpu.phases import MOST_CALLS, Phase, phases
 
 ROWS, ARRAYS = 3, 5
 Memory = dict[int, list[object]]
@@ -119,3 +120,10 @@ def test_an_access_covers_the_bytes_of_its_array() -> None:
     assert not first.collides(second)
     assert first.collides(ArrayUse.to(array, is_written=False))
     assert not ArrayUse.to(array, is_written=False).collides(ArrayUse.to(array, is_written=False))
+
+
+def test_a_phase_has_no_more_calls_than_its_parts_can_be_counted() -> None:
+    """The team counts 128 parts of each in 16 bits."""
+    found = phases([of(array, rows=0) for array in range(2 * MOST_CALLS + 1)])
+    assert [len(phase.places) for phase in found] == [MOST_CALLS, MOST_CALLS, 1]
+    assert 128 * MOST_CALLS < 2**16

@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose
 
 from gradflow.backends import blas as blas_module
 from gradflow.backends.blas import Blas, candidates, installed_mkl, numpy_blas
-from gradflow.backends.cpu import native
+from gradflow.backends.cpu import native_program
 from gradflow.backends.cpu.native import NativeLibrary, native_library
 from gradflow.ops import OPS
 from tests.cli.command import environment
@@ -225,7 +225,7 @@ def test_a_blas_that_leaves_threads_to_us_computes_slices_on_one_thread_each(
     k: int,
     dtype: str,
 ) -> None:
-    monkeypatch.setattr(native, "processors", lambda: 3)
+    monkeypatch.setattr(native_program, "processors", lambda: 3)
     found = blas_module._loaded(compiled_blas(tmp_path, "libmkl_rt.so", "cblas_{}gemm", "int", is_mkl=True))
     with_mkl = NativeLibrary(library.path, found)
     assert with_mkl.blas is found

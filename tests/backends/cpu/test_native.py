@@ -24,7 +24,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import gradflow as gf
 from gradflow.backends import get_backend
-from gradflow.backends.cpu import native
+from gradflow.backends.cpu import native, native_program
 from gradflow.backends.cpu.backend import NumpyBackend
 from gradflow.backends.cpu.native import NativeLibrary, native_library
 from gradflow.backends.cpu.native_call import NativeCall
@@ -252,7 +252,7 @@ tells_three = ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 3)
 @pytest.fixture
 def threaded(library: NativeLibrary, monkeypatch: pytest.MonkeyPatch) -> NativeLibrary:
     """The library with three threads for its kernels, however many cores the machine has."""
-    monkeypatch.setattr(native, "processors", lambda: 3)
+    monkeypatch.setattr(native_program, "processors", lambda: 3)
     several = NativeLibrary(library.path, library.blas)
     several.threads_address = ctypes.cast(tells_three, ctypes.c_void_p).value
     return several

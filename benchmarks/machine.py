@@ -15,11 +15,15 @@ import numpy as np
 
 from gradflow.backends.cpu.native import native_library
 from gradflow.backends.cpu.processors import processors
+from gradflow.files import write_atomically
 from gradflow.version import __version__
 
 RESULTS = Path(__file__).parent / "results"
 """Holds a folder for each machine: times on one say little about another."""
-_PACKAGES = ("numpy", "torch", "jax", "jaxlib", "scikit-learn", "mkl")
+_PACKAGES = (
+    *("numpy", "torch", "jax", "jaxlib", "scikit-learn", "mkl"),
+    *("cupy-cuda12x", "cupy-cuda13x", "nvidia-cublas", "nvidia-cublas-cu12", "triton"),
+)
 
 
 def machine() -> dict[str, Any]:
@@ -57,8 +61,8 @@ def results_folder() -> Path:
 def write_results(folder: Path, name: str, result: dict[str, Any], text: str) -> None:
     """Write a result as JSON, and its Markdown, under a name into a folder, which is made if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    (folder / f"{name}.md").write_text(text)
+    write_atomically(folder / f"{name}.json", (json.dumps(result, indent=1) + "\n").encode())
+    write_atomically(folder / f"{name}.md", text.encode())
 
 
 def slug(*parts: str) -> str:

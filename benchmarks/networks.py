@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -110,3 +110,10 @@ NETWORKS = {
     )
 }
 """A tiny, a small, a medium and a large network, by name."""
+
+_WIDE = Network("W", (4096, 4096, 4096, 4096, 4096), batch_size=4096, steps=4)
+GPU_NETWORKS = {name: replace(network, steps=max(network.steps, 20)) for name, network in NETWORKS.items()} | {
+    "W": _WIDE
+}
+"""The networks measured on a GPU: in addition, one whose step is limited by matmuls; with enough steps, that the time
+between two passes does not count."""

@@ -7,12 +7,15 @@ counts.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from benchmarks.contestants import contestant
 from benchmarks.networks import Network
@@ -24,8 +27,85 @@ class WorkerError(Exception):
     """A contestant failed; the message is its traceback."""
 
 
+class Remote:
+    """An object in a process of its own, which ends with this process, however this one ends.
+
+    Args:
+        make: returns the object, in the new process; `wait` waits until it has.
+    """
+
+    def __init__(self, make: Callable[[], object]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, other_end = context.Pipe()
+        self._process = context.Process(target=_serve, args=(other_end, make), daemon=True)
+        self._process.start()
+        other_end.close()
+
+    def call(self, method: str, *arguments: Any, limit: float | None = None) -> Any:
+        """Return what the object's method returns, as `wait` does."""
+        try:
+            self._connection.send((method, arguments))
+        except OSError:
+            raise self._ended() from None
+        return self.wait(limit)
+
+    def wait(self, limit: float | None = None) -> Any:
+        """Return the next answer.
+
+        Raises:
+            WorkerError: if the method raised an exception, or the process ended.
+            TimeoutError: if there is none within the limit, in seconds; the process was killed.
+        """
+        try:
+            if not self._connection.poll(None if limit is None else max(limit, 0)):
+                self.kill()
+                raise TimeoutError(f"no answer within {limit:.0f} s")
+            succeeded, answer = self._connection.recv()
+        except (EOFError, ConnectionError):
+            raise self._ended() from None
+        if not succeeded:
+            raise WorkerError(answer)
+        return answer
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
+        self._process.join()
+
+    def close(self) -> None:
+        """Let the process end, and wait until it has."""
+        self._connection.close()
+        self._process.join()
+
+    def _ended(self) -> WorkerError:
+        self._process.join()
+        return WorkerError(f"the process ended with {self._process.exitcode} before it answered")
+
+
+def _serve(connection: Connection, make: Callable[[], object]) -> None:
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    try:
+        made, answer = make(), None
+        while True:
+            connection.send((True, answer))
+            method, arguments = connection.recv()
+            answer = getattr(made, method)(*arguments)
+    except (EOFError, ConnectionError):
+        return
+    except Exception:
+        connection.send((False, traceback.format_exc()))
+
+
+def _end_with_the_parent() -> None:
+    """End this process when its parent ends, even if it hangs, or its parent is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
 class Worker:
-    """The parent's end of the connection to the process.
+    """A contestant in its own process, ready to train.
 
     Args:
         name: one of `benchmarks.contestants.CONTESTANTS`.
@@ -37,21 +117,17 @@ class Worker:
     """
 
     def __init__(self, name: str, network: Network, optimizer: str) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, other_end = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other_end, name, network, optimizer), daemon=True)
-        self._process.start()
-        other_end.close()
-        self._answer()
+        self._remote = Remote(partial(_Timed, name, network, optimizer))
+        self._remote.wait()
 
     def losses(self, steps: int) -> list[float]:
         """Return the loss of each of the first steps; must be called first."""
-        measured: list[float] = self._ask("losses", steps)
+        measured: list[float] = self._remote.call("losses", steps)
         return measured
 
     def seconds_per_step(self) -> float:
         """Return the time per step over one epoch, after an untimed one."""
-        seconds: float = self._ask("seconds_per_step")
+        seconds: float = self._remote.call("seconds_per_step")
         return seconds
 
     def seconds_per_epoch(self, least: float, limit: float) -> float:
@@ -60,79 +136,44 @@ class Worker:
         Raises:
             TimeoutError: if an epoch takes longer than the limit; the process was killed.
         """
-        self._connection.send(("seconds_per_epoch", least))
-        if not self._connection.poll(least + limit):
-            self._process.kill()
-            raise TimeoutError(f"an epoch took longer than {limit} s")
-        seconds: float = self._answer()
-        return seconds
-
-    def device_seconds_per_step(self) -> float:
-        """Return the time per step of a contestant on a GPU, measured by events on its stream."""
-        seconds: float = self._ask("device_seconds_per_step")
+        seconds: float = self._remote.call("seconds_per_epoch", least, limit=least + limit)
         return seconds
 
     def seconds_per_prediction(self) -> float:
         """Return the time to predict one row, over many calls after an untimed one."""
-        seconds: float = self._ask("seconds_per_prediction")
+        seconds: float = self._remote.call("seconds_per_prediction")
         return seconds
 
-    def _ask(self, *request: Any) -> Any:
-        self._connection.send(request)
-        return self._answer()
-
-    def _answer(self) -> Any:
-        try:
-            succeeded, answer = self._connection.recv()
-        except EOFError:
-            self._process.join()
-            raise WorkerError(f"the process ended with {self._process.exitcode} before it answered") from None
-        if not succeeded:
-            raise WorkerError(answer)
-        return answer
-
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._connection.close()
-        self._process.join()
+        self._remote.close()
 
 
-def _serve(connection: Connection, name: str, network: Network, optimizer: str) -> None:
-    try:
-        contest: Any = contestant(name, network, optimizer)
-        connection.send((True, None))
-        while True:
-            request, *arguments = connection.recv()
-            if request == "losses":
-                answer: Any = contest.losses(*arguments)
-            elif request == "seconds_per_step":
-                answer = seconds_of(contest.train, 1) / network.steps
-            elif request == "seconds_per_epoch":
-                answer = _seconds_per_run(contest.train, *arguments)
-            elif request == "device_seconds_per_step":
-                contest.train()
-                answer = contest.device_seconds() / network.steps
-            else:
-                answer = seconds_of(contest.predict_one, _PREDICTIONS)
-            connection.send((True, answer))
-    except EOFError:
-        return
-    except Exception:
-        connection.send((False, traceback.format_exc()))
+class _Timed:
+    """A contestant with the measurements of `Worker`, in the process of its own."""
 
+    def __init__(self, name: str, network: Network, optimizer: str) -> None:
+        self._contestant = contestant(name, network, optimizer)
+        self._steps = network.steps
+        self.losses = self._contestant.losses
 
-def _seconds_per_run(run: Callable[[], object], least: float) -> float:
-    """Return the mean time of as many calls as take the given seconds."""
-    began = time.perf_counter()
-    calls, passed = 0, 0.0
-    while not calls or passed < least:
-        run()
-        calls, passed = calls + 1, time.perf_counter() - began
-    return passed / calls
+    def seconds_per_step(self) -> float:
+        return seconds_of(self._contestant.train, 1) / self._steps
+
+    def seconds_per_epoch(self, least: float) -> float:
+        began = time.perf_counter()
+        epochs, passed = 0, 0.0
+        while not epochs or passed < least:
+            self._contestant.train()
+            epochs, passed = epochs + 1, time.perf_counter() - began
+        return passed / epochs
+
+    def seconds_per_prediction(self) -> float:
+        return seconds_of(self._contestant.predict_one, _PREDICTIONS)
 
 
 def seconds_of(run: Callable[[], object], times: int) -> float:

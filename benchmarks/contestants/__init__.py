@@ -9,13 +9,23 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import shutil
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from benchmarks.networks import Network
-from gradflow.backends.availability import gpu_problem
 from gradflow.backends.cpu.native import native_library
 
-__all__ = ["CONTESTANTS", "GEMMS", "GPU_CONTESTANTS", "PEERS", "Contestant", "contestant", "problem_with"]
+__all__ = [
+    "CONTESTANTS",
+    "GEMMS",
+    "GPU_CONTESTANTS",
+    "PEERS",
+    "Contestant",
+    "Entry",
+    "GpuContestant",
+    "contestant",
+    "missing_package",
+    "problem_with",
+]
 
 
 class Contestant(Protocol):
@@ -35,32 +45,59 @@ class Contestant(Protocol):
         """Compute the logits for one row, from a NumPy array to a NumPy array."""
 
 
-_MODULES = {  # name: module, class, required package
-    "gradflow": ("with_gradflow", "Gradflow", "numpy"),
-    "PyTorch": ("with_torch", "EagerTorch", "torch"),
-    "PyTorch, compiled": ("with_torch", "CompiledTorch", "torch"),
-    "JAX": ("with_jax", "Jax", "jax"),
-    "scikit-learn": ("with_sklearn", "Sklearn", "sklearn"),
-    "GEMMs, gradflow's BLAS": ("gemms", "GradflowGemms", "numpy"),
-    "GEMMs, NumPy": ("gemms", "NumpyGemms", "numpy"),
+class GpuContestant(Contestant, Protocol):
+    """A contestant with all of its arrays on a GPU; creating one raises an error where its library finds none."""
+
+    def device_seconds(self) -> float:
+        """Return the time to train on all batches once."""
+
+
+class Entry(NamedTuple):
+    """The class of a contestant: its name, its module, and the package that the module requires."""
+
+    module: str
+    class_name: str
+    package: str
+
+    def load(self) -> type:
+        """Return the class; imports its library."""
+        loaded: type = getattr(importlib.import_module(self.module), self.class_name)
+        return loaded
+
+
+def _entry(module: str, class_name: str, package: str) -> Entry:
+    return Entry(f"{__name__}.{module}", class_name, package)
+
+
+_ENTRIES = {
+    "gradflow": _entry("with_gradflow", "Gradflow", "numpy"),
+    "PyTorch": _entry("with_torch", "EagerTorch", "torch"),
+    "PyTorch, compiled": _entry("with_torch", "CompiledTorch", "torch"),
+    "JAX": _entry("with_jax", "Jax", "jax"),
+    "scikit-learn": _entry("with_sklearn", "Sklearn", "sklearn"),
+    "GEMMs, gradflow's BLAS": _entry("gemms", "GradflowGemms", "numpy"),
+    "GEMMs, NumPy": _entry("gemms", "NumpyGemms", "numpy"),
 }
 _ON_ONE_THREAD = {
-    "gradflow, one thread": ("with_gradflow", "GradflowOnOneThread", "numpy"),
-    "PyTorch, one thread": ("with_torch", "EagerTorchOnOneThread", "torch"),
+    "gradflow, one thread": _entry("with_gradflow", "GradflowOnOneThread", "numpy"),
+    "PyTorch, one thread": _entry("with_torch", "EagerTorchOnOneThread", "torch"),
 }
-_ON_GPU = {
-    "gradflow": ("on_gpu", "GradflowOnGpu", "cupy"),
-    "PyTorch": ("torch_on_gpu", "EagerTorchOnGpu", "torch"),
-    "PyTorch, compiled": ("torch_on_gpu", "CompiledTorchOnGpu", "torch"),
-    "PyTorch, CUDA graph": ("torch_on_gpu", "GraphedTorchOnGpu", "torch"),
-    "JAX": ("jax_on_gpu", "JaxOnGpu", "jax"),
+GPU_CONTESTANTS = {
+    "gradflow": _entry("on_gpu", "GradflowOnGpu", "cupy"),
+    "gradflow, TF32": _entry("on_gpu", "GradflowInTf32", "cupy"),
+    "gradflow, bfloat16": _entry("on_gpu", "GradflowInBfloat16", "cupy"),
+    "PyTorch": _entry("torch_on_gpu", "EagerTorchOnGpu", "torch"),
+    "PyTorch, CUDA graph": _entry("torch_on_gpu", "GraphedTorchOnGpu", "torch"),
+    "PyTorch, bfloat16": _entry("torch_on_gpu", "AutocastTorchOnGpu", "torch"),
+    "PyTorch, CUDA graph, bfloat16": _entry("torch_on_gpu", "GraphedAutocastTorchOnGpu", "torch"),
+    "JAX": _entry("jax_on_gpu", "JaxOnGpu", "jax"),
+    "JAX, scan": _entry("jax_on_gpu", "ScannedJaxOnGpu", "jax"),
+    "PyTorch, compiled": _entry("torch_on_gpu", "CompiledTorchOnGpu", "torch"),
 }
-CONTESTANTS = tuple(_MODULES)
+"""The contestants that train on a GPU, each a `GpuContestant`; the one that takes long to prepare comes last."""
+CONTESTANTS = tuple(_ENTRIES)
 """Names of the contestants that train on the CPU with the threads that they choose."""
-_MODULES |= _ON_ONE_THREAD
-_MODULES |= {f"{name} (GPU)": entry for name, entry in _ON_GPU.items()}
-GPU_CONTESTANTS = tuple(f"{name} (GPU)" for name in _ON_GPU)
-"""Names of the contestants that train on a GPU; they also have `device_seconds`."""
+_ENTRIES |= _ON_ONE_THREAD
 GEMMS = tuple(name for name in CONTESTANTS if name.startswith("GEMMs"))
 """Contestants that only compute the GEMMs of a step: a lower bound for any implementation on the same BLAS."""
 PEERS = tuple(name for name in CONTESTANTS if name not in (*GEMMS, "gradflow"))
@@ -68,11 +105,8 @@ PEERS = tuple(name for name in CONTESTANTS if name not in (*GEMMS, "gradflow"))
 
 
 def problem_with(name: str) -> str | None:
-    """Return why a contestant cannot be measured here, or None if it can."""
-    package = _MODULES[name][2]
-    if importlib.util.find_spec(package) is None:
-        return f"{package} is not installed; install the extra peers"
-    if name in GPU_CONTESTANTS and (problem := _problem_on_gpu(package)):
+    """Return why a contestant cannot be measured on the CPU here, or None if it can."""
+    if problem := missing_package(_ENTRIES[name]):
         return problem
     if name == "PyTorch, compiled" and shutil.which("g++") is None and shutil.which("clang++") is None:
         return "torch.compile needs a C++ compiler, and there is none"
@@ -81,20 +115,13 @@ def problem_with(name: str) -> str | None:
     return None
 
 
-def _problem_on_gpu(package: str) -> str | None:
-    if problem := gpu_problem():
-        return problem
-    if package == "torch" and not importlib.import_module("torch").cuda.is_available():
-        return "this PyTorch finds no GPU; install its build for CUDA"
-    if package == "jax" and importlib.import_module("jax").default_backend() != "gpu":
-        return "this JAX finds no GPU; install jax[cuda12]"
-    return None
+def missing_package(entry: Entry) -> str | None:
+    """Return the reason if the package of a contestant is missing; None if it is installed."""
+    is_installed = importlib.util.find_spec(entry.package) is not None
+    return None if is_installed else f"{entry.package} is not installed; install the extra peers"
 
 
 def contestant(name: str, network: Network, optimizer: str) -> Contestant:
-    """Return a fresh contestant; imports its library."""
-    module, class_name, _ = _MODULES[name]
-    made: Contestant = getattr(importlib.import_module(f"benchmarks.contestants.{module}"), class_name)(
-        network, optimizer
-    )
+    """Return a fresh contestant that trains on the CPU; imports its library."""
+    made: Contestant = _ENTRIES[name].load()(network, optimizer)
     return made

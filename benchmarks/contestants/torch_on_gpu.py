@@ -1,8 +1,11 @@
-"""PyTorch on a GPU: eager, compiled, and with each step as one CUDA graph. float32 GEMMs are in full precision."""
+"""PyTorch on a GPU: eager, compiled, and with each step as one CUDA graph; in float32 and with bfloat16 autocast.
+
+float32 GEMMs are in full precision.
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -13,9 +16,18 @@ _WARM_UP_STEPS = 3
 
 
 class EagerTorchOnGpu(EagerTorch):
-    """Eager PyTorch with all batches already on the device."""
+    """Eager PyTorch with all batches already on the device.
+
+    Raises:
+        RuntimeError: if PyTorch finds no GPU.
+    """
 
     device: ClassVar[str] = "cuda"
+
+    def __init__(self, network: Network, optimizer: str) -> None:
+        if not torch.cuda.is_available():
+            raise RuntimeError("this PyTorch finds no GPU; install its build for CUDA")
+        super().__init__(network, optimizer)
 
     def train(self) -> None:
         super().train()
@@ -32,9 +44,10 @@ class EagerTorchOnGpu(EagerTorch):
 
 
 class CompiledTorchOnGpu(EagerTorchOnGpu):
-    """`EagerTorchOnGpu` with torch.compile."""
+    """`EagerTorchOnGpu` with torch.compile, which tries kernels and uses CUDA graphs in this mode."""
 
     compiled: ClassVar[bool] = True
+    compile_mode: ClassVar[str] = "max-autotune"
 
 
 class GraphedTorchOnGpu(EagerTorchOnGpu):
@@ -72,3 +85,20 @@ class GraphedTorchOnGpu(EagerTorchOnGpu):
         self._labels.copy_(labels)
         self._graph.replay()
         return self._captured_loss
+
+
+class _InBfloat16:
+    """Runs forward pass and loss under autocast, which keeps parameters and optimizer in float32."""
+
+    def _mean_loss(self, x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cuda", torch.bfloat16):
+            loss: Any = super()._mean_loss(x, targets)  # type: ignore[misc]
+        return loss
+
+
+class AutocastTorchOnGpu(_InBfloat16, EagerTorchOnGpu):
+    """`EagerTorchOnGpu` with autocast to bfloat16."""
+
+
+class GraphedAutocastTorchOnGpu(_InBfloat16, GraphedTorchOnGpu):
+    """`GraphedTorchOnGpu` with autocast to bfloat16."""

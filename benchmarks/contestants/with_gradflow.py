@@ -17,7 +17,7 @@ from gradflow.training.step.training_step import TrainingStep
 
 def gradflow_network(network: Network, backend: str = "numpy") -> gf.Sequential:
     """Return the network with its initial parameters."""
-    made = gf.MLP(list(network.sizes), backend=backend)
+    made = gf.MLP(list(network.sizes), initializer=0.0, backend=backend)
     dense = [index for index, layer in enumerate(made.layers) if isinstance(layer, gf.Dense)]
     weights = {}
     for index, (weight, bias) in zip(dense, network.initial_parameters(), strict=True):
@@ -31,22 +31,29 @@ class Gradflow:
     end."""
 
     backend: ClassVar[str] = "numpy"
+    precision: ClassVar[str] = "float32"
 
     def __init__(self, network: Network, optimizer: str) -> None:
         self._described = network
         self._network = gradflow_network(network, self.backend)
         rate = LEARNING_RATES[optimizer]
         rule = gf.Adam(rate) if optimizer == "adam" else gf.SGD(rate)
-        self._step_on = partial(
+        self._new_step = partial(
             TrainingStep.of,
             self._network,
             network.loss,
             rule,
             batch_size=network.batch_size,
             shuffle=False,
+            precision=self.precision,
         )
         self._step = self._step_on(*network.data())
         self._row = network.data()[0][:1]
+
+    def _step_on(self, x: np.ndarray, targets: np.ndarray) -> TrainingStep:
+        step = self._new_step(x, targets)
+        step.update.begin_epoch(0, {})
+        return step
 
     def train(self) -> None:
         self._step.run()

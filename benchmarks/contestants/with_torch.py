@@ -14,6 +14,7 @@ class EagerTorch:
     """Eager PyTorch; batches are views of one tensor, so that getting one costs next to nothing."""
 
     compiled: ClassVar[bool] = False
+    compile_mode: ClassVar[str] = "default"
     device: ClassVar[str] = "cpu"
     optimizer_options: ClassVar[dict[str, bool]] = {"fused": True}
 
@@ -30,7 +31,7 @@ class EagerTorch:
         self._model = torch.nn.Sequential(*modules[:-1]).to(self.device)
         rule = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer]
         self._optimizer = rule(self._model.parameters(), lr=LEARNING_RATES[optimizer], **self.optimizer_options)
-        self._loss = torch.compile(self._mean_loss) if self.compiled else self._mean_loss
+        self._loss = torch.compile(self._mean_loss, mode=self.compile_mode) if self.compiled else self._mean_loss
         self._row = network.data()[0][:1]
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:

@@ -903,6 +903,22 @@ cp.cuda.Device().synchronize()""")
         SIMGPU_DEVICES="2",
     )
     assert rc == 0 and "[0 1 2 3 4]" in out, (rc, out)
+    two = (
+        "k = cp.RawKernel('extern \"C\" __global__ void k(int *x) { *x = 1; }', 'k')\n"
+        "a = cp.zeros(1, 'i4')\nwith cp.cuda.Device(1): b, s = cp.zeros(1, 'i4'), cp.cuda.Stream(non_blocking=True)\n"
+    )
+    for use, error in (
+        ("with cp.cuda.Device(1): k((1,), (1,), (b,)); print(b)", None),
+        ("k((1,), (1,), (a,), stream=s)", "invalid resource handle"),
+        ("f = k.kernel\nwith cp.cuda.Device(1): f((1,), (1,), (b,))", "invalid resource handle"),
+        ("s.record()", "cudaErrorInvalidResourceHandle"),
+        ("k((1,), (1,), (b,))\ncp.cuda.Device().synchronize()", "cudaErrorIllegalAddress"),
+    ):
+        rc, out = child(two + use, SIMGPU_DEVICES="2")
+        assert (rc, "[1]" in out) == (0, True) if error is None else rc == 1 and error in out, (use, rc, out)
+    forked = "import os\nif os.fork() == 0: cp.zeros(3)\nelse: assert os.wait()[1] == 256; cp.zeros(3)"
+    rc, out = child("cp.zeros(3)\n" + forked)
+    assert rc == 0 and "cudaErrorInitializationError" in out, (rc, out)
 
 
 MACROS = r"""

@@ -67,7 +67,7 @@ class Sequential:
 
     ``copy.deepcopy`` and pickle create a network of the same class with the same weights, preprocessing and epoch
     count, so that training continues exactly as in the original. The copy uses the same backend, or another one, with
-    a `SlowPathWarning`, if that backend is unavailable.
+    a `SlowPathWarning`, if that backend or its device is unavailable.
 
     A trailing ``Sigmoid()`` or ``Softmax()`` sets `output_activation` and is folded into the loss if that loss works on
     logits; without one, the loss sets it when training begins.
@@ -78,6 +78,8 @@ class Sequential:
         seed: for initial weights, dropout and shuffles: an integer from 0 to 2**64 - 1.
         backend: "auto", "numpy", "cupy" or "reference"; "auto" selects CuPy if there is a usable GPU, else NumPy. The
             environment variable GRADFLOW_BACKEND overrides what "auto" selects.
+        device: "cpu", "cuda" or, for one of several GPUs, "cuda:1"; None is the backend's: for "cupy", as for "cuda",
+            the current CUDA device.
         weights: every parameter and buffer by name, as from `get_weights`, instead of random initial weights.
 
     Raises:
@@ -92,13 +94,14 @@ class Sequential:
         dtype: str = "float32",
         seed: int = 0,
         backend: str = "auto",
+        device: str | None = None,
         weights: Mapping[str, Any] | None = None,
     ) -> None:
         self.layers: tuple[Layer, ...] = layer_tuple(layers)
         self.n_in, self.n_out = check_stack(self.layers)
         self.dtype = _dtype(dtype)
         self.seed = integer("seed", seed, least=0, most=2**64 - 1)
-        self.backend: ReferenceBackend = get_backend(backend)
+        self.backend: ReferenceBackend = get_backend(backend, device)
         self._activation_of_loss = "identity"
         self._output_scale: OutputScale | None = None
         self._preprocessing: Preprocessing | None = None
@@ -246,11 +249,12 @@ class Sequential:
         with self.access.reading():
             weights, epochs = self.backend.to_host(self.state), self.epochs_begun
         kept = {name: value for name, value in vars(self).items() if name not in _NOT_PICKLED}
-        return {"attributes": kept, "backend": self.backend.name, "state": weights, "epochs_begun": epochs}
+        place = {"backend": self.backend.name, "device": self.backend.place}
+        return {"attributes": kept, **place, "state": weights, "epochs_begun": epochs}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state["attributes"])
-        self.backend = _backend_of_pickle(state["backend"])
+        self.backend = _backend_of_pickle(state["backend"], state.get("device"))
         self._open()
         attach(self.layers, self._allocate(self._new_vectors()), self._frozen)
         with np.errstate(all="ignore"):
@@ -405,14 +409,16 @@ class Sequential:
             DataError: if the network has one output and is not a classifier, or x does not fit.
         """
         if self.output_activation == "sigmoid":
-            classes = (self.logits(x) > 0).astype(np.int64)
+            with self.backend.current():
+                classes = (self.logits(x) > 0).astype(np.int64)
             return classes.reshape(-1) if self.n_out == 1 else classes
         if self.n_out == 1:
             raise DataError(
                 "a network with one output and no sigmoid predicts numbers, not classes; use predict(x), or train it "
                 "with loss 'binary_cross_entropy'"
             )
-        return self.logits(x).argmax(axis=1).astype(np.int64)
+        with self.backend.current():
+            return self.logits(x).argmax(axis=1).astype(np.int64)
 
     def _infer(self, x: Any, *, activated: bool, where: Where | None = None) -> Array:
         if isinstance(x, Source):
@@ -423,7 +429,7 @@ class Sequential:
         on_device = hasattr(x, "__cuda_array_interface__")
         shape = (len(selected), self.n_out)
         output: Array = self.backend.empty(shape, self.dtype) if on_device else np.empty(shape, self.dtype)
-        with self.inferring():
+        with self.inferring(), self.backend.current():
             for start in range(0, len(selected), _PREDICTION_ROWS):
                 rows = slice(start, start + _PREDICTION_ROWS)
                 block = inputs.convert("x", selected[rows], where[rows])
@@ -468,9 +474,11 @@ class Sequential:
         return self.access.reading() if self._is_recorded else self.access.writing()
 
     def __repr__(self) -> str:
+        place = self.backend.place
+        device = "" if place in ("cpu", "cuda:0") else f", device={place!r}"
         return (
             f"{type(self).__name__}([{', '.join(map(repr, self.layers))}], dtype={self.dtype.name!r}, "
-            f"seed={self.seed}, backend={self.backend.name!r})"
+            f"seed={self.seed}, backend={self.backend.name!r}{device})"
         )
 
 
@@ -487,14 +495,14 @@ def _dtype(name: str) -> np.dtype:
     return np.dtype(known_name("dtype", getattr(name, "name", name), _DTYPES))
 
 
-def _backend_of_pickle(name: str) -> ReferenceBackend:
+def _backend_of_pickle(name: str, device: str | None) -> ReferenceBackend:
     """Return the backend that a network was pickled with, or the automatic one, with a warning, if it is unusable."""
     try:
-        return get_backend(name)
+        return get_backend(name, device)
     except BackendError as error:
         other = get_backend("auto")
         warn(
-            f"the network was pickled on another backend, and is now on {other.name!r}: {error}",
+            f"the network was pickled on another device, and is now on {other.name!r}, {other.place!r}: {error}",
             SlowPathWarning,
         )
         return other
@@ -536,6 +544,7 @@ class MLP(Sequential):
         dtype: "float32" or "float64".
         seed: for initial weights, dropout and shuffles.
         backend: "auto", "numpy", "cupy" or "reference".
+        device: "cpu", "cuda" or, for one of several GPUs, "cuda:1"; None is the backend's.
 
     Raises:
         DataError: if sizes, names or rates are invalid.
@@ -554,6 +563,7 @@ class MLP(Sequential):
         dtype: str = "float32",
         seed: int = 0,
         backend: str = "auto",
+        device: str | None = None,
     ) -> None:
         given = sequence("sizes", sizes, "a list of the widths from the inputs to the outputs, such as [64, 10]")
         if len(given) < 2:
@@ -575,4 +585,4 @@ class MLP(Sequential):
                 layers.append(hidden())
                 if rate:
                     layers.append(Dropout(rate))
-        super().__init__(layers, dtype=dtype, seed=seed, backend=backend)
+        super().__init__(layers, dtype=dtype, seed=seed, backend=backend, device=device)

@@ -92,7 +92,7 @@ def model_content(network: Sequential) -> bytes:
     return safetensors.numpy.save(weights, metadata={"gradflow": json.dumps(model)})
 
 
-def load_model(path: Path, backend: str) -> Sequential:
+def load_model(path: Path, backend: str, device: str | None = None) -> Sequential:
     """Read a network written by `save`.
 
     Raises:
@@ -103,13 +103,17 @@ def load_model(path: Path, backend: str) -> Sequential:
     weights, header = read_tensors(path, "gradflow model")
     try:
         description = _description(path, header, weights)
-        return described_network(_layers(path, description["layers"]), description, backend, weights)
+        return described_network(_layers(path, description["layers"]), description, backend, device, weights)
     except (DataError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise FileFormatError(f"{path}: the description of the network is damaged: {error}") from error
 
 
 def described_network(
-    layers: list[Layer], description: Mapping[str, Any], backend: str, weights: Mapping[str, np.ndarray] | None = None
+    layers: list[Layer],
+    description: Mapping[str, Any],
+    backend: str,
+    device: str | None,
+    weights: Mapping[str, np.ndarray] | None = None,
 ) -> Sequential:
     """Return a network of these layers, with the rest from its description (`describe`); without weights it is
     initialized from its seed.
@@ -118,7 +122,8 @@ def described_network(
         DataError, KeyError, TypeError, ValueError, AttributeError: if the description is not that of a network.
         BackendError: if the backend cannot be used here.
     """
-    network = Sequential(layers, dtype=description["dtype"], seed=description["seed"], backend=backend, weights=weights)
+    dtype, seed = description["dtype"], description["seed"]
+    network = Sequential(layers, dtype=dtype, seed=seed, backend=backend, device=device, weights=weights)
     network.output_activation = description["output_activation"]
     if (scale := description.get("output_scale")) is not None:
         network.output_scale = OutputScale(tuple(scale["mean"]), tuple(scale["deviation"]))

@@ -215,14 +215,14 @@ def test_a_pickle_of_a_gpu_opens_on_a_computer_without_one(monkeypatch: pytest.M
     state = copy.deepcopy(network.__getstate__()) | {"backend": "cupy"}
     get_backend = network_module.get_backend
 
-    def refuse(name: str) -> Any:
+    def refuse(name: str, device: str | None = None) -> Any:
         if name == "cupy":
             raise gf.BackendError("there is no GPU")
         return get_backend("numpy")
 
     monkeypatch.setattr(network_module, "get_backend", refuse)
     twin = gf.MLP.__new__(gf.MLP)
-    with pytest.warns(gf.SlowPathWarning, match="is now on 'numpy': there is no GPU"):
+    with pytest.warns(gf.SlowPathWarning, match="is now on 'numpy', 'cpu': there is no GPU"):
         twin.__setstate__(state)
     assert bits(twin) == bits(network)
 

@@ -7,55 +7,101 @@ from __future__ import annotations
 
 import copyreg
 import os
+import re
+import threading
 from collections.abc import Callable
 from functools import cache
 
 from gradflow.backends.availability import gpu_problem
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.checks import known_name
-from gradflow.errors import BackendError, DataError
+from gradflow.errors import BackendError, DataError, shown
 
 __all__ = ["BACKENDS", "ReferenceBackend", "get_backend"]
 
 BACKENDS = ("auto", "cupy", "numpy", "reference")
 """The names that `get_backend` accepts."""
 
+_making = threading.Lock()
 
-def get_backend(name: str = "auto") -> ReferenceBackend:
+
+def get_backend(name: str = "auto", device: str | None = None) -> ReferenceBackend:
     """Return the backend of a name; "auto" selects "cupy" if there is a usable GPU, otherwise "numpy".
 
     If set, the environment variable GRADFLOW_BACKEND decides what "auto" means.
 
+    Args:
+        name: the name.
+        device: "cpu", "cuda" or, for one of several GPUs, "cuda:1", which decides what "auto" means. None and "cuda"
+            take the current CUDA device of the calling thread, which is "cuda:0" unless the program has changed it.
+
     Raises:
-        DataError: for an unknown name.
+        DataError: for an unknown name or device, or a backend that does not run on the device.
         BackendError: if the backend cannot be used here; the message names the cause and the remedy.
     """
-    if isinstance(name, str) and name == "auto":
+    if isinstance(name, str) and name == "auto" and device is None:
         name = os.environ.get("GRADFLOW_BACKEND", "auto") or "auto"
     if isinstance(name, str) and name in ("cpu", "cuda", "gpu"):
-        raise DataError(f"unknown backend {name!r}: 'numpy' computes on the CPU, 'cupy' on an NVIDIA GPU")
+        raise DataError(
+            f"unknown backend {name!r}: 'numpy' computes on the CPU, 'cupy' on an NVIDIA GPU; device='cuda:1' selects "
+            "one of several"
+        )
     known_name("backend", name, BACKENDS)
+    name = _name_for(name, device)
     if name == "auto":
         name = "numpy" if gpu_problem() else "cupy"
     elif name == "cupy" and (problem := gpu_problem()):
         raise BackendError(f"backend 'cupy' cannot be used: {problem}")
-    backend = _make(name)
+    with _making:
+        backend = _make(name, _ordinal(device) if name == "cupy" else None)
     copyreg.pickle(type(backend), _by_name)
     return backend
 
 
-def _by_name(backend: ReferenceBackend) -> tuple[Callable[..., ReferenceBackend], tuple[str]]:
-    """Copy and unpickle a backend as the backend of that name, since its memory is shared with other arrays."""
-    return get_backend, (backend.name,)
+def _name_for(name: str, device: str | None) -> str:
+    """Return the name of the backend after checking that it runs on the device."""
+    if device is None:
+        return name
+    if not isinstance(device, str) or not re.fullmatch(r"cpu|cuda(:[0-9]{1,4})?", device):
+        raise DataError(f"device must be 'cpu', 'cuda' or, for one of several GPUs, 'cuda:1', got {shown(device)}")
+    if name == "auto":
+        return "numpy" if device == "cpu" else "cupy"
+    if (name == "cupy") == (device == "cpu"):
+        raise DataError(f"backend {name!r} does not run on device {device!r}; omit one of the two")
+    return name
+
+
+def _ordinal(device: str | None) -> int:
+    """Return the number of a CUDA device.
+
+    Raises:
+        BackendError: if it does not exist.
+    """
+    from cupy.cuda import runtime
+
+    if device is None or ":" not in device:
+        return int(runtime.getDevice())
+    ordinal, count = int(device.partition(":")[2]), runtime.getDeviceCount()
+    if ordinal >= count:
+        raise BackendError(
+            f"device {device!r} does not exist: this process sees {count} {'GPU' if count == 1 else 'GPUs'}, numbered "
+            "from 0; CUDA_VISIBLE_DEVICES may hide others"
+        )
+    return ordinal
+
+
+def _by_name(backend: ReferenceBackend) -> tuple[Callable[..., ReferenceBackend], tuple[str, str]]:
+    """Copy and unpickle a backend as that of its name and device, since its memory is shared with other arrays."""
+    return get_backend, (backend.name, backend.place)
 
 
 @cache
-def _make(name: str) -> ReferenceBackend:
+def _make(name: str, ordinal: int | None) -> ReferenceBackend:
     if name == "cupy":
         from gradflow.backends.cuda.backend import CupyBackend
         from gradflow.backends.cuda.self_check import check_gemms
 
-        backend = CupyBackend()
+        backend = CupyBackend(ordinal)
         check_gemms(backend)
         return backend
     if name == "numpy":

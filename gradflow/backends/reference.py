@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -35,9 +35,19 @@ class ReferenceBackend:
         return "CPU"
 
     @property
+    def place(self) -> str:
+        """The device that the ops run on, as the argument ``device`` names it: "cpu" or "cuda:1"."""
+        return "cpu"
+
+    @property
     def blas(self) -> Blas | None:
         """The BLAS that computes matmuls on the CPU; None if unknown, or on a GPU."""
         return numpy_blas()
+
+    def current(self) -> AbstractContextManager[Any]:
+        """Return the context in which callers may compute with arrays of this backend by their own library: on a GPU,
+        its device is the current one."""
+        return nullcontext()
 
     # -- arrays ---------------------------------------------------------------------------------------------------
 

@@ -31,6 +31,11 @@ def as_array(name: str, value: Any, backend: ReferenceBackend) -> Array:
             f"{name} is on a GPU, but the network's backend is {backend.name!r}; pass a NumPy array ({name}.get()), "
             "or create the network with backend='cupy'"
         )
+    if not backend.owns(array):
+        raise DataError(
+            f"{name} is on the GPU cuda:{array.device.id}, but the network is on {backend.place}; copy it there, or "
+            f"pass a NumPy array ({name}.get())"
+        )
     return of_numbers(name, array)
 
 

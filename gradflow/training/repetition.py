@@ -123,7 +123,7 @@ def _network(folder: Path, config: Mapping[str, Any]) -> Sequential:
 
     def described(weights: Mapping[str, np.ndarray] | None) -> Sequential:
         layers = list(map(layer_from_description, description["layers"]))
-        return described_network(layers, description, config["backend"], weights)
+        return described_network(layers, description, config["backend"], None, weights)
 
     described(saved)
     return described(None)

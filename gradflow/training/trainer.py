@@ -42,7 +42,7 @@ def _alone(
 
     @wraps(method)
     def run(trainer: Trainer, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        with trainer.network.access.training():
+        with trainer.network.access.training(), trainer.network.backend.current():
             return method(trainer, *args, **kwargs)
 
     return run
@@ -331,17 +331,19 @@ class Trainer:
         Raises:
             DataError: if shapes, dtypes or values are invalid.
         """
-        data = prepare_data(
-            self.network,
-            self.loss,
-            x,
-            y,
-            sample_weight=sample_weight,
-            class_weight=class_weight,
-            scale=self.network.output_scale,
-        )
-        status = RunStatus(self.network.backend)
-        with self.network.inferring():
+        network = self.network
+        with network.backend.current():
+            data = prepare_data(
+                network,
+                self.loss,
+                x,
+                y,
+                sample_weight=sample_weight,
+                class_weight=class_weight,
+                scale=network.output_scale,
+            )
+        status = RunStatus(network.backend)
+        with network.inferring():
             evaluating = evaluation(self.objective, data, status.training)
             evaluating.run()
         return evaluating.values(status.read().training)

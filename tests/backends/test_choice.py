@@ -82,3 +82,24 @@ def test_unknown_backend_suggests_the_nearest() -> None:
         get_backend("cpu")
     with pytest.raises(gf.DataError, match="Did you mean 'cupy'"):
         gf.MLP([2, 1], backend="cuppy")
+
+
+def test_device_selects_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADFLOW_BACKEND", "reference")
+    assert get_backend(device="cpu").name == "numpy"
+    assert get_backend("reference", device="cpu").name == "reference"
+    monkeypatch.setattr(backends, "gpu_problem", lambda: "no GPU here")
+    with pytest.raises(gf.BackendError, match="backend 'cupy' cannot be used: no GPU here"):
+        gf.MLP([2, 1], device="cuda:1")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:-1", "cuda:x", "CUDA", 1, "cuda:1 "])
+def test_unknown_devices(device: Any) -> None:
+    with pytest.raises(gf.DataError, match="device must be 'cpu', 'cuda' or, for one of several GPUs, 'cuda:1', got"):
+        get_backend(device=device)
+
+
+@pytest.mark.parametrize(("name", "device"), [("numpy", "cuda"), ("reference", "cuda:1"), ("cupy", "cpu")])
+def test_a_backend_on_a_device_that_it_does_not_run_on(name: str, device: str) -> None:
+    with pytest.raises(gf.DataError, match=f"backend '{name}' does not run on device '{device}'; omit one of the two"):
+        gf.MLP([2, 1], backend=name, device=device)

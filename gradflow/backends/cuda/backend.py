@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any
+from functools import cached_property, partial, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import cupy
 import cupy.cublas
@@ -43,18 +43,41 @@ _LAUNCHES: dict[str, Callable[[Mapping[str, int]], tuple[int, int]]] = {
 }
 
 
+_Self = TypeVar("_Self", bound="CupyBackend")
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+def _on_device(
+    method: Callable[Concatenate[_Self, _Arguments], _Result],
+) -> Callable[Concatenate[_Self, _Arguments], _Result]:
+    """Run a method of the backend with its device as the current one, and explain CUDA's errors."""
+
+    @wraps(method)
+    def run(backend: _Self, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        with explained(), backend.current():
+            return method(backend, *args, **kwargs)
+
+    return run
+
+
 class CupyBackend(ReferenceBackend):
     """Backend with CuPy arrays, on which every op except the matmul is a kernel of the same name.
 
     All work runs on one stream owned by the backend. It does not synchronize with the default stream, so arrays that
-    are passed to or from a caller are ordered with the caller's current stream by events.
+    are passed to or from a caller are ordered with the caller's current stream by events. CUDA's current device belongs
+    to the calling thread: each method makes the backend's device the current one, and the caller's again at its end.
+
+    Args:
+        ordinal: the number of the device; None takes the caller's current device.
     """
 
     name = "cupy"
 
-    def __init__(self) -> None:
-        self._device = cupy.cuda.Device()
-        self.stream = cupy.cuda.Stream(non_blocking=True)
+    def __init__(self, ordinal: int | None = None) -> None:
+        self._device = cupy.cuda.Device(ordinal)
+        with self._device:
+            self.stream = cupy.cuda.Stream(non_blocking=True)
         self._modules: dict[tuple[Any, _Form], Any] = {}
         self.graphs = CudaGraphs(self.stream)
         self._most_blocks = 16 * self._device.attributes["MultiProcessorCount"]
@@ -70,45 +93,59 @@ class CupyBackend(ReferenceBackend):
         return str(cupy.cuda.runtime.getDeviceProperties(self._device.id)["name"].decode())
 
     @property
+    def place(self) -> str:
+        return f"cuda:{self._device.id}"
+
+    @property
     def blas(self) -> None:
         return None
 
+    def current(self) -> AbstractContextManager[Any]:
+        device: AbstractContextManager[Any] = self._device
+        return device
+
     # -- arrays ---------------------------------------------------------------------------------------------------
 
-    @explained()
+    @_on_device
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
         with self.stream:
             return cupy.empty(shape, dtype)
 
-    @explained()
+    @_on_device
     def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
         array = self.empty(shape, dtype)
         array.data.memset_async(0, array.nbytes, self.stream)
         return array
 
-    @explained()
+    @_on_device
     def from_host(self, array: np.ndarray) -> Array:
         target = self.empty(array.shape, array.dtype)
         target.set(np.ascontiguousarray(array), stream=self.stream)
         self.stream.synchronize()
         return target
 
-    @explained()
+    @_on_device
     def to_host(self, array: Array) -> np.ndarray:
         return np.asarray(array.get(stream=self.stream))
 
-    @explained()
+    @_on_device
     def copy(self, source: Array, target: Array) -> None:
         target.data.copy_from_device_async(source.data, source.nbytes, self.stream)
 
     def owns(self, array: object) -> bool:
-        return isinstance(array, cupy.ndarray)
+        return isinstance(array, cupy.ndarray) and array.data.device_id == self._device.id
 
-    @explained()
+    @_on_device
     def of_device(self, array: object) -> Array:
-        has_interface = hasattr(array, "__cuda_array_interface__")
-        return cupy.asarray(array) if has_interface else cupy.from_dlpack(array)
+        if isinstance(array, cupy.ndarray):
+            return array
+        if hasattr(array, "__dlpack__"):
+            # Unlike __cuda_array_interface__ of PyTorch, this waits for the stream that wrote the array.
+            with suppress(BufferError):  # DLPack has no such arrays
+                return cupy.from_dlpack(array)
+        return cupy.asarray(array)
 
+    @_on_device
     def adopt(self, array: Array) -> Array:
         if not self.owns(array):
             return self.from_host(array)
@@ -116,26 +153,26 @@ class CupyBackend(ReferenceBackend):
         self.stream.wait_event(cupy.cuda.get_current_stream().record())
         return contiguous
 
-    @explained()
+    @_on_device
     def receive(self, array: Array, target: Array) -> None:
         super().receive(array, target)
         cupy.cuda.get_current_stream().wait_event(self.stream.record())
 
-    @explained()
+    @_on_device
     def to_caller(self, array: Array) -> Array:
         cupy.cuda.get_current_stream().wait_event(self.stream.record())
         return array
 
-    @explained()
+    @_on_device
     def upload_buffer(self, n_bytes: int) -> PinnedUploadBuffer:
         return PinnedUploadBuffer(n_bytes, self.stream)
 
-    @explained()
+    @_on_device
     def memory_plan(self) -> CupyMemoryPlan:
         _ = self._cublaslt  # allocates its workspace now, so that it counts as used memory
-        return CupyMemoryPlan(free_memory())
+        return CupyMemoryPlan(free_memory(), self._device.id)
 
-    @explained()
+    @_on_device
     def synchronize(self) -> None:
         self.stream.synchronize()
 
@@ -147,20 +184,21 @@ class CupyBackend(ReferenceBackend):
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        with explained(), self.stream:
+        with explained(), self._device, self.stream:
             yield
 
-    @explained()
+    @_on_device
     def bind(self, op: Op, arguments: dict[str, Any]) -> BoundCall:
         self.check(op, arguments)
         if op.name in ("gemm", TF32):
             return self._bind_gemm(**arguments, tf32=op.name == TF32)
         return DeviceCall(self._bind_kernel(op.name, op.sizes(arguments), arguments))
 
-    @explained()
+    @_on_device
     def replay(self, calls: list[BoundCall], steps_per_launch: int = 1) -> Replay:
         return self.graphs.replay(calls, steps_per_launch)
 
+    @_on_device
     def bind_all(self, calls: list[Call]) -> list[BoundCall]:
         """Bind the calls of a program, with matmul epilogues doing the work of following calls where possible."""
         signs: dict[int, Array] = {}
@@ -222,6 +260,7 @@ class CupyBackend(ReferenceBackend):
             return None
 
     @property
+    @_on_device
     def gemm_identity(self) -> str | None:
         """Everything the results of fast matmuls depend on: device, driver and versions; None without fast matmuls."""
         if self._cublaslt is None:

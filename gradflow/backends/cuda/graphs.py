@@ -62,10 +62,11 @@ class CudaGraphs:
         """Return a function that runs the calls of a step n times, ``steps_per_launch`` per launch, the rest singly."""
         one = self._parts(calls)
         several = self._parts(calls * steps_per_launch) if steps_per_launch > 1 else one
+        device = cupy.cuda.Device(self._stream.device_id)
 
         def run(times: int) -> None:
             launches, rest = divmod(times, steps_per_launch)
-            with explained(), self._stream:
+            with explained(), device, self._stream:
                 for parts, count in ((several, launches), (one, rest)):
                     for _ in range(count):
                         for part in parts:

@@ -21,13 +21,22 @@ _UNIT = 512
 
 
 class CupyMemoryPlan(MemoryPlan):
-    """Records programs as on the GPU, but runs nothing."""
+    """Records programs as on the GPU, but runs nothing.
+
+    Args:
+        free: the bytes of device memory available for new arrays.
+        ordinal: the number of the device.
+    """
 
     name = "cupy"
 
+    def __init__(self, free: int, ordinal: int) -> None:
+        super().__init__(free)
+        self._ordinal = ordinal
+
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
         n_bytes = math.prod(np.atleast_1d(shape).tolist()) * np.dtype(dtype).itemsize
-        nowhere = cupy.cuda.UnownedMemory(_UNIT, n_bytes, owner=_Reservation(self, n_bytes), device_id=0)
+        nowhere = cupy.cuda.UnownedMemory(_UNIT, n_bytes, owner=_Reservation(self, n_bytes), device_id=self._ordinal)
         return cupy.ndarray(shape, dtype, cupy.cuda.MemoryPointer(nowhere, 0))
 
     def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Array:
@@ -41,7 +50,7 @@ class CupyMemoryPlan(MemoryPlan):
         return array if is_usable else self.empty(array.shape, array.dtype)
 
     def owns(self, array: object) -> bool:
-        return isinstance(array, cupy.ndarray)
+        return isinstance(array, cupy.ndarray) and array.data.device_id == self._ordinal
 
     def copy(self, source: Array, target: Array) -> None:
         pass

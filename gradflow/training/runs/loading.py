@@ -22,7 +22,7 @@ from gradflow.training.runs.checkpoints import checkpoint_files, last_good_check
 from gradflow.training.runs.snapshots import HEADER, Snapshot
 
 
-def load(path: str | os.PathLike[str], backend: str = "auto") -> Sequential:
+def load(path: str | os.PathLike[str], backend: str = "auto", device: str | None = None) -> Sequential:
     """Load a network from a file that `save` wrote, from a checkpoint, or from a run folder.
 
     A run folder gives the model that the run wrote when it ended or was interrupted, or, if there is none yet, the
@@ -31,26 +31,28 @@ def load(path: str | os.PathLike[str], backend: str = "auto") -> Sequential:
 
     Custom layers are found by their class name: import the module that defines them first.
 
+    A file does not say on which device the network was: ``backend`` and ``device`` are those of `Sequential`.
+
     Raises:
-        DataError: if ``path`` is not a path or is a folder without a run, or the backend is unknown.
+        DataError: if ``path`` is not a path or is a folder without a run, or backend or device is unknown.
         FileNotFoundError: if there is no such file.
         FileFormatError: if the file is damaged, from a newer version, or not written by gradflow.
         BackendError: if the backend is not available here.
     """
     path = file_path("path", path)
-    get_backend(backend)  # first, so that a wrong name is not reported as a damaged file
+    get_backend(backend, device)  # first, so that a wrong name is not reported as a damaged file
     if path.is_dir():
         if (model := path / "model.safetensors").is_file():
-            return load_model(model, backend)
+            return load_model(model, backend, device)
         if not checkpoint_files(path / "checkpoints"):
             raise DataError(
                 f"{path} is a folder with neither model.safetensors nor checkpoints; pass a run folder, or the file of "
                 "a model"
             )
-        return _network(*last_good_checkpoint(path / "checkpoints"), backend)
+        return _network(*last_good_checkpoint(path / "checkpoints"), backend, device)
     if _is_checkpoint(path):
-        return _network(path, Snapshot.read(path), backend)
-    return load_model(path, backend)
+        return _network(path, Snapshot.read(path), backend, device)
+    return load_model(path, backend, device)
 
 
 def _is_checkpoint(path: Path) -> bool:
@@ -64,11 +66,12 @@ def _is_checkpoint(path: Path) -> bool:
         return False
 
 
-def _network(path: Path, snapshot: Snapshot, backend: str) -> Sequential:
+def _network(path: Path, snapshot: Snapshot, backend: str, device: str | None) -> Sequential:
     """Return the network of a checkpoint."""
     try:
         description = _description(path, snapshot.record)
-        network = described_network(list(map(layer_from_description, description["layers"])), description, backend)
+        layers = list(map(layer_from_description, description["layers"]))
+        network = described_network(layers, description, backend, device)
         _set_state(network, snapshot.vectors)
         clock = snapshot.record["progress"]["clock"]
         network.epochs_begun = clock[EPOCH] + (clock[POSITION] > 0)

@@ -141,6 +141,31 @@ def test_data_of_another_stream_is_waited_for() -> None:
     assert_allclose(shifted.get(stream=stream), expected + 1, rtol=1e-6)
 
 
+def test_arrays_of_other_libraries_are_waited_for() -> None:
+    """Such as PyTorch's: only their DLPack says what the consumer's stream must wait for."""
+    import cupy
+
+    side = cupy.cuda.Stream(non_blocking=True)
+
+    class Foreign:
+        def __init__(self) -> None:
+            with side:
+                self._array = cupy.asarray(X)
+                self._array *= 2
+            self.__cuda_array_interface__ = self._array.__cuda_array_interface__ | {"stream": None}
+
+        def __dlpack__(self, **kwargs: Any) -> Any:
+            with side:
+                return self._array.__dlpack__(**kwargs)
+
+        def __dlpack_device__(self) -> Any:
+            return self._array.__dlpack_device__()
+
+    network = gf.MLP([6, 8, 3], backend="cupy")
+    expected = network.predict(2 * X)
+    assert network.predict(Foreign()).get().tobytes() == expected.tobytes()
+
+
 def test_strided_cupy_data_is_made_contiguous() -> None:
     import cupy
 

@@ -19,6 +19,7 @@ _lib = ctypes.CDLL(os.path.join(os.environ["SIMGPU_HOME"], "libsimgpu.so"))
 _lib.simgpu_stats.restype = ctypes.c_char_p
 _lib.simgpu_check.restype = ctypes.c_long
 _lib.simgpu_failures.restype = ctypes.c_long
+_lib.simgpu_cublaslt_objects.restype = ctypes.c_long
 for _f in (_lib.simgpu_peek, _lib.simgpu_poke):
     _f.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 
@@ -60,6 +61,11 @@ def fail(**kinds):
 def failures():
     """Return how many of the requested failures have happened since the last clear()."""
     return _lib.simgpu_failures()
+
+
+def cublaslt_objects():
+    """Return how many descriptors, layouts and preferences of cuBLASLt exist."""
+    return _lib.simgpu_cublaslt_objects()
 
 
 def clear():

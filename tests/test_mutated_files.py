@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 
 import gradflow as gf
-from gradflow.backends.cuda.self_check import cache_file
 from gradflow.cli.command_line import KeepsCommandLine, read_command_line
 from gradflow.data import fit_preprocessing
 from gradflow.files import read_json, write_json
@@ -62,7 +61,7 @@ LOADERS: dict[str, Callable[[Path], Any]] = {
     "checkpoints/step-000000000004.safetensors": checkpoint,
     "config.json": json_file,
     "command.json": lambda path: read_command_line(path.parent),
-    cache_file().name: json_file,
+    "self-check.json": json_file,
 }
 """Every file that gradflow writes and reads again, in a run folder or elsewhere, and the function that reads it."""
 
@@ -80,7 +79,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trainer = gf.Trainer(network, "mean_squared_error", "adam", standardize_targets=True)
     command = KeepsCommandLine(folder, ["digits", "--layers", "16", "--output", "läufe/1"])
     trainer.fit(x, y, epochs=4, batch_size=None, output=folder, checkpoint=gf.Checkpoint(), callbacks=[command])
-    write_json(folder / cache_file().name, {"device 1, driver 2": None, "device 2": "gemm is off by 0.5"})
+    write_json(
+        folder / "self-check.json", {"device 1, driver 2": {}, "device 2": {"BIAS, float32": "out is off by 0.5"}}
+    )
     return folder
 
 

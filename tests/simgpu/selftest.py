@@ -1302,12 +1302,13 @@ def test_cublaslt_refuses_the_gradients_of_epilogues_with_inner_size_1():
 
 def test_cublaslt_faults_on_demand():
     try:
-        os.environ["SIMGPU_CUBLASLT"] = "bias/m=wrong,relu_bias=fail,relu=state"
+        os.environ["SIMGPU_CUBLASLT"] = "bias/m=wrong,relu_bias/=fail,relu=state"
         lt_case("BIAS")
         lt_case("BIAS", n=1)
         lt_case("BIAS", m=1, k=1)
         raises(AssertionError, None, lambda: lt_case("BIAS", m=1))
         raises(AssertionError, None, lambda: lt_case("RELU_BIAS"))
+        lt_case("RELU_BIAS", k=1)
         lt = Lt(epilogue="RELU")
         assert [int(r["state"]) for r in lt.heuristic([lt.layout("f4", 16, 16)] * 4)[1]] == [15, 0]
         os.environ["SIMGPU_CUBLASLT"] = "gelu=crash"

@@ -26,7 +26,7 @@ from gradflow.backends.cuda.pinned import PinnedUploadBuffer
 from gradflow.backends.fusion import MIRRORED, Call, fuse_bias_and_activation, fuse_update_and_copy
 from gradflow.backends.kernel_sources import Kernel, Parameter, kernels, low_precision_text, source_text
 from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
-from gradflow.errors import BackendError
+from gradflow.errors import BackendError, SlowPathWarning, warn
 from gradflow.installation import pip_install_for_gpu
 from gradflow.ops import Array, Op, copy
 from gradflow.version import __version__
@@ -78,6 +78,7 @@ class CupyBackend(ReferenceBackend):
         self._device = cupy.cuda.Device(ordinal)
         with self._device:
             self.stream = cupy.cuda.Stream(non_blocking=True)
+        self._has_told_of_tf32 = False
         self._modules: dict[tuple[Any, _Form], Any] = {}
         self.graphs = CudaGraphs(self.stream)
         self._most_blocks = 16 * self._device.attributes["MultiProcessorCount"]
@@ -95,6 +96,11 @@ class CupyBackend(ReferenceBackend):
     @property
     def place(self) -> str:
         return f"cuda:{self._device.id}"
+
+    @property
+    def is_ampere_or_later(self) -> bool:
+        """True if the device can compute in bfloat16 and TF32."""
+        return int(self._device.compute_capability) >= 80
 
     @property
     def blas(self) -> None:
@@ -179,6 +185,14 @@ class CupyBackend(ReferenceBackend):
     def check_precision(self, precision: str) -> None:
         if precision == "bfloat16" and importlib.util.find_spec("ml_dtypes") is None:
             raise BackendError("precision='bfloat16' needs ml_dtypes: pip install ml-dtypes")
+        if precision not in ("bfloat16", "tf32") or self.is_ampere_or_later:
+            return
+        reason = f"{self.device} has compute capability {'.'.join(self._device.compute_capability)}, not 8.0 or later"
+        if precision == "bfloat16":
+            raise BackendError(f"precision='bfloat16' cannot be used: {reason}. Use precision='float16'")
+        if not self._has_told_of_tf32:
+            self._has_told_of_tf32 = True
+            warn(f"precision='tf32' computes in float32 on this GPU: {reason}", SlowPathWarning)
 
     # -- running ops ----------------------------------------------------------------------------------------------
 
@@ -231,7 +245,7 @@ class CupyBackend(ReferenceBackend):
                 return separately()
         op, arguments = group.calls[0]
         arguments = arguments | {"out": group.out, "vector": group.vector, "auxiliary": auxiliary}
-        fast = self._fast_gemm(**arguments, tf32=op.name == TF32, epilogue=group.epilogue)
+        fast = self.fast_gemm(**arguments, tf32=op.name == TF32, epilogue=group.epilogue)
         if fast is None:
             return separately()
         if "RELU_AUX" in group.epilogue:
@@ -268,22 +282,40 @@ class CupyBackend(ReferenceBackend):
         driver = cupy.cuda.runtime.driverGetVersion()
         return f"{self.device}, driver {driver}, cuBLASLt {self._cublaslt.version}, gradflow {__version__}"
 
-    def refuse_fast_gemms(self, cause: Exception) -> None:
-        """Use cuBLAS for matmuls from now on, with a warning that gives the reason."""
-        self._fast_gemms.give_up(cause)
+    @property
+    def device_number(self) -> int:
+        """CUDA's number of the device."""
+        return int(self._device.id)
+
+    @property
+    def refused_gemms(self) -> dict[str, str]:
+        """The classes of matmuls that cuBLASLt must not compute, with the reason."""
+        return {} if self._cublaslt is None else self._cublaslt.refused
+
+    def refuse_gemms(self, wrong: dict[str, str]) -> None:
+        """Compute classes of matmuls another way from now on, with a warning; ``wrong`` has the reason for each."""
+        self.refused_gemms.update(wrong)
+        name, error = next(iter(wrong.items()))
+        others = f", and {len(wrong) - 1} other classes of matmuls" if len(wrong) > 1 else ""
+        warn(
+            f"cuBLASLt failed its self-check on this GPU: {name}: {error}{others}. They are computed another way, "
+            f"which takes more launches; a newer cuBLAS may help: {pip_install_for_gpu()}",
+            SlowPathWarning,
+        )
 
     @property
     def unsupported_gemms(self) -> dict[str, str]:
         """The matmuls so far that fell back to cuBLAS because cuBLASLt had no plan for them, with the reason."""
         return {} if self._cublaslt is None else self._cublaslt.unsupported
 
-    def _fast_gemm(self, **arguments: Any) -> BoundGemm | None:
+    @_on_device
+    def fast_gemm(self, /, *, tf32: bool = False, **arguments: Any) -> BoundGemm | None:
         """Bind a matmul by cuBLASLt; None if it has no plan for it or cannot be used."""
         if self._cublaslt is None or not self._fast_gemms.is_open:
             return None
         try:
             with self.stream:
-                return self._cublaslt.gemm(**arguments)
+                return self._cublaslt.gemm(**arguments | {"tf32": tf32 and self.is_ampere_or_later})
         except Exception as error:
             self._fast_gemms.give_up(error)
             return None
@@ -292,7 +324,7 @@ class CupyBackend(ReferenceBackend):
         def plain() -> BoundCall:
             return self._bind_plain_gemm(a, b, out, **settings)
 
-        fast = self._fast_gemm(a=a, b=b, out=out, **settings)
+        fast = self.fast_gemm(a=a, b=b, out=out, **settings)
         if fast is None:
             return plain()  # not a DeviceCall: CuPy does not allow its matmuls to be captured (its issue 6290)
         return DeviceCall(self._fast_gemms.or_else(fast, plain))

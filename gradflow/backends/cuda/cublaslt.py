@@ -17,7 +17,7 @@ import numpy as np
 from cupy.cuda import get_current_stream
 
 from gradflow.backends.cuda.cublaslt_library import EPILOGUES, Algorithm, CublasLtError, CublasLtLibrary
-from gradflow.backends.cuda.epilogues import sign_stride
+from gradflow.backends.cuda.epilogues import EVERY_CLASS, gemm_class, sign_stride
 from gradflow.ops import Array
 
 _TRANSPOSED = 1  # CUBLAS_OP_T
@@ -74,6 +74,7 @@ class CublasLt:
         workspace: device memory (bytes,) shared by all matmuls, aligned to 256 bytes.
 
     Attributes:
+        refused: the classes of matmuls that are not used, with the reason.
         unsupported: the matmuls that cuBLASLt has no algorithm for, or none that runs, with the reason it gives.
 
     Raises:
@@ -86,6 +87,7 @@ class CublasLt:
         self._workspace = workspace
         self._scalars = {name: np.array([1, 0], name) for name in ("float32", "float64")}
         self._plans: dict[tuple[Any, ...], _Plan | None] = {}
+        self.refused: dict[str, str] = {}
         self.unsupported: dict[str, str] = {}
 
     @property
@@ -130,6 +132,12 @@ class CublasLt:
             return None
         if epilogue != "DEFAULT" and dtype == "float64":
             return None  # NVIDIA does not document which epilogues support float64
+        name = f"{a.shape} and {b.shape} to {out.shape}, {out.dtype}, {epilogue}"
+        inner = a.shape[0 if transpose_a else 1]
+        of_class = gemm_class(epilogue, "tf32" if tf32 else dtype, out.shape, inner)
+        if refusal := self.refused.get(of_class, self.refused.get(EVERY_CLASS)):
+            self.unsupported[name] = refusal
+            return None
         compute = _COMPUTE_TF32 if tf32 and dtype == "float32" else _TYPES[dtype].compute
         arrays = (a, b, out, vector, auxiliary)
         alignments = tuple(0 if array is None else _alignment(array) for array in arrays)
@@ -153,7 +161,7 @@ class CublasLt:
         except CublasLtError as error:
             self._library.destroy_matmul_desc(description)
             self._plans[key] = None
-            self.unsupported[f"{a.shape} and {b.shape} to {out.shape}, {out.dtype}, {epilogue}"] = str(error)
+            self.unsupported[name] = str(error)
             return None
         self._plans[key] = plan
         arguments = self._arguments(description, plan, (a, b, out))

@@ -16,6 +16,9 @@ from gradflow.ops import Array
 TF32 = "gemm_tf32"
 """The name of the matmul whose float32 factors may be rounded to 10 bits of mantissa; otherwise it is "gemm"."""
 
+EVERY_CLASS = "*"
+"""The name that stands for all classes of matmuls."""
+
 _SIGNS_ALIGNMENT = 128  # bits: each sign takes one bit, and a row is padded to a multiple of this
 
 # The ops that follow a matmul, and cuBLASLt's name for the epilogue that replaces them.
@@ -133,6 +136,12 @@ def _joins(call: Call, before: Call) -> bool:
             return transposed == (True, False) and arguments["x"] is of_gemm["b"]
         case _:
             return False
+
+
+def gemm_class(epilogue: str, precision: str, shape: tuple[int, int], inner: int) -> str:
+    """Return the name of the class of a matmul: its epilogue, its precision, and which of its sizes are 1."""
+    sizes = {"1 row": shape[0], "1 column": shape[1], "inner size 1": inner}
+    return ", ".join([epilogue, precision, *(name for name, size in sizes.items() if size == 1)])
 
 
 def n_sign_bytes(rows: int, columns: int) -> int:

@@ -1,84 +1,137 @@
-"""Self-check on first use of a device: matmuls with epilogues are compared with the definitions before use."""
+"""Self-check on first use of a device: which matmuls of cuBLASLt are wrong there, or crash.
+
+Matmuls are checked by class: an epilogue, a precision, and which of rows, columns and inner size are 1. (NVIDIA's
+release notes list errors of single classes, such as the epilogue BIAS with one row or column before CUDA 12.8.1.)
+"""
 
 from __future__ import annotations
 
-import contextlib
-import os
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from gradflow.errors import BackendError, FileFormatError
-from gradflow.files import read_json, write_json
-from gradflow.ops import OPS
+from gradflow.backends.cuda.device_cache import DeviceCache
+from gradflow.backends.cuda.epilogues import EVERY_CLASS
+from gradflow.backends.cuda.gemm_trials import first_error, gemm_classes
+from gradflow.errors import DeviceLostError
 
 if TYPE_CHECKING:
     from gradflow.backends.cuda.backend import CupyBackend
 
-# Rows, inputs, units, outputs, including a single output and batches of one row.
-_SHAPES = ((64, 32, 48, 10), (33, 20, 40, 1), (1, 20, 40, 3), (7, 1, 5, 1))
-_TOLERANCE = 1e-2
-"""Wrong kernels are off by more than this, rounding from float32 to TF32 by less."""
+_MOST_CRASHES = 12
+"""Child processes that may crash before all classes that are not checked yet are refused."""
 
-
-def cache_file() -> Path:
-    """Return the file that caches the results, in XDG_CACHE_HOME or else ~/.cache."""
-    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(folder) / "gradflow" / "self-check.json"
+_SECONDS = 300
+"""How long a child may take."""
 
 
 def check_gemms(backend: CupyBackend) -> None:
-    """Disable cuBLASLt on the backend, with a warning, if its results are wrong on this device.
+    """Refuse the classes of matmuls that are wrong on this device, with a warning.
 
-    The check runs once for each device, driver and version of cuBLASLt and gradflow.
+    The check runs once for each device, driver and version of cuBLASLt and gradflow: in a child process, since a crash
+    would cost this process its CUDA context; or in this process where no child can be started.
     """
     identity = backend.gemm_identity
     if identity is None:
         return
-    known: dict[str, str | None] = {}
-    with contextlib.suppress(OSError, FileFormatError):  # a damaged cache is recomputed
-        known = read_json(cache_file())
-    if identity not in known:
-        known[identity] = disagreement(backend)
-        with contextlib.suppress(OSError):  # without a cache, the check runs again
-            cache_file().parent.mkdir(parents=True, exist_ok=True)
-            write_json(cache_file(), known)
-    if known[identity] is not None:
-        backend.refuse_fast_gemms(BackendError(f"its self-check failed: {known[identity]}"))
+    cache = DeviceCache("self-check.json", identity)
+    wrong = cache.read()
+    if wrong is None:
+        wrong = _found_by_children(backend.device_number, identity)
+        if wrong is None:
+            wrong = wrong_classes(backend)
+        cache.add(wrong)
+    if wrong:
+        backend.refuse_gemms(wrong)
 
 
-def disagreement(backend: CupyBackend) -> str | None:
-    """Compare a dense layer with ReLU, forward and backward, with its definition; return the first error, or None."""
-    for shape in _SHAPES:
-        rows, n_in, n, n_out = shape
-        random = np.random.default_rng(0)
-        host = {
-            name: random.standard_normal(size).astype(np.float32)
-            for name, size in {
-                "x": (rows, n_in), "weight": (n_in, n), "bias": (n,), "y": (rows, n),
-                "next_weight": (n, n_out), "next_bias": (n_out,), "z": (rows, n_out),
-                "d_y": (rows, n), "d_weight": (n_in, n), "d_bias": (n,),
-            }.items()
-        }  # fmt: skip
-        device = {name: backend.from_host(array) for name, array in host.items()}
-        calls: list[tuple[Any, ...]] = [
-            ("gemm", "x", "weight", "y", False, False), ("add_bias", "y", "bias", "y"), ("relu_forward", "y", "y"),
-            ("gemm", "y", "next_weight", "z", False, False), ("add_bias", "z", "next_bias", "z"),
-            ("gemm", "z", "next_weight", "d_y", False, True), ("relu_backward", "y", "d_y", "d_y"),
-            ("gemm", "x", "d_y", "d_weight", True, False), ("column_sum", "d_y", "d_bias"),
-        ]  # fmt: skip
-        on_device = []
-        for name, *names in calls:
-            op = OPS[name]
-            op.reference(*(host.get(key, key) for key in names))
-            on_device.append((op, op.arguments(*(device.get(key, key) for key in names))))
-        bound = backend.bind_all(on_device)
-        with backend.running():
-            for call in bound:
-                call()
-        for name, expected in host.items():
-            error = abs(backend.to_host(device[name]) - expected).max() / abs(expected).max()
-            if not error < _TOLERANCE:
-                return f"{name} of a dense layer of {n_in} inputs and {n} units, {rows} rows, is off by {error:.2g}"
-    return None
+def wrong_classes(backend: CupyBackend) -> dict[str, str]:
+    """Check all classes in this process, and return those that are wrong with their errors."""
+    return {
+        name: error
+        for name, problems in gemm_classes(backend).items()
+        if (error := first_error(backend, problems)) is not None
+    }
+
+
+def main(device: int, checked: Mapping[str, str | None]) -> None:
+    """Check the classes that are not in ``checked``, and print a line of JSON at each step: the work of a child.
+
+    The lines are ["device", its identity], ["begin", class], ["end", class, error or null], and ["done"]. A child that
+    cannot check anything, for lack of memory for example, prints ["unable", reason].
+    """
+    from gradflow.backends.cuda.backend import CupyBackend
+
+    def report(*line: str | None) -> None:
+        print(json.dumps(line), flush=True)
+
+    try:
+        backend = CupyBackend(device)
+        report("device", backend.gemm_identity)
+        backend.refused_gemms.update({name: error for name, error in checked.items() if error is not None})
+        for name, problems in gemm_classes(backend).items():
+            if name not in checked:
+                report("begin", name)
+                report("end", name, first_error(backend, problems))
+        report("done")
+    except DeviceLostError as error:
+        report("end", name, str(error).partition(": the CUDA context")[0])
+    except Exception as error:  # a broken installation can raise anything
+        report("unable", str(error))
+
+
+def _found_by_children(device: int, identity: str) -> dict[str, str] | None:
+    """Return the wrong classes with their errors; None if a child process cannot check this device.
+
+    A class that crashes a child is wrong. The next child checks those that remain.
+    """
+    checked: dict[str, str | None] = {}
+    for _ in range(_MOST_CRASHES):
+        lines = _lines_of_child(device, checked)
+        if not lines or lines[0] != ["device", identity] or lines[-1][0] == "unable":
+            return None
+        checked |= {name: error for kind, name, error in (line for line in lines if line[0] == "end")}
+        if lines[-1] == ["done"]:
+            break
+        if lines[-1][0] == "begin":
+            checked[lines[-1][1]] = "it crashed the process"
+    else:
+        checked[EVERY_CLASS] = f"the check crashed {_MOST_CRASHES} times"
+    return {name: error for name, error in checked.items() if error is not None}
+
+
+def _lines_of_child(device: int, checked: Mapping[str, str | None]) -> list[list[Any]]:
+    """Return the lines that a child process printed; none if it cannot be started or did not end by itself."""
+    interpreter = _interpreter()
+    if interpreter is None:
+        return []
+    # Not multiprocessing, which would run the caller's script again. The child finds modules where this process does.
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}; "
+        f"from gradflow.backends.cuda.self_check import main; main({device}, {checked!r})"
+    )
+    try:
+        child = subprocess.run(
+            [interpreter, "-c", code],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_SECONDS,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            check=False,
+        )
+        if child.returncode == -getattr(signal, "SIGKILL", 0):  # by the system, when memory is short
+            return []
+        return [json.loads(line) for line in child.stdout.splitlines()]
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return []
+
+
+def _interpreter() -> str | None:
+    """Return the Python that runs this process; None in a program with Python inside, which would start that again."""
+    is_python = Path(sys.executable or "").stem.lower().startswith("python")
+    return sys.executable if is_python and not getattr(sys, "frozen", False) else None

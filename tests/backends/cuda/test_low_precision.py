@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+import gradflow as gf
 from gradflow.backends import get_backend
 from gradflow.backends.cuda.epilogues import TF32
 from gradflow.backends.kernel_sources import kernels, low_precision_text
@@ -145,3 +149,31 @@ def test_the_kernels_compile_with_cudas_compiler(dtype: str) -> None:
 def test_only_the_named_arguments_hold_16_bits() -> None:
     text = low_precision_text(kernels("cuda")["column_sum"], "float16", frozenset({"x"}), is_mirrored=False)
     assert "GF_KERNEL(column_sum, const gf_low *x, real *sums" in text
+
+
+@pytest.mark.gpu
+def test_a_gpu_before_ampere_has_no_bfloat16_and_no_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gradflow.backends.cuda.backend import CupyBackend
+    from gradflow.backends.cuda.cublaslt_library import CublasLtLibrary
+
+    pytest.importorskip("ml_dtypes")
+    backend = CupyBackend()
+    turing = SimpleNamespace(compute_capability="75", id=backend.device_number)
+    monkeypatch.setattr(backend, "_device", turing)
+    monkeypatch.setattr(backend, "current", nullcontext)
+    with pytest.raises(gf.BackendError, match=r"compute capability 7\.5, not 8\.0 or later\. Use precision='float16'"):
+        backend.check_precision("bfloat16")
+    with pytest.warns(gf.SlowPathWarning, match=r"'tf32' computes in float32 on this GPU: .*7\.5"):
+        backend.check_precision("tf32")
+    for precision in ("tf32", "float16", "float32"):
+        backend.check_precision(precision)  # it is said once
+    make, computed = CublasLtLibrary.matmul_desc, []
+
+    def note(self: CublasLtLibrary, compute: int, scale: int) -> int:
+        computed.append(compute)
+        return make(self, compute, scale)
+
+    monkeypatch.setattr(CublasLtLibrary, "matmul_desc", note)
+    a = backend.from_host(np.ones((4, 4), np.float32))
+    backend.fast_gemm(a=a, b=a, out=backend.zeros((4, 4), np.float32), tf32=True)
+    assert computed == [68]  # CUBLAS_COMPUTE_32F, without FAST_TF32

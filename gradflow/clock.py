@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from gradflow.backends.reference import ReferenceBackend
+from gradflow.backends.reference import Looks, ReferenceBackend
 from gradflow.ops import CLOCK_ENTRIES, NEVER, POSITION, STEP, Array, op
 
 
@@ -56,11 +57,23 @@ class RunStatus:
 
     def read(self) -> StatusReading:
         """Wait for the device, and read the clock and the sums."""
-        words = self._backend.to_host(self._words)
-        step, epoch, position, first_bad_step = (int(word) for word in words[: len(CLOCK_ENTRIES)])
-        sums = tuple(float(value) for value in words[len(CLOCK_ENTRIES) :].view(np.float64))
-        bad_step = None if first_bad_step == NEVER else first_bad_step
-        return StatusReading(step, epoch, position, bad_step, sums[:3], sums[3:])
+        return _reading(self._backend.to_host(self._words))
+
+    def look(self) -> StatusReading | None:
+        """Read the clock and the sums without waiting for the work enqueued so far (`backends.reference.Looks`)."""
+        words = self._looks.take()
+        return None if words is None else _reading(words)
+
+    @cached_property
+    def _looks(self) -> Looks:
+        return self._backend.looks(self._words)
+
+
+def _reading(words: np.ndarray) -> StatusReading:
+    step, epoch, position, first_bad_step = (int(word) for word in words[: len(CLOCK_ENTRIES)])
+    sums = tuple(float(value) for value in words[len(CLOCK_ENTRIES) :].view(np.float64))
+    bad_step = None if first_bad_step == NEVER else first_bad_step
+    return StatusReading(step, epoch, position, bad_step, sums[:3], sums[3:])
 
 
 @op(shapes="clock: 4", writes=("clock",), sizes=lambda arguments: {})

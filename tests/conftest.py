@@ -18,6 +18,7 @@ from hypothesis import settings
 from gradflow.backends import get_backend
 from gradflow.backends.availability import gpu_problem
 from gradflow.backends.reference import ReferenceBackend
+from gradflow.clock import RunStatus
 from tests.kernels.nvrtc import missing_wheel
 
 _KINDS = ("gpu", "nvrtc", "packaging", "peers")
@@ -86,6 +87,12 @@ def backend_name(request: pytest.FixtureRequest) -> str:
     """The name of each backend in turn."""
     name: str = request.param
     return name
+
+
+@pytest.fixture
+def without_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no epoch look at its status: how often it does depends on time (tests/training/step/test_looks.py)."""
+    monkeypatch.setattr(RunStatus, "look", lambda status: None)
 
 
 @pytest.fixture

@@ -102,6 +102,10 @@ class ReferenceBackend:
         """Return a buffer of ``n_bytes`` that batches from the host are uploaded to."""
         return UploadBuffer(n_bytes)
 
+    def looks(self, array: Array) -> Looks:
+        """Return the means to look at a small array now and then while programs run."""
+        return Looks(array)
+
     def delays(self) -> tuple[float, float]:
         """Return the seconds for which programs that could use several threads have run, in this process, and for how
         many of them other work on the processors held them back; zero if that is not measured."""
@@ -172,6 +176,25 @@ class ReferenceBackend:
                     "pass a contiguous copy (matmuls have arguments for transposed matrices)"
                 )
         op.check_shapes(arguments)
+
+
+class Looks:
+    """Looks at an array while programs run, without stopping them; on a CPU they have ended when one looks.
+
+    Args:
+        array: the array.
+    """
+
+    def __init__(self, array: Array) -> None:
+        self._array = array
+
+    def take(self) -> np.ndarray | None:
+        """Return the array as the work enqueued so far leaves it.
+
+        On a GPU a look arrives when that work is done. `take` enqueues one, and returns the third last one, None as
+        long as there is none. It waits for it, so that the host is never more than three looks ahead of the GPU.
+        """
+        return np.array(self._array)
 
 
 class MemoryPlan(ReferenceBackend):

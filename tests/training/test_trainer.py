@@ -213,7 +213,7 @@ def test_the_first_bad_step_is_recorded_on_the_device(backend_name: str) -> None
     step.run()
     clock = step.status.read()
     assert clock.first_bad_step == 2
-    assert clock.step == 5
+    assert clock.step == (5 if backend_name == "cupy" else 3)  # the epoch ends at a look, which arrives later there
 
 
 def test_callbacks_see_each_epoch_and_can_stop(backend_name: str) -> None:

@@ -22,7 +22,7 @@ from gradflow.backends.cuda.errors import explained, free_memory
 from gradflow.backends.cuda.fallback import FastPath
 from gradflow.backends.cuda.graphs import CudaGraphs, DeviceCall
 from gradflow.backends.cuda.memory_plan import CupyMemoryPlan
-from gradflow.backends.cuda.pinned import PinnedUploadBuffer
+from gradflow.backends.cuda.pinned import PinnedLooks, PinnedUploadBuffer
 from gradflow.backends.fusion import MIRRORED, Call, fuse_bias_and_activation, fuse_update_and_copy
 from gradflow.backends.kernel_sources import Kernel, Parameter, kernels, low_precision_text, source_text
 from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
@@ -172,6 +172,10 @@ class CupyBackend(ReferenceBackend):
     @_on_device
     def upload_buffer(self, n_bytes: int) -> PinnedUploadBuffer:
         return PinnedUploadBuffer(n_bytes, self.stream)
+
+    @_on_device
+    def looks(self, array: Array) -> PinnedLooks:
+        return PinnedLooks(array, self.stream)
 
     @_on_device
     def memory_plan(self) -> CupyMemoryPlan:

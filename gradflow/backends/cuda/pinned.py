@@ -7,13 +7,19 @@ kernels on another.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import cycle
+from itertools import count, cycle
 
 import cupy
 import numpy as np
 
+from gradflow.backends.cuda.errors import explained
+from gradflow.backends.reference import Looks
 from gradflow.backends.upload import UploadBuffer, put
 from gradflow.errors import BackendError
+from gradflow.ops import Array
+
+_LOOKS = 3
+"""Looks in flight: enough that the GPU has work while the host handles one, few enough to act within a moment."""
 
 
 class PinnedUploadBuffer(UploadBuffer):
@@ -56,3 +62,26 @@ class PinnedUploadBuffer(UploadBuffer):
         self._stream.wait_event(self._uploaded[prepared])
         self.device.data.copy_from_device_async(landing.data, landing.nbytes, self._stream)
         self._landing_is_free.record(self._stream)
+
+
+class PinnedLooks(Looks):
+    """Copies an array to pinned memory, in stream order, with an event for each copy."""
+
+    def __init__(self, array: Array, stream: cupy.cuda.Stream) -> None:
+        super().__init__(array)
+        self._stream = stream
+        memory = [cupy.cuda.alloc_pinned_memory(array.nbytes) for _ in range(_LOOKS)]
+        self._landings = [np.frombuffer(each, array.dtype, array.size) for each in memory]
+        self._arrived = [cupy.cuda.Event(block=True, disable_timing=True) for _ in range(_LOOKS)]
+        self._numbers = count()
+
+    @explained()
+    def take(self) -> np.ndarray | None:
+        number = next(self._numbers)
+        landing, arrived, earlier = self._landings[number % _LOOKS], self._arrived[number % _LOOKS], None
+        if number >= _LOOKS:
+            arrived.synchronize()
+            earlier = landing.copy()
+        self._array.data.copy_to_host_async(landing.ctypes.data, landing.nbytes, self._stream)
+        arrived.record(self._stream)
+        return earlier

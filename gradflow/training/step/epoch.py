@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
+from gradflow.clock import RunStatus
 from gradflow.data.read_ahead import BrokenOffError
 from gradflow.metrics import EpochMetrics
 from gradflow.ops import Array
@@ -23,7 +24,7 @@ Allowance = Callable[[int], int]
 """Maps the number of batches done to how many more may run before the next call; 0 ends the epoch."""
 
 _SECONDS_BETWEEN_LOOKS = 0.02
-"""Seconds that batches may run before the next check for an interruption."""
+"""Seconds that batches may run before the next look at the status, and check for an interruption."""
 _LEAST_FIRST_ROWS = 32
 """Minimum number of rows at the start of an epoch whose mean loss stands for the loss before training."""
 
@@ -38,6 +39,7 @@ class Epoch:
     Args:
         backend: the backend.
         batches: the batches.
+        status: the clock that the programs advance.
         results: the results that the programs write.
         sums: float64 (3,), receives the sums of the losses, of the correct predictions, and of the losses of the first
             rows: those of the first batch, but at least 32.
@@ -55,6 +57,7 @@ class Epoch:
         self,
         backend: ReferenceBackend,
         batches: BatchFeed,
+        status: RunStatus,
         results: Results,
         sums: Array,
         *,
@@ -79,7 +82,10 @@ class Epoch:
         self._full, self._rest, self._measured = full, rest, measured
         self._has_accuracy = has_accuracy
         self._steps_per_launch = steps_per_launch
-        self._launches = 1  # between checks for an interruption; limited by how long a user may wait
+        self._status = status
+        self._launches = 1  # between looks, which are also the checks for an interruption
+        self._steps_since_look = 0
+        self._last_look: tuple[int, float] | None = None  # the step that it saw, and when
         self._sums = self._recorded_sums(backend, sums)
 
     def _recorded_sums(self, backend: ReferenceBackend, sums: Array) -> Program:
@@ -129,13 +135,14 @@ class Epoch:
         is_measured: bool = False,
         epochs_to_come: int = 0,
     ) -> bool:
-        """Run all remaining batches and the sums; return False if the epoch was ended early.
+        """Run all remaining batches and the sums; return False if the epoch was ended early, also by a bad step.
 
         If ``is_measured``, the layers are measured in the last full batch. If epochs are to come, the first batches of
         the next one are prefetched until `close`.
         """
         if not batches_done:
             self.metrics.reset()
+        self._last_look = None
         self._batches.begin(epochs_to_come)
         is_finished = False
         try:
@@ -159,14 +166,11 @@ class Epoch:
             ready = self._ready(allowance, done)
             if not ready:
                 return False
-            began = time.perf_counter()
             together = min(self._launches * self._steps_per_launch, unmeasured - done, ready)
             self._full.run(together)
             done += together
-            # For a small network, each return to Python costs a good part of a step.
-            seconds_of_one = (time.perf_counter() - began) * self._steps_per_launch / together
-            worth_a_look = int(_SECONDS_BETWEEN_LOOKS / max(seconds_of_one, 1e-9))
-            self._launches = max(1, min(2 * self._launches, worth_a_look))
+            if not self._is_well_after(together):
+                return False
         if measured is not None and done < self.full_batches:
             if not self._ready(allowance, done):
                 return False
@@ -178,6 +182,28 @@ class Epoch:
             self._rest.run()
         self._sums.run()
         return True
+
+    def _is_well_after(self, steps: int) -> bool:
+        """Look at the status if enough steps have run since the last look; return False if one had a non-finite loss.
+
+        Steps between looks are as many as take `_SECONDS_BETWEEN_LOOKS`: for a small network, each return to Python
+        costs a good part of a step. They are counted on the device, which may be behind.
+        """
+        self._steps_since_look += steps
+        if self._steps_since_look < self._launches * self._steps_per_launch:
+            return True
+        self._steps_since_look = 0
+        reading = self._status.look()
+        if reading is None:
+            return True
+        now = time.perf_counter()
+        if self._last_look is not None:
+            step, then = self._last_look
+            seconds_of_launch = (now - then) * self._steps_per_launch / (reading.step - step)
+            worth_a_look = int(_SECONDS_BETWEEN_LOOKS / max(seconds_of_launch, 1e-9))
+            self._launches = max(1, min(2 * self._launches, worth_a_look))
+        self._last_look = reading.step, now
+        return reading.first_bad_step is None
 
     def _ready(self, allowance: Allowance, done: int) -> int:
         """Return how many batches may run now and are available; 0 if the epoch ends here."""

@@ -39,6 +39,7 @@ def evaluation(objective: Objective, data: PassData, sums: Array) -> Epoch:
     return Epoch(
         backend,
         batches,
+        status,
         results,
         sums,
         rows=len(data),

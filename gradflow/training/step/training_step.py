@@ -105,6 +105,7 @@ class TrainingStep:
         return Epoch(
             full.backend,
             self._batches,
+            self.status,
             self._results,
             self.status.training,
             rows=self._rows,

@@ -81,6 +81,7 @@ def test_a_network_with_one_output_launches_only_our_kernels(simgpu: Any) -> Non
     assert counts.names <= set(kernels("cuda"))
 
 
+@pytest.mark.usefixtures("without_looks")
 def test_steps_cause_no_traffic(simgpu: Any) -> None:
     few = fitted(simgpu, gf.MLP([6, 16, 3], dropout=0.2, backend="cupy"), 32)
     many = fitted(simgpu, gf.MLP([6, 16, 3], dropout=0.2, backend="cupy"), 96)

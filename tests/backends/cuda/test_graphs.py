@@ -81,6 +81,7 @@ def trained(network: gf.Sequential, *callbacks: gf.Callback, **kwargs: Any) -> t
     return network.backend.to_host(network.parameters).tobytes(), history["loss"] + history["val_loss"]
 
 
+@pytest.mark.usefixtures("without_looks")
 @pytest.mark.parametrize(("steps_per_launch", "launches"), [(1, 4), (2, 2), (3, 2), (100, 1)])
 def test_a_step_is_one_launch_without_traffic(simgpu: Any, steps_per_launch: int, launches: int) -> None:
     counts = Counts(simgpu)

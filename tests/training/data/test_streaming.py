@@ -233,6 +233,7 @@ def test_arrays_of_other_libraries_on_the_gpu_are_accepted(protocol: str) -> Non
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("without_looks")
 @pytest.mark.parametrize("chunks", [1, 4, 10])
 def test_a_chunk_costs_one_copy_and_does_not_wait(chunks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     simgpu = pytest.importorskip("simgpu")

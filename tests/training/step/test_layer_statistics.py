@@ -275,6 +275,7 @@ def test_they_are_measured_in_every_precision(precision: str) -> None:
         assert_allclose(rounded[name], value, rtol=0.05, atol=0.03, err_msg=name)
 
 
+@pytest.mark.usefixtures("without_looks")
 @pytest.mark.gpu
 def test_an_epoch_reads_once_and_neither_allocates_nor_waits() -> None:
     simgpu = pytest.importorskip("simgpu")

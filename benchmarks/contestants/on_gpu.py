@@ -34,7 +34,7 @@ class GradflowOnGpu(Gradflow):
     def report(self) -> dict[str, Any]:
         """Return what computes the matmuls, and those that it does not support."""
         backend: Any = self._network.backend
-        return {"matmuls": backend.gemm_identity, "unsupported": backend.unsupported_gemms}
+        return {"matmuls": backend.gemm_identity, "unsupported": backend.refused_gemms | backend.unsupported_gemms}
 
 
 class GradflowInTf32(GradflowOnGpu):

@@ -8,7 +8,10 @@ from typing import Any
 import cupy
 
 # Float32 units per multiprocessor by compute capability (CUDA C++ Programming Guide, arithmetic throughput).
-_FLOAT32_UNITS = {"70": 64, "75": 64, "80": 64, "86": 128, "87": 128, "89": 128, "90": 128, "100": 128, "120": 128}
+_FLOAT32_UNITS = {
+    **dict.fromkeys(("70", "75", "80"), 64),
+    **dict.fromkeys(("86", "87", "89", "90", "100", "103", "110", "120", "121"), 128),
+}
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,13 @@ class Device:
     memory: int
     peak_bandwidth: float | None
     peak_rate: float | None
+
+    @property
+    def why_no_peak(self) -> str:
+        """The reason why a peak is unknown; empty if both are known."""
+        if self.peak_rate is None:
+            return f"peak unknown: compute capability {self.compute_capability} is not known, or its clock"
+        return "" if self.peak_bandwidth is not None else "peak unknown: no clock or width of its memory is reported"
 
 
 def describe_device() -> Device:

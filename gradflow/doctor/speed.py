@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -13,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from gradflow.backends.cuda.backend import CupyBackend
-from gradflow.backends.cuda.epilogues import TF32
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.doctor.device import Device
 from gradflow.doctor.findings import Measurement
+from gradflow.doctor.gemms import precisions
 from gradflow.doctor.traffic import step_traffic
-from gradflow.layers.dense import add_bias, gemm
-from gradflow.layers.relu import relu_forward
+from gradflow.layers.dense import add_bias, column_sum, gemm
+from gradflow.layers.relu import relu_backward, relu_forward
 from gradflow.network import MLP
-from gradflow.ops import Op, copy
+from gradflow.ops import Array, copy
 from gradflow.program import Program, Recorder
 from gradflow.training.data.feed import PassData
 from gradflow.training.data.prepare import prepare_data
@@ -33,11 +31,14 @@ _NETWORKS = {
     "S": ((64, 128, 64, 10), 32),
     "M": ((784, 512, 256, 10), 128),
     "L": ((1024, 2048, 2048, 1000), 512),
-    "wide": ((4096, 8192, 8192, 4096), 2048),
+    "W": ((4096, 4096, 4096, 4096, 4096), 4096),
 }
-"""Layer widths and batch sizes; those named by a letter are the networks of benchmarks/networks.py."""
+"""Layer widths and batch sizes of the networks of benchmarks/networks.py."""
 
-_STEPS = 8
+_EPILOGUES = ((65_536, 64, 64), (512, 2048, 2048), (4096, 4096, 4096))
+"""Rows, inputs and units of layers whose epilogues are timed: sums over many rows, and layers of L and W."""
+
+_STEPS = 4
 
 
 def measure_device(backend: CupyBackend, device: Device, *, quick: bool) -> Iterator[Measurement]:
@@ -56,13 +57,13 @@ def measure_device(backend: CupyBackend, device: Device, *, quick: bool) -> Iter
         "memory", f"copy of {4 * n:,} bytes", 8 * n / seconds / 1e9, "GB/s", _in_giga(device.peak_bandwidth), "its peak"
     )
     width = 64 if quick else 4096
-    for precision, (op, dtype) in _gemms().items():
-        a, b, out = (backend.zeros((width, width), dtype) for _ in range(3))
-        seconds = timed(_program(backend, [(op, a, b, out)]).run)
+    for precision, (name, dtype) in precisions(backend).items():
+        a, b, out = (_random(backend, (width, width), dtype) for _ in range(3))
+        seconds = timed(_program(backend, [(gemm._replace(name=name), a, b, out)]).run)
         limit = _in_giga(device.peak_rate) if precision == "float32" else None
-        yield Measurement(
-            "products", f"{width} x {width}, {precision}", 2 * width**3 / seconds / 1e9, "GFLOP/s", limit, "its peak"
-        )
+        limit_is = ("its peak" if limit else device.why_no_peak) if precision == "float32" else ""
+        rate = 2 * width**3 / seconds / 1e9
+        yield Measurement("products", f"{width} x {width}, {precision}", rate, "GFLOP/s", limit, limit_is)
     one, other = (backend.zeros(1, np.float32) for _ in range(2))
     calls = 10 if quick else 1000
     launch = backend.bind(copy, {"x": one, "y": other})
@@ -77,23 +78,37 @@ def measure_device(backend: CupyBackend, device: Device, *, quick: bool) -> Iter
     yield Measurement("launches", f"a kernel in a graph of {calls}", 1e6 * timed(many.run) / calls, "µs")
     single = _program(backend, [(copy, one, other)])
     yield Measurement("launches", "a graph of one kernel", 1e6 * timed(partial(single.run, calls)) / calls, "µs")
-    yield from _measure_epilogue(backend, timed, width)
+    for sizes in ((16, 64, 64),) if quick else _EPILOGUES:
+        for precision in [precision for precision in precisions(backend) if precision in ("float32", "bfloat16")]:
+            yield from _measure_epilogues(backend, timed, sizes, precision)
 
 
-def _measure_epilogue(
-    backend: CupyBackend, timed: Callable[[Callable[[], None]], float], width: int
+def _measure_epilogues(
+    backend: CupyBackend, timed: Callable[[Callable[[], None]], float], sizes: tuple[int, int, int], precision: str
 ) -> Iterator[Measurement]:
-    x, weight, y = (backend.zeros((width, width), np.float32) for _ in range(3))
-    bias = backend.zeros(width, np.float32)
-    calls = [
-        (op, op.arguments(*arrays))
-        for op, *arrays in ((gemm, x, weight, y), (add_bias, y, bias, y), (relu_forward, y, y))
-    ]
-    joined = Program(backend, backend.bind_all(calls))
-    separate = Program(backend, ReferenceBackend.bind_all(backend, calls))
-    limit = 1e6 * timed(separate.run)
-    name = f"matmul, bias and ReLU of {width} x {width}"
-    yield Measurement("epilogues", name, 1e6 * timed(joined.run), "µs", limit, "separate kernels")
+    """Measure a layer's forward pass and its gradients, each with epilogues and as separate kernels."""
+    rows, n_in, n = sizes
+    name, dtype = precisions(backend)[precision]
+    matmul = gemm._replace(name=name)
+    x, weight, y, bias, d_y, d_x = (
+        _random(backend, shape, dtype) for shape in ((rows, n_in), (n_in, n), (rows, n), (n,), (rows, n), (rows, n_in))
+    )
+    d_weight, d_bias = backend.empty((n_in, n), np.float32), backend.empty(n, np.float32)
+    forward: list[tuple[Any, ...]] = [(matmul, x, weight, y), (add_bias, y, bias, y), (relu_forward, y, y)]
+    gradients: list[tuple[Any, ...]] = [(matmul, x, d_y, d_weight, True), (column_sum, d_y, d_bias)]
+    # The gradient of the inputs is differentiated through the ReLU that made them: its signs are kept by that matmul.
+    through_relu = [(matmul, d_y, weight, d_x, False, True), (relu_backward, x, d_x, d_x)]
+    before = [(matmul, d_x, weight, x), (relu_forward, x, x)]
+    parts = {"matmul, bias, ReLU": forward, "gradients of weight and bias": gradients}
+    if n_in == n:
+        parts["matmul, ReLU, gradient through ReLU"] = [*before, *through_relu]
+    for part, listed in parts.items():
+        calls = [(op, op.arguments(*arrays)) for op, *arrays in listed]
+        joined = Program(backend, backend.bind_all(calls))
+        separate = Program(backend, ReferenceBackend.bind_all(backend, calls))
+        limit = 1e6 * timed(separate.run)
+        title = f"{part}: {n_in} x {n}, batch {rows}, {precision}"
+        yield Measurement("epilogues", title, 1e6 * timed(joined.run), "µs", limit, "separate kernels")
 
 
 def measure_steps(backend: CupyBackend, device: Device, *, quick: bool) -> Iterator[Measurement]:
@@ -106,10 +121,13 @@ def measure_steps(backend: CupyBackend, device: Device, *, quick: bool) -> Itera
         quick: True for the two smallest networks only.
     """
     for name, (sizes, batch_size) in list(_NETWORKS.items())[: 2 if quick else None]:
-        network = MLP(list(sizes), seed=0, backend=backend.name)
+        network = MLP(list(sizes), initializer=0.0, backend=backend.name)
+        random = np.random.default_rng(0)
+        # Drawn here at once: the initializers would take half a minute for the largest network.
+        weights = 0.02 * random.standard_normal(network.n_parameters, dtype=np.float32)
+        backend.copy(backend.from_host(weights), network.parameters)
         objective = Objective.checked(network, "softmax_cross_entropy", "adam")
         rows = (2 if quick else _STEPS) * batch_size
-        random = np.random.default_rng(0)
         x = random.standard_normal((rows, sizes[0]), dtype=np.float32)
         data = prepare_data(network, objective.loss, x, random.integers(sizes[-1], size=rows))
         traffic = step_traffic(objective, data, batch_size)
@@ -118,13 +136,15 @@ def measure_steps(backend: CupyBackend, device: Device, *, quick: bool) -> Itera
             precision: str, objective: Objective = objective, data: PassData = data, size: int = batch_size
         ) -> float:
             training = TrainingStep(objective._replace(precision=precision), data, batch_size=size)
+            training.update.begin_epoch(0, {})
             return 1e6 * _seconds(backend, training.run, 2 if quick else 10) * size / len(data)
 
         title = f"{name} {'-'.join(map(str, sizes))} ({batch_size})"
         in_float32 = step("float32")
         limit = _roofline(device, traffic.n_bytes, traffic.flops)
-        yield Measurement("steps", title, in_float32, "µs", limit, "roofline, an estimate")
-        for precision in ("tf32", "bfloat16", "float16"):
+        limit_is = "roofline, an estimate" if limit else device.why_no_peak
+        yield Measurement("steps", title, in_float32, "µs", limit, limit_is)
+        for precision in [name for name in precisions(backend) if name not in ("float32", "float64")]:
             yield Measurement("steps", f"{title}, {precision}", step(precision), "µs", in_float32, "float32")
 
 
@@ -135,17 +155,9 @@ def _roofline(device: Device, n_bytes: int, flops: int) -> float | None:
     return 1e6 * max(n_bytes / device.peak_bandwidth, flops / device.peak_rate)
 
 
-def _gemms() -> dict[str, tuple[Op, Any]]:
-    """Return the matmul in each precision: the op, and the dtype of its arrays."""
-    gemms: dict[str, tuple[Op, Any]] = {
-        "float64": (gemm, np.float64),
-        "float32": (gemm, np.float32),
-        "tf32": (gemm._replace(name=TF32), np.float32),
-        "float16": (gemm, np.float16),
-    }
-    if importlib.util.find_spec("ml_dtypes") is not None:
-        gemms["bfloat16"] = gemm, importlib.import_module("ml_dtypes").bfloat16
-    return gemms
+def _random(backend: ReferenceBackend, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Return an array of random numbers: with zeros, a GPU draws less power and so runs faster."""
+    return backend.from_host(np.random.default_rng(0).standard_normal(shape, dtype=np.float32).astype(dtype))
 
 
 def _in_giga(rate: float | None) -> float | None:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,7 @@ from gradflow.backends.availability import gpu_problem
 from gradflow.backends.reference import BoundCall
 from gradflow.doctor import Check, Measurement, check_up
 from gradflow.doctor.findings import checked
+from gradflow.doctor.gemms import check_gemms
 from gradflow.doctor.kernels import check_kernels
 from gradflow.ops import OPS, Op
 from tests.cli.command import gradflow
@@ -37,6 +43,13 @@ def test_it_runs_to_the_end(tmp_path: Path) -> None:
     assert {check["name"] for check in found["checks"] if check["group"] == "kernels"} == OPS.keys()
     assert {check["group"] for check in found["checks"]} == {"kernels", "products", "training"}
     assert all(check["problem"] is None for check in found["checks"])
+    checks = {check["name"] for check in found["checks"]}
+    for precision in ("float32", "tf32", "float16", "bfloat16"):
+        assert f"layers 65-129-10, batch 33, ReLU, {precision}" in checks
+        assert f"NaN among pre-activations, {precision}" in checks
+        assert f"GELU, {precision}: with epilogues as without" in checks
+    assert found["omitted"] == []
+    assert "cuBLASLt" in found["matmuls"]
     groups = {one["group"] for one in found["measurements"]}
     assert groups == {"memory", "products", "launches", "epilogues", "steps"}
     assert all(one["value"] > 0 for one in found["measurements"])
@@ -75,8 +88,81 @@ def test_any_exception_of_a_comparison_is_its_finding() -> None:
 
 
 @pytest.mark.gpu
-def test_findings_are_reported_as_they_come() -> None:
+@pytest.mark.parametrize(
+    ("epilogue", "fault", "activation"),
+    [
+        ("RELU_AUX_BIAS", lambda given: given | {"epilogue": "RELU_AUX"}, "ReLU"),
+        ("DRELU", lambda given: given | {"auxiliary": given["auxiliary"][::-1].copy()}, "ReLU"),
+        ("BGRADA", lambda given: given | {"vector": given["vector"].copy()}, "ReLU"),
+        ("DGELU", lambda given: given | {"auxiliary": given["auxiliary"][::-1].copy()}, "GELU"),
+    ],
+)
+def test_a_wrong_epilogue_is_found(
+    epilogue: str, fault: Callable[[dict[str, Any]], dict[str, Any]], activation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gradflow.backends.cuda.cublaslt import CublasLt
+
+    right = CublasLt.gemm
+
+    def wrong(self: CublasLt, *args: Any, **given: Any) -> Any:
+        return right(self, *args, **(fault(given) if given.get("epilogue") == epilogue else given))
+
+    monkeypatch.setattr(CublasLt, "gemm", wrong)
+    failed = {check.name for check in check_gemms(get_backend("cupy"), quick=True) if check.problem}
+    for precision in ("float32", "tf32", "float16", "bfloat16"):
+        assert f"layers 32-48-10, batch 64, {activation}, {precision}" in failed
+    assert not any("float64" in name or "random" in name for name in failed)
+
+
+@pytest.mark.gpu
+def test_findings_are_reported_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradflow.doctor.report.check_kernels", lambda backend, quick: iter(()))
     told: list[Check | Measurement] = []
-    found = check_up(quick=True, on_finding=told.append)
+    found = check_up(quick=True, on_finding=lambda finding, so_far: told.append(finding))
     assert told == [*found.checks, *found.measurements]
     assert found.problems == []
+
+
+@pytest.mark.gpu
+def test_it_ends_when_the_time_is_up() -> None:
+    found = check_up(quick=True, budget=0)
+    assert len(found.checks) == 1
+    assert found.omitted == ["products", "training", "kernels", "speed", "steps"]
+
+
+@pytest.mark.gpu
+def test_an_error_of_a_measurement_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gradflow.doctor import speed
+
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("no more\nmemory")
+
+    monkeypatch.setattr(speed, "step_traffic", fail)
+    for name in ("check_gemms", "check_kernels"):
+        monkeypatch.setattr(f"gradflow.doctor.report.{name}", lambda backend, quick: iter(()))
+    found = check_up(quick=True)
+    assert found.problems == [Check("steps", "to the end", "RuntimeError: no more memory")]
+
+
+@pytest.mark.gpu
+def test_findings_so_far_survive_a_kill(tmp_path: Path) -> None:
+    file = tmp_path / "doctor.json"
+    command = [sys.executable, "-m", "gradflow", "doctor", "--json", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not file.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    found = json.loads(file.read_text())
+    assert found["checks"]
+    assert found["omitted"]
+
+
+def test_a_device_without_a_known_peak_says_so() -> None:
+    pytest.importorskip("cupy")
+    from gradflow.doctor.device import Device
+
+    known = Device("a GPU", "90", 13000, 13000, 1, 1e12, 1e12)
+    assert known.why_no_peak == ""
+    assert "compute capability 130 is not known" in replace(known, compute_capability="130", peak_rate=None).why_no_peak
+    assert "memory" in replace(known, peak_bandwidth=None).why_no_peak

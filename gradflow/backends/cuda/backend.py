@@ -307,6 +307,10 @@ class CupyBackend(ReferenceBackend):
             SlowPathWarning,
         )
 
+    def without_fast_gemms(self) -> AbstractContextManager[None]:
+        """Return a context in which cuBLAS computes the matmuls, without epilogues, for a comparison."""
+        return self._fast_gemms.closed()
+
     @property
     def unsupported_gemms(self) -> dict[str, str]:
         """The matmuls so far that fell back to cuBLAS because cuBLASLt had no plan for them, with the reason."""

@@ -6,7 +6,7 @@ import copy
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -39,10 +39,13 @@ from gradflow.output_scale import OutputScale
 from gradflow.parameters import ParameterVectors, check_weights, converted_weight
 from gradflow.program import Recorder
 
+if TYPE_CHECKING:
+    from gradflow.training.step.precision import StepPrecision
+
 _PREDICTION_ROWS = 4096
 _NOT_PICKLED = (
     "access", "all_parameters", "backend", "gradients", "n_decayed", "n_parameters", "parameter_ranges", "parameters",
-    "state", "_epochs_begun", "_inference", "_vectors",
+    "state", "_epochs_begun", "_inference", "_lowered", "_vectors",
 )  # fmt: skip
 """Attributes that a copy recreates: those on the device, and those derived from the layers."""
 
@@ -108,6 +111,7 @@ class Sequential:
         self._feature_names: tuple[str, ...] | None = None
         self._frozen: tuple[int, ...] = ()
         self._epochs_begun = 0
+        self._precision = "float32"
         if weights is not None:  # before anything is allocated
             check_weights(weights, {**parameters_of(self.layers), **buffers_of(self.layers)})
         self._open()
@@ -123,6 +127,7 @@ class Sequential:
         self._is_recorded = all_recorded(self.layers)
         self.access = Access()
         self._inference = InferencePrograms(self.access, self._recorded_inference)
+        self._lowered: StepPrecision | None = None  # made by the first prediction in another precision
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _FIXED and name in vars(self):
@@ -253,7 +258,7 @@ class Sequential:
         return {"attributes": kept, **place, "state": weights, "epochs_begun": epochs}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state["attributes"])
+        vars(self).update({"_precision": "float32"} | state["attributes"])
         self.backend = _backend_of_pickle(state["backend"], state.get("device"))
         self._open()
         attach(self.layers, self._allocate(self._new_vectors()), self._frozen)
@@ -312,6 +317,26 @@ class Sequential:
             raise DataError(f"output_scale must have one mean for each of {self.n_out} outputs, got {scale!r}")
         with self.access.writing():
             self._output_scale = scale
+            self._inference.clear()
+
+    @property
+    def precision(self) -> str:
+        """Precision of predictions on a GPU: "float32", or that of the training (`Trainer`), which sets it.
+
+        The outputs are float32 in any case. In 16 bits, each call first converts the weights, which takes longer than a
+        prediction of a few rows: set it to "float32" if that matters, or for all of its digits. It is saved and copied
+        with the network. A CPU, or a GPU that does not support it, ignores it.
+        """
+        return self._precision
+
+    @precision.setter
+    def precision(self, name: str) -> None:
+        from gradflow.training.step.precision import PRECISIONS
+
+        known_name("precision", name, PRECISIONS)
+        with self.access.writing():
+            self._precision = name
+            self._lowered = None
             self._inference.clear()
 
     @property
@@ -430,6 +455,8 @@ class Sequential:
         shape = (len(selected), self.n_out)
         output: Array = self.backend.empty(shape, self.dtype) if on_device else np.empty(shape, self.dtype)
         with self.inferring(), self.backend.current():
+            if (precision := self._inference_precision()) is not None:
+                precision.refresh()
             for start in range(0, len(selected), _PREDICTION_ROWS):
                 rows = slice(start, start + _PREDICTION_ROWS)
                 block = inputs.convert("x", selected[rows], where[rows])
@@ -454,15 +481,28 @@ class Sequential:
         self._inference.put_back(inference, activated=activated)
 
     def _recorded_inference(self, rows: int, activated: bool) -> Inference:
-        layers = list(self.logit_layers)
-        if activated and self.output_activation != "identity":
-            layers.append(ACTIVATIONS[self.output_activation]())
-        recorder = Recorder(self.backend)
+        is_activated = activated and self.output_activation != "identity"
+        activation = [ACTIVATIONS[self.output_activation]()] if is_activated else []
+        recorder, precision = Recorder(self.backend), self._inference_precision()
         x = self.backend.empty((rows, self.n_in), self.dtype)
-        y = record_inference(recorder, layers, x)
+        if precision is None:
+            y = record_inference(recorder, [*self.logit_layers, *activation], x)
+        else:
+            y = record_inference(recorder, activation, precision.record_inference(recorder, self.logit_layers, x))
         if activated and self.output_scale is not None:
             self.output_scale.record(recorder, y)
         return Inference(recorder.program(), x, y)
+
+    def _inference_precision(self) -> StepPrecision | None:
+        """Return the precision of predictions; None for that of the network's own arrays."""
+        if self._precision == "float32":
+            return None
+        from gradflow.training.step.precision import inference_precision
+
+        with self.access.lock:
+            if self._lowered is None:
+                self._lowered = inference_precision(self)
+            return self._lowered
 
     def inferring(self) -> AbstractContextManager[None]:
         """Context in which layers compute outputs: the weights do not change, and layers that run Python code, which

@@ -54,6 +54,8 @@ def describe(network: Sequential) -> dict[str, Any]:
     )
     if network.frozen:
         description["frozen"] = list(network.frozen)
+    if network.precision != "float32":
+        description["precision"] = network.precision
     if network.preprocessing is None and network.feature_names is not None:
         description["feature_names"] = list(network.feature_names)
     return description
@@ -135,6 +137,7 @@ def described_network(
         network.feature_names = names
     network.epochs_begun = description.get("epochs_begun", 0)
     network.frozen = description.get("frozen", ())
+    network.precision = description.get("precision", "float32")
     return network
 
 

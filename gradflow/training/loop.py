@@ -140,9 +140,9 @@ class Loop:
             names: the names of its input columns.
         """
         network = self._network
-        before = network.output_activation, network.output_scale, network.feature_names
+        before = network.output_activation, network.output_scale, network.feature_names, network.precision
         try:
-            self._describe(self._objective.loss.output_activation, scale, names)
+            self._describe(self._objective.loss.output_activation, scale, names, self._objective.precision)
             self._record()
             batches_done = self._begin(self._state)
         except BaseException:
@@ -172,9 +172,13 @@ class Loop:
             for callback in self._callbacks:
                 callback.on_fit_end(self._trainer, self.history)
 
-    def _describe(self, activation: str, scale: OutputScale | None, names: Sequence[str] | None) -> None:
-        """Set output activation, scale and feature names of the network, where no layer or preprocessing decides."""
+    def _describe(
+        self, activation: str, scale: OutputScale | None, names: Sequence[str] | None, precision: str
+    ) -> None:
+        """Set precision of the network, and output activation, scale and feature names, where no layer or preprocessing
+        decides."""
         network = self._network
+        network.precision = precision
         network.output_scale = scale
         if network.preprocessing is None:
             network.feature_names = names
@@ -195,7 +199,9 @@ class Loop:
         )
         self._validating = None
         if plan.validation is not None:
-            self._validating = evaluation(self._objective, plan.validation, step.status.validation)
+            self._validating = evaluation(
+                self._objective, plan.validation, step.status.validation, step.update.precision
+            )
         self._interruption.wakers = [of.break_off for of in (step.epoch, self._validating) if of is not None]
         best_state = backend.empty(network.state.shape, network.dtype)
         backend.copy(network.state, best_state)

@@ -30,6 +30,7 @@ from gradflow.training.runs.run_folder import RunFolder, described_run, run_path
 from gradflow.training.signals import Interruption
 from gradflow.training.step.evaluation import evaluation
 from gradflow.training.step.objective import Objective
+from gradflow.training.step.precision import make_precision
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -72,10 +73,10 @@ class Trainer:
             with the model. The loss is that of the standardized targets.
         clip_norm: scale the whole gradient, penalties included, by min(1, clip_norm / ‖gradient‖₂); None disables it.
         clip_value: clip each entry of the gradient, penalties included, to ±clip_value; None disables it.
-        precision: precision of the training steps on a GPU. "float32"; "tf32", which rounds the factors of matmuls to
-            10 mantissa bits; "bfloat16" or "float16", with activations and their gradients in 16 bits, and weights,
-            optimizer state and loss in float32 (float16 scales the loss by an adaptive factor). Evaluation and
-            prediction are always in float32.
+        precision: precision of training and evaluation on a GPU, and then of prediction (`Sequential.precision`).
+            "float32"; "tf32", which rounds the factors of matmuls to 10 mantissa bits; "bfloat16" or "float16", with
+            activations and their gradients in 16 bits, and weights, optimizer state, outputs and loss in float32
+            (float16 scales the loss by an adaptive factor).
         threads: maximum number of threads for gradflow's kernels, which use fewer where that is faster, and for the
             BLAS, in the whole process, while `fit` runs; the previous setting is restored afterwards. None leaves it
             unchanged.
@@ -344,7 +345,10 @@ class Trainer:
             )
         status = RunStatus(network.backend)
         with network.inferring():
-            evaluating = evaluation(self.objective, data, status.training)
+            precision = make_precision(self.objective.precision, network)
+            if precision is not None:
+                precision.refresh()
+            evaluating = evaluation(self.objective, data, status.training, precision)
             evaluating.run()
         return evaluating.values(status.read().training)
 

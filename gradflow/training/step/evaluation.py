@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from gradflow.clock import RunStatus, advance
+from gradflow.layers.stack import record_inference
 from gradflow.metrics import EpochMetrics
 from gradflow.ops import Array
 from gradflow.program import Program, Recorder
 from gradflow.training.data.feed import PassData
 from gradflow.training.step.epoch import Epoch
 from gradflow.training.step.objective import Objective
+from gradflow.training.step.precision import StepPrecision
 from gradflow.training.step.record import Results, record_evaluation
 
 _ROWS = 4096
 
 
-def evaluation(objective: Objective, data: PassData, sums: Array) -> Epoch:
+def evaluation(objective: Objective, data: PassData, sums: Array, precision: StepPrecision | None) -> Epoch:
     """Return an epoch that measures loss, correct predictions and metrics over the data, in row order, without dropout.
 
     Args:
         objective: provides network, loss and metrics.
         data: the data to evaluate on.
         sums: float64 (3,), receives the sums.
+        precision: the precision; None for that of the network's own arrays.
     """
     network, backend = objective.network, objective.network.backend
     metrics = EpochMetrics(objective.metrics, objective.task(len(data)))
@@ -29,9 +32,12 @@ def evaluation(objective: Objective, data: PassData, sums: Array) -> Epoch:
     status = RunStatus(backend)  # not that of a training, which counts its own batches
     batches = data.batches(backend, status, rows=len(data), batch_size=batch_size, seed=None)
 
+    infer = record_inference if precision is None else precision.record_inference
+
     def recorded(rows: int) -> Program:
         recorder = Recorder(backend, status.clock)
-        record_evaluation(recorder, objective.layers, objective.loss, batches.next(recorder, rows), results)
+        batch = batches.next(recorder, rows)
+        record_evaluation(recorder, objective.layers, objective.loss, batch, results, infer)
         recorder(advance, status.clock, rows, len(data))
         return recorder.program()
 

@@ -16,6 +16,7 @@ from gradflow.training.data.feed import DataSet, PassData
 from gradflow.training.data.streaming import StreamedData
 from gradflow.training.step.evaluation import evaluation
 from gradflow.training.step.objective import Objective
+from gradflow.training.step.precision import make_precision
 from gradflow.training.step.training_step import TrainingStep
 from gradflow.training.step.update import Update
 
@@ -105,7 +106,8 @@ def fit_memory(
         "batches and activations": bytes_of(training) - of_data - of_state,
     }
     if validation is not None:
-        needed["validation"] = bytes_of(lambda: evaluation(objective, validation, status.validation))
+        precision = make_precision(objective.precision, network)  # that of the update, which is counted above
+        needed["validation"] = bytes_of(lambda: evaluation(objective, validation, status.validation, precision))
     return needed
 
 

@@ -11,12 +11,12 @@ import numpy as np
 from gradflow.backends.cuda.epilogues import TF32 as TF32_GEMM
 from gradflow.backends.fusion import Call
 from gradflow.checks import known_name
-from gradflow.errors import DataError
+from gradflow.errors import BackendError, DataError
 from gradflow.executors import Eager, Executor
 from gradflow.layers import Layer
 from gradflow.layers.dense import add_bias, gemm
 from gradflow.layers.recording import record_method
-from gradflow.layers.stack import ForwardArrays, all_recorded, record_backward, record_forward
+from gradflow.layers.stack import ForwardArrays, all_recorded, record_backward, record_forward, record_inference
 from gradflow.losses import Loss
 from gradflow.network import Sequential
 from gradflow.ops import Array, Op, copy
@@ -45,8 +45,13 @@ class StepPrecision:
             FileFormatError: naming the vector.
         """
 
-    def begin_epoch(self) -> None:
-        """Pick up changes that callbacks made to the weights between two epochs."""
+    def refresh(self) -> None:
+        """Pick up changes to the weights that the optimizer did not make."""
+
+    def record_inference(self, ops: Executor, layers: Sequence[Layer], x: Array) -> Array:
+        """Record the prediction forward pass in this precision (`gradflow.layers.stack.record_inference`); the output
+        has the network's own dtype."""
+        return record_inference(_Adapted(ops, self._changed), layers, x)
 
     def record_step(
         self,
@@ -103,8 +108,12 @@ class BFloat16(StepPrecision):
         self._copies = network.backend.empty(network.all_parameters.size, self._dtype)
         self._copies_of_trained = self._copies[: network.n_parameters]
 
-    def begin_epoch(self) -> None:
+    def refresh(self) -> None:
         Eager(self._network.backend)(copy, self._network.all_parameters, self._copies)
+
+    def record_inference(self, ops: Executor, layers: Sequence[Layer], x: Array) -> Array:
+        outputs = super().record_inference(ops, layers, _copied(ops, x, self._dtype))
+        return _copied(ops, outputs, self._network.dtype)
 
     def _record_gradients(
         self, ops: Executor, layers: Sequence[Layer], loss: Loss, batch: DataSet, results: Results
@@ -224,6 +233,17 @@ def make_precision(name: str, network: Sequential) -> StepPrecision | None:
     """Create the precision with this name, and allocate its arrays; None for "float32"."""
     kind = PRECISIONS[name]
     return None if kind is None else kind(network)
+
+
+def inference_precision(network: Sequential) -> StepPrecision | None:
+    """Return the precision in which a network predicts; None for that of its arrays, also where its device does not
+    support the other one."""
+    if network.precision == "float32":
+        return None
+    try:
+        return make_precision(check_precision(network.precision, network), network)
+    except (BackendError, DataError):
+        return None
 
 
 def _copied(ops: Executor, array: Array, dtype: Any) -> Array:

@@ -71,9 +71,17 @@ def record_step(
     return arrays
 
 
-def record_evaluation(ops: Executor, layers: Sequence[Layer], loss: Loss, batch: DataSet, results: Results) -> None:
-    """Record the results of a batch in prediction, without dropout; arguments as for `record_step`."""
-    outputs = record_inference(ops, layers, batch.x)
+def record_evaluation(
+    ops: Executor,
+    layers: Sequence[Layer],
+    loss: Loss,
+    batch: DataSet,
+    results: Results,
+    infer: Callable[[Executor, Sequence[Layer], Array], Array] = record_inference,
+) -> None:
+    """Record the results of a batch in prediction, without dropout; arguments as for `record_step`, and the function
+    that records the forward pass."""
+    outputs = infer(ops, layers, batch.x)
     record_results(ops, loss, outputs, batch, outputs, results)
 
 

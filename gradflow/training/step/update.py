@@ -79,7 +79,7 @@ class Update:
         if not steps_done:
             self.put_back()
         if self.precision is not None:
-            self.precision.begin_epoch()
+            self.precision.refresh()
 
     def put_back(self) -> None:
         """Put the trained weights back into the network, in place of their average."""
@@ -92,6 +92,8 @@ class Update:
         if self._average is not None:
             network.backend.copy(network.parameters, self._trained)
             network.backend.copy(self._average, network.parameters)
+            if self.precision is not None:
+                self.precision.refresh()
 
     def record(self, ops: Executor) -> None:
         """Record the update of the weights."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -184,3 +186,65 @@ def test_the_default_is_float32() -> None:
     trainer = gf.Trainer(gf.MLP([2, 1], backend="numpy"), "mean_squared_error", "adam")
     assert trainer.precision == "float32"
     assert next(iter(PRECISIONS)) == "float32"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", LOW)
+def test_evaluation_and_prediction_follow_the_precision(precision: str) -> None:
+    layers = [
+        gf.Dense(64, 16), gf.BatchNorm(16), gf.ReLU(), gf.Dropout(0.1), gf.Dense(16, 16), gf.LayerNorm(16),
+        gf.GELU(), gf.Residual([gf.Dense(16, 16), gf.Tanh()]), gf.Dense(16, 10),
+    ]  # fmt: skip
+    network, history = trained(precision, layers, average=0.9)
+    assert network.precision == precision
+    digits = gf.data.load_digits()
+    trainer = gf.Trainer(network, "softmax_cross_entropy", "adam", precision=precision)
+    evaluated = trainer.evaluate(digits.x_test, digits.y_test)
+    assert evaluated["loss"] == history["val_loss"][-1]
+
+    outputs, probabilities = network.logits(digits.x_test), network.predict(digits.x_test)
+    assert outputs.dtype == probabilities.dtype == np.float32
+    assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    wide = gf.Trainer(network, "softmax_cross_entropy", "adam").evaluate(digits.x_test, digits.y_test)
+    assert evaluated["loss"] != wide["loss"]
+    assert_allclose(evaluated["loss"], wide["loss"], rtol=0.02)
+    network.precision = "float32"
+    exact = network.logits(digits.x_test)
+    assert exact.tobytes() != outputs.tobytes()
+    assert_allclose(outputs, exact, atol=0.02 * abs(exact).max())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_prediction_in_16_bits_sees_new_weights(precision: str) -> None:
+    x = np.ones((3, 2))
+    network = gf.Sequential([gf.Dense(2, 2, initializer=1.0)], backend="cupy")
+    network.precision = precision
+    assert network.predict(x).tolist() == [[2.0, 2.0]] * 3
+    network.set_weights({"0.weight": [[1.0, 2.0], [1.0, 2.0]], "0.bias": [0.0, 3.0]})
+    assert network.predict(x).tolist() == [[2.0, 7.0]] * 3
+    with network.backend.running():
+        network.parameters[:] = 0.5
+    assert network.predict(x).tolist() == [[1.5, 1.5]] * 3
+
+
+def test_precision_of_predictions_is_kept_with_the_network(backend_name: str, tmp_path: Path) -> None:
+    network = gf.MLP([2, 8, 2], backend=backend_name)
+    expected = network.predict(np.ones((5, 2)))
+    network.precision = "bfloat16"
+    gf.save(network, tmp_path / "model")
+    for twin in (network.copy(), gf.load(tmp_path / "model", backend_name), pickle.loads(pickle.dumps(network))):
+        assert twin.precision == "bfloat16"
+        assert twin.predict(np.ones((5, 2))).tobytes() == network.predict(np.ones((5, 2))).tobytes()
+    assert (network.predict(np.ones((5, 2))).tobytes() == expected.tobytes()) == (backend_name != "cupy")
+    with pytest.raises(gf.DataError, match=r"unknown precision 'half'\. Did you mean 'float16'"):
+        network.precision = "half"
+    twin = network.copy(dtype="float64")
+    assert twin.predict(np.ones((5, 2))).dtype == np.float64
+
+
+def test_a_fit_sets_the_precision_of_predictions(backend_name: str) -> None:
+    network = gf.MLP([2, 8, 2], backend=backend_name)
+    network.precision = "bfloat16"
+    gf.Trainer(network, "mean_squared_error", "adam").fit(np.ones((5, 2)), np.ones((5, 2)), epochs=1)
+    assert network.precision == "float32"

@@ -19,7 +19,7 @@ import numpy as np
 from gradflow.backends.cuda.cublaslt import BoundGemm, CublasLt
 from gradflow.backends.cuda.epilogues import TF32, Group, grouped, n_sign_bytes
 from gradflow.backends.cuda.errors import explained, free_memory
-from gradflow.backends.cuda.fallback import FastPath
+from gradflow.backends.cuda.fallback import FallbackCall, FastPath
 from gradflow.backends.cuda.graphs import CudaGraphs, DeviceCall
 from gradflow.backends.cuda.memory_plan import CupyMemoryPlan
 from gradflow.backends.cuda.pinned import PinnedLooks, PinnedUploadBuffer
@@ -79,6 +79,7 @@ class CupyBackend(ReferenceBackend):
         with self._device:
             self.stream = cupy.cuda.Stream(non_blocking=True)
         self._has_told_of_tf32 = False
+        self._has_told_of_failure = False
         self._modules: dict[tuple[Any, _Form], Any] = {}
         self.graphs = CudaGraphs(self.stream)
         self._most_blocks = 16 * self._device.attributes["MultiProcessorCount"]
@@ -86,7 +87,6 @@ class CupyBackend(ReferenceBackend):
             "cuBLASLt",
             "cuBLAS computes matmuls instead, which a CUDA graph cannot capture, and which take more launches; "
             f"install NVIDIA's cuBLAS: {pip_install_for_gpu()}",
-            lambda: bool(cupy.cuda.get_current_stream().is_capturing()),
         )
 
     @property
@@ -219,16 +219,17 @@ class CupyBackend(ReferenceBackend):
     @_on_device
     def bind_all(self, calls: list[Call]) -> list[BoundCall]:
         """Bind the calls of a program, with matmul epilogues doing the work of following calls where possible."""
-        signs: dict[int, Array] = {}
+        signs: dict[int, tuple[Array, FallbackCall]] = {}
         groups = grouped(fuse_update_and_copy(fuse_bias_and_activation(calls, kernels("cuda"))))
         return [call for group in groups for call in self._bind_group(group, signs)]
 
-    def _bind_group(self, group: Group, signs: dict[int, Array]) -> list[BoundCall]:
+    def _bind_group(self, group: Group, signs: dict[int, tuple[Array, FallbackCall]]) -> list[BoundCall]:
         """Bind a group, as one call if possible.
 
         Args:
             group: a matmul and the calls that follow it.
-            signs: the sign bits of the outputs of ReLU, by the id of these arrays; a forward matmul adds an entry.
+            signs: the sign bits of the outputs of ReLU, with the call that writes them, by the id of these outputs; a
+                forward matmul adds an entry.
         """
 
         def separately() -> list[BoundCall]:
@@ -240,21 +241,22 @@ class CupyBackend(ReferenceBackend):
             self.check(*call)
         if group.is_narrow:
             return separately() if group.epilogue == "DGELU" else [self._bind_narrow(group)]
-        auxiliary = group.gelu_input
+        auxiliary, source = group.gelu_input, None
         if "RELU_AUX" in group.epilogue:
             auxiliary = self.empty(n_sign_bytes(*group.out.shape), np.uint8)
         elif group.epilogue == "DRELU":
-            auxiliary = signs.get(id(group.relu_output))
-            if auxiliary is None:
+            if id(group.relu_output) not in signs:
                 return separately()
+            auxiliary, source = signs[id(group.relu_output)]
         op, arguments = group.calls[0]
         arguments = arguments | {"out": group.out, "vector": group.vector, "auxiliary": auxiliary}
         fast = self.fast_gemm(**arguments, tf32=op.name == TF32, epilogue=group.epilogue)
         if fast is None:
             return separately()
+        fused = self._or_else(fast, separately, source)
         if "RELU_AUX" in group.epilogue:
-            signs[id(group.relu_output)] = auxiliary
-        return [DeviceCall(self._fast_gemms.or_else(fast, lambda: partial(_run_in_turn, separately())))]
+            signs[id(group.relu_output)] = auxiliary, fused
+        return [fused]
 
     def _bind_narrow(self, group: Group) -> BoundCall:
         gemm = group.calls[0][1]
@@ -329,13 +331,32 @@ class CupyBackend(ReferenceBackend):
             return None
 
     def _bind_gemm(self, a: Array, b: Array, out: Array, **settings: bool) -> BoundCall:
-        def plain() -> BoundCall:
-            return self._bind_plain_gemm(a, b, out, **settings)
+        def plain() -> list[BoundCall]:
+            return [self._bind_plain_gemm(a, b, out, **settings)]
 
         fast = self.fast_gemm(a=a, b=b, out=out, **settings)
         if fast is None:
-            return plain()  # not a DeviceCall: CuPy does not allow its matmuls to be captured (its issue 6290)
-        return DeviceCall(self._fast_gemms.or_else(fast, plain))
+            return plain()[0]  # not a DeviceCall: CuPy does not allow its matmuls to be captured (its issue 6290)
+        return self._or_else(fast, plain)
+
+    def _or_else(
+        self, fast: BoundGemm, plain: Callable[[], list[BoundCall]], source: FallbackCall | None = None
+    ) -> FallbackCall:
+        """Return a call of cuBLASLt that others replace if it fails; then no further program uses that matmul."""
+
+        def on_failure(error: Exception) -> None:
+            if self._cublaslt is not None:
+                self._cublaslt.give_up(fast.problem, error)
+            if not self._has_told_of_failure:
+                self._has_told_of_failure = True
+                warn(
+                    f"cuBLASLt failed to compute a matmul, {fast.problem} ({type(error).__name__}: {error}). Such ones "
+                    f"are computed another way, which takes more launches; a newer cuBLAS may help: "
+                    f"{pip_install_for_gpu()}",
+                    SlowPathWarning,
+                )
+
+        return FallbackCall(self._fast_gemms, fast, plain, on_failure, source)
 
     def _bind_plain_gemm(
         self, a: Array, b: Array, out: Array, transpose_a: bool = False, transpose_b: bool = False, tf32: bool = False

@@ -10,8 +10,9 @@ captured in a CUDA graph; `cupy.matmul` cannot.
 from __future__ import annotations
 
 import ctypes
+import weakref
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from cupy.cuda import get_current_stream
@@ -41,24 +42,56 @@ _TYPES = {
 _COMPUTE_TF32 = 77
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """The heuristic's choice for one problem: descriptors of the matrices a, b and out, and the algorithm."""
+class _Problem(NamedTuple):
+    """A matmul: everything that cuBLASLt plans it by."""
 
-    layouts: tuple[int, ...]
+    shapes: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    dtypes: tuple[str, str]
+    compute: int
+    transposes: tuple[bool, bool]
+    epilogue: str
+    alignments: tuple[int, ...]
+
+    def __str__(self) -> str:
+        (a, b, out), (_, dtype) = self.shapes, self.dtypes
+        return f"{a} and {b} to {out}, {dtype}, {self.epilogue}"
+
+
+class _Layouts:
+    """Descriptors of the matrices a, b and out, destroyed with this object."""
+
+    def __init__(self, library: CublasLtLibrary, arrays: tuple[Array, Array, Array]) -> None:
+        self.made: list[int] = []
+        for array in arrays:
+            rows, columns = array.shape
+            layout = library.matrix_layout(_TYPES[array.dtype.name].data, columns, rows, columns)
+            self.made.append(layout)
+            # Unlike __del__, this does nothing while the interpreter shuts down.
+            weakref.finalize(self, library.destroy_matrix_layout, layout).atexit = False
+
+
+class _Plan(NamedTuple):
+    """The choice for a problem."""
+
+    layouts: _Layouts
     algorithm: Algorithm
 
 
 class BoundGemm:
-    """A matmul bound to its arrays, which it keeps alive: calling it runs it."""
+    """A matmul bound to its arrays, which it keeps alive: calling it runs it.
+
+    Attributes:
+        problem: the problem that it solves; as a string, its shapes, dtype and epilogue.
+    """
 
     def __init__(
-        self, library: CublasLtLibrary, description: int, arguments: tuple[int, ...], owners: tuple[Any, ...]
+        self, library: CublasLtLibrary, description: int, problem: _Problem, arguments: tuple[int, ...], *owners: Any
     ) -> None:
         self._library = library
         self._description = description
         self._arguments = arguments
         self._owners = owners
+        self.problem = problem
 
     def __call__(self) -> None:
         self._library.matmul(*self._arguments, get_current_stream().ptr)
@@ -86,7 +119,8 @@ class CublasLt:
         self._handle = self._library.handle()
         self._workspace = workspace
         self._scalars = {name: np.array([1, 0], name) for name in ("float32", "float64")}
-        self._plans: dict[tuple[Any, ...], _Plan | None] = {}
+        self._plans: dict[_Problem, _Plan] = {}
+        self._given_up: set[_Problem] = set()
         self.refused: dict[str, str] = {}
         self.unsupported: dict[str, str] = {}
 
@@ -132,40 +166,56 @@ class CublasLt:
             return None
         if epilogue != "DEFAULT" and dtype == "float64":
             return None  # NVIDIA does not document which epilogues support float64
-        name = f"{a.shape} and {b.shape} to {out.shape}, {out.dtype}, {epilogue}"
-        inner = a.shape[0 if transpose_a else 1]
-        of_class = gemm_class(epilogue, "tf32" if tf32 else dtype, out.shape, inner)
-        if refusal := self.refused.get(of_class, self.refused.get(EVERY_CLASS)):
-            self.unsupported[name] = refusal
-            return None
         compute = _COMPUTE_TF32 if tf32 and dtype == "float32" else _TYPES[dtype].compute
         arrays = (a, b, out, vector, auxiliary)
-        alignments = tuple(0 if array is None else _alignment(array) for array in arrays)
-        key = (a.shape, b.shape, dtype, out.dtype.name, compute, transpose_a, transpose_b, epilogue, alignments)
-        if self._plans.get(key, ...) is None:
+        problem = _Problem(
+            shapes=(a.shape, b.shape, out.shape),
+            dtypes=(dtype, out.dtype.name),
+            compute=compute,
+            transposes=(transpose_a, transpose_b),
+            epilogue=epilogue,
+            alignments=tuple(0 if array is None else _alignment(array) for array in arrays),
+        )
+        of_class = gemm_class(epilogue, "tf32" if tf32 else dtype, out.shape, a.shape[0 if transpose_a else 1])
+        if refusal := self.refused.get(of_class, self.refused.get(EVERY_CLASS)):
+            self.unsupported[str(problem)] = refusal
             return None
+        if problem in self._given_up:
+            return None
+        description = self._library.matmul_desc(compute, _TYPES[scalar].data)
+        try:
+            self._describe(description, problem, out, vector, auxiliary)
+            plan = self._plans.get(problem) or self._plan(description, (a, b, out), problem.alignments)
+        except CublasLtError as error:
+            self._library.destroy_matmul_desc(description)
+            self.give_up(problem, error)
+            return None
+        self._plans[problem] = plan
+        arguments = self._arguments(description, plan, (a, b, out))
+        return BoundGemm(self._library, description, problem, arguments, self, plan, arrays)
+
+    def give_up(self, problem: _Problem, cause: Exception) -> None:
+        """Bind no further matmul of a problem."""
+        self._plans.pop(problem, None)
+        self._given_up.add(problem)
+        self.unsupported[str(problem)] = str(cause)
+
+    def _describe(
+        self, description: int, problem: _Problem, out: Array, vector: Array | None, auxiliary: Array | None
+    ) -> None:
+        transpose_a, transpose_b = problem.transposes
         attributes = {
             "TRANSA": _TRANSPOSED if transpose_b else 0,
             "TRANSB": _TRANSPOSED if transpose_a else 0,
-            "EPILOGUE": EPILOGUES[epilogue],
+            "EPILOGUE": EPILOGUES[problem.epilogue],
         }
         if vector is not None:
             attributes["BIAS_POINTER"] = vector.data.ptr
         if auxiliary is not None:
+            columns = out.shape[1]
             attributes["EPILOGUE_AUX_POINTER"] = auxiliary.data.ptr
-            attributes["EPILOGUE_AUX_LD"] = sign_stride(out.shape[1]) if "RELU" in epilogue else out.shape[1]
-        description = self._library.matmul_desc(compute, _TYPES[scalar].data)
-        try:
-            self._library.set_attributes(description, **attributes)
-            plan = self._plans.get(key) or self._plan(description, (a, b, out), alignments)
-        except CublasLtError as error:
-            self._library.destroy_matmul_desc(description)
-            self._plans[key] = None
-            self.unsupported[name] = str(error)
-            return None
-        self._plans[key] = plan
-        arguments = self._arguments(description, plan, (a, b, out))
-        return BoundGemm(self._library, description, arguments, (self, *arrays))
+            attributes["EPILOGUE_AUX_LD"] = sign_stride(columns) if "RELU" in problem.epilogue else columns
+        self._library.set_attributes(description, **attributes)
 
     def _plan(self, description: int, arrays: tuple[Array, Array, Array], alignments: tuple[int, ...]) -> _Plan:
         """Return a plan with the first of the heuristic's algorithms that runs.
@@ -173,12 +223,12 @@ class CublasLt:
         Raises:
             CublasLtError: if none does.
         """
-        layouts = tuple(map(self._layout, arrays))
+        layouts = _Layouts(self._library, arrays)
         of_a, of_b, of_out = alignments[:3]
         algorithms = self._library.algorithms(
             self._handle,
             description,
-            (layouts[1], layouts[0], layouts[2]),
+            (layouts.made[1], layouts.made[0], layouts.made[2]),
             MAX_WORKSPACE_BYTES=self._workspace.nbytes,
             MIN_ALIGNMENT_A_BYTES=of_b,
             MIN_ALIGNMENT_B_BYTES=of_a,
@@ -198,7 +248,7 @@ class CublasLt:
     def _arguments(self, description: int, plan: _Plan, arrays: tuple[Array, Array, Array]) -> tuple[int, ...]:
         """Return the arguments of cublasLtMatmul, all but the stream."""
         a, b, out = arrays
-        a_layout, b_layout, out_layout = plan.layouts
+        a_layout, b_layout, out_layout = plan.layouts.made
         scalars = self._scalars["float64" if out.dtype == np.float64 else "float32"]
         one, zero = scalars.ctypes.data, scalars[1:].ctypes.data
         return (
@@ -208,10 +258,6 @@ class CublasLt:
             # All of the workspace, even for an algorithm that needs none: cuBLAS 11.6 and later may write to it anyway.
             *(ctypes.addressof(plan.algorithm), self._workspace.data.ptr, self._workspace.nbytes),
         )
-
-    def _layout(self, array: Array) -> int:
-        rows, columns = array.shape
-        return self._library.matrix_layout(_TYPES[array.dtype.name].data, columns, rows, columns)
 
 
 def _alignment(array: Array) -> int:

@@ -112,6 +112,10 @@ class CublasLtLibrary:
         sizes = ctypes.c_uint64(rows), ctypes.c_uint64(columns), ctypes.c_int64(stride)
         return self._created("cublasLtMatrixLayoutCreate", ctypes.c_int(dtype), *sizes)
 
+    def destroy_matrix_layout(self, layout: int) -> None:
+        """Destroy the layout of a matrix."""
+        self._c.cublasLtMatrixLayoutDestroy(ctypes.c_void_p(layout))
+
     def algorithms(
         self, handle: int, description: int, layouts: tuple[int, int, int], **preferences: int
     ) -> list[Algorithm]:

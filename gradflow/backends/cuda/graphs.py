@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import cupy
 
 from gradflow.backends.cuda.errors import explained
-from gradflow.backends.cuda.fallback import FastPath
+from gradflow.backends.cuda.fallback import FallbackCall, FastPath, expanded
 from gradflow.backends.reference import BoundCall, Replay
+from gradflow.errors import SlowPathWarning, warn
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class _Captured:
 class CudaGraphs:
     """Turns the calls of programs into graphs; after the first failure to capture, calls are launched one by one.
 
+    A matmul that fails in a capture is the exception: it runs between two graphs. If it fails there too, other calls
+    replace it, and the program is captured again with these.
+
     Capturing runs nothing: kernels are loaded and matmuls planned when they are bound, so no warm-up is needed.
 
     Args:
@@ -60,38 +64,64 @@ class CudaGraphs:
 
     def replay(self, calls: list[BoundCall], steps_per_launch: int) -> Replay:
         """Return a function that runs the calls of a step n times, ``steps_per_launch`` per launch, the rest singly."""
-        one = self._parts(calls)
-        several = self._parts(calls * steps_per_launch) if steps_per_launch > 1 else one
+        one = _Step(self, calls)
+        several = _Step(self, calls * steps_per_launch) if steps_per_launch > 1 else one
         device = cupy.cuda.Device(self._stream.device_id)
 
         def run(times: int) -> None:
             launches, rest = divmod(times, steps_per_launch)
             with explained(), device, self._stream:
-                for parts, count in ((several, launches), (one, rest)):
+                for step, count in ((several, launches), (one, rest)):
                     for _ in range(count):
-                        for part in parts:
-                            part()
+                        step.run()
 
         return run
 
-    def _parts(self, calls: list[BoundCall]) -> list[BoundCall]:
+    def parts(self, calls: Iterable[BoundCall]) -> list[BoundCall]:
         """Return the calls, with each capturable run of consecutive calls replaced by one graph."""
         parts: list[BoundCall] = []
-        for capturable, chunk in itertools.groupby(calls, lambda call: isinstance(call, DeviceCall)):
+        for capturable, chunk in itertools.groupby(expanded(calls), _is_capturable):
             alone = list(chunk)
-            captured = self._capture(alone) if capturable and self.path.is_open else None
-            parts.extend(alone if captured is None else [captured])
+            parts.extend(self._captured(alone) if capturable and self.path.is_open else alone)
         return parts
 
-    def _capture(self, calls: list[BoundCall]) -> _Captured | None:
+    def _captured(self, calls: list[BoundCall]) -> list[BoundCall]:
+        """Return a graph of the calls; several, or the calls themselves, if the capture fails."""
         try:
             graph = _graph(calls)
             graph.upload(self._stream)
         except Exception as error:  # a broken installation can raise anything
             self._stream.synchronize()  # raises again if the context is lost, since nothing can continue then
+            if not all(map(_is_capturable, calls)):
+                reason = f"{type(error).__name__}: {error}"
+                warn(f"a CUDA graph cannot contain a matmul ({reason}), which is launched by itself", SlowPathWarning)
+                return self.parts(calls)
             self.path.give_up(error)
-            return None
-        return _Captured(graph, calls, self._stream)
+            return calls
+        return [_Captured(graph, calls, self._stream)]
+
+
+class _Step:
+    """The calls of a step, as graphs where possible."""
+
+    def __init__(self, graphs: CudaGraphs, calls: list[BoundCall]) -> None:
+        self._graphs = graphs
+        self._calls = calls
+        self._parts = graphs.parts(calls)
+
+    def run(self) -> None:
+        for number, part in enumerate(self._parts, start=1):
+            part()
+            if isinstance(part, FallbackCall) and part.is_replaced:  # a call in a later graph may need its results
+                for later in self._parts[number:]:
+                    for call in expanded(later.calls if isinstance(later, _Captured) else [later]):
+                        call()
+                self._parts = self._graphs.parts(self._calls)
+                return
+
+
+def _is_capturable(call: BoundCall) -> bool:
+    return isinstance(call, DeviceCall) or (isinstance(call, FallbackCall) and call.is_capturable)
 
 
 def _graph(calls: list[BoundCall]) -> cupy.cuda.Graph:

@@ -11,8 +11,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import gradflow as gf
+from gradflow.backends.cuda.fallback import FallbackCall
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.layers.dense import gemm
+from gradflow.layers.relu import relu_forward
 
 pytestmark = pytest.mark.gpu
 
@@ -89,11 +91,16 @@ def test_a_gemm_that_fails_is_repeated_by_the_plain_path(backend: Any, monkeypat
     break_when_first_run(monkeypatch)
     with (
         backend.running(),
-        pytest.warns(gf.SlowPathWarning, match="cuBLASLt cannot be used.*EXECUTION_FAILED.*CUDA graph"),
+        pytest.warns(gf.SlowPathWarning, match=r"failed to compute a matmul, \(7, 13\).*EXECUTION_FAILED.*another way"),
     ):
         call()
+    monkeypatch.undo()
+    with backend.running():
+        call()
     assert_allclose(backend.to_host(out), A @ B, rtol=1e-5, atol=1e-5)
-    assert not backend.unsupported_gemms
+    assert list(backend.unsupported_gemms) == ["(7, 13) and (13, 5) to (7, 5), float32, DEFAULT"]
+    assert not isinstance(bound_gemm(backend)[0], FallbackCall)  # it is not planned again
+    assert isinstance(bound_gemm(backend, A[:3])[0], FallbackCall)
 
 
 def test_a_failure_in_a_capture_is_left_to_the_capturing_code(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,12 +146,12 @@ def test_gemms_of_views_at_any_address(backend: Any) -> None:
         assert_array_equal(backend.to_host(out), backend.to_host(a) @ backend.to_host(b))
 
 
-def trained(backend: Any, monkeypatch: pytest.MonkeyPatch, rows: int = 20) -> dict[str, np.ndarray]:
+def trained(backend: Any, monkeypatch: pytest.MonkeyPatch, **kwargs: Any) -> dict[str, np.ndarray]:
     """Return the weights of a network on the backend after several steps."""
     monkeypatch.setattr("gradflow.network.get_backend", lambda name, device: backend)
     network = gf.MLP([13, 8, 9, 1], dropout=0.1, seed=3)
-    x = np.random.default_rng(1).normal(size=(rows, 13))
-    gf.Trainer(network, "mean_squared_error", gf.SGD(0.05)).fit(x, x[:, :1], epochs=3, batch_size=8)
+    x = np.random.default_rng(1).normal(size=(20, 13))
+    gf.Trainer(network, "mean_squared_error", gf.SGD(0.05)).fit(x, x[:, :1], epochs=3, batch_size=8, **kwargs)
     return network.get_weights()
 
 
@@ -218,6 +225,83 @@ def test_the_next_algorithm_is_used_if_the_first_does_not_run(backend: Any, monk
     assert_allclose(backend.to_host(out), A @ B, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("epilogue", ["RELU_AUX_BIAS", "DRELU", "BGRADA", "BIAS"])
+@pytest.mark.parametrize("fails_in", ["captures", "all runs"])
+def test_a_program_stays_a_graph_when_a_gemm_of_it_fails(
+    backend: Any, monkeypatch: pytest.MonkeyPatch, epilogue: str, fails_in: str
+) -> None:
+    """Other calls, which a graph can contain, replace only this matmul. If it fails in captures only, it runs alone."""
+    simgpu = pytest.importorskip("simgpu")
+    from cupy.cuda import get_current_stream
+
+    from gradflow.backends.cuda.cublaslt_library import EPILOGUES, CublasLtError, CublasLtLibrary
+
+    expected = trained(backend, monkeypatch)
+    run, describe, faulty = CublasLtLibrary.matmul, CublasLtLibrary.set_attributes, dict[int, int]()
+
+    def note(self: Any, description: int, **attributes: int) -> None:
+        describe(self, description, **attributes)
+        faulty.pop(description, None)
+        if attributes["EPILOGUE"] == EPILOGUES[epilogue]:
+            faulty[description] = 0
+
+    def fail(self: Any, *arguments: Any) -> None:
+        if arguments[1] in faulty:
+            faulty[arguments[1]] += 1
+            is_planning = faulty[arguments[1]] == 1
+            if get_current_stream().is_capturing() or (fails_in == "all runs" and not is_planning):
+                raise CublasLtError("CUBLAS_STATUS_EXECUTION_FAILED", 13)
+        run(self, *arguments)
+
+    monkeypatch.setattr(CublasLtLibrary, "set_attributes", note)
+    monkeypatch.setattr(CublasLtLibrary, "matmul", fail)
+    without = type(backend)()
+
+    class Counts(gf.Callback):
+        def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
+            self.last = simgpu.stats()
+            simgpu.reset()
+
+    counts = Counts()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        weights = trained(without, monkeypatch, callbacks=[counts])
+    assert {warning.category for warning in caught} == {gf.SlowPathWarning}
+    assert faulty
+    assert without.graphs.path.is_open
+    assert without._fast_gemms.is_open
+    gemms = counts.last["cublas"]
+    assert all(name.startswith("ltmatmul") for name in gemms)
+    outside = {name for name, gemm in gemms.items() if gemm["in_graph"] < gemm["count"]}
+    if fails_in == "captures":
+        assert {name.rpartition(" ")[2].upper() for name in outside} == {epilogue}
+        assert not without.unsupported_gemms
+    else:
+        assert not outside
+        assert counts.last["launches"] == 0
+        assert all(name.endswith(epilogue) for name in without.unsupported_gemms)
+    for name, weight in expected.items():
+        assert_allclose(weights[name], weight, rtol=1e-4, atol=1e-6)
+
+
+def test_programs_that_were_bound_before_a_failure_are_graphs_of_what_replaces_it(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if all of cuBLASLt is given up: its plain products run between the graphs, which stay in use."""
+    simgpu = pytest.importorskip("simgpu")
+    call, out = bound_gemm(backend)
+    y = backend.zeros((7, 5), np.float32)
+    relu = backend.bind(relu_forward, relu_forward.arguments(out, y))
+    with pytest.warns(gf.SlowPathWarning, match="cuBLASLt cannot be used"):
+        backend._fast_gemms.give_up(RuntimeError("it is gone"))
+    run = backend.replay([relu, call, relu])
+    simgpu.reset()
+    run(1)
+    assert simgpu.stats()["graph_launches"] == 2
+    assert backend.graphs.path.is_open
+    assert_allclose(backend.to_host(y), np.maximum(A @ B, 0), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("refused", ["RELU_AUX_BIAS", "DRELU", "BGRADA", "BIAS"])
 def test_a_refused_epilogue_becomes_separate_kernels(
     backend: Any, monkeypatch: pytest.MonkeyPatch, refused: str
@@ -257,6 +341,40 @@ def test_the_numbers_of_the_library_are_those_of_nvmath_python() -> None:
             assert ctypes.sizeof(c_type) == np.dtype(dtype).itemsize, name
     assert ctypes.sizeof(ours.Algorithm) == bindings.matmul_heuristic_result_dtype.itemsize
     assert ours.Algorithm.workspace_bytes.offset == bindings.matmul_heuristic_result_dtype.fields["workspace_size"][1]
+
+
+def test_descriptors_are_destroyed_with_their_owners(backend: Any) -> None:
+    simgpu = pytest.importorskip("simgpu")
+    before = simgpu.cublaslt_objects()
+    calls = [bound_gemm(backend)[0] for _ in range(3)]
+    assert simgpu.cublaslt_objects() == before + 3 + 3  # layouts of one plan, descriptions of three matmuls
+    backend._cublaslt._plans.clear()
+    del calls[1:]
+    assert simgpu.cublaslt_objects() == before + 3 + 1
+    del calls
+    assert simgpu.cublaslt_objects() == before
+
+
+def test_an_algorithm_that_the_heuristic_marks_as_unsupported_is_not_used(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("simgpu")
+    from gradflow.backends.cuda.cublaslt_library import CublasLtLibrary
+
+    run, used = CublasLtLibrary.matmul, []
+
+    def note(self: Any, *arguments: Any) -> None:
+        used.append(arguments[12])
+        run(self, *arguments)
+
+    monkeypatch.setattr(CublasLtLibrary, "matmul", note)
+    monkeypatch.setenv("SIMGPU_CUBLASLT", "default=state")
+    call, out = bound_gemm(backend)
+    with backend.running():
+        call()
+    assert len(set(used)) == 1  # the unsupported one was not tried
+    assert_allclose(backend.to_host(out), A @ B, rtol=1e-5, atol=1e-5)
+    assert not backend.unsupported_gemms
 
 
 def test_the_whole_workspace_is_passed_even_if_the_algorithm_asks_for_none(

@@ -12,7 +12,10 @@ from gradflow.ops import CLOCK_ENTRIES, NEVER, POSITION, STEP, Array, op
 
 
 class StatusReading(NamedTuple):
-    """A host copy of the clock entries (kernels/clock.h), with None for no bad step, and of the sums."""
+    """A host copy of the clock entries (kernels/clock.h), with None for no bad step, and of the sums.
+
+    A step that made a weight NaN or infinite is the one before ``first_bad_step``.
+    """
 
     step: int
     epoch: int

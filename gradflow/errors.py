@@ -24,7 +24,7 @@ class DataError(GradflowError, ValueError):
 
 
 class DivergedError(GradflowError):
-    """The loss became NaN or infinite; the network keeps the best weights so far.
+    """The loss or a weight became NaN or infinite; the network keeps the best weights so far.
 
     Attributes:
         epoch: the epoch of the step, counted from 1.

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
+
 from gradflow.errors import DataError
 from gradflow.names import is_built_in, redefines
 
@@ -39,8 +41,14 @@ SATURATED = 1e3
 
 
 def has_diverged(clock: Array) -> bool:
-    """True if this or an earlier step had a non-finite loss, so that the step must not change any weights."""
+    """True if a loss or a weight was not finite, in this step or before it, so that it must not change any weights."""
     return bool(clock[FIRST_BAD_STEP] <= clock[STEP])
+
+
+def record_update(parameters: Array, clock: Array) -> None:
+    """Record the weights of a step: if one of them is not finite, the next step is bad."""
+    if not np.isfinite(parameters).all():
+        clock[FIRST_BAD_STEP] = min(clock[FIRST_BAD_STEP], clock[STEP] + 1)
 
 
 class Op(NamedTuple):

@@ -4,18 +4,38 @@
      epoch            the number of the epoch, counted from 0 over the network's life: the key of its
                       shuffle and of its dropout masks
      position         the row of the epoch at which the batch begins
-     first_bad_step   the first step whose loss was not finite; the largest integer before that */
+     first_bad_step   the first step whose loss, or one of whose weights at its beginning, was not finite; GF_NEVER
+                      before that */
 
 #define GF_STEP 0
 #define GF_EPOCH 1
 #define GF_POSITION 2
 #define GF_FIRST_BAD_STEP 3
+#define GF_NEVER 0x7fffffffffffffffLL
 
-/* True once a loss was not finite: no step may change the network anymore. */
+/* True once a loss or a weight was not finite: no step may change the network anymore. */
 #define GF_DIVERGED(clock) ((clock)[GF_FIRST_BAD_STEP] <= (clock)[GF_STEP])
+
+GF_FUNCTION int gf_is_finite(real x) { return x - x == 0; }
+
+/* 0 if x is finite: the bits of x - x, which is then +0, and NaN otherwise. */
+GF_FUNCTION real_bits gf_bits_of_nan(real x) {
+  union {
+    real number;
+    real_bits bits;
+  } difference;
+  difference.number = x - x;
+  return difference.bits;
+}
 
 /* Record the loss of a row; row_losses holds one value per row of the epoch. */
 GF_FUNCTION void gf_record_loss(real loss, gf_index row, real *row_losses, gf_index *clock) {
   row_losses[clock[GF_POSITION] + row] = loss;
-  if (!(loss - loss == 0)) gf_atomic_min(&clock[GF_FIRST_BAD_STEP], clock[GF_STEP]);
+  if (!gf_is_finite(loss)) gf_atomic_min(&clock[GF_FIRST_BAD_STEP], clock[GF_STEP]);
+}
+
+/* Record the weights of a step, of which `bad` combines gf_bits_of_nan: if one is not finite, the next step is bad (not
+   this one, which other threads may still have to begin). */
+GF_FUNCTION void gf_record_update(real_bits bad, gf_index *clock) {
+  if (bad) gf_atomic_min(&clock[GF_FIRST_BAD_STEP], clock[GF_STEP] + 1);
 }

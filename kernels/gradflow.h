@@ -1,10 +1,11 @@
 /* Macros that let one kernel source compile as CUDA and as C.
 
    Under CUDA (NVRTC) a kernel is a __global__ function whose loops stride over the grid. Under a C compiler it is a
-   plain function over the items [begin, end), and several threads may each run a part. The loader puts two lines before
-   this text:
+   plain function over the items [begin, end), and several threads may each run a part. The loader puts three lines
+   before this text:
 
        typedef float real;                     the element type: float or double
+       typedef int real_bits;                  the integer type of the same size: int or long long
        #define GF_MATH(function) function##f   its math functions: expf or exp
 
      GF_KERNEL(name, arguments...) { ... }   defines a kernel
@@ -41,6 +42,9 @@
 
    For an activation whose `name_forward` is the one line GF_FOR(i, n, x, y) y[i] = ...x[i]...;, kernel_sources.py adds
    `bias_name_forward`, the same function of x + bias by rows.
+
+   In C, a range of a GF_FOR whose kernel has an argument `n_decayed` does not go beyond element n_decayed if it begins
+   before it.
 
    `arrays` names every array that the body indexes with the variable of the loop, at that very index only. A GPU moves
    them in vectors of four elements, by accesses of 16 bytes if all of them are aligned to that. */
@@ -226,14 +230,15 @@ GF_FUNCTION void gf_column_block_sum(accumulator *sums) {
 #define GF_KERNEL(name, ...) GF_LINKAGE void name(gf_index begin, gf_index end, __VA_ARGS__)
 
 /* Iterations are independent, even if an output is written in place of an input. */
-#define GF_FOR(i, n, ...) (void)(n); _Pragma("GCC ivdep") for (gf_index i = begin; i < end; i++)
+#define GF_FOR(i, n, ...) \
+  (void)(n); _Pragma("GCC ivdep") _Pragma("GCC unroll 1") for (gf_index i = begin; i < end; i++)
 #define GF_FOURS(block, n, ...) (void)(n); _Pragma("GCC ivdep") for (gf_index block = begin; block < end; block++)
 #define GF_OF_FOUR(lane, block, n) for (int lane = 0; lane < 4; lane++) if (4 * (block) + lane < (n))
 #define GF_ROWS(row, rows) (void)(rows); for (gf_index row = begin; row < end; row++)
 #define GF_ROW_BLOCK 64
 #define GF_ROW_BLOCKS(first, rows) (void)(rows); for (gf_index first = begin; first < end; first += GF_ROW_BLOCK)
 #define gf_block_rows(first) (end - first < GF_ROW_BLOCK ? end - first : GF_ROW_BLOCK)
-#define GF_OF_BLOCK(i, count) for (gf_index i = 0; i < (count); i++)
+#define GF_OF_BLOCK(i, count) _Pragma("GCC unroll 1") for (gf_index i = 0; i < (count); i++)
 #define GF_PREFETCH_ROW(array, n) gf_prefetch(array, (n) * sizeof *(array))
 #define GF_COLUMNS(j, columns) _Pragma("GCC ivdep") for (gf_index j = 0; j < (columns); j++)
 #define GF_COLUMNS_OF(j, columns, ...) GF_COLUMNS(j, columns)

@@ -46,7 +46,7 @@ _DTYPES = {
     "int": "int32",
 }
 _LOW_PRECISION = {"float16": ("__half", "cuda_fp16.h"), "bfloat16": ("__nv_bfloat16", "cuda_bf16.h")}
-_REALS = {"float32": ("float", "function##f"), "float64": ("double", "function")}
+_REALS = {"float32": ("float", "int", "function##f"), "float64": ("double", "long long", "function")}
 
 
 @dataclass(frozen=True)
@@ -192,8 +192,8 @@ def _with_headers(path: Path, included: set[str]) -> str:
 
 
 def _element_type(real: str) -> str:
-    c_type, function = _REALS[real]
-    return f"typedef {c_type} real;\n#define GF_MATH(function) {function}\n"
+    c_type, bits, function = _REALS[real]
+    return f"typedef {c_type} real;\ntypedef {bits} real_bits;\n#define GF_MATH(function) {function}\n"
 
 
 @cache
@@ -267,6 +267,13 @@ def _caller(kernel: Kernel) -> str:
         return f"  {kernel.name}(begin, {end}, {', '.join(arguments)});\n"
 
     attribute, body = "", call("end")
+    if kernel.loop == "FOR" and "n_decayed" in (names := [parameter.name for parameter in kernel.parameters]):
+        # First weights, then biases (optimizers/update.h).
+        body = (
+            f"  const gf_index cut = gf_values[{names.index('n_decayed')}].integer;\n"
+            f"  for (gf_index stop; begin < end; begin = stop) {{\n"
+            f"    stop = begin < cut && cut < end ? cut : end;\n  {call('stop')}  }}\n"
+        )
     if kernel.name == "column_sum":
         # Blocks of a constant width, for which the compiler keeps all sums in registers; then the rest.
         attribute, whole = "__attribute__((flatten)) ", call("begin + GF_COLUMN_BLOCK")

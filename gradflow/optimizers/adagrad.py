@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from gradflow.checks import positive
-from gradflow.ops import Array, has_diverged, op
+from gradflow.ops import Array, has_diverged, op, record_update
 from gradflow.optimizers.base import OWN, Optimizer, regularized
 from gradflow.schedules import LearningRate
 
 
 @op(
     shapes="parameters, gradients, square_sum: n; hyper: *any; gradient_scale: 1; clock: 4",
-    writes=("parameters", "square_sum"),
+    writes=("parameters", "square_sum", "clock"),
 )
 def adagrad(
     parameters: Array,
@@ -36,6 +36,7 @@ def adagrad(
     g = regularized(parameters, gradients, hyper, gradient_scale, n_decayed)
     square_sum += g * g
     parameters -= float(hyper[0]) * (g / (np.sqrt(square_sum) + float(hyper[OWN])))
+    record_update(parameters, clock)
 
 
 class Adagrad(Optimizer):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.checks import fraction, non_negative, positive
-from gradflow.ops import STEP, Array, has_diverged, op
+from gradflow.ops import STEP, Array, has_diverged, op, record_update
 from gradflow.optimizers.base import OWN, Optimizer, regularized
 from gradflow.schedules import LearningRate
 
@@ -40,7 +40,7 @@ def _change(
 
 @op(
     shapes="parameters, gradients, first_moment, second_moment: n; hyper: *any; gradient_scale: 1; clock: 4",
-    writes=("parameters", "first_moment", "second_moment"),
+    writes=("parameters", "first_moment", "second_moment", "clock"),
 )
 def adam(
     parameters: Array,
@@ -57,11 +57,12 @@ def adam(
         parameters -= _change(
             parameters, gradients, first_moment, second_moment, hyper, gradient_scale, clock, n_decayed
         )
+        record_update(parameters, clock)
 
 
 @op(
     shapes="parameters, gradients, first_moment, second_moment: n; hyper: *any; gradient_scale: 1; clock: 4",
-    writes=("parameters", "first_moment", "second_moment"),
+    writes=("parameters", "first_moment", "second_moment", "clock"),
 )
 def adamw(
     parameters: Array,
@@ -78,6 +79,7 @@ def adamw(
         change = _change(parameters, gradients, first_moment, second_moment, hyper, gradient_scale, clock, n_decayed)
         parameters[:n_decayed] *= 1 - float(hyper[0]) * float(hyper[OWN + 5])
         parameters -= change
+        record_update(parameters, clock)
 
 
 class Adam(Optimizer):

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from gradflow.checks import fraction, non_negative
-from gradflow.ops import Array, has_diverged, op
+from gradflow.ops import Array, has_diverged, op, record_update
 from gradflow.optimizers.base import OWN, Optimizer, regularized
 from gradflow.schedules import LearningRate
 
 
 @op(
     shapes="parameters, gradients, first_moment: n; hyper: *any; gradient_scale: 1; clock: 4",
-    writes=("parameters", "first_moment"),
+    writes=("parameters", "first_moment", "clock"),
 )
 def lion(
     parameters: Array,
@@ -38,6 +38,7 @@ def lion(
     direction[:n_decayed] += decay * parameters[:n_decayed]
     parameters -= float(hyper[0]) * direction
     first_moment[...] = beta2 * first_moment + (1 - beta2) * g
+    record_update(parameters, clock)
 
 
 class Lion(Optimizer):

@@ -60,6 +60,13 @@ def adapt_scaling(scaling: Array, clock: Array, update_clock: Array, growth_step
     update_clock[...] = step, *clock[1:FIRST_BAD_STEP], 0 if left_out else _NEVER
 
 
+@op(shapes="update_clock, clock: 4", writes=("clock",), sizes=lambda arguments: {})
+def record_scaled_update(update_clock: Array, clock: Array) -> None:
+    """If the optimizer's clock says that a weight is not finite, the clock of the run says so, too"""
+    if 0 < update_clock[FIRST_BAD_STEP] < _NEVER:
+        clock[FIRST_BAD_STEP] = min(clock[FIRST_BAD_STEP], clock[STEP] + 1)
+
+
 def check_scaling(scaling: np.ndarray, update_clock: np.ndarray, step: int) -> None:
     """Check that a loaded state is possible at this step; a scale of NaN, for example, would skip every step.
 
@@ -71,7 +78,7 @@ def check_scaling(scaling: np.ndarray, update_clock: np.ndarray, step: int) -> N
     if not (is_power and scale <= _MOST_SCALE and good_steps in range(GROWTH_STEPS) and overflowed == 0):
         raise FileFormatError(f"the checkpoint is damaged: no loss is scaled by {scaling.tolist()}")
     own_step, _, _, first_bad_step = update_clock.tolist()
-    if not (0 <= own_step <= step and first_bad_step in (0, _NEVER)):
+    if not (0 <= own_step <= step and first_bad_step in (0, own_step + 1, _NEVER)):
         raise FileFormatError(
             f"the checkpoint is damaged: at step {step}, the update's clock is {update_clock.tolist()}"
         )
@@ -93,3 +100,7 @@ class LossScaling:
         """Record the ops that divide the gradient by the scale, check that it is finite, and adapt the scale."""
         ops(unscale, gradients, self.scaling)
         ops(adapt_scaling, self.scaling, clock, self.update_clock, GROWTH_STEPS, _MOST_SCALE)
+
+    def record_update(self, ops: Executor, clock: Array) -> None:
+        """Record the op that tells the run of weights that are not finite."""
+        ops(record_scaled_update, self.update_clock, clock)

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from gradflow.checks import fraction, positive
-from gradflow.ops import Array, has_diverged, op
+from gradflow.ops import Array, has_diverged, op, record_update
 from gradflow.optimizers.base import OWN, Optimizer, regularized
 from gradflow.schedules import LearningRate
 
 
 @op(
     shapes="parameters, gradients, second_moment: n; hyper: *any; gradient_scale: 1; clock: 4",
-    writes=("parameters", "second_moment"),
+    writes=("parameters", "second_moment", "clock"),
 )
 def rmsprop(
     parameters: Array,
@@ -36,6 +36,7 @@ def rmsprop(
     beta, epsilon = map(float, hyper[OWN : OWN + 2])
     second_moment[...] = beta * second_moment + (1 - beta) * g * g
     parameters -= float(hyper[0]) * (g / (np.sqrt(second_moment) + epsilon))
+    record_update(parameters, clock)
 
 
 class RMSprop(Optimizer):

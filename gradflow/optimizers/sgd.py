@@ -11,23 +11,24 @@ from typing import Any
 
 from gradflow.checks import boolean, fraction
 from gradflow.errors import DataError
-from gradflow.ops import Array, Op, has_diverged, op
+from gradflow.ops import Array, Op, has_diverged, op, record_update
 from gradflow.optimizers.base import OWN, Optimizer, regularized
 from gradflow.schedules import LearningRate
 
 
-@op(shapes="parameters, gradients: n; hyper: *any; gradient_scale: 1; clock: 4", writes=("parameters",))
+@op(shapes="parameters, gradients: n; hyper: *any; gradient_scale: 1; clock: 4", writes=("parameters", "clock"))
 def gradient_descent(
     parameters: Array, gradients: Array, hyper: Array, gradient_scale: Array, clock: Array, n_decayed: int
 ) -> None:
     """w -= rate g"""
     if not has_diverged(clock):
         parameters -= float(hyper[0]) * regularized(parameters, gradients, hyper, gradient_scale, n_decayed)
+        record_update(parameters, clock)
 
 
 @op(
     shapes="parameters, gradients, velocity: n; hyper: *any; gradient_scale: 1; clock: 4",
-    writes=("parameters", "velocity"),
+    writes=("parameters", "velocity", "clock"),
 )
 def momentum(
     parameters: Array,
@@ -43,11 +44,12 @@ def momentum(
         g = regularized(parameters, gradients, hyper, gradient_scale, n_decayed)
         velocity[...] = float(hyper[OWN]) * velocity + g
         parameters -= float(hyper[0]) * velocity
+        record_update(parameters, clock)
 
 
 @op(
     shapes="parameters, gradients, velocity: n; hyper: *any; gradient_scale: 1; clock: 4",
-    writes=("parameters", "velocity"),
+    writes=("parameters", "velocity", "clock"),
 )
 def nesterov(
     parameters: Array,
@@ -63,6 +65,7 @@ def nesterov(
         g = regularized(parameters, gradients, hyper, gradient_scale, n_decayed)
         velocity[...] = float(hyper[OWN]) * velocity + g
         parameters -= float(hyper[0]) * (g + float(hyper[OWN]) * velocity)
+        record_update(parameters, clock)
 
 
 class GradientDescent(Optimizer):

@@ -94,6 +94,10 @@ def _adapt_scaling(draw: Draw, *, first_bad_step: int = NEVER, **settings: float
     }
 
 
+def _record_scaled_update(draw: Draw, *, bad_step: int) -> dict[str, Any]:
+    return {"update_clock": clock(step=2, first_bad_step=bad_step), "clock": clock()}
+
+
 def _accumulate(draw: Draw, *, share: float, kept: int) -> dict[str, Any]:
     gradients, total = draw.reals(draw.n, room=4), draw.reals(draw.n, room=4)
     return {"gradients": gradients, "total": total, "out": draw.like(total), "share": share, "kept": kept}
@@ -169,6 +173,9 @@ CASES: dict[str, Case] = {
             {"overflowed": 1, "scale": 1, "first_bad_step": 2},
             {"first_bad_step": 5},
         ),
+    ),
+    "record_scaled_update": Case(
+        _record_scaled_update, 0, "integers", variants=({"bad_step": NEVER}, {"bad_step": 0}, {"bad_step": 3})
     ),
     "clip_scale": Case(
         _clip_scale,

@@ -27,7 +27,7 @@ from gradflow.training.step.lbfgs import Minimization, check_minimization
 from gradflow.training.step.memory import within_memory
 from gradflow.training.step.objective import Objective
 from gradflow.training.step.training_step import TrainingStep
-from gradflow.training.watch.diagnosis import advice_against_long_steps, origin_of_divergence
+from gradflow.training.watch.diagnosis import advice_against_long_steps, non_finite_parameter, origin_of_divergence
 from gradflow.training.watch.loss_watch import LossWatch
 from gradflow.training.watch.other_work import OtherWork
 from gradflow.training.watch.watched_values import useless_values
@@ -348,10 +348,15 @@ class Loop:
         return "callback" if self.stop_requested else None
 
     def _diverge(self, epoch: int, bad_step: int) -> None:
-        """Record the divergence: a step of the epoch had a non-finite loss. Find out where it began."""
+        """Record the divergence: a step of the epoch had a non-finite loss, or non-finite weights. Find out where it
+        began."""
         objective, plan, step = self._objective, self._plan, self._state.step
         training, update = step.epoch, step.update
         update.put_back()
+        before = (epoch - 1) * training.batches
+        has_bad_weights = non_finite_parameter(objective.network) is not None
+        if has_bad_weights:  # the step before has made them so
+            bad_step = max(bad_step - 1, before + 1)
         first = (bad_step - 1) % training.batches * plan.batch_size
         origin = origin_of_divergence(
             objective.network,
@@ -364,11 +369,11 @@ class Loop:
             shuffle=plan.shuffle,
         )
         remedy = advice_against_long_steps(objective, plan.data, float(update.learning_rates.current.max()))
-        in_epoch = bad_step - (epoch - 1) * training.batches
+        in_epoch = bad_step - before
         kept = f"those of epoch {self._best.epoch}" if self._best.epoch else "those from before training"
         self.diverged = DivergedError(
-            f"the loss became NaN or infinite in epoch {epoch}, at step {in_epoch} of {training.batches}; the network "
-            f"has its best weights, {kept}. Cause: {origin}. {remedy}",
+            f"{'a weight' if has_bad_weights else 'the loss'} became NaN or infinite in epoch {epoch}, at step "
+            f"{in_epoch} of {training.batches}; the network has its best weights, {kept}. Cause: {origin}. {remedy}",
             epoch=epoch,
             step=in_epoch,
         )

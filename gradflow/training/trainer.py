@@ -240,7 +240,7 @@ class Trainer:
             BackendError: if ``threads`` was given but cannot be set for the backend's BLAS, or GPU memory ran out.
             GradflowError: if the network is already being trained, in another thread or by the caller of a callback.
             DeviceLostError: if a GPU error requires a restart of the process.
-            DivergedError: if the loss became NaN or infinite; the network then holds its best weights.
+            DivergedError: if the loss or a weight became NaN or infinite; the network then holds its best weights.
             KeyboardInterrupt: after Ctrl-C.
             FileFormatError: if there are checkpoints, but all are damaged, or the last is from a newer version.
             OSError: if ``output`` cannot be written to, before training begins.

@@ -8,13 +8,17 @@
    with s zero at the beginning. g is regularized and clipped (update.h). Its own hyper-parameter: epsilon. */
 
 GF_KERNEL(adagrad, real *parameters, const real *gradients, real *square_sum, const double *hyper, const real *gradient_scale,
-          const gf_index *clock, gf_index n_decayed, gf_index n) {
-  const gf_update update = gf_make_update(hyper, gradient_scale[0], n_decayed);
+          gf_index *clock, gf_index n_decayed, gf_index n) {
+  const gf_update update = gf_make_update(hyper, gradient_scale[0], gf_any_weights);
   const real epsilon = (real)hyper[GF_OWN];
-  if (GF_DIVERGED(clock)) return;
-  GF_FOR(i, n, parameters, gradients, square_sum) {
-    const real g = gf_gradient(update, gradients[i], parameters[i], i);
-    const real s = square_sum[i] += g * g;
-    parameters[i] -= update.rate * (g / (gf_sqrt(s) + epsilon));
+  real_bits bad = 0;
+  if (!GF_DIVERGED(clock)) {
+    GF_FOR(i, n, parameters, gradients, square_sum) {
+      const real g = gf_gradient(update, gradients[i], parameters[i], gf_is_weight(i));
+      const real s = square_sum[i] += g * g;
+      parameters[i] -= update.rate * (g / (gf_sqrt(s) + epsilon));
+      bad |= gf_bits_of_nan(parameters[i]);
+    }
   }
+  gf_record_update(bad, clock);
 }

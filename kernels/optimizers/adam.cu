@@ -39,27 +39,35 @@ GF_FUNCTION real gf_adam_change(gf_adam_step adam, real g, real *first_moment, r
 }
 
 GF_KERNEL(adam, real *parameters, const real *gradients, real *first_moment, real *second_moment,
-          const double *hyper, const real *gradient_scale, const gf_index *clock, gf_index n_decayed,
+          const double *hyper, const real *gradient_scale, gf_index *clock, gf_index n_decayed,
           gf_index n) {
   const gf_adam_step step = gf_make_adam_step(hyper, clock[GF_STEP]);
-  const gf_update update = gf_make_update(hyper, gradient_scale[0], n_decayed);
-  if (GF_DIVERGED(clock)) return;
-  GF_FOR(i, n, parameters, gradients, first_moment, second_moment) {
-    const real g = gf_gradient(update, gradients[i], parameters[i], i);
-    parameters[i] -= gf_adam_change(step, g, &first_moment[i], &second_moment[i]);
+  const gf_update update = gf_make_update(hyper, gradient_scale[0], gf_any_weights);
+  real_bits bad = 0;
+  if (!GF_DIVERGED(clock)) {
+    GF_FOR(i, n, parameters, gradients, first_moment, second_moment) {
+      const real g = gf_gradient(update, gradients[i], parameters[i], gf_is_weight(i));
+      parameters[i] -= gf_adam_change(step, g, &first_moment[i], &second_moment[i]);
+      bad |= gf_bits_of_nan(parameters[i]);
+    }
   }
+  gf_record_update(bad, clock);
 }
 
 GF_KERNEL(adamw, real *parameters, const real *gradients, real *first_moment, real *second_moment,
-          const double *hyper, const real *gradient_scale, const gf_index *clock, gf_index n_decayed,
+          const double *hyper, const real *gradient_scale, gf_index *clock, gf_index n_decayed,
           gf_index n) {
   const gf_adam_step step = gf_make_adam_step(hyper, clock[GF_STEP]);
-  const gf_update update = gf_make_update(hyper, gradient_scale[0], n_decayed);
-  const real kept = (real)(1 - hyper[GF_LEARNING_RATE] * hyper[GF_OWN + 5]);
-  if (GF_DIVERGED(clock)) return;
-  GF_FOR(i, n, parameters, gradients, first_moment, second_moment) {
-    const real g = gf_gradient(update, gradients[i], parameters[i], i);
-    const real decayed = i < n_decayed ? kept * parameters[i] : parameters[i];
-    parameters[i] = decayed - gf_adam_change(step, g, &first_moment[i], &second_moment[i]);
+  const gf_update update = gf_make_update(hyper, gradient_scale[0], gf_any_weights);
+  const real kept = gf_any_weights ? (real)(1 - hyper[GF_LEARNING_RATE] * hyper[GF_OWN + 5]) : 1;
+  real_bits bad = 0;
+  if (!GF_DIVERGED(clock)) {
+    GF_FOR(i, n, parameters, gradients, first_moment, second_moment) {
+      const real g = gf_gradient(update, gradients[i], parameters[i], gf_is_weight(i));
+      const real change = gf_adam_change(step, g, &first_moment[i], &second_moment[i]);
+      parameters[i] = (gf_is_weight(i) ? kept : 1) * parameters[i] - change;
+      bad |= gf_bits_of_nan(parameters[i]);
+    }
   }
+  gf_record_update(bad, clock);
 }

@@ -9,17 +9,22 @@
    beta2, weight decay. */
 
 GF_KERNEL(lion, real *parameters, const real *gradients, real *first_moment, const double *hyper, const real *gradient_scale,
-          const gf_index *clock, gf_index n_decayed, gf_index n) {
-  const gf_update update = gf_make_update(hyper, gradient_scale[0], n_decayed);
+          gf_index *clock, gf_index n_decayed, gf_index n) {
+  const gf_update update = gf_make_update(hyper, gradient_scale[0], gf_any_weights);
   const real beta1 = (real)hyper[GF_OWN], one_minus_beta1 = (real)(1 - hyper[GF_OWN]);
   const real beta2 = (real)hyper[GF_OWN + 1], one_minus_beta2 = (real)(1 - hyper[GF_OWN + 1]);
   const real weight_decay = (real)hyper[GF_OWN + 2];
-  if (GF_DIVERGED(clock)) return;
-  GF_FOR(i, n, parameters, gradients, first_moment) {
-    const real w = parameters[i], m = first_moment[i];
-    const real g = gf_gradient(update, gradients[i], w, i);
-    const real direction = gf_sign(beta1 * m + one_minus_beta1 * g);
-    parameters[i] = w - update.rate * (i < n_decayed ? direction + weight_decay * w : direction);
-    first_moment[i] = beta2 * m + one_minus_beta2 * g;
+  real_bits bad = 0;
+  if (!GF_DIVERGED(clock)) {
+    GF_FOR(i, n, parameters, gradients, first_moment) {
+      const real w = parameters[i], m = first_moment[i];
+      const real g = gf_gradient(update, gradients[i], w, gf_is_weight(i));
+      const real direction = gf_sign(beta1 * m + one_minus_beta1 * g);
+      const real change = gf_any_weights & gf_is_weight(i) ? direction + weight_decay * w : direction;
+      parameters[i] = w - update.rate * change;
+      first_moment[i] = beta2 * m + one_minus_beta2 * g;
+      bad |= gf_bits_of_nan(parameters[i]);
+    }
   }
+  gf_record_update(bad, clock);
 }

@@ -9,14 +9,18 @@
    (update.h). Its own hyper-parameters: beta, epsilon. */
 
 GF_KERNEL(rmsprop, real *parameters, const real *gradients, real *second_moment, const double *hyper, const real *gradient_scale,
-          const gf_index *clock, gf_index n_decayed, gf_index n) {
-  const gf_update update = gf_make_update(hyper, gradient_scale[0], n_decayed);
+          gf_index *clock, gf_index n_decayed, gf_index n) {
+  const gf_update update = gf_make_update(hyper, gradient_scale[0], gf_any_weights);
   const real beta = (real)hyper[GF_OWN], one_minus_beta = (real)(1 - hyper[GF_OWN]);
   const real epsilon = (real)hyper[GF_OWN + 1];
-  if (GF_DIVERGED(clock)) return;
-  GF_FOR(i, n, parameters, gradients, second_moment) {
-    const real g = gf_gradient(update, gradients[i], parameters[i], i);
-    const real v = second_moment[i] = beta * second_moment[i] + one_minus_beta * g * g;
-    parameters[i] -= update.rate * (g / (gf_sqrt(v) + epsilon));
+  real_bits bad = 0;
+  if (!GF_DIVERGED(clock)) {
+    GF_FOR(i, n, parameters, gradients, second_moment) {
+      const real g = gf_gradient(update, gradients[i], parameters[i], gf_is_weight(i));
+      const real v = second_moment[i] = beta * second_moment[i] + one_minus_beta * g * g;
+      parameters[i] -= update.rate * (g / (gf_sqrt(v) + epsilon));
+      bad |= gf_bits_of_nan(parameters[i]);
+    }
   }
+  gf_record_update(bad, clock);
 }

@@ -11,35 +11,47 @@
    g is regularized and clipped (update.h). Its own hyper-parameter: momentum. */
 
 GF_KERNEL(gradient_descent, real *parameters, const real *gradients, const double *hyper,
-          const real *gradient_scale, const gf_index *clock, gf_index n_decayed, gf_index n) {
-  const gf_update update = gf_make_update(hyper, gradient_scale[0], n_decayed);
-  if (GF_DIVERGED(clock)) return;
-  GF_FOR(i, n, parameters, gradients) {
-    const real g = gf_gradient(update, gradients[i], parameters[i], i);
-    parameters[i] -= update.rate * g;
+          const real *gradient_scale, gf_index *clock, gf_index n_decayed, gf_index n) {
+  const gf_update update = gf_make_update(hyper, gradient_scale[0], gf_any_weights);
+  real_bits bad = 0;
+  if (!GF_DIVERGED(clock)) {
+    GF_FOR(i, n, parameters, gradients) {
+      const real g = gf_gradient(update, gradients[i], parameters[i], gf_is_weight(i));
+      parameters[i] -= update.rate * g;
+      bad |= gf_bits_of_nan(parameters[i]);
+    }
   }
+  gf_record_update(bad, clock);
 }
 
 GF_KERNEL(momentum, real *parameters, const real *gradients, real *velocity, const double *hyper,
-          const real *gradient_scale, const gf_index *clock, gf_index n_decayed, gf_index n) {
-  const gf_update update = gf_make_update(hyper, gradient_scale[0], n_decayed);
+          const real *gradient_scale, gf_index *clock, gf_index n_decayed, gf_index n) {
+  const gf_update update = gf_make_update(hyper, gradient_scale[0], gf_any_weights);
   const real momentum_rate = (real)hyper[GF_OWN];
-  if (GF_DIVERGED(clock)) return;
-  GF_FOR(i, n, parameters, gradients, velocity) {
-    const real g = gf_gradient(update, gradients[i], parameters[i], i);
-    velocity[i] = momentum_rate * velocity[i] + g;
-    parameters[i] -= update.rate * velocity[i];
+  real_bits bad = 0;
+  if (!GF_DIVERGED(clock)) {
+    GF_FOR(i, n, parameters, gradients, velocity) {
+      const real g = gf_gradient(update, gradients[i], parameters[i], gf_is_weight(i));
+      velocity[i] = momentum_rate * velocity[i] + g;
+      parameters[i] -= update.rate * velocity[i];
+      bad |= gf_bits_of_nan(parameters[i]);
+    }
   }
+  gf_record_update(bad, clock);
 }
 
 GF_KERNEL(nesterov, real *parameters, const real *gradients, real *velocity, const double *hyper,
-          const real *gradient_scale, const gf_index *clock, gf_index n_decayed, gf_index n) {
-  const gf_update update = gf_make_update(hyper, gradient_scale[0], n_decayed);
+          const real *gradient_scale, gf_index *clock, gf_index n_decayed, gf_index n) {
+  const gf_update update = gf_make_update(hyper, gradient_scale[0], gf_any_weights);
   const real momentum_rate = (real)hyper[GF_OWN];
-  if (GF_DIVERGED(clock)) return;
-  GF_FOR(i, n, parameters, gradients, velocity) {
-    const real g = gf_gradient(update, gradients[i], parameters[i], i);
-    velocity[i] = momentum_rate * velocity[i] + g;
-    parameters[i] -= update.rate * (g + momentum_rate * velocity[i]);
+  real_bits bad = 0;
+  if (!GF_DIVERGED(clock)) {
+    GF_FOR(i, n, parameters, gradients, velocity) {
+      const real g = gf_gradient(update, gradients[i], parameters[i], gf_is_weight(i));
+      velocity[i] = momentum_rate * velocity[i] + g;
+      parameters[i] -= update.rate * (g + momentum_rate * velocity[i]);
+      bad |= gf_bits_of_nan(parameters[i]);
+    }
   }
+  gf_record_update(bad, clock);
 }

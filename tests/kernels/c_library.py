@@ -51,6 +51,7 @@ def _blocks(rows: int, columns: int) -> int:
 # Number of items of a kernel's range if it is neither `rows` nor `n`.
 _ITEMS = {
     "adapt_scaling": lambda sizes: 1,
+    "record_scaled_update": lambda sizes: 1,
     "advance": lambda sizes: 1,
     "advance_part": lambda sizes: 1,
     "advance_scheduled": lambda sizes: 1,
@@ -118,6 +119,8 @@ def run_kernel(
             packed.append(ctypes.c_void_p(value.ctypes.data))
     end = items(kernel, sizes)
     bounds = [0, *(int(fraction * end) for fraction in cuts), end]
+    if kernel.loop == "FOR" and "n_decayed" in values:
+        bounds = sorted({*bounds, values["n_decayed"]})  # weights and biases separately (optimizers/update.h)
     parts = list(pairwise(bounds))
     # The last part first: this shows whether one part writes into another.
     for first, last in reversed(parts if only is None else [parts[only]]):

@@ -20,6 +20,7 @@ ONE_ITEM = (
     "clip_scale",
     "add_weighted_total",
     "adapt_scaling",
+    "record_scaled_update",
 )
 DIVISIBLE = sorted(name for name in OPS if name in kernels("c") and name not in ONE_ITEM)
 

@@ -31,15 +31,20 @@ def test_a_header_included_twice_is_inserted_at_the_first_place(tmp_path: Path) 
     (tmp_path / "b.h").write_text("from b\n")
     (tmp_path / "kernel.cu").write_text('#include "a.h"\n#include "b.h"\nfrom kernel\n')
     text = source_text(tmp_path / "kernel.cu", "float64")
-    assert text.splitlines()[2:] == ["from b", "from a", "from kernel"]
+    assert text.splitlines()[3:] == ["from b", "from a", "from kernel"]
 
 
 @pytest.mark.parametrize(
-    ("dtype", "c_type", "function"), [("float32", "float", "function##f"), ("float64", "double", "function")]
+    ("dtype", "c_type", "bits", "function"),
+    [("float32", "float", "int", "function##f"), ("float64", "double", "long long", "function")],
 )
-def test_element_type_stands_before_the_source(dtype: str, c_type: str, function: str) -> None:
+def test_element_type_stands_before_the_source(dtype: str, c_type: str, bits: str, function: str) -> None:
     lines = source_text(FOLDER / "copy.cu", dtype).splitlines()
-    assert lines[:2] == [f"typedef {c_type} real;", f"#define GF_MATH(function) {function}"]
+    assert lines[:3] == [
+        f"typedef {c_type} real;",
+        f"typedef {bits} real_bits;",
+        f"#define GF_MATH(function) {function}",
+    ]
 
 
 def package_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

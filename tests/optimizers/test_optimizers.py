@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 import gradflow as gf
 from gradflow.backends import get_backend
@@ -86,6 +86,32 @@ def test_matches_pytorch(name: str, dtype: str, steps: int, rate: float, backend
     epsilon = np.finfo(dtype).eps
     size = np.abs(expected).max() if case.decay else max(1.0, rate)
     assert_allclose(result, expected, rtol=16 * steps * epsilon, atol=16 * steps * epsilon * size)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", OPTIMIZER_CASES)
+def test_a_weight_that_is_not_finite_makes_the_next_step_bad(name: str, dtype: str, backend_name: str) -> None:
+    backend, n = get_backend(backend_name), 1000
+    ops, status, optimizer = Eager(backend), RunStatus(backend), OPTIMIZER_CASES[name].make(0.1)
+    hyper = backend.from_host(np.array([0.1, 0, 0, np.inf, *optimizer.hyper()]))
+    scale = backend.from_host(np.ones(1, dtype))
+
+    def stepped(step: int, gradients: np.ndarray) -> np.ndarray:
+        status.begin(epoch=0, step=step)
+        w = backend.from_host(np.ones(n, dtype))
+        state = {name: backend.zeros(n, dtype) for name in optimizer.state}
+        optimizer.step(ops, w, backend.from_host(gradients), state, hyper, scale, status.clock, 700)
+        return backend.to_host(w)
+
+    assert (stepped(3, np.ones(n, dtype)) < 1).all()
+    assert status.read().first_bad_step is None
+    for place in (0, 1, 699, 700, 997, n - 1):
+        gradients = np.ones(n, dtype)
+        gradients[place] = np.nan
+        w = stepped(3, gradients)
+        assert status.read().first_bad_step == 4
+        assert_array_equal(np.flatnonzero(np.isnan(w)), place)
+        assert (np.delete(w, place) < 1).all()  # the rest of the step is complete, whatever ran first
 
 
 def test_gradient_descent_by_hand(backend_name: str) -> None:

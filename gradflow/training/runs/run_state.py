@@ -123,7 +123,7 @@ class RunState(NamedTuple):
         expected_position = self.step.epoch.position(batches_done)
         if ((step, epoch), position) != (expected, expected_position) or not step < 2**62 > epoch:
             raise _unlike("clock", saved[:3], [*expected, expected_position])
-        if not (step - batches_done <= first_bad_step < step or first_bad_step == NEVER):
+        if not (step - batches_done <= first_bad_step <= step or first_bad_step == NEVER):
             raise _unlike("clock", f"the first bad step {first_bad_step}", "none, or one of the current epoch")
         return np.array(saved, np.int64)
 

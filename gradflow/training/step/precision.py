@@ -172,6 +172,10 @@ class Float16(BFloat16):
         self._loss_scaling.record(ops, self._network.gradients, ops.clock)
         return self._loss_scaling.update_clock
 
+    def after_update(self, ops: Executor) -> None:
+        super().after_update(ops)
+        self._loss_scaling.record_update(ops, ops.clock)
+
 
 class _Adapted:
     """An executor that modifies calls before passing them to another one."""

@@ -45,8 +45,8 @@ def origin_of_divergence(
 ) -> str:
     """Describe the first layer of a step with non-finite outputs, or else the one with the largest outputs.
 
-    After a non-finite loss, the weights no longer change, so the network still has those of that step. A clock at its
-    epoch and position reproduces the same rows and dropout masks.
+    After a non-finite loss or weight, the weights no longer change, so the network still has those of that step. A
+    clock at its epoch and position reproduces the same rows and dropout masks.
 
     Args:
         network: the network, which has diverged.
@@ -58,9 +58,8 @@ def origin_of_divergence(
         shuffle: True if the epoch was shuffled.
     """
     backend, status = network.backend, RunStatus(network.backend)
-    for name, (start, stop) in network.parameter_ranges.items():
-        if not np.isfinite(backend.to_host(network.parameters[start:stop])).all():
-            return f"the weights were no longer finite, {name} first: the previous step was too long"
+    if name := non_finite_parameter(network):
+        return f"the weights were no longer finite, {name} first: the step was too long"
     sizes = [0.0] * len(layers)
     for position in positions:
         status.begin(epoch=epoch, position=position, step=step)
@@ -79,6 +78,14 @@ def origin_of_divergence(
             sizes[index] = max(sizes[index], size)
     index = int(np.argmax(sizes))
     return f"the outputs of all layers were finite, up to {sizes[index]:.3g} in layer {index}, {layers[index]!r}"
+
+
+def non_finite_parameter(network: Sequential) -> str | None:
+    """Return the name of the first trained parameter with a value that is not finite; None if there is none."""
+    for name, (start, stop) in network.parameter_ranges.items():
+        if not np.isfinite(network.backend.to_host(network.parameters[start:stop])).all():
+            return name
+    return None
 
 
 def layer_grown_most(network: Sequential, best_state: Array) -> str:

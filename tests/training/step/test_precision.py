@@ -66,10 +66,10 @@ def test_the_same_seed_gives_the_same_bits(precision: str) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(("precision", "more"), [("tf32", 0), ("bfloat16", 3), ("float16", 5)])
+@pytest.mark.parametrize(("precision", "more"), [("tf32", 0), ("bfloat16", 3), ("float16", 6)])
 @pytest.mark.parametrize("depth", [1, 3])
 def test_nodes_per_step(precision: str, more: int, depth: int) -> None:
-    # 16 bits: the batch, the outputs and dL/doutputs change their type; float16: the gradient is unscaled and checked.
+    # 16 bits: the batch, the outputs and dL/doutputs change their type; float16: the gradient is unscaled and checked, and so are the weights.
     pytest.importorskip("ml_dtypes")
     layers = dense_layers(depth, gf.ReLU())
     nodes = nodes_per_step(layers, "mean_squared_error", "adam", batch_size=16, precision=precision)
@@ -126,6 +126,16 @@ def test_an_overflow_at_every_scale_has_diverged(monkeypatch: pytest.MonkeyPatch
     trainer = gf.Trainer(network, "mean_squared_error", gf.SGD(1e-30), precision="float16")
     with pytest.raises(gf.DivergedError):
         trainer.fit(x, np.full((8, 2), -60000.0), epochs=2, batch_size=4, callbacks=[overflow])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", LOW)
+def test_weights_that_are_not_finite_stop_the_run_in_the_last_step_too(precision: str) -> None:
+    network = gf.Sequential([gf.Dense(2, 1, initializer=0.0)], backend="cupy")
+    x = np.full((8, 2), 2.0)
+    trainer = gf.Trainer(network, "mean_squared_error", gf.SGD(3e38), precision=precision)
+    with pytest.raises(gf.DivergedError, match="a weight became NaN or infinite in epoch 1, at step 1 of 1"):
+        trainer.fit(x, np.ones((8, 1)), epochs=1, batch_size=None)
 
 
 def test_unknown_names_are_refused() -> None:

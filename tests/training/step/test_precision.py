@@ -69,7 +69,8 @@ def test_the_same_seed_gives_the_same_bits(precision: str) -> None:
 @pytest.mark.parametrize(("precision", "more"), [("tf32", 0), ("bfloat16", 3), ("float16", 6)])
 @pytest.mark.parametrize("depth", [1, 3])
 def test_nodes_per_step(precision: str, more: int, depth: int) -> None:
-    # 16 bits: the batch, the outputs and dL/doutputs change their type; float16: the gradient is unscaled and checked, and so are the weights.
+    # 16 bits: the batch, the outputs and dL/doutputs change their type; float16: the gradient is unscaled and checked,
+    # and so are the weights.
     pytest.importorskip("ml_dtypes")
     layers = dense_layers(depth, gf.ReLU())
     nodes = nodes_per_step(layers, "mean_squared_error", "adam", batch_size=16, precision=precision)

@@ -69,7 +69,7 @@ check-long: .venv-ci/complete
 	.ci/check-long
 
 clean:
-	rm -rf .venv .venv-ci .venv-gpu build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf .venv .venv-ci .venv-cuda13 .venv-gpu build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 
 # An environment with gradflow, editable, and the extras named after "installed-", with hyphens between them.
 $(VENV)/installed-%: pyproject.toml .ci/requirements.txt | $(VENV)/bin/python
@@ -92,8 +92,14 @@ $(VENV)/bin/python:
 	    cupy-cuda12x ml-dtypes
 	@touch $@
 
-# The environment of .ci/run and check-long: all that the tests can use without a GPU.
+# The environment of .ci/run and check-long, all that the tests can use without a GPU; and one with CUDA 13.
 .venv-ci/complete: pyproject.toml .ci/requirements.txt
 	@$(MAKE) --no-print-directory VENV=.venv-ci .venv-ci/installed-dev
 	@.venv-ci/bin/python -m pip install --quiet --requirement .ci/requirements.txt
+	@touch $@
+
+.venv-cuda13/complete: pyproject.toml .ci/requirements.txt .ci/requirements-cuda13.txt
+	@$(MAKE) --no-print-directory VENV=.venv-cuda13 .venv-cuda13/installed-test
+	@.venv-cuda13/bin/python -m pip install --quiet --constraint .ci/requirements.txt \
+	    --requirement .ci/requirements-cuda13.txt ml-dtypes
 	@touch $@

@@ -55,9 +55,23 @@ def replace_cupy(cuda: int) -> str | None:
 
 def installed_cupy() -> str | None:
     """Return the distribution that provides CuPy, or None; the names of CuPy's wheels contain the CUDA version."""
+    return next(iter(_installed_cupys()), None)
+
+
+def cupy_conflict() -> str | None:
+    """Return a sentence with the remedy if several CuPys are installed, which share their files; None otherwise."""
+    names = _installed_cupys()
+    if len(names) < 2:
+        return None
+    return (
+        f"{' and '.join(names)} overwrite each other's files: pip uninstall {' '.join(names)}, then install one again"
+    )
+
+
+def _installed_cupys() -> list[str]:
     from importlib.metadata import distributions  # only hints need it, and it would slow down the import of gradflow
 
-    return next((name for name in (*_CUPY_EXTRAS, "cupy") if any(distributions(name=name))), None)
+    return [name for name in (*_CUPY_EXTRAS, "cupy") if any(distributions(name=name))]
 
 
 def _requirement(extra: str = "") -> str:

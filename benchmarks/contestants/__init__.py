@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 from benchmarks.networks import Network
 from gradflow.backends.cpu.native import native_library
+from gradflow.installation import installed_cupy
 
 __all__ = [
     "CONTESTANTS",
@@ -23,6 +24,7 @@ __all__ = [
     "Entry",
     "GpuContestant",
     "contestant",
+    "jax_for_gpu",
     "missing_package",
     "problem_with",
 ]
@@ -119,6 +121,11 @@ def missing_package(entry: Entry) -> str | None:
     """Return the reason if the package of a contestant is missing; None if it is installed."""
     is_installed = importlib.util.find_spec(entry.package) is not None
     return None if is_installed else f"{entry.package} is not installed; install the extra peers"
+
+
+def jax_for_gpu() -> str:
+    """Return the requirement for a JAX with the CUDA of the installed CuPy."""
+    return "jax[cuda13]" if installed_cupy() == "cupy-cuda13x" else "jax[cuda12]"
 
 
 def contestant(name: str, network: Network, optimizer: str) -> Contestant:

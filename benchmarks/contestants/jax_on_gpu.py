@@ -13,9 +13,9 @@ os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
 import jax
 import jax.numpy as jnp
 
+from benchmarks.contestants import jax_for_gpu
 from benchmarks.contestants.with_jax import Jax
 from benchmarks.networks import Network
-from gradflow.installation import installed_cupy
 
 jax.config.update("jax_default_matmul_precision", "highest")
 
@@ -29,8 +29,7 @@ class JaxOnGpu(Jax):
 
     def __init__(self, network: Network, optimizer: str) -> None:
         if jax.default_backend() != "gpu":
-            cuda = "cuda13" if installed_cupy() == "cupy-cuda13x" else "cuda12"
-            raise RuntimeError(f"this JAX finds no GPU; install jax[{cuda}]")
+            raise RuntimeError(f"this JAX finds no GPU; install {jax_for_gpu()}")
         super().__init__(network, optimizer)
 
     def device_seconds(self) -> float:

@@ -7,12 +7,21 @@ import importlib.util
 from functools import cache
 from typing import Any
 
-from gradflow.installation import pip_install_for_gpu, replace_cupy
+from gradflow.installation import cupy_conflict, pip_install_for_gpu, replace_cupy
+
+_COMPUTE_CAPABILITY = (75, 76)  # cudaDevAttrComputeCapabilityMajor, ...Minor
+_LEAST_OF_CUDA_13 = (7, 5)
 
 
 @cache
 def gpu_problem() -> str | None:
     """Return the reason why the GPU cannot be used, with the remedy; None if it can."""
+    problem = _problem()
+    conflict = cupy_conflict() if problem else None
+    return f"{problem}. {conflict}" if conflict else problem
+
+
+def _problem() -> str | None:
     if importlib.util.find_spec("cupy") is None:
         return f"CuPy is not installed; with an NVIDIA GPU: {pip_install_for_gpu()}"
     try:
@@ -43,6 +52,12 @@ def diagnose(runtime: Any) -> str | None:
         return f"the NVIDIA driver is installed, but finds no usable GPU: {error}"
     if count == 0:
         return "the NVIDIA driver is installed, but finds no GPU; CUDA_VISIBLE_DEVICES may hide it"
+    major, minor = (runtime.deviceGetAttribute(attribute, 0) for attribute in _COMPUTE_CAPABILITY)
+    if needed // 1000 >= 13 and (major, minor) < _LEAST_OF_CUDA_13:
+        return (
+            f"the GPU has compute capability {major}.{minor}, and CUDA 13 needs "
+            f"{'.'.join(map(str, _LEAST_OF_CUDA_13))} or more; install a CuPy for CUDA 12: {replace_cupy(12)}"
+        )
     return None
 
 

@@ -13,7 +13,9 @@ from gradflow.backends import availability, get_backend
 from gradflow.backends.availability import diagnose
 
 
-def runtime(*, driver: Any = 12080, needed: int = 12090, count: Any = 1) -> Any:
+def runtime(
+    *, driver: Any = 12080, needed: int = 12090, count: Any = 1, compute_capability: tuple[int, int] = (9, 0)
+) -> Any:
     """A CUDA runtime that returns this; an exception is raised instead."""
 
     def answer(value: Any) -> Any:
@@ -25,6 +27,7 @@ def runtime(*, driver: Any = 12080, needed: int = 12090, count: Any = 1) -> Any:
         driverGetVersion=lambda: answer(driver),
         runtimeGetVersion=lambda: needed,
         getDeviceCount=lambda: answer(count),
+        deviceGetAttribute=lambda attribute, device: compute_capability[attribute - 75],
     )
 
 
@@ -40,6 +43,31 @@ def runtime(*, driver: Any = 12080, needed: int = 12090, count: Any = 1) -> Any:
 )
 def test_each_cause_has_its_own_message(kwargs: dict[str, Any], words: str) -> None:
     assert words in str(diagnose(runtime(**kwargs)))
+
+
+@pytest.mark.parametrize(("least", "needed"), [((7, 5), 13000), ((6, 1), 12090)])
+def test_cuda_13_needs_turing(least: tuple[int, int], needed: int) -> None:
+    assert diagnose(runtime(driver=13000, needed=needed, compute_capability=least)) is None
+
+
+def test_a_gpu_that_is_too_old_for_cuda_13_needs_cupy_for_cuda_12(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradflow.installation.installed_cupy", lambda: "cupy-cuda13x")
+    problem = diagnose(runtime(driver=13000, needed=13000, compute_capability=(7, 0)))
+    assert problem is not None
+    assert problem.startswith("the GPU has compute capability 7.0, and CUDA 13 needs 7.5 or more; install a CuPy")
+    assert "pip uninstall cupy-cuda13x, then pip install" in problem
+    assert "[cuda12]" in problem
+
+
+def test_a_problem_with_two_cupys_names_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(availability, "_problem", lambda: "CuPy is installed but cannot be imported: no module")
+    monkeypatch.setattr("gradflow.installation._installed_cupys", lambda: ["cupy-cuda12x", "cupy-cuda13x"])
+    assert availability.gpu_problem.__wrapped__() == (
+        "CuPy is installed but cannot be imported: no module. cupy-cuda12x and cupy-cuda13x overwrite each other's "
+        "files: pip uninstall cupy-cuda12x cupy-cuda13x, then install one again"
+    )
+    monkeypatch.setattr(availability, "_problem", lambda: None)
+    assert availability.gpu_problem.__wrapped__() is None
 
 
 def test_a_working_gpu_has_no_problem() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from benchmarks.contestants import CONTESTANTS, GEMMS, contestant, problem_with
+from benchmarks.contestants import CONTESTANTS, GEMMS, contestant, jax_for_gpu, problem_with
 from benchmarks.contestants.gemms import GradflowGemms, NumpyGemms
 from benchmarks.networks import NETWORKS, Network
 from benchmarks.worker import Worker, WorkerError
@@ -83,6 +83,12 @@ def test_the_gemms_are_those_of_the_step() -> None:
             assert_allclose(out, left.astype(np.float64) @ right, rtol=1e-5, atol=1e-5)
             flops += 2 * left.shape[0] * left.shape[1] * right.shape[1]
         assert flops == _NETWORK.gemm_flops
+
+
+def test_jax_is_suggested_for_the_cuda_of_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cupy, jax in (("cupy-cuda12x", "jax[cuda12]"), ("cupy-cuda13x", "jax[cuda13]")):
+        monkeypatch.setattr("benchmarks.contestants.installed_cupy", lambda cupy=cupy: cupy)
+        assert jax_for_gpu() == jax
 
 
 def test_requirements_of_a_network() -> None:

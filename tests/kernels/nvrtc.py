@@ -1,4 +1,8 @@
-"""CUDA's runtime compiler and assembler, from their wheels: they need neither a GPU nor a driver."""
+"""CUDA's runtime compiler and assembler, from their wheels: they need neither a GPU nor a driver.
+
+The wheels of CUDA 12 have a folder each, those of CUDA 13 share one. Both may be installed; then that of CuPy's CUDA
+counts, since it compiles the kernels for users.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from gradflow.installation import installed_cupy
+
+_NVRTC = {
+    12: ("lib/libnvrtc.so.12", "bin/nvrtc64_120_0.dll"),
+    13: ("lib/libnvrtc.so.13", "bin/x86_64/nvrtc64_130_0.dll"),
+}
+_PTXAS = ("bin/ptxas", "bin/ptxas.exe")
 
 
 @dataclass(frozen=True)
@@ -23,19 +35,27 @@ class LocalMemory:
 
 def missing_wheel() -> str | None:
     """Return the wheel that must be installed to compile kernels, or None if all are installed."""
+    suffix = "" if cuda_version() == 13 else "-cu12"
     if _nvrtc() is None:
-        return "nvidia-cuda-nvrtc-cu12"
+        return f"nvidia-cuda-nvrtc{suffix}"
     if _ptxas() is None:
-        return "nvidia-cuda-nvcc-cu12"
+        return f"nvidia-cuda-nvcc{suffix}"
     return None
 
 
+def cuda_version() -> int:
+    """Return the CUDA version of the wheels to use: that of the installed CuPy, or else the one that is there."""
+    of_cupy = {"cupy-cuda12x": 12, "cupy-cuda13x": 13}.get(installed_cupy() or "")
+    return of_cupy or (13 if _in_wheel("nvidia.cu13", *_NVRTC[13]) else 12)
+
+
 def _nvrtc() -> Path | None:
-    return _in_wheel("nvidia.cuda_nvrtc", "lib/libnvrtc.so.12", "bin/nvrtc64_120_0.dll")
+    version = cuda_version()
+    return _in_wheel("nvidia.cu13" if version == 13 else "nvidia.cuda_nvrtc", *_NVRTC[version])
 
 
 def _ptxas() -> Path | None:
-    return _in_wheel("nvidia.cuda_nvcc", "bin/ptxas", "bin/ptxas.exe")
+    return _in_wheel("nvidia.cu13" if cuda_version() == 13 else "nvidia.cuda_nvcc", *_PTXAS)
 
 
 def _in_wheel(package: str, *names: str) -> Path | None:
@@ -49,6 +69,9 @@ def _in_wheel(package: str, *names: str) -> Path | None:
 def _library() -> ctypes.CDLL:
     path = _nvrtc()
     assert path is not None
+    # NVRTC looks for its builtins by their name alone, which finds them once they are loaded.
+    for builtins in (*path.parent.glob("libnvrtc-builtins.so.*"), *path.parent.glob("nvrtc-builtins64_*.dll")):
+        ctypes.CDLL(str(builtins))
     return ctypes.CDLL(str(path))
 
 
@@ -86,3 +109,10 @@ def local_memory(ptx: str, architecture: int, folder: Path) -> dict[str, LocalMe
         said,
     )
     return {name: LocalMemory(*map(int, counts)) for name, *counts in found}
+
+
+def version() -> tuple[int, int]:
+    """Return the version of NVRTC."""
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    assert _library().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)) == 0
+    return major.value, minor.value

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from itertools import product
-from pathlib import Path
 
 import pytest
 
 from gradflow.backends.kernel_sources import kernel_folder, source_text
-from tests.kernels.nvrtc import compile_cuda
+from tests.kernels.nvrtc import compile_cuda, cuda_version, version
 
 pytestmark = pytest.mark.nvrtc
 
-FILES = sorted(path.name for path in kernel_folder().glob("*.cu"))
+FILES = sorted(path.relative_to(kernel_folder()).as_posix() for path in kernel_folder().rglob("*.cu"))
 ARCHITECTURES = (75, 80, 90, 100, 120)
 
 
@@ -22,11 +21,16 @@ def compile_for(source: str, architecture: int) -> tuple[str | None, str]:
 
 @pytest.mark.parametrize("name", FILES)
 def test_compiles_without_a_warning(name: str) -> None:
-    path = Path(kernel_folder() / name)
+    path = kernel_folder() / name
     for dtype, architecture in product(("float32", "float64"), ARCHITECTURES):
         ptx, log = compile_for(source_text(path, dtype), architecture)
         assert ptx is not None, f"compute_{architecture}, {dtype}:\n{log}"
         assert log.strip() == "", f"compute_{architecture}, {dtype}:\n{log}"
+
+
+def test_all_files_are_compiled_by_the_compiler_of_cupys_cuda() -> None:
+    assert len(FILES) > 40
+    assert version()[0] == cuda_version()
 
 
 def test_errors_and_warnings_are_seen() -> None:

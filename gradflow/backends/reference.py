@@ -201,7 +201,7 @@ class MemoryPlan(ReferenceBackend):
     """A backend that records programs without running them: its arrays have no memory, and are only counted.
 
     Attributes:
-        free: the bytes of device memory available for new arrays.
+        free: the bytes of device memory that arrays may take.
         n_bytes: the bytes that all its existing arrays would take.
     """
 

@@ -180,7 +180,7 @@ class CupyBackend(ReferenceBackend):
     @_on_device
     def memory_plan(self) -> CupyMemoryPlan:
         _ = self._cublaslt  # allocates its workspace now, so that it counts as used memory
-        return CupyMemoryPlan(free_memory(), self._device.id)
+        return CupyMemoryPlan(free_memory(with_reserve=True), self._device.id)
 
     @_on_device
     def synchronize(self) -> None:

@@ -9,6 +9,8 @@ import cupy
 
 from gradflow.errors import BackendError, DeviceLostError, GradflowError
 
+_LEAST_RESERVE = 256 << 20
+"""Bytes: cuBLASLt's kernels, local memory and the graphs of a fit take 50 to 400 MB, the more the larger the GPU."""
 _OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY
 
 
@@ -39,10 +41,16 @@ def explained() -> Iterator[None]:
         raise
 
 
-def free_memory() -> int:
-    """Return the bytes available for new arrays: free on the device or in CuPy's pool, up to the pool's limit."""
+def free_memory(*, with_reserve: bool = False) -> int:
+    """Return the bytes available for new arrays: free on the device or in CuPy's pool, up to the pool's limit.
+
+    If ``with_reserve``, leave out what CUDA may still allocate for itself, as it loads kernels and creates graphs, and
+    what may be lost in gaps of the pool.
+    """
     pool = cupy.get_default_memory_pool()
-    free = int(cupy.cuda.runtime.memGetInfo()[0]) + int(pool.free_bytes())
+    on_device, total = (int(n_bytes) for n_bytes in cupy.cuda.runtime.memGetInfo())
+    reserve = max(_LEAST_RESERVE, total // 50) if with_reserve else 0
+    free = max(on_device - reserve, 0) + int(pool.free_bytes())
     limit = int(pool.get_limit())
     return min(free, limit - int(pool.used_bytes())) if limit else free
 

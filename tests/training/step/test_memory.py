@@ -101,7 +101,7 @@ def limited(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave only the given amount of memory free."""
     import gradflow.backends.cuda.backend
 
-    monkeypatch.setattr(gradflow.backends.cuda.backend, "free_memory", lambda: free)
+    monkeypatch.setattr(gradflow.backends.cuda.backend, "free_memory", lambda **kwargs: free)
 
 
 def refused(network: gf.Sequential, *data: Any, **kwargs: Any) -> str:
@@ -151,24 +151,32 @@ def test_a_network_too_large_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "use a smaller network" in refused(gf.MLP([6, 4000, 3], backend="cupy"), X, LABELS)
 
 
-def test_free_memory_is_what_can_be_allocated(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("total", [8 << 30, 140 << 30])
+def test_free_memory_is_what_can_be_allocated(total: int, monkeypatch: pytest.MonkeyPatch) -> None:
     import cupy
 
-    pool = cupy.get_default_memory_pool()
-    backend = get_backend("cupy")
-    plan = backend.memory_plan()
-    assert plan is not None
-    before = plan.free
-    array = backend.empty(1_000_000, np.uint8)
-    kept = backend.memory_plan()
-    assert kept is not None
-    assert before - kept.free >= 1_000_000
+    pool, runtime = cupy.get_default_memory_pool(), cupy.cuda.runtime
+
+    def memory() -> tuple[int, int]:
+        """The memory of a device that no other process uses."""
+        return total - pool.total_bytes(), total
+
+    def free() -> int:
+        plan = get_backend("cupy").memory_plan()
+        assert plan is not None
+        return plan.free
+
+    free()  # allocates cuBLASLt's workspace
+    monkeypatch.setattr(runtime, "memGetInfo", memory)
+    before = free()
+    assert before == total - pool.used_bytes() - max(256 << 20, total // 50)  # the reserve for CUDA itself
+    array = get_backend("cupy").empty(1_000_000, np.uint8)
+    assert before - free() == array.nbytes + -array.nbytes % 512
     del array
+    assert free() == before  # it is in the pool
     limit = pool.get_limit()
     try:
         pool.set_limit(size=pool.total_bytes() + 5_000_000)
-        limited_plan = backend.memory_plan()
-        assert limited_plan is not None
-        assert limited_plan.free == pool.get_limit() - pool.used_bytes()
+        assert free() == pool.get_limit() - pool.used_bytes()
     finally:
         pool.set_limit(size=limit)

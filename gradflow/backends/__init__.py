@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from functools import cache
 
-from gradflow.backends.availability import gpu_problem
+from gradflow.backends.availability import diagnose, gpu_problem
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.checks import known_name
 from gradflow.errors import BackendError, DataError, shown
@@ -79,9 +79,13 @@ def _ordinal(device: str | None) -> int:
     """
     from cupy.cuda import runtime
 
+    try:
+        current, count = int(runtime.getDevice()), runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
+        raise BackendError(f"backend 'cupy' cannot be used: {diagnose(runtime) or error}") from error
     if device is None or ":" not in device:
-        return int(runtime.getDevice())
-    ordinal, count = int(device.partition(":")[2]), runtime.getDeviceCount()
+        return current
+    ordinal = int(device.partition(":")[2])
     if ordinal >= count:
         raise BackendError(
             f"device {device!r} does not exist: this process sees {count} {'GPU' if count == 1 else 'GPUs'}, numbered "

@@ -12,6 +12,12 @@ from gradflow.installation import cupy_conflict, pip_install_for_gpu, replace_cu
 _COMPUTE_CAPABILITY = (75, 76)  # cudaDevAttrComputeCapabilityMajor, ...Minor
 _LEAST_OF_CUDA_13 = (7, 5)
 
+FORKED = (
+    "CUDA does not work in a process that was forked after its parent used a GPU; start processes with "
+    "multiprocessing.get_context('spawn')"
+)
+"""What to do about CUDA's "initialization error"."""
+
 
 @cache
 def gpu_problem() -> str | None:
@@ -49,6 +55,8 @@ def diagnose(runtime: Any) -> str | None:
     try:
         count = runtime.getDeviceCount()
     except Exception as error:
+        if "cudaErrorInitializationError" in str(error):
+            return FORKED
         return f"the NVIDIA driver is installed, but finds no usable GPU: {error}"
     if count == 0:
         return "the NVIDIA driver is installed, but finds no GPU; CUDA_VISIBLE_DEVICES may hide it"

@@ -55,7 +55,7 @@ def _on_device(
 
     @wraps(method)
     def run(backend: _Self, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        with explained(), backend.current():
+        with backend.current():
             return method(backend, *args, **kwargs)
 
     return run
@@ -106,9 +106,10 @@ class CupyBackend(ReferenceBackend):
     def blas(self) -> None:
         return None
 
-    def current(self) -> AbstractContextManager[Any]:
-        device: AbstractContextManager[Any] = self._device
-        return device
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        with explained(self.stream), self._device:
+            yield
 
     # -- arrays ---------------------------------------------------------------------------------------------------
 
@@ -202,7 +203,7 @@ class CupyBackend(ReferenceBackend):
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        with explained(), self._device, self.stream:
+        with self.current(), self.stream:
             yield
 
     @_on_device

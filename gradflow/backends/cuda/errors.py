@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import cupy
 
+from gradflow.backends.availability import FORKED
 from gradflow.errors import BackendError, DeviceLostError, GradflowError
 
 _LEAST_RESERVE = 256 << 20
 """Bytes: cuBLASLt's kernels, local memory and the graphs of a fit take 50 to 400 MB, the more the larger the GPU."""
 _OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY
+_INITIALIZATION = 3  # cudaErrorInitializationError
+_LASTING = frozenset({214, 220, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719})
+"""Errors after which a process can no longer use the device, from uncorrectable memory to a failed launch."""
+_PROCESS = os.getpid()
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Context manager or decorator that turns errors about exhausted memory and a lost device into gradflow errors.
+def explained(stream: cupy.cuda.Stream) -> Iterator[None]:
+    """Context manager that turns CUDA errors (out of memory, a lost device, a forked process) into gradflow errors.
+
+    Args:
+        stream: the stream of the work; it tells whether its device is lost, without disturbing other threads.
 
     Raises:
-        BackendError: if device memory ran out; the device and its contents remain usable.
+        BackendError: if device memory ran out, and the device and its contents remain usable; or in a forked process.
         DeviceLostError: after an error that CUDA cannot recover from.
     """
     try:
@@ -27,14 +36,18 @@ def explained() -> Iterator[None]:
     except GradflowError:
         raise
     except Exception as error:
-        if cause := _lasting_error():
+        if os.getpid() != _PROCESS or _status(error) == _INITIALIZATION:
+            raise BackendError(f"the GPU cannot be used here: {FORKED}") from error
+        if cause := _lasting_error(error, stream):
             raise DeviceLostError(
                 f"the GPU stopped with an error that CUDA cannot recover from ({cause}): the CUDA context is lost, "
                 "with everything that this process had on the GPU. Restart the process"
             ) from error
-        if _is_out_of_memory(error):
+        if _status(error) == _OUT_OF_MEMORY or isinstance(error, cupy.cuda.memory.OutOfMemoryError):
+            with cupy.cuda.Device(stream.device_id):
+                free = free_memory()
             raise BackendError(
-                f"GPU memory ran out, with {free_memory():,} bytes free: {str(error).rstrip('.')}. The GPU and its "
+                f"GPU memory ran out, with {free:,} bytes free: {str(error).rstrip('.')}. The GPU and its "
                 "contents remain usable. Pass a smaller batch_size or less data, delete other arrays on the GPU, or "
                 "end other processes that use it"
             ) from error
@@ -55,19 +68,17 @@ def free_memory(*, with_reserve: bool = False) -> int:
     return min(free, limit - int(pool.used_bytes())) if limit else free
 
 
-def _lasting_error() -> Exception | None:
-    """Return the error that every CUDA call raises once the context is lost; None while it is usable."""
-    error: Exception | None = None
-    for _ in range(2):  # an error of earlier work is raised once; one that lost the context is raised again
-        try:
-            cupy.cuda.runtime.deviceSynchronize()
-            return None
-        except cupy.cuda.runtime.CUDARuntimeError as found:
-            error = found
-    return error
-
-
-def _is_out_of_memory(error: Exception) -> bool:
+def _status(error: Exception) -> int | None:
     kinds = (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError)
-    is_of_cuda = isinstance(error, kinds) and error.status == _OUT_OF_MEMORY
-    return is_of_cuda or isinstance(error, cupy.cuda.memory.OutOfMemoryError)
+    return error.status if isinstance(error, kinds) else None
+
+
+def _lasting_error(error: Exception, stream: cupy.cuda.Stream) -> Exception | None:
+    """Return the error that lost the context: this one, or what its stream reports; None while it is usable.
+
+    Waiting for the device instead would fail, and end the capture, while another thread captures a graph.
+    """
+    if _status(error) in _LASTING:
+        return error
+    status = cupy.cuda.runtime.streamQuery(stream.ptr)
+    return cupy.cuda.runtime.CUDARuntimeError(status) if status in _LASTING else None

@@ -70,7 +70,7 @@ class CudaGraphs:
 
         def run(times: int) -> None:
             launches, rest = divmod(times, steps_per_launch)
-            with explained(), device, self._stream:
+            with explained(self._stream), device, self._stream:
                 for step, count in ((several, launches), (one, rest)):
                     for _ in range(count):
                         step.run()

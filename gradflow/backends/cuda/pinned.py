@@ -75,13 +75,13 @@ class PinnedLooks(Looks):
         self._arrived = [cupy.cuda.Event(block=True, disable_timing=True) for _ in range(_LOOKS)]
         self._numbers = count()
 
-    @explained()
     def take(self) -> np.ndarray | None:
         number = next(self._numbers)
         landing, arrived, earlier = self._landings[number % _LOOKS], self._arrived[number % _LOOKS], None
-        if number >= _LOOKS:
-            arrived.synchronize()
-            earlier = landing.copy()
-        self._array.data.copy_to_host_async(landing.ctypes.data, landing.nbytes, self._stream)
-        arrived.record(self._stream)
+        with explained(self._stream):
+            if number >= _LOOKS:
+                arrived.synchronize()
+                earlier = landing.copy()
+            self._array.data.copy_to_host_async(landing.ctypes.data, landing.nbytes, self._stream)
+            arrived.record(self._stream)
         return earlier

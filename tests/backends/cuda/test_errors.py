@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,58 @@ def test_a_lost_device_says_what_remains(simgpu: Any, saves: bool, tmp_path: Pat
     with pytest.raises(gf.DeviceLostError, match="the CUDA context is lost"):
         network.predict(X)
     simgpu.clear()
+
+
+def test_an_error_while_another_thread_captures_is_not_a_lost_device(simgpu: Any) -> None:
+    """Such as PyTorch, whose captures refuse any wait for the device, and end."""
+    import cupy
+
+    network, stream = gf.MLP([6, 8, 3], backend="cupy"), cupy.cuda.Stream(non_blocking=True)
+    expected, array = network.predict(X), cupy.zeros(3)
+    cupy.cuda.Device().synchronize()
+    with stream:
+        cupy.add(array, 1, out=array)
+        stream.begin_capture(cupy.cuda.runtime.streamCaptureModeThreadLocal)
+        cupy.add(array, 1, out=array)
+
+    def fail() -> None:
+        with pytest.raises(ZeroDivisionError), network.backend.running():
+            raise ZeroDivisionError
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    graph = stream.end_capture()
+    graph.launch(stream)
+    assert array.get(stream=stream).tolist() == [2.0] * 3
+    assert network.predict(X).tobytes() == expected.tobytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.parametrize("is_used", [True, False])
+def test_a_forked_process_says_what_to_do(is_used: bool) -> None:
+    """Also in a parent that has only asked for the number of GPUs."""
+    network = gf.MLP([6, 8, 3], backend="cupy") if is_used else None
+
+    def outcome() -> str:
+        try:
+            (network or gf.MLP([6, 8, 3], backend="cupy")).predict(X)
+        except gf.BackendError as error:
+            return str(error)
+        return "no error"
+
+    reading, writing = os.pipe()
+    if not (child := os.fork()):
+        try:
+            os.write(writing, outcome().encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    with open(reading, encoding="utf-8") as pipe:
+        message = pipe.read()
+    assert "cannot be used" in message
+    assert "start processes with multiprocessing.get_context('spawn')" in message
 
 
 def test_an_error_of_a_users_own_layer_is_not_replaced() -> None:

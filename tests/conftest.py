@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import signal
 from collections import Counter
 
@@ -20,6 +21,8 @@ from gradflow.backends.availability import gpu_problem
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.clock import RunStatus
 from tests.kernels.nvrtc import missing_wheel
+
+os.environ.setdefault("GRADFLOW_TUNE", "0")  # or times would decide what a test of the GPU sees
 
 _KINDS = ("gpu", "nvrtc", "packaging", "peers")
 

@@ -135,12 +135,14 @@ def _gpus() -> list[dict[str, Any]]:
 
 def _gemms_without_plan() -> dict[str, str]:
     """Return the matmuls of the self-check that cuBLASLt does not support on this GPU, with the reason."""
+    from gradflow.backends.cuda.backend import CupyBackend
     from gradflow.backends.cuda.self_check import wrong_classes
 
-    backend: Any = get_backend("cupy")  # has refused those that crash
+    checked: Any = get_backend("cupy")
+    backend = CupyBackend()
+    backend.refused_gemms.update(checked.refused_gemms)  # some may crash
     wrong_classes(backend)
-    unsupported: dict[str, str] = backend.unsupported_gemms
-    return unsupported
+    return backend.unsupported_gemms
 
 
 def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:

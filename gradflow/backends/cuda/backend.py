@@ -16,11 +16,13 @@ import cupy
 import cupy.cublas
 import numpy as np
 
+from gradflow.backends.cuda.choices import Choices
 from gradflow.backends.cuda.cublaslt import BoundGemm, CublasLt
+from gradflow.backends.cuda.cublaslt_library import CublasLtLibrary
 from gradflow.backends.cuda.epilogues import TF32, Group, grouped, n_sign_bytes
 from gradflow.backends.cuda.errors import explained, free_memory
 from gradflow.backends.cuda.fallback import FallbackCall, FastPath
-from gradflow.backends.cuda.graphs import CudaGraphs, DeviceCall
+from gradflow.backends.cuda.graphs import CudaGraphs, DeviceCall, is_capturable
 from gradflow.backends.cuda.memory_plan import CupyMemoryPlan
 from gradflow.backends.cuda.pinned import PinnedLooks, PinnedUploadBuffer
 from gradflow.backends.fusion import MIRRORED, Call, fuse_bias_and_activation, fuse_update_and_copy
@@ -82,6 +84,7 @@ class CupyBackend(ReferenceBackend):
         self._has_told_of_failure = False
         self._modules: dict[tuple[Any, _Form], Any] = {}
         self.graphs = CudaGraphs(self.stream)
+        self.choices = Choices(self.stream)
         self._most_blocks = 16 * self._device.attributes["MultiProcessorCount"]
         self._fast_gemms = FastPath(
             "cuBLASLt",
@@ -210,7 +213,9 @@ class CupyBackend(ReferenceBackend):
     def bind(self, op: Op, arguments: dict[str, Any]) -> BoundCall:
         self.check(op, arguments)
         if op.name in ("gemm", TF32):
-            return self._bind_gemm(**arguments, tf32=op.name == TF32)
+            call = self._bind_gemm(**arguments, tf32=op.name == TF32)
+            self.choices.save()
+            return call
         return DeviceCall(self._bind_kernel(op.name, op.sizes(arguments), arguments))
 
     @_on_device
@@ -222,7 +227,9 @@ class CupyBackend(ReferenceBackend):
         """Bind the calls of a program, with matmul epilogues doing the work of following calls where possible."""
         signs: dict[int, tuple[Array, FallbackCall]] = {}
         groups = grouped(fuse_update_and_copy(fuse_bias_and_activation(calls, kernels("cuda"))))
-        return [call for group in groups for call in self._bind_group(group, signs)]
+        bound = [call for group in groups for call in self._bind_group(group, signs)]
+        self.choices.save()
+        return bound
 
     def _bind_group(self, group: Group, signs: dict[int, tuple[Array, FallbackCall]]) -> list[BoundCall]:
         """Bind a group, as one call if possible.
@@ -252,12 +259,25 @@ class CupyBackend(ReferenceBackend):
         op, arguments = group.calls[0]
         arguments = arguments | {"out": group.out, "vector": group.vector, "auxiliary": auxiliary}
         fast = self.fast_gemm(**arguments, tf32=op.name == TF32, epilogue=group.epilogue)
-        if fast is None:
+        if fast is None or self._is_faster_separately(fast, separately):
             return separately()
         fused = self._or_else(fast, separately, source)
         if "RELU_AUX" in group.epilogue:
             signs[id(group.relu_output)] = auxiliary, fused
         return [fused]
+
+    def _is_faster_separately(self, fast: BoundGemm, separately: Callable[[], list[BoundCall]]) -> bool:
+        """True if a matmul with its epilogue takes longer than without, and kernels that do the same."""
+        name = f"{fast.problem.key}, fused"
+        known = self.choices.known(name)
+        if known is not None or not self.choices.is_timing:
+            return known == "separate"
+        calls = separately()
+        if not all(map(is_capturable, calls)):
+            return False
+        ways: dict[str, Callable[[], list[BoundCall]]] = {"fused": lambda: [fast], "separate": lambda: calls}
+        with self.stream:
+            return self.choices.choose(name, ways) == "separate"
 
     def _bind_narrow(self, group: Group) -> BoundCall:
         gemm = group.calls[0][1]
@@ -275,7 +295,8 @@ class CupyBackend(ReferenceBackend):
         """cuBLASLt, initialized when the first matmul is bound; None if that fails."""
         is_hopper_or_later = int(self._device.compute_capability) >= 90
         try:
-            return CublasLt(self.empty((32 if is_hopper_or_later else 4) << 20, np.uint8))
+            workspace = self.empty((32 if is_hopper_or_later else 4) << 20, np.uint8)
+            return CublasLt(CublasLtLibrary(), workspace, self.choices)
         except Exception as error:  # a broken installation can raise anything
             self._fast_gemms.give_up(error)
             return None

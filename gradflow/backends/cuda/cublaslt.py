@@ -1,4 +1,4 @@
-"""Matmuls by cuBLASLt: planned by its heuristic once for each shape and dtype, and bound to be run many times.
+"""Matmuls by cuBLASLt: planned once for each shape and dtype, and bound to be run many times.
 
 cuBLASLt is column-major and our arrays are row-major, so it sees the transpose of each array: out = op(a) op(b) is
 computed as outᵀ = op(b)ᵀ op(a)ᵀ. (Its own row-major order supports few epilogues.)
@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from cupy.cuda import get_current_stream
 
+from gradflow.backends.cuda.choices import Choices
 from gradflow.backends.cuda.cublaslt_library import EPILOGUES, Algorithm, CublasLtError, CublasLtLibrary
 from gradflow.backends.cuda.epilogues import EVERY_CLASS, gemm_class, sign_stride
+from gradflow.backends.reference import BoundCall
 from gradflow.ops import Array
 
 _TRANSPOSED = 1  # CUBLAS_OP_T
@@ -51,6 +55,11 @@ class _Problem(NamedTuple):
     transposes: tuple[bool, bool]
     epilogue: str
     alignments: tuple[int, ...]
+
+    @property
+    def key(self) -> str:
+        """All of it, as a string."""
+        return f"{self}: {self.dtypes[0]}, {self.compute}, {self.transposes}, {self.alignments}"
 
     def __str__(self) -> str:
         (a, b, out), (_, dtype) = self.shapes, self.dtypes
@@ -104,20 +113,23 @@ class CublasLt:
     """The matmuls of one device; they run on the current stream, one at a time.
 
     Args:
+        library: the functions of cuBLASLt.
         workspace: device memory (bytes,) shared by all matmuls, aligned to 256 bytes.
+        choices: chooses among the algorithms for a problem.
 
     Attributes:
         refused: the classes of matmuls that are not used, with the reason.
         unsupported: the matmuls that cuBLASLt has no algorithm for, or none that runs, with the reason it gives.
 
     Raises:
-        Exception: if cuBLASLt cannot be found, loaded or initialized.
+        CublasLtError: if cuBLASLt cannot be initialized.
     """
 
-    def __init__(self, workspace: Array) -> None:
-        self._library = CublasLtLibrary()
+    def __init__(self, library: CublasLtLibrary, workspace: Array, choices: Choices) -> None:
+        self._library = library
         self._handle = self._library.handle()
         self._workspace = workspace
+        self._choices = choices
         self._scalars = {name: np.array([1, 0], name) for name in ("float32", "float64")}
         self._plans: dict[_Problem, _Plan] = {}
         self._given_up: set[_Problem] = set()
@@ -185,7 +197,7 @@ class CublasLt:
         description = self._library.matmul_desc(compute, _TYPES[scalar].data)
         try:
             self._describe(description, problem, out, vector, auxiliary)
-            plan = self._plans.get(problem) or self._plan(description, (a, b, out), problem.alignments)
+            plan = self._plans.get(problem) or self._plan(description, (a, b, out), problem)
         except CublasLtError as error:
             self._library.destroy_matmul_desc(description)
             self.give_up(problem, error)
@@ -217,14 +229,14 @@ class CublasLt:
             attributes["EPILOGUE_AUX_LD"] = sign_stride(columns) if "RELU" in problem.epilogue else columns
         self._library.set_attributes(description, **attributes)
 
-    def _plan(self, description: int, arrays: tuple[Array, Array, Array], alignments: tuple[int, ...]) -> _Plan:
-        """Return a plan with the first of the heuristic's algorithms that runs.
+    def _plan(self, description: int, arrays: tuple[Array, Array, Array], problem: _Problem) -> _Plan:
+        """Return a plan with the fastest of the heuristic's algorithms, or the first that runs if none are timed.
 
         Raises:
-            CublasLtError: if none does.
+            CublasLtError: if none runs.
         """
         layouts = _Layouts(self._library, arrays)
-        of_a, of_b, of_out = alignments[:3]
+        of_a, of_b, of_out = problem.alignments[:3]
         algorithms = self._library.algorithms(
             self._handle,
             description,
@@ -235,15 +247,28 @@ class CublasLt:
             MIN_ALIGNMENT_C_BYTES=of_out,
             MIN_ALIGNMENT_D_BYTES=of_out,
         )
+        known = self._choices.known(problem.key)
+        algorithms.sort(key=lambda algorithm: algorithm.name != known)  # the known one comes first
+        plans: dict[str, _Plan] = {}
+        ways: dict[str, Callable[[], list[BoundCall]]] = {}
         for algorithm in algorithms:
             plan = _Plan(layouts, algorithm)
+            arguments = self._arguments(description, plan, arrays)
             try:
-                self._library.matmul(*self._arguments(description, plan, arrays), get_current_stream().ptr)
+                self._run(arguments)
             except CublasLtError as error:
                 failure = error
-            else:
-                return plan
-        raise failure
+                continue
+            plans[algorithm.name] = plan
+            ways[algorithm.name] = partial(list, [partial(self._run, arguments)])
+            if algorithm.name == known or not self._choices.is_timing:
+                break
+        if not plans:
+            raise failure
+        return plans[self._choices.choose(problem.key, ways)]
+
+    def _run(self, arguments: tuple[int, ...]) -> None:
+        self._library.matmul(*arguments, get_current_stream().ptr)
 
     def _arguments(self, description: int, plan: _Plan, arrays: tuple[Array, Array, Array]) -> tuple[int, ...]:
         """Return the arguments of cublasLtMatmul, all but the stream."""

@@ -56,6 +56,11 @@ class Algorithm(ctypes.Structure):
         ("reserved", ctypes.c_int * 4),
     ]
 
+    @property
+    def name(self) -> str:
+        """The algorithm in hexadecimal, which means the same in every process with this version of the library."""
+        return bytes(self.algorithm).hex()
+
 
 class CublasLtError(Exception):
     """A function of cuBLASLt failed.

@@ -80,7 +80,7 @@ class CudaGraphs:
     def parts(self, calls: Iterable[BoundCall]) -> list[BoundCall]:
         """Return the calls, with each capturable run of consecutive calls replaced by one graph."""
         parts: list[BoundCall] = []
-        for capturable, chunk in itertools.groupby(expanded(calls), _is_capturable):
+        for capturable, chunk in itertools.groupby(expanded(calls), is_capturable):
             alone = list(chunk)
             parts.extend(self._captured(alone) if capturable and self.path.is_open else alone)
         return parts
@@ -88,11 +88,11 @@ class CudaGraphs:
     def _captured(self, calls: list[BoundCall]) -> list[BoundCall]:
         """Return a graph of the calls; several, or the calls themselves, if the capture fails."""
         try:
-            graph = _graph(calls)
+            graph = capture(calls)
             graph.upload(self._stream)
         except Exception as error:  # a broken installation can raise anything
             self._stream.synchronize()  # raises again if the context is lost, since nothing can continue then
-            if not all(map(_is_capturable, calls)):
+            if not all(map(is_capturable, calls)):
                 reason = f"{type(error).__name__}: {error}"
                 warn(f"a CUDA graph cannot contain a matmul ({reason}), which is launched by itself", SlowPathWarning)
                 return self.parts(calls)
@@ -120,11 +120,12 @@ class _Step:
                 return
 
 
-def _is_capturable(call: BoundCall) -> bool:
+def is_capturable(call: BoundCall) -> bool:
+    """True if a graph can contain a call."""
     return isinstance(call, DeviceCall) or (isinstance(call, FallbackCall) and call.is_capturable)
 
 
-def _graph(calls: list[BoundCall]) -> cupy.cuda.Graph:
+def capture(calls: list[BoundCall]) -> cupy.cuda.Graph:
     """Capture the calls as a graph.
 
     This uses a new stream, since a capture would include work that other threads enqueue on the same stream.

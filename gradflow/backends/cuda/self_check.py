@@ -30,7 +30,7 @@ _SECONDS = 300
 
 
 def check_gemms(backend: CupyBackend) -> None:
-    """Refuse the classes of matmuls that are wrong on this device, with a warning.
+    """Refuse the classes of matmuls that are wrong on this device, with a warning; then begin to choose the fastest.
 
     The check runs once for each device, driver and version of cuBLASLt and gradflow: in a child process, since a crash
     would cost this process its CUDA context; or in this process where no child can be started.
@@ -47,6 +47,7 @@ def check_gemms(backend: CupyBackend) -> None:
         cache.add(wrong)
     if wrong:
         backend.refuse_gemms(wrong)
+    backend.choices.begin(DeviceCache("gemm-choices.json", identity))
 
 
 def wrong_classes(backend: CupyBackend) -> dict[str, str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Self
@@ -11,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from gradflow.access import Access
-from gradflow.backends import get_backend
+from gradflow.backends import WORK_FOR_GPU, get_backend
+from gradflow.backends.availability import gpu_problem
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.checks import boolean, fraction, integer, known_name, positive_integer, sequence, text
 from gradflow.data.inputs import InputFormat
@@ -79,7 +82,8 @@ class Sequential:
         layers: the layers, at least one of them with parameters, such as a `Dense`.
         dtype: "float32" or "float64", for parameters and all computation.
         seed: for initial weights, dropout and shuffles: an integer from 0 to 2**64 - 1.
-        backend: "auto", "numpy", "cupy" or "reference"; "auto" selects CuPy if there is a usable GPU, else NumPy. The
+        backend: "auto", "numpy", "cupy" or "reference"; "auto" selects CuPy if there is a usable GPU, and the network
+            has at least 23,438 parameters, else NumPy, which is faster for smaller ones (docs/backends.md). The
             environment variable GRADFLOW_BACKEND overrides what "auto" selects.
         device: "cpu", "cuda" or, for one of several GPUs, "cuda:1"; None is the backend's: for "cupy", as for "cuda",
             the current CUDA device.
@@ -104,7 +108,9 @@ class Sequential:
         self.n_in, self.n_out = check_stack(self.layers)
         self.dtype = _dtype(dtype)
         self.seed = integer("seed", seed, least=0, most=2**64 - 1)
-        self.backend: ReferenceBackend = get_backend(backend, device)
+        n_parameters = sum(math.prod(spec.shape) for spec in parameters_of(self.layers).values())
+        self.backend: ReferenceBackend = get_backend(backend, device, n_parameters=n_parameters)
+        self._backend_is_automatic = backend == "auto" and device is None and not os.environ.get("GRADFLOW_BACKEND")
         self._activation_of_loss = "identity"
         self._output_scale: OutputScale | None = None
         self._preprocessing: Preprocessing | None = None
@@ -258,7 +264,7 @@ class Sequential:
         return {"attributes": kept, **place, "state": weights, "epochs_begun": epochs}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update({"_precision": "float32"} | state["attributes"])
+        vars(self).update({"_precision": "float32", "_backend_is_automatic": False} | state["attributes"])
         self.backend = _backend_of_pickle(state["backend"], state.get("device"))
         self._open()
         attach(self.layers, self._allocate(self._new_vectors()), self._frozen)
@@ -512,6 +518,11 @@ class Sequential:
             GradflowError: if another thread trains the network.
         """
         return self.access.reading() if self._is_recorded else self.access.writing()
+
+    def is_worth_a_gpu(self, rows: int) -> bool:
+        """True if "auto" selected the CPU for this network, but for steps on so many rows a GPU here may be faster."""
+        is_left_to_cpu = self._backend_is_automatic and self.backend.name == "numpy"
+        return is_left_to_cpu and self.n_parameters * rows >= WORK_FOR_GPU and gpu_problem() is None
 
     def __repr__(self) -> str:
         place = self.backend.place

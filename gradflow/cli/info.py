@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from gradflow.backends import get_backend
+from gradflow.backends import LEAST_PARAMETERS, get_backend
 from gradflow.backends.availability import gpu_problem
 from gradflow.backends.blas import installed_mkl
 from gradflow.backends.cpu.native import native_library, native_problem
@@ -24,6 +24,9 @@ from gradflow.cli.threads import ThreadGain, thread_gain
 from gradflow.errors import GradflowError
 from gradflow.installation import installed_cupy, pip_install
 from gradflow.version import __version__
+
+_TF32_SPEEDUP = {(8, 0): 8, (9, 0): 7, (10, 0): 14}
+"""GPUs of data centers by compute capability (data sheets of A100, H100, B200; without sparsity). Others: 1 to 2."""
 
 
 def info(
@@ -74,7 +77,12 @@ def _choice() -> tuple[str | None, str]:
     if wish != "auto":
         return name, f"selected by GRADFLOW_BACKEND={wish}"
     problem = gpu_problem()
-    return name, f"not cupy: {problem}" if problem else "not numpy: a GPU is available"
+    if problem:
+        return name, f"not cupy: {problem}"
+    return name, (
+        f"a GPU is available; for networks of fewer than {LEAST_PARAMETERS:,} parameters numpy is selected, since "
+        "their steps are faster on the CPU (an estimate)"
+    )
 
 
 def _cpu() -> dict[str, Any]:
@@ -128,9 +136,16 @@ def _gpus() -> list[dict[str, Any]]:
                 "memory_bytes": properties["totalGlobalMem"],
                 "compute_capability": f"{properties['major']}.{properties['minor']}",
                 "driver_cuda_version": f"{driver // 1000}.{driver % 1000 // 10}",
+                "tf32_speedup": _tf32_speedup(properties["major"], properties["minor"]),
             }
         )
     return found
+
+
+def _tf32_speedup(major: int, minor: int) -> int | None:
+    """Return how many times as fast as in float32 matmuls can be in TF32, from the peaks that NVIDIA states; None on a
+    GPU without TF32."""
+    return _TF32_SPEEDUP.get((major, minor), 2) if major >= 8 else None
 
 
 def _gemms_without_plan() -> dict[str, str]:
@@ -165,8 +180,18 @@ def _rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         )
         for gpu in facts["gpus"]
     ]
+    rows += [("GPU precision", text) for text in sorted({_precisions(gpu["tf32_speedup"]) for gpu in facts["gpus"]})]
     rows += [("GPU matmul", f"{name}: fallback in use, {why}") for name, why in facts["products_without_plan"].items()]
     return [*rows, ("kernels", facts["kernels"])]
+
+
+def _precisions(speedup: int | None) -> str:
+    if speedup is None:
+        return "float32; this GPU is too old for TF32"
+    return (
+        f"float32 unless you ask for another; with precision='tf32' matmuls can be up to {speedup} times as fast, by "
+        "NVIDIA's figures, and their factors have 10 bits (gradflow doctor measures it)"
+    )
 
 
 def _processors(facts: dict[str, Any]) -> str:

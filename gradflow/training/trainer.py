@@ -13,7 +13,7 @@ from gradflow.checks import boolean, instance, instances, non_negative, positive
 from gradflow.clock import RunStatus
 from gradflow.data.sources import Source
 from gradflow.data.weights import ClassWeight, described_weight
-from gradflow.errors import DataError, DeviceLostError, GradflowError
+from gradflow.errors import DataError, DeviceLostError, GradflowError, SlowPathWarning, warn
 from gradflow.losses import Loss
 from gradflow.metrics import Metric
 from gradflow.network import Sequential
@@ -47,6 +47,15 @@ def _alone(
             return method(trainer, *args, **kwargs)
 
     return run
+
+
+def _warn_of_unused_gpu(network: Sequential, rows: int) -> None:
+    if network.is_worth_a_gpu(rows):
+        warn(
+            f"steps on {rows:,} rows may be faster on the GPU; the network is on the CPU, where its steps on few rows "
+            "are faster. Make it with backend='cupy', or with backend='numpy' if that is intended",
+            SlowPathWarning,
+        )
 
 
 class Trainer:
@@ -263,6 +272,7 @@ class Trainer:
         parts = positive_integer("accumulate", accumulate)
         plan = Plan(epochs, data, validation, rows, size, parts, shuffle)
         plan.check(objective)
+        _warn_of_unused_gpu(self.network, size)
         monitor = self._monitor(early_stopping, has_validation=validation is not None)
         best = BestValue(monitor, early_stopping.min_delta if early_stopping else 0.0)
         convergence = None if tolerance is None else BestValue("loss", non_negative("tolerance", tolerance))

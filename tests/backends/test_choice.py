@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import gradflow as gf
@@ -92,6 +93,26 @@ def test_auto_takes_numpy_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch)
 def test_auto_takes_cupy_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GRADFLOW_BACKEND", raising=False)
     assert get_backend("auto").name == "cupy"
+    assert gf.MLP([228, 100, 4]).backend.name == "numpy"  # 23,304 parameters
+    assert gf.MLP([230, 100, 4]).backend.name == "cupy"  # 23,504
+    monkeypatch.setenv("GRADFLOW_BACKEND", "cupy")
+    assert gf.MLP([2, 1]).backend.name == "cupy"
+
+
+@pytest.mark.gpu
+def test_a_fit_of_large_batches_on_the_cpu_names_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRADFLOW_BACKEND", raising=False)
+    x, y = np.zeros((5000, 29)), np.zeros(5000)
+
+    def fit(rows: int, **kwargs: Any) -> None:
+        network = gf.MLP([29, 20, 1], **kwargs)  # 621 parameters
+        gf.Trainer(network, "mean_squared_error", "sgd").fit(x[:rows], y[:rows], epochs=1, batch_size=None)
+
+    fit(4830)
+    fit(5000, backend="numpy")
+    fit(5000, device="cpu")
+    with pytest.warns(gf.SlowPathWarning, match="steps on 5,000 rows may be faster on the GPU"):
+        fit(5000)
 
 
 def test_environment_decides_what_auto_means(monkeypatch: pytest.MonkeyPatch) -> None:

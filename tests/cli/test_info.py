@@ -70,7 +70,7 @@ def test_with_a_gpu_it_is_chosen_and_named() -> None:
     facts = _facts()
     assert facts["backend"] == "cupy"
     assert facts["cupy"] == cupy.__version__
-    assert "a GPU" in facts["reason"]
+    assert "a GPU is available; for networks of fewer than 23,438 parameters numpy is selected" in facts["reason"]
     properties = cupy.cuda.runtime.getDeviceProperties(0)
     gpu = facts["gpus"][0]
     assert gpu["name"] == properties["name"].decode()
@@ -78,7 +78,19 @@ def test_with_a_gpu_it_is_chosen_and_named() -> None:
     assert gpu["compute_capability"].replace(".", "") == cupy.cuda.Device(0).compute_capability
     assert len(facts["gpus"]) == cupy.cuda.runtime.getDeviceCount()
     assert all(facts["products_without_plan"].values())  # each with its reason
-    assert gpu["name"] in gradflow("info", COLUMNS="200").stdout
+    table = gradflow("info", COLUMNS="300").stdout
+    assert gpu["name"] in table
+    assert gpu["tf32_speedup"] is None or f"up to {gpu['tf32_speedup']} times as fast" in table
+
+
+@pytest.mark.parametrize(
+    ("capability", "speedup"), [((7, 5), None), ((8, 0), 8), ((8, 9), 2), ((9, 0), 7), ((10, 0), 14), ((12, 0), 2)]
+)
+def test_gain_from_tf32(capability: tuple[int, int], speedup: int | None) -> None:
+    from gradflow.cli.info import _precisions, _tf32_speedup
+
+    assert _tf32_speedup(*capability) == speedup
+    assert ("too old" in _precisions(speedup)) == (speedup is None)
 
 
 def test_cpu_path_is_named() -> None:

@@ -148,7 +148,7 @@ def test_gemms_of_views_at_any_address(backend: Any) -> None:
 
 def trained(backend: Any, monkeypatch: pytest.MonkeyPatch, **kwargs: Any) -> dict[str, np.ndarray]:
     """Return the weights of a network on the backend after several steps."""
-    monkeypatch.setattr("gradflow.network.get_backend", lambda name, device: backend)
+    monkeypatch.setattr("gradflow.network.get_backend", lambda *args, **kwargs: backend)
     network = gf.MLP([13, 8, 9, 1], dropout=0.1, seed=3)
     x = np.random.default_rng(1).normal(size=(20, 13))
     gf.Trainer(network, "mean_squared_error", gf.SGD(0.05)).fit(x, x[:, :1], epochs=3, batch_size=8, **kwargs)

@@ -271,6 +271,7 @@ class Sequential:
         with np.errstate(all="ignore"):
             weights = state["state"].astype(self.dtype)
         self.backend.copy(self.backend.from_host(weights), self.state)
+        self.backend.to_caller(self.state)
         self._epochs_begun = state["epochs_begun"]
 
     @property
@@ -459,7 +460,7 @@ class Sequential:
         where = where or Where(range(len(selected)))
         on_device = hasattr(x, "__cuda_array_interface__")
         shape = (len(selected), self.n_out)
-        output: Array = self.backend.empty(shape, self.dtype) if on_device else np.empty(shape, self.dtype)
+        output: Array = self.backend.empty_for_caller(shape, self.dtype) if on_device else np.empty(shape, self.dtype)
         with self.inferring(), self.backend.current():
             if (precision := self._inference_precision()) is not None:
                 precision.refresh()

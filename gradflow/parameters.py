@@ -95,6 +95,7 @@ class ParameterVectors:
         """Set a parameter or buffer from an array on the host."""
         converted = converted_weight(name, array, self._dtype)
         self._backend.copy(self._backend.from_host(converted), self.views[name])
+        self._backend.to_caller(self.views[name])
 
     def check(self, weights: Any, *, partial: bool) -> dict[str, np.ndarray]:
         """Return weights by name as NumPy arrays, after checking names, shapes and values (`check_weights`)."""

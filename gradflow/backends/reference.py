@@ -94,6 +94,11 @@ class ReferenceBackend:
         """
         self.copy(self.adopt(array), target)
 
+    def empty_for_caller(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return a new array that the caller will own: on a GPU its memory belongs to the caller's stream, which may
+        still read it when the caller drops it."""
+        return self.empty(shape, dtype)
+
     def to_caller(self, array: Array) -> Array:
         """Make an array of this backend safe to read for the caller: on a GPU, after the work on its stream."""
         return array

@@ -169,6 +169,12 @@ class CupyBackend(ReferenceBackend):
         cupy.cuda.get_current_stream().wait_event(self.stream.record())
 
     @_on_device
+    def empty_for_caller(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        array = cupy.empty(shape, dtype)
+        self.stream.wait_event(cupy.cuda.get_current_stream().record())  # which may have used its memory before
+        return array
+
+    @_on_device
     def to_caller(self, array: Array) -> Array:
         cupy.cuda.get_current_stream().wait_event(self.stream.record())
         return array

@@ -167,6 +167,31 @@ def test_arrays_of_other_libraries_are_waited_for() -> None:
     assert network.predict(Foreign()).get().tobytes() == expected.tobytes()
 
 
+def test_results_may_be_dropped_while_they_are_read() -> None:
+    """Their memory is then used again by later work of the stream that reads them, not by that of the network."""
+    import cupy
+
+    network = gf.MLP([6, 8, 3], backend="cupy")
+    expected, stream = network.predict(X), cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        x, shifted = cupy.asarray(X), cupy.empty((len(X), 3), np.float32)
+        result = network.predict(x)
+        cupy.add(result, 1, out=shifted)
+        del result
+    for _ in range(3):
+        network.backend.zeros((len(X), 3), np.float32)
+    network.backend.synchronize()
+    assert_allclose(shifted.get(stream=stream), expected + 1, rtol=1e-6)
+
+
+def test_new_weights_are_seen_by_the_callers_stream() -> None:
+    network = gf.MLP([6, 8, 3], backend="cupy")
+    for value in (1.0, 2.0):
+        network.set_weights({name: np.full(w.shape, value) for name, w in network.get_weights().items()})
+        assert network.parameters.min().item() == value
+    assert network.copy().parameters.min().item() == 2.0
+
+
 def test_strided_cupy_data_is_made_contiguous() -> None:
     import cupy
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property, partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -24,9 +23,10 @@ from gradflow.backends.cuda.errors import explained, free_memory
 from gradflow.backends.cuda.fallback import FallbackCall, FastPath
 from gradflow.backends.cuda.graphs import CudaGraphs, DeviceCall, is_capturable
 from gradflow.backends.cuda.memory_plan import CupyMemoryPlan
+from gradflow.backends.cuda.modules import Form, KernelModules
 from gradflow.backends.cuda.pinned import PinnedLooks, PinnedUploadBuffer
 from gradflow.backends.fusion import MIRRORED, Call, fuse_bias_and_activation, fuse_update_and_copy
-from gradflow.backends.kernel_sources import Kernel, Parameter, kernels, low_precision_text, source_text
+from gradflow.backends.kernel_sources import Kernel, Parameter, kernels
 from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
 from gradflow.errors import BackendError, SlowPathWarning, warn
 from gradflow.installation import pip_install_for_gpu
@@ -82,7 +82,7 @@ class CupyBackend(ReferenceBackend):
             self.stream = cupy.cuda.Stream(non_blocking=True)
         self._has_told_of_tf32 = False
         self._has_told_of_failure = False
-        self._modules: dict[tuple[Any, _Form], Any] = {}
+        self._modules = KernelModules(self._device)
         self.graphs = CudaGraphs(self.stream)
         self.choices = Choices(self.stream)
         self._most_blocks = 16 * self._device.attributes["MultiProcessorCount"]
@@ -218,11 +218,23 @@ class CupyBackend(ReferenceBackend):
     @_on_device
     def bind(self, op: Op, arguments: dict[str, Any]) -> BoundCall:
         self.check(op, arguments)
+        (call,) = self._loaded([self._bind_one(op, arguments)])
+        self.choices.save()
+        return call
+
+    def _bind_one(self, op: Op, arguments: dict[str, Any]) -> BoundCall:
+        """Bind an op, without compiling its kernel."""
         if op.name in ("gemm", TF32):
-            call = self._bind_gemm(**arguments, tf32=op.name == TF32)
-            self.choices.save()
-            return call
+            return self._bind_gemm(**arguments, tf32=op.name == TF32)
         return DeviceCall(self._bind_kernel(op.name, op.sizes(arguments), arguments))
+
+    def _loaded(self, calls: list[BoundCall]) -> list[BoundCall]:
+        """Return the calls after their kernels are compiled, several at once."""
+        launches = [call.launch for call in calls if isinstance(call, DeviceCall) and isinstance(call.launch, _Launch)]
+        self._modules.compile((launch.kernel, launch.form) for launch in launches)
+        for launch in launches:
+            launch.function = self._modules.function(launch.kernel, launch.form)
+        return calls
 
     @_on_device
     def replay(self, calls: list[BoundCall], steps_per_launch: int = 1) -> Replay:
@@ -235,7 +247,7 @@ class CupyBackend(ReferenceBackend):
         groups = grouped(fuse_update_and_copy(fuse_bias_and_activation(calls, kernels("cuda"))))
         bound = [call for group in groups for call in self._bind_group(group, signs)]
         self.choices.save()
-        return bound
+        return self._loaded(bound)
 
     def _bind_group(self, group: Group, signs: dict[int, tuple[Array, FallbackCall]]) -> list[BoundCall]:
         """Bind a group, as one call if possible.
@@ -245,32 +257,37 @@ class CupyBackend(ReferenceBackend):
             signs: the sign bits of the outputs of ReLU, with the call that writes them, by the id of these outputs; a
                 forward matmul adds an entry.
         """
+        for call in group.calls:
+            self.check(*call)
+        fused = self._bind_fused(group, signs)
+        return [self._bind_one(*call) for call in group.calls] if fused is None else [fused]
+
+    def _bind_fused(self, group: Group, signs: dict[int, tuple[Array, FallbackCall]]) -> BoundCall | None:
+        """Bind a group as one call; None if that is impossible or slower."""
+        if group.epilogue is None:
+            return None
+        if group.is_narrow:
+            return None if group.epilogue == "DGELU" else self._bind_narrow(group)
 
         def separately() -> list[BoundCall]:
             return [self.bind(*call) for call in group.calls]
 
-        if group.epilogue is None:
-            return separately()
-        for call in group.calls:
-            self.check(*call)
-        if group.is_narrow:
-            return separately() if group.epilogue == "DGELU" else [self._bind_narrow(group)]
         auxiliary, source = group.gelu_input, None
         if "RELU_AUX" in group.epilogue:
             auxiliary = self.empty(n_sign_bytes(*group.out.shape), np.uint8)
         elif group.epilogue == "DRELU":
             if id(group.relu_output) not in signs:
-                return separately()
+                return None
             auxiliary, source = signs[id(group.relu_output)]
         op, arguments = group.calls[0]
         arguments = arguments | {"out": group.out, "vector": group.vector, "auxiliary": auxiliary}
         fast = self.fast_gemm(**arguments, tf32=op.name == TF32, epilogue=group.epilogue)
         if fast is None or self._is_faster_separately(fast, separately):
-            return separately()
+            return None
         fused = self._or_else(fast, separately, source)
         if "RELU_AUX" in group.epilogue:
             signs[id(group.relu_output)] = auxiliary, fused
-        return [fused]
+        return fused
 
     def _is_faster_separately(self, fast: BoundGemm, separately: Callable[[], list[BoundCall]]) -> bool:
         """True if a matmul with its epilogue takes longer than without, and kernels that do the same."""
@@ -420,63 +437,37 @@ class CupyBackend(ReferenceBackend):
             blocks, threads = _LAUNCHES[name](sizes)
         if blocks == 0:
             return lambda: None
-        return partial(self._function(kernel, form), (blocks,), (threads,), tuple(packed))
-
-    def _function(self, kernel: Kernel, form: _Form) -> Any:
-        """Return the compiled kernel. There is one module for each file and element type, compiled on first use."""
-        key = (kernel.file, form) if form.low_dtype is None else (kernel, form)
-        if key not in self._modules:
-            module = cupy.RawModule(code=form.text(kernel), options=("--std=c++17",))
-            try:
-                module.compile()
-            except Exception as error:
-                raise BackendError(
-                    f"the CUDA kernels in {kernel.file.name} could not be compiled for {form}: {error}\n"
-                    f"If NVRTC or the CUDA headers are missing, install them: {pip_install_for_gpu()}"
-                ) from error
-            self._modules[key] = module
-        function = self._modules[key].get_function(kernel.name)
-        _ = function.attributes  # loads the function now, since a driver may refuse to during a capture
-        return function
+        return _Launch(kernel, form, blocks, threads, tuple(packed))
 
 
-@dataclass(frozen=True)
-class _Form:
-    """The element types that a kernel is compiled for.
+class _Launch:
+    """A kernel with its arguments; its function is set when it is compiled."""
 
-    Attributes:
-        real: its element type.
-        low_dtype: "float16" or "bfloat16", the type of the arrays in ``low``; None if there are none.
-        low: the names of the arguments with 16 bits.
-        is_mirrored: True if the kernel also writes a 16-bit copy of the parameters.
-    """
+    function: Any = None
 
-    real: str
-    low_dtype: str | None = None
-    low: frozenset[str] = frozenset()
-    is_mirrored: bool = False
+    def __init__(self, kernel: Kernel, form: Form, blocks: int, threads: int, arguments: tuple[Any, ...]) -> None:
+        self.kernel = kernel
+        self.form = form
+        self._blocks = blocks
+        self._threads = threads
+        self._arguments = arguments
 
-    def text(self, kernel: Kernel) -> str:
-        if self.low_dtype is None:
-            return source_text(kernel.file, self.real)
-        return low_precision_text(kernel, self.low_dtype, self.low, is_mirrored=self.is_mirrored)
-
-    def __str__(self) -> str:
-        return self.low_dtype or self.real
+    def __call__(self) -> None:
+        self.function((self._blocks,), (self._threads,), self._arguments)
 
 
-def _form(kernel: Kernel, values: Mapping[str, Any]) -> _Form:
+def _form(kernel: Kernel, values: Mapping[str, Any]) -> Form:
     reals = [parameter.name for parameter in kernel.parameters if parameter.is_pointer and parameter.c_type == "real"]
     dtypes = {name: values[name].dtype.name for name in reals if values[name] is not None}
     low = frozenset(name for name in dtypes if values[name].itemsize == 2)
     copies = values.get("copies")
     if low or copies is not None:
         low_dtype = (values[min(low)] if copies is None else copies).dtype.name
-        return _Form("float32", low_dtype, low, is_mirrored=copies is not None)
-    return _Form(next(iter(dtypes.values()), "float32"))
+        return Form("float32", low_dtype, low, is_mirrored=copies is not None)
+    return Form(next(iter(dtypes.values()), "float32"))
 
 
-def _pack(kernel: Kernel, parameter: Parameter, value: Any, form: _Form) -> Any:
+def _pack(kernel: Kernel, parameter: Parameter, value: Any, form: Form) -> Any:
     """Convert an argument for the kernel: the array itself, a null pointer, or a scalar of the right type."""
     name = parameter.dtype(form.real)
     if not parameter.is_pointer:

@@ -101,7 +101,8 @@ class _Trial:
             b[:, 0] = bias[0] = 0
         if is_forward and rows > 1:
             a[-1, 0] = np.nan
-        out = self._backend.empty((rows, columns), np.float32 if epilogue == "BGRADA" else self._dtype)
+        is_gradient_of_weights = self._problem.transpose_a
+        out = self._backend.empty((rows, columns), np.float32 if is_gradient_of_weights else self._dtype)
         plain = a.astype(np.float64) @ b.astype(np.float64)
         if plain.size == 1:  # a single result is negative, since ReLU keeps others
             a, plain = (-a, -plain) if plain > 0 else (a, plain)

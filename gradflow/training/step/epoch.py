@@ -50,6 +50,7 @@ class Epoch:
         measured: the program of a full batch whose layers are measured; None if layers are not measured.
         has_accuracy: True if the results have correct predictions.
         steps_per_launch: number of full batches per GPU launch, at most all.
+        ends_at_bad_step: True to end after a batch with a non-finite loss.
         statistics: the layer statistics that ``measured`` writes.
     """
 
@@ -68,6 +69,7 @@ class Epoch:
         measured: Program | None = None,
         has_accuracy: bool,
         steps_per_launch: int = 1,
+        ends_at_bad_step: bool = False,
         statistics: LayerStatistics | None = None,
     ) -> None:
         assert results.metrics is not None
@@ -83,6 +85,7 @@ class Epoch:
         self._has_accuracy = has_accuracy
         self._steps_per_launch = steps_per_launch
         self._status = status
+        self._ends_at_bad_step = ends_at_bad_step
         self._launches = 1  # between looks, which are also the checks for an interruption
         self._steps_since_look = 0
         self._last_look: tuple[int, float] | None = None  # the step that it saw, and when
@@ -184,7 +187,7 @@ class Epoch:
         return True
 
     def _is_well_after(self, steps: int) -> bool:
-        """Look at the status if enough steps have run since the last look; return False if one had a non-finite loss.
+        """Look at the status if enough steps have run since the last look; return False if a bad one ends the epoch.
 
         Steps between looks are as many as take `_SECONDS_BETWEEN_LOOKS`: for a small network, each return to Python
         costs a good part of a step. They are counted on the device, which may be behind.
@@ -203,7 +206,7 @@ class Epoch:
             worth_a_look = int(_SECONDS_BETWEEN_LOOKS / max(seconds_of_launch, 1e-9))
             self._launches = max(1, min(2 * self._launches, worth_a_look))
         self._last_look = reading.step, now
-        return reading.first_bad_step is None
+        return reading.first_bad_step is None or not self._ends_at_bad_step
 
     def _ready(self, allowance: Allowance, done: int) -> int:
         """Return how many batches may run now and are available; 0 if the epoch ends here."""

@@ -115,6 +115,7 @@ class TrainingStep:
             rest=self._recorded(rest)[0].program() if rest else None,
             has_accuracy=self._objective.loss.has_accuracy,
             steps_per_launch=steps_per_launch,
+            ends_at_bad_step=True,
             statistics=self._statistics,
         )
 

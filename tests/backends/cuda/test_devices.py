@@ -16,6 +16,7 @@ import pytest
 import gradflow as gf
 from gradflow.backends import get_backend
 from gradflow.ops import copy as copy_op
+from gradflow.training.data import streaming
 
 pytestmark = pytest.mark.gpu
 
@@ -95,6 +96,18 @@ def test_device_arrays_stay_on_their_device(runtime: Any) -> None:
         assert model.predict_classes(given).device.id == 1
     gf.Trainer(model, "softmax_cross_entropy", "adam").fit(x, y, epochs=1, progress=False)
     assert not same(model.get_weights(), network().get_weights())
+
+
+def test_streamed_data(runtime: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "_CHUNK_BYTES", 1000)  # several chunks
+    data, results = gf.data.Arrays(X, Y), []
+    for device in ("cuda:0", "cuda:1"):
+        model = network(device)
+        trainer = gf.Trainer(model, "softmax_cross_entropy", "adam")
+        trainer.fit(data, epochs=2, batch_size=16, validation_data=data, progress=False)
+        results.append((model.get_weights(), trainer.evaluate(data), model.predict(data).tobytes()))
+    assert same(results[0][0], results[1][0])
+    assert results[0][1:] == results[1][1:]
 
 
 def test_arrays_on_another_device_are_refused(runtime: Any) -> None:

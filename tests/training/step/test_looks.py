@@ -12,6 +12,7 @@ import gradflow as gf
 from gradflow.backends import get_backend
 from gradflow.clock import RunStatus, StatusReading
 from gradflow.training.step import epoch as epoch_module
+from gradflow.training.step import evaluation as evaluation_module
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(400, 6)).astype(np.float32)
@@ -70,6 +71,19 @@ def test_divergence_ends_an_epoch(backend_name: str, monkeypatch: pytest.MonkeyP
     assert len(looks.seen) == (13 if backend_name == "cupy" else 10)
     assert looks.seen[-1] is not None
     assert looks.seen[-1].first_bad_step == 10
+
+
+def test_an_infinite_loss_ends_no_evaluation(backend_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation_module, "_ROWS", 8)
+    trainer, looks, x = fitted(backend_name), Looks(monkeypatch), X.copy()
+    x[8] = 3e38
+    assert not np.isfinite(trainer.evaluate(x, Y)["loss"])
+    assert len(looks.seen) == STEPS
+    accuracy = np.mean(trainer.network.predict_classes(x) == Y)
+    assert trainer.evaluate(x, Y)["accuracy"] == pytest.approx(accuracy)
+    history = trainer.fit(X, Y, epochs=1, validation_data=(x, Y), progress=False)
+    assert history.stopped_by == "epochs"
+    assert not np.isfinite(history["val_loss"][0])
 
 
 def test_ctrl_c_ends_an_epoch(backend_name: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,8 +143,8 @@ def shape_of_first(arguments: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _variant_of(name: str) -> str | None:
-    """Return the op of which this name denotes a backend variant (fused with a bias or a copy, or in TF32), or None."""
-    plain = name.removeprefix("bias_").removesuffix("_mirrored").removesuffix("_tf32")
+    """Return the op of which this name denotes a backend variant (fused with others, or in TF32), or None."""
+    plain = name.removeprefix("bias_").removesuffix("_ending").removesuffix("_mirrored").removesuffix("_tf32")
     return None if plain == name else plain
 
 

@@ -2,18 +2,9 @@
 #include "clock.h"
 #include "update.h"
 /* The end of a step advances the clock by one step and one batch; after the last row of an epoch, the next epoch
-   begins. With a schedule, it also writes the learning rate of the next step: step s, counted from 0, has
+   begins (clock.h). With a schedule, it also writes the learning rate of the next step: step s, counted from 0, has
    rates[s mod steps], where `rates` holds the rates of the current epoch.
    If a batch is processed in parts, only the position advances between them. */
-
-GF_FUNCTION void gf_advance(gf_index *clock, gf_index batch_size, gf_index epoch_rows) {
-  clock[GF_STEP] += 1;
-  clock[GF_POSITION] += batch_size;
-  if (clock[GF_POSITION] >= epoch_rows) {
-    clock[GF_POSITION] = 0;
-    clock[GF_EPOCH] += 1;
-  }
-}
 
 GF_KERNEL(advance, gf_index *clock, gf_index batch_size, gf_index epoch_rows) {
   GF_ROWS(row, 1) GF_ONCE_PER_ROW gf_advance(clock, batch_size, epoch_rows);

@@ -18,6 +18,34 @@
 
 GF_FUNCTION int gf_is_finite(real x) { return x - x == 0; }
 
+/* The next step and its batch; after the last row of an epoch, the first one of the next epoch. */
+GF_FUNCTION void gf_advance(gf_index *clock, gf_index batch_size, gf_index epoch_rows) {
+  clock[GF_STEP] += 1;
+  clock[GF_POSITION] += batch_size;
+  if (clock[GF_POSITION] >= epoch_rows) {
+    clock[GF_POSITION] = 0;
+    clock[GF_EPOCH] += 1;
+  }
+}
+
+/* A kernel with GF_END_STEP at its end has a form, under CUDA only, that also ends the step (advance.cu), which saves a
+   launch. Its last block does that: then no other block has to read the clock or the learning rate. */
+#ifdef GF_ENDING
+GF_FUNCTION void gf_end_step(gf_index *run_clock, const double *rates, double *rate, gf_word *arrived,
+                             gf_index batch_size, gf_index epoch_rows, gf_index steps) {
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  __threadfence();
+  if (atomicAdd(arrived, 1) != gridDim.x - 1) return;
+  *arrived = 0;
+  if (rates) *rate = rates[run_clock[GF_STEP] % steps];
+  gf_advance(run_clock, batch_size, epoch_rows);
+}
+#define GF_END_STEP gf_end_step(run_clock, rates, rate, arrived, batch_size, epoch_rows, steps)
+#else
+#define GF_END_STEP
+#endif
+
 /* 0 if x is finite: the bits of x - x, which is then +0, and NaN otherwise. */
 GF_FUNCTION real_bits gf_bits_of_nan(real x) {
   union {

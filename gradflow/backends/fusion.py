@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
+from gradflow.backends.kernel_sources import Kernel
 from gradflow.ops import Array, Op, shape_of_first
 
 Call = tuple[Op, dict[str, Any]]
 
 MIRRORED = "_mirrored"
 """Suffix of an optimizer op that also writes the copy of the parameters, argument ``copies``."""
+
+
+ENDING = "_ending"
+"""Suffix of an op that also ends the step: it advances the clock, argument ``run_clock``."""
 
 
 def fuse_bias_and_activation(calls: list[Call], kernels: Container[str]) -> list[Call]:
@@ -55,6 +60,28 @@ def fuse_update_and_copy(calls: list[Call]) -> list[Call]:
         changed = of_update.get("parameters") if "parameters" in update.writes else None
         if op.name == "copy" and arguments["x"] is changed is not None and arguments["y"].itemsize == 2:
             fused[-1] = update._replace(name=update.name + MIRRORED), of_update | {"copies": arguments["y"]}
+        else:
+            fused.append((op, arguments))
+    return fused
+
+
+def fuse_update_and_advance(calls: list[Call], kernels: Mapping[str, Kernel]) -> list[Call]:
+    """Fuse the last op of an update and the advance of the clock after it into one op, where its kernel allows that."""
+    fused: list[Call] = []
+    for op, arguments in calls:
+        before, of_before = fused[-1] if fused else (op, arguments)
+        kernel = kernels.get(before.name.removesuffix(MIRRORED))
+        if op.name in ("advance", "advance_scheduled") and kernel is not None and kernel.can_end_step:
+            rates = arguments.get("rates")
+            ending = {
+                "run_clock": arguments["clock"],
+                "rates": rates,
+                "rate": arguments.get("hyper"),
+                "batch_size": arguments["batch_size"],
+                "epoch_rows": arguments["epoch_rows"],
+                "steps": 1 if rates is None else len(rates),
+            }
+            fused[-1] = before._replace(name=before.name + ENDING), of_before | ending
         else:
             fused.append((op, arguments))
     return fused

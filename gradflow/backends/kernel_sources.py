@@ -64,12 +64,22 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel: the op it implements, its file, its arguments, the suffix of its loop macro, such as "ROWS", the size
-    of its range in C, and the arrays that it indexes with the variable of the loop, if the macro names them."""
+    """A kernel.
+
+    Attributes:
+        name: the op it implements.
+        file: its file.
+        parameters: its arguments.
+        can_end_step: True if it has a form that also ends the step (kernels/clock.h).
+        loop: the suffix of its loop macro, such as "ROWS".
+        items: the size of its range in C.
+        arrays: the arrays that it indexes with the variable of the loop, if the macro names them.
+    """
 
     name: str
     file: Path
     parameters: tuple[Parameter, ...]
+    can_end_step: bool
     loop: str
     items: str
     arrays: tuple[str, ...]
@@ -118,7 +128,7 @@ def kernels(language: Language) -> dict[str, Kernel]:
         ):
             loop = _loop(body)
             if loop[0] or language == "cuda":
-                found[name] = Kernel(name, path, tuple(map(_parse_parameter, parameters.split(","))), *loop)
+                found[name] = Kernel(name, path, _parsed(parameters), "GF_END_STEP" in body, *loop)
     return found
 
 
@@ -151,11 +161,23 @@ def kernel_text(path: Path) -> str:
     return re.sub(_ACTIVATION, with_bias, path.read_text("utf-8"), flags=re.MULTILINE)
 
 
-def _parse_parameter(declaration: str) -> Parameter:
-    match = re.fullmatch(r"\s*(?:const\s+)?(\w+)\s*(\*?)\s*(\w+)\s*", declaration)
-    assert match is not None, declaration
-    c_type, star, name = match.groups()
-    return Parameter(name, c_type, bool(star))
+def _parsed(declarations: str) -> tuple[Parameter, ...]:
+    """Parse the arguments of a kernel."""
+    parameters = []
+    for declaration in declarations.split(","):
+        match = re.fullmatch(r"\s*(?:const\s+)?(\w+)\s*(\*?)\s*(\w+)\s*", declaration)
+        assert match is not None, declaration
+        c_type, star, name = match.groups()
+        parameters.append(Parameter(name, c_type, bool(star)))
+    return tuple(parameters)
+
+
+_ENDING = (
+    "gf_index *run_clock, const double *rates, double *rate, gf_word *arrived, gf_index batch_size, "
+    "gf_index epoch_rows, gf_index steps"
+)
+ENDING_PARAMETERS = _parsed(_ENDING)
+"""The additional arguments of a kernel that also ends the step; they come last."""
 
 
 def _loop(body: str) -> tuple[str, str, tuple[str, ...]]:
@@ -205,32 +227,58 @@ def source_text(file: Path, real: str) -> str:
     return _element_type(real) + _with_headers(file, set())
 
 
-@cache
-def low_precision_text(kernel: Kernel, dtype: str, low: frozenset[str], *, is_mirrored: bool) -> str:
-    """Return one kernel for float32 in which some arrays hold 16-bit numbers, for CUDA (low_precision.h).
+@dataclass(frozen=True)
+class Form:
+    """The element types that a kernel is compiled for under CUDA, and what it does besides.
 
-    Args:
-        kernel: the kernel.
-        dtype: "float16" or "bfloat16".
-        low: the names of its arguments that point to such numbers.
+    Attributes:
+        real: its element type, "float32" or "float64".
+        low_dtype: "float16" or "bfloat16", the type of the arrays in ``low``; None if there are none.
+        low: the names of the arguments that point to 16-bit numbers.
         is_mirrored: True if it takes, after ``parameters``, an array for a 16-bit copy of the updated parameters.
+        is_ending: True if it also ends the step (`ENDING_PARAMETERS`).
     """
+
+    real: str
+    low_dtype: str | None = None
+    low: frozenset[str] = frozenset()
+    is_mirrored: bool = False
+    is_ending: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """True if all kernels of a file can be compiled together."""
+        return self.low_dtype is None and not self.is_ending
+
+    def __str__(self) -> str:
+        return self.low_dtype or self.real
+
+
+@cache
+def form_text(kernel: Kernel, form: Form) -> str:
+    """Return the source of a kernel in a form: if it is plain, the whole file, and else the one kernel."""
+    if form.is_plain:
+        return source_text(kernel.file, form.real)
 
     def adapted(found: re.Match[str]) -> str:
         name, head, body = found.groups()
         if name != kernel.name:
             return ""
-        head = re.sub(r"\breal (\*(\w+))", lambda real: f"gf_low {real[1]}" if real[2] in low else real[0], head)
-        if is_mirrored:
+        head = re.sub(r"\breal (\*(\w+))", lambda real: f"gf_low {real[1]}" if real[2] in form.low else real[0], head)
+        if form.is_mirrored:
             head = head.replace("real *parameters", "real *parameters, gf_low *gf_copies")
-        form = "MIRRORED" if is_mirrored else "MIXED" if "real *" in head else "LOW"
-        return f"#define GF_{form}\ntypedef {c_type} gf_bits;\n{low_precision}{head}{body}"
+        if form.is_ending:
+            head = head.removesuffix(")") + f", {_ENDING})"
+        kind = "MIRRORED" if form.is_mirrored else "MIXED" if "real *" in head else "LOW"
+        return (f"#define GF_{kind}\n{low_precision}" if form.low_dtype else "") + head + body
 
-    c_type, header = _LOW_PRECISION[dtype]
-    low_precision = _with_headers(_headers()["low_precision.h"], set())
+    begin = "#define GF_ENDING\n" if form.is_ending else ""
+    if form.low_dtype is not None:
+        c_type, header = _LOW_PRECISION[form.low_dtype]
+        begin += f"#include <{header}>\n"
+        low_precision = f"typedef {c_type} gf_bits;\n" + _with_headers(_headers()["low_precision.h"], set())
     one_kernel = r"^(?=GF_KERNEL\((\w+))(GF_KERNEL\([^)]*\))( \{.*?^\}\n)"
-    text = re.sub(one_kernel, adapted, source_text(kernel.file, "float32"), flags=re.MULTILINE | re.DOTALL)
-    return f"#include <{header}>\n{text}"
+    return begin + re.sub(one_kernel, adapted, source_text(kernel.file, form.real), flags=re.MULTILINE | re.DOTALL)
 
 
 def c_library_text(real: str, table: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.backends.cuda.epilogues import Group, grouped, n_sign_bytes
-from gradflow.backends.fusion import Call, fuse_bias_and_activation
+from gradflow.backends.fusion import Call, fuse_bias_and_activation, fuse_update_and_advance
 from gradflow.backends.kernel_sources import kernels
 from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
 from gradflow.network import recording_on
@@ -65,17 +65,18 @@ class StepTraffic:
         return iter(self.calls)
 
 
-def step_traffic(objective: Objective, data: PassData, batch_size: int) -> StepTraffic:
-    """Return the GPU traffic of a step on a full, shuffled batch. Nothing runs; the network may be on any backend.
+def step_traffic(objective: Objective, data: PassData, batch_size: int, *, shuffle: bool = True) -> StepTraffic:
+    """Return the GPU traffic of a step on a full batch. Nothing runs; the network may be on any backend.
 
     Args:
         objective: network, loss and optimizer.
         data: data with at least twice as many rows as a batch, so that batches are gathered from it.
         batch_size: rows of the batch.
+        shuffle: True for a shuffled batch.
     """
     recording = _Recording()
     network = recording_on(objective.network, recording)
-    TrainingStep(objective._replace(network=network), data, batch_size=batch_size)
+    TrainingStep(objective._replace(network=network), data, batch_size=batch_size, shuffle=shuffle)
     return StepTraffic(tuple(_traffic(group, batch_size) for group in recording.programs[0]))
 
 
@@ -90,7 +91,8 @@ class _Recording(ReferenceBackend):
         return array
 
     def bind_all(self, calls: list[Call]) -> list[BoundCall]:
-        self._program += grouped(fuse_bias_and_activation(calls, kernels("cuda")))
+        calls = fuse_bias_and_activation(calls, kernels("cuda"))
+        self._program += grouped(fuse_update_and_advance(calls, kernels("cuda")))
         return []
 
     def replay(self, calls: list[BoundCall], steps_per_launch: int = 1) -> Replay:

@@ -21,4 +21,5 @@ GF_KERNEL(adagrad, real *parameters, const real *gradients, real *square_sum, co
     }
   }
   gf_record_update(bad, clock);
+  GF_END_STEP;
 }

@@ -52,6 +52,7 @@ GF_KERNEL(adam, real *parameters, const real *gradients, real *first_moment, rea
     }
   }
   gf_record_update(bad, clock);
+  GF_END_STEP;
 }
 
 GF_KERNEL(adamw, real *parameters, const real *gradients, real *first_moment, real *second_moment,
@@ -70,4 +71,5 @@ GF_KERNEL(adamw, real *parameters, const real *gradients, real *first_moment, re
     }
   }
   gf_record_update(bad, clock);
+  GF_END_STEP;
 }

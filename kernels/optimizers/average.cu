@@ -8,6 +8,8 @@
 GF_KERNEL(average_weights, const real *parameters, real *average, const gf_index *clock, accumulator decay,
           gf_index n) {
   const real kept = clock[GF_STEP] == 1 ? 0 : (real)decay, added = clock[GF_STEP] == 1 ? 1 : (real)(1 - decay);
-  if (GF_DIVERGED(clock)) return;
-  GF_FOR(i, n, parameters, average) average[i] = (kept == 0 ? 0 : kept * average[i]) + added * parameters[i];
+  if (!GF_DIVERGED(clock)) {
+    GF_FOR(i, n, parameters, average) average[i] = (kept == 0 ? 0 : kept * average[i]) + added * parameters[i];
+  }
+  GF_END_STEP;
 }

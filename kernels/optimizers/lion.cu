@@ -27,4 +27,5 @@ GF_KERNEL(lion, real *parameters, const real *gradients, real *first_moment, con
     }
   }
   gf_record_update(bad, clock);
+  GF_END_STEP;
 }

@@ -51,4 +51,5 @@ GF_KERNEL(record_scaled_update, const gf_index *update_clock, gf_index *clock) {
     const gf_index bad_step = update_clock[GF_FIRST_BAD_STEP];
     gf_record_update(0 < bad_step && bad_step < GF_NEVER, clock);
   }
+  GF_END_STEP;
 }

@@ -23,4 +23,5 @@ GF_KERNEL(rmsprop, real *parameters, const real *gradients, real *second_moment,
     }
   }
   gf_record_update(bad, clock);
+  GF_END_STEP;
 }

@@ -22,6 +22,7 @@ GF_KERNEL(gradient_descent, real *parameters, const real *gradients, const doubl
     }
   }
   gf_record_update(bad, clock);
+  GF_END_STEP;
 }
 
 GF_KERNEL(momentum, real *parameters, const real *gradients, real *velocity, const double *hyper,
@@ -38,6 +39,7 @@ GF_KERNEL(momentum, real *parameters, const real *gradients, real *velocity, con
     }
   }
   gf_record_update(bad, clock);
+  GF_END_STEP;
 }
 
 GF_KERNEL(nesterov, real *parameters, const real *gradients, real *velocity, const double *hyper,
@@ -54,4 +56,5 @@ GF_KERNEL(nesterov, real *parameters, const real *gradients, real *velocity, con
     }
   }
   gf_record_update(bad, clock);
+  GF_END_STEP;
 }

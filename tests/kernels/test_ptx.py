@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from gradflow.backends.kernel_sources import kernel_text, kernels, source_text
+from gradflow.backends.kernel_sources import Form, form_text, kernel_text, kernels, source_text
 from tests.kernels.nvrtc import LocalMemory, compile_cuda, local_memory
 
 pytestmark = pytest.mark.nvrtc
@@ -38,6 +39,15 @@ def test_everything_stays_in_registers(file: Path, architecture: int, tmp_path: 
         for name, memory in needed.items():
             assert (memory.spill_stores, memory.spill_loads) == (0, 0), f"{name}, {real}"
             assert (memory.frame == 0) is (name not in HAS_AN_ARRAY), f"{name}, {real}"
+
+
+@pytest.mark.parametrize("name", [name for name, kernel in kernels("cuda").items() if kernel.can_end_step])
+def test_forms_that_end_the_step_stay_in_registers(name: str, tmp_path: Path) -> None:
+    for real, architecture in itertools.product(REALS, ARCHITECTURES):
+        text = form_text(kernels("cuda")[name], Form(real, is_ending=True))
+        ptx, log = compile_cuda(text, (f"--gpu-architecture=compute_{architecture}", "--std=c++17"))
+        assert ptx is not None, log
+        assert local_memory(ptx, architecture, tmp_path)[name] == LocalMemory(0, 0, 0)
 
 
 def test_a_spill_is_seen(tmp_path: Path) -> None:

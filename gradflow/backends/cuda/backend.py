@@ -23,10 +23,17 @@ from gradflow.backends.cuda.errors import explained, free_memory
 from gradflow.backends.cuda.fallback import FallbackCall, FastPath
 from gradflow.backends.cuda.graphs import CudaGraphs, DeviceCall, is_capturable
 from gradflow.backends.cuda.memory_plan import CupyMemoryPlan
-from gradflow.backends.cuda.modules import Form, KernelModules
+from gradflow.backends.cuda.modules import KernelModules
 from gradflow.backends.cuda.pinned import PinnedLooks, PinnedUploadBuffer
-from gradflow.backends.fusion import MIRRORED, Call, fuse_bias_and_activation, fuse_update_and_copy
-from gradflow.backends.kernel_sources import Kernel, Parameter, kernels
+from gradflow.backends.fusion import (
+    ENDING,
+    MIRRORED,
+    Call,
+    fuse_bias_and_activation,
+    fuse_update_and_advance,
+    fuse_update_and_copy,
+)
+from gradflow.backends.kernel_sources import ENDING_PARAMETERS, Form, Kernel, Parameter, kernels
 from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
 from gradflow.errors import BackendError, SlowPathWarning, warn
 from gradflow.installation import pip_install_for_gpu
@@ -244,7 +251,8 @@ class CupyBackend(ReferenceBackend):
     def bind_all(self, calls: list[Call]) -> list[BoundCall]:
         """Bind the calls of a program, with matmul epilogues doing the work of following calls where possible."""
         signs: dict[int, tuple[Array, FallbackCall]] = {}
-        groups = grouped(fuse_update_and_copy(fuse_bias_and_activation(calls, kernels("cuda"))))
+        calls = fuse_update_and_copy(fuse_bias_and_activation(calls, kernels("cuda")))
+        groups = grouped(fuse_update_and_advance(calls, kernels("cuda")))
         bound = [call for group in groups for call in self._bind_group(group, signs)]
         self.choices.save()
         return self._loaded(bound)
@@ -416,17 +424,21 @@ class CupyBackend(ReferenceBackend):
         return partial(_run_in_turn, [call for call in (*before, gemm, after) if call is not None])
 
     def _bind_kernel(self, name: str, sizes: Mapping[str, int], arguments: Mapping[str, Any]) -> BoundCall:
-        name = name.removesuffix(MIRRORED)
+        is_ending = name.endswith(ENDING)
+        name = name.removesuffix(ENDING).removesuffix(MIRRORED)
         if name not in kernels("cuda"):
             raise BackendError(f"op {name!r} has no CUDA kernel: expected GF_KERNEL({name}, ...) in kernels/*.cu")
         kernel = kernels("cuda")[name]
         values = {**sizes, **arguments}
-        form = _form(kernel, values)
+        form = _form(kernel, values, is_ending=is_ending)
         packed: list[Any] = []
         for parameter in kernel.parameters:
             packed.append(_pack(kernel, parameter, values[parameter.name], form))
             if parameter.name == "parameters" and form.is_mirrored:
                 packed.append(values["copies"])
+        if is_ending:
+            values["arrived"] = self._arrived
+            packed += [_pack(kernel, parameter, values[parameter.name], form) for parameter in ENDING_PARAMETERS]
         names = {parameter.name for parameter in kernel.parameters}
         # One warp per row, or one thread per four elements (kernels/gradflow.h).
         work = 32 * sizes["rows"] if "rows" in names else -(-sizes["n"] // 4) if "n" in names else 1
@@ -435,9 +447,14 @@ class CupyBackend(ReferenceBackend):
             blocks, threads = -(-sizes["columns"] // 32), 1024
         elif name in _LAUNCHES:
             blocks, threads = _LAUNCHES[name](sizes)
-        if blocks == 0:
+        if blocks == 0 and not is_ending:
             return lambda: None
-        return _Launch(kernel, form, blocks, threads, tuple(packed))
+        return _Launch(kernel, form, max(blocks, 1), threads, tuple(packed))
+
+    @cached_property
+    def _arrived(self) -> Array:
+        """The number of blocks that have arrived at the end of a step; 0 between kernels."""
+        return self.zeros(1, np.uint32)
 
 
 class _Launch:
@@ -456,15 +473,15 @@ class _Launch:
         self.function((self._blocks,), (self._threads,), self._arguments)
 
 
-def _form(kernel: Kernel, values: Mapping[str, Any]) -> Form:
+def _form(kernel: Kernel, values: Mapping[str, Any], *, is_ending: bool) -> Form:
     reals = [parameter.name for parameter in kernel.parameters if parameter.is_pointer and parameter.c_type == "real"]
     dtypes = {name: values[name].dtype.name for name in reals if values[name] is not None}
     low = frozenset(name for name in dtypes if values[name].itemsize == 2)
     copies = values.get("copies")
     if low or copies is not None:
         low_dtype = (values[min(low)] if copies is None else copies).dtype.name
-        return Form("float32", low_dtype, low, is_mirrored=copies is not None)
-    return Form(next(iter(dtypes.values()), "float32"))
+        return Form("float32", low_dtype, low, is_mirrored=copies is not None, is_ending=is_ending)
+    return Form(next(iter(dtypes.values()), "float32"), is_ending=is_ending)
 
 
 def _pack(kernel: Kernel, parameter: Parameter, value: Any, form: Form) -> Any:

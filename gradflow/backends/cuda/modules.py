@@ -5,39 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import cupy
 
-from gradflow.backends.kernel_sources import Kernel, low_precision_text, source_text
+from gradflow.backends.kernel_sources import Form, Kernel, form_text
 from gradflow.errors import BackendError
 from gradflow.installation import pip_install_for_gpu
-
-
-@dataclass(frozen=True)
-class Form:
-    """The element types that a kernel is compiled for.
-
-    Attributes:
-        real: its element type.
-        low_dtype: "float16" or "bfloat16", the type of the arrays in ``low``; None if there are none.
-        low: the names of the arguments with 16 bits.
-        is_mirrored: True if the kernel also writes a 16-bit copy of the parameters.
-    """
-
-    real: str
-    low_dtype: str | None = None
-    low: frozenset[str] = frozenset()
-    is_mirrored: bool = False
-
-    def text(self, kernel: Kernel) -> str:
-        if self.low_dtype is None:
-            return source_text(kernel.file, self.real)
-        return low_precision_text(kernel, self.low_dtype, self.low, is_mirrored=self.is_mirrored)
-
-    def __str__(self) -> str:
-        return self.low_dtype or self.real
 
 
 class KernelModules:
@@ -74,7 +48,7 @@ class KernelModules:
         return function
 
     def _compiled(self, kernel: Kernel, form: Form) -> Any:
-        module = cupy.RawModule(code=form.text(kernel), options=("--std=c++17",))
+        module = cupy.RawModule(code=form_text(kernel, form), options=("--std=c++17",))
         try:
             with self._device:  # the current device is that of a thread
                 module.compile()
@@ -87,4 +61,4 @@ class KernelModules:
 
 
 def _key(kernel: Kernel, form: Form) -> tuple[Any, Form]:
-    return (kernel.file, form) if form.low_dtype is None else (kernel, form)
+    return (kernel.file, form) if form.is_plain else (kernel, form)

@@ -11,7 +11,7 @@ import pytest
 import gradflow as gf
 from gradflow.backends import get_backend
 from gradflow.backends.cuda.epilogues import TF32
-from gradflow.backends.kernel_sources import kernels, low_precision_text
+from gradflow.backends.kernel_sources import Form, form_text, kernels
 from gradflow.executors import Eager
 from gradflow.layers.dense import add_bias, column_sum, gemm
 from gradflow.ops import OPS, copy
@@ -141,13 +141,15 @@ def test_the_kernels_compile_with_cudas_compiler(dtype: str) -> None:
         kernel = kernels("cuda")[name]
         is_update = name in updates
         low = frozenset(p.name for p in kernel.parameters if p.is_pointer and p.c_type == "real" and not is_update)
-        compiled, log = compile_cuda(low_precision_text(kernel, dtype, low, is_mirrored=is_update), options)
-        assert compiled, f"{name}:\n{log}"
-        assert log.strip() == "", f"{name}:\n{log}"
+        for is_ending in {False, is_update}:
+            form = Form("float32", dtype, low, is_mirrored=is_update, is_ending=is_ending)
+            compiled, log = compile_cuda(form_text(kernel, form), options)
+            assert compiled, f"{name}:\n{log}"
+            assert log.strip() == "", f"{name}:\n{log}"
 
 
 def test_only_the_named_arguments_hold_16_bits() -> None:
-    text = low_precision_text(kernels("cuda")["column_sum"], "float16", frozenset({"x"}), is_mirrored=False)
+    text = form_text(kernels("cuda")["column_sum"], Form("float32", "float16", frozenset({"x"})))
     assert "GF_KERNEL(column_sum, const gf_low *x, real *sums" in text
 
 

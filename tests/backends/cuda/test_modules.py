@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import gradflow as gf
-from gradflow.backends.kernel_sources import kernels
+from gradflow.backends.kernel_sources import Form, kernels
 
 pytestmark = pytest.mark.gpu
 
@@ -25,8 +25,6 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def wanted(*names: str) -> list[tuple[Any, Any]]:
-    from gradflow.backends.cuda.modules import Form
-
     return [(kernels("cuda")[name], Form("float32")) for name in names]
 
 

@@ -74,7 +74,7 @@ def test_nodes_per_step(precision: str, more: int, depth: int) -> None:
     pytest.importorskip("ml_dtypes")
     layers = dense_layers(depth, gf.ReLU())
     nodes = nodes_per_step(layers, "mean_squared_error", "adam", batch_size=16, precision=precision)
-    assert nodes == 3 * depth + 3 + more
+    assert nodes == 3 * depth + 2 + more
 
 
 class Overflow(gf.Callback):

@@ -225,14 +225,13 @@ class CupyBackend(ReferenceBackend):
     @_on_device
     def bind(self, op: Op, arguments: dict[str, Any]) -> BoundCall:
         self.check(op, arguments)
-        (call,) = self._loaded([self._bind_one(op, arguments)])
-        self.choices.save()
+        (call,) = self._loaded([self._bind_one(op, arguments, is_timed=False)])
         return call
 
-    def _bind_one(self, op: Op, arguments: dict[str, Any]) -> BoundCall:
+    def _bind_one(self, op: Op, arguments: dict[str, Any], *, is_timed: bool) -> BoundCall:
         """Bind an op, without compiling its kernel."""
         if op.name in ("gemm", TF32):
-            return self._bind_gemm(**arguments, tf32=op.name == TF32)
+            return self._bind_gemm(**arguments, tf32=op.name == TF32, is_timed=is_timed)
         return DeviceCall(self._bind_kernel(op.name, op.sizes(arguments), arguments))
 
     def _loaded(self, calls: list[BoundCall]) -> list[BoundCall]:
@@ -251,26 +250,33 @@ class CupyBackend(ReferenceBackend):
     def bind_all(self, calls: list[Call]) -> list[BoundCall]:
         """Bind the calls of a program, with matmul epilogues doing the work of following calls where possible."""
         signs: dict[int, tuple[Array, FallbackCall]] = {}
+        is_training = any(op.name in ("gemm", TF32) and arguments.get("transpose_a") for op, arguments in calls)
         calls = fuse_update_and_copy(fuse_bias_and_activation(calls, kernels("cuda")))
         groups = grouped(fuse_update_and_advance(calls, kernels("cuda")))
-        bound = [call for group in groups for call in self._bind_group(group, signs)]
+        bound = [call for group in groups for call in self._bind_group(group, signs, is_timed=is_training)]
         self.choices.save()
         return self._loaded(bound)
 
-    def _bind_group(self, group: Group, signs: dict[int, tuple[Array, FallbackCall]]) -> list[BoundCall]:
+    def _bind_group(
+        self, group: Group, signs: dict[int, tuple[Array, FallbackCall]], *, is_timed: bool
+    ) -> list[BoundCall]:
         """Bind a group, as one call if possible.
 
         Args:
             group: a matmul and the calls that follow it.
             signs: the sign bits of the outputs of ReLU, with the call that writes them, by the id of these outputs; a
                 forward matmul adds an entry.
+            is_timed: True if the fastest way is chosen by time. Programs without weight gradients do not, since the
+                shapes of predictions are many.
         """
         for call in group.calls:
             self.check(*call)
-        fused = self._bind_fused(group, signs)
-        return [self._bind_one(*call) for call in group.calls] if fused is None else [fused]
+        fused = self._bind_fused(group, signs, is_timed)
+        return [self._bind_one(*call, is_timed=is_timed) for call in group.calls] if fused is None else [fused]
 
-    def _bind_fused(self, group: Group, signs: dict[int, tuple[Array, FallbackCall]]) -> BoundCall | None:
+    def _bind_fused(
+        self, group: Group, signs: dict[int, tuple[Array, FallbackCall]], is_timed: bool
+    ) -> BoundCall | None:
         """Bind a group as one call; None if that is impossible or slower."""
         if group.epilogue is None:
             return None
@@ -278,7 +284,7 @@ class CupyBackend(ReferenceBackend):
             return None if group.epilogue == "DGELU" else self._bind_narrow(group)
 
         def separately() -> list[BoundCall]:
-            return [self.bind(*call) for call in group.calls]
+            return self._loaded([self._bind_one(*call, is_timed=is_timed) for call in group.calls])
 
         auxiliary, source = group.gelu_input, None
         if "RELU_AUX" in group.epilogue:
@@ -289,7 +295,7 @@ class CupyBackend(ReferenceBackend):
             auxiliary, source = signs[id(group.relu_output)]
         op, arguments = group.calls[0]
         arguments = arguments | {"out": group.out, "vector": group.vector, "auxiliary": auxiliary}
-        fast = self.fast_gemm(**arguments, tf32=op.name == TF32, epilogue=group.epilogue)
+        fast = self.fast_gemm(**arguments, tf32=op.name == TF32, epilogue=group.epilogue, is_timed=is_timed)
         if fast is None or self._is_faster_separately(fast, separately):
             return None
         fused = self._or_else(fast, separately, source)
@@ -300,6 +306,8 @@ class CupyBackend(ReferenceBackend):
     def _is_faster_separately(self, fast: BoundGemm, separately: Callable[[], list[BoundCall]]) -> bool:
         """True if a matmul with its epilogue takes longer than without, and kernels that do the same."""
         name = f"{fast.problem.key}, fused"
+        if not fast.problem.is_timed:
+            return False
         known = self.choices.known(name)
         if known is not None or not self.choices.is_timing:
             return known == "separate"
@@ -383,11 +391,11 @@ class CupyBackend(ReferenceBackend):
             self._fast_gemms.give_up(error)
             return None
 
-    def _bind_gemm(self, a: Array, b: Array, out: Array, **settings: bool) -> BoundCall:
+    def _bind_gemm(self, a: Array, b: Array, out: Array, *, is_timed: bool, **settings: bool) -> BoundCall:
         def plain() -> list[BoundCall]:
             return [self._bind_plain_gemm(a, b, out, **settings)]
 
-        fast = self.fast_gemm(a=a, b=b, out=out, **settings)
+        fast = self.fast_gemm(a=a, b=b, out=out, is_timed=is_timed, **settings)
         if fast is None:
             return plain()[0]  # not a DeviceCall: CuPy does not allow its matmuls to be captured (its issue 6290)
         return self._or_else(fast, plain)

@@ -55,6 +55,13 @@ class _Problem(NamedTuple):
     transposes: tuple[bool, bool]
     epilogue: str
     alignments: tuple[int, ...]
+    is_timed: bool = False
+
+    @property
+    def class_name(self) -> str:
+        """The name of its class (`gemm_class`)."""
+        (a, _, out), precision = self.shapes, "tf32" if self.compute == _COMPUTE_TF32 else self.dtypes[0]
+        return gemm_class(self.epilogue, precision, out, a[0 if self.transposes[0] else 1])
 
     @property
     def key(self) -> str:
@@ -64,6 +71,9 @@ class _Problem(NamedTuple):
     def __str__(self) -> str:
         (a, b, out), (_, dtype) = self.shapes, self.dtypes
         return f"{a} and {b} to {out}, {dtype}, {self.epilogue}"
+
+
+_Arrays = tuple[Array, Array, Array, Array | None, Array | None]
 
 
 class _Layouts:
@@ -153,6 +163,7 @@ class CublasLt:
         epilogue: str = "DEFAULT",
         vector: Array | None = None,
         auxiliary: Array | None = None,
+        is_timed: bool = False,
     ) -> BoundGemm | None:
         """Bind out = op(a) op(b) with an epilogue; None if cuBLASLt cannot compute it.
 
@@ -171,6 +182,7 @@ class CublasLt:
             auxiliary: the data passed from the forward to the backward epilogue. For ReLU, uint8 of `n_sign_bytes`
                 bytes: bits that are set where out is above 0. For GELU, its input, of the shape of out, with a multiple
                 of 8 columns.
+            is_timed: True if the algorithm is chosen by time, otherwise it is the heuristic's first.
         """
         dtype, scalar = a.dtype.name, "float64" if out.dtype == np.float64 else "float32"
         dtypes = {dtype} | ({scalar} if a.itemsize == 2 else set())
@@ -178,23 +190,25 @@ class CublasLt:
             return None
         if epilogue != "DEFAULT" and dtype == "float64":
             return None  # NVIDIA does not document which epilogues support float64
-        compute = _COMPUTE_TF32 if tf32 and dtype == "float32" else _TYPES[dtype].compute
         arrays = (a, b, out, vector, auxiliary)
         problem = _Problem(
             shapes=(a.shape, b.shape, out.shape),
             dtypes=(dtype, out.dtype.name),
-            compute=compute,
+            compute=_COMPUTE_TF32 if tf32 and dtype == "float32" else _TYPES[dtype].compute,
             transposes=(transpose_a, transpose_b),
             epilogue=epilogue,
             alignments=tuple(0 if array is None else _alignment(array) for array in arrays),
+            is_timed=is_timed,
         )
-        of_class = gemm_class(epilogue, "tf32" if tf32 else dtype, out.shape, a.shape[0 if transpose_a else 1])
-        if refusal := self.refused.get(of_class, self.refused.get(EVERY_CLASS)):
+        if refusal := self.refused.get(problem.class_name, self.refused.get(EVERY_CLASS)):
             self.unsupported[str(problem)] = refusal
             return None
-        if problem in self._given_up:
-            return None
-        description = self._library.matmul_desc(compute, _TYPES[scalar].data)
+        return None if problem._replace(is_timed=False) in self._given_up else self._bound(problem, arrays)
+
+    def _bound(self, problem: _Problem, arrays: _Arrays) -> BoundGemm | None:
+        a, b, out, vector, auxiliary = arrays
+        scale = _TYPES["float64" if out.dtype == np.float64 else "float32"].data
+        description = self._library.matmul_desc(problem.compute, scale)
         try:
             self._describe(description, problem, out, vector, auxiliary)
             plan = self._plans.get(problem) or self._plan(description, (a, b, out), problem)
@@ -209,7 +223,7 @@ class CublasLt:
     def give_up(self, problem: _Problem, cause: Exception) -> None:
         """Bind no further matmul of a problem."""
         self._plans.pop(problem, None)
-        self._given_up.add(problem)
+        self._given_up.add(problem._replace(is_timed=False))
         self.unsupported[str(problem)] = str(cause)
 
     def _describe(
@@ -247,7 +261,8 @@ class CublasLt:
             MIN_ALIGNMENT_C_BYTES=of_out,
             MIN_ALIGNMENT_D_BYTES=of_out,
         )
-        known = self._choices.known(problem.key)
+        is_timed = problem.is_timed and self._choices.is_timing
+        known = self._choices.known(problem.key) if problem.is_timed else None
         algorithms.sort(key=lambda algorithm: algorithm.name != known)  # the known one comes first
         plans: dict[str, _Plan] = {}
         ways: dict[str, Callable[[], list[BoundCall]]] = {}
@@ -261,11 +276,11 @@ class CublasLt:
                 continue
             plans[algorithm.name] = plan
             ways[algorithm.name] = partial(list, [partial(self._run, arguments)])
-            if algorithm.name == known or not self._choices.is_timing:
+            if algorithm.name == known or not is_timed:
                 break
         if not plans:
             raise failure
-        return plans[self._choices.choose(problem.key, ways)]
+        return plans[self._choices.choose(problem.key, ways) if is_timed else next(iter(plans))]
 
     def _run(self, arguments: tuple[int, ...]) -> None:
         self._library.matmul(*arguments, get_current_stream().ptr)

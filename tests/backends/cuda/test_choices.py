@@ -63,18 +63,20 @@ def new_backend() -> Any:
 
 
 def algorithm_of_gemm(backend: Any, a: np.ndarray = A) -> str:
-    """Bind a GEMM, check its result, and return the algorithm that it uses."""
+    """Bind a GEMM as a program with a weight gradient, check its result, and return the algorithm that it uses."""
     out = backend.zeros((len(a), 5), np.float32)
-    call = backend.bind(gemm, gemm.arguments(backend.from_host(a), backend.from_host(B), out))
+    a_transposed = backend.from_host(np.ascontiguousarray(a.T))
+    (call,) = backend.bind_all([(gemm, gemm.arguments(a_transposed, backend.from_host(B), out, transpose_a=True))])
     with backend.running():
         call()
     assert_allclose(backend.to_host(out), a @ B, rtol=1e-5, atol=1e-5)
-    name: str = next(plan for problem, plan in backend._cublaslt._plans.items() if problem.shapes[0] == a.shape)[1].name
+    plans = backend._cublaslt._plans.items()
+    name: str = next(plan for problem, plan in plans if problem.shapes[2] == out.shape).algorithm.name
     return name
 
 
 def trained(backend: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
-    monkeypatch.setattr("gradflow.network.get_backend", lambda *args: backend)
+    monkeypatch.setattr("gradflow.network.get_backend", lambda *args, **kwargs: backend)
     network = gf.MLP([13, 8, 9, 1], seed=3)
     x = np.random.default_rng(1).normal(size=(20, 13))
     gf.Trainer(network, "mean_squared_error", gf.SGD(0.05)).fit(x, x[:, :1], epochs=3, batch_size=8)
@@ -91,6 +93,32 @@ def test_the_fastest_algorithm_is_kept_for_later_processes(times: Callable[..., 
     second = times(lambda key, number: 2.0)
     assert algorithm_of_gemm(new_backend()) == chosen
     assert second.timed == []
+
+
+def test_predictions_and_single_gemms_are_not_timed_and_do_not_depend_on_choices(
+    times: Callable[..., Times], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their shapes are many; and the bits of a prediction must not depend on what was trained before."""
+    invented = times(lambda key, number: 0.5)
+    backend = new_backend()
+
+    def predicted() -> list[str]:
+        monkeypatch.setattr("gradflow.network.get_backend", lambda *args, **kwargs: backend)
+        gf.MLP([13, 8, 9, 1], seed=3).predict(np.ones((8, 13)))
+        backend.bind(gemm, gemm.arguments(*(backend.zeros((4, 4), np.float32) for _ in range(3))))
+        return sorted(
+            f"{problem} {plan.algorithm.name}"
+            for problem, plan in backend._cublaslt._plans.items()
+            if not problem.is_timed
+        )
+
+    before = predicted()
+    assert len(before) == 4
+    assert invented.timed == []
+    trained(backend, monkeypatch)
+    assert len(invented.timed) > 5
+    backend._cublaslt._plans.clear()
+    assert predicted() == before
 
 
 def test_an_algorithm_that_is_hardly_faster_is_not_chosen(times: Callable[..., Times]) -> None:

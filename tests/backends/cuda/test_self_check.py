@@ -88,7 +88,7 @@ def test_a_class_that_is_wrong_or_crashes_is_separate_and_the_others_stay_fused(
         check_gemms(backend)
     assert backend.refused_gemms.keys() == {refused.format(precision) for precision in PRECISIONS}
     assert cached(backend) == backend.refused_gemms
-    monkeypatch.setattr("gradflow.network.get_backend", lambda *args: backend)
+    monkeypatch.setattr("gradflow.network.get_backend", lambda *args, **kwargs: backend)
     network = gf.MLP([13, 8, 9, 1], seed=3)
     x = np.random.default_rng(1).normal(size=(20, 13))
     simgpu.reset()

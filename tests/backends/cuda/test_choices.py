@@ -137,7 +137,7 @@ def test_without_a_cache_or_by_the_setting_the_heuristic_decides(
     backend = new_backend()
     assert not backend.choices.is_timing
     algorithm_of_gemm(backend)
-    trained(backend, pytest.MonkeyPatch())
+    trained(backend, monkeypatch)
     assert invented.timed == []
 
 

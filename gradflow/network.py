@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -40,10 +40,8 @@ from gradflow.losses.base import OUTPUT_ACTIVATIONS
 from gradflow.ops import Array
 from gradflow.output_scale import OutputScale
 from gradflow.parameters import ParameterVectors, check_weights, converted_weight
+from gradflow.precision import PRECISIONS, Precision, check_precision
 from gradflow.program import Recorder
-
-if TYPE_CHECKING:
-    from gradflow.training.step.precision import StepPrecision
 
 _PREDICTION_ROWS = 4096
 _NOT_PICKLED = (
@@ -133,7 +131,7 @@ class Sequential:
         self._is_recorded = all_recorded(self.layers)
         self.access = Access()
         self._inference = InferencePrograms(self.access, self._recorded_inference)
-        self._lowered: StepPrecision | None = None  # made by the first prediction in another precision
+        self._lowered: Precision | None = None  # made by the first prediction in another precision
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _FIXED and name in vars(self):
@@ -338,8 +336,6 @@ class Sequential:
 
     @precision.setter
     def precision(self, name: str) -> None:
-        from gradflow.training.step.precision import PRECISIONS
-
         known_name("precision", name, PRECISIONS)
         with self.access.writing():
             self._precision = name
@@ -500,15 +496,19 @@ class Sequential:
             self.output_scale.record(recorder, y)
         return Inference(recorder.program(), x, y)
 
-    def _inference_precision(self) -> StepPrecision | None:
-        """Return the precision of predictions; None for that of the network's own arrays."""
-        if self._precision == "float32":
+    def _inference_precision(self) -> Precision | None:
+        """Return the precision of predictions; None for that of the network's own arrays, also where its device does
+        not support the other one."""
+        kind = PRECISIONS[self._precision]
+        if kind is None:
             return None
-        from gradflow.training.step.precision import inference_precision
-
         with self.access.lock:
             if self._lowered is None:
-                self._lowered = inference_precision(self)
+                try:
+                    check_precision(self._precision, self.backend, self.dtype, self.layers)
+                except (BackendError, DataError):
+                    return None
+                self._lowered = kind(self.backend, self.all_parameters)
             return self._lowered
 
     def inferring(self) -> AbstractContextManager[None]:

@@ -14,8 +14,8 @@ from gradflow.losses import LOSSES
 from gradflow.metrics import METRICS, get_metrics
 from gradflow.network import _DTYPES
 from gradflow.optimizers import OPTIMIZERS
+from gradflow.precision import PRECISIONS
 from gradflow.synonyms import SYNONYMS
-from gradflow.training.step.precision import PRECISIONS
 
 VALID = {
     "loss": LOSSES,

@@ -14,8 +14,8 @@ from gradflow.losses import Loss, get_loss
 from gradflow.metrics import Kind, Metric, Task, get_metrics
 from gradflow.network import Sequential
 from gradflow.optimizers import Optimizer, get_optimizer
+from gradflow.precision import check_precision
 from gradflow.schedules import ConstantSchedule, Schedule
-from gradflow.training.step.precision import check_precision
 
 
 class Objective(NamedTuple):
@@ -58,7 +58,7 @@ class Objective(NamedTuple):
             clip_value=None if given.clip_value is None else positive("clip_value", given.clip_value),
             average=None if given.average is None else fraction("average", given.average),
             standardize_targets=boolean("standardize_targets", given.standardize_targets),
-            precision=check_precision(given.precision, network),
+            precision=check_precision(given.precision, network.backend, network.dtype, network.layers),
             threads=None if given.threads is None else positive_integer("threads", given.threads),
             layer_statistics=boolean("layer_statistics", given.layer_statistics),
             steps_per_launch=positive_integer("steps_per_launch", given.steps_per_launch),

@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import gradflow as gf
-from gradflow.training.step.precision import PRECISIONS
+from gradflow.precision import PRECISIONS
 from gradflow.training.step.update import Update
 from tests.training.step.test_launches import dense_layers, layers_again, nodes_per_step
 

@@ -34,6 +34,7 @@ class RunStatus:
     """Ten 64-bit words on the device.
 
     Attributes:
+        backend: the backend.
         clock: int64 (4,): step, epoch, position, first_bad_step.
         training: float64 (3,): the sums of the losses and of the correct predictions over the rows of a training epoch,
             and of the losses of its first rows.
@@ -45,7 +46,7 @@ class RunStatus:
     """
 
     def __init__(self, backend: ReferenceBackend, *, epoch: int = 0) -> None:
-        self._backend = backend
+        self.backend = backend
         self._words = backend.zeros(len(CLOCK_ENTRIES) + 6, np.int64)
         self.clock: Array = self._words[: len(CLOCK_ENTRIES)]
         sums = self._words[len(CLOCK_ENTRIES) :].view(np.float64)
@@ -56,11 +57,11 @@ class RunStatus:
     def begin(self, *, epoch: int, position: int = 0, step: int = 1) -> None:
         """Set the clock to a position and step of an epoch, by default the first."""
         clock = np.array([step, epoch, position, NEVER], np.int64)
-        self._backend.copy(self._backend.from_host(clock), self.clock)
+        self.backend.copy(self.backend.from_host(clock), self.clock)
 
     def read(self) -> StatusReading:
         """Wait for the device, and read the clock and the sums."""
-        return _reading(self._backend.to_host(self._words))
+        return _reading(self.backend.to_host(self._words))
 
     def look(self) -> StatusReading | None:
         """Read the clock and the sums without waiting for the work enqueued so far (`backends.reference.Looks`)."""
@@ -69,7 +70,7 @@ class RunStatus:
 
     @cached_property
     def _looks(self) -> Looks:
-        return self._backend.looks(self._words)
+        return self.backend.looks(self._words)
 
 
 def _reading(words: np.ndarray) -> StatusReading:

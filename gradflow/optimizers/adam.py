@@ -29,13 +29,14 @@ def _change(
     n_decayed: int,
 ) -> Array:
     """Update the moments, and return the step to subtract from the parameters."""
-    beta1, beta2, epsilon = map(float, hyper[OWN : OWN + 3])
+    beta1, beta2, epsilon, epsilon_hat = map(float, hyper[OWN : OWN + 4])
     g = regularized(parameters, gradients, hyper, gradient_scale, n_decayed)
     first_moment[...] = beta1 * first_moment + (1 - beta1) * g
     second_moment[...] = beta2 * second_moment + (1 - beta2) * g * g
     mean = first_moment / (1 - beta1 ** int(clock[STEP]))
-    deviation = np.sqrt(second_moment) / math.sqrt(1 - beta2 ** int(clock[STEP]))
-    return float(hyper[0]) * (mean / (deviation + epsilon))
+    root_correction = math.sqrt(1 - beta2 ** int(clock[STEP]))
+    deviation = np.sqrt(second_moment) / root_correction
+    return float(hyper[0]) * (mean / (deviation + (epsilon + epsilon_hat / root_correction)))
 
 
 @op(
@@ -77,7 +78,7 @@ def adamw(
     """w -= rate weight_decay w on the weights, then the step of Adam with the g from before the decay"""
     if not has_diverged(clock):
         change = _change(parameters, gradients, first_moment, second_moment, hyper, gradient_scale, clock, n_decayed)
-        parameters[:n_decayed] *= 1 - float(hyper[0]) * float(hyper[OWN + 5])
+        parameters[:n_decayed] *= 1 - float(hyper[0]) * float(hyper[OWN + 6])
         parameters -= change
         record_update(parameters, clock)
 
@@ -86,13 +87,15 @@ class Adam(Optimizer):
     """Adam (Kingma & Ba, 2015, algorithm 1): steps of about the learning rate, whatever the gradient's scale.
 
     m and v are running means of g and g², with bias correction for their start at zero; w -= learning_rate m̂ / (√v̂ +
-    epsilon). epsilon is outside the square root, after the correction, as in the paper's algorithm 1 and in PyTorch.
+    epsilon). epsilon is outside the square root, after the correction, as in the paper's algorithm 1 and in PyTorch;
+    epsilon_hat before it, as at the end of the paper's section 2 and in scikit-learn.
 
     Args:
         learning_rate: the step size: a number above 0, a schedule, or a function of the time in epochs.
         beta1: the decay rate of m, at least 0 and below 1.
         beta2: the decay rate of v, at least 0 and below 1.
-        epsilon: keeps the quotient finite, above 0.
+        epsilon: keeps the quotient finite, above 0; with ``epsilon_hat`` it may be 0.
+        epsilon_hat: adds epsilon_hat / √(1 - β₂ᵗ) to epsilon, at least 0.
     """
 
     name = "adam"
@@ -101,19 +104,27 @@ class Adam(Optimizer):
     state = ("first_moment", "second_moment")
 
     def __init__(
-        self, learning_rate: LearningRate = 1e-3, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8
+        self,
+        learning_rate: LearningRate = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        *,
+        epsilon_hat: float = 0.0,
     ) -> None:
         super().__init__(learning_rate)
         self.beta1 = fraction("beta1", beta1)
         self.beta2 = fraction("beta2", beta2)
-        self.epsilon = positive("epsilon", epsilon)
+        self.epsilon_hat = non_negative("epsilon_hat", epsilon_hat)
+        self.epsilon = (non_negative if self.epsilon_hat else positive)("epsilon", epsilon)
 
     def hyper(self) -> list[float]:
         logarithms = [math.log(beta) if beta else -math.inf for beta in (self.beta1, self.beta2)]
-        return [self.beta1, self.beta2, self.epsilon, *logarithms]
+        return [self.beta1, self.beta2, self.epsilon, self.epsilon_hat, *logarithms]
 
     def config(self) -> dict[str, Any]:
-        return super().config() | {"beta1": self.beta1, "beta2": self.beta2, "epsilon": self.epsilon}
+        config = super().config() | {"beta1": self.beta1, "beta2": self.beta2, "epsilon": self.epsilon}
+        return config | ({"epsilon_hat": self.epsilon_hat} if self.epsilon_hat else {})
 
 
 class AdamW(Adam):

@@ -9,16 +9,32 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradflow.checks import integer, positive, positive_integer
+from gradflow.checks import integer, non_negative, positive_integer
 from gradflow.errors import DataError
 from gradflow.executors import Executor
 from gradflow.installation import pip_install
 from gradflow.ops import Array
 from gradflow.optimizers.base import Optimizer
+
+
+class Minimum(NamedTuple):
+    """The end of a search.
+
+    Attributes:
+        point: float64 (n,), the end point.
+        value: the objective there.
+        iterations: the number of iterations.
+        problem: why the search ended before it had converged; None if it converged.
+    """
+
+    point: np.ndarray
+    value: float
+    iterations: int
+    problem: str | None
 
 
 class LBFGS(Optimizer):
@@ -38,7 +54,9 @@ class LBFGS(Optimizer):
         max_iterations: maximum number of iterations per epoch, at least 1.
         memory: number of pairs of steps and gradient differences to keep, from 1 to 10,000; each pair takes as much
             memory as two networks.
-        gradient_tolerance: the search ends when no entry of the gradient exceeds this, above 0.
+        gradient_tolerance: the search ends when no entry of the gradient exceeds this, at least 0.
+        max_evaluations: maximum number of evaluations of the data per epoch, at least 1; None for as many as the
+            iterations need.
 
     Raises:
         DataError: if arguments are out of range, or SciPy is missing, which the extra ``scipy`` installs.
@@ -46,16 +64,24 @@ class LBFGS(Optimizer):
 
     name = "lbfgs"
 
-    def __init__(self, max_iterations: int = 200, memory: int = 10, gradient_tolerance: float = 1e-5) -> None:
+    def __init__(
+        self,
+        max_iterations: int = 200,
+        memory: int = 10,
+        gradient_tolerance: float = 1e-5,
+        max_evaluations: int | None = None,
+    ) -> None:
         super().__init__(1.0)  # the first step that each line search tries
         self.max_iterations = positive_integer("max_iterations", max_iterations)
         self.memory = integer("memory", memory, least=1, most=10_000)
-        self.gradient_tolerance = positive("gradient_tolerance", gradient_tolerance)
+        self.gradient_tolerance = non_negative("gradient_tolerance", gradient_tolerance)
+        self.max_evaluations = None if max_evaluations is None else positive_integer("max_evaluations", max_evaluations)
         if importlib.util.find_spec("scipy") is None:
             raise DataError(f"L-BFGS needs SciPy, which is not installed: {pip_install('scipy')}")
 
     def config(self) -> dict[str, Any]:
-        return {
+        limit = {} if self.max_evaluations is None else {"max_evaluations": self.max_evaluations}
+        return limit | {
             "max_iterations": self.max_iterations,
             "memory": self.memory,
             "gradient_tolerance": self.gradient_tolerance,
@@ -64,8 +90,8 @@ class LBFGS(Optimizer):
     def step(self, ops: Executor, parameters: Array, gradients: Array, *arguments: Any, **settings: Any) -> None:
         """Record nothing: `minimize` changes the parameters, between evaluations."""
 
-    def minimize(self, evaluate: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray) -> np.ndarray:
-        """Return the end point, float64 (n,), of the search that begins at ``start``.
+    def minimize(self, evaluate: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray) -> Minimum:
+        """Return the end of the search that begins at ``start``.
 
         Args:
             evaluate: returns the objective and its gradient at a point.
@@ -75,6 +101,6 @@ class LBFGS(Optimizer):
 
         options = {"maxiter": self.max_iterations, "maxcor": self.memory, "gtol": self.gradient_tolerance}
         # A line search takes at most 20 evaluations; SciPy's default limit on their total would end long runs.
-        options["maxfun"] = 21 * self.max_iterations + 1
-        end: np.ndarray = minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options).x
-        return end
+        options["maxfun"] = self.max_evaluations or 21 * self.max_iterations + 1
+        end = minimize(evaluate, start, jac=True, method="L-BFGS-B", options=options)
+        return Minimum(end.x, float(end.fun), end.nit, None if end.success else end.message)

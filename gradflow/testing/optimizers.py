@@ -54,8 +54,13 @@ def _optimizer(*state: str, hyper: tuple[float, ...] = ()) -> Callable[..., dict
 
 def _adam(decay: float | None = None) -> Callable[..., dict[str, Any]]:
     beta1, beta2 = 0.8, 0.95
-    hyper = (beta1, beta2, 1e-3, math.log(beta1), math.log(beta2))
-    return _optimizer("first_moment", "second_moment", hyper=hyper if decay is None else (*hyper, decay))
+
+    def make(draw: Draw, *, epsilons: tuple[float, float] = (1e-3, 0.0), **variant: Any) -> dict[str, Any]:
+        hyper = (beta1, beta2, *epsilons, math.log(beta1), math.log(beta2))
+        of_adam = _optimizer("first_moment", "second_moment", hyper=hyper if decay is None else (*hyper, decay))
+        return of_adam(draw, **variant)
+
+    return make
 
 
 def _chunk_squares(draw: Draw, *, chunk: int, decayed: float) -> dict[str, Any]:
@@ -124,7 +129,11 @@ CASES: dict[str, Case] = {
         _adam(),
         8,
         f"{PRODUCTS}; 1 - beta^t cancels in the definition, by up to 5 ulp in float64",
-        variants=(*OPTIMIZER_VARIANTS, {"decayed": 0.3, "step": 1}),
+        variants=(
+            *OPTIMIZER_VARIANTS,
+            {"decayed": 0.3, "step": 1},
+            {"decayed": 0.3, "step": 1, "epsilons": (0.0, 1e-3)},
+        ),
         magnitude=sensitivity,
     ),
     "adamw": Case(

@@ -26,6 +26,7 @@ from gradflow.training.step.layer_statistics import LayerStatistics
 from gradflow.training.step.lbfgs import Minimization, check_minimization
 from gradflow.training.step.memory import within_memory
 from gradflow.training.step.objective import Objective
+from gradflow.training.step.optimizer_state import OptimizerState
 from gradflow.training.step.training_step import TrainingStep
 from gradflow.training.watch.diagnosis import advice_against_long_steps, non_finite_parameter, origin_of_divergence
 from gradflow.training.watch.loss_watch import LossWatch
@@ -95,6 +96,7 @@ class Loop:
         checkpoints: saves the run, if it is saved.
         resumed: the snapshot that the run continues from.
         interruption: requests of signals to end.
+        continued: the state with which the optimizer begins; None for a fresh one.
 
     Attributes:
         history: the measurements.
@@ -114,6 +116,7 @@ class Loop:
         checkpoints: Checkpoints | None,
         resumed: Snapshot | None,
         interruption: Interruption,
+        continued: OptimizerState | None = None,
     ) -> None:
         self.history = History()
         self.diverged: DivergedError | None = None
@@ -130,6 +133,7 @@ class Loop:
         self._checkpoints = checkpoints
         self._resumed = resumed
         self._interruption = interruption
+        self._continued = continued
         self._layer_values: dict[str, float] = {}
 
     def run(self, scale: OutputScale | None, names: Sequence[str] | None) -> None:
@@ -171,6 +175,10 @@ class Loop:
             self._state.step.epoch.close()
             for callback in self._callbacks:
                 callback.on_fit_end(self._trainer, self.history)
+
+    def optimizer_state(self) -> OptimizerState:
+        """Return the state of the optimizer after the steps so far."""
+        return OptimizerState.of(self._state.step)
 
     def _describe(
         self, activation: str, scale: OutputScale | None, names: Sequence[str] | None, precision: str
@@ -315,6 +323,8 @@ class Loop:
             if self._checkpoints is not None:
                 self._checkpoints.go_on(state, batches_done)
             return batches_done
+        if self._continued is not None:
+            self._continued.restore(state.step)
         if self._checkpoints is not None:
             self._checkpoints.begin(state)
         return 0
@@ -353,11 +363,11 @@ class Loop:
         objective, plan, step = self._objective, self._plan, self._state.step
         training, update = step.epoch, step.update
         update.put_back()
-        before = (epoch - 1) * training.batches
+        before = (epoch - 1) * training.batches + (0 if self._continued is None else self._continued.steps)
         has_bad_weights = non_finite_parameter(objective.network) is not None
         if has_bad_weights:  # the step before has made them so
             bad_step = max(bad_step - 1, before + 1)
-        first = (bad_step - 1) % training.batches * plan.batch_size
+        first = (bad_step - before - 1) * plan.batch_size
         origin = origin_of_divergence(
             objective.network,
             objective.layers,

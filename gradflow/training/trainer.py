@@ -17,8 +17,9 @@ from gradflow.errors import DataError, DeviceLostError, GradflowError, SlowPathW
 from gradflow.losses import Loss
 from gradflow.metrics import Metric
 from gradflow.network import Sequential
-from gradflow.optimizers import Optimizer
+from gradflow.optimizers import LBFGS, Optimizer
 from gradflow.output_scale import OutputScale
+from gradflow.schedules import ConstantSchedule
 from gradflow.training.data.prepare import prepare_data, prepare_fit
 from gradflow.training.loop import Loop, Plan
 from gradflow.training.progress.callbacks import Callback
@@ -30,6 +31,7 @@ from gradflow.training.runs.run_folder import RunFolder, described_run, run_path
 from gradflow.training.signals import Interruption
 from gradflow.training.step.evaluation import evaluation
 from gradflow.training.step.objective import Objective
+from gradflow.training.step.optimizer_state import OptimizerState
 from gradflow.training.step.precision import make_precision
 
 _Arguments = ParamSpec("_Arguments")
@@ -100,6 +102,8 @@ class Trainer:
         objective: the network, the loss, the optimizer and all settings above in one record; ``trainer.l2`` is
             ``trainer.objective.l2``, and so on. They cannot be changed.
         history: measurements of the last `fit`, even if it raised an error or was interrupted; None before the first.
+        optimizer_state: what the optimizer has gathered in the last `fit` or `partial_fit`, with which `partial_fit`
+            continues; None begins afresh. It may be set to that of another trainer of the network.
 
     Raises:
         DataError: for unknown names, numbers out of range, a last layer that does not match the loss, or a network or
@@ -142,6 +146,7 @@ class Trainer:
             steps_per_launch=steps_per_launch,
         )
         self.history: History | None = None
+        self.optimizer_state: OptimizerState | None = None
         self._loop: Loop | None = None
 
     @property
@@ -301,12 +306,56 @@ class Trainer:
                 run["initial_state"] = resumed.record["run"]["initial_state"]
             checkpoints = None if folder is None else folder.checkpoints(checkpoint, run, resumed)
             stopping = best, convergence, early_stopping
-            self._loop = Loop(objective, plan, *stopping, callbacks, self, checkpoints, resumed, interruption)
-            self.history = self._loop.history
-            try:
-                return self._run(self._loop, scale, data.feature_names, folder, run)
-            finally:
-                self._loop = None
+            loop = Loop(objective, plan, *stopping, callbacks, self, checkpoints, resumed, interruption)
+            return self._run(loop, scale, data.feature_names, folder, run)
+
+    @_alone
+    def partial_fit(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        batch_size: int | None = 32,
+        sample_weight: Any = None,
+        class_weight: ClassWeight | None = None,
+        shuffle: bool = True,
+    ) -> dict[str, float]:
+        """Train for one pass over more data, for data that arrive bit by bit; return its loss, accuracy and metrics.
+
+        Unlike `fit`, it continues with the optimizer's state after the last `fit` or `partial_fit`: velocities, moments
+        and the number of steps. ``fit(..., epochs=1)`` and further calls of ``partial_fit`` on the same data are
+        ``fit(..., epochs=n)``. Arguments, signals and errors are those of `fit`, with one addition.
+
+        Raises:
+            DataError: if the learning rate is scheduled, weights are averaged, or the optimizer is L-BFGS, which need
+                to know when training begins and ends.
+        """
+        objective = self.objective
+        if type(objective.optimizer.schedule) is not ConstantSchedule or isinstance(objective.optimizer, LBFGS):
+            raise DataError(
+                f"partial_fit does not know when training ends, as {objective.optimizer!r} must; use a constant "
+                "learning rate, or fit"
+            )
+        if objective.average is not None:
+            raise DataError("partial_fit does not know when training ends, so it keeps no average; omit average=")
+        data, _, scale = prepare_fit(
+            self.network,
+            self.loss,
+            x,
+            y,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+            standardize_targets=objective.standardize_targets,
+        )
+        size = len(data) if batch_size is None else min(positive_integer("batch_size", batch_size), len(data))
+        plan = Plan(1, data, None, len(data), size, 1, boolean("shuffle", shuffle))
+        plan.check(objective)
+        plan = plan.within_memory(objective)
+        with Interruption() as interruption:
+            best, state = BestValue("loss"), self.optimizer_state
+            loop = Loop(objective, plan, best, None, None, [], self, None, None, interruption, state)
+            history = self._run(loop, scale, data.feature_names, None, {})
+        return {name: history[name][-1] for name in history}
 
     def _run(
         self,
@@ -317,14 +366,18 @@ class Trainer:
         run: dict[str, Any],
     ) -> History:
         """Run the loop, and write the results, described by ``run``, to the folder, if there is one."""
+        self._loop, self.history = loop, loop.history
         try:
             with using_threads(self.network.backend.blas, self.objective.threads):
                 loop.run(scale, feature_names)
+            self.optimizer_state = loop.optimizer_state()
         except DeviceLostError as error:
             saved = "No weights were saved"
             if folder is not None and (files := folder.saved()):
                 saved = f"The last saved weights are in {files[-1]}"
             raise DeviceLostError(f"{error}. {saved}") from error
+        finally:
+            self._loop = None
         if folder is not None:
             folder.write(self.network, run, loop.history)
         if loop.diverged is not None:

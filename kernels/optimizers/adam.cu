@@ -7,11 +7,12 @@
      v = beta2 v + (1 - beta2) g^2          v_hat = v / (1 - beta2^t)
      w -= rate m_hat / (sqrt(v_hat) + epsilon)
 
-   epsilon is added outside the root and after the bias correction, as in the paper's algorithm 1 and PyTorch.
+   epsilon is added outside the root and after the bias correction, as in the paper's algorithm 1 and PyTorch;
+   epsilon_hat before the correction, as in its section 2 and scikit-learn: it adds epsilon_hat / sqrt(1 - beta2^t).
    AdamW (Loshchilov & Hutter, 2019, algorithm 2) first decays the weights: w -= rate weight_decay w, in
    PyTorch's variant, where the decay is scaled by the learning rate itself.
-   g is regularized and clipped (update.h). Their own hyper-parameters: beta1, beta2, epsilon, log(beta1), log(beta2),
-   weight decay (AdamW only).
+   g is regularized and clipped (update.h). Their own hyper-parameters: beta1, beta2, epsilon, epsilon_hat,
+   log(beta1), log(beta2), weight decay (AdamW only).
    1 - beta^t is computed as -expm1(t log(beta)), which is accurate in float32 even if beta is close to 1. */
 
 typedef struct {
@@ -25,9 +26,9 @@ GF_FUNCTION gf_adam_step gf_make_adam_step(const double *hyper, gf_index step) {
   adam.one_minus_beta1 = (real)(1 - hyper[GF_OWN]);
   adam.beta2 = (real)hyper[GF_OWN + 1];
   adam.one_minus_beta2 = (real)(1 - hyper[GF_OWN + 1]);
-  adam.epsilon = (real)hyper[GF_OWN + 2];
-  adam.inverse_correction1 = 1 / -gf_expm1((real)(step * hyper[GF_OWN + 3]));
-  adam.inverse_root_correction2 = 1 / gf_sqrt(-gf_expm1((real)(step * hyper[GF_OWN + 4])));
+  adam.inverse_correction1 = 1 / -gf_expm1((real)(step * hyper[GF_OWN + 4]));
+  adam.inverse_root_correction2 = 1 / gf_sqrt(-gf_expm1((real)(step * hyper[GF_OWN + 5])));
+  adam.epsilon = (real)hyper[GF_OWN + 2] + (real)hyper[GF_OWN + 3] * adam.inverse_root_correction2;
   return adam;
 }
 
@@ -60,7 +61,7 @@ GF_KERNEL(adamw, real *parameters, const real *gradients, real *first_moment, re
           gf_index n) {
   const gf_adam_step step = gf_make_adam_step(hyper, clock[GF_STEP]);
   const gf_update update = gf_make_update(hyper, gradient_scale[0], gf_any_weights);
-  const real kept = gf_any_weights ? (real)(1 - hyper[GF_LEARNING_RATE] * hyper[GF_OWN + 5]) : 1;
+  const real kept = gf_any_weights ? (real)(1 - hyper[GF_LEARNING_RATE] * hyper[GF_OWN + 6]) : 1;
   real_bits bad = 0;
   if (!GF_DIVERGED(clock)) {
     GF_FOR(i, n, parameters, gradients, first_moment, second_moment) {

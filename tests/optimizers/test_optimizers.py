@@ -193,6 +193,7 @@ def test_clipping_matches_pytorch(backend_name: str) -> None:
         (lambda: gf.Adam(beta1=1.0), "beta1 must be at least 0 and below 1"),
         (lambda: gf.Adam(beta2=-0.1), "beta2 must be at least 0 and below 1"),
         (lambda: gf.Adam(epsilon=0), "epsilon must be above 0"),
+        (lambda: gf.Adam(epsilon_hat=-1e-8), "epsilon_hat must be at least 0"),
         (lambda: gf.AdamW(weight_decay=-1), "weight_decay must be at least 0"),
         (lambda: gf.RMSprop(beta=1.0), "beta must be at least 0 and below 1"),
         (lambda: gf.RMSprop(epsilon=0), "epsilon must be above 0"),

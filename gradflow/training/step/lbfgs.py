@@ -10,7 +10,7 @@ from gradflow.errors import DataError
 from gradflow.layers import Dropout
 from gradflow.layers.stack import with_inner
 from gradflow.network import Sequential
-from gradflow.optimizers.lbfgs import LBFGS
+from gradflow.optimizers.lbfgs import LBFGS, Minimum
 from gradflow.training.data.feed import DataSet, PassData
 from gradflow.training.step.objective import Objective
 from gradflow.training.step.training_step import TrainingStep
@@ -49,7 +49,12 @@ class Minimization:
     Args:
         objective: the objective; its optimizer is an `LBFGS`, which leaves the weights of a step unchanged.
         step: computes the loss over all rows, and the gradient.
+
+    Attributes:
+        minimum: the end of the last search that was not interrupted.
     """
+
+    minimum: Minimum
 
     def __init__(self, objective: Objective, step: TrainingStep) -> None:
         assert isinstance(objective.optimizer, LBFGS)
@@ -73,7 +78,8 @@ class Minimization:
             return value, gradient
 
         try:
-            self._at(self._optimizer.minimize(evaluate, best))
+            self.minimum = self._optimizer.minimize(evaluate, best)
+            self._at(self.minimum.point)
         except _InterruptedError:
             self._move_to(best)
             return False

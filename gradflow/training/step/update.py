@@ -63,6 +63,11 @@ class Update:
         return GradientAccumulation(network.backend, network.n_parameters, network.dtype)
 
     @property
+    def optimizer_state(self) -> dict[str, Array]:
+        """State vectors of the optimizer, by name."""
+        return self._state
+
+    @property
     def vectors(self) -> dict[str, Array]:
         """State kept between steps, by name."""
         vectors = {**self._state, **(self.precision.vectors if self.precision is not None else {})}

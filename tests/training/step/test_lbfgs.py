@@ -135,7 +135,7 @@ def test_wrong_arguments_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"max_iterations": 0}, "max_iterations must be at least 1"),
         ({"memory": 0}, "memory must be between 1 and 10000, got 0"),
         ({"memory": 10**12}, "memory must be between 1 and 10000, got 1000000000000"),
-        ({"gradient_tolerance": 0}, "gradient_tolerance must be above 0"),
+        ({"gradient_tolerance": -1e-5}, "gradient_tolerance must be at least 0"),
     ):
         with pytest.raises(gf.DataError, match=message):
             gf.LBFGS(**arguments)

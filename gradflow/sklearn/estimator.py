@@ -1,0 +1,430 @@
+"""What `MLPClassifier` and `MLPRegressor` have in common: parameters, training, and fitted attributes."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, is_classifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_array, check_consistent_length, check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from gradflow.errors import DataError, DivergedError
+from gradflow.losses import BinaryCrossEntropy, Loss, PoissonLoss, QuantileLoss
+from gradflow.losses.base import LOSSES
+from gradflow.network import Sequential
+from gradflow.optimizers import LBFGS
+from gradflow.sklearn.inputs import fit_inputs
+from gradflow.sklearn.layers import initial_weights, make_stack
+from gradflow.sklearn.parameters import check_parameters, hidden_sizes
+from gradflow.sklearn.solver import Solver
+from gradflow.sklearn.watch import Penalty, Watch
+from gradflow.training import Trainer
+from gradflow.training.data.prepare import prepare_fit
+from gradflow.training.step.lbfgs import Minimization
+from gradflow.training.step.objective import Objective
+from gradflow.training.step.optimizer_state import OptimizerState
+from gradflow.training.step.training_step import TrainingStep
+
+_BATCH_ROWS = 200  # of batch_size="auto"
+_DTYPES = (np.float64, np.float32)
+_SPARSE = ("csr", "csc")
+_NOT_FINITE = (
+    "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
+)
+
+
+class _Rows(NamedTuple):
+    """Rows of data: inputs, targets as the network takes them, and weights or None."""
+
+    x: Any
+    targets: np.ndarray
+    weight: np.ndarray | None
+
+    @property
+    def mean_weight(self) -> float:
+        return 1.0 if self.weight is None else float(np.mean(self.weight))
+
+
+class MLPEstimator(BaseEstimator):  # type: ignore[misc]
+    """Base class of the estimators.
+
+    A subclass defines the loss, and how targets are encoded, scored and predicted.
+    """
+
+    network_: Sequential
+    n_outputs_: int
+    out_activation_: str
+
+    # -- what subclasses define ---------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _make_loss(self) -> Loss:
+        """Return the loss."""
+
+    @abstractmethod
+    def _encode(self, y: np.ndarray, *, is_first: bool, is_partial: bool) -> np.ndarray:
+        """Return targets as the loss takes them, and set ``n_outputs_`` and ``out_activation_``."""
+
+    @abstractmethod
+    def _original(self, targets: np.ndarray) -> np.ndarray:
+        """Return encoded targets as the user gave them."""
+
+    @abstractmethod
+    def _score_targets(self, x: Any, targets: np.ndarray, weight: np.ndarray | None) -> float:
+        """Return the score on encoded targets."""
+
+    @abstractmethod
+    def _shown_loss(self, loss: float, rows: _Rows) -> float:
+        """Return what scikit-learn shows for a mean loss of gradflow, without the penalty."""
+
+    # -- training -----------------------------------------------------------------------------------------------------
+
+    def _fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        sample_weight: Any,
+        *,
+        validation: tuple[Any, Any, Any] = (None, None, None),
+        is_partial: bool = False,
+    ) -> Self:
+        before = dict(self.__dict__)
+        try:
+            check_parameters(self, [*LOSSES, *self._loss_names()])
+            is_first = not (self.__sklearn_is_fitted__() and (self.warm_start or is_partial))
+            rows = self._validated(X, y, sample_weight, is_first=is_first, is_partial=is_partial)
+            random = check_random_state(self.random_state)
+            if is_first:
+                self._begin(rows.x, random)
+            if is_partial:
+                self._fit_once(rows)
+            elif self.solver == "lbfgs":
+                self._minimize(rows)
+            else:
+                self._fit_epochs(*self._with_validation(rows, validation, random))
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        return self
+
+    def _validated(self, X: Any, y: Any, sample_weight: Any, *, is_first: bool, is_partial: bool) -> _Rows:  # noqa: N803
+        is_numeric = not is_classifier(self)
+        if self._takes_tables:
+            x = self._as_inputs(X, reset=is_first)
+            y = check_array(y, ensure_2d=False, dtype="numeric" if is_numeric else None, input_name="y")
+            check_consistent_length(x, y)
+        else:
+            checks = {"multi_output": True, "y_numeric": is_numeric}
+            x, y = validate_data(self, X, y, accept_sparse=_SPARSE, dtype=_DTYPES, reset=is_first, **checks)
+            x = _dense(x)
+        weight = None if sample_weight is None else _check_sample_weight(sample_weight, x)
+        return _Rows(x, self._encode(y, is_first=is_first, is_partial=is_partial), weight)
+
+    @property
+    def _takes_tables(self) -> bool:
+        return bool(self.standardize or self.categorical_features is not None)
+
+    def _as_inputs(self, X: Any, *, reset: bool) -> Any:  # noqa: N803
+        """Return validated inputs: an array (rows, n_features), or a table for the network's preprocessing."""
+        if self._takes_tables and not hasattr(X, "toarray"):
+            validate_data(self, X, skip_check_array=True, reset=reset)
+            return X if hasattr(X, "columns") else check_array(X, dtype=None, ensure_all_finite="allow-nan")
+        return _dense(validate_data(self, X, accept_sparse=_SPARSE, dtype=_DTYPES, reset=reset))
+
+    def _begin(self, x: Any, random: Any) -> None:
+        """Make the network, and reset the attributes that later fits continue."""
+        preprocessing, dtype = None, np.dtype(np.float32)
+        if self._takes_tables:
+            preprocessing = fit_inputs(x, standardize=self.standardize, categorical_features=self.categorical_features)
+        else:
+            dtype = x.dtype
+        n_in = x.shape[1] if preprocessing is None else preprocessing.n_out
+        sizes = [n_in, *hidden_sizes(self.hidden_layer_sizes), self.n_outputs_]
+        stack = make_stack(
+            sizes,
+            self.activation,
+            dropout=self.dropout,
+            normalization=self.normalization,
+            residual=self.residual,
+        )
+        weights = initial_weights(sizes, stack.dense, self.activation, random, dtype)
+        seed = int(random.randint(2**31 - 1))
+        self.network_ = Sequential(stack.layers, dtype=dtype.name, seed=seed, backend=self.backend)
+        self.network_.preprocessing = preprocessing
+        self.network_.set_weights(weights, partial=True)
+        self.network_.output_activation = self._make_loss().output_activation
+        self._dense_names = stack.dense
+        self.n_layers_ = len(sizes)
+        self.n_iter_ = self.t_ = self._no_improvement_count = 0
+        self._optimizer_state: OptimizerState | None = None
+        for name in ("loss_curve_", "validation_scores_", "best_validation_score_", "best_loss_"):
+            self.__dict__.pop(name, None)
+        if self.solver != "lbfgs":
+            self.loss_curve_: list[float] = []
+            self.best_loss_: float | None = None if self.early_stopping else math.inf
+            self.validation_scores_: list[float] | None = [] if self.early_stopping else None
+            self.best_validation_score_: float | None = -math.inf if self.early_stopping else None
+
+    def _trainer(self, loss: Loss, rows: _Rows, batch_rows: int, *, is_partial: bool) -> Trainer:
+        factor = self._factor(loss)
+        return Trainer(
+            self.network_,
+            loss,
+            self._optimizer.optimizer(factor=factor, is_partial=is_partial),
+            l2=self.alpha / (batch_rows * rows.mean_weight * factor),
+            clip_norm=self.clip_norm,
+            average=self.average,
+            standardize_targets=self._standardizes_targets(loss),
+            precision=self.precision,
+            threads=self.threads,
+        )
+
+    def _fit_epochs(self, rows: _Rows, validation: _Rows | None) -> None:
+        loss, batch_rows = self._make_loss(), self._batch_rows(len(rows.x))
+        self._optimizer = self._solver()
+        trainer = self._trainer(loss, rows, batch_rows, is_partial=False)
+        watch = self._watch(rows, batch_rows, None if validation is None else partial(self._score_on, validation))
+        self.n_iter_, self.loss_curve_ = 0, list(self.loss_curve_)
+        start = self.network_.get_weights()
+        try:
+            trainer.fit(
+                rows.x,
+                rows.targets,
+                epochs=self.max_iter,
+                batch_size=batch_rows,
+                sample_weight=rows.weight,
+                class_weight=self._class_weights(),
+                shuffle=self.shuffle,
+                progress=False,
+                callbacks=[watch, *self.callbacks],
+                output=self.output,
+                overwrite=self.output is not None,
+            )
+        except DivergedError as error:
+            if validation is None:
+                raise ValueError(f"{_NOT_FINITE} {error}") from error
+            watch.diverged()
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=3)
+        self._optimizer_state = trainer.optimizer_state
+        if validation is not None:
+            self.network_.set_weights(watch.best_weights or start)
+        if self.n_iter_ == self.max_iter and not watch.has_converged:
+            warnings.warn(
+                f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
+                "converged yet.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _watch(self, rows: _Rows, batch_rows: int, score: Callable[[], float] | None) -> Watch:
+        count = len(rows.x)
+        penalty = Penalty(self.alpha, count * rows.mean_weight, -(-count // batch_rows))
+        shown_loss = self._shown_loss
+        return Watch(
+            self,
+            self._optimizer,
+            rows=count,
+            penalty=penalty,
+            loss=lambda loss: shown_loss(loss, rows),
+            score=score,
+        )
+
+    def _fit_once(self, rows: _Rows) -> None:
+        """Train for one pass, with the optimizer as the last pass left it."""
+        if self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        loss, batch_rows = self._make_loss(), self._batch_rows(len(rows.x))
+        if not hasattr(self, "_optimizer"):
+            self._optimizer = self._solver()
+        trainer = self._trainer(loss, rows, batch_rows, is_partial=True)
+        trainer.optimizer_state = self._optimizer_state
+        watch = self._watch(rows, batch_rows, None)
+        self.n_iter_, self.loss_curve_ = 0, list(self.loss_curve_)
+        watch.on_fit_begin(trainer, 1)
+        try:
+            values = trainer.partial_fit(
+                rows.x,
+                rows.targets,
+                batch_size=batch_rows,
+                sample_weight=rows.weight,
+                class_weight=self._class_weights(),
+                shuffle=self.shuffle,
+            )
+        except DivergedError as error:
+            raise ValueError(f"{_NOT_FINITE} {error}") from error
+        watch.on_epoch_end(trainer, 1, values)
+        self._optimizer_state = trainer.optimizer_state
+
+    def _minimize(self, rows: _Rows) -> None:
+        """Run L-BFGS."""
+        loss, network, count = self._make_loss(), self.network_, len(rows.x)
+        factor = self._factor(loss)
+        optimizer = LBFGS(self.max_iter, gradient_tolerance=self.tol / factor, max_evaluations=self.max_fun)
+        l2 = self.alpha / (count * rows.mean_weight * factor)
+        objective = Objective.checked(network, loss, optimizer, l2=l2, threads=self.threads)
+        with network.access.training():
+            data, _, network.output_scale = prepare_fit(
+                network,
+                loss,
+                rows.x,
+                rows.targets,
+                sample_weight=rows.weight,
+                class_weight=self._class_weights(),
+                standardize_targets=self._standardizes_targets(loss),
+            )
+            search = Minimization(objective, TrainingStep(objective, data, batch_size=count, shuffle=False))
+            search.run()
+        minimum = search.minimum
+        if not (np.isfinite(minimum.value) and np.isfinite(minimum.point).all()):
+            raise ValueError(_NOT_FINITE)
+        self.n_iter_ = min(minimum.iterations, self.max_iter)
+        squares = float(np.square(minimum.point[: network.n_decayed]).sum())
+        penalty = Penalty(self.alpha, count * rows.mean_weight, 1).mean(squares, squares)
+        self.loss_ = self._shown_loss(minimum.value - l2 / 2 * squares, rows) + penalty
+        if minimum.problem is not None:
+            warnings.warn(
+                f"lbfgs failed to converge after {self.n_iter_} iteration(s): {minimum.problem}. Increase max_iter or "
+                "max_fun, or scale the data",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def _with_validation(self, rows: _Rows, given: tuple[Any, Any, Any], random: Any) -> tuple[_Rows, _Rows | None]:
+        """Return the rows for training, and those for early stopping, if there is any."""
+        if given[0] is None and given[1] is None:
+            return self._split(rows, random) if self.early_stopping else (rows, None)
+        if not self.early_stopping:
+            raise DataError("X_val and y_val are for early stopping; pass early_stopping=True")
+        if given[0] is None or given[1] is None:
+            raise DataError("X_val and y_val belong together; pass both or neither")
+        return rows, self._validated(*given, is_first=False, is_partial=True)
+
+    def _score_on(self, rows: _Rows) -> float:
+        """Return the score that early stopping watches."""
+        if self.scoring is None:
+            return self._score_targets(*rows)
+        weight = {} if rows.weight is None else {"sample_weight": rows.weight}
+        # The rows have been validated, and may have lost their columns' names, which the scorer would miss.
+        nameless = object.__new__(type(self))
+        names = {"feature_names_in_"} if isinstance(rows.x, np.ndarray) else set()
+        nameless.__dict__.update({name: value for name, value in self.__dict__.items() if name not in names})
+        return float(check_scoring(self, self.scoring)(nameless, rows.x, self._original(rows.targets), **weight))
+
+    def _split(self, rows: _Rows, random: Any) -> tuple[_Rows, _Rows]:
+        """Return the rows for training, and a fraction that is held out."""
+        parts = [rows.x, rows.targets, *([] if rows.weight is None else [rows.weight])]
+        strata = self._strata(rows.targets)
+        split = train_test_split(*parts, random_state=random, test_size=self.validation_fraction, stratify=strata)
+        if len(split[1]) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+            )
+        training, validation = (_Rows(*split[place::2], *([None] if rows.weight is None else [])) for place in (0, 1))
+        return training, validation
+
+    def _batch_rows(self, rows: int) -> int:
+        if self.batch_size == "auto":
+            return min(_BATCH_ROWS, rows)
+        if self.batch_size > rows:
+            warnings.warn(
+                f"batch_size={self.batch_size} is larger than the number of rows, {rows}: all form one batch. Got "
+                "`batch_size` less than 1 or larger than sample size. It is going to be clipped",
+                stacklevel=5,
+            )
+        return min(int(self.batch_size), rows)
+
+    def _factor(self, loss: Loss) -> float:
+        """Return how many times scikit-learn's gradient, a sum over outputs, is gradflow's."""
+        return float(self.n_outputs_) if isinstance(loss, BinaryCrossEntropy | PoissonLoss) else 1.0
+
+    def _strata(self, targets: np.ndarray) -> np.ndarray | None:
+        """Return classes that early stopping's split must keep in proportion; None if there are none."""
+        return None
+
+    def _standardizes_targets(self, loss: Loss) -> bool:
+        has_scale = loss.output_activation == "identity" and loss.takes_any_scale and not isinstance(loss, QuantileLoss)
+        return bool(self.standardize and has_scale)
+
+    def _class_weights(self) -> Any:
+        """Return class weights as `Trainer.fit` takes them."""
+        return None
+
+    def _solver(self) -> Solver:
+        return Solver(
+            self.solver,
+            self.learning_rate_init,
+            self.learning_rate,
+            power_t=self.power_t,
+            momentum=self.momentum,
+            nesterovs_momentum=self.nesterovs_momentum,
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            epsilon=self.epsilon,
+        )
+
+    # -- parameters ---------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _loss_names(self) -> Sequence[str]:
+        """Return scikit-learn's names of losses."""
+
+    # -- fitted attributes --------------------------------------------------------------------------------------------
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "network_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = self._takes_tables
+        tags.input_tags.categorical = tags.input_tags.string = self.categorical_features is not None
+        return tags
+
+    @property
+    def coefs_(self) -> list[np.ndarray]:
+        """The weight (n_in, n_out) of each layer: read-only copies; `set_weights` of ``network_`` changes them."""
+        return self._dense("weight")
+
+    @property
+    def intercepts_(self) -> list[np.ndarray]:
+        """The bias (n_out,) of each layer: read-only copies."""
+        return self._dense("bias")
+
+    def _dense(self, kind: str) -> list[np.ndarray]:
+        if not self.__sklearn_is_fitted__():
+            raise AttributeError(f"this {type(self).__name__} is not fitted yet; call fit first")
+        weights = self.network_.get_weights()
+        arrays = [weights[f"{name}.{kind}"] for name in self._dense_names]
+        for array in arrays:
+            array.flags.writeable = False
+        return arrays
+
+    def _outputs(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return predictions (rows, n_outputs) of the network."""
+        check_is_fitted(self)
+        return self._predictions(self._as_inputs(X, reset=False))
+
+    def _predictions(self, x: Any) -> np.ndarray:
+        outputs: np.ndarray = self.network_.predict(x)
+        return outputs
+
+    def _has_partial_fit(self) -> bool:
+        if self.solver not in ("sgd", "adam"):
+            raise AttributeError(f"partial_fit is only available for the solvers sgd and adam, not {self.solver!r}")
+        return True
+
+
+def _dense(x: Any) -> np.ndarray:
+    dense: np.ndarray = x.toarray() if hasattr(x, "toarray") else x
+    return dense

@@ -1,0 +1,33 @@
+"""The preprocessing inside an estimator's network: numbers standardized, gaps marked, categories encoded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradflow.data.columns import OneHot, Standardize, Unchanged
+from gradflow.data.frames import as_table
+from gradflow.data.preprocessing import Preprocessing, fit_preprocessing
+from gradflow.errors import DataError
+
+
+def fit_inputs(x: Any, *, standardize: bool, categorical_features: str | None) -> Preprocessing:
+    """Return the preprocessing of an array or a table, fitted on its rows.
+
+    Args:
+        x: the rows.
+        standardize: True to standardize numbers; their gaps become the mean, and an input that marks them.
+        categorical_features: "from_dtype" to encode columns of categories or text, with gaps and unknown categories as
+            zeros; None refuses them.
+
+    Raises:
+        DataError: for columns of text without ``categorical_features``, and missing values without ``standardize``.
+    """
+    if categorical_features is None:
+        table = as_table("X", x)
+        for name, column in zip(table.names, table.columns, strict=True):
+            if column.dtype.kind not in "biuf":
+                raise DataError(
+                    f"column {name!r} of X holds no numbers; pass categorical_features='from_dtype' to encode it"
+                )
+    numbers = Standardize(missing="mark") if standardize else Unchanged()
+    return fit_preprocessing(x, numbers=numbers, text=OneHot(missing="mark", unknown="zeros"))

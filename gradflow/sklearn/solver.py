@@ -1,0 +1,80 @@
+"""The learning rate of a solver, which may change between epochs, and the optimizer that uses it."""
+
+from __future__ import annotations
+
+from gradflow.optimizers import SGD, Adam, GradientDescent, Optimizer
+
+_LEAST_RATE = 1e-6
+_SHRINKING = 5.0
+
+
+class Solver:
+    """The solver "sgd" or "adam", with the meaning that scikit-learn gives to its parameters.
+
+    With "sgd", the learning rate is constant, ``learning_rate_init / (t + 1) ** power_t`` for t samples seen so far
+    ("invscaling"), or a fifth of what it was whenever an epoch ends without progress ("adaptive").
+
+    scikit-learn's velocity contains the learning rate, that of gradflow does not: with a constant rate the steps are
+    the same, and after a change of the rate those of gradflow follow at once.
+
+    Args:
+        name: "sgd" or "adam".
+        learning_rate_init: the learning rate at first.
+        schedule: "constant", "invscaling" or "adaptive"; only "sgd" uses it.
+        power_t: the exponent of "invscaling".
+        momentum, nesterovs_momentum: for "sgd".
+        beta_1, beta_2, epsilon: for "adam".
+
+    Attributes:
+        learning_rate: the current learning rate.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        learning_rate_init: float,
+        schedule: str,
+        *,
+        power_t: float,
+        momentum: float,
+        nesterovs_momentum: bool,
+        beta_1: float,
+        beta_2: float,
+        epsilon: float,
+    ) -> None:
+        self.learning_rate = float(learning_rate_init)
+        self._name, self._initial, self._schedule, self._power = name, learning_rate_init, schedule, power_t
+        self._momentum, self._nesterov = momentum, nesterovs_momentum and momentum > 0
+        self._adam = beta_1, beta_2, epsilon
+
+    def optimizer(self, *, factor: float = 1.0, is_partial: bool = False) -> Optimizer:
+        """Return the optimizer.
+
+        Args:
+            factor: the gradient is this many times smaller than scikit-learn's, for which the step makes up.
+            is_partial: True for a single pass, in which the rate does not change.
+        """
+        if self._name == "adam":
+            beta_1, beta_2, epsilon = self._adam
+            return Adam(self.learning_rate, beta_1, beta_2, 0.0, epsilon_hat=epsilon / factor)
+        rate = factor * self.learning_rate
+        if self._schedule != "constant" and not is_partial:
+            return self._descent(lambda time: factor * self.learning_rate)
+        return self._descent(rate)
+
+    def _descent(self, rate: object) -> Optimizer:
+        if not self._momentum:
+            return GradientDescent(rate)  # type: ignore[arg-type]
+        return SGD(rate, self._momentum, self._nesterov)  # type: ignore[arg-type]
+
+    def epoch_ended(self, samples_seen: int) -> None:
+        """Note that an epoch has ended."""
+        if self._name == "sgd" and self._schedule == "invscaling":
+            self.learning_rate = self._initial / (samples_seen + 1) ** self._power
+
+    def progress_ended(self) -> bool:
+        """Shrink the learning rate after epochs without progress; return False if training should end instead."""
+        if self._name != "sgd" or self._schedule != "adaptive" or self.learning_rate <= _LEAST_RATE:
+            return False
+        self.learning_rate /= _SHRINKING
+        return True

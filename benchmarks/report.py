@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contention, long_run
+from benchmarks import contention, estimators, long_run
 from benchmarks.contestants import CONTESTANTS, GEMMS, PEERS
 from benchmarks.machine import RESULTS, results_folder
 from benchmarks.networks import NETWORKS
@@ -15,7 +15,7 @@ from benchmarks.rounds import Spread, ratios, spread
 from benchmarks.tables import in_brackets, machine_line, microseconds, table
 
 README = Path(__file__).parent.parent / "README.md"
-_OTHERS = {"contention": contention, "long_run": long_run}
+_OTHERS = {"estimators": estimators, "contention": contention, "long_run": long_run}
 """Benchmarks, by the name of their results, that have a sentence in the README."""
 _BEGIN, _END = "<!-- begin: python -m benchmarks.report -->", "<!-- end -->"
 

@@ -61,7 +61,7 @@ LOADERS: dict[str, Callable[[Path], Any]] = {
     "checkpoints/step-000000000004.safetensors": checkpoint,
     "config.json": json_file,
     "command.json": lambda path: read_command_line(path.parent),
-    "self-check.json": json_file,
+    "gemm-check.json": json_file,
 }
 """Every file that gradflow writes and reads again, in a run folder or elsewhere, and the function that reads it."""
 
@@ -80,7 +80,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = KeepsCommandLine(folder, ["digits", "--layers", "16", "--output", "läufe/1"])
     trainer.fit(x, y, epochs=4, batch_size=None, output=folder, checkpoint=gf.Checkpoint(), callbacks=[command])
     write_json(
-        folder / "self-check.json", {"device 1, driver 2": {}, "device 2": {"BIAS, float32": "out is off by 0.5"}}
+        folder / "gemm-check.json", {"device 1, driver 2": {}, "device 2": {"BIAS, float32": "out is off by 0.5"}}
     )
     return folder
 

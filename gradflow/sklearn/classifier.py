@@ -56,7 +56,7 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         residual: shortcuts around hidden layers that keep the width.
         clip_norm, average, precision, threads, callbacks, output: as in `gradflow.Trainer` and its `fit`; ``output`` is
             replaced by each fit.
-        backend: as in `gradflow.Sequential`.
+        backend, device: as in `gradflow.Sequential`.
 
     Attributes:
         classes_: the classes, sorted (n_classes,).
@@ -108,6 +108,7 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         average: float | None = None,
         precision: str = "float32",
         backend: str = "auto",
+        device: str | None = None,
         threads: int | None = None,
         callbacks: Sequence[Any] = (),
         output: Any = None,

@@ -159,7 +159,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         )
         weights = initial_weights(sizes, stack.dense, self.activation, random, dtype)
         seed = int(random.randint(2**31 - 1))
-        self.network_ = Sequential(stack.layers, dtype=dtype.name, seed=seed, backend=self.backend)
+        self.network_ = Sequential(stack.layers, dtype=dtype.name, seed=seed, backend=self.backend, device=self.device)
         self.network_.preprocessing = preprocessing
         self.network_.set_weights(weights, partial=True)
         self.network_.output_activation = self._make_loss().output_activation

@@ -69,6 +69,7 @@ class MLPRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
         average: float | None = None,
         precision: str = "float32",
         backend: str = "auto",
+        device: str | None = None,
         threads: int | None = None,
         callbacks: Sequence[Any] = (),
         output: Any = None,

@@ -38,7 +38,7 @@ def check_gemms(backend: CupyBackend) -> None:
     identity = backend.gemm_identity
     if identity is None:
         return
-    cache = DeviceCache("self-check.json", identity)
+    cache = DeviceCache("gemm-check.json", identity)
     wrong = cache.read()
     if wrong is None:
         wrong = _found_by_children(backend.device_number, identity)

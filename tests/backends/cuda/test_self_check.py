@@ -42,7 +42,7 @@ def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def cached(backend: Any) -> dict[str, Any] | None:
-    return DeviceCache("self-check.json", backend.gemm_identity).read()
+    return DeviceCache("gemm-check.json", backend.gemm_identity).read()
 
 
 def no_child(*args: Any, **kwargs: Any) -> Any:
@@ -106,7 +106,7 @@ def test_a_class_that_is_wrong_or_crashes_is_separate_and_the_others_stay_fused(
 
 def test_a_device_with_a_wrong_class_is_not_checked_again(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {"BIAS, float32, 1 row": "out is off by 1"}
-    DeviceCache("self-check.json", backend.gemm_identity).add(wrong)
+    DeviceCache("gemm-check.json", backend.gemm_identity).add(wrong)
     monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: pytest.fail("it was checked again"))
     with pytest.warns(gf.SlowPathWarning, match="BIAS, float32, 1 row: out is off by 1. They are computed another"):
         check_gemms(backend)
@@ -180,13 +180,13 @@ def test_a_script_is_not_run_again(simgpu: Any, tmp_path: Path) -> None:
             [sys.executable, *arguments], input=script, env=environment, capture_output=True, text=True, check=True
         )
         assert done.stdout == "begun\ncupy\n"
-        assert (tmp_path / str(number) / "gradflow" / "self-check.json").exists()
+        assert (tmp_path / str(number) / "gradflow" / "gemm-check.json").exists()
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"checksum": 3}'])
 def test_a_damaged_file_is_rewritten(backend: Any, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
     monkeypatch.setattr(self_check, "_found_by_children", lambda device, identity: {})
-    path = DeviceCache("self-check.json", backend.gemm_identity).path
+    path = DeviceCache("gemm-check.json", backend.gemm_identity).path
     path.parent.mkdir()
     path.write_text(content)
     check_gemms(backend)
@@ -194,7 +194,7 @@ def test_a_damaged_file_is_rewritten(backend: Any, monkeypatch: pytest.MonkeyPat
 
 
 def test_entries_of_other_devices_stay(backend: Any) -> None:
-    other, this = DeviceCache("self-check.json", "another device"), DeviceCache("self-check.json", "this one")
+    other, this = DeviceCache("gemm-check.json", "another device"), DeviceCache("gemm-check.json", "this one")
     assert other.add({"BIAS, float32": "out is off by 1"})
     assert this.read() is None
     assert this.add({"a": 1})
@@ -204,15 +204,15 @@ def test_entries_of_other_devices_stay(backend: Any) -> None:
 
 
 def test_without_a_folder_for_the_file_nothing_is_kept(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocked = Path(DeviceCache("self-check.json", "").path.parent.parent) / "file"
+    blocked = Path(DeviceCache("gemm-check.json", "").path.parent.parent) / "file"
     blocked.write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
-    assert not DeviceCache("self-check.json", "this one").add({})
+    assert not DeviceCache("gemm-check.json", "this one").add({})
     monkeypatch.delenv("XDG_CACHE_HOME")
 
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "home", homeless)
-    assert not DeviceCache("self-check.json", "this one").add({})
-    assert DeviceCache("self-check.json", "this one").read() is None
+    assert not DeviceCache("gemm-check.json", "this one").add({})
+    assert DeviceCache("gemm-check.json", "this one").read() is None

@@ -104,7 +104,8 @@ def markdown(result: dict[str, Any]) -> str:
         f"`MLPClassifier` and `MLPRegressor`, {HIDDEN[0]} and {HIDDEN[1]} hidden units, up to {_EPOCHS} epochs, all "
         f"else scikit-learn's defaults; {result['seeds']} seeds, with other held-out rows each. Scores: accuracy, and "
         "R² for diabetes; mean ± standard deviation; as good: within the spread of the differences over seeds. "
-        f"Searches: {len(_ALPHAS)} values of alpha, five folds, `n_jobs=-1`; the first one starts the processes. Medians.",
+        f"Searches: {len(_ALPHAS)} values of alpha, five folds, `n_jobs=-1`; the first one starts the processes. "
+        "Times are medians.",
         table(header, rows),
     ]
     return "\n\n".join(parts) + "\n"

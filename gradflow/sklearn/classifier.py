@@ -114,7 +114,7 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         output: Any = None,
     ) -> None:
         given = locals()
-        self.__dict__.update({name: given[name] for name in self._get_param_names()})
+        self.__dict__.update({name: given[name] for name in MLPClassifier._get_param_names()})
 
     def fit(
         self,

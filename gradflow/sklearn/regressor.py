@@ -75,7 +75,7 @@ class MLPRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
         output: Any = None,
     ) -> None:
         given = locals()
-        self.__dict__.update({name: given[name] for name in self._get_param_names()})
+        self.__dict__.update({name: given[name] for name in MLPRegressor._get_param_names()})
 
     def fit(
         self,

@@ -249,3 +249,58 @@ def test_any_number_of_threads_may_predict() -> None:
     for thread in threads:
         thread.join()
     assert answers == [True] * 24
+
+
+class Named(ours.MLPClassifier):
+    """A subclass with a parameter of its own."""
+
+    def __init__(self, title: str = "net", hidden_layer_sizes: Any = (5,), random_state: Any = 0) -> None:
+        super().__init__(hidden_layer_sizes, max_iter=20, random_state=random_state)
+        self.title = title
+
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
+        return np.char.upper(super().predict(X))
+
+
+def test_a_subclass_has_parameters_of_its_own() -> None:
+    model = clone(Named(title="mine")).fit(X, NAMES)
+    assert model.get_params() == {"title": "mine", "hidden_layer_sizes": (5,), "random_state": 0}
+    assert set(model.predict(X)) <= {"SETOSA", "VERSICOLOR", "VIRGINICA"}
+    twin = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(twin.predict(X), model.predict(X))
+
+
+def test_a_callback_may_stop_training() -> None:
+    class Stop(gf.Callback):
+        def on_epoch_end(self, trainer: Any, epoch: int, values: Any) -> None:
+            if epoch == 3:
+                trainer.stop()
+
+    assert ours.MLPClassifier(random_state=0, callbacks=[Stop()]).fit(X, NAMES).n_iter_ == 3
+
+
+def test_a_fit_continues_warm() -> None:
+    cold = ours.MLPClassifier(random_state=0, max_iter=5).fit(X, NAMES)
+    warm = ours.MLPClassifier(random_state=0, max_iter=5, warm_start=True).fit(X, NAMES)
+    assert warm.predict_proba(X).tobytes() == cold.predict_proba(X).tobytes()
+    loss = warm.loss_
+    warm.fit(X, NAMES)
+    assert warm.loss_ < loss
+    assert (len(warm.loss_curve_), warm.n_iter_, warm.t_) == (10, 5, 10 * len(X))
+    again = cold.fit(X, NAMES)
+    assert again.loss_ == loss
+    with pytest.raises(ValueError, match="features"):
+        warm.fit(X[:, :2], NAMES)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+def test_on_a_gpu(solver: str) -> None:
+    settings: dict[str, Any] = {"solver": solver, "random_state": 0, "max_iter": 10, "alpha": 0.01}
+    on_gpu = ours.MLPClassifier(backend="cupy", **settings).fit(X, NAMES)
+    on_cpu = ours.MLPClassifier(backend="numpy", **settings).fit(X, NAMES)
+    check_same(on_gpu, on_cpu, X, 1e-6)
+    on_gpu = pickle.loads(pickle.dumps(on_gpu))
+    if solver != "lbfgs":
+        on_cpu.partial_fit(X, NAMES)
+        check_same(on_gpu.partial_fit(X, NAMES), on_cpu, X, 1e-6)

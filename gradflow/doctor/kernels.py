@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from functools import cached_property, partial
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.backends import get_backend
+from gradflow.backends.fusion import Call
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.doctor.findings import Check, checked
 from gradflow.ops import OPS, SATURATED, Op
@@ -28,8 +30,18 @@ def check_kernels(backend: ReferenceBackend, *, quick: bool) -> Iterator[Check]:
         quick: True for one shape and ordinary values only.
     """
     kinds = _KINDS[:1] if quick else _KINDS
+    with contextlib.suppress(Exception):  # each check reports what is wrong with its own kernel
+        backend.bind_all([call for name in CASES for call in _one_call_of_each_dtype(backend, OPS[name])])
     for name, case in CASES.items():
         yield checked("kernels", name, partial(_check_op, backend, OPS[name], case, kinds))
+
+
+def _one_call_of_each_dtype(backend: ReferenceBackend, op: Op) -> Iterator[Call]:
+    """Yield calls of an op. Bound together with those of all others, their kernels are compiled in parallel."""
+    case = CASES[op.name]
+    for dtype in ("float32", "float64"):
+        arguments = case.make(Draw(dtype, *_KINDS[0]), **case.variants[0])
+        yield op, arguments | {name: backend.from_host(array) for name, array in arrays_of(arguments).items()}
 
 
 def _check_op(backend: ReferenceBackend, op: Op, case: Case, kinds: tuple[tuple[str, str], ...]) -> None:

@@ -58,19 +58,24 @@ class _Problem(NamedTuple):
     is_timed: bool = False
 
     @property
+    def precision(self) -> str:
+        """The dtype of a and b, or "tf32"."""
+        return "tf32" if self.compute == _COMPUTE_TF32 else self.dtypes[0]
+
+    @property
     def class_name(self) -> str:
         """The name of its class (`gemm_class`)."""
-        (a, _, out), precision = self.shapes, "tf32" if self.compute == _COMPUTE_TF32 else self.dtypes[0]
-        return gemm_class(self.epilogue, precision, out, a[0 if self.transposes[0] else 1])
+        a, _, out = self.shapes
+        return gemm_class(self.epilogue, self.precision, out, a[0 if self.transposes[0] else 1])
 
     @property
     def key(self) -> str:
         """All of it, as a string."""
-        return f"{self}: {self.dtypes[0]}, {self.compute}, {self.transposes}, {self.alignments}"
+        return f"{self}: {self.dtypes[1]}, {self.transposes}, {self.alignments}"
 
     def __str__(self) -> str:
-        (a, b, out), (_, dtype) = self.shapes, self.dtypes
-        return f"{a} and {b} to {out}, {dtype}, {self.epilogue}"
+        a, b, out = self.shapes
+        return f"{a} and {b} to {out}, {self.precision}, {self.epilogue}"
 
 
 _Arrays = tuple[Array, Array, Array, Array | None, Array | None]

@@ -155,10 +155,15 @@ class _Trial:
                 return (np.maximum(plain, 0) if "RELU" in epilogue else plain), arguments, {}
 
     def _signs(self) -> tuple[np.ndarray, Array] | None:
-        """Return values, and their signs from a forward epilogue; None if no such epilogue can be used."""
+        """Return values, and their signs from a forward epilogue; None if no such epilogue can be used.
+
+        The values are whole numbers, many of them 0: rounding to TF32 or 16 bits changes none, hence no sign.
+        """
         rows, columns, inner = self._problem[2:5]
-        x, weight, bias = self._normal(rows, inner), self._normal(inner, columns), np.zeros(columns, self._dtype)
-        weight[:, 0] = 0
+        x, weight = (
+            self._random.integers(-2, 3, shape).astype(self._dtype) for shape in ((rows, inner), (inner, columns))
+        )
+        bias = np.zeros(columns, self._dtype)
         vector, y = self._backend.from_host(bias), self._backend.empty((rows, columns), self._dtype)
         signs = self._backend.empty(n_sign_bytes(rows, columns), np.uint8)
         forward = self._problem._replace(transpose_b=False)
@@ -197,6 +202,6 @@ def _difference(actual: np.ndarray, expected: np.ndarray, terms: int, may_be_0: 
     if not (np.isnan(actual[nan]) | (may_be_0 & (actual[nan] == 0))).all():
         return "hides NaN"
     error = abs(actual - expected)[~nan]
-    if (error <= _TOLERANCE * (1 + np.sqrt(terms))).all():
+    if (error <= _TOLERANCE * (1 + np.sqrt(terms) + abs(expected[~nan]))).all():
         return None
     return f"is off by {error.max():.2g}"

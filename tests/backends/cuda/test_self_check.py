@@ -104,6 +104,17 @@ def test_a_class_that_is_wrong_or_crashes_is_separate_and_the_others_stay_fused(
         assert_allclose(network.get_weights()[name], weight, rtol=1e-4, atol=1e-6)
 
 
+def test_signs_that_are_set_at_0_are_found(backend: Any, simgpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The derivative of ReLU is 0 there; only what reads the signs differs, so only that is refused."""
+    from gradflow.backends.cuda.gemm_trials import first_error, gemm_classes
+
+    monkeypatch.setenv("SIMGPU_CUBLASLT", "relu_aux_bias=zero")
+    classes = gemm_classes(backend)
+    names = [name for name in classes if name.startswith(("RELU_AUX", "DRELU"))]
+    wrong = {name for name in names if first_error(backend, classes[name])}
+    assert wrong == {f"DRELU, {precision}" for precision in PRECISIONS}
+
+
 def test_a_device_with_a_wrong_class_is_not_checked_again(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {"BIAS, float32, 1 row": "out is off by 1"}
     DeviceCache("gemm-check.json", backend.gemm_identity).add(wrong)

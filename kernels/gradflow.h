@@ -12,8 +12,8 @@
      GF_FOR(i, n, arrays...)                 each of n elements once
      GF_FOURS(block, n, arrays...)           the same in blocks of four, to share work; within it
      GF_OF_FOUR(lane, block, n)                the lanes 0 to 3 of the block: element 4 block + lane
-     GF_ROWS(row, rows)                      each row once: by a warp on a GPU
-     GF_COLUMNS(j, columns)                  the columns of that row: split across the warp
+     GF_ROWS(row, rows)                      each row once: by a warp on a GPU, or by a block of threads if it is wide
+     GF_COLUMNS(j, columns)                  the columns of that row: split across these lanes
      GF_COLUMN_SUMS(j, columns, sums...)     the same, for a body that only adds to those variables
      GF_COLUMNS_OF(j, columns, arrays...)    the same for arrays that begin with the row, indexed by j alone
      gf_row_sum(v), gf_row_max(v)            combine the results of the lanes of a row (C: one lane)
@@ -99,15 +99,29 @@ GF_FUNCTION real gf_clamp(real x, real limit) { return x > limit ? limit : x < -
 
 #define GF_THREAD ((gf_index)blockIdx.x * blockDim.x + threadIdx.x)
 #define GF_THREADS ((gf_index)gridDim.x * blockDim.x)
+
+/* A row has a warp; in the form GF_WIDE of a kernel, a block. Which one depends on the width alone, never on the device,
+   so that sums have the same bits on all. Without sums, a row may be divided: gridDim.y warps take every so many-th
+   part. */
+#ifdef GF_WIDE
+#define GF_LANES 256
+#define GF_LANE threadIdx.x
+#define GF_ROWS(row, rows) for (gf_index row = blockIdx.x; row < (rows); row += gridDim.x)
+#else
+#define GF_LANES 32
+#define GF_LANE (threadIdx.x % 32)
 #define GF_ROWS(row, rows) for (gf_index row = GF_THREAD / 32; row < (rows); row += GF_THREADS / 32)
+#endif
+#define GF_FIRST_COLUMN (blockIdx.y * (gf_index)GF_LANES + GF_LANE)
+#define GF_NEXT_COLUMN (gridDim.y * (gf_index)GF_LANES)
 #define GF_ROW_BLOCK 1
 #define GF_ROW_BLOCKS(first, rows) GF_ROWS(first, rows)
 #define gf_block_rows(first) 1
 #define GF_OF_BLOCK(i, count) for (int i = 0; i < GF_ROW_BLOCK; i++)
 #define GF_PREFETCH_ROW(array, n)
-#define GF_COLUMNS(j, columns) for (gf_index j = threadIdx.x % 32; j < (columns); j += 32)
+#define GF_COLUMNS(j, columns) for (gf_index j = GF_FIRST_COLUMN; j < (columns); j += GF_NEXT_COLUMN)
 #define GF_COLUMN_SUMS(j, columns, ...) GF_COLUMNS(j, columns)
-#define GF_ONCE_PER_ROW if (threadIdx.x % 32 == 0)
+#define GF_ONCE_PER_ROW if (GF_FIRST_COLUMN == 0)
 
 /* Four neighboring elements of an array, in registers. */
 template <typename T> struct gf_vec4 {
@@ -171,28 +185,32 @@ GF_FUNCTION gf_vec4s<T, 1 + sizeof...(A)> gf_load(gf_index block, gf_index n, co
   for (int gf_lane = 0; gf_lane < 4; gf_lane++) if (const gf_index i = 4 * (block) + gf_lane; true)
 #define GF_FOR(i, n, ...) GF_FOURS(gf_block, n, __VA_ARGS__) GF_EACH_LANE(i, gf_block)
 #define GF_COLUMNS_OF(j, columns, ...)                                       \
-  GF_VEC4(gf_block, threadIdx.x % 32, 32, columns, __VA_ARGS__) GF_EACH_LANE(j, gf_block)
+  GF_VEC4(gf_block, GF_FIRST_COLUMN, GF_NEXT_COLUMN, columns, __VA_ARGS__) GF_EACH_LANE(j, gf_block)
 
-/* In a butterfly, every lane adds the same pairs, so all lanes end with the same bits. */
-GF_FUNCTION float gf_row_sum(float value) {
-  for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(0xffffffffu, value, lanes);
+/* Combine the values of a row's lanes. In a butterfly, every lane combines the same pairs, so all lanes end with the same
+   bits. */
+template <int lanes, typename T, typename F> GF_FUNCTION T gf_butterfly(T value, F combine) {
+  for (int apart = lanes / 2; apart > 0; apart /= 2)
+    value = combine(value, __shfl_xor_sync(0xffffffffu, value, apart));
   return value;
 }
-GF_FUNCTION double gf_row_sum(double value) {
-  for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(0xffffffffu, value, lanes);
+template <typename T, typename F> GF_FUNCTION T gf_over_lanes(T value, F combine) {
+  value = gf_butterfly<32>(value, combine);
+#ifdef GF_WIDE
+  __shared__ T of_warps[GF_LANES / 32];
+  if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = value;
+  __syncthreads();
+  value = gf_butterfly<GF_LANES / 32>(of_warps[threadIdx.x % (GF_LANES / 32)], combine);
+  __syncthreads();
+#endif
   return value;
 }
-GF_FUNCTION real gf_row_max(real value) {
-  for (int lanes = 16; lanes > 0; lanes /= 2)
-    value = gf_max(value, __shfl_xor_sync(0xffffffffu, value, lanes));
-  return value;
+template <typename T> GF_FUNCTION T gf_row_sum(T value) {
+  return gf_over_lanes(value, [](T a, T b) { return a + b; });
 }
+GF_FUNCTION real gf_row_max(real value) { return gf_over_lanes(value, gf_max); }
 GF_FUNCTION gf_index gf_row_min_index(gf_index value) {
-  for (int lanes = 16; lanes > 0; lanes /= 2) {
-    const gf_index other = __shfl_xor_sync(0xffffffffu, value, lanes);
-    if (other < value) value = other;
-  }
-  return value;
+  return gf_over_lanes(value, [](gf_index a, gf_index b) { return b < a ? b : a; });
 }
 
 /* A thread block takes 32 columns, one for each lane, so that a warp reads neighboring columns, and each of its 32

@@ -12,20 +12,40 @@
 #define GF_SHUFFLE_STREAM 0x03000000u
 #define GF_SHUFFLE_MOST_ROUNDS 24
 
+/* On a GPU each lane of a warp makes and holds the key of one round. */
 typedef struct {
+#ifdef __CUDACC__
+  gf_word key;
+#else
   gf_word key[GF_SHUFFLE_MOST_ROUNDS];
+#endif
   gf_word low_bits, low_mask, high_mask;
   int rounds;
 } gf_shuffle;
+
+#ifdef __CUDACC__
+GF_FUNCTION void gf_make_keys(gf_shuffle *shuffle, gf_long_word seed, gf_index epoch) {
+  const gf_word lane = threadIdx.x % 32;
+  const gf_words words = gf_philox(lane / 4, GF_SHUFFLE_STREAM, (gf_long_word)epoch, seed);
+  shuffle->key = lane % 4 == 0 ? words.word[0] : lane % 4 == 1 ? words.word[1] :
+                 lane % 4 == 2 ? words.word[2] : words.word[3];
+}
+#define gf_key(shuffle, round) __shfl_sync(0xffffffffu, (shuffle)->key, round)
+#else
+GF_FUNCTION void gf_make_keys(gf_shuffle *shuffle, gf_long_word seed, gf_index epoch) {
+  for (gf_word block = 0; 4 * block < (gf_word)shuffle->rounds; block++) {
+    const gf_words words = gf_philox(block, GF_SHUFFLE_STREAM, (gf_long_word)epoch, seed);
+    for (int i = 0; i < 4; i++) shuffle->key[4 * block + i] = words.word[i];
+  }
+}
+#define gf_key(shuffle, round) (shuffle)->key[round]
+#endif
 
 GF_FUNCTION void gf_make_shuffle(gf_shuffle *shuffle, gf_index n, gf_long_word seed, gf_index epoch) {
   gf_word bits = 0;
   while (((gf_index)1 << bits) < n) bits++;
   shuffle->rounds = bits <= 7 ? GF_SHUFFLE_MOST_ROUNDS : 8;
-  for (gf_word block = 0; 4 * block < (gf_word)shuffle->rounds; block++) {
-    const gf_words words = gf_philox(block, GF_SHUFFLE_STREAM, (gf_long_word)epoch, seed);
-    for (int i = 0; i < 4; i++) shuffle->key[4 * block + i] = words.word[i];
-  }
+  gf_make_keys(shuffle, seed, epoch);
   shuffle->low_bits = (bits + 1) / 2;
   shuffle->low_mask = ((gf_word)1 << shuffle->low_bits) - 1;
   shuffle->high_mask = ((gf_word)1 << (bits - shuffle->low_bits)) - 1;
@@ -48,8 +68,9 @@ GF_FUNCTION void gf_shuffled(const gf_shuffle *shuffle, gf_index first, gf_index
   }
   while (count > 0) {
     for (int round = 0; round < shuffle->rounds; round += 2) {
-      GF_OF_BLOCK(i, count) high[i] ^= gf_shuffle_hash(low[i], shuffle->key[round]) & shuffle->high_mask;
-      GF_OF_BLOCK(i, count) low[i] ^= gf_shuffle_hash(high[i], shuffle->key[round + 1]) & shuffle->low_mask;
+      const gf_word key = gf_key(shuffle, round), next_key = gf_key(shuffle, round + 1);
+      GF_OF_BLOCK(i, count) high[i] ^= gf_shuffle_hash(low[i], key) & shuffle->high_mask;
+      GF_OF_BLOCK(i, count) low[i] ^= gf_shuffle_hash(high[i], next_key) & shuffle->low_mask;
     }
     gf_index outside = 0;
     GF_OF_BLOCK(i, count) {

@@ -71,6 +71,7 @@ class Kernel:
         file: its file.
         parameters: its arguments.
         can_end_step: True if it has a form that also ends the step (kernels/clock.h).
+        reduces_rows: True if it combines the columns of a row.
         loop: the suffix of its loop macro, such as "ROWS".
         items: the size of its range in C.
         arrays: the arrays that it indexes with the variable of the loop, if the macro names them.
@@ -80,6 +81,7 @@ class Kernel:
     file: Path
     parameters: tuple[Parameter, ...]
     can_end_step: bool
+    reduces_rows: bool
     loop: str
     items: str
     arrays: tuple[str, ...]
@@ -128,7 +130,7 @@ def kernels(language: Language) -> dict[str, Kernel]:
         ):
             loop = _loop(body)
             if loop[0] or language == "cuda":
-                found[name] = Kernel(name, path, _parsed(parameters), "GF_END_STEP" in body, *loop)
+                found[name] = Kernel(name, path, _parsed(parameters), "GF_END_STEP" in body, "gf_row_" in body, *loop)
     return found
 
 
@@ -178,6 +180,9 @@ _ENDING = (
 )
 ENDING_PARAMETERS = _parsed(_ENDING)
 """The additional arguments of a kernel that also ends the step; they come last."""
+
+WIDE_ROW_THREADS = 256
+"""The threads of a row in a form for wide rows: GF_LANES of kernels/gradflow.h."""
 
 
 def _loop(body: str) -> tuple[str, str, tuple[str, ...]]:
@@ -237,6 +242,7 @@ class Form:
         low: the names of the arguments that point to 16-bit numbers.
         is_mirrored: True if it takes, after ``parameters``, an array for a 16-bit copy of the updated parameters.
         is_ending: True if it also ends the step (`ENDING_PARAMETERS`).
+        is_wide: True if a row has a block of `WIDE_ROW_THREADS` threads, not a warp.
     """
 
     real: str
@@ -244,11 +250,12 @@ class Form:
     low: frozenset[str] = frozenset()
     is_mirrored: bool = False
     is_ending: bool = False
+    is_wide: bool = False
 
     @property
     def is_plain(self) -> bool:
         """True if all kernels of a file can be compiled together."""
-        return self.low_dtype is None and not self.is_ending
+        return self.low_dtype is None and not self.is_ending and not self.is_wide
 
     def __str__(self) -> str:
         return self.low_dtype or self.real
@@ -272,7 +279,7 @@ def form_text(kernel: Kernel, form: Form) -> str:
         kind = "MIRRORED" if form.is_mirrored else "MIXED" if "real *" in head else "LOW"
         return (f"#define GF_{kind}\n{low_precision}" if form.low_dtype else "") + head + body
 
-    begin = "#define GF_ENDING\n" if form.is_ending else ""
+    begin = "#define GF_ENDING\n" * form.is_ending + "#define GF_WIDE\n" * form.is_wide
     if form.low_dtype is not None:
         c_type, header = _LOW_PRECISION[form.low_dtype]
         begin += f"#include <{header}>\n"

@@ -18,9 +18,6 @@ FILES = sorted({kernel.file for kernel in kernels("cuda").values()})
 ARCHITECTURES = (80, 90, 100)
 REALS = ("float32", "float64")
 
-# The keys of its shuffle are an array indexed by the round.
-HAS_AN_ARRAY = {"gather_shuffled_batch"}
-
 
 @cache
 def ptx_of(file: Path, real: str, architecture: int) -> str:
@@ -38,13 +35,21 @@ def test_everything_stays_in_registers(file: Path, architecture: int, tmp_path: 
         assert needed.keys() >= expected  # additionally, CUDA's own functions
         for name, memory in needed.items():
             assert (memory.spill_stores, memory.spill_loads) == (0, 0), f"{name}, {real}"
-            assert (memory.frame == 0) is (name not in HAS_AN_ARRAY), f"{name}, {real}"
+            assert memory.frame == 0, f"{name}, {real}"
 
 
-@pytest.mark.parametrize("name", [name for name, kernel in kernels("cuda").items() if kernel.can_end_step])
-def test_forms_that_end_the_step_stay_in_registers(name: str, tmp_path: Path) -> None:
+FORMS = [
+    (name, {form: True})
+    for name, kernel in kernels("cuda").items()
+    for form, exists in (("is_ending", kernel.can_end_step), ("is_wide", kernel.reduces_rows and kernel.loop == "ROWS"))
+    if exists
+]
+
+
+@pytest.mark.parametrize(("name", "form"), FORMS, ids=str)
+def test_other_forms_stay_in_registers(name: str, form: dict[str, bool], tmp_path: Path) -> None:
     for real, architecture in itertools.product(REALS, ARCHITECTURES):
-        text = form_text(kernels("cuda")[name], Form(real, is_ending=True))
+        text = form_text(kernels("cuda")[name], Form(real, **form))
         ptx, log = compile_cuda(text, (f"--gpu-architecture=compute_{architecture}", "--std=c++17"))
         assert ptx is not None, log
         assert local_memory(ptx, architecture, tmp_path)[name] == LocalMemory(0, 0, 0)

@@ -33,7 +33,7 @@ from gradflow.backends.fusion import (
     fuse_update_and_advance,
     fuse_update_and_copy,
 )
-from gradflow.backends.kernel_sources import ENDING_PARAMETERS, Form, Kernel, Parameter, kernels
+from gradflow.backends.kernel_sources import ENDING_PARAMETERS, WIDE_ROW_THREADS, Form, Kernel, Parameter, kernels
 from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
 from gradflow.errors import BackendError, SlowPathWarning, warn
 from gradflow.installation import pip_install_for_gpu
@@ -41,6 +41,8 @@ from gradflow.ops import Array, Op, copy
 from gradflow.version import __version__
 
 _THREADS = 256
+_WIDE_ROW = 1024  # elements from which a row has a block of threads; fewer are for a warp
+_PART_OF_ROW = 1024  # elements that are worth another warp for a row
 
 # Kernels with their own launch configuration: from the sizes, (blocks, threads).
 _LAUNCHES: dict[str, Callable[[Mapping[str, int]], tuple[int, int]]] = {
@@ -447,17 +449,30 @@ class CupyBackend(ReferenceBackend):
         if is_ending:
             values["arrived"] = self._arrived
             packed += [_pack(kernel, parameter, values[parameter.name], form) for parameter in ENDING_PARAMETERS]
-        names = {parameter.name for parameter in kernel.parameters}
-        # One warp per row, or one thread per four elements (kernels/gradflow.h).
-        work = 32 * sizes["rows"] if "rows" in names else -(-sizes["n"] // 4) if "n" in names else 1
-        blocks, threads = min(-(-work // _THREADS), self._most_blocks), _THREADS
-        if kernel.loop == "COLUMN_BLOCKS":
-            blocks, threads = -(-sizes["columns"] // 32), 1024
-        elif name in _LAUNCHES:
-            blocks, threads = _LAUNCHES[name](sizes)
-        if blocks == 0 and not is_ending:
+        grid, threads = self._grid(kernel, form, values)
+        if 0 in grid and not is_ending:
             return lambda: None
-        return _Launch(kernel, form, max(blocks, 1), threads, tuple(packed))
+        return _Launch(kernel, form, tuple(max(blocks, 1) for blocks in grid), threads, tuple(packed))
+
+    def _grid(self, kernel: Kernel, form: Form, values: Mapping[str, Any]) -> tuple[tuple[int, ...], int]:
+        """Return the blocks and the threads of a block with which a kernel is launched (kernels/gradflow.h)."""
+        names = {parameter.name for parameter in kernel.parameters}
+        if kernel.name in _LAUNCHES:
+            blocks, threads = _LAUNCHES[kernel.name](values)
+            return (blocks,), threads
+        if kernel.loop == "COLUMN_BLOCKS":
+            return (-(-values["columns"] // 32),), 1024
+        if "rows" not in names:
+            work = -(-values["n"] // 4) if "n" in names else 1
+            return (min(-(-work // _THREADS), self._most_blocks),), _THREADS
+        if form.is_wide:
+            return (min(values["rows"], self._most_blocks),), WIDE_ROW_THREADS
+        blocks = min(-(-32 * values["rows"] // _THREADS), self._most_blocks)
+        if kernel.reduces_rows or blocks == 0:
+            return (blocks,), _THREADS
+        # So few rows that blocks are left share them out by columns.
+        parts = min(-(-_width(values) // _PART_OF_ROW), self._most_blocks // blocks)
+        return (blocks, max(parts, 1)), _THREADS
 
     @cached_property
     def _arrived(self) -> Array:
@@ -470,15 +485,17 @@ class _Launch:
 
     function: Any = None
 
-    def __init__(self, kernel: Kernel, form: Form, blocks: int, threads: int, arguments: tuple[Any, ...]) -> None:
+    def __init__(
+        self, kernel: Kernel, form: Form, grid: tuple[int, ...], threads: int, arguments: tuple[Any, ...]
+    ) -> None:
         self.kernel = kernel
         self.form = form
-        self._blocks = blocks
+        self._grid = grid
         self._threads = threads
         self._arguments = arguments
 
     def __call__(self) -> None:
-        self.function((self._blocks,), (self._threads,), self._arguments)
+        self.function(self._grid, (self._threads,), self._arguments)
 
 
 def _form(kernel: Kernel, values: Mapping[str, Any], *, is_ending: bool) -> Form:
@@ -486,10 +503,16 @@ def _form(kernel: Kernel, values: Mapping[str, Any], *, is_ending: bool) -> Form
     dtypes = {name: values[name].dtype.name for name in reals if values[name] is not None}
     low = frozenset(name for name in dtypes if values[name].itemsize == 2)
     copies = values.get("copies")
+    is_wide = kernel.reduces_rows and kernel.loop == "ROWS" and _width(values) >= _WIDE_ROW
     if low or copies is not None:
         low_dtype = (values[min(low)] if copies is None else copies).dtype.name
-        return Form("float32", low_dtype, low, is_mirrored=copies is not None, is_ending=is_ending)
-    return Form(next(iter(dtypes.values()), "float32"), is_ending=is_ending)
+        return Form("float32", low_dtype, low, is_mirrored=copies is not None, is_ending=is_ending, is_wide=is_wide)
+    return Form(next(iter(dtypes.values()), "float32"), is_ending=is_ending, is_wide=is_wide)
+
+
+def _width(values: Mapping[str, Any]) -> int:
+    """Return the number of elements of a row, by the sizes that kernels have."""
+    return max(int(values.get(name, 0)) for name in ("columns", "chunk", "batch_rows", "x_words", "row_words"))
 
 
 def _pack(kernel: Kernel, parameter: Parameter, value: Any, form: Form) -> Any:

@@ -173,5 +173,7 @@ def _dtype(name: str) -> np.dtype:
 
 
 def _address(array: Array) -> int:
-    address: int = array.__cuda_array_interface__["data"][0]
+    # On the host where a step is only recorded, to count what it would move.
+    interface = array.__array_interface__ if isinstance(array, np.ndarray) else array.__cuda_array_interface__
+    address: int = interface["data"][0]
     return address

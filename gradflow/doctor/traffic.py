@@ -8,10 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.backends.cuda.epilogues import Group, grouped, n_sign_bytes
-from gradflow.backends.fusion import Call, fuse_bias_and_activation, fuse_update_and_advance
+from gradflow.backends.cuda.epilogues import TF32, Group, grouped, n_sign_bytes
+from gradflow.backends.fusion import (
+    Call,
+    fuse_bias_and_activation,
+    fuse_update_and_advance,
+    fuse_update_and_copy,
+)
 from gradflow.backends.kernel_sources import kernels
 from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
+from gradflow.layers.dense import gemm
 from gradflow.network import recording_on
 from gradflow.ops import Array, Op
 from gradflow.training.data.feed import PassData
@@ -91,7 +97,7 @@ class _Recording(ReferenceBackend):
         return array
 
     def bind_all(self, calls: list[Call]) -> list[BoundCall]:
-        calls = fuse_bias_and_activation(calls, kernels("cuda"))
+        calls = fuse_update_and_copy(fuse_bias_and_activation(calls, kernels("cuda")))
         self._program += grouped(fuse_update_and_advance(calls, kernels("cuda")))
         return []
 
@@ -120,7 +126,7 @@ def _traffic(group: Group, batch_size: int) -> CallTraffic:
         written[-1] = n_sign_bytes(*group.out.shape)
     name = " + ".join([first.name, *(op.name for op, _ in following)])
     total = sum(read.values()) + sum(written.values())
-    if first.name == "gemm":
+    if first.name in (gemm.name, TF32):
         a, b, out = (arguments[matrix] for matrix in ("a", "b", "out"))
         inner = len(a) if arguments.get("transpose_a") else a.shape[1]
         return CallTraffic(

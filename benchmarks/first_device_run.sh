@@ -115,7 +115,7 @@ info() {
 
 gpu_tests() {
     local timeouts=()
-    if "$python" -c "import pytest_timeout" 2> /dev/null; then timeouts=(-p pytest_timeout --timeout=60); fi
+    if "$python" -c "import pytest_timeout" 2> /dev/null; then timeouts=(-p pytest_timeout --timeout=90); fi
     # Only the plugins that it needs: others can take long to load, or warn.
     PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 "$python" -m pytest -p xdist.plugin -p no:cacheprovider "${timeouts[@]}" -q \
         --tb=short -rfE --maxfail=300 --numprocesses=auto --maxprocesses=12 --dist=worksteal --require gpu \

@@ -213,12 +213,14 @@ class CublasLt:
     def _bound(self, problem: _Problem, arrays: _Arrays) -> BoundGemm | None:
         a, b, out, vector, auxiliary = arrays
         scale = _TYPES["float64" if out.dtype == np.float64 else "float32"].data
-        description = self._library.matmul_desc(problem.compute, scale)
+        description = None
         try:
+            description = self._library.matmul_desc(problem.compute, scale)
             self._describe(description, problem, out, vector, auxiliary)
             plan = self._plans.get(problem) or self._plan(description, (a, b, out), problem)
         except CublasLtError as error:
-            self._library.destroy_matmul_desc(description)
+            if description is not None:
+                self._library.destroy_matmul_desc(description)
             self.give_up(problem, error)
             return None
         self._plans[problem] = plan

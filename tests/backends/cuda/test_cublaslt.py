@@ -118,13 +118,16 @@ def test_a_failure_in_a_capture_is_left_to_the_capturing_code(backend: Any, monk
     assert_allclose(backend.to_host(out), A @ B, rtol=1e-5, atol=1e-5)
 
 
-def test_a_gemm_without_a_plan_is_plain_and_listed(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("function", ["matmul_desc", "set_attributes", "matrix_layout", "algorithms"])
+def test_a_gemm_without_a_plan_is_plain_and_listed(
+    backend: Any, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
     from gradflow.backends.cuda.cublaslt_library import CublasLtError, CublasLtLibrary
 
     def refuse(*args: Any, **preferences: int) -> None:
         raise CublasLtError("CUBLAS_STATUS_NOT_SUPPORTED", 15)
 
-    monkeypatch.setattr(CublasLtLibrary, "algorithms", refuse)
+    monkeypatch.setattr(CublasLtLibrary, function, refuse)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         call, out = bound_gemm(backend)

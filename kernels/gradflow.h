@@ -16,6 +16,8 @@
      GF_COLUMNS(j, columns)                  the columns of that row: split across these lanes
      GF_COLUMN_SUMS(j, columns, sums...)     the same, for a body that only adds to those variables
      GF_COLUMNS_OF(j, columns, arrays...)    the same for arrays that begin with the row, indexed by j alone
+     gf_lane_sum, gf_of_row                  the types of a sum over the columns that one lane adds, and of a row's number
+                                             that its columns compute with: accumulator in C
      gf_row_sum(v), gf_row_max(v)            combine the results of the lanes of a row (C: one lane)
      GF_ONCE_PER_ROW                         the next statement, run by one lane per row
      GF_ROW_BLOCKS(first, rows)              each block of neighboring rows once: one row, by a warp, on a GPU; `first` is
@@ -49,7 +51,7 @@
    `arrays` names every array that the body indexes with the variable of the loop, at that very index only. A GPU moves
    them in vectors of four elements, by accesses of 16 bytes if all of them are aligned to that. */
 
-typedef double accumulator; /* the type of long sums */
+typedef double accumulator; /* the type of long sums; a lane adds its terms in a gf_lane_sum */
 typedef long long gf_index;
 typedef unsigned int gf_word;            /* 32 bits */
 typedef unsigned long long gf_long_word; /* 64 bits */
@@ -187,6 +189,24 @@ GF_FUNCTION gf_vec4s<T, 1 + sizeof...(A)> gf_load(gf_index block, gf_index n, co
 #define GF_COLUMNS_OF(j, columns, ...)                                       \
   GF_VEC4(gf_block, GF_FIRST_COLUMN, GF_NEXT_COLUMN, columns, __VA_ARGS__) GF_EACH_LANE(j, gf_block)
 
+/* The sum of a lane's terms. Most GPUs compute doubles at 1/32 or 1/64 of the rate of floats: two floats, the sum and what
+   its roundings have lost (Neumaier, 1974), are as accurate. */
+template <typename T> struct gf_compensated {
+  T sum, lost;
+
+  GF_FUNCTION gf_compensated(int) : sum(0), lost(0) {}
+  GF_FUNCTION void operator+=(T term) {
+    const T next = sum + term, added = next - sum;
+    lost += (sum - (next - added)) + (term - added);
+    sum = next;
+  }
+  GF_FUNCTION accumulator value() const { return sum - sum == 0 ? sum + (accumulator)lost : sum; }
+};
+template <typename T> struct gf_lane_sum_of { typedef gf_compensated<T> type; };
+template <> struct gf_lane_sum_of<double> { typedef double type; };
+typedef gf_lane_sum_of<real>::type gf_lane_sum;
+typedef real gf_of_row;
+
 /* Combine the values of a row's lanes. In a butterfly, every lane combines the same pairs, so all lanes end with the same
    bits. */
 template <int lanes, typename T, typename F> GF_FUNCTION T gf_butterfly(T value, F combine) {
@@ -208,6 +228,7 @@ template <typename T, typename F> GF_FUNCTION T gf_over_lanes(T value, F combine
 template <typename T> GF_FUNCTION T gf_row_sum(T value) {
   return gf_over_lanes(value, [](T a, T b) { return a + b; });
 }
+template <typename T> GF_FUNCTION accumulator gf_row_sum(gf_compensated<T> sum) { return gf_row_sum(sum.value()); }
 GF_FUNCTION real gf_row_max(real value) { return gf_over_lanes(value, gf_max); }
 GF_FUNCTION gf_index gf_row_min_index(gf_index value) {
   return gf_over_lanes(value, [](gf_index a, gf_index b) { return b < a ? b : a; });
@@ -279,6 +300,7 @@ GF_FUNCTION void gf_prefetch(const void *array, gf_index bytes) {
 }
 
 #define gf_column_block_sum(sums) (void)(sums)
+typedef accumulator gf_lane_sum, gf_of_row;
 #define gf_row_sum(value) (value)
 #define gf_row_max(value) (value)
 #define gf_row_min_index(value) (value)

@@ -5,9 +5,9 @@
 GF_KERNEL(chunk_sums, const real *x, accumulator *partials, gf_index chunk, gf_index n, gf_index rows) {
   GF_ROWS(row, rows) {
     const gf_index first = row * chunk, length = n - first < chunk ? n - first : chunk;
-    accumulator sum = 0;
-    GF_COLUMNS(j, length) sum += x[first + j];
-    sum = gf_row_sum(sum);
+    gf_lane_sum terms = 0;
+    GF_COLUMNS(j, length) terms += x[first + j];
+    const accumulator sum = gf_row_sum(terms);
     GF_ONCE_PER_ROW partials[row] = sum;
   }
 }

@@ -18,9 +18,9 @@ GF_KERNEL(layer_norm_forward, const real *x, const real *gamma, const real *beta
   GF_ROWS(row, rows) {
     const gf_auto in = x + row * columns;
     const gf_auto out = y + row * columns;
-    accumulator sum = 0, squares = 0;
+    gf_lane_sum sum = 0, squares = 0;
     GF_COLUMN_SUMS(j, columns, sum) sum += in[j];
-    const accumulator center = gf_row_sum(sum) / columns;
+    const gf_of_row center = gf_row_sum(sum) / columns;
     GF_COLUMN_SUMS(j, columns, squares) squares += (in[j] - center) * (in[j] - center);
     const accumulator variance = gf_row_sum(squares) / columns;
     const real inverse = 1 / gf_sqrt((real)variance + epsilon);
@@ -61,9 +61,9 @@ GF_KERNEL(layer_norm_backward, const real *x, const real *gamma, const real *mea
     const gf_auto in = x + row * columns;
     const gf_auto d_out = d_y + row * columns;
     const real center = mean[row], inverse = inverse_deviation[row];
-    accumulator sum = 0, dot = 0;
+    gf_lane_sum sum = 0, dot = 0;
     GF_COLUMN_SUMS(j, columns, sum, dot) {
-      const accumulator g = gamma[j] * d_out[j];
+      const gf_of_row g = gamma[j] * d_out[j];
       sum += g;
       dot += g * ((in[j] - center) * inverse);
     }

@@ -9,21 +9,21 @@ GF_KERNEL(softmax_forward, const real *x, real *y, gf_index rows, gf_index colum
     real largest = in[0];
     GF_COLUMNS(j, columns) largest = gf_max(largest, in[j]);
     largest = gf_row_max(largest);
-    accumulator sum = 0;
+    gf_lane_sum terms = 0;
     GF_COLUMNS(j, columns) {
       out[j] = gf_exp(in[j] - largest);
-      sum += out[j];
+      terms += out[j];
     }
-    sum = gf_row_sum(sum);
+    const gf_of_row sum = gf_row_sum(terms);
     GF_COLUMNS(j, columns) out[j] = (real)(out[j] / sum);
   }
 }
 
 GF_KERNEL(softmax_backward, const real *y, const real *d_y, real *d_x, gf_index rows, gf_index columns) {
   GF_ROWS(row, rows) {
-    accumulator dot = 0;
-    GF_COLUMNS(j, columns) dot += (accumulator)y[row * columns + j] * d_y[row * columns + j];
-    dot = gf_row_sum(dot);
+    gf_lane_sum terms = 0;
+    GF_COLUMNS(j, columns) terms += (gf_of_row)y[row * columns + j] * d_y[row * columns + j];
+    const gf_of_row dot = gf_row_sum(terms);
     GF_COLUMNS(j, columns) {
       const gf_index i = row * columns + j;
       d_x[i] = (real)(y[i] * (d_y[i] - dot));

@@ -14,16 +14,15 @@ GF_KERNEL(binary_cross_entropy, const real *logits, const real *targets, const r
           gf_index columns) {
   GF_ROWS(row, rows) {
     const real weight = row_weight ? row_weight[row] : 1;
-    accumulator loss = 0, correct = 0;
+    gf_lane_sum losses = 0, hits = 0;
     GF_COLUMNS(j, columns) {
       const gf_index i = row * columns + j;
       const real z = logits[i], t = targets[i];
-      loss += gf_max(z, 0) - z * t + gf_softplus_rest(z);
-      correct += (z > 0) == (t > (real)0.5);
+      losses += gf_max(z, 0) - z * t + gf_softplus_rest(z);
+      hits += (z > 0) == (t > (real)0.5);
       d_logits[i] = (gf_sigmoid(z) - t) * weight / (rows * columns);
     }
-    loss = gf_row_sum(loss);
-    correct = gf_row_sum(correct);
+    const accumulator loss = gf_row_sum(losses), correct = gf_row_sum(hits);
     GF_ONCE_PER_ROW {
       gf_record_loss((real)(weight * loss / columns), row, row_losses, clock);
       row_correct[clock[GF_POSITION] + row] = (real)(correct / columns);

@@ -42,7 +42,7 @@ GF_KERNEL(softmax_focal, const real *logits, const real *targets, const real *ro
     }
     largest = gf_row_max(largest);
     largest_target = gf_row_max(largest_target);
-    accumulator exponentials = 0;
+    gf_lane_sum exponentials = 0;
     gf_index first_largest = columns, label = columns;
     GF_COLUMNS(j, columns) {
       exponentials += gf_exp(z[j] - largest);
@@ -52,18 +52,17 @@ GF_KERNEL(softmax_focal, const real *logits, const real *targets, const real *ro
     const real log_sum = gf_log((real)gf_row_sum(exponentials));
     first_largest = gf_row_min_index(first_largest);
     label = gf_row_min_index(label);
-    accumulator loss = 0, slopes = 0;
+    gf_lane_sum losses = 0, slopes = 0;
     GF_COLUMNS(j, columns) {
       const gf_focal focal = gf_make_focal(z[j] - largest - log_sum, t[j], gamma);
-      loss += focal.loss;
+      losses += focal.loss;
       slopes += focal.slope;
     }
-    loss = gf_row_sum(loss);
-    slopes = gf_row_sum(slopes);
-    const accumulator scale = (accumulator)weight / rows;
+    const accumulator loss = gf_row_sum(losses);
+    const gf_of_row sum_of_slopes = gf_row_sum(slopes), scale = (gf_of_row)weight / rows;
     GF_COLUMNS(j, columns) {
       const gf_focal focal = gf_make_focal(z[j] - largest - log_sum, t[j], gamma);
-      d_z[j] = (real)((focal.slope - focal.probability * slopes) * scale);
+      d_z[j] = (real)((focal.slope - focal.probability * sum_of_slopes) * scale);
     }
     GF_ONCE_PER_ROW {
       gf_record_loss((real)(weight * loss), row, row_losses, clock);
@@ -76,19 +75,18 @@ GF_KERNEL(binary_focal, const real *logits, const real *targets, const real *row
           real *row_losses, real *row_correct, gf_index *clock, real gamma, gf_index rows, gf_index columns) {
   GF_ROWS(row, rows) {
     const real weight = row_weight ? row_weight[row] : 1, scale = weight / (rows * columns);
-    accumulator loss = 0, correct = 0;
+    gf_lane_sum losses = 0, hits = 0;
     GF_COLUMNS(j, columns) {
       const gf_index i = row * columns + j;
       const real z = logits[i], t = targets[i], common = gf_softplus_rest(z);
       const gf_logistic share = gf_make_logistic(z);
       const real p = share.value, q = share.rest, u = gf_max(-z, 0) + common, v = gf_max(z, 0) + common;
       const real of_one = t * gf_pow(q, gamma), of_zero = (1 - t) * gf_pow(p, gamma);
-      loss += of_one * u + of_zero * v;
-      correct += (z > 0) == (t > (real)0.5);
+      losses += of_one * u + of_zero * v;
+      hits += (z > 0) == (t > (real)0.5);
       d_logits[i] = scale * (of_zero * (gamma * q * v + p) - of_one * (gamma * p * u + q));
     }
-    loss = gf_row_sum(loss);
-    correct = gf_row_sum(correct);
+    const accumulator loss = gf_row_sum(losses), correct = gf_row_sum(hits);
     GF_ONCE_PER_ROW {
       gf_record_loss((real)(weight * loss / columns), row, row_losses, clock);
       row_correct[clock[GF_POSITION] + row] = (real)(correct / columns);

@@ -11,14 +11,14 @@ GF_KERNEL(huber, const real *outputs, const real *targets, const real *row_weigh
           real *row_losses, gf_index *clock, real delta, gf_index rows, gf_index columns) {
   GF_ROWS(row, rows) {
     const real weight = row_weight ? row_weight[row] : 1, scale = weight / (rows * columns);
-    accumulator sum = 0;
+    gf_lane_sum terms = 0;
     GF_COLUMNS(j, columns) {
       const gf_index i = row * columns + j;
       const real error = outputs[i] - targets[i], held = gf_clamp(error, delta);
-      sum += held * (error - held / 2);
+      terms += held * (error - held / 2);
       d_outputs[i] = scale * held;
     }
-    sum = gf_row_sum(sum);
+    const accumulator sum = gf_row_sum(terms);
     GF_ONCE_PER_ROW gf_record_loss((real)(weight * sum / columns), row, row_losses, clock);
   }
 }

@@ -10,14 +10,14 @@ GF_KERNEL(poisson, const real *outputs, const real *targets, const real *row_wei
           real *row_losses, gf_index *clock, gf_index rows, gf_index columns) {
   GF_ROWS(row, rows) {
     const real weight = row_weight ? row_weight[row] : 1, scale = weight / (rows * columns);
-    accumulator sum = 0;
+    gf_lane_sum terms = 0;
     GF_COLUMNS(j, columns) {
       const gf_index i = row * columns + j;
       const real y = outputs[i], t = targets[i], rate = gf_exp(y);
-      sum += rate - t * y;
+      terms += rate - t * y;
       d_outputs[i] = scale * (rate - t);
     }
-    sum = gf_row_sum(sum);
+    const accumulator sum = gf_row_sum(terms);
     GF_ONCE_PER_ROW gf_record_loss((real)(weight * sum / columns), row, row_losses, clock);
   }
 }

@@ -12,16 +12,16 @@ GF_KERNEL(quantile, const real *outputs, const real *targets, const real *row_we
           real *row_losses, gf_index *clock, const real *quantiles, gf_index n_quantiles, gf_index rows, gf_index columns) {
   GF_ROWS(row, rows) {
     const real weight = row_weight ? row_weight[row] : 1, scale = weight / (rows * columns);
-    accumulator sum = 0;
+    gf_lane_sum terms = 0;
     GF_COLUMNS(j, columns) {
       const gf_index i = row * columns + j;
       const real level = quantiles[j % n_quantiles];
       const real error = targets[i / n_quantiles] - outputs[i];
       const real slope = error > 0 ? -level : error < 0 ? 1 - level : error;
-      sum += gf_max(level * error, (level - 1) * error);
+      terms += gf_max(level * error, (level - 1) * error);
       d_outputs[i] = scale * slope;
     }
-    sum = gf_row_sum(sum);
+    const accumulator sum = gf_row_sum(terms);
     GF_ONCE_PER_ROW gf_record_loss((real)(weight * sum / columns), row, row_losses, clock);
   }
 }

@@ -27,11 +27,11 @@ GF_KERNEL(softmax_cross_entropy_labels, const real *logits, const int *targets, 
       break;
     }
     GF_COLUMNS(j, columns) d_z[j] = gf_exp(z[j] - largest);
-    accumulator sum = 0;
-    GF_COLUMN_SUMS(j, columns, sum) sum += d_z[j];
-    sum = gf_row_sum(sum);
+    gf_lane_sum terms = 0;
+    GF_COLUMN_SUMS(j, columns, terms) terms += d_z[j];
+    const gf_of_row sum = gf_row_sum(terms);
     first_largest = gf_row_min_index(first_largest);
-    const accumulator scale = (accumulator)weight / rows;
+    const gf_of_row scale = (gf_of_row)weight / rows;
     GF_COLUMNS(j, columns) d_z[j] = (real)((d_z[j] / sum - (j == label)) * scale);
     GF_ONCE_PER_ROW {
       gf_record_loss(weight * (gf_log((real)sum) + (largest - target_logit)), row, row_losses, clock);
@@ -54,20 +54,20 @@ GF_KERNEL(softmax_cross_entropy_probabilities, const real *logits, const real *t
     }
     largest = gf_row_max(largest);
     largest_target = gf_row_max(largest_target);
-    accumulator sum = 0, dot = 0;
+    gf_lane_sum terms = 0, products = 0;
     gf_index first_largest = columns, label = columns;
     GF_COLUMNS(j, columns) {
-      if (t[j] != 0) dot += (accumulator)t[j] * (z[j] - largest); /* 0 log 0 is 0 */
+      if (t[j] != 0) products += (gf_of_row)t[j] * (z[j] - largest); /* 0 log 0 is 0 */
       if (z[j] == largest && j < first_largest) first_largest = j;
       if (t[j] == largest_target && j < label) label = j;
       d_z[j] = gf_exp(z[j] - largest);
-      sum += d_z[j];
+      terms += d_z[j];
     }
-    sum = gf_row_sum(sum);
-    dot = gf_row_sum(dot);
+    const gf_of_row sum = gf_row_sum(terms);
+    const accumulator dot = gf_row_sum(products);
     first_largest = gf_row_min_index(first_largest);
     label = gf_row_min_index(label);
-    const accumulator scale = (accumulator)weight / rows;
+    const gf_of_row scale = (gf_of_row)weight / rows;
     GF_COLUMNS(j, columns) d_z[j] = (real)((d_z[j] / sum - t[j]) * scale);
     GF_ONCE_PER_ROW {
       gf_record_loss((real)(weight * (gf_log((real)sum) - dot)), row, row_losses, clock);

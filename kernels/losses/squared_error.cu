@@ -12,14 +12,14 @@ GF_KERNEL(squared_error, const real *outputs, const real *targets, const real *r
           gf_index columns) {
   GF_ROWS(row, rows) {
     const real weight = row_weight ? row_weight[row] : 1;
-    accumulator sum = 0;
+    gf_lane_sum terms = 0;
     GF_COLUMNS(j, columns) {
       const gf_index i = row * columns + j;
       const real error = outputs[i] - targets[i];
-      sum += error * error;
+      terms += error * error;
       d_outputs[i] = weight * (2 * factor / rows) * error;
     }
-    sum = gf_row_sum(sum);
+    const accumulator sum = gf_row_sum(terms);
     GF_ONCE_PER_ROW gf_record_loss((real)(weight * factor * sum), row, row_losses, clock);
   }
 }

@@ -14,7 +14,8 @@ GF_KERNEL(chunk_squares, const real *parameters, const real *gradients, const do
     accumulator sum = 0;
     GF_COLUMNS(j, length) {
       const gf_index i = first + j;
-      const accumulator g = gf_regularized(update, gradients[i], parameters[i], i < n_decayed);
+      const accumulator g =
+          update.is_regularized ? gf_regularized(update, gradients[i], parameters[i], i < n_decayed) : gradients[i];
       sum += g * g;
     }
     sum = gf_row_sum(sum);

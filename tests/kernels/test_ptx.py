@@ -119,3 +119,34 @@ def test_write_only_arrays_are_not_loaded(name: str, loads: int, stores: int) ->
     for architecture in ARCHITECTURES:
         assert accesses(name, "float32", architecture) == (loads, stores)
         assert accesses(name, "float64", architecture) == (2 * loads, 2 * stores)
+
+
+WITHOUT_DOUBLES = [
+    name
+    for name, kernel in kernels("cuda").items()
+    if kernel.file.parent.name == "losses" or kernel.file.stem in ("layer_norm", "softmax", "sum")
+    if kernel.reduces_rows and name not in ("total", "layer_norm_backward")  # float64 already; terms cancel
+]
+
+
+def innermost_loops(body: str) -> list[str]:
+    """Return the loops of a kernel that contain no other: from a label to a jump back to it."""
+    labels = {match[1]: match.start() for match in re.finditer(r"^(\$\w+):", body, re.MULTILINE)}
+    jumps = [(labels[match[1]], match.end()) for match in re.finditer(r"\bbra(?:\.uni)? *\t?(\$\w+);", body)]
+    loops = [(begin, end) for begin, end in jumps if begin < end]
+    inner = [
+        (begin, end)
+        for begin, end in loops
+        if not any(begin <= first and last <= end and (first, last) != (begin, end) for first, last in loops)
+    ]
+    return [body[begin:end] for begin, end in inner]
+
+
+@pytest.mark.parametrize("name", WITHOUT_DOUBLES)
+def test_loops_over_the_columns_of_a_row_compute_in_float32(name: str) -> None:
+    # Most GPUs compute doubles at 1/32 or 1/64 of the rate.
+    body = re.search(rf"\.entry {name}\(.*?^}}", ptx_of(kernels("cuda")[name].file, "float32", 80), re.M | re.S)
+    assert body is not None
+    loops = innermost_loops(body[0])
+    assert loops
+    assert not any(re.search(r"(add|sub|mul|fma|div)[.\w]*\.f64|cvt\.f64\.f32", loop) for loop in loops)

@@ -26,6 +26,7 @@ from gradflow.sklearn.inputs import fit_inputs
 from gradflow.sklearn.layers import initial_weights, make_stack
 from gradflow.sklearn.parameters import check_parameters, hidden_sizes
 from gradflow.sklearn.solver import Solver
+from gradflow.sklearn.sparse import SparseRows, dense_if_small, is_sparse, row_blocks
 from gradflow.sklearn.watch import Penalty, Watch
 from gradflow.training import Trainer
 from gradflow.training.data.prepare import prepare_fit
@@ -48,6 +49,15 @@ class _Rows(NamedTuple):
     x: Any
     targets: np.ndarray
     weight: np.ndarray | None
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.targets)
+
+    @property
+    def source(self) -> tuple[Any, Any, Any]:
+        """The data as `Trainer.fit` takes them: inputs, targets and weights."""
+        return (SparseRows(*self), None, None) if is_sparse(self.x) else tuple(self)
 
     @property
     def mean_weight(self) -> float:
@@ -126,8 +136,8 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         else:
             checks = {"multi_output": True, "y_numeric": is_numeric}
             x, y = validate_data(self, X, y, accept_sparse=_SPARSE, dtype=_DTYPES, reset=is_first, **checks)
-            x = _dense(x)
-        weight = None if sample_weight is None else _check_sample_weight(sample_weight, x)
+            x = x.toarray() if is_sparse(x) and self.solver == "lbfgs" else dense_if_small(x)
+        weight = None if sample_weight is None else _check_sample_weight(sample_weight, x, ensure_non_negative=True)
         return _Rows(x, self._encode(y, is_first=is_first, is_partial=is_partial), weight)
 
     @property
@@ -136,10 +146,11 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _as_inputs(self, X: Any, *, reset: bool) -> Any:  # noqa: N803
         """Return validated inputs: an array (rows, n_features), or a table for the network's preprocessing."""
-        if self._takes_tables and not hasattr(X, "toarray"):
+        if self._takes_tables and not is_sparse(X):
             validate_data(self, X, skip_check_array=True, reset=reset)
             return X if hasattr(X, "columns") else check_array(X, dtype=None, ensure_all_finite="allow-nan")
-        return _dense(validate_data(self, X, accept_sparse=_SPARSE, dtype=_DTYPES, reset=reset))
+        x = validate_data(self, X, accept_sparse=_SPARSE, dtype=_DTYPES, reset=reset)
+        return x.toarray() if is_sparse(x) and reset else dense_if_small(x)
 
     def _begin(self, x: Any, random: Any) -> None:
         """Make the network, and reset the attributes that later fits continue."""
@@ -169,11 +180,21 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         self._optimizer_state: OptimizerState | None = None
         for name in ("loss_curve_", "validation_scores_", "best_validation_score_", "best_loss_"):
             self.__dict__.pop(name, None)
-        if self.solver != "lbfgs":
-            self.loss_curve_: list[float] = []
-            self.best_loss_: float | None = None if self.early_stopping else math.inf
-            self.validation_scores_: list[float] | None = [] if self.early_stopping else None
-            self.best_validation_score_: float | None = -math.inf if self.early_stopping else None
+
+    def _begin_epochs(self) -> None:
+        """Prepare the attributes that epochs change; a warm start may follow fits with and without early stopping."""
+        known = dict(self.__dict__).get
+        self.n_iter_, self.loss_curve_ = 0, list(known("loss_curve_", []))
+        self.best_loss_: float | None = None
+        self.validation_scores_: list[float] | None = None
+        self.best_validation_score_: float | None = None
+        if self.early_stopping:
+            score = known("best_validation_score_")
+            self.validation_scores_ = list(known("validation_scores_") or [])
+            self.best_validation_score_ = -math.inf if score is None else score
+        else:
+            loss = known("best_loss_")
+            self.best_loss_ = math.inf if loss is None else loss
 
     def _trainer(self, loss: Loss, rows: _Rows, batch_rows: int, *, is_partial: bool) -> Trainer:
         factor = self._factor(loss)
@@ -190,19 +211,20 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         )
 
     def _fit_epochs(self, rows: _Rows, validation: _Rows | None) -> None:
-        loss, batch_rows = self._make_loss(), self._batch_rows(len(rows.x))
+        loss, batch_rows = self._make_loss(), self._batch_rows(rows.n_rows)
         self._optimizer = self._solver()
         trainer = self._trainer(loss, rows, batch_rows, is_partial=False)
         watch = self._watch(rows, batch_rows, None if validation is None else partial(self._score_on, validation))
-        self.n_iter_, self.loss_curve_ = 0, list(self.loss_curve_)
+        self._begin_epochs()
         start = self.network_.get_weights()
         try:
+            x, targets, weight = rows.source
             trainer.fit(
-                rows.x,
-                rows.targets,
+                x,
+                targets,
                 epochs=self.max_iter,
                 batch_size=batch_rows,
-                sample_weight=rows.weight,
+                sample_weight=weight,
                 class_weight=self._class_weights(),
                 shuffle=self.shuffle,
                 progress=False,
@@ -228,7 +250,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
             )
 
     def _watch(self, rows: _Rows, batch_rows: int, score: Callable[[], float] | None) -> Watch:
-        count = len(rows.x)
+        count = rows.n_rows
         penalty = Penalty(self.alpha, count * rows.mean_weight, -(-count // batch_rows))
         shown_loss = self._shown_loss
         return Watch(
@@ -244,20 +266,21 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         """Train for one pass, with the optimizer as the last pass left it."""
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
-        loss, batch_rows = self._make_loss(), self._batch_rows(len(rows.x))
+        loss, batch_rows = self._make_loss(), self._batch_rows(rows.n_rows)
         if not hasattr(self, "_optimizer"):
             self._optimizer = self._solver()
         trainer = self._trainer(loss, rows, batch_rows, is_partial=True)
         trainer.optimizer_state = self._optimizer_state
         watch = self._watch(rows, batch_rows, None)
-        self.n_iter_, self.loss_curve_ = 0, list(self.loss_curve_)
+        self._begin_epochs()
         watch.on_fit_begin(trainer, 1)
         try:
+            x, targets, weight = rows.source
             values = trainer.partial_fit(
-                rows.x,
-                rows.targets,
+                x,
+                targets,
                 batch_size=batch_rows,
-                sample_weight=rows.weight,
+                sample_weight=weight,
                 class_weight=self._class_weights(),
                 shuffle=self.shuffle,
             )
@@ -268,7 +291,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _minimize(self, rows: _Rows) -> None:
         """Run L-BFGS."""
-        loss, network, count = self._make_loss(), self.network_, len(rows.x)
+        loss, network, count = self._make_loss(), self.network_, rows.n_rows
         factor = self._factor(loss)
         optimizer = LBFGS(self.max_iter, gradient_tolerance=self.tol / factor, max_evaluations=self.max_fun)
         l2 = self.alpha / (count * rows.mean_weight * factor)
@@ -326,7 +349,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         parts = [rows.x, rows.targets, *([] if rows.weight is None else [rows.weight])]
         strata = self._strata(rows.targets)
         split = train_test_split(*parts, random_state=random, test_size=self.validation_fraction, stratify=strata)
-        if len(split[1]) < 2:
+        if len(split[3]) < 2:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
@@ -416,6 +439,8 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         return self._predictions(self._as_inputs(X, reset=False))
 
     def _predictions(self, x: Any) -> np.ndarray:
+        if is_sparse(x):
+            return np.concatenate([self.network_.predict(block) for block in row_blocks(x)])
         outputs: np.ndarray = self.network_.predict(x)
         return outputs
 
@@ -423,8 +448,3 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         if self.solver not in ("sgd", "adam"):
             raise AttributeError(f"partial_fit is only available for the solvers sgd and adam, not {self.solver!r}")
         return True
-
-
-def _dense(x: Any) -> np.ndarray:
-    dense: np.ndarray = x.toarray() if hasattr(x, "toarray") else x
-    return dense

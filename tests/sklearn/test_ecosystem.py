@@ -134,6 +134,22 @@ def test_sparse_inputs_are_those_of_dense_ones() -> None:
         assert model.predict_proba(form(dense)).tobytes() == other.predict_proba(dense).tobytes()
 
 
+def test_a_large_sparse_matrix_is_made_dense_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    dense, weight = np.where(np.abs(X) > 2, X, 0), np.linspace(0.1, 1, len(X))
+    sparse = scipy.sparse.csr_matrix(dense)
+    expected = classifier(early_stopping=True, class_weight="balanced").fit(dense, NAMES, weight)
+    monkeypatch.setattr("gradflow.sklearn.sparse.DENSE_BYTES", 0)
+    monkeypatch.setattr("gradflow.sklearn.sparse._BLOCK_BYTES", 320)
+    model = classifier(early_stopping=True, class_weight="balanced").fit(sparse, NAMES, weight)
+    assert model.predict_proba(sparse).tobytes() == expected.predict_proba(dense).tobytes()
+    assert model.loss_curve_ == expected.loss_curve_
+    model.set_params(early_stopping=False).partial_fit(sparse, NAMES)
+    expected.set_params(early_stopping=False).partial_fit(dense, NAMES)
+    assert model.predict_proba(sparse).tobytes() == expected.predict_proba(dense).tobytes()
+    with pytest.raises(ValueError, match="Negative values in data passed to `sample_weight`"):
+        classifier().fit(sparse, NAMES, -weight)
+
+
 def test_joblib_writes_and_reads_fitted_estimators(tmp_path: Any) -> None:
     model = classifier(categorical_features="from_dtype", standardize=True).fit(PEOPLE, BUYS)
     joblib.dump(model, tmp_path / "model.joblib")

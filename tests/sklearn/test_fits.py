@@ -293,6 +293,18 @@ def test_a_fit_continues_warm() -> None:
         warm.fit(X[:, :2], NAMES)
 
 
+def test_warm_starts_with_and_without_early_stopping() -> None:
+    model = ours.MLPClassifier(random_state=0, max_iter=4, warm_start=True).fit(X, NAMES)
+    model.set_params(early_stopping=True).fit(X, NAMES)
+    best = model.best_validation_score_
+    assert (len(model.validation_scores_), model.best_loss_, len(model.loss_curve_)) == (4, None, 8)
+    model.fit(X, NAMES)
+    assert len(model.validation_scores_) == 8
+    assert model.best_validation_score_ >= best
+    model.set_params(early_stopping=False).partial_fit(X, NAMES)
+    assert (model.validation_scores_, model.best_loss_) == (None, model.loss_)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 def test_on_a_gpu(solver: str) -> None:

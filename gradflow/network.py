@@ -40,7 +40,7 @@ from gradflow.losses.base import OUTPUT_ACTIVATIONS
 from gradflow.ops import Array
 from gradflow.output_scale import OutputScale
 from gradflow.parameters import ParameterVectors, check_weights, converted_weight
-from gradflow.precision import PRECISIONS, Precision, check_precision
+from gradflow.precision import PRECISIONS, PassPrecision, check_precision
 from gradflow.program import Recorder
 
 _PREDICTION_ROWS = 4096
@@ -131,7 +131,7 @@ class Sequential:
         self._is_recorded = all_recorded(self.layers)
         self.access = Access()
         self._inference = InferencePrograms(self.access, self._recorded_inference)
-        self._lowered: Precision | None = None  # made by the first prediction in another precision
+        self._lowered: PassPrecision | None = None  # made by the first prediction in another precision
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _FIXED and name in vars(self):
@@ -496,7 +496,7 @@ class Sequential:
             self.output_scale.record(recorder, y)
         return Inference(recorder.program(), x, y)
 
-    def _inference_precision(self) -> Precision | None:
+    def _inference_precision(self) -> PassPrecision | None:
         """Return the precision of predictions; None for that of the network's own arrays, also where its device does
         not support the other one."""
         kind = PRECISIONS[self._precision]

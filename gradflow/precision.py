@@ -23,7 +23,7 @@ from gradflow.ops import Array, Op, copy
 _gemm_tf32 = gemm._replace(name=TF32_GEMM)
 
 
-class Precision:
+class PassPrecision:
     """Base class of the precisions: changes the calls of a pass through the layers.
 
     Args:
@@ -52,14 +52,14 @@ class Precision:
         return op, arguments
 
 
-class TF32(Precision):
+class TF32(PassPrecision):
     """float32 arrays, and matmuls with factors rounded to 10 mantissa bits and float32 accumulation."""
 
     def changed(self, op: Op, arguments: dict[str, Any]) -> Call:
         return (_gemm_tf32 if op is gemm else op), arguments
 
 
-class BFloat16(Precision):
+class BFloat16(PassPrecision):
     """Activations, and the weights in matmuls, are in 16 bits; matmuls accumulate in float32.
 
     Attributes:
@@ -127,7 +127,7 @@ class _Adapted:
             self._ops.record(method, *args, recorded=False)
 
 
-PRECISIONS: dict[str, type[Precision] | None] = {
+PRECISIONS: dict[str, type[PassPrecision] | None] = {
     "float32": None,
     "tf32": TF32,
     "bfloat16": BFloat16,

@@ -6,7 +6,7 @@ from gradflow.clock import RunStatus, advance
 from gradflow.layers.stack import record_inference
 from gradflow.metrics import EpochMetrics
 from gradflow.ops import Array
-from gradflow.precision import Precision
+from gradflow.precision import PassPrecision
 from gradflow.program import Program, Recorder
 from gradflow.training.data.feed import PassData
 from gradflow.training.step.epoch import Epoch
@@ -16,7 +16,7 @@ from gradflow.training.step.record import Results, record_evaluation
 _ROWS = 4096
 
 
-def evaluation(objective: Objective, data: PassData, sums: Array, precision: Precision | None) -> Epoch:
+def evaluation(objective: Objective, data: PassData, sums: Array, precision: PassPrecision | None) -> Epoch:
     """Return an epoch that measures loss, correct predictions and metrics over the data, in row order, without dropout.
 
     Args:

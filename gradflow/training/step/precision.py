@@ -13,12 +13,12 @@ from gradflow.losses import Loss
 from gradflow.network import Sequential
 from gradflow.ops import Array, copy
 from gradflow.optimizers.loss_scaling import LossScaling, check_scaling, scaled_copy
-from gradflow.precision import TF32, BFloat16, Float16, Precision, copied
+from gradflow.precision import TF32, BFloat16, Float16, PassPrecision, copied
 from gradflow.training.data.feed import DataSet
 from gradflow.training.step.record import Results, record_results, record_step
 
 
-class StepPrecision(Precision):
+class StepPrecision(PassPrecision):
     """Base class of the precisions of a step.
 
     Args:

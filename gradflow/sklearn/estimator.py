@@ -17,6 +17,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from gradflow.backends.blas import using_threads
 from gradflow.errors import DataError, DivergedError
 from gradflow.losses import BinaryCrossEntropy, Loss, PoissonLoss, QuantileLoss
 from gradflow.losses.base import LOSSES
@@ -108,6 +109,8 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         is_partial: bool = False,
     ) -> Self:
         before = dict(self.__dict__)
+        network = before.get("network_")
+        weights = None if network is None else (network.get_weights(), network.epochs_begun)
         try:
             check_parameters(self, [*LOSSES, *self._loss_names()])
             is_first = not (self.__sklearn_is_fitted__() and (self.warm_start or is_partial))
@@ -117,13 +120,18 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
                 self._begin(rows.x, random)
             if is_partial:
                 self._fit_once(rows)
-            elif self.solver == "lbfgs":
+                return self
+            rows, held_out = self._with_validation(rows, validation, random)
+            if self.solver == "lbfgs":
                 self._minimize(rows)
             else:
-                self._fit_epochs(*self._with_validation(rows, validation, random))
+                self._fit_epochs(rows, held_out)
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
+            if network is not None and weights is not None:
+                network.set_weights(weights[0])
+                network.epochs_begun = weights[1]
             raise
         return self
 
@@ -138,6 +146,8 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
             x, y = validate_data(self, X, y, accept_sparse=_SPARSE, dtype=_DTYPES, reset=is_first, **checks)
             x = x.toarray() if is_sparse(x) and self.solver == "lbfgs" else dense_if_small(x)
         weight = None if sample_weight is None else _check_sample_weight(sample_weight, x, ensure_non_negative=True)
+        if weight is not None and not weight.any():  # which versions of scikit-learn before 1.8 accept
+            raise DataError("sample_weight is 0 in every row; nothing would be learned")
         return _Rows(x, self._encode(y, is_first=is_first, is_partial=is_partial), weight)
 
     @property
@@ -216,7 +226,6 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         trainer = self._trainer(loss, rows, batch_rows, is_partial=False)
         watch = self._watch(rows, batch_rows, None if validation is None else partial(self._score_on, validation))
         self._begin_epochs()
-        start = self.network_.get_weights()
         try:
             x, targets, weight = rows.source
             trainer.fit(
@@ -239,8 +248,6 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=3)
         self._optimizer_state = trainer.optimizer_state
-        if validation is not None:
-            self.network_.set_weights(watch.best_weights or start)
         if self.n_iter_ == self.max_iter and not watch.has_converged:
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
@@ -295,8 +302,8 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         factor = self._factor(loss)
         optimizer = LBFGS(self.max_iter, gradient_tolerance=self.tol / factor, max_evaluations=self.max_fun)
         l2 = self.alpha / (count * rows.mean_weight * factor)
-        objective = Objective.checked(network, loss, optimizer, l2=l2, threads=self.threads)
-        with network.access.training():
+        objective = Objective.checked(network, loss, optimizer, l2=l2)
+        with network.access.training(), using_threads(network.backend.blas, self.threads):
             data, _, network.output_scale = prepare_fit(
                 network,
                 loss,
@@ -326,9 +333,10 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
     def _with_validation(self, rows: _Rows, given: tuple[Any, Any, Any], random: Any) -> tuple[_Rows, _Rows | None]:
         """Return the rows for training, and those for early stopping, if there is any."""
         if given[0] is None and given[1] is None:
-            return self._split(rows, random) if self.early_stopping else (rows, None)
-        if not self.early_stopping:
-            raise DataError("X_val and y_val are for early stopping; pass early_stopping=True")
+            uses_epochs = self.early_stopping and self.solver != "lbfgs"
+            return self._split(rows, random) if uses_epochs else (rows, None)
+        if not self.early_stopping or self.solver == "lbfgs":
+            raise DataError("X_val and y_val are for early stopping; pass early_stopping=True, and no solver='lbfgs'")
         if given[0] is None or given[1] is None:
             raise DataError("X_val and y_val belong together; pass both or neither")
         return rows, self._validated(*given, is_first=False, is_partial=True)

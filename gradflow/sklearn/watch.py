@@ -35,7 +35,8 @@ class Watch(Callback):
     """Keeps ``loss_``, ``loss_curve_``, ``n_iter_`` and the other attributes of an estimator, and ends its training.
 
     Training ends after more than ``n_iter_no_change`` epochs in which the loss has not fallen below its best by more
-    than ``tol``, or with early stopping, the validation score has not risen above its best by ``tol``.
+    than ``tol``, or with early stopping, the validation score has not risen above its best by ``tol``. With early
+    stopping the network then has the weights of the best score.
 
     Args:
         estimator: the estimator.
@@ -58,11 +59,17 @@ class Watch(Callback):
     ) -> None:
         self._estimator, self._solver, self._rows = estimator, solver, rows
         self._penalty, self._loss, self._score = penalty, loss, score
-        self.best_weights: dict[str, np.ndarray] | None = None
+        self._best_weights: dict[str, np.ndarray] | None = None
         self.has_converged = False
 
     def on_fit_begin(self, trainer: Any, epochs: int) -> None:
         self._squares = self._sum_of_squares()
+        if self._score is not None:
+            self._best_weights = trainer.network.get_weights()
+
+    def on_fit_end(self, trainer: Any, history: Any) -> None:
+        if self._best_weights is not None:
+            trainer.network.set_weights(self._best_weights)
 
     def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
         estimator, before = self._estimator, self._squares
@@ -100,7 +107,7 @@ class Watch(Callback):
         estimator._no_improvement_count = estimator._no_improvement_count + 1 if is_worse else 0
         if score > estimator.best_validation_score_:
             estimator.best_validation_score_ = score
-            self.best_weights = estimator.network_.get_weights()
+            self._best_weights = estimator.network_.get_weights()
 
     def _progress_ended(self, trainer: Any) -> None:
         estimator = self._estimator

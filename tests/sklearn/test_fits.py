@@ -207,6 +207,30 @@ def test_a_loss_that_does_not_fit_the_task_is_refused() -> None:
         ours.MLPRegressor(loss="softmax_cross_entropy").fit(X, Y)
 
 
+class Fails(gf.Callback):
+    """Raises after two epochs."""
+
+    def on_epoch_end(self, trainer: Any, epoch: int, values: Any) -> None:
+        if epoch == 2:
+            raise OSError("the disk is full")
+
+
+def test_a_failed_warm_fit_leaves_the_weights_as_they_were() -> None:
+    model = ours.MLPClassifier(random_state=0, max_iter=3, warm_start=True).fit(X, NAMES)
+    twin = copy.deepcopy(model)
+    with pytest.raises(OSError, match="disk is full"):
+        model.set_params(callbacks=[Fails()]).fit(X, NAMES)
+    model.set_params(callbacks=())
+    assert model.predict_proba(X).tobytes() == twin.predict_proba(X).tobytes()
+    assert model.loss_curve_ == twin.loss_curve_
+    assert model.fit(X, NAMES).predict_proba(X).tobytes() == twin.fit(X, NAMES).predict_proba(X).tobytes()
+
+
+def test_weights_that_are_all_zero_are_refused() -> None:
+    with pytest.raises(ValueError, match="0 in every row|at least one non-zero"):
+        ours.MLPClassifier().fit(X, NAMES, np.zeros(len(X)))
+
+
 def test_weights_cannot_be_changed_by_mistake() -> None:
     model = ours.MLPClassifier(max_iter=2).fit(X, NAMES)
     with pytest.raises(ValueError, match="read-only"):
@@ -233,6 +257,10 @@ def test_a_run_is_written_to_a_folder(tmp_path: Any) -> None:
     model = ours.MLPClassifier(max_iter=3, random_state=0, output=tmp_path / "run")
     model.fit(X, NAMES).fit(X, NAMES)
     network = gf.load(tmp_path / "run")
+    assert network.predict(X).tobytes() == model.network_.predict(X).tobytes()
+    model = ours.MLPClassifier(early_stopping=True, n_iter_no_change=2, tol=0.5, output=tmp_path / "stopped")
+    model.fit(X, NAMES)
+    network = gf.load(tmp_path / "stopped")  # the weights of the best score, not the last ones
     assert network.predict(X).tobytes() == model.network_.predict(X).tobytes()
 
 

@@ -227,7 +227,7 @@ def test_a_failed_warm_fit_leaves_the_weights_as_they_were() -> None:
 
 
 def test_weights_that_are_all_zero_are_refused() -> None:
-    with pytest.raises(ValueError, match="0 in every row|at least one non-zero"):
+    with pytest.raises(ValueError, match=r"0 in every row|at least one non-zero"):
         ours.MLPClassifier().fit(X, NAMES, np.zeros(len(X)))
 
 

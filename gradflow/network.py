@@ -520,7 +520,7 @@ class Sequential:
         """
         return self.access.reading() if self._is_recorded else self.access.writing()
 
-    def is_worth_a_gpu(self, rows: int) -> bool:
+    def _is_worth_a_gpu(self, rows: int) -> bool:
         """True if "auto" selected the CPU for this network, but for steps on so many rows a GPU here may be faster."""
         is_left_to_cpu = self._backend_is_automatic and self.backend.name == "numpy"
         return is_left_to_cpu and self.n_parameters * rows >= WORK_FOR_GPU and gpu_problem() is None

@@ -174,6 +174,7 @@ REQUIRED: dict[str, Callable[[], Any]] = {
     "optimizer": lambda: "adam",
     "output_activation.name": lambda: "softmax",
     "path": lambda: "written",
+    "precision.name": lambda: "tf32",
     "preprocessing": lambda: gf.data.fit_preprocessing(X),
     "rate": lambda: 0.5,
     "scale": lambda: None,
@@ -189,6 +190,7 @@ REQUIRED: dict[str, Callable[[], Any]] = {
 PREFERRED: dict[str, dict[str, Callable[[], Any]]] = {
     "Trainer.fit": {"y": lambda: Y, "progress": lambda: False, "batch_size": lambda: 4},
     "Trainer.evaluate": {"y": lambda: Y},
+    "Trainer.partial_fit": {"y": lambda: Y},
     "learning_rate_range_test": {"y": lambda: Y, "steps": lambda: 10, "batch_size": lambda: 4},
     "repeat": {"y": lambda: Y},
     "load": {"backend": lambda: "numpy"},

@@ -52,7 +52,7 @@ def _alone(
 
 
 def _warn_of_unused_gpu(network: Sequential, rows: int) -> None:
-    if network.is_worth_a_gpu(rows):
+    if network._is_worth_a_gpu(rows):
         warn(
             f"steps on {rows:,} rows may be faster on the GPU; the network is on the CPU, where its steps on few rows "
             "are faster. Make it with backend='cupy', or with backend='numpy' if that is intended",

@@ -49,6 +49,6 @@ def test_bytes_moved_are_the_sizes_of_each_ops_arrays() -> None:
         + n_out  # the column sum
         + 7 * n_parameters  # Adam reads four vectors and writes three
     )
-    # The clock (32 bytes, in the loss, in Adam and when it advances), the settings of Adam, and one scale.
-    constants = 3 * 32 + 8 * (OWN + len(gf.Adam().hyper())) + 4
+    # The clock (32 bytes, in the loss, read and written by Adam, and when it advances), Adam's settings, and one scale.
+    constants = 4 * 32 + 8 * (OWN + len(gf.Adam().hyper())) + 4
     assert moved == expected + constants

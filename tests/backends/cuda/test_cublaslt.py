@@ -11,7 +11,6 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import gradflow as gf
-from gradflow.backends.cuda.fallback import FallbackCall
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.layers.dense import gemm
 from gradflow.layers.relu import relu_forward
@@ -87,6 +86,8 @@ def test_without_the_library_gemms_are_plain(backend: Any, monkeypatch: pytest.M
 
 
 def test_a_gemm_that_fails_is_repeated_by_the_plain_path(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gradflow.backends.cuda.fallback import FallbackCall  # which imports CuPy
+
     call, out = bound_gemm(backend)
     break_when_first_run(monkeypatch)
     with (

@@ -6,6 +6,7 @@ counts.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import threading
@@ -21,6 +22,7 @@ from benchmarks.contestants import contestant
 from benchmarks.networks import Network
 
 _PREDICTIONS = 200
+_LEAST_SECONDS = 0.03  # of a measurement of steps: after a pause, threads take milliseconds to wake up
 
 
 class WorkerError(Exception):
@@ -162,7 +164,8 @@ class _Timed:
         self.losses = self._contestant.losses
 
     def seconds_per_step(self) -> float:
-        return seconds_of(self._contestant.train, 1) / self._steps
+        once = seconds_of(self._contestant.train, 1)
+        return seconds_of(self._contestant.train, max(1, math.ceil(_LEAST_SECONDS / once))) / self._steps
 
     def seconds_per_epoch(self, least: float) -> float:
         began = time.perf_counter()

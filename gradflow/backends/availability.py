@@ -16,7 +16,7 @@ FORKED = (
     "CUDA does not work in a process that was forked after its parent used a GPU; start processes with "
     "multiprocessing.get_context('spawn')"
 )
-"""What to do about CUDA's "initialization error"."""
+"""The remedy for CUDA's "initialization error"."""
 
 
 @cache

@@ -13,7 +13,8 @@ from sklearn.utils.validation import column_or_1d
 
 from gradflow.errors import DataError
 from gradflow.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy, get_loss
-from gradflow.sklearn.estimator import MLPEstimator, _Rows
+from gradflow.sklearn.estimator import MLPEstimator
+from gradflow.sklearn.rows import Rows
 
 
 class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
@@ -278,7 +279,7 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
             correct = ((outputs > 0.5) == (targets.reshape(outputs.shape) > 0.5)).all(axis=1)
         return float(np.average(correct, weights=weight))
 
-    def _shown_loss(self, loss: float, rows: _Rows) -> float:
+    def _shown_loss(self, loss: float, rows: Rows) -> float:
         return loss * self._factor(self._make_loss())
 
     def _decoded(self, outputs: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What `MLPClassifier` and `MLPRegressor` have in common: parameters, training, and fitted attributes."""
+"""The base class of `MLPClassifier` and `MLPRegressor`: training, and fitted attributes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
@@ -26,8 +25,9 @@ from gradflow.optimizers import LBFGS
 from gradflow.sklearn.inputs import fit_inputs
 from gradflow.sklearn.layers import initial_weights, make_stack
 from gradflow.sklearn.parameters import check_parameters, hidden_sizes
+from gradflow.sklearn.rows import Rows
 from gradflow.sklearn.solver import Solver
-from gradflow.sklearn.sparse import SparseRows, dense_if_small, is_sparse, row_blocks
+from gradflow.sklearn.sparse import dense_if_small, is_sparse, row_blocks
 from gradflow.sklearn.watch import Penalty, Watch
 from gradflow.training import Trainer
 from gradflow.training.data.prepare import prepare_fit
@@ -42,27 +42,6 @@ _SPARSE = ("csr", "csc")
 _NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
 )
-
-
-class _Rows(NamedTuple):
-    """Rows of data: inputs, targets as the network takes them, and weights or None."""
-
-    x: Any
-    targets: np.ndarray
-    weight: np.ndarray | None
-
-    @property
-    def n_rows(self) -> int:
-        return len(self.targets)
-
-    @property
-    def source(self) -> tuple[Any, Any, Any]:
-        """The data as `Trainer.fit` takes them: inputs, targets and weights."""
-        return (SparseRows(*self), None, None) if is_sparse(self.x) else tuple(self)
-
-    @property
-    def mean_weight(self) -> float:
-        return 1.0 if self.weight is None else float(np.mean(self.weight))
 
 
 class MLPEstimator(BaseEstimator):  # type: ignore[misc]
@@ -94,7 +73,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         """Return the score on encoded targets."""
 
     @abstractmethod
-    def _shown_loss(self, loss: float, rows: _Rows) -> float:
+    def _shown_loss(self, loss: float, rows: Rows) -> float:
         """Return what scikit-learn shows for a mean loss of gradflow, without the penalty."""
 
     # -- training -----------------------------------------------------------------------------------------------------
@@ -135,7 +114,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
             raise
         return self
 
-    def _validated(self, X: Any, y: Any, sample_weight: Any, *, is_first: bool, is_partial: bool) -> _Rows:  # noqa: N803
+    def _validated(self, X: Any, y: Any, sample_weight: Any, *, is_first: bool, is_partial: bool) -> Rows:  # noqa: N803
         is_numeric = not is_classifier(self)
         if self._takes_tables:
             x = self._as_inputs(X, reset=is_first)
@@ -148,7 +127,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         weight = None if sample_weight is None else _check_sample_weight(sample_weight, x, ensure_non_negative=True)
         if weight is not None and not weight.any():  # which versions of scikit-learn before 1.8 accept
             raise DataError("sample_weight is 0 in every row; nothing would be learned")
-        return _Rows(x, self._encode(y, is_first=is_first, is_partial=is_partial), weight)
+        return Rows(x, self._encode(y, is_first=is_first, is_partial=is_partial), weight)
 
     @property
     def _takes_tables(self) -> bool:
@@ -206,7 +185,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
             loss = known("best_loss_")
             self.best_loss_ = math.inf if loss is None else loss
 
-    def _trainer(self, loss: Loss, rows: _Rows, batch_rows: int, *, is_partial: bool) -> Trainer:
+    def _trainer(self, loss: Loss, rows: Rows, batch_rows: int, *, is_partial: bool) -> Trainer:
         factor = self._factor(loss)
         return Trainer(
             self.network_,
@@ -220,7 +199,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
             threads=self.threads,
         )
 
-    def _fit_epochs(self, rows: _Rows, validation: _Rows | None) -> None:
+    def _fit_epochs(self, rows: Rows, validation: Rows | None) -> None:
         loss, batch_rows = self._make_loss(), self._batch_rows(rows.n_rows)
         self._optimizer = self._solver()
         trainer = self._trainer(loss, rows, batch_rows, is_partial=False)
@@ -256,7 +235,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
                 stacklevel=3,
             )
 
-    def _watch(self, rows: _Rows, batch_rows: int, score: Callable[[], float] | None) -> Watch:
+    def _watch(self, rows: Rows, batch_rows: int, score: Callable[[], float] | None) -> Watch:
         count = rows.n_rows
         penalty = Penalty(self.alpha, count * rows.mean_weight, -(-count // batch_rows))
         shown_loss = self._shown_loss
@@ -269,7 +248,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
             score=score,
         )
 
-    def _fit_once(self, rows: _Rows) -> None:
+    def _fit_once(self, rows: Rows) -> None:
         """Train for one pass, with the optimizer as the last pass left it."""
         if self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
@@ -296,7 +275,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         watch.on_epoch_end(trainer, 1, values)
         self._optimizer_state = trainer.optimizer_state
 
-    def _minimize(self, rows: _Rows) -> None:
+    def _minimize(self, rows: Rows) -> None:
         """Run L-BFGS."""
         loss, network, count = self._make_loss(), self.network_, rows.n_rows
         factor = self._factor(loss)
@@ -330,18 +309,20 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
                 stacklevel=4,
             )
 
-    def _with_validation(self, rows: _Rows, given: tuple[Any, Any, Any], random: Any) -> tuple[_Rows, _Rows | None]:
+    def _with_validation(self, rows: Rows, given: tuple[Any, Any, Any], random: Any) -> tuple[Rows, Rows | None]:
         """Return the rows for training, and those for early stopping, if there is any."""
         if given[0] is None and given[1] is None:
             uses_epochs = self.early_stopping and self.solver != "lbfgs"
-            return self._split(rows, random) if uses_epochs else (rows, None)
+            if not uses_epochs:
+                return rows, None
+            return rows.split(self.validation_fraction, self._strata(rows.targets), random)
         if not self.early_stopping or self.solver == "lbfgs":
             raise DataError("X_val and y_val are for early stopping; pass early_stopping=True, and no solver='lbfgs'")
         if given[0] is None or given[1] is None:
             raise DataError("X_val and y_val belong together; pass both or neither")
         return rows, self._validated(*given, is_first=False, is_partial=True)
 
-    def _score_on(self, rows: _Rows) -> float:
+    def _score_on(self, rows: Rows) -> float:
         """Return the score that early stopping watches."""
         if self.scoring is None:
             return self._score_targets(*rows)
@@ -352,25 +333,12 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         nameless.__dict__.update({name: value for name, value in self.__dict__.items() if name not in names})
         return float(check_scoring(self, self.scoring)(nameless, rows.x, self._original(rows.targets), **weight))
 
-    def _split(self, rows: _Rows, random: Any) -> tuple[_Rows, _Rows]:
-        """Return the rows for training, and a fraction that is held out."""
-        parts = [rows.x, rows.targets, *([] if rows.weight is None else [rows.weight])]
-        strata = self._strata(rows.targets)
-        split = train_test_split(*parts, random_state=random, test_size=self.validation_fraction, stratify=strata)
-        if len(split[3]) < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
-            )
-        training, validation = (_Rows(*split[place::2], *([None] if rows.weight is None else [])) for place in (0, 1))
-        return training, validation
-
     def _batch_rows(self, rows: int) -> int:
         if self.batch_size == "auto":
             return min(_BATCH_ROWS, rows)
         if self.batch_size > rows:
             warnings.warn(
-                f"batch_size={self.batch_size} is larger than the number of rows, {rows}: all form one batch. Got "
-                "`batch_size` less than 1 or larger than sample size. It is going to be clipped",
+                f"batch_size={self.batch_size} is larger than the number of rows, {rows}, which form a single batch",
                 stacklevel=5,
             )
         return min(int(self.batch_size), rows)

@@ -13,7 +13,8 @@ from sklearn.utils.validation import column_or_1d
 
 from gradflow.errors import DataError
 from gradflow.losses import HalfSquaredError, Loss, PoissonLoss, QuantileLoss, get_loss
-from gradflow.sklearn.estimator import MLPEstimator, _Rows
+from gradflow.sklearn.estimator import MLPEstimator
+from gradflow.sklearn.rows import Rows
 
 _SKLEARN_LOSSES = {"squared_error": HalfSquaredError, "poisson": PoissonLoss}
 
@@ -147,7 +148,7 @@ class MLPRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
             return float("nan")
         return float(r2_score(targets, outputs, sample_weight=weight))
 
-    def _shown_loss(self, loss: float, rows: _Rows) -> float:
+    def _shown_loss(self, loss: float, rows: Rows) -> float:
         kind = self._make_loss()
         if isinstance(kind, HalfSquaredError):
             return loss / self.n_outputs_

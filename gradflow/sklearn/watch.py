@@ -1,4 +1,4 @@
-"""What happens between the epochs of an estimator's fit: its attributes, its reports, and when it ends."""
+"""The work between the epochs of an estimator's fit: its attributes, its reports, and the rule that ends it."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _MOST_CRASHES = 12
 """Child processes that may crash before all classes that are not checked yet are refused."""
 
 _SECONDS = 300
-"""How long a child may take."""
+"""The most time that a child may take."""
 
 
 def check_gemms(backend: CupyBackend) -> None:

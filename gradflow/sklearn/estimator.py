@@ -17,6 +17,7 @@ from sklearn.utils import check_array, check_consistent_length, check_random_sta
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from gradflow.backends.blas import using_threads
+from gradflow.data.frames import as_columns
 from gradflow.errors import DataError, DivergedError
 from gradflow.losses import BinaryCrossEntropy, Loss, PoissonLoss, QuantileLoss
 from gradflow.losses.base import LOSSES
@@ -136,6 +137,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
     def _as_inputs(self, X: Any, *, reset: bool) -> Any:  # noqa: N803
         """Return validated inputs: an array (rows, n_features), or a table for the network's preprocessing."""
         if self._takes_tables and not is_sparse(X):
+            as_columns("X", X)  # refuses a table with two columns of one name, among others
             validate_data(self, X, skip_check_array=True, reset=reset)
             return X if hasattr(X, "columns") else check_array(X, dtype=None, ensure_all_finite="allow-nan")
         x = validate_data(self, X, accept_sparse=_SPARSE, dtype=_DTYPES, reset=reset)

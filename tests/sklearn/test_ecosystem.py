@@ -167,6 +167,8 @@ def test_tables_with_text_and_gaps() -> None:
     assert set(model.predict(unseen)) <= {"yes", "no"}
     with pytest.raises(ValueError, match="column 'city' of X holds no numbers"):
         classifier(standardize=True).fit(people, BUYS)
+    with pytest.raises(ValueError, match="two columns named 'age'"):
+        classifier(standardize=True).fit(people[["age", "age"]], BUYS)
     with pytest.raises(ValueError, match="Feature names"):
         model.predict(people.rename(columns={"age": "years"}))
 

@@ -6,6 +6,7 @@ import csv
 import numbers
 import os
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from itertools import islice
 from typing import Any
 
@@ -35,7 +36,8 @@ class CSV(Stream):
 
     The file is read once before training, to count its rows and to check that all lines have the same number of fields.
     A column is numeric if all its fields in the first 4096 rows are numbers or missing; otherwise it is text, which
-    needs preprocessing. Files compressed with gzip are read directly. Rows are shuffled by blocks (`Stream`).
+    needs preprocessing. Files compressed with gzip, bzip2, xz or (with pyarrow, the extra ``arrow``) zstd are read
+    directly, whatever their names. Rows are shuffled by blocks (`Stream`).
 
     An empty field is a missing value. In numeric columns so are blanks and the usual markers: NA, N/A, NULL, None, NaN,
     "?", "-" and the others of pandas.read_csv, in upper or lower case. In text columns these are text, so Namibia's
@@ -78,8 +80,8 @@ class CSV(Stream):
         self._na_values, self._na_numbers = _checked_na_values(na_values)
         self._file = TextFile(self._path, encoding)
         self._rows: int | None = None
-        lines = self._lines()
-        _, names = next(lines, (0, []))
+        with closing(self._lines()) as lines:
+            _, names = next(lines, (0, []))
         if not names:
             raise DataError(f"{path} is empty; expected a header line, and one line per row")
         self._names = tuple(names)
@@ -93,17 +95,18 @@ class CSV(Stream):
         self._declared = frozenset(listed_names("text", declared))
         for name in self._declared - set(names):
             raise DataError(f"{path}: {unknown_name('column', name, names)}")
-        self._text = self._columns_of_text(lines)
+        self._text = self._columns_of_text()
 
-    def _columns_of_text(self, lines: Generator[tuple[int, list[str]], None, None]) -> set[str]:
+    def _columns_of_text(self) -> set[str]:
         """Return the names of the text columns, judging by the first rows."""
         found = set(self._declared)
         rows = 0
-        for _, fields in islice(lines, _TYPED_ROWS):
-            rows += 1
-            for name, field in zip(self._names, fields, strict=True):
-                if name not in found and not (is_number(field) or self._is_missing(field)):
-                    found.add(name)
+        with closing(self._lines()) as lines:
+            for _, fields in islice(lines, 1, 1 + _TYPED_ROWS):
+                rows += 1
+                for name, field in zip(self._names, fields, strict=True):
+                    if name not in found and not (is_number(field) or self._is_missing(field)):
+                        found.add(name)
         if rows == 0:
             raise DataError(f"{self._path} has no rows; expected a header line and at least one row")
         return found
@@ -119,21 +122,21 @@ class CSV(Stream):
         return self._rows
 
     def read(self, *, seed: int | None, epoch: int) -> Generator[Block, None, None]:
-        lines = islice(self._lines(), 1, None)
         names = columns_to_read(self.features, self.target, self.sample_weight)
         wanted = [(name, self._names.index(name)) for name in names]
         rows = min(max(1, _PIECE_FIELDS // len(self._names)), self.block_rows)
-        while piece := list(islice(lines, rows)):
-            numbers = np.array([number for number, _ in piece])
-            where = Where(numbers, unit="line")
-            columns = {
-                name: self._column(name, [fields[place] for _, fields in piece], where) for name, place in wanted
-            }
-            for name in self.target:
-                columns[name] = _as_integers(columns[name])
-            yield columns_block(
-                columns, self.features, self.target, self.sample_weight, where, str(self._path), self._declared
-            )
+        with closing(self._lines()) as lines:
+            next(lines)
+            while piece := list(islice(lines, rows)):
+                where = Where(np.array([number for number, _ in piece]), unit="line")
+                columns = {
+                    name: self._column(name, [fields[place] for _, fields in piece], where) for name, place in wanted
+                }
+                for name in self.target:
+                    columns[name] = _as_integers(columns[name])
+                yield columns_block(
+                    columns, self.features, self.target, self.sample_weight, where, str(self._path), self._declared
+                )
 
     def _lines(self) -> Generator[tuple[int, list[str]], None, None]:
         """Yield the line number and the fields of each nonempty line, including the header."""

@@ -1,30 +1,69 @@
-"""Text files: their encoding, gzip compression, and detection of other file types mistaken for text."""
+"""Text files: their encoding and compression, and detection of other file types mistaken for text."""
 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Generator
+import io
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple, cast
 
 from gradflow.checks import text
 from gradflow.errors import DataError
+from gradflow.installation import pip_install
 
-_GZIP = b"\x1f\x8b"
 _OTHER_FILES = {
     b"PK\x03\x04": "a zip archive or an Excel workbook; unpack it, or save the sheet as CSV",
     b"\xd0\xcf\x11\xe0": "an Excel workbook; save the sheet as CSV",
     b"PAR1": "a Parquet file; read it with gradflow.data.Parquet",
     b"ARROW1": "an Arrow file; read it with gradflow.data.Arrow",
-    b"BZh": "compressed with bzip2; unpack it, or compress it with gzip",
-    b"\xfd7zXZ": "compressed with xz; unpack it, or compress it with gzip",
-    b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it, or compress it with gzip",
 }
 
 
+def _opened_gzip(path: Path) -> IO[bytes]:
+    import gzip  # like the other modules of compression, needed by few files
+
+    return cast(IO[bytes], gzip.open(path))
+
+
+def _opened_bzip2(path: Path) -> IO[bytes]:
+    import bz2
+
+    return bz2.open(path)
+
+
+def _opened_xz(path: Path) -> IO[bytes]:
+    import lzma
+
+    return lzma.open(path)
+
+
+def _opened_zstd(path: Path) -> IO[bytes]:
+    import pyarrow
+
+    stream: Any = pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd")
+    return io.BufferedReader(stream)
+
+
+class _Compression(NamedTuple):
+    name: str
+    first_bytes: tuple[bytes, ...]
+    opened: Callable[[Path], IO[bytes]]
+
+
+_SKIPPABLE_FRAMES = tuple(bytes([byte]) + b"\x2a\x4d\x18" for byte in range(0x50, 0x60))
+"""Frames without content, with which pzstd begins (RFC 8878, section 3.1.2)."""
+_COMPRESSIONS = (
+    _Compression("gzip", (b"\x1f\x8b",), _opened_gzip),
+    _Compression("bzip2", (b"BZh",), _opened_bzip2),
+    _Compression("xz", (b"\xfd7zXZ",), _opened_xz),
+    _Compression("zstd", (b"\x28\xb5\x2f\xfd", *_SKIPPABLE_FRAMES), _opened_zstd),
+)
+
+
 class TextFile:
-    """A text file, possibly compressed with gzip.
+    """A text file, possibly compressed with gzip, bzip2, xz or zstd, whatever its name.
 
     Args:
         path: the file.
@@ -32,7 +71,7 @@ class TextFile:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        DataError: for a folder, a file of another type, or an encoding that Python does not know.
+        DataError: for a folder, a file of another type, an encoding that Python does not know, or zstd without pyarrow.
     """
 
     def __init__(self, path: Path, encoding: str) -> None:
@@ -46,8 +85,10 @@ class TextFile:
                 raise DataError(f"{path} is {kind}")
         if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and self.encoding == "utf-8":
             raise DataError(f"{path} is text in UTF-16, as Excel's \"Unicode text\" is; pass encoding='utf-16'")
-        self._is_compressed = start.startswith(_GZIP)
-        if not self._is_compressed and b"\0" in start and self.encoding in ("utf-8", "ascii", "cp1252"):
+        self._compression = next((kind for kind in _COMPRESSIONS if start.startswith(kind.first_bytes)), None)
+        if self._compression is not None and self._compression.name == "zstd":
+            _check_pyarrow(path)
+        if self._compression is None and b"\0" in start and self.encoding in ("utf-8", "ascii", "cp1252"):
             raise DataError(
                 f"{path} contains zero bytes, which text does not; if it is UTF-16, pass encoding='utf-16-le'"
             )
@@ -57,12 +98,12 @@ class TextFile:
         """Open the file for reading, as a context that turns decoding errors into a DataError.
 
         Raises:
-            DataError: for bytes that are not valid in the encoding, and for damaged gzip data.
+            DataError: for bytes that are not valid in the encoding, and for damaged or incomplete compressed data.
         """
         try:
             encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
-            with self._opened("rt", newline="", encoding=encoding) as file:
-                yield file
+            with self._opened() as file, io.TextIOWrapper(file, encoding, newline="") as decoded:
+                yield decoded
         except UnicodeError as error:
             raise DataError(
                 f"{self.path}, line {self._undecodable_line()}: not valid {self.encoding}: "
@@ -70,22 +111,19 @@ class TextFile:
                 "the file as UTF-8"
             ) from error
         except Exception as error:
-            if self._is_compressed and _is_of_gzip(error):
-                raise DataError(f"{self.path} is damaged: its gzip data cannot be read: {error}") from error
+            if self._compression is not None and _is_of_compression(error):
+                raise DataError(
+                    f"{self.path} is damaged or incomplete: its {self._compression.name} data cannot be read: {error}"
+                ) from error
             raise
 
-    def _opened(self, mode: str, **arguments: Any) -> IO[Any]:
-        if not self._is_compressed:
-            return open(self.path, mode, **arguments)
-        import gzip  # few files need it
-
-        opened: Any = gzip.open(self.path, mode, **arguments)  # noqa: SIM115
-        return opened  # type: ignore[no-any-return]
+    def _opened(self) -> IO[bytes]:
+        return open(self.path, "rb") if self._compression is None else self._compression.opened(self.path)
 
     def _undecodable_line(self) -> int:
         """Return the number of the first undecodable line, or of the last one if the file ends within a character."""
         decoder, lines = codecs.getincrementaldecoder(self.encoding)(), 0
-        with self._opened("rb") as file:
+        with self._opened() as file:
             for line in file:
                 lines += 1
                 try:
@@ -95,10 +133,20 @@ class TextFile:
         return lines
 
 
-def _is_of_gzip(error: Exception) -> bool:
-    import zlib
+def _is_of_compression(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno is None  # errors of the operating system have a number
+    return isinstance(error, EOFError) or type(error).__module__ in ("zlib", "_lzma")
 
-    return isinstance(error, EOFError | OSError | zlib.error)
+
+def _check_pyarrow(path: Path) -> None:
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise DataError(
+            f"{path} is compressed with zstd, which needs pyarrow; install: {pip_install('arrow')}; or compress the "
+            "file with gzip, bzip2 or xz"
+        ) from error
 
 
 def _encoding_name(encoding: str) -> str:

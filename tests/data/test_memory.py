@@ -18,6 +18,10 @@ PART_ROWS = 131_072
 ALLOWED = 32 * 2**20
 """Bytes beyond the memory that Python, the libraries and a network use after training on a small file."""
 
+ALLOCATORS = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
+"""Memory is counted as it is asked for. Arrow's own allocator reserves memory far in advance. glibc gives threads arenas
+and keeps in each what was freed there; by chance, readers that follow each other get the same one or different ones."""
+
 # Pages mapped from a file are not memory of the process; the limit applies to all other memory.
 TRAINING = """
 import re, resource, sys
@@ -95,8 +99,7 @@ def test_training_takes_a_tenth_of_the_file(kind: str, tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in (tmp_path / "large").iterdir()) > 10 * ALLOWED
     done = subprocess.run(
         [sys.executable, "-c", TRAINING, kind, str(tmp_path), str(ALLOWED)],
-        # Arrow's own allocator reserves memory far in advance.
-        env=os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system"},
+        env=os.environ | ALLOCATORS,
         preexec_fn=small_stacks,
         capture_output=True,
         text=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -13,8 +13,10 @@ from sklearn.utils.validation import column_or_1d
 
 from gradflow.errors import DataError
 from gradflow.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy, get_loss
+from gradflow.schedules import Schedule
 from gradflow.sklearn.estimator import MLPEstimator
 from gradflow.sklearn.rows import Rows
+from gradflow.training import Checkpoint
 
 
 class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
@@ -55,8 +57,14 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         dropout: the dropout rate after each hidden activation.
         normalization: "batch" or "layer" normalization in each hidden layer.
         residual: shortcuts around hidden layers that keep the width.
-        clip_norm, average, precision, threads, callbacks, output: as in `gradflow.Trainer` and its `fit`; ``output`` is
-            replaced by each fit.
+        schedule: the learning rate in each fit, in place of ``learning_rate`` and ``learning_rate_init``: a schedule of
+            gradflow, such as ``gradflow.CosineSchedule(0.01, warmup=2)``, or a function of the time in epochs; "cosine"
+            and "one_cycle" are the schedules of these names, with ``learning_rate_init`` as the highest rate, and end
+            after ``max_iter`` epochs. Set ``n_iter_no_change=numpy.inf`` to let a schedule reach its end.
+        clip_norm, average, precision, threads, callbacks: as in `gradflow.Trainer` and its `fit`.
+        output: a folder for the run, as in `gradflow.Trainer.fit`; each fit replaces it, and a search needs None.
+        checkpoint: when to save checkpoints to ``output``, a `gradflow.Checkpoint`; `gradflow.load` reads the last one
+            as a network, even after the process was killed.
         backend, device: as in `gradflow.Sequential`.
 
     Attributes:
@@ -105,6 +113,7 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         dropout: float = 0.0,
         normalization: str | None = None,
         residual: bool = False,
+        schedule: str | Schedule | Callable[[float], float] | None = None,
         clip_norm: float | None = None,
         average: float | None = None,
         precision: str = "float32",
@@ -113,6 +122,7 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         threads: int | None = None,
         callbacks: Sequence[Any] = (),
         output: Any = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         given = locals()
         self.__dict__.update({name: given[name] for name in MLPClassifier._get_param_names()})

@@ -25,7 +25,7 @@ from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS
 from gradflow.sklearn.inputs import fit_inputs
 from gradflow.sklearn.layers import initial_weights, make_stack
-from gradflow.sklearn.parameters import check_parameters, hidden_sizes
+from gradflow.sklearn.parameters import check_parameters, hidden_sizes, schedule_of
 from gradflow.sklearn.rows import Rows
 from gradflow.sklearn.solver import Solver
 from gradflow.sklearn.sparse import dense_if_small, is_sparse, row_blocks
@@ -92,7 +92,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         network = before.get("network_")
         weights = None if network is None else (network.get_weights(), network.epochs_begun)
         try:
-            check_parameters(self, [*LOSSES, *self._loss_names()])
+            check_parameters(self, [*LOSSES, *self._loss_names()], is_partial=is_partial)
             is_first = not (self.__sklearn_is_fitted__() and (self.warm_start or is_partial))
             rows = self._validated(X, y, sample_weight, is_first=is_first, is_partial=is_partial)
             random = check_random_state(self.random_state)
@@ -221,6 +221,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
                 callbacks=[watch, *self.callbacks],
                 output=self.output,
                 overwrite=self.output is not None,
+                checkpoint=self.checkpoint,
             )
         except DivergedError as error:
             if validation is None:
@@ -365,7 +366,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         return Solver(
             self.solver,
             self.learning_rate_init,
-            self.learning_rate,
+            self.learning_rate if (schedule := schedule_of(self)) is None else schedule,
             power_t=self.power_t,
             momentum=self.momentum,
             nesterovs_momentum=self.nesterovs_momentum,

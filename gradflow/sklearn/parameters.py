@@ -9,6 +9,8 @@ from typing import Any
 from gradflow.checks import (
     boolean,
     fraction,
+    instance,
+    instances,
     integer,
     known_name,
     non_negative,
@@ -20,13 +22,23 @@ from gradflow.checks import (
 from gradflow.errors import DataError, shown
 from gradflow.layers import ACTIVATIONS
 from gradflow.losses import Loss
+from gradflow.schedules import CosineSchedule, OneCycleSchedule, Schedule, get_schedule
 from gradflow.sklearn.layers import NORMALIZATIONS, SYNONYMS
+from gradflow.training import Callback, Checkpoint
 
 _AT_LEAST_ONE = ("max_iter", "max_fun")
 _ABOVE_ZERO = ("learning_rate_init", "epsilon")
 _NOT_BELOW_ZERO = ("alpha", "power_t", "tol")
 _FRACTIONS = ("momentum", "validation_fraction", "beta_1", "beta_2", "dropout")
 _BOOLEANS = ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping", "residual", "standardize")
+
+_SCHEDULES: dict[str, type[CosineSchedule] | type[OneCycleSchedule]] = {
+    "cosine": CosineSchedule,
+    "one_cycle": OneCycleSchedule,
+}
+"""Schedules that need no more than a rate, by the names that stand for them."""
+_NOT_IN_LBFGS = ("dropout", "schedule", "clip_norm", "average", "callbacks", "output", "checkpoint")
+_NOT_IN_PARTIAL_FIT = ("schedule", "average", "callbacks", "output", "checkpoint")
 
 
 def hidden_sizes(given: Any) -> list[int]:
@@ -40,8 +52,53 @@ def hidden_sizes(given: Any) -> list[int]:
     return [positive_integer("hidden_layer_sizes", size) for size in listed]
 
 
-def check_parameters(estimator: Any, losses: Sequence[str]) -> None:
-    """Raise if a parameter is out of range; ``losses`` are the names of losses.
+def schedule_of(estimator: Any) -> Schedule | None:
+    """Return the schedule of the learning rate; None if the solver's parameters define it.
+
+    Raises:
+        DataError: if it is no schedule, or there is another one.
+    """
+    given = estimator.schedule
+    if given is None:
+        return None
+    if estimator.learning_rate != "constant":
+        raise DataError(
+            f"schedule and learning_rate={estimator.learning_rate!r} both change the learning rate; pass one of them"
+        )
+    if isinstance(given, str):
+        return _SCHEDULES[known_name("schedule", given, _SCHEDULES)](estimator.learning_rate_init)
+    if not (isinstance(given, Schedule) or (callable(given) and not isinstance(given, type))):
+        raise DataError(
+            "schedule must be a schedule of gradflow, a function of the time in epochs, 'cosine', 'one_cycle' or None, "
+            f"got {shown(given)}"
+        )
+    return get_schedule(given)
+
+
+def _check_use(estimator: Any, *, is_partial: bool) -> None:
+    """Raise for parameters of gradflow that would have no effect.
+
+    Raises:
+        DataError: naming the parameter.
+    """
+    user, names = ("partial_fit", _NOT_IN_PARTIAL_FIT) if is_partial else ("solver='lbfgs'", _NOT_IN_LBFGS)
+    if is_partial or estimator.solver == "lbfgs":
+        for name in names:
+            if given := getattr(estimator, name):
+                raise DataError(f"{user} does not support {name}={shown(given)}; omit it")
+    if estimator.solver == "lbfgs" and estimator.precision != "float32":
+        raise DataError(f"solver='lbfgs' does not support precision={shown(estimator.precision)}; omit it")
+    if estimator.checkpoint is not None and estimator.output is None:
+        raise DataError("checkpoint needs a folder; pass output too")
+
+
+def check_parameters(estimator: Any, losses: Sequence[str], *, is_partial: bool) -> None:
+    """Raise if a parameter is out of range, or would have no effect.
+
+    Args:
+        estimator: the estimator.
+        losses: the names of losses.
+        is_partial: True for `partial_fit`.
 
     Raises:
         DataError: a ValueError, which names the parameter.
@@ -73,3 +130,10 @@ def check_parameters(estimator: Any, losses: Sequence[str]) -> None:
             f"categorical_features must be 'from_dtype' or None, got {shown(estimator.categorical_features)}"
         )
     object_or_name("loss", estimator.loss, Loss, losses)
+    instances("callbacks", estimator.callbacks, Callback, "gradflow.Callback objects")
+    if estimator.threads is not None:
+        positive_integer("threads", estimator.threads)
+    if estimator.checkpoint is not None:
+        instance("checkpoint", estimator.checkpoint, Checkpoint, "a gradflow.Checkpoint")
+    schedule_of(estimator)
+    _check_use(estimator, is_partial=is_partial)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -13,8 +13,10 @@ from sklearn.utils.validation import column_or_1d
 
 from gradflow.errors import DataError
 from gradflow.losses import HalfSquaredError, Loss, PoissonLoss, QuantileLoss, get_loss
+from gradflow.schedules import Schedule
 from gradflow.sklearn.estimator import MLPEstimator
 from gradflow.sklearn.rows import Rows
+from gradflow.training import Checkpoint
 
 _SKLEARN_LOSSES = {"squared_error": HalfSquaredError, "poisson": PoissonLoss}
 
@@ -66,6 +68,7 @@ class MLPRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
         dropout: float = 0.0,
         normalization: str | None = None,
         residual: bool = False,
+        schedule: str | Schedule | Callable[[float], float] | None = None,
         clip_norm: float | None = None,
         average: float | None = None,
         precision: str = "float32",
@@ -74,6 +77,7 @@ class MLPRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
         threads: int | None = None,
         callbacks: Sequence[Any] = (),
         output: Any = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         given = locals()
         self.__dict__.update({name: given[name] for name in MLPRegressor._get_param_names()})

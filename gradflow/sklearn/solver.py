@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+
 from gradflow.optimizers import SGD, Adam, GradientDescent, Optimizer
+from gradflow.schedules import LearningRate, Schedule
 
 _LEAST_RATE = 1e-6
 _SHRINKING = 5.0
@@ -20,7 +23,7 @@ class Solver:
     Args:
         name: "sgd" or "adam".
         learning_rate_init: the learning rate at first.
-        schedule: "constant", "invscaling" or "adaptive"; only "sgd" uses it.
+        schedule: "constant", "invscaling" or "adaptive", which only "sgd" uses; or a schedule in their place.
         power_t: the exponent of "invscaling".
         momentum, nesterovs_momentum: for "sgd".
         beta_1, beta_2, epsilon: for "adam".
@@ -33,7 +36,7 @@ class Solver:
         self,
         name: str,
         learning_rate_init: float,
-        schedule: str,
+        schedule: str | Schedule,
         *,
         power_t: float,
         momentum: float,
@@ -56,16 +59,18 @@ class Solver:
         """
         if self._name == "adam":
             beta_1, beta_2, epsilon = self._adam
-            return Adam(self.learning_rate, beta_1, beta_2, 0.0, epsilon_hat=epsilon / factor)
-        rate = factor * self.learning_rate
+            rate = self._schedule if isinstance(self._schedule, Schedule) else self.learning_rate
+            return Adam(rate, beta_1, beta_2, 0.0, epsilon_hat=epsilon / factor)
+        if isinstance(self._schedule, Schedule):
+            return self._descent(_multiplied(self._schedule, factor))
         if self._schedule != "constant" and not is_partial:
             return self._descent(lambda time: factor * self.learning_rate)
-        return self._descent(rate)
+        return self._descent(factor * self.learning_rate)
 
-    def _descent(self, rate: object) -> Optimizer:
+    def _descent(self, rate: LearningRate) -> Optimizer:
         if not self._momentum:
-            return GradientDescent(rate)  # type: ignore[arg-type]
-        return SGD(rate, self._momentum, self._nesterov)  # type: ignore[arg-type]
+            return GradientDescent(rate)
+        return SGD(rate, self._momentum, self._nesterov)
 
     def epoch_ended(self, samples_seen: int) -> None:
         """Note that an epoch has ended."""
@@ -78,3 +83,12 @@ class Solver:
             return False
         self.learning_rate /= _SHRINKING
         return True
+
+
+def _multiplied(schedule: Schedule, factor: float) -> Schedule:
+    """Return a schedule with rates that are ``factor`` times those of another."""
+    if factor == 1:
+        return schedule
+    multiplied = copy.copy(schedule)
+    multiplied.rates = lambda *moment: factor * schedule.rates(*moment)  # type: ignore[method-assign]
+    return multiplied

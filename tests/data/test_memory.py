@@ -19,8 +19,9 @@ ALLOWED = 32 * 2**20
 """Bytes beyond the memory that Python, the libraries and a network use after training on a small file."""
 
 ALLOCATORS = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
-"""Memory is counted as it is asked for. Arrow's own allocator reserves memory far in advance. glibc gives threads arenas
-and keeps in each what was freed there; by chance, readers that follow each other get the same one or different ones."""
+"""Memory is counted as it is asked for. Arrow's own allocator reserves memory far in advance. glibc gives each thread
+an arena, and keeps in it what was freed there; by chance, consecutive readers get the same one or different ones.
+"""
 
 # Pages mapped from a file are not memory of the process; the limit applies to all other memory.
 TRAINING = """

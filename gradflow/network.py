@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -19,7 +19,7 @@ from gradflow.backends.reference import ReferenceBackend
 from gradflow.checks import boolean, fraction, integer, known_name, positive_integer, sequence, text
 from gradflow.data.inputs import InputFormat
 from gradflow.data.preprocessing import Preprocessing
-from gradflow.data.sources import Block, Converted, Source
+from gradflow.data.sources import Block, Source
 from gradflow.data.table import positions
 from gradflow.data.where import Where
 from gradflow.errors import BackendError, DataError, GradflowError, SlowPathWarning, shown, warn
@@ -415,8 +415,9 @@ class Sequential:
         """Return predictions (batch, n_out) for x (batch, n_in): outputs after the output activation, in target units.
 
         x is an array; a table, whose columns are matched by name (`feature_names`); or a source, such as
-        `gradflow.data.Parquet`, which is read block by block, in row order, and whose targets are ignored. NumPy
-        inputs give NumPy outputs, and CuPy inputs give CuPy outputs. Large inputs are processed in blocks of rows.
+        `gradflow.data.Parquet`, which is read block by block, in row order, and whose targets are ignored; or one block
+        of it, from ``source.blocks()``, if the outputs for all rows would not fit in memory. NumPy inputs give NumPy
+        outputs, and CuPy inputs give CuPy outputs. Large inputs are processed in blocks of rows.
 
         Raises:
             DataError: if shape, dtype or values do not fit.
@@ -451,6 +452,8 @@ class Sequential:
     def _infer(self, x: Any, *, activated: bool, where: Where | None = None) -> Array:
         if isinstance(x, Source):
             return self._infer_source(x, activated=activated)
+        if isinstance(x, Block):
+            return x.converted(lambda block: (self._infer(block.x, activated=activated, where=block.where),))[0]
         inputs = input_format(self)
         selected = inputs.select("x", x)
         where = where or Where(range(len(selected)))
@@ -467,11 +470,11 @@ class Sequential:
         return self.backend.to_caller(output) if on_device else output
 
     def _infer_source(self, source: Source, *, activated: bool) -> np.ndarray:
-        def outputs(block: Block) -> Converted:
-            return (self._infer(block.x, activated=activated, where=block.where),)
-
-        with self.inferring():
-            return np.concatenate([block.converted(outputs)[0] for block in source.blocks()])
+        with self.inferring(), closing(source.blocks()) as blocks:
+            outputs = [self._infer(block, activated=activated) for block in blocks if len(block)]
+        if not outputs:
+            raise DataError("x has no rows; at least 1 is needed")
+        return np.concatenate(outputs)
 
     def _infer_block(self, block: Array, activated: bool, output: Array) -> None:
         inference = self._inference.take(len(block), activated=activated)

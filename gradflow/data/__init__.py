@@ -5,6 +5,7 @@ from gradflow.data.arrow import Arrow, Parquet
 from gradflow.data.columns import OneHot, RobustScale, Standardize, Unchanged
 from gradflow.data.csv_file import CSV
 from gradflow.data.digits import Digits, load_digits
+from gradflow.data.in_memory import split
 from gradflow.data.iterables import Batches
 from gradflow.data.preprocessing import Preprocessing, fit_preprocessing
 from gradflow.data.sources import Source
@@ -24,4 +25,5 @@ __all__ = [
     "Unchanged",
     "fit_preprocessing",
     "load_digits",
+    "split",
 ]

@@ -31,7 +31,7 @@ class Arrays(Source):
     Args:
         x: inputs, shape (rows, n_in): a NumPy array, or an object in host memory with ``__array__`` or DLPack; or
             columns by name, as for `Trainer.fit`.
-        y: targets, in the shape that the loss takes; accepted types as for x.
+        y: targets, in the shape that the loss takes; accepted types as for x. None if the rows are only for prediction.
         sample_weight: the weight of each row as in `Trainer.fit`, shape (rows,); None weighs all rows equally.
 
     Raises:
@@ -41,7 +41,7 @@ class Arrays(Source):
     def __init__(self, x: Any, y: Any, sample_weight: Any = None) -> None:
         table = as_columns("x", x)
         self.x = table if isinstance(table, Table) else host_array("x", x)
-        self.y = host_array("y", y)
+        self.y = np.empty((len(self), 0)) if y is None else host_array("y", y)
         self.sample_weight = None if sample_weight is None else host_array("sample_weight", sample_weight)
         check_same_rows("x and y", self.x, self.y)
         if len(self.x) == 0:
@@ -55,10 +55,15 @@ class Arrays(Source):
         self._origin = " and ".join(dict.fromkeys(files))
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.x) if isinstance(self.x, Table) or self.x.ndim else 0
+
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of a row, at least 1."""
+        return max(1, (self.x.nbytes + self.y.nbytes) // len(self.x))
 
     def blocks(self) -> Generator[Block, None, None]:
-        rows = max(1, _BLOCK_BYTES * len(self) // max(self.x.nbytes + self.y.nbytes, 1))
+        rows = max(1, _BLOCK_BYTES // self.row_bytes)
         for start in range(0, len(self), rows):
             yield self._rows(range(start, min(start + rows, len(self))))
 
@@ -85,6 +90,35 @@ class Arrays(Source):
         if self.sample_weight is not None:
             weight = checked_weights("sample_weight", self.sample_weight[place], where)
         return Block(self.x[place], self.y[place], where, self._origin, weight)
+
+    def _divided(self, held_out: np.ndarray) -> tuple[Arrays, Arrays]:
+        return ArraysPart(self, np.flatnonzero(~held_out)), ArraysPart(self, np.flatnonzero(held_out))
+
+
+class ArraysPart(Arrays):
+    """Some rows of arrays, as `Source.split` chooses them. Otherwise as `Arrays` of these rows alone.
+
+    Args:
+        whole: all rows.
+        chosen: the numbers of the rows that belong to the part, in order.
+    """
+
+    def __init__(self, whole: Arrays, chosen: np.ndarray) -> None:
+        self.whole, self._chosen = whole, chosen
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    @property
+    def row_bytes(self) -> int:
+        return self.whole.row_bytes
+
+    def _rows(self, rows: range | np.ndarray) -> Block:
+        return self.whole._rows(self._chosen[slice(rows.start, rows.stop) if isinstance(rows, range) else rows])
+
+    def _divided(self, held_out: np.ndarray) -> tuple[Arrays, Arrays]:
+        chosen = self._chosen
+        return ArraysPart(self.whole, chosen[~held_out]), ArraysPart(self.whole, chosen[held_out])
 
 
 def _mapped_file(array: np.ndarray) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -13,11 +15,12 @@ import numpy as np
 
 from gradflow.checks import file_path, sequence
 from gradflow.data.frames import TIME_ADVICE
+from gradflow.data.held_out import ColumnPiece
 from gradflow.data.sources import Block
 from gradflow.data.streams import BLOCK_ROWS, Stream, columns_block
-from gradflow.data.table import chosen_columns, columns_to_read
+from gradflow.data.table import chosen_columns, columns_to_read, only_target
 from gradflow.data.where import Where
-from gradflow.errors import DataError
+from gradflow.errors import DataError, unknown_name
 from gradflow.installation import pip_install
 from gradflow.random import shuffle
 
@@ -25,11 +28,20 @@ _READ_BUFFER = 2**14  # bytes; without it pyarrow reads a whole column of a row 
 
 
 class _Part(NamedTuple):
-    """Rows stored together in a file: a Parquet row group or an Arrow record batch."""
+    """Rows stored together in a file: a Parquet row group or an Arrow record batch.
+
+    Attributes:
+        path: the file.
+        number: the number of the part in the file.
+        first_row: the number of its first row in the file.
+        first: the number of its first row in all files together.
+        rows: the number of its rows.
+    """
 
     path: Path
     number: int
     first_row: int
+    first: int
     rows: int
 
 
@@ -97,6 +109,7 @@ def _paths(path: Any) -> Path | list[Path]:
 class _Files(Stream):
     """Files with the same columns, whose parts are read in order or shuffled; otherwise as `Stream`."""
 
+    reorders = True
     suffixes: ClassVar[tuple[str, ...]]
     reader: ClassVar[type[_Reader]]
 
@@ -114,6 +127,7 @@ class _Files(Stream):
         self._path = _paths(path)
         self.sample_weight = sample_weight
         self._parts: list[_Part] = []
+        self._rows: int = 0
         kinds: dict[str, str] = {}
         categories: set[str] = set()
         for file in self._files():
@@ -137,10 +151,10 @@ class _Files(Stream):
                         )
                 first_row = 0
                 for number, rows in enumerate(opened.sizes()):
-                    self._parts.append(_Part(file, number, first_row, rows))
+                    self._parts.append(_Part(file, number, first_row, self._rows, rows))
                     first_row += rows
+                    self._rows += rows
         self._categories = frozenset(categories)
-        self._rows = sum(part.rows for part in self._parts)
         if self._rows == 0:
             raise DataError(f"{path} has no rows; at least 1 is needed")
 
@@ -159,8 +173,7 @@ class _Files(Stream):
                     for batch in opened.record_batches(part.number, names, self.block_rows):
                         columns = {name: _values(batch.column(name), name, part.path) for name in names}
                         where = Where(range(row, row + batch.num_rows))
-                        row += batch.num_rows
-                        yield columns_block(
+                        block = columns_block(
                             columns,
                             self.features,
                             self.target,
@@ -169,8 +182,25 @@ class _Files(Stream):
                             str(part.path),
                             self._categories,
                         )
+                        yield replace(block, first=part.first + row - part.first_row)
+                        row += batch.num_rows
             except (_pyarrow().ArrowException, OSError) as error:
                 raise DataError(f"{part.path} cannot be read after row {row}: {error}") from error
+            if row != part.first_row + part.rows:
+                raise DataError(
+                    f"{part.path} has changed since it was opened: rows {part.first_row} to "
+                    f"{part.first_row + part.rows - 1} are now {row - part.first_row} rows"
+                )
+
+    def column(self, name: str | None) -> Generator[ColumnPiece, None, None]:
+        name = only_target(str(self), self.target) if name is None else name
+        for path in dict.fromkeys(part.path for part in self._parts):
+            with closing(self._opened(path)) as opened:
+                if name not in opened.schema.names:
+                    raise DataError(f"{path}: {unknown_name('column', name, opened.schema.names)}")
+        only = copy.copy(self)
+        only.features, only.target, only.sample_weight = (name,), (), None
+        yield from Stream.column(only, name)
 
     def _files(self) -> list[Path]:
         files: list[Path] = []

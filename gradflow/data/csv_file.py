@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import numbers
 import os
@@ -14,9 +15,10 @@ import numpy as np
 
 from gradflow.checks import file_path, sequence
 from gradflow.checks import text as as_text
+from gradflow.data.held_out import ColumnPiece
 from gradflow.data.sources import Block
 from gradflow.data.streams import BLOCK_ROWS, Stream, columns_block
-from gradflow.data.table import chosen_columns, columns_to_read, is_number, listed_names, number_in
+from gradflow.data.table import chosen_columns, columns_to_read, is_number, listed_names, number_in, only_target
 from gradflow.data.text_file import TextFile
 from gradflow.data.where import Where
 from gradflow.errors import DataError, shown, unknown_name
@@ -137,6 +139,14 @@ class CSV(Stream):
                 yield columns_block(
                     columns, self.features, self.target, self.sample_weight, where, str(self._path), self._declared
                 )
+
+    def column(self, name: str | None) -> Generator[ColumnPiece, None, None]:
+        name = only_target(str(self._path), self.target) if name is None else name
+        if name not in self._names:
+            raise DataError(f"{self._path}: {unknown_name('column', name, self._names)}")
+        only = copy.copy(self)
+        only.features, only.target, only.sample_weight = (name,), (), None
+        yield from Stream.column(only, name)
 
     def _lines(self) -> Generator[tuple[int, list[str]], None, None]:
         """Yield the line number and the fields of each nonempty line, including the header."""

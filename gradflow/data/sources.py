@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from gradflow.data.held_out import ColumnPiece, held_out_rows
 from gradflow.data.table import Table
 from gradflow.data.where import Where
-from gradflow.errors import DataError, GradflowError
+from gradflow.errors import DataError, GradflowError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Block:
         where: the rows' origin, for error messages.
         origin: the file that they came from; "" for arrays.
         sample_weight: the validated weight of each row, float64 (rows,); None if the rows have no weights.
+        first: the number of the first row in the order of `Source.blocks`; only needed where `Stream.reorders`.
     """
 
     x: np.ndarray | Table
@@ -29,13 +33,31 @@ class Block:
     where: Where
     origin: str = ""
     sample_weight: np.ndarray | None = None
+    first: int = 0
 
     def __len__(self) -> int:
         return len(self.y)
 
-    def __getitem__(self, rows: slice) -> Block:
+    def __getitem__(self, rows: slice | np.ndarray) -> Block:
         weight = None if self.sample_weight is None else self.sample_weight[rows]
         return Block(self.x[rows], self.y[rows], self.where[rows], self.origin, weight)
+
+    def column(self, name: str | None) -> ColumnPiece:
+        """Return a column of the inputs by its name, or the targets for None.
+
+        Raises:
+            DataError: if there is no such column, or there is not one target.
+        """
+        origin = f"{self.origin}: " if self.origin else ""
+        if name is None:
+            if self.y.ndim != 1 and self.y.shape[1:] != (1,):
+                raise DataError(f"{origin}stratify=True needs one target, but the targets have shape {self.y.shape}")
+            return ColumnPiece(f"{origin}the target", self.y.reshape(-1), self.where)
+        if not isinstance(self.x, Table):
+            raise DataError(f"{origin}x has no column {name!r}, but is an array; pass one value for each row instead")
+        if name not in self.x.names:
+            raise DataError(f"{origin}{unknown_name('column', name, self.x.names)}")
+        return ColumnPiece(f"{origin}column {name!r}", self.x.columns[self.x.names.index(name)], self.where)
 
     def converted(self, convert: Conversion) -> Converted:
         """Apply a conversion to the rows.
@@ -97,11 +119,66 @@ class Source:
 
     def sample(self) -> Block:
         """Return the first block, for its dtypes and shapes."""
-        blocks = self.blocks()
-        try:
+        with closing(self.blocks()) as blocks:
             return next(blocks)
-        finally:
-            blocks.close()
+
+    def column(self, name: str | None) -> Generator[ColumnPiece, None, None]:
+        """Yield a column of all rows in order, or the targets for None.
+
+        Raises:
+            DataError: if there is no such column, or there is not one target.
+        """
+        with closing(self.blocks()) as blocks:
+            for block in blocks:
+                yield block.column(name)
+
+    def split(
+        self,
+        *,
+        validation_fraction: float = 0.2,
+        seed: int = 0,
+        stratify: Any = None,
+        group: Any = None,
+        time: Any = None,
+    ) -> tuple[Source, Source]:
+        """Split the rows into two sources, one for training and one for validation, each with its rows in order.
+
+        The rows stay where they are. The choice depends only on the arguments and on the rows, not on how they are read
+        in blocks. Exactly the nearest integer to ``validation_fraction`` · rows are held out, but at least one and not
+        all, except by group and by time. The parts can be split again.
+
+        Args:
+            validation_fraction: the fraction of rows to hold out, above 0 and below 1.
+            seed: determines the choice; with ``time`` it has no effect.
+            stratify: hold out the same fraction of each class, within one row, and of each class at least one row where
+                possible: True for the classes of the target, or a column with classes.
+            group: keep all rows with the same value of this column on one side. Groups are drawn at random; the number
+                of rows differs from the wanted one by at most half of the smallest group that is left for training.
+            time: hold out the last rows by this column: numbers, dates, or text in ISO 8601. Rows of the same time are
+                kept on one side, the one that comes nearer to the wanted number of rows.
+
+        A column is given by its name, which need not be a feature, or as an array with one value for each row. Columns
+        are read in one pass; 1 byte per row is kept for each part, and about 30 while rows are chosen by a column.
+
+        Raises:
+            DataError: if the fraction is out of range, the column does not exist or lacks values, a class has one row,
+                or all rows have the same group or time.
+        """
+        return self._divided(
+            held_out_rows(
+                len(self),
+                self.column,
+                validation_fraction=validation_fraction,
+                seed=seed,
+                stratify=stratify,
+                group=group,
+                time=time,
+            )
+        )
+
+    def _divided(self, held_out: np.ndarray) -> tuple[Source, Source]:
+        """Return the rows that are not held out, and those that are."""
+        raise GradflowError(f"{type(self).__name__} cannot be split; a subclass of gradflow.data.streams.Stream can")
 
 
 def check_same_rows(names: str, x: np.ndarray | Table, y: np.ndarray) -> None:

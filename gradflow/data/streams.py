@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from typing import ClassVar
 
 import numpy as np
 
 from gradflow.checks import positive_integer
+from gradflow.data.held_out import ColumnPiece
 from gradflow.data.read_ahead import ReadAhead
 from gradflow.data.sources import Block, Conversion, Converted, Source, joined
 from gradflow.data.table import Table, example_of_text
@@ -33,6 +36,11 @@ class Stream(Source):
         block_rows: rows per block, at least 1.
     """
 
+    reorders: ClassVar[bool] = False
+    """True if `read` with a seed yields pieces in another order; they then have numbers (`Block.first`)."""
+    _rows: int | None = None
+    """The number of rows, once it is known."""
+
     def __init__(self, block_rows: int) -> None:
         self.block_rows = positive_integer("block_rows", block_rows)
 
@@ -41,7 +49,11 @@ class Stream(Source):
         raise GradflowError(f"{type(self).__name__} does not define read(seed, epoch)")
 
     def blocks(self) -> Generator[Block, None, None]:
-        return self.read(seed=None, epoch=0)
+        pieces = self.read(seed=None, epoch=0)
+        return pieces if self._rows is None else as_many(self._rows, pieces, self)
+
+    def _divided(self, held_out: np.ndarray) -> tuple[Source, Source]:
+        return StreamPart(self, ~held_out), StreamPart(self, held_out)
 
     def looked_at(self) -> Generator[Block, None, None]:
         """Yield the first piece. The others are checked as they are read."""
@@ -82,12 +94,9 @@ class Stream(Source):
     ) -> Generator[tuple[int, int, Converted], None, None]:
         """Yield (epoch, block number, converted rows) for all epochs, in the first one from block ``start`` on."""
         for epoch in epochs:
-            pieces = self.read(seed=seed, epoch=epoch)
-            try:
+            with closing(as_many(len(self), self.read(seed=seed, epoch=epoch), self)) as pieces:
                 for number, block in enumerate(self._joined_pieces(pieces, convert, start), start=start):
                     yield epoch, number, block
-            finally:
-                pieces.close()
             start = 0
 
     def _joined_pieces(
@@ -101,9 +110,6 @@ class Stream(Source):
         for piece in pieces:
             begin = min(len(piece), max(0, skipped - read))
             read += len(piece)
-            # Check for the end before yielding the last block, since the consumer may not ask for another.
-            if read > total or (read == total and next(pieces, None) is not None):
-                raise DataError(f"{self} gives more rows than the {total:,} that {_EXPECTED}")
             while begin < len(piece):
                 part = piece[begin : begin + wanted]
                 waiting.append(part.converted(convert))
@@ -113,8 +119,73 @@ class Stream(Source):
                     yield joined(waiting)
                     waiting = []
                     wanted = min(size, total - (read - len(piece) + begin))
-        if read < total:
-            raise DataError(f"{self} ended after {read:,} rows, before the {total:,} that {_EXPECTED}")
+
+
+class StreamPart(Stream):
+    """Some rows of a stream, as `Source.split` chooses them. Otherwise as a stream of these rows alone.
+
+    Args:
+        whole: the stream.
+        chosen: True for each row that belongs to the part, bool (rows,).
+    """
+
+    def __init__(self, whole: Stream, chosen: np.ndarray) -> None:
+        super().__init__(whole.block_rows)
+        self.whole, self._chosen = whole, chosen
+        self._rows: int = int(np.count_nonzero(chosen))
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def read(self, *, seed: int | None, epoch: int) -> Generator[Block, None, None]:
+        whole = self.whole
+        pieces = whole.read(seed=seed if whole.reorders else None, epoch=epoch)
+        first = 0
+        with closing(as_many(len(self._chosen), pieces, whole)) as all_pieces:
+            for piece in all_pieces:
+                first = piece.first if whole.reorders else first
+                places = np.flatnonzero(self._chosen[first : first + len(piece)])
+                first += len(piece)
+                if len(places):
+                    yield piece[places]
+
+    def column(self, name: str | None) -> Generator[ColumnPiece, None, None]:
+        first = 0
+        with closing(self.whole.column(name)) as pieces:
+            for of_name, values, where in pieces:
+                places = np.flatnonzero(self._chosen[first : first + len(values)])
+                first += len(values)
+                yield ColumnPiece(of_name, values[places], where[places])
+
+    def _divided(self, held_out: np.ndarray) -> tuple[Source, Source]:
+        rows = np.flatnonzero(self._chosen)
+        parts = np.zeros((2, len(self._chosen)), np.bool_)
+        parts[held_out.astype(np.intp), rows] = True
+        return StreamPart(self.whole, parts[0]), StreamPart(self.whole, parts[1])
+
+    def __str__(self) -> str:
+        return str(self.whole)
+
+    def __repr__(self) -> str:
+        return f"{len(self):,} of {len(self._chosen):,} rows of {self.whole!r}"
+
+
+def as_many(rows: int, pieces: Generator[Block, None, None], source: Source) -> Generator[Block, None, None]:
+    """Yield the pieces of a source after checking that they have as many rows as it had before.
+
+    Raises:
+        DataError: if there are more or fewer rows.
+    """
+    read = 0
+    with closing(pieces):
+        for piece in pieces:
+            read += len(piece)
+            # Check for the end before yielding the last piece, since the consumer may not ask for another.
+            if read > rows or (read == rows and any(map(len, pieces))):
+                raise DataError(f"{source} gives more rows than the {rows:,} that {_EXPECTED}")
+            yield piece
+    if read < rows:
+        raise DataError(f"{source} ended after {read:,} rows, before the {rows:,} that {_EXPECTED}")
 
 
 def columns_block(

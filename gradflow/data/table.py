@@ -171,6 +171,18 @@ def chosen_columns(
     return inputs, targets
 
 
+def only_target(origin: str, targets: Sequence[str]) -> str:
+    """Return the name of the target.
+
+    Raises:
+        DataError: if there is none, or more than one.
+    """
+    if len(targets) != 1:
+        named = ", ".join(targets) or "none"
+        raise DataError(f"{origin}: stratify=True needs one target, but the targets are {named}; name a column instead")
+    return targets[0]
+
+
 def listed_names(name: str, value: Any) -> tuple[str, ...]:
     """Validate column names: a string or a list of strings.
 

@@ -22,8 +22,9 @@ class Where:
     columns: Sequence[str] | None = None
     unit: str = "row"
 
-    def __getitem__(self, rows: slice) -> Where:
-        return Where(self.rows[rows], self.columns, self.unit)
+    def __getitem__(self, rows: slice | np.ndarray) -> Where:
+        chosen = self.rows[rows] if isinstance(rows, slice) else np.asarray(self.rows)[rows]
+        return Where(chosen, self.columns, self.unit)
 
     def row(self, place: int) -> str:
         """The name of a row: "row 7"."""

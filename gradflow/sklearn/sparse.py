@@ -48,10 +48,9 @@ class SparseRows(Arrays):
         super().__init__(y, y, sample_weight)  # for the checks of targets and weights
         self._matrix = x
 
-    def blocks(self) -> Generator[Block, None, None]:
-        rows = max(1, _BLOCK_BYTES // max(self._matrix.shape[1] * self._matrix.dtype.itemsize, 1))
-        for start in range(0, len(self), rows):
-            yield self._rows(range(start, min(start + rows, len(self))))
+    @property
+    def row_bytes(self) -> int:
+        return max(1, int(self._matrix.shape[1] * self._matrix.dtype.itemsize))
 
     def _rows(self, rows: range | np.ndarray) -> Block:
         place = slice(rows.start, rows.stop) if isinstance(rows, range) else rows

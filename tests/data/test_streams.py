@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from hypothesis import strategies as st
 
 import gradflow as gf
 from gradflow.data.sources import Block, Converted, Source
+from gradflow.data.streams import Stream
+from gradflow.data.where import Where
 from gradflow.random import shuffle
 
 ROWS = 230
@@ -220,6 +224,11 @@ def test_networks_predict_from_it(make: Callable[[Path], Source], tmp_path: Path
         assert outputs.shape == (ROWS, 3)
         np.testing.assert_allclose(outputs, method(X), rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(network.predict_classes(source), network.predict_classes(X))
+    blocks = [network.predict(block) for block in source.blocks()]
+    assert len(blocks) > 1
+    np.testing.assert_array_equal(np.concatenate(blocks), network.predict(source))
+    classes = [network.predict_classes(block) for block in source.blocks()]
+    np.testing.assert_array_equal(np.concatenate(classes), network.predict_classes(X))
 
 
 def test_predictions_need_no_targets(tmp_path: Path) -> None:
@@ -235,6 +244,8 @@ def test_predictions_need_no_targets(tmp_path: Path) -> None:
         gf.data.Parquet(tmp_path, target=None),
         gf.data.Arrow(tmp_path, features=["c", "a", "b"], target=None),
         gf.data.Batches([(X[:100], None), (X[100:], None)]),
+        gf.data.Batches([(X[:0], None), (X[:100], None), (X[:0], None), (X[100:], None), (X[:0], None)]),
+        gf.data.Arrays(X, None),
     ):
         np.testing.assert_allclose(network.predict(source), expected, rtol=1e-5)
         for refuse in (
@@ -255,8 +266,71 @@ def test_faults_in_a_source_to_predict_are_named(tmp_path: Path) -> None:
         "rows.csv, lines 2 to 7: x holds values that are not finite, the first (NaN) in line 7, column 'b'; remove"
     ):
         gf.MLP([2, 1]).predict(source)
+    with refused("rows.csv, lines 2 to 7: x holds values that are not finite, the first (NaN) in line 7, column 'b'"):
+        gf.MLP([2, 1]).predict(source.sample())
     with refused("x is a source, which is read block by block, but rows in memory are needed here: pass next(x."):
         gf.check_gradients(gf.MLP([2, 1]), "mean_squared_error", source, np.zeros(6))
+
+
+def test_empty_blocks_of_a_stream_are_skipped() -> None:
+    class WithEmptyBlocks(Stream):
+        def __len__(self) -> int:
+            return ROWS
+
+        def read(self, *, seed: int | None, epoch: int) -> Generator[Block, None, None]:
+            for start, stop in ((0, 0), (0, 99), (99, 99), (99, ROWS), (ROWS, ROWS)):
+                yield Block(X[start:stop], Y[start:stop], Where(range(start, stop)))
+
+    class Empty(WithEmptyBlocks):
+        def read(self, *, seed: int | None, epoch: int) -> Generator[Block, None, None]:
+            yield Block(X[:0], Y[:0], Where(()))
+
+    network = gf.MLP([3, 8, 3], seed=2)
+    source = WithEmptyBlocks(50)
+    np.testing.assert_allclose(network.predict(source), network.predict(X), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(joined(epoch_of(source))[0], X)
+    with refused("x has no rows; at least 1 is needed"):
+        network.predict(Empty(50))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+@pytest.mark.parametrize("make", [parquet, arrow, csv])
+def test_files_are_closed_when_reading_ends_early(make: Callable[[Path], Source], tmp_path: Path) -> None:
+    def is_open() -> bool:
+        links = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+        mapped = Path("/proc/self/maps").read_text()
+        return any(link.startswith(str(tmp_path)) for link in links) or str(tmp_path) in mapped
+
+    source = make(tmp_path)
+    for part in (source, source.split()[0]):
+        assert not is_open()
+        blocks = part.blocks()
+        next(blocks)
+        assert is_open()
+        blocks.close()
+        assert not is_open()
+
+
+METRICS = ["accuracy", "balanced_accuracy", "f1", "precision", "recall", "roc_auc", "log_loss", "top_2_accuracy"]
+
+
+@kinds
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_evaluation_gives_the_bits_of_the_rows_in_memory(
+    make: Callable[[Path], Source], class_weight: str | None, tmp_path: Path, backend_name: str
+) -> None:
+    source, table = make(tmp_path), {name: COLUMNS[name] for name in "abc"}
+    data = X if make is iterable else table
+    preprocessing = gf.data.fit_preprocessing(data)
+    for loss, y, metrics in (
+        ("softmax_cross_entropy", Y, METRICS),
+        ("mean_squared_error", Y, ["mean_absolute_error", "root_mean_squared_error", "r2"]),
+    ):
+        network = gf.MLP([3, 8, 3 if metrics is METRICS else 1], seed=2, backend=backend_name)
+        network.preprocessing = preprocessing
+        trainer = gf.Trainer(network, loss, "adam", metrics=metrics)
+        given = {"class_weight": class_weight if metrics is METRICS else None}
+        assert trainer.evaluate(source, **given) == trainer.evaluate(data, y, **given)
 
 
 def test_several_targets_and_missing_values(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import warnings
 from typing import Any
 
 from gradflow import data, inspect, metrics
+from gradflow.data import Embedding
 from gradflow.errors import (
     BackendError,
     CheckpointWarning,
@@ -35,6 +36,7 @@ from gradflow.layers import (
     BatchNorm,
     Dense,
     Dropout,
+    EmbedColumns,
     Identity,
     Layer,
     LayerNorm,
@@ -109,6 +111,8 @@ __all__ = [
     "DivergedError",
     "Dropout",
     "EarlyStopping",
+    "EmbedColumns",
+    "Embedding",
     "ExponentialSchedule",
     "FileFormatError",
     "GradflowError",

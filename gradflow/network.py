@@ -25,7 +25,7 @@ from gradflow.data.where import Where
 from gradflow.errors import BackendError, DataError, GradflowError, SlowPathWarning, shown, warn
 from gradflow.inference import Inference, InferencePrograms
 from gradflow.initializers import Initializer
-from gradflow.layers import ACTIVATIONS, Dense, Dropout, Layer, Sigmoid, Softmax
+from gradflow.layers import ACTIVATIONS, Dense, Dropout, EmbedColumns, Layer, Sigmoid, Softmax
 from gradflow.layers.base import Attachment
 from gradflow.layers.stack import (
     all_recorded,
@@ -366,19 +366,19 @@ class Sequential:
 
         `gradflow.data.fit_preprocessing` creates it. It belongs to the network: training, prediction and evaluation
         apply it, and it is saved and copied with the network. It must produce as many inputs as the first layer takes.
+        If it has `gradflow.data.Embedding` columns, the first layer is an `EmbedColumns` with their tables.
         """
         return self._preprocessing
 
     @preprocessing.setter
     def preprocessing(self, preprocessing: Preprocessing | None) -> None:
-        if preprocessing is not None and type(preprocessing) is not Preprocessing:
+        if preprocessing is not None:
+            _checked_preprocessing(preprocessing, self.n_in)
+        if preprocessing is not None and preprocessing.tables != (tables := _tables(self.layers)):
             raise DataError(
-                f"preprocessing must be what gradflow.data.fit_preprocessing returns, got {shown(preprocessing)}"
-            )
-        if preprocessing is not None and preprocessing.n_out != self.n_in:
-            raise DataError(
-                f"the preprocessing creates {preprocessing.n_out} inputs, but the first layer has {self.n_in}; create "
-                "the network with preprocessing.n_out inputs"
+                f"the embeddings of the preprocessing have the tables {preprocessing.tables}, but the first layer has "
+                f"{tables or 'none'}; create the network with gradflow.MLP([...], preprocessing=preprocessing), or let "
+                "its layers begin with gradflow.EmbedColumns(preprocessing.n_out, preprocessing.tables)"
             )
         with self.access.writing():
             self._preprocessing = preprocessing
@@ -571,7 +571,27 @@ def input_format(network: Sequential, feature_names: Sequence[str] | None = None
         feature_names: the columns to take from tables; None takes those of the network, if it has any.
     """
     names = feature_names or network.feature_names
-    return InputFormat(network.n_in, network.dtype, network.backend, network.preprocessing, names)
+    categories = [rows for rows, _ in _tables(network.layers)]
+    return InputFormat(network.n_in, network.dtype, network.backend, network.preprocessing, names, categories)
+
+
+def _checked_preprocessing(preprocessing: Any, n_in: int) -> Preprocessing:
+    """Return the preprocessing after checking that it produces as many inputs as the network takes."""
+    if type(preprocessing) is not Preprocessing:
+        raise DataError(
+            f"preprocessing must be what gradflow.data.fit_preprocessing returns, got {shown(preprocessing)}"
+        )
+    if preprocessing.n_out != n_in:
+        raise DataError(
+            f"the preprocessing creates {preprocessing.n_out} inputs, but the first layer has {n_in}; create the "
+            "network with preprocessing.n_out inputs"
+        )
+    return preprocessing
+
+
+def _tables(layers: Sequence[Layer]) -> tuple[tuple[int, int], ...]:
+    """Return the tables of embeddings that the first layer has, or none."""
+    return layers[0].tables if isinstance(layers[0], EmbedColumns) else ()
 
 
 def recording_on(network: Sequential, backend: ReferenceBackend) -> Sequential:
@@ -592,10 +612,13 @@ class MLP(Sequential):
         activation: the name of the hidden activation, such as "relu" (docs/catalogue.md lists them), or of a subclass
             of `Activation` of your own.
         dropout: the dropout rate after each hidden activation; 0 disables it.
-        input_dropout: the dropout rate on the inputs; 0 disables it. Above 0 the first layer is a `Dropout`, and the
-            weights are named "1.weight" and so on.
+        input_dropout: the dropout rate on the inputs, after an `EmbedColumns`; 0 disables it. Above 0 the first layer
+            is a `Dropout`, and the weights are named "1.weight" and so on.
         bias: True if the dense layers have biases.
         initializer: the weight initializer (`Dense`); None selects the rule that suits the activation.
+        preprocessing: preprocessing of the inputs, as `network.preprocessing`; the first size is then its ``n_out``. If
+            it has `gradflow.data.Embedding` columns, the first layer is an `EmbedColumns`, and the first `Dense` layer
+            as wide as its outputs.
         dtype: "float32" or "float64".
         seed: for initial weights, dropout and shuffles.
         backend: "auto", "numpy", "cupy" or "reference".
@@ -615,6 +638,7 @@ class MLP(Sequential):
         input_dropout: float = 0.0,
         bias: bool = True,
         initializer: Initializer | None = None,
+        preprocessing: Preprocessing | None = None,
         dtype: str = "float32",
         seed: int = 0,
         backend: str = "auto",
@@ -633,7 +657,13 @@ class MLP(Sequential):
             )
         hidden = ACTIVATIONS[known_name("activation", activation, ACTIVATIONS)]
         rate = fraction("dropout", dropout)
-        layers: list[Layer] = [Dropout(input_dropout)] if fraction("input_dropout", input_dropout) else []
+        layers: list[Layer] = []
+        if preprocessing is not None and _checked_preprocessing(preprocessing, widths[0]).tables:
+            embeddings = EmbedColumns(preprocessing.n_out, preprocessing.tables)
+            layers.append(embeddings)
+            widths[0] = embeddings.n_out
+        if fraction("input_dropout", input_dropout):
+            layers.append(Dropout(input_dropout))
         for index, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
             layers.append(Dense(n_in, n_out, bias=bias, initializer=initializer))
             if index < len(widths) - 2:
@@ -641,3 +671,4 @@ class MLP(Sequential):
                 if rate:
                     layers.append(Dropout(rate))
         super().__init__(layers, dtype=dtype, seed=seed, backend=backend, device=device)
+        self.preprocessing = preprocessing

@@ -191,3 +191,9 @@ def op(
 def copy(x: Array, y: Array) -> None:
     """y = x"""
     y[...] = x
+
+
+@op(shapes="y: *shape", writes=("y",))
+def clear(y: Array) -> None:
+    """y = 0"""
+    y[...] = 0

@@ -150,6 +150,11 @@ def check_precision(name: str, backend: ReferenceBackend, dtype: np.dtype, layer
         raise DataError(f"precision={name!r} is for float32 networks, but this one is {dtype}; omit it")
     backend.check_precision(name)
     if name in ("bfloat16", "float16"):
+        if layers[0].first_only:
+            raise DataError(
+                f"precision={name!r}: {type(layers[0]).__name__} reads category numbers, which 16 bits do not hold "
+                "exactly; use 'float32' or 'tf32'"
+            )
         for index, layer in enumerate(layers):
             if not all_recorded([layer]):
                 raise DataError(

@@ -20,6 +20,10 @@
                                              that its columns compute with: accumulator in C
      gf_row_sum(v), gf_row_max(v)            combine the results of the lanes of a row (C: one lane)
      GF_ONCE_PER_ROW                         the next statement, run by one lane per row
+     GF_COLUMN_PARTS(first, columns)         the columns of a row in parts, for sums that a lane keeps for each column:
+                                             `first` is the first column of the lane's part
+     GF_COLUMN_PART                          the maximum number of columns in a part (CUDA: one)
+     GF_PART_COLUMNS(j, first, columns)      the columns of the part, first + j
      GF_ROW_BLOCKS(first, rows)              each block of neighboring rows once: one row, by a warp, on a GPU; `first` is
                                              the first row of the block
      GF_ROW_BLOCK                            the maximum number of rows in a block (CUDA: one)
@@ -124,6 +128,11 @@ GF_FUNCTION real gf_clamp(real x, real limit) { return x > limit ? limit : x < -
 #define GF_COLUMNS(j, columns) for (gf_index j = GF_FIRST_COLUMN; j < (columns); j += GF_NEXT_COLUMN)
 #define GF_COLUMN_SUMS(j, columns, ...) GF_COLUMNS(j, columns)
 #define GF_ONCE_PER_ROW if (GF_FIRST_COLUMN == 0)
+/* All lanes take part in each turn, so that they can combine values in it. */
+#define GF_COLUMN_PART 1
+#define GF_COLUMN_PARTS(first, columns) \
+  for (gf_index first = GF_LANE; first - (gf_index)GF_LANE < (columns); first += GF_LANES)
+#define GF_PART_COLUMNS(j, first, columns) for (gf_index j = 0; j < ((first) < (columns)); j++)
 
 /* Four neighboring elements of an array, in registers. */
 template <typename T> struct gf_vec4 {
@@ -287,6 +296,12 @@ GF_FUNCTION void gf_column_block_sum(accumulator *sums) {
 #define GF_COLUMN_SUMS(j, columns, ...) \
   GF_PRAGMA(omp simd reduction(+ : __VA_ARGS__)) for (gf_index j = 0; j < (columns); j++)
 #define GF_ONCE_PER_ROW
+#define GF_COLUMN_PART 64
+#define GF_COLUMN_PARTS(first, columns) \
+  for (gf_index first = 0; first < (columns); first += GF_COLUMN_PART)
+#define GF_PART_COLUMNS(j, first, columns) \
+  _Pragma("GCC ivdep") \
+  for (gf_index j = 0; j < ((columns) - first < GF_COLUMN_PART ? (columns) - first : GF_COLUMN_PART); j++)
 #define GF_COLUMN_BLOCK 64
 #define GF_COLUMN_BLOCKS(first, columns) \
   (void)(columns); for (gf_index first = begin; first < end; first += GF_COLUMN_BLOCK)

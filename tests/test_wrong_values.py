@@ -180,6 +180,7 @@ REQUIRED: dict[str, Callable[[], Any]] = {
     "scale": lambda: None,
     "second": lambda: "run",
     "set_weights.weights": lambda: network().get_weights(),
+    "tables": lambda: [(3, 2)],
     "target": lambda: "c",
     "trainer": lambda: trainer(network()),
     "x": lambda: X,

@@ -2,7 +2,7 @@
 
 from gradflow.data.arrays import Arrays
 from gradflow.data.arrow import Arrow, Parquet
-from gradflow.data.columns import OneHot, RobustScale, Standardize, Unchanged
+from gradflow.data.columns import Embedding, OneHot, RobustScale, Standardize, Unchanged
 from gradflow.data.csv_file import CSV
 from gradflow.data.digits import Digits, load_digits
 from gradflow.data.in_memory import split
@@ -16,6 +16,7 @@ __all__ = [
     "Arrow",
     "Batches",
     "Digits",
+    "Embedding",
     "OneHot",
     "Parquet",
     "Preprocessing",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from gradflow.checks import known_name, positive_integer
+from gradflow.checks import integer, known_name, positive_integer
 from gradflow.data.table import number_in
 from gradflow.data.where import Where
 from gradflow.errors import DataError, GradflowError
@@ -17,6 +19,8 @@ from gradflow.random import SAMPLE_STREAM, philox
 _MISSING = ("refuse", "fill", "mark")
 _UNKNOWN = ("refuse", "zeros")
 _SAMPLE = 65536
+_MOST_NUMBERS = 2**24
+"""float32 holds every whole number up to this one."""
 
 
 # -- input columns ----------------------------------------------------------------------------------------------------
@@ -108,7 +112,34 @@ class NumberColumn:
 
 
 @dataclass(frozen=True)
-class CategoryColumn:
+class _Categories:
+    categories: tuple[str | float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "categories", tuple(self.categories))
+        if not self.categories or list(self.categories) != sorted(set(self.categories)):
+            raise DataError(f"categories must be a sorted list of distinct values, got {self.categories!r}")
+
+    @property
+    def is_text(self) -> bool:
+        """True if the categories are text."""
+        return isinstance(self.categories[0], str)
+
+    @cached_property
+    def _place_of_text(self) -> dict[str | float, int]:
+        return {category: place for place, category in enumerate(self.categories)}
+
+    def places(self, values: np.ndarray) -> np.ndarray:
+        """Return the index of each value among the categories; -1 if it is not one of them."""
+        if self.is_text:
+            return np.array([self._place_of_text.get(value, -1) for value in values], np.int64)
+        categories = np.array(self.categories)
+        place = np.minimum(np.searchsorted(categories, values), len(categories) - 1)
+        return np.where(categories[place] == values, place, -1)
+
+
+@dataclass(frozen=True)
+class CategoryColumn(_Categories):
     """Categories, each as an input that is 1 in its rows and 0 elsewhere (one-hot).
 
     Attributes:
@@ -119,25 +150,55 @@ class CategoryColumn:
     """
 
     kind: ClassVar[str] = "category"
-    categories: tuple[str | float, ...]
     missing: str = "refuse"
     unknown: str = "refuse"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "categories", tuple(self.categories))
-        if not self.categories or list(self.categories) != sorted(set(self.categories)):
-            raise DataError(f"categories must be a sorted list of distinct values, got {self.categories!r}")
+        super().__post_init__()
         known_name("missing", self.missing, _MISSING)
         known_name("unknown", self.unknown, _UNKNOWN)
-
-    @property
-    def is_text(self) -> bool:
-        """True if the categories are text."""
-        return any(isinstance(category, str) for category in self.categories)
 
     def config(self) -> dict[str, Any]:
         """Return the JSON representation."""
         return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class EmbeddingColumn(_Categories):
+    """Categories as one input that holds their number, for which `gradflow.EmbedColumns` has a vector.
+
+    The number is 0 for all categories that are not listed, 1 for the first of ``categories``, and so on.
+
+    Attributes:
+        categories: those with a vector of their own, sorted: all text, or all numbers.
+        size: the number of elements of a vector.
+        missing: "refuse"; "fill" treats missing values as a category that is not listed; "mark" gives them the last
+            number, and thereby a vector of their own.
+    """
+
+    kind: ClassVar[str] = "embedding"
+    size: int
+    missing: str = "refuse"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive_integer("size", self.size)
+        known_name("missing", self.missing, _MISSING)
+        if self.rows > _MOST_NUMBERS:
+            raise DataError(f"an embedding can have at most {_MOST_NUMBERS} rows, got {self.rows}")
+
+    @property
+    def rows(self) -> int:
+        """The number of vectors."""
+        return len(self.categories) + 1 + (self.missing == "mark")
+
+    def config(self) -> dict[str, Any]:
+        """Return the JSON representation."""
+        return {"kind": self.kind, **asdict(self)}
+
+
+Column: TypeAlias = NumberColumn | CategoryColumn | EmbeddingColumn
+"""A fitted column."""
 
 
 # -- rules ------------------------------------------------------------------------------------------------------------
@@ -150,7 +211,7 @@ class ColumnFit:
         """Add more rows."""
         raise GradflowError(f"{type(self).__name__} does not define update(name, values, where)")
 
-    def result(self) -> NumberColumn | CategoryColumn:
+    def result(self) -> Column:
         """Return the column fitted on all rows so far."""
         raise GradflowError(f"{type(self).__name__} does not define result()")
 
@@ -228,6 +289,37 @@ class OneHot(ColumnRule):
         return f"OneHot(missing={self.missing!r}, unknown={self.unknown!r}, most={self.most})"
 
 
+class Embedding(ColumnRule):
+    """Turn each category into a vector that the network learns: suited to columns with many categories.
+
+    The preprocessing produces one input that holds the category's number, and `gradflow.EmbedColumns`, the first layer
+    of the network, replaces it by the vector: ``gf.MLP([preprocessing.n_out, 64, 10], preprocessing=preprocessing)``.
+    Categories that are rare in the training data, or not in it, share one vector.
+
+    Args:
+        size: the number of elements of a vector. None chooses min(600, round(1.6 n^0.56)) for n vectors, the rule of
+            thumb of fastai (Howard & Gugger, 2020): 6 for 10, 21 for 100, 77 for 1000.
+        min_rows: the number of training rows from which a category has a vector of its own.
+        missing: "refuse" missing values; "fill" treats them as a category that is not in the training data; "mark"
+            gives them a vector of their own.
+        most: refuse columns with more categories than this, such as names; at most 2**24 - 2.
+    """
+
+    def __init__(
+        self, size: int | None = None, min_rows: int = 2, missing: str = "refuse", most: int = 100_000
+    ) -> None:
+        self.size = None if size is None else positive_integer("size", size)
+        self.min_rows = positive_integer("min_rows", min_rows)
+        self.missing = known_name("missing", missing, _MISSING)
+        self.most = integer("most", most, least=1, most=_MOST_NUMBERS - 2)
+
+    def begin(self) -> ColumnFit:
+        return _EmbeddingFit(self)
+
+    def __repr__(self) -> str:
+        return f"Embedding(size={self.size}, min_rows={self.min_rows}, missing={self.missing!r}, most={self.most})"
+
+
 class Moments(ColumnFit):
     """Mean and sum of squared deviations, updated chunk by chunk: Chan, Golub & LeVeque (1979), equation 2.1.
 
@@ -299,40 +391,78 @@ class _Nothing(ColumnFit):
         return NumberColumn(0.0, 1.0)
 
 
-class CategoryFit(ColumnFit):
-    """The categories seen so far.
+class _CategoryCounts(ColumnFit):
+    """The categories so far.
 
     Attributes:
-        seen: the categories.
-        rows: the number of rows with a category.
+        counts: the number of rows with each category.
     """
 
-    def __init__(self, rule: OneHot) -> None:
-        self._rule = rule
+    def __init__(self, rule: OneHot | Embedding) -> None:
+        self._most, self._missing, self._kind = rule.most, rule.missing, type(rule).__name__
         self._name, self._text, self._bool = "", False, True
-        self.seen: set[str | float] = set()
-        self.rows = 0
+        self.counts: Counter[str | float] = Counter()
 
     def update(self, name: str, values: np.ndarray, where: Where) -> None:
-        if not self.seen:
+        if not self.counts:
             self._name, self._text = name, holds_text(values)
         self._bool = self._bool and values.dtype.kind == "b"
         categories, missing = as_categories(name, values, where, text=self._text)
-        refuse_missing(name, missing, where, self._rule.missing)
+        refuse_missing(name, missing, where, self._missing)
         present = categories[~missing]
-        self.rows += len(present)
-        self.seen.update(set(present) if self._text else np.unique(present).tolist())
-        if len(self.seen) > self._rule.most:
+        if self._text:
+            self.counts.update(present)
+        else:
+            numbers, rows = np.unique(present, return_counts=True)
+            self.counts.update(dict(zip(numbers.tolist(), rows.tolist(), strict=True)))
+        if len(self.counts) > self._most:
             raise DataError(
-                f"column {name!r} has more than {self._rule.most} categories; omit it from the features, merge "
-                "categories, or pass OneHot(most=...)"
+                f"column {name!r} has more than {self._most} categories; omit it from the features, merge "
+                f"categories, or pass {self._kind}(most=...)"
             )
 
-    def result(self) -> CategoryColumn:
-        if not self.seen:
+    def sorted_categories(self, min_rows: int = 1) -> list[str | float]:
+        """Return the categories with at least so many rows, sorted."""
+        if not self.counts:
             raise DataError(f"column {self._name!r} has no value in any row; omit it from the features")
-        categories = sorted(map(bool, self.seen)) if self._bool else sorted(self.seen)
-        return CategoryColumn(tuple(categories), self._rule.missing, self._rule.unknown)
+        found = sorted(category for category, rows in self.counts.items() if rows >= min_rows)
+        return [bool(category) for category in found] if self._bool else found
+
+
+class CategoryFit(_CategoryCounts):
+    """The categories so far, for inputs of their own."""
+
+    def __init__(self, rule: OneHot) -> None:
+        super().__init__(rule)
+        self._unknown = rule.unknown
+
+    def result(self) -> CategoryColumn:
+        return CategoryColumn(tuple(self.sorted_categories()), self._missing, self._unknown)
+
+
+class _EmbeddingFit(_CategoryCounts):
+    def __init__(self, rule: Embedding) -> None:
+        super().__init__(rule)
+        self._size, self._min_rows = rule.size, rule.min_rows
+
+    def result(self) -> EmbeddingColumn:
+        categories = tuple(self.sorted_categories(self._min_rows))
+        if not categories:
+            raise DataError(
+                f"column {self._name!r} has {len(self.counts)} categories, none of them in {self._min_rows} rows or "
+                "more; omit it from the features, or pass Embedding(min_rows=1)"
+            )
+        column = EmbeddingColumn(categories, self._size or 1, self._missing)
+        return column if self._size is not None else replace(column, size=embedding_size(column.rows))
+
+
+def embedding_size(vectors: int) -> int:
+    """Return the default number of elements of an embedding's vectors: min(600, round(1.6 n^0.56)) for n vectors.
+
+    That is the rule of thumb of fastai: J. Howard & S. Gugger, "fastai: A layered API for deep learning", *Information*
+    11 (2020).
+    """
+    return min(600, round(1.6 * math.pow(vectors, 0.56)))
 
 
 def _present(name: str, values: np.ndarray, where: Where, missing: str) -> np.ndarray:

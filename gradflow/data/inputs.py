@@ -12,7 +12,7 @@ from gradflow.data.frames import as_columns, as_table
 from gradflow.data.preprocessing import Preprocessing
 from gradflow.data.sources import Source
 from gradflow.data.table import Table, positions
-from gradflow.data.validation import as_array, check_width, feature_matrix, finite
+from gradflow.data.validation import as_array, check_category_numbers, check_width, feature_matrix, finite
 from gradflow.data.where import Where
 from gradflow.errors import DataError
 from gradflow.ops import Array
@@ -27,6 +27,7 @@ class InputFormat(NamedTuple):
         backend: the backend whose GPU arrays it takes.
         preprocessing: preprocessing applied to user data before the first layer; None applies none.
         feature_names: the columns to take from tables, in order; None takes all columns in their order.
+        categories: for each of the last columns that hold category numbers, how many there are.
     """
 
     n_in: int
@@ -34,6 +35,7 @@ class InputFormat(NamedTuple):
     backend: ReferenceBackend
     preprocessing: Preprocessing | None
     feature_names: Sequence[str] | None
+    categories: Sequence[int] = ()
 
     def select(self, name: str, x: Any) -> Array | Table:
         """Convert user data, called ``name`` in errors, to a table with the input columns, or to an array of numbers.
@@ -68,7 +70,7 @@ class InputFormat(NamedTuple):
             where: which rows these are, for errors.
 
         Raises:
-            DataError: if there are values that are not finite in the dtype.
+            DataError: if there are values that are not finite in the dtype, or not the number of a category.
         """
         where = where or Where(range(len(selected)))
         columns: Sequence[str] | None = None
@@ -77,7 +79,10 @@ class InputFormat(NamedTuple):
         elif isinstance(selected, Table):
             columns, selected = selected.names, selected.matrix(where)
         named = where if columns is None else Where(where.rows, columns, where.unit)
-        return finite(name, selected, self.dtype, named)
+        array = finite(name, selected, self.dtype, named)
+        if self.preprocessing is None and self.categories:
+            check_category_numbers(name, array, self.categories, named)
+        return array
 
     def __call__(self, name: str, x: Any, where: Where | None = None) -> Array:
         """Validate and preprocess user data into a finite array (batch, n_in): `select`, then `convert`."""

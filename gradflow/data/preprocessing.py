@@ -13,8 +13,10 @@ from gradflow.checks import instance
 from gradflow.data.columns import (
     CategoryColumn,
     CategoryFit,
+    Column,
     ColumnFit,
     ColumnRule,
+    EmbeddingColumn,
     NumberColumn,
     OneHot,
     Standardize,
@@ -31,7 +33,7 @@ from gradflow.data.table import Table
 from gradflow.data.where import Where
 from gradflow.errors import DataError, shown, unknown_name
 
-_KINDS: dict[str, type[NumberColumn | CategoryColumn]] = {"number": NumberColumn, "category": CategoryColumn}
+_KINDS: dict[str, type[Column]] = {kind.kind: kind for kind in (NumberColumn, CategoryColumn, EmbeddingColumn)}
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Preprocessing:
     """The result of `fit_preprocessing`. Assign it to ``network.preprocessing`` to save it with the network.
 
     The network inputs are, in this order: the numbers that are not constant; the indicators of missing numbers; then,
-    column by column, the categories, followed by the indicator of missing values of that column.
+    column by column, the categories, followed by the indicator of missing values of that column; last, the category
+    numbers of embeddings.
 
     Attributes:
         names: the names of the input columns; those of arrays are "0", "1", and so on.
@@ -47,7 +50,7 @@ class Preprocessing:
     """
 
     names: tuple[str, ...]
-    columns: tuple[NumberColumn | CategoryColumn, ...]
+    columns: tuple[Column, ...]
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.columns) or len(set(self.names)) < len(self.names):
@@ -68,7 +71,8 @@ class Preprocessing:
         for name, column in self._of(CategoryColumn):
             categories += [f"{name} = {category_label(category)}" for category in _distinguishing(column)]
             categories += [f"{name} is missing"] if column.missing == "mark" else []
-        return (*numbers, *marks, *categories)
+        embedded = [name for name, _ in self._of(EmbeddingColumn)]
+        return (*numbers, *marks, *categories, *embedded)
 
     @property
     def n_out(self) -> int:
@@ -76,13 +80,14 @@ class Preprocessing:
         return len(self._output_names)
 
     @property
+    def tables(self) -> tuple[tuple[int, int], ...]:
+        """The number of vectors of each embedding, and their size: the ``tables`` of `gradflow.EmbedColumns`."""
+        return tuple((column.rows, column.size) for _, column in self._of(EmbeddingColumn))
+
+    @property
     def constant_columns(self) -> list[str]:
         """The names of the columns that are dropped because they were constant in the training data."""
-        return [
-            name
-            for name, column in zip(self.names, self.columns, strict=True)
-            if (column.scale == 0 if isinstance(column, NumberColumn) else not _distinguishing(column))
-        ]
+        return [name for name, column in zip(self.names, self.columns, strict=True) if _is_constant(column)]
 
     def transform(self, x: Any, where: Where | None = None) -> np.ndarray:
         """Return the network inputs, float64 of shape (rows, n_out).
@@ -100,6 +105,7 @@ class Preprocessing:
         values = dict(zip(self.names, table.columns, strict=True))
         parts = [self._numbers(values, where)]
         parts += [_one_hot(name, column, values[name], where) for name, column in self._of(CategoryColumn)]
+        parts += [_numbered(name, column, values[name], where) for name, column in self._of(EmbeddingColumn)]
         return np.hstack(parts)
 
     @np.errstate(under="ignore")
@@ -197,7 +203,7 @@ def fit_preprocessing(
         raise DataError("the data has no columns; at least 1 is needed")
     for name, fit in fits.items():
         if isinstance(fit, CategoryFit) and name not in by_name and name not in table.categories:
-            warn_if_distinct(name, len(fit.seen), fit.rows)
+            warn_if_distinct(name, len(fit.counts), fit.counts.total())
     return Preprocessing(tuple(fits), tuple(fit.result() for fit in fits.values()))
 
 
@@ -230,6 +236,12 @@ def _parts(data: Any) -> Generator[tuple[Any, Where | None, str], None, None]:
         yield data, None, ""
 
 
+def _is_constant(column: Column) -> bool:
+    if isinstance(column, NumberColumn):
+        return column.scale == 0
+    return isinstance(column, CategoryColumn) and not _distinguishing(column)
+
+
 def _distinguishing(column: CategoryColumn) -> tuple[str | float, ...]:
     """Return the categories that have an input: none if there is only one category."""
     return column.categories if len(column.categories) > 1 else ()
@@ -238,7 +250,7 @@ def _distinguishing(column: CategoryColumn) -> tuple[str | float, ...]:
 def _one_hot(name: str, column: CategoryColumn, values: np.ndarray, where: Where) -> np.ndarray:
     given, missing = as_categories(name, values, where, text=column.is_text)
     refuse_missing(name, missing, where, column.missing)
-    place = _places(column, given)
+    place = column.places(given)
     known = (place >= 0) & ~missing
     if column.unknown == "refuse" and not (known | missing).all():
         row = int(np.flatnonzero(~(known | missing))[0])
@@ -254,11 +266,9 @@ def _one_hot(name: str, column: CategoryColumn, values: np.ndarray, where: Where
     return out[:, first : len(column.categories) + (column.missing == "mark")]
 
 
-def _places(column: CategoryColumn, values: np.ndarray) -> np.ndarray:
-    """Return the index of each value among the categories; -1 if it is not one of them."""
-    if column.is_text:
-        places = {category: place for place, category in enumerate(column.categories)}
-        return np.array([places.get(value, -1) for value in values], np.int64)
-    categories = np.array(column.categories)
-    place = np.minimum(np.searchsorted(categories, values), len(categories) - 1)
-    return np.where(categories[place] == values, place, -1)
+def _numbered(name: str, column: EmbeddingColumn, values: np.ndarray, where: Where) -> np.ndarray:
+    """Return the category numbers, of shape (rows, 1)."""
+    given, missing = as_categories(name, values, where, text=column.is_text)
+    refuse_missing(name, missing, where, column.missing)
+    numbers = np.where(missing, column.rows - 1 if column.missing == "mark" else 0, column.places(given) + 1)
+    return numbers.astype(np.float64)[:, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,23 @@ def finite(name: str, array: Array, dtype: np.dtype, where: Where) -> Array:
         f"{name} holds values that are not finite, the first ({kind}) in {where.cell(place, column)}; remove these "
         "rows or fill in the values"
     )
+
+
+def check_category_numbers(name: str, array: Array, categories: Sequence[int], where: Where) -> None:
+    """Check that each of the last columns holds whole numbers from 0 up to its number of categories, exclusive.
+
+    Raises:
+        DataError: naming the first value that is none.
+    """
+    for column, most in enumerate(categories, start=array.shape[1] - len(categories)):
+        numbers = array[:, column]
+        wrong = (numbers < 0) | (numbers >= most) | (numbers % 1 != 0)
+        if bool(wrong.any()):
+            place = int(wrong.argmax())
+            raise DataError(
+                f"{name} holds {float(numbers[place]):g} in {where.cell(place, column)}, where the first layer, "
+                f"EmbedColumns, expects the number of a category: a whole number from 0 to {most - 1}"
+            )
 
 
 def finite_targets(name: str, y: np.ndarray, where: Where) -> np.ndarray:

@@ -10,6 +10,7 @@ from gradflow.layers.batch_norm import BatchNorm as BatchNorm
 from gradflow.layers.dense import Dense as Dense
 from gradflow.layers.dropout import Dropout as Dropout
 from gradflow.layers.elu import ELU as ELU
+from gradflow.layers.embed_columns import EmbedColumns as EmbedColumns
 from gradflow.layers.gelu import GELU as GELU
 from gradflow.layers.identity import Identity as Identity
 from gradflow.layers.layer_norm import LayerNorm as LayerNorm

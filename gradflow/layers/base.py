@@ -136,6 +136,8 @@ class Layer(Configurable):
     """The attributes that `forward` sets for `backward`; in a copy of the layer they are None."""
     training_only: ClassVar[bool] = False
     """True if prediction skips the layer."""
+    first_only: ClassVar[bool] = False
+    """True if the layer reads user data, and so must be the first of its network."""
     preferred_initializer: ClassVar[str | None] = "glorot_uniform"
     """Default initializer of the weights before this layer; None leaves the choice to the next layer."""
 

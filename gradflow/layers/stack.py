@@ -41,6 +41,8 @@ def check_stack(layers: Sequence[Layer]) -> tuple[int, int]:
         raise DataError("the same layer object occurs in the network twice; create one object for each place")
     if used := next((layer for layer in everywhere if layer.attached is not None), None):
         raise DataError(f"this {type(used).__name__} already belongs to a network; create a new one for each network")
+    if late := next((layer for layer in everywhere[1:] if layer.first_only), None):
+        raise DataError(f"{type(late).__name__} must be the first layer of the network, and not inside another layer")
     for layer in layers:
         _check_declared(layer)
     sized = [layer for layer in layers if layer.parameters()]

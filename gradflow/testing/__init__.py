@@ -5,7 +5,17 @@ backend with every kind of shape and of values; `Case.without` excludes a kind t
 reason.
 """
 
-from gradflow.testing import activations, data, dense, layer_statistics, losses, metrics, normalization, optimizers
+from gradflow.testing import (
+    activations,
+    data,
+    dense,
+    embeddings,
+    layer_statistics,
+    losses,
+    metrics,
+    normalization,
+    optimizers,
+)
 from gradflow.testing.case import Case
 from gradflow.testing.draw import SHAPES, VALUES, Draw
 
@@ -15,6 +25,7 @@ CASES: dict[str, Case] = {
     **dense.CASES,
     **activations.CASES,
     **normalization.CASES,
+    **embeddings.CASES,
     **losses.CASES,
     **optimizers.CASES,
     **data.CASES,

@@ -61,6 +61,7 @@ def _total(draw: Draw) -> dict[str, Any]:
 
 CASES: dict[str, Case] = {
     "copy": Case(_copy, 0, EXACT),
+    "clear": Case(lambda draw: {"y": draw.blank(draw.rows, draw.columns)}, 0, EXACT),
     "gemm": Case(
         _gemm,
         9,

@@ -104,7 +104,7 @@ def test_vectors_are_moved_by_16_byte_accesses(name: str) -> None:
         for architecture in ARCHITECTURES:
             loads, stores = accesses(name, real, architecture)
             assert stores > 0, f"{real}, compute_{architecture}"
-            assert loads > 0, f"{real}, compute_{architecture}"
+            assert loads > 0 or name == "clear", f"{real}, compute_{architecture}"
 
 
 def test_optimizers_activations_gathers_and_dropout_move_vectors() -> None:
@@ -113,7 +113,8 @@ def test_optimizers_activations_gathers_and_dropout_move_vectors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "loads", "stores"), [("copy", 1, 1), ("relu_backward", 2, 1), ("dropout", 1, 1), ("adam", 4, 3)]
+    ("name", "loads", "stores"),
+    [("copy", 1, 1), ("clear", 0, 1), ("relu_backward", 2, 1), ("dropout", 1, 1), ("adam", 4, 3)],
 )
 def test_write_only_arrays_are_not_loaded(name: str, loads: int, stores: int) -> None:
     for architecture in ARCHITECTURES:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gradflow.layers import BatchNorm, LayerNorm
+from gradflow.layers import BatchNorm, EmbedColumns, LayerNorm
 from gradflow.network import Sequential
 
 LARGE = 10.0
@@ -18,7 +18,7 @@ SMALL = 0.01
 def far_inputs(network: Sequential, x: np.ndarray, names: Sequence[str] | None) -> str:
     """Return advice on inputs (rows, n_in) far from unit size; "" if none is needed.
 
-    None is needed with preprocessing, or if the first layer normalizes its inputs.
+    None is needed with preprocessing, if the first layer normalizes its inputs, or for the numbers of categories.
 
     Args:
         network: the network.
@@ -27,6 +27,10 @@ def far_inputs(network: Sequential, x: np.ndarray, names: Sequence[str] | None) 
     """
     first = next(layer for layer in network.layers if not layer.training_only)
     if network.preprocessing is not None or isinstance(first, BatchNorm | LayerNorm):
+        return ""
+    if isinstance(first, EmbedColumns):
+        x = x[:, : first.n_in - len(first.tables)]
+    if x.shape[1] == 0:
         return ""
     sizes = _root_mean_squares(x)
     column = int(np.argmax(sizes))

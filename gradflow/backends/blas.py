@@ -6,10 +6,11 @@ It is MKL if the distribution ``mkl`` is installed (the extra ``mkl``), otherwis
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -43,6 +44,9 @@ _VERSIONS = (
     "scipy_openblas_get_config",
     "openblas_get_config",
 )
+# The modules of the functions that the workers of process pools run, and the variables that set the number of threads.
+_POOLS = ("multiprocessing.pool", "concurrent.futures.process")
+_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 _REPRODUCIBLE_ON_THIS_PROCESSOR = 2  # MKL_CBWR_AUTO
 
 
@@ -230,5 +234,24 @@ def _loaded(path: Path) -> Blas | None:
                 dtype: ctypes.cast(getattr(library, function), ctypes.c_void_p).value or 0
                 for dtype, function in functions.items()
             }
-            return Blas(path, bits, addresses)
+            blas = Blas(path, bits, addresses)
+            _share_in_pools(blas)
+            return blas
     return None
+
+
+def _share_in_pools(blas: Blas) -> None:
+    """Give the BLAS one thread in this process if it is a worker of a pool, one of several, and in forked workers.
+
+    A number of threads in the environment is left as it is; joblib, Dask and Ray set one for their workers.
+    """
+    import multiprocessing.util  # gradflow itself is imported faster without it
+
+    def limit(_: object = None) -> None:
+        worker = getattr(multiprocessing.current_process(), "_target", None)
+        if getattr(worker, "__module__", None) in _POOLS and not any(name in os.environ for name in _VARIABLES):
+            with suppress(BackendError):
+                blas.set_threads(1)
+
+    multiprocessing.util.register_after_fork(_share_in_pools, limit)
+    limit()

@@ -15,6 +15,7 @@ from gradflow.errors import DataError
 from gradflow.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy, get_loss
 from gradflow.schedules import Schedule
 from gradflow.sklearn.estimator import MLPEstimator
+from gradflow.sklearn.inputs import as_numpy
 from gradflow.sklearn.rows import Rows
 from gradflow.training import Checkpoint
 
@@ -165,7 +166,7 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         """
         before = dict(self.__dict__)
         if classes is not None:
-            given = unique_labels(classes)
+            given = unique_labels(as_numpy(classes))
             if hasattr(self, "network_") and not np.array_equal(given, self.classes_):
                 raise ValueError(
                     f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes_!r}"

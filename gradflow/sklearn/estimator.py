@@ -23,7 +23,7 @@ from gradflow.losses import BinaryCrossEntropy, Loss, PoissonLoss, QuantileLoss
 from gradflow.losses.base import LOSSES
 from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS
-from gradflow.sklearn.inputs import fit_inputs
+from gradflow.sklearn.inputs import as_numpy, fit_inputs
 from gradflow.sklearn.layers import initial_weights, make_stack
 from gradflow.sklearn.parameters import check_parameters, hidden_sizes, schedule_of
 from gradflow.sklearn.rows import Rows
@@ -117,6 +117,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _validated(self, X: Any, y: Any, sample_weight: Any, *, is_first: bool, is_partial: bool) -> Rows:  # noqa: N803
         is_numeric = not is_classifier(self)
+        X, y, sample_weight = map(as_numpy, (X, y, sample_weight))  # noqa: N806
         if self._takes_tables:
             x = self._as_inputs(X, reset=is_first)
             y = check_array(y, ensure_2d=False, dtype="numeric" if is_numeric else None, input_name="y")
@@ -415,7 +416,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
     def _outputs(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return predictions (rows, n_outputs) of the network."""
         check_is_fitted(self)
-        return self._predictions(self._as_inputs(X, reset=False))
+        return self._predictions(self._as_inputs(as_numpy(X), reset=False))
 
     def _predictions(self, x: Any) -> np.ndarray:
         if is_sparse(x):

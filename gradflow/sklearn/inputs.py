@@ -1,13 +1,24 @@
-"""The preprocessing inside an estimator's network: numbers standardized, gaps marked, categories encoded."""
+"""The inputs of estimators: arrays of other libraries, and the preprocessing inside the network."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from gradflow.data.columns import OneHot, Standardize, Unchanged
 from gradflow.data.frames import as_table
 from gradflow.data.preprocessing import Preprocessing, fit_preprocessing
 from gradflow.errors import DataError
+
+
+def as_numpy(data: Any) -> Any:
+    """Return an array of another library, such as PyTorch or CuPy, as a NumPy array, and anything else unchanged."""
+    if isinstance(data, np.ndarray) or not hasattr(data, "__dlpack__"):
+        return data
+    if hasattr(data, "__cuda_array_interface__"):
+        data = data.get() if hasattr(data, "get") else data.cpu()
+    return np.asarray(data)
 
 
 def fit_inputs(x: Any, *, standardize: bool, categorical_features: str | None) -> Preprocessing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import joblib
@@ -194,3 +195,18 @@ def test_early_stopping_on_a_score_and_on_data_of_ones_own() -> None:
         classifier(early_stopping=True).fit(x, y, X_val=x)
     with pytest.raises(ValueError, match="classes not in"):
         classifier(early_stopping=True).fit(x, y, X_val=X, y_val=NAMES)
+
+
+def test_shap_explains_every_prediction() -> None:
+    """The values of a row and the base value add up to its prediction, and the petals matter most."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Matplotlib, about how SHAP uses it
+        shap = pytest.importorskip("shap")
+    x, width = X.to_numpy(), X.to_numpy()[:, 3]
+    model = classifier(standardize=True).fit(x, NAMES)
+    net = MLPRegressor(hidden_layer_sizes=(16,), standardize=True, random_state=0, learning_rate_init=0.01)
+    for predict, inputs in ((model.predict_proba, x), (net.fit(x[:, :3], width).predict, x[:, :3])):
+        explained = shap.explainers.Permutation(predict, inputs, seed=0)(inputs[::30])
+        total = explained.base_values + explained.values.sum(axis=1)
+        np.testing.assert_allclose(total, predict(inputs[::30]), rtol=1e-4, atol=1e-5)
+        assert np.abs(explained.values).reshape(5, inputs.shape[1], -1).mean(axis=(0, 2)).argmax() >= 2

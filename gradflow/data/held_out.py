@@ -171,7 +171,7 @@ def _in_proportion(of: _Numbered, wanted: int, seed: int) -> np.ndarray:
         value, place = of.values[single[0]], of.places[single[0]]
         raise DataError(
             f"{of.name} has the value {shown(value)} only once, in {place}, but each class must be in both parts; "
-            "remove the row, merge rare classes, or split without stratify"
+            "remove the row, merge rare classes, or split without stratify (gradflow.data.split)"
         )
     shares = sizes * wanted // rows
     remainders = sizes * wanted % rows

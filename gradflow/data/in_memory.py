@@ -57,7 +57,8 @@ def split(
     def column(name: str | None) -> Generator[ColumnPiece, None, None]:
         where = Where(range(rows))
         inputs = np.empty((rows, 0)) if name is None else as_columns("x", x)
-        yield Block(inputs, host_array("y", y) if name is None else np.empty(rows), where).column(name)
+        targets = y.get() if hasattr(y, "__cuda_array_interface__") and hasattr(y, "get") else y
+        yield Block(inputs, host_array("y", targets) if name is None else np.empty(rows), where).column(name)
 
     held_out = held_out_rows(
         rows, column, validation_fraction=validation_fraction, seed=seed, stratify=stratify, group=group, time=time

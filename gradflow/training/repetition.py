@@ -75,7 +75,8 @@ def repeat(
     trainer, arguments = _made_again(folder, config, network)
     _check_beginning(config, trainer.network)
     given = {"sample_weight": sample_weight, "validation_data": validation_data}
-    _check_data(config, trainer, x, y, class_weight=arguments["class_weight"], **given)
+    of_data = {name: arguments[name] for name in ("class_weight", "validation_fraction")}
+    _check_data(config, trainer, x, y, **of_data, **given)
     with tempfile.TemporaryDirectory() as again:
         # A run that diverges writes its files too.
         with suppress(DivergedError):
@@ -100,6 +101,7 @@ def _made_again(folder: Path, config: Mapping[str, Any], network: Sequential | N
             class_weight = {int(label): weight for label, weight in class_weight.items()}
         arguments = {name: config[name] for name in _OF_FIT}
         arguments |= {"class_weight": class_weight, "early_stopping": None}
+        arguments["validation_fraction"] = config.get("validation_fraction")  # earlier versions had none
         if config["early_stopping"] is not None:
             arguments["early_stopping"] = EarlyStopping(**config["early_stopping"])
         result = config["result"]

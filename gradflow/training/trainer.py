@@ -194,6 +194,7 @@ class Trainer:
         sample_weight: Any = None,
         class_weight: ClassWeight | None = None,
         validation_data: tuple[Any, ...] | Source | None = None,
+        validation_fraction: float | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
         accumulate: int = 1,
@@ -228,6 +229,9 @@ class Trainer:
                 that give all classes the same total. It multiplies the sample weight, on validation data too.
             validation_data: ``(x, y)``, ``(x, y, sample_weight)`` or a source, on which "val_loss" and the other
                 values are measured after each epoch.
+            validation_fraction: hold out this fraction of the rows as validation data, at random by the seed of the
+                network, and in proportion of the classes if the targets are class labels; the rows are the same in each
+                call. For groups or times, split the data yourself (`gradflow.data.split`).
             shuffle: shuffle the rows in each epoch; otherwise batches come in row order.
             drop_last: leave out the rows after the last full batch (different ones in each epoch, if shuffled). Weights
                 still have mean 1 over all rows, so that each step is the same as without ``drop_last``; loss, accuracy
@@ -270,6 +274,7 @@ class Trainer:
             sample_weight=sample_weight,
             class_weight=class_weight,
             validation_data=validation_data,
+            validation_fraction=validation_fraction,
             standardize_targets=objective.standardize_targets,
         )
         size = len(data) if batch_size is None else min(positive_integer("batch_size", batch_size), len(data))
@@ -294,6 +299,7 @@ class Trainer:
                 "accumulate": accumulate,
                 "early_stopping": early_stopping and early_stopping.config(),
                 "tolerance": tolerance,
+                "validation_fraction": validation_fraction,
                 "weighted": data.is_weighted,
                 "class_weight": described_weight(class_weight),
             }

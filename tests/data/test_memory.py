@@ -1,4 +1,4 @@
-"""A file ten times larger than the memory allowed for training, for each kind of file."""
+"""A file ten times larger than the memory allowed for training, splitting and prediction, for each kind of file."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ an arena, and keeps in it what was freed there; by chance, consecutive readers g
 """
 
 # Pages mapped from a file are not memory of the process; the limit applies to all other memory.
-TRAINING = """
+WORK = """
 import re, resource, sys
 from pathlib import Path
 import numpy as np
 import gradflow as gf
 
-kind, folder, allowed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+kind, work, folder, allowed = *sys.argv[1:3], Path(sys.argv[3]), int(sys.argv[4])
 
 def data(size):
     if kind == "npy":
@@ -44,12 +44,21 @@ def train(size):
     trainer.evaluate(x, y)
     network.predict(x[-5000:] if kind == "npy" else x)
 
+def split(size):
+    x, y = data(size)
+    source = gf.data.Arrays(x, y) if kind == "npy" else x
+    training, validation = source.split(**({"time": "x0"} if kind in ("parquet", "arrow") else {}))
+    trainer.fit(training, epochs=1, batch_size=1024, validation_data=validation)
+    rows = sum(len(network.predict(block)) for block in validation.blocks())
+    assert rows == len(validation), rows
+
 network = gf.MLP([128, 4, 1], backend="numpy")
 trainer = gf.Trainer(network, "mean_squared_error", gf.Adam(), threads=1)
-train("small")
+work = {"train": train, "split": split}[work]
+work("small")
 used = int(re.search(r"VmData:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
 resource.setrlimit(resource.RLIMIT_DATA, (used + allowed, used + allowed))
-train("large")
+work("large")
 """
 
 
@@ -92,14 +101,15 @@ def small_stacks() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+@pytest.mark.parametrize("work", ["train", "split"])
 @pytest.mark.parametrize("kind", ["npy", "parquet", "arrow", "csv"])
-def test_training_takes_a_tenth_of_the_file(kind: str, tmp_path: Path) -> None:
+def test_work_takes_a_tenth_of_the_file(kind: str, work: str, tmp_path: Path) -> None:
     bytes_per_row = 5 * (COLUMNS + 1) if kind == "csv" else 4 * (COLUMNS + 1)
     write(kind, tmp_path / "small", 6000)
     write(kind, tmp_path / "large", 10 * ALLOWED // bytes_per_row + 1)
     assert sum(path.stat().st_size for path in (tmp_path / "large").iterdir()) > 10 * ALLOWED
     done = subprocess.run(
-        [sys.executable, "-c", TRAINING, kind, str(tmp_path), str(ALLOWED)],
+        [sys.executable, "-c", WORK, kind, work, str(tmp_path), str(ALLOWED)],
         env=os.environ | ALLOCATORS,
         preexec_fn=small_stacks,
         capture_output=True,

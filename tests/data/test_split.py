@@ -455,6 +455,108 @@ def test_columns_keep_their_type() -> None:
         assert [*map(int, map(str, validation))] == Y[expected_rows({"stratify": True})[1]].tolist()
 
 
+# -- Trainer.fit(validation_fraction=...) -----------------------------------------------------------------------------
+
+
+def fitted(
+    x: Any, y: Any = None, loss: str = "softmax_cross_entropy", **arguments: Any
+) -> tuple[bytes, dict[str, Any]]:
+    network = gf.MLP([3, 8, 3 if loss == "softmax_cross_entropy" else 1], seed=2)
+    trainer = gf.Trainer(network, loss, gf.Adam(0.01), standardize_targets=loss == "mean_squared_error")
+    history = trainer.fit(x, y, **{"epochs": 2, "batch_size": 16} | arguments)
+    return network.state.tobytes(), {name: history[name] for name in history}
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "is_stratified"),
+    [
+        ("softmax_cross_entropy", Y, True),
+        ("softmax_cross_entropy", np.eye(3)[Y], False),
+        ("binary_cross_entropy", Y % 2, True),
+        ("binary_cross_entropy", (Y % 2.0)[:, None], True),
+        ("binary_cross_entropy", Y / 2, False),
+        ("mean_squared_error", Y, False),
+    ],
+)
+def test_a_fit_holds_out_a_fraction(loss: str, y: np.ndarray, is_stratified: bool, tmp_path: Path) -> None:
+    weight = np.arange(ROWS) % 3 + 1.0
+    arguments = {"validation_fraction": 0.3, "seed": 2, "stratify": is_stratified}
+    (x, of_x, w), pair = gf.data.split(X, y, weight, **arguments)
+    expected = fitted(x, of_x, loss, sample_weight=w, validation_data=pair)
+    assert fitted(X, y, loss, sample_weight=weight, validation_fraction=0.3) == expected
+    for name, array in (("x", X), ("y", y), ("weight", weight)):
+        np.save(tmp_path / f"{name}.npy", array)
+    mapped = [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("x", "y", "weight")]
+    assert fitted(mapped[0], mapped[1], loss, sample_weight=mapped[2], validation_fraction=0.3) == expected
+    assert fitted(gf.data.Arrays(X, y, weight), None, loss, validation_fraction=0.3) == expected
+    batches = gf.data.Batches([(X[:99], y[:99]), (X[99:], y[99:])], block_rows=50)
+    training, validation = batches.split(**arguments)
+    expected = fitted(training, None, loss, validation_data=validation)
+    assert fitted(batches, None, loss, validation_fraction=0.3) == expected
+
+
+def test_a_second_fit_holds_out_the_same_rows() -> None:
+    network = gf.MLP([3, 8, 3], seed=2)
+    trainer = gf.Trainer(network, "softmax_cross_entropy", gf.SGD(0.0001))
+    held_out = gf.data.split(X, Y, seed=2, validation_fraction=0.25, stratify=True)[1]
+    for _ in range(2):
+        history = trainer.fit(X, Y, epochs=1, validation_fraction=0.25)
+        assert history["val_loss"] == [trainer.evaluate(*held_out)["loss"]]
+
+
+@pytest.mark.gpu
+def test_arrays_on_the_gpu_are_split_there() -> None:
+    import cupy
+
+    x, y = cupy.asarray(X), cupy.asarray(Y)
+    for way in ({}, {"stratify": True}, {"group": Y}):
+        for part, expected in zip(gf.data.split(x, y, **way), gf.data.split(X, Y, **way), strict=True):
+            for array, on_host in zip(part, expected, strict=True):
+                assert isinstance(array, cupy.ndarray)
+                np.testing.assert_array_equal(array.get(), on_host)
+
+    def fitted(*data: Any) -> list[float]:
+        network = gf.MLP([3, 8, 3], seed=2, backend="cupy")
+        trainer = gf.Trainer(network, "softmax_cross_entropy", "adam")
+        return trainer.fit(*data, epochs=1, validation_fraction=0.2)["val_loss"]
+
+    assert fitted(x, y) == fitted(X, Y)
+
+
+def test_held_out_fractions_are_repeated_and_resumed(tmp_path: Path) -> None:
+    class Stop(gf.Callback):
+        def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
+            raise KeyboardInterrupt
+
+    arguments: dict[str, Any] = {"validation_fraction": 0.25, "checkpoint": gf.Checkpoint(every_epochs=1)}
+    whole = fitted(X, Y, output=tmp_path / "whole", **arguments)
+    assert gf.repeat(tmp_path / "whole", X, Y).is_same
+    with refused("this is not the data of the run"):
+        gf.repeat(tmp_path / "whole", X[::-1], Y[::-1])
+    with pytest.raises(KeyboardInterrupt):
+        fitted(X, Y, output=tmp_path / "run", callbacks=[Stop()], **arguments)
+    with refused("the run to resume is a different one: settings.validation_fraction was 0.25, but is 0.2"):
+        fitted(X, Y, resume=tmp_path / "run", validation_fraction=0.2)
+    assert fitted(X, Y, resume=tmp_path / "run", **arguments) == whole
+
+
+def test_fractions_that_cannot_be_held_out_are_refused() -> None:
+    for fraction in (0, 1, -0.1, "half", True):
+        with refused("validation_fraction must be"):
+            fitted(X, Y, validation_fraction=fraction)
+    with refused("validation_fraction holds out rows of x, and validation_data are others; pass one of them"):
+        fitted(X, Y, validation_fraction=0.1, validation_data=(X, Y))
+    with refused("the target has the value 2 only once, in row 0, but each class must be in both parts"):
+        fitted(X, [2, *(Y[1:] % 2)], validation_fraction=0.1)
+    with refused("all must have the same number of rows, but their numbers are: x 230, y 229"):
+        fitted(X, Y[1:], validation_fraction=0.1)
+    bad = X.copy()
+    for row in gf.data.split(X, Y, seed=2, stratify=True)[0][0][-1:, 0].astype(int):
+        bad[row, 1] = np.nan
+        with refused(f"x holds values that are not finite, the first (NaN) in row {row}, column 1"):
+            fitted(bad, Y, validation_fraction=0.2)
+
+
 # -- bad input --------------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from gradflow.data.arrays import Arrays, is_memory_mapped
 from gradflow.data.columns import Moments
 from gradflow.data.frames import as_columns
+from gradflow.data.in_memory import split
 from gradflow.data.sources import Block, Converted, Source, equal_parts
 from gradflow.data.table import Table
 from gradflow.data.validation import as_array, finite_targets, of_numbers
@@ -42,6 +43,7 @@ def prepare_fit(
     sample_weight: Any = None,
     class_weight: ClassWeight | None = None,
     validation_data: Any = None,
+    validation_fraction: float | None = None,
     standardize_targets: bool = False,
 ) -> FitData:
     """Validate and convert the data of `Trainer.fit`, whose arguments these are.
@@ -49,6 +51,11 @@ def prepare_fit(
     Raises:
         DataError: if shapes, dtypes, values, weights or numbers of rows are invalid.
     """
+    if validation_fraction is not None:
+        if validation_data is not None:
+            raise DataError("validation_fraction holds out rows of x, and validation_data are others; pass one of them")
+        others = {"class_weight": class_weight, "standardize_targets": standardize_targets}
+        return _prepare_parts(network, loss, x, y, sample_weight, validation_fraction, others)
     scale = network.output_scale
     if standardize_targets and scale is None:
         scale = target_scale(network, loss, x, y, sample_weight)
@@ -68,6 +75,33 @@ def prepare_fit(
     )
     _check_classes(network, loss, training, validation)
     return FitData(training, validation, scale)
+
+
+def _prepare_parts(
+    network: Sequential, loss: Loss, x: Any, y: Any, sample_weight: Any, fraction: float, others: dict[str, Any]
+) -> FitData:
+    """Hold out rows for validation, of each class the same fraction, and prepare both parts."""
+    if (source := _source(x, y, sample_weight, "")) is not None:
+        stratify = _are_labels(network, loss, source.sample().y)
+        rows, held_out = source.split(validation_fraction=fraction, seed=network.seed, stratify=stratify)
+        return prepare_fit(network, loss, rows, None, validation_data=held_out, **others)
+    stratify = _are_labels(network, loss, as_array("y", y, network.backend))
+    training, validation = split(
+        x, y, sample_weight, validation_fraction=fraction, seed=network.seed, stratify=stratify
+    )
+    weight = None if sample_weight is None else training[2]
+    try:
+        return prepare_fit(network, loss, *training[:2], sample_weight=weight, validation_data=validation, **others)
+    except DataError:
+        prepare_fit(network, loss, x, y, sample_weight=sample_weight, **others)  # names the row among all rows
+        raise
+
+
+def _are_labels(network: Sequential, loss: Loss, y: Array) -> bool:
+    """True for one class label for each row; False for class probabilities, and for anything else."""
+    if _n_classes(network, loss) is None or y.shape[1:] not in ((), (1,)):
+        return False
+    return y.dtype.kind != "f" or bool((y % 1 == 0).all())
 
 
 def prepare_data(

@@ -17,6 +17,7 @@ from gradflow.backends import WORK_FOR_GPU, get_backend
 from gradflow.backends.availability import gpu_problem
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.checks import boolean, fraction, integer, known_name, positive_integer, sequence, text
+from gradflow.data.classes import Classes, checked_classes, class_values
 from gradflow.data.inputs import InputFormat
 from gradflow.data.preprocessing import Preprocessing
 from gradflow.data.sources import Block, Source
@@ -113,6 +114,7 @@ class Sequential:
         self._output_scale: OutputScale | None = None
         self._preprocessing: Preprocessing | None = None
         self._feature_names: tuple[str, ...] | None = None
+        self._classes: Classes | None = None
         self._frozen: tuple[int, ...] = ()
         self._epochs_begun = 0
         self._precision = "float32"
@@ -262,7 +264,8 @@ class Sequential:
         return {"attributes": kept, **place, "state": weights, "epochs_begun": epochs}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update({"_precision": "float32", "_backend_is_automatic": False} | state["attributes"])
+        earlier_versions = {"_precision": "float32", "_backend_is_automatic": False, "_classes": None}
+        vars(self).update(earlier_versions | state["attributes"])
         self.backend = _backend_of_pickle(state["backend"], state.get("device"))
         self._open()
         attach(self.layers, self._allocate(self._new_vectors()), self._frozen)
@@ -409,6 +412,26 @@ class Sequential:
         with self.access.writing():
             self._feature_names = None if names is None else tuple(names)
 
+    # -- classes --------------------------------------------------------------------------------------------------
+
+    @property
+    def classes(self) -> Classes | None:
+        """Names of the classes, in the order of the outputs; None if the network knows classes by their numbers.
+
+        The first `Trainer.fit` on targets that are no class numbers sets them, in sorted order: text; booleans; and
+        other numbers than the integers from 0 to n_out - 1. Set them before it to choose the order, or to name classes
+        that do not occur in the training data: one for each output, or two for a network with one output. From then on
+        targets and class weights must have these names, and `predict_classes` returns them. They are saved and copied
+        with the network. Set None to forget the names.
+        """
+        return self._classes
+
+    @classes.setter
+    def classes(self, names: Sequence[str | float] | None) -> None:
+        classes = None if names is None else checked_classes(names, self.n_out)
+        with self.access.writing():
+            self._classes = classes
+
     # -- prediction -----------------------------------------------------------------------------------------------
 
     def predict(self, x: Any) -> Array:
@@ -429,14 +452,25 @@ class Sequential:
         return self._infer(x, activated=False)
 
     def predict_classes(self, x: Any) -> Array:
-        """Return the predicted class of each row, int64 (batch,).
+        """Return the predicted class of each row, (batch,): its name if the network has `classes`, else its number.
 
-        With several outputs the class is the index of the largest. With sigmoid outputs it is 1 if p > ½, else 0, of
-        shape (batch,) for one output and (batch, n_out) for several.
+        With several outputs the class is that of the largest. With one sigmoid output it is the second one if p > ½,
+        else the first. With several sigmoid outputs, each is 1 if p > ½, else 0, (batch, n_out). Numbers are int64;
+        names are int64, float64, bool, or text as objects, which are a NumPy array in any case.
 
         Raises:
             DataError: if the network has one output and is not a classifier, or x does not fit.
         """
+        numbers = self._predicted_numbers(x)
+        if self.classes is None or numbers.ndim == 2:
+            return numbers
+        names = class_values(self.classes)
+        if isinstance(numbers, np.ndarray):
+            return names[numbers]
+        with self.backend.current():
+            return names[numbers.get()] if names.dtype == object else self.backend.from_host(names)[numbers]
+
+    def _predicted_numbers(self, x: Any) -> Array:
         if self.output_activation == "sigmoid":
             with self.backend.current():
                 classes = (self.logits(x) > 0).astype(np.int64)

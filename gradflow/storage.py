@@ -54,6 +54,8 @@ def describe(network: Sequential) -> dict[str, Any]:
     )
     if network.frozen:
         description["frozen"] = list(network.frozen)
+    if network.classes is not None:
+        description["classes"] = list(network.classes)
     if network.precision != "float32":
         description["precision"] = network.precision
     if network.preprocessing is None and network.feature_names is not None:
@@ -62,8 +64,8 @@ def describe(network: Sequential) -> dict[str, Any]:
 
 
 def save(network: Sequential, path: str | os.PathLike[str]) -> None:
-    """Write a network to one file: weights, buffers, layers, preprocessing, feature names, dtype, seed, activation, and
-    the epoch count, so that training continues as if the network had not been saved.
+    """Write a network to one file: weights, buffers, layers, preprocessing, names of features and classes, dtype, seed,
+    activation, and the epoch count, so that training continues as if the network had not been saved.
 
     The file is written under a temporary name, synced and renamed, so that it is never incomplete. A replaced file
     keeps its permissions. A symbolic link is kept, and the file that it points to is written.
@@ -135,6 +137,7 @@ def described_network(
         network.preprocessing = Preprocessing.from_config(preprocessing)
     if (names := description.get("feature_names")) is not None:
         network.feature_names = names
+    network.classes = description.get("classes")
     network.epochs_begun = description.get("epochs_begun", 0)
     network.frozen = description.get("frozen", ())
     network.precision = description.get("precision", "float32")

@@ -37,10 +37,24 @@ DATA_CASES: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "zero rows": (X[:0], LABELS[:0], {}, "x has no rows; at least 1 is needed"),
     "other length": (X, LABELS[:19], {}, "x has 20 rows, but y has 19 rows; they must match"),
     "number for y": (X, 3, {}, "y has no dimension"),
-    "label too large": (X, LABELS + 1, {}, "class labels must be from 0 to 2 for a network with 3 outputs"),
-    "negative label": (X, LABELS - 1, {}, "got labels from -1 to 1"),
-    "labels that are no integers": (X, LABELS / 2, {}, "class labels must be integers from 0 to 2, got dtype float64"),
-    "labels as text": (X, LABELS.astype(str), {}, "class names with numpy.unique(y, return_inverse=True)"),
+    "an unknown label in validation": (
+        X, LABELS, {"validation_data": (X, LABELS + 1)}, "class labels must be from 0 to 2 for a network with 3 output",
+    ),
+    "a negative label in validation": (X, LABELS, {"validation_data": (X, LABELS - 1)}, "got labels from -1 to 1"),
+    "validation labels that are no integers": (
+        X, LABELS, {"validation_data": (X, LABELS / 2)}, "class labels must be integers from 0 to 2, got dtype float64",
+    ),
+    "names of validation only": (
+        X, LABELS, {"validation_data": (X, LABELS.astype(str))},
+        "validation y holds text, such as '0' in row 0, but the network knows no class names",
+    ),
+    "too many classes": (
+        X, np.arange(20) % 4, {"shuffle": False}, "y holds 4 classes (0, 1, 2, 3), which are not the class numbers 0",
+    ),
+    "times as labels": (X, LABELS.astype("datetime64[D]"), {}, "y holds times (dtype datetime64[D])"),
+    "bytes as labels": (X, LABELS.astype("S1"), {}, "y has dtype |S1; decode it to text"),
+    "complex labels": (X, LABELS + 0j, {}, "y has dtype complex128; expected numbers or text"),
+    "a matrix of text": (X, np.full((20, 3), "a"), {}, "y must hold numbers, got dtype <U1"),
     "epochs 0": (X, LABELS, {"epochs": 0}, "epochs must be at least 1, got 0"),
     "half epochs": (X, LABELS, {"epochs": 1.5}, "epochs must be an integer, got 1.5"),
     "batch size 0": (X, LABELS, {"batch_size": 0}, "batch_size must be at least 1, got 0"),

@@ -168,6 +168,7 @@ REQUIRED: dict[str, Callable[[], Any]] = {
     "n_out": lambda: 2,
     "network": network,
     "feature_names.names": lambda: None,
+    "classes.names": lambda: None,
     "frozen.places": lambda: [0],
     "__getitem__.name": lambda: "loss",
     "norms": lambda: {"a": {"0.weight": 1.0}},

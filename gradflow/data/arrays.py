@@ -67,6 +67,10 @@ class Arrays(Source):
         for start in range(0, len(self), rows):
             yield self._rows(range(start, min(start + rows, len(self))))
 
+    @property
+    def targets_take_a_pass(self) -> bool:
+        return False
+
     def looked_at(self) -> Generator[Block, None, None]:
         """Yield all rows, a few megabytes at a time."""
         return self.blocks()

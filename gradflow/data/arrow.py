@@ -192,6 +192,15 @@ class _Files(Stream):
                     f"{part.first_row + part.rows - 1} are now {row - part.first_row} rows"
                 )
 
+    @property
+    def targets_take_a_pass(self) -> bool:
+        return False
+
+    def target_blocks(self) -> Generator[Block, None, None]:
+        only = copy.copy(self)
+        only.features = ()
+        return only.blocks()
+
     def column(self, name: str | None) -> Generator[ColumnPiece, None, None]:
         name = only_target(str(self), self.target) if name is None else name
         for path in dict.fromkeys(part.path for part in self._parts):
@@ -310,6 +319,6 @@ def _values(column: Any, name: str, path: Path) -> np.ndarray:
         column = column.dictionary_decode()
     if pyarrow.types.is_decimal(column.type):
         column = column.cast(pyarrow.float64())
-    if pyarrow.types.is_boolean(column.type):
+    if pyarrow.types.is_boolean(column.type) and column.null_count:
         column = column.cast(pyarrow.uint8())
     return np.asarray(column.to_numpy(zero_copy_only=False))

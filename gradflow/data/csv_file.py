@@ -148,6 +148,12 @@ class CSV(Stream):
         only.features, only.target, only.sample_weight = (name,), (), None
         yield from Stream.column(only, name)
 
+    def target_blocks(self) -> Generator[Block, None, None]:
+        only = copy.copy(self)
+        only.features = ()
+        yield from only.blocks()
+        self._rows = only._rows
+
     def _lines(self) -> Generator[tuple[int, list[str]], None, None]:
         """Yield the line number and the fields of each nonempty line, including the header."""
         with self._file.opened() as file:

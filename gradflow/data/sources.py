@@ -94,6 +94,15 @@ class Source:
         """Yield all rows once, in order, in blocks of any size."""
         raise GradflowError(f"{type(self).__name__} does not define blocks()")
 
+    @property
+    def targets_take_a_pass(self) -> bool:
+        """True if a pass over the targets costs about as much as one over all rows, and is not needed otherwise."""
+        return True
+
+    def target_blocks(self) -> Generator[Block, None, None]:
+        """Yield all targets and weights once, in order; a source may leave out the inputs, if that is faster."""
+        return self.blocks()
+
     def batches(
         self, convert: Conversion, *, rows: int, batch_size: int, first: int, seed: int | None, epochs: Iterable[int]
     ) -> Generator[Converted, None, None]:

@@ -50,7 +50,20 @@ class Stream(Source):
 
     def blocks(self) -> Generator[Block, None, None]:
         pieces = self.read(seed=None, epoch=0)
-        return pieces if self._rows is None else as_many(self._rows, pieces, self)
+        return self._counted(pieces) if self._rows is None else as_many(self._rows, pieces, self)
+
+    @property
+    def targets_take_a_pass(self) -> bool:
+        return self._rows is not None
+
+    def _counted(self, pieces: Generator[Block, None, None]) -> Generator[Block, None, None]:
+        """Yield the pieces of all rows; then their number is known."""
+        rows = 0
+        with closing(pieces):
+            for piece in pieces:
+                rows += len(piece)
+                yield piece
+        self._rows = rows
 
     def _divided(self, held_out: np.ndarray) -> tuple[Source, Source]:
         return StreamPart(self, ~held_out), StreamPart(self, held_out)
@@ -149,6 +162,19 @@ class StreamPart(Stream):
                 if len(places):
                     yield piece[places]
 
+    @property
+    def targets_take_a_pass(self) -> bool:
+        return self.whole.targets_take_a_pass
+
+    def target_blocks(self) -> Generator[Block, None, None]:
+        first = 0
+        with closing(self.whole.target_blocks()) as pieces:
+            for piece in pieces:
+                places = np.flatnonzero(self._chosen[first : first + len(piece)])
+                first += len(piece)
+                if len(places):
+                    yield piece[places]
+
     def column(self, name: str | None) -> Generator[ColumnPiece, None, None]:
         first = 0
         with closing(self.whole.column(name)) as pieces:
@@ -199,12 +225,12 @@ def columns_block(
 ) -> Block:
     """Make a block of columns by name. One target gives y of shape (rows,), several or none give (rows, targets)."""
     x = Table(tuple(columns[name] for name in features), tuple(features), categories)
-    for name in target:
+    for name in target if len(target) > 1 else ():
         if columns[name].dtype.kind not in "fiub":
             example, place = example_of_text(columns[name])
             raise DataError(
-                f"{origin}: the target column {name!r} holds text, such as {example!r} in {where.row(place)}; write "
-                "its classes as the numbers 0, 1, 2, ..."
+                f"{origin}: the target column {name!r} holds text, such as {example!r} in {where.row(place)}, but "
+                "several targets must be numbers; class names need a single target"
             )
     if len(target) == 1:
         targets = columns[target[0]]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
-from gradflow.data.frames import check_dense, check_unmasked, plain_values
+from gradflow.data.frames import canonical, check_dense, check_unmasked, plain_values
 from gradflow.data.where import Where
 from gradflow.errors import DataError
 from gradflow.ops import Array
@@ -24,8 +24,32 @@ def as_array(name: str, value: Any, backend: ReferenceBackend) -> Array:
     Raises:
         DataError: for objects, strings, complex numbers, ragged lists, or an array on a GPU not used by the backend.
     """
+    return of_numbers(name, _array(name, value, backend))
+
+
+def as_targets(name: str, value: Any, backend: ReferenceBackend) -> Array:
+    """Return targets as an array, as `as_array` does, or class names as text objects, with None for missing ones.
+
+    Raises:
+        DataError: as `as_array`, except for text in one column.
+    """
+    return numbers_or_names(name, _array(name, value, backend))
+
+
+def numbers_or_names(name: str, y: Array, where: Where | None = None) -> Array:
+    """Return targets after checking that they hold numbers or booleans, or text in one column.
+
+    Raises:
+        DataError: if they do not.
+    """
+    if y.dtype.kind not in "fiub" and y.ndim and y.shape[1:] in ((), (1,)):
+        y = canonical(name, y.reshape(-1), where)
+    return y if y.dtype.kind == "O" and y.ndim == 1 else of_numbers(name, y)
+
+
+def _array(name: str, value: Any, backend: ReferenceBackend) -> Array:
     if not _lies_on_gpu(value):
-        return of_numbers(name, host_array(name, value))
+        return host_array(name, value)
     array = backend.of_device(value)
     if array is None:
         raise DataError(
@@ -37,7 +61,7 @@ def as_array(name: str, value: Any, backend: ReferenceBackend) -> Array:
             f"{name} is on the GPU cuda:{array.device.id}, but the network is on {backend.place}; copy it there, or "
             f"pass a NumPy array ({name}.get())"
         )
-    return of_numbers(name, array)
+    return array
 
 
 def _lies_on_gpu(value: Any) -> bool:
@@ -65,8 +89,11 @@ def host_array(name: str, value: Any) -> np.ndarray:
     if _lies_on_gpu(value):
         raise DataError(f"{name} is on a GPU, but must be on the host; pass a NumPy array ({name}.get())")
     try:
-        has_dlpack_only = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
-        return np.from_dlpack(value) if has_dlpack_only else np.asarray(value)
+        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+            return np.from_dlpack(value)
+        array = np.asarray(value)
+        # NumPy has made text of numbers and missing values in a list that holds text.
+        return np.array(value, object) if array.dtype.kind == "U" and isinstance(value, list | tuple) else array
     except (ValueError, TypeError, BufferError, RuntimeError) as error:
         raise DataError(f"{name} is not a rectangular array of numbers: {error}") from error
 

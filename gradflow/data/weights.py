@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradflow.data.classes import Classes, listed, suggestion
 from gradflow.data.sources import Converted, equal_parts
 from gradflow.data.validation import of_numbers
 from gradflow.data.where import Where
 from gradflow.errors import DataError, shown
 
 ClassWeight = Mapping[Any, Any] | str
-"""A weight for each class by its number, 1 for classes that are left out; or "balanced"."""
+"""A weight for each class by its name or number, 1 for classes that are left out; or "balanced"."""
 
 
 class RowWeights(NamedTuple):
@@ -47,7 +48,7 @@ class RowWeights(NamedTuple):
         Args:
             parts: pairs of sample weights (rows,) and labels (rows,) or class probabilities (rows, classes). The result
                 is bit-identical however the rows are cut into parts.
-            class_weight: by class; "balanced": rows / (classes · rows of the class); or None.
+            class_weight: by class number; "balanced": rows / (classes · rows of the class); or None.
             n_classes: the number of classes.
             kind: the name of the data in error messages.
 
@@ -146,6 +147,26 @@ def _table(class_weight: ClassWeight, totals: np.ndarray) -> np.ndarray:
     return table
 
 
+def weights_by_number(class_weight: ClassWeight | None, classes: Classes | None) -> ClassWeight | None:
+    """Return class weights by class number instead of by name.
+
+    Without class names, and for anything but a dict, the weights are returned unchanged.
+
+    Raises:
+        DataError: for a name that is not that of a class, or a weight that is none.
+    """
+    if classes is None or not isinstance(class_weight, Mapping):
+        return class_weight
+    numbers_of = {of_class: number for number, of_class in enumerate(classes)}
+    for name in class_weight:
+        if name not in numbers_of:
+            hint = suggestion(name, classes)
+            raise DataError(
+                f"class_weight names the class {shown(name)}, but the classes are {listed(classes)}{hint and '.'}{hint}"
+            )
+    return {numbers_of[name]: _class_weight(name, weight) for name, weight in class_weight.items()}
+
+
 def _class_weight(label: Any, weight: Any) -> float:
     try:
         number = float(weight) if isinstance(weight, numbers.Real) else -1.0
@@ -160,8 +181,9 @@ def _is_label(label: Any) -> bool:
     return isinstance(label, numbers.Integral) and int(label) >= 0
 
 
-def described_weight(class_weight: ClassWeight | None) -> str | dict[str, float] | None:
-    """Return the JSON representation of class weights."""
+def described_weight(class_weight: ClassWeight | None, classes: Classes | None) -> str | dict[str, float] | None:
+    """Return the JSON representation of valid class weights: by class name, or by number where there are no names."""
     if class_weight is None or isinstance(class_weight, str):
         return class_weight
-    return {str(int(label)): float(weight) for label, weight in class_weight.items()}
+    names = classes or range(1 + max(map(int, class_weight), default=-1))
+    return {str(name): float(class_weight[name]) for name in names if name in class_weight}

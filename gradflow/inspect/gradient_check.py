@@ -45,7 +45,7 @@ def check_gradients(network: Sequential, loss: str | Loss, x: Any, y: Any) -> di
     copy = network.copy(dtype="float64")
     backend = copy.backend
     layers = layers_before_loss(loss, copy)
-    data = prepare_arrays(copy, loss, x, y, scale=copy.output_scale).on(copy.backend)
+    data = prepare_arrays(copy, loss, x, y, scale=copy.output_scale, finds_classes=True).on(copy.backend)
     results = Results.empty(backend, len(data), copy.dtype)
     clock = RunStatus(backend, epoch=copy.epochs_begun).clock
 

@@ -50,8 +50,8 @@ def gradients(
     copy = network.copy()
     backend = copy.backend
     layers = layers_before_loss(loss, copy)
-    weights = {"sample_weight": sample_weight, "class_weight": class_weight}
-    data = prepare_arrays(copy, loss, x, y, scale=copy.output_scale, **weights).on(copy.backend)
+    options = {"sample_weight": sample_weight, "class_weight": class_weight, "scale": copy.output_scale}
+    data = prepare_arrays(copy, loss, x, y, finds_classes=True, **options).on(copy.backend)
 
     recorder = Recorder(backend, RunStatus(backend, epoch=copy.epochs_begun).clock)
     record_step(recorder, layers, loss, data, Results.empty(backend, len(data), copy.dtype))

@@ -37,6 +37,8 @@ class Loss(Configurable, registry=LOSSES):
     """True if outputs are direct predictions of the targets, as regression metrics need, not log rates or quantiles."""
     takes_any_scale: ClassVar[bool] = True
     """True if targets may be shifted and scaled; False for counts, where 0 has a meaning."""
+    takes_classes: ClassVar[bool] = False
+    """True if targets may be class numbers: with softmax, or sigmoid and one output. They may then have names."""
 
     def targets(self, y: Array, n_out: int, dtype: Any) -> Array:
         """Check and convert targets for outputs (batch, n_out); NumPy arrays stay NumPy arrays, and CuPy arrays CuPy.

@@ -53,6 +53,7 @@ class BinaryCrossEntropy(Loss):
     name = "binary_cross_entropy"
     output_activation = "sigmoid"
     has_accuracy = True
+    takes_classes = True
 
     def __init__(self, label_smoothing: float = 0.0, focal_gamma: float = 0.0) -> None:
         self.label_smoothing = fraction("label_smoothing", label_smoothing)

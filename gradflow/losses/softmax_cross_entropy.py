@@ -85,6 +85,7 @@ class SoftmaxCrossEntropy(Loss):
     name = "softmax_cross_entropy"
     output_activation = "softmax"
     has_accuracy = True
+    takes_classes = True
 
     def __init__(self, label_smoothing: float = 0.0, focal_gamma: float = 0.0) -> None:
         self.label_smoothing = fraction("label_smoothing", label_smoothing)

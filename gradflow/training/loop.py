@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from gradflow.clock import StatusReading
+from gradflow.data.classes import Classes
 from gradflow.errors import DataError, DivergedError, GradflowError, TrainingWarning, warn
 from gradflow.optimizers import LBFGS
 from gradflow.output_scale import OutputScale
@@ -136,21 +137,23 @@ class Loop:
         self._continued = continued
         self._layer_values: dict[str, float] = {}
 
-    def run(self, scale: OutputScale | None, names: Sequence[str] | None) -> None:
+    def run(self, scale: OutputScale | None, names: Sequence[str] | None, classes: Classes | None) -> None:
         """Train until there is a reason to stop; the network then holds the final weights.
 
         Args:
             scale: the scale of the network's outputs.
             names: the names of its input columns.
+            classes: the names of its classes.
         """
         network = self._network
-        before = network.output_activation, network.output_scale, network.feature_names, network.precision
+        before = network.output_activation, network.output_scale, network.feature_names, network.classes
+        precision = network.precision
         try:
-            self._describe(self._objective.loss.output_activation, scale, names, self._objective.precision)
+            self._describe(self._objective.loss.output_activation, scale, names, classes, self._objective.precision)
             self._record()
             batches_done = self._begin(self._state)
         except BaseException:
-            self._describe(*before)
+            self._describe(*before, precision)
             raise
         reading = self._state.step.status.read()
         network.epochs_begun = reading.epochs_begun
@@ -181,11 +184,17 @@ class Loop:
         return OptimizerState.of(self._state.step)
 
     def _describe(
-        self, activation: str, scale: OutputScale | None, names: Sequence[str] | None, precision: str
+        self,
+        activation: str,
+        scale: OutputScale | None,
+        names: Sequence[str] | None,
+        classes: Classes | None,
+        precision: str,
     ) -> None:
-        """Set precision of the network, and output activation, scale and feature names, where no layer or preprocessing
-        decides."""
+        """Set precision and classes of the network, and output activation, scale and feature names, where no layer or
+        preprocessing decides."""
         network = self._network
+        network.classes = classes
         network.precision = precision
         network.output_scale = scale
         if network.preprocessing is None:

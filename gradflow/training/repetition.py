@@ -98,7 +98,8 @@ def _made_again(folder: Path, config: Mapping[str, Any], network: Sequential | N
         trainer = _trainer(config, network)
         class_weight = config["class_weight"]
         if isinstance(class_weight, dict):
-            class_weight = {int(label): weight for label, weight in class_weight.items()}
+            names = {str(name): name for name in config["network"].get("classes", range(network.n_out + 1))}
+            class_weight = {names[label]: weight for label, weight in class_weight.items()}
         arguments = {name: config[name] for name in _OF_FIT}
         arguments |= {"class_weight": class_weight, "early_stopping": None}
         arguments["validation_fraction"] = config.get("validation_fraction")  # earlier versions had none
@@ -184,6 +185,9 @@ def _check_data(config: Mapping[str, Any], trainer: Trainer, x: Any, y: Any, **o
     objective, backend = trainer.objective, trainer.network.backend
     standardize = objective.standardize_targets
     data, validation, _ = prepare_fit(trainer.network, trainer.loss, x, y, standardize_targets=standardize, **others)
+    classes, classes_now = config["network"].get("classes", []), list(data.classes or ())
+    if classes_now != classes:
+        raise DataError(f"this is not the data of the run: its classes were {classes!r}, but are {classes_now!r}")
     for name, given in (("data", data), ("validation_data", validation)):
         now = given and given.fingerprint(backend, trainer.loss)
         if now != config[name]:

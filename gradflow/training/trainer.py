@@ -20,6 +20,7 @@ from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS, Optimizer
 from gradflow.output_scale import OutputScale
 from gradflow.schedules import ConstantSchedule
+from gradflow.training.data.feed import PassData
 from gradflow.training.data.prepare import prepare_data, prepare_fit
 from gradflow.training.loop import Loop, Plan
 from gradflow.training.progress.callbacks import Callback
@@ -301,7 +302,7 @@ class Trainer:
                 "tolerance": tolerance,
                 "validation_fraction": validation_fraction,
                 "weighted": data.is_weighted,
-                "class_weight": described_weight(class_weight),
+                "class_weight": described_weight(class_weight, data.classes),
             }
             run = described_run(objective, settings, data, validation)
         plan = plan.within_memory(objective)
@@ -313,7 +314,7 @@ class Trainer:
             checkpoints = None if folder is None else folder.checkpoints(checkpoint, run, resumed)
             stopping = best, convergence, early_stopping
             loop = Loop(objective, plan, *stopping, callbacks, self, checkpoints, resumed, interruption)
-            return self._run(loop, scale, data.feature_names, folder, run)
+            return self._run(loop, scale, data, folder, run)
 
     @_alone
     def partial_fit(
@@ -360,14 +361,14 @@ class Trainer:
         with Interruption() as interruption:
             best, state = BestValue("loss"), self.optimizer_state
             loop = Loop(objective, plan, best, None, None, [], self, None, None, interruption, state)
-            history = self._run(loop, scale, data.feature_names, None, {})
+            history = self._run(loop, scale, data, None, {})
         return {name: history[name][-1] for name in history}
 
     def _run(
         self,
         loop: Loop,
         scale: OutputScale | None,
-        feature_names: Sequence[str] | None,
+        data: PassData,
         folder: RunFolder | None,
         run: dict[str, Any],
     ) -> History:
@@ -375,7 +376,7 @@ class Trainer:
         self._loop, self.history = loop, loop.history
         try:
             with using_threads(self.network.backend.blas, self.objective.threads):
-                loop.run(scale, feature_names)
+                loop.run(scale, data.feature_names, data.classes)
             self.optimizer_state = loop.optimizer_state()
         except DeviceLostError as error:
             saved = "No weights were saved"

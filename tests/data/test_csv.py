@@ -110,9 +110,9 @@ def test_a_stray_value_far_down_is_named_with_its_remedies(written: Callable[[st
         fit_preprocessing(CSV(path, target="y"), numbers=Standardize("fill"))
 
 
-def test_a_target_of_text_is_named_with_its_line(written: Callable[[str], Path]) -> None:
-    with refused("the target column 'y' holds text, such as 'cat' in line 3; write its classes as the numbers 0, 1, 2"):
-        CSV(written("a,y\n1,0\n2,cat\n"), target="y").sample()
+def test_text_in_one_of_several_targets_is_named_with_its_line(written: Callable[[str], Path]) -> None:
+    with refused("the target column 'y' holds text, such as 'cat' in line 3, but several targets must be numbers"):
+        CSV(written("a,z,y\n1,5,0\n2,5,cat\n"), target=["z", "y"]).sample()
 
 
 @pytest.mark.parametrize("argument", ["target", "features", "text"])

@@ -409,7 +409,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         (empty, "5.parquet has no rows"),
         (tmp_path / "7.parquet", "7.parquet is damaged or not a valid Parquet file"),
         (tmp_path / "folder", "folder contains no files ending in .parquet"),
-        (labels, f"{labels}: the target column 'y' holds text"),
+        (labels, "y holds 1 class ('cat'), but the network has 3 outputs, one for each class. Name all classes before"),
     ):
         with refused(message):
             fit(gf.data.Parquet(path, target="y"))
@@ -467,8 +467,9 @@ def test_a_damaged_row_group_is_named(tmp_path: Path) -> None:
         ('a,b,c,y\n1,2,3,0\n1,"2,3,0\n', "rows.csv, line 4: unexpected end of data"),
         ("a,b,c,y\n1,2,3,0\n1,,3,0\n", "the first (NaN) in line 3, column 'b'"),
         ("a,b,c,y\n1,2,3,0\n1,x,3,0\n", "column 'b' holds text, such as 'x'"),
-        ("a,b,c,y\n1,2,3,x\n", "the target column 'y' holds text"),
-        ("a,b,c,y\n1,2,3,0\n1,2,3,7\n", "rows.csv, lines 2 to 3: class labels must be from 0 to 2"),
+        ("a,b,c,y\n1,2,3,x\n", "y holds 1 class ('x'), but the network has 3 outputs"),
+        ("a,b,c,y\n1,2,3,x\n1,2,3,\n", "rows.csv, lines 2 to 3: y has no class in line 3"),
+        ("a,b,c,y\n1,2,3,0\n1,2,3,7\n", "y holds 2 classes (0, 7), which are not the class numbers 0 to 2"),
         ("a,b,c,y\n" + "1,2,3,0\n" * 5000 + "1,x,3,0\n", "line 5002: column 'b' holds numbers further up"),
         ("a,b,c,y\n" + "1,2,3,0\n" * 5000 + "1,2,3\n", "line 5002: expected 4 fields"),
     ],

@@ -11,6 +11,7 @@ import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.clock import RunStatus
+from gradflow.data.classes import Classes
 from gradflow.losses import Loss
 from gradflow.ops import EPOCH, POSITION, Array, op
 from gradflow.program import Recorder
@@ -62,6 +63,7 @@ class PassData(Protocol):
     Attributes:
         is_weighted: True if the rows have weights.
         feature_names: names of the columns that the inputs were taken from; None for arrays.
+        classes: names of the classes that the targets held; None for numbers.
     """
 
     @property
@@ -69,6 +71,9 @@ class PassData(Protocol):
 
     @property
     def feature_names(self) -> Sequence[str] | None: ...
+
+    @property
+    def classes(self) -> Classes | None: ...
 
     def __len__(self) -> int: ...
 
@@ -100,6 +105,7 @@ class DataSet:
     targets: Array
     row_weight: Array | None = None
     feature_names: Sequence[str] | None = None
+    classes: Classes | None = None
 
     def __len__(self) -> int:
         return len(self.x)

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradflow.data.arrays import Arrays, is_memory_mapped
+from gradflow.data.classes import (
+    Classes,
+    ClassFinder,
+    are_names,
+    class_numbers,
+)
 from gradflow.data.columns import Moments
 from gradflow.data.frames import as_columns
 from gradflow.data.in_memory import split
 from gradflow.data.sources import Block, Converted, Source, equal_parts
 from gradflow.data.table import Table
-from gradflow.data.validation import as_array, finite_targets, of_numbers
-from gradflow.data.weights import ClassWeight, RowWeights, checked_weights, class_totals
+from gradflow.data.validation import as_array, as_targets, finite_targets, numbers_or_names
+from gradflow.data.weights import ClassWeight, RowWeights, checked_weights, class_totals, weights_by_number
 from gradflow.data.where import Where
 from gradflow.errors import DataError, shown
 from gradflow.losses import Loss
@@ -60,7 +67,7 @@ def prepare_fit(
     if standardize_targets and scale is None:
         scale = target_scale(network, loss, x, y, sample_weight)
     prepare = partial(prepare_data, network, loss, class_weight=class_weight, scale=scale)
-    training = prepare(x, y, sample_weight=sample_weight)
+    training = prepare(x, y, sample_weight=sample_weight, finds_classes=True)
     if validation_data is None:
         return FitData(training, None, scale)
     if isinstance(validation_data, Source):
@@ -71,7 +78,11 @@ def prepare_fit(
         )
     weight = validation_data[2] if len(validation_data) == 3 else None
     validation = prepare(
-        *validation_data[:2], sample_weight=weight, kind="validation ", feature_names=training.feature_names
+        *validation_data[:2],
+        sample_weight=weight,
+        kind="validation ",
+        feature_names=training.feature_names,
+        classes=training.classes,
     )
     _check_classes(network, loss, training, validation)
     return FitData(training, validation, scale)
@@ -115,6 +126,8 @@ def prepare_data(
     class_weight: ClassWeight | None = None,
     scale: OutputScale | None = None,
     feature_names: Sequence[str] | None = None,
+    classes: Classes | None = None,
+    finds_classes: bool = False,
 ) -> PassData:
     """Validate and convert data for training or evaluation. A weighted source is read once, for the mean weight.
 
@@ -126,38 +139,58 @@ def prepare_data(
         sample_weight, class_weight: weights of rows and classes; a source contains its row weights.
         scale: standardizes the targets.
         feature_names: names of the table columns to use; None uses those of the network, or all if it has none.
+        classes: the names of the classes; None uses those of the network.
+        finds_classes: find the names in the targets if there are none yet, and the targets are not class numbers; for
+            that a source is read once.
 
     Raises:
         DataError: if shapes, dtypes, values, weights or numbers of rows are invalid.
     """
+    options: dict[str, Any] = {
+        "kind": kind,
+        "class_weight": class_weight,
+        "scale": scale,
+        "feature_names": feature_names,
+    }
+    options |= {"classes": classes, "finds_classes": finds_classes}
     source = _source(x, y, sample_weight, kind)
     if source is None:
-        return prepare_arrays(
-            network,
-            loss,
-            x,
-            y,
-            kind=kind,
-            sample_weight=sample_weight,
-            class_weight=class_weight,
-            scale=scale,
-            feature_names=feature_names,
-        )
+        return prepare_arrays(network, loss, x, y, sample_weight=sample_weight, **options)
+    return _prepare_source(network, loss, source, **options)
+
+
+def _prepare_source(
+    network: Sequential,
+    loss: Loss,
+    source: Source,
+    *,
+    kind: str,
+    class_weight: ClassWeight | None,
+    scale: OutputScale | None,
+    feature_names: Sequence[str] | None,
+    classes: Classes | None,
+    finds_classes: bool,
+) -> StreamedData:
     n_classes = _n_classes(network, loss)
-    _check_class_weight(class_weight, n_classes)
+    sample = source.sample()
+    classes = classes or _known_classes(network, loss)
+    if classes is None and finds_classes:
+        classes = _found_classes(network, loss, kind, source, sample)
+    class_weight = _checked_class_weight(class_weight, n_classes, classes)
+    of_targets = TargetFormat(network, loss, f"{kind}y", scale, classes)
 
     def targets_of(block: Block) -> Array:
-        return _converted_targets(network, loss, _finite_targets(block, kind), scale)
+        return of_targets(_targets(block, kind), block.where)
 
     def weighed(block: Block, targets: Array) -> Converted:
         weight = np.ones(len(block)) if block.sample_weight is None else block.sample_weight
         return weight, _classes_or_one(network, loss, targets)
 
-    weights, sample = None, source.sample()
+    weights = None
     names = feature_names or _feature_names(network, sample.x)
     inputs = input_format(network, names)
     if class_weight is not None or sample.sample_weight is not None:
-        parts = (block.converted(lambda block: weighed(block, targets_of(block))) for block in source.blocks())
+        parts = (block.converted(lambda block: weighed(block, targets_of(block))) for block in source.target_blocks())
         weights = RowWeights.fit(parts, class_weight, n_classes or 1, kind)
 
     def converted(block: Block) -> Converted:
@@ -166,7 +199,14 @@ def prepare_data(
         return arrays if weights is None else (*arrays, weights.of(*weighed(block, targets), dtype=network.dtype))
 
     totals = None if weights is None or n_classes is None else weights.class_totals
-    return StreamedData(source, converted, is_weighted=weights is not None, class_totals=totals, feature_names=names)
+    return StreamedData(
+        source,
+        converted,
+        is_weighted=weights is not None,
+        class_totals=totals,
+        feature_names=names,
+        classes=classes,
+    )
 
 
 def _source(x: Any, y: Any, sample_weight: Any, kind: str) -> Source | None:
@@ -194,6 +234,8 @@ def prepare_arrays(
     class_weight: ClassWeight | None = None,
     scale: OutputScale | None = None,
     feature_names: Sequence[str] | None = None,
+    classes: Classes | None = None,
+    finds_classes: bool = False,
 ) -> DataSet:
     """Validate and convert inputs and targets given as arrays or tables; arguments as for `prepare_data`.
 
@@ -204,21 +246,25 @@ def prepare_arrays(
     x = as_columns(f"{kind}x", x)
     names = feature_names or _feature_names(network, x)
     inputs = input_format(network, names)(f"{kind}x", x)
-    y = as_array(f"{kind}y", y, backend)
+    y = as_targets(f"{kind}y", y, backend)
     if y.ndim == 0 or len(y) != len(inputs):
         rows = "no dimension" if y.ndim == 0 else f"{len(y)} rows"
         raise DataError(f"{kind}x has {len(inputs)} rows, but {kind}y has {rows}; they must match")
-    targets = _converted_targets(network, loss, y, scale)
+    where = Where(range(len(y)))
+    classes = classes or _known_classes(network, loss)
+    if classes is None and finds_classes:
+        classes = _found_classes(network, loss, kind, None, Block(Table((), ()), y, where))
+    targets = TargetFormat(network, loss, f"{kind}y", scale, classes)(y, where)
     n_classes = _n_classes(network, loss)
-    _check_class_weight(class_weight, n_classes)
+    class_weight = _checked_class_weight(class_weight, n_classes, classes)
     weight = None
     if sample_weight is not None or class_weight is not None:
-        given, classes = np.ones(len(inputs)), _classes_or_one(network, loss, targets)
+        given, labels = np.ones(len(inputs)), _classes_or_one(network, loss, targets)
         if sample_weight is not None:
             given = _sample_weights(network, f"{kind}sample_weight", sample_weight, len(inputs))
-        weights = RowWeights.fit([(given, classes)], class_weight, n_classes or 1, kind)
-        weight = weights.of(given, classes, dtype=network.dtype)
-    return DataSet(inputs, targets, weight, names)
+        weights = RowWeights.fit([(given, labels)], class_weight, n_classes or 1, kind)
+        weight = weights.of(given, labels, dtype=network.dtype)
+    return DataSet(inputs, targets, weight, names, classes)
 
 
 def _feature_names(network: Sequential, x: Any) -> tuple[str, ...] | None:
@@ -231,17 +277,123 @@ def _sample_weights(network: Sequential, name: str, sample_weight: Any, rows: in
     return checked_weights(name, values, Where(range(rows)))
 
 
-def _converted_targets(network: Sequential, loss: Loss, y: Any, scale: OutputScale | None) -> Array:
-    if scale is None:
-        return _checked_targets(loss, y, network, network.dtype)
-    # Standardize in float64: large targets must not lose precision before their mean is subtracted.
-    targets = _checked_targets(loss, y, network, np.dtype(np.float64))
-    if not _takes_scales(loss) or targets.shape[1:] != (len(scale.mean),):
+class TargetFormat(NamedTuple):
+    """The targets that a loss takes, made from user data.
+
+    Attributes:
+        network, loss: the network, and the loss, which converts the targets.
+        name: names the targets in errors.
+        scale: standardizes the targets.
+        classes: names of the classes, which the targets then hold; None if they are numbers.
+    """
+
+    network: Sequential
+    loss: Loss
+    name: str
+    scale: OutputScale | None
+    classes: Classes | None
+
+    def __call__(self, y: Array, where: Where) -> Array:
+        """Convert targets; ``where`` says which rows these are, for errors."""
+        network, loss = self.network, self.loss
+        if self.classes is not None and not _may_be_probabilities(network, y):
+            y = class_numbers(self.name, _on_host(y, network), self.classes, where)
+        elif y.dtype.kind == "O":
+            raise _no_names(network, loss, self.name, y, where)
+        if self.scale is None:
+            return _checked_targets(loss, y, network, network.dtype)
+        # Standardize in float64: large targets must not lose precision before their mean is subtracted.
+        targets = _checked_targets(loss, y, network, np.dtype(np.float64))
+        if not _takes_scales(loss) or targets.shape[1:] != (len(self.scale.mean),):
+            raise DataError(
+                "the network has an output_scale, from training a regression on standardized targets, which loss "
+                f"{loss.name!r} does not support; set network.output_scale = None to train it for another task"
+            )
+        return self.scale.standardize(targets, network.dtype)
+
+
+def _may_be_probabilities(network: Sequential, y: Array) -> bool:
+    """True for targets with one probability for each class."""
+    return network.n_out > 1 and y.ndim == 2 and y.shape[1] == network.n_out
+
+
+def _known_classes(network: Sequential, loss: Loss) -> Classes | None:
+    """Return the class names of the network.
+
+    Raises:
+        DataError: if there are any, but the loss has no classes.
+    """
+    if network.classes is not None and not _takes_names(network, loss):
         raise DataError(
-            "the network has an output_scale, from training a regression on standardized targets, which loss "
-            f"{loss.name!r} does not support; set network.output_scale = None to train it for another task"
+            f"the network has classes, {', '.join(map(repr, network.classes))}, which loss {loss.name!r} does not "
+            "support; set network.classes = None to train it for another task"
         )
-    return scale.standardize(targets, network.dtype)
+    return network.classes
+
+
+def _takes_names(network: Sequential, loss: Loss) -> bool:
+    return loss.takes_classes and _n_classes(network, loss) is not None
+
+
+def _found_classes(network: Sequential, loss: Loss, kind: str, source: Source | None, sample: Block) -> Classes | None:
+    """Return the names of the classes in the targets, sorted; None if these are class numbers, or not classes.
+
+    Args:
+        network, loss: the network and the loss.
+        kind: prefix for the data's name in errors.
+        source: the data; None if the sample is all.
+        sample: its first rows.
+
+    Raises:
+        DataError: if there are not as many names as classes, or not all targets are names.
+    """
+    n_classes = _n_classes(network, loss)
+    if n_classes is None or not _takes_names(network, loss):
+        return None
+
+    def are_named(block: Block) -> bool:
+        (y,) = block.converted(lambda block: (_targets(block, kind),))
+        return are_names(y, n_classes, takes_probabilities=loss.output_activation == "sigmoid")
+
+    if not are_named(sample):
+        # Integers may be class numbers in the first rows, and others later.
+        if source is None or source.targets_take_a_pass or sample.y.dtype.kind not in "iu":
+            return None
+        with closing(source.target_blocks()) as blocks:
+            if not any(map(are_named, blocks)):
+                return None
+    elif sample.y.dtype.kind == "b":
+        return (False, True)
+    finder = ClassFinder(f"{kind}y", network.n_out)
+
+    def added(block: Block) -> Converted:
+        targets = _on_host(_targets(block, kind), network)
+        finder.update(targets, block.where)
+        return (targets,)
+
+    for block in [sample] if source is None else source.target_blocks():
+        block.converted(added)
+    return finder.classes()
+
+
+def _no_names(network: Sequential, loss: Loss, name: str, y: np.ndarray, where: Where) -> DataError:
+    """Return the error for text where class numbers or other numbers are needed."""
+    place = next((place for place, value in enumerate(y) if value is not None), 0)
+    text = f"{name} holds text, such as {shown(y[place])} in {where.row(place)}"
+    if _takes_names(network, loss):
+        return DataError(
+            f"{text}, but the network knows no class names: it was not trained yet, or on class numbers. Train it on "
+            "names, or list them in the order of its outputs: network.classes = [...]"
+        )
+    return DataError(
+        f"{text}, but loss {loss.name!r} needs numbers{_of_outputs(network, loss)}. For classes use "
+        "'softmax_cross_entropy' and an output for each, or 'binary_cross_entropy' and one output; numbers stored as "
+        f"text convert with {name.split()[-1]}.astype(float)"
+    )
+
+
+def _of_outputs(network: Sequential, loss: Loss) -> str:
+    return f", {network.n_out} in each row" if loss.takes_classes else ""
 
 
 def _checked_targets(loss: Loss, y: Any, network: Sequential, dtype: np.dtype) -> Array:
@@ -260,13 +412,14 @@ def _takes_scales(loss: Loss) -> bool:
     return loss.output_activation == "identity" and loss.takes_any_scale
 
 
-def _finite_targets(block: Block, kind: str) -> np.ndarray:
+def _targets(block: Block, kind: str) -> np.ndarray:
+    """Return the targets of a block: finite numbers, booleans, or names as text objects."""
     if block.y.shape[1:] == (0,):
         raise DataError(
             f"{kind}x is a source without targets, which is enough to predict but not to train: name the column, as "
             "in CSV(..., target='y'), or let Batches yield pairs (x, y)"
         )
-    return finite_targets(f"{kind}y", of_numbers(f"{kind}y", block.y), block.where)
+    return finite_targets(f"{kind}y", numbers_or_names(f"{kind}y", block.y, block.where), block.where)
 
 
 def _n_classes(network: Sequential, loss: Loss) -> int | None:
@@ -276,12 +429,16 @@ def _n_classes(network: Sequential, loss: Loss) -> int | None:
     return 2 if loss.output_activation == "sigmoid" and network.n_out == 1 else None
 
 
-def _check_class_weight(class_weight: ClassWeight | None, n_classes: int | None) -> None:
+def _checked_class_weight(
+    class_weight: ClassWeight | None, n_classes: int | None, classes: Classes | None
+) -> ClassWeight | None:
+    """Return class weights by class number."""
     if class_weight is not None and n_classes is None:
         raise DataError(
             "class_weight requires classes: softmax_cross_entropy, or binary_cross_entropy and one output; use "
             "sample_weight"
         )
+    return weights_by_number(class_weight, classes)
 
 
 def _classes_or_one(network: Sequential, loss: Loss, targets: Array) -> np.ndarray:
@@ -310,7 +467,9 @@ def target_scale(network: Sequential, loss: Loss, x: Any, y: Any, sample_weight:
     if not _takes_scales(loss):
         raise DataError(f"standardize_targets requires a regression loss, got {loss.name!r}")
 
-    def numbers(targets: Array, weights: np.ndarray | None) -> Converted:
+    def numbers(targets: Array, weights: np.ndarray | None, where: Where) -> Converted:
+        if targets.dtype.kind == "O":
+            raise _no_names(network, loss, "y", targets, where)
         targets = loss.targets(targets, network.n_out, np.dtype(np.float64))
         if targets.ndim != 2 or targets.shape[1] != network.n_out:
             raise DataError(f"standardize_targets needs one target for each of the {network.n_out} outputs")
@@ -319,13 +478,13 @@ def target_scale(network: Sequential, loss: Loss, x: Any, y: Any, sample_weight:
 
     def parts(source: Source | None) -> Generator[Converted, None, None]:
         if source is None:
-            targets, weights = as_array("y", y, network.backend), None
+            targets, weights = as_targets("y", y, network.backend), None
             if sample_weight is not None and targets.ndim:
                 weights = _sample_weights(network, "sample_weight", sample_weight, len(targets))
-            yield numbers(targets, weights)
+            yield numbers(targets, weights, Where(range(len(targets) if targets.ndim else 0)))
             return
-        for block in source.blocks():
-            yield block.converted(lambda block: numbers(_finite_targets(block, ""), block.sample_weight))
+        for block in source.target_blocks():
+            yield block.converted(lambda block: numbers(_targets(block, ""), block.sample_weight, block.where))
 
     moments = [Moments("refuse") for _ in range(network.n_out)]
     for (targets,) in equal_parts(parts(_source(x, y, sample_weight, ""))):
@@ -344,9 +503,10 @@ def _check_classes(network: Sequential, loss: Loss, training: PassData, validati
     """
     seen, held_out = (_class_totals(network, loss, data) for data in (training, validation))
     if seen is not None and held_out is not None and (unseen := np.flatnonzero((seen == 0) & (held_out > 0))).size:
+        names = [str(number) if training.classes is None else repr(training.classes[number]) for number in unseen]
         raise DataError(
-            f"validation y has classes that do not occur in training: {', '.join(map(str, unseen))}; split the data "
-            "so that each class is in both"
+            f"validation y has classes that do not occur in training: {', '.join(names)}; split the data so that each "
+            "class is in both"
         )
 
 

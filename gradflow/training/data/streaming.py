@@ -12,6 +12,7 @@ import numpy as np
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.backends.upload import array_in
 from gradflow.clock import RunStatus
+from gradflow.data.classes import Classes
 from gradflow.data.read_ahead import ReadAhead
 from gradflow.data.sources import Conversion, Source
 from gradflow.losses import Loss
@@ -33,6 +34,7 @@ class StreamedData:
         is_weighted: True if ``convert`` also returns weights.
         class_totals: number of rows of each class, if known.
         feature_names: names of the input columns, in order; None for arrays.
+        classes: names of the classes that the targets hold; None for numbers.
 
     Raises:
         DataError: if rows that the source checks before training are invalid.
@@ -46,12 +48,14 @@ class StreamedData:
         is_weighted: bool,
         class_totals: np.ndarray | None = None,
         feature_names: Sequence[str] | None = None,
+        classes: Classes | None = None,
     ) -> None:
         for block in source.looked_at():
             block.converted(convert)
         self.is_weighted = is_weighted
         self.class_totals = class_totals
         self.feature_names = feature_names
+        self.classes = classes
         self._source = source
         self._convert = convert
 

@@ -297,7 +297,7 @@ def described_run(
     """Return the description of a run for its folder: network, settings of the trainer and of `fit`, and data."""
     network, loss = objective.network, objective.loss
     return {
-        "network": describe(network),
+        "network": describe(network) | ({} if data.classes is None else {"classes": list(data.classes)}),
         "initial_state": initial_state(network),
         "settings": plain("settings", objective.config() | settings),
         "data": data.fingerprint(network.backend, loss),

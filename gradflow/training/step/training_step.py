@@ -86,7 +86,7 @@ class TrainingStep:
             DataError: if data or settings are invalid.
         """
         objective = Objective.checked(network, loss, optimizer, **settings)
-        data = prepare_data(network, objective.loss, x, y)
+        data = prepare_data(network, objective.loss, x, y, finds_classes=True)
         return cls(objective, data, batch_size=min(batch_size, len(data)), shuffle=shuffle)
 
     def run(self, **options: Any) -> bool:

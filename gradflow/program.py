@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 from gradflow.backends.reference import BoundCall, ReferenceBackend
@@ -18,10 +19,21 @@ class Program:
         backend: the backend that runs them.
         calls: the calls.
         steps_per_launch: the number of runs that a GPU combines into one launch.
+        ops: the ops of the calls.
+
+    Attributes:
+        ops: all that the program does, as ops with their arguments; None if it also calls methods of layers.
     """
 
-    def __init__(self, backend: ReferenceBackend, calls: list[BoundCall], steps_per_launch: int = 1) -> None:
+    def __init__(
+        self,
+        backend: ReferenceBackend,
+        calls: list[BoundCall],
+        steps_per_launch: int = 1,
+        ops: list[tuple[Op, dict[str, Any]]] | None = None,
+    ) -> None:
         self._calls = calls
+        self.ops = ops
         self._replay = backend.replay(calls, steps_per_launch)
 
     def run(self, times: int = 1) -> None:
@@ -74,4 +86,6 @@ class Recorder(Clocked):
                 bound.extend(self.backend.bind_all(segment))
             else:
                 bound.append(segment)
-        return Program(self.backend, bound, steps_per_launch)
+        lists = [segment for segment in self._segments if isinstance(segment, list)]
+        ops = list(chain.from_iterable(lists)) if len(lists) == len(self._segments) else None
+        return Program(self.backend, bound, steps_per_launch, ops)

@@ -101,25 +101,39 @@ GF_FUNCTION real gf_clamp(real x, real limit) { return x > limit ? limit : x < -
 #else
 #define GF_BOUNDS
 #endif
-#define GF_KERNEL(name, ...) extern "C" __global__ void GF_BOUNDS name(__VA_ARGS__)
 
-#define GF_THREAD ((gf_index)blockIdx.x * blockDim.x + threadIdx.x)
-#define GF_THREADS ((gf_index)gridDim.x * blockDim.x)
+/* In a block program (block_programs.py) a kernel is a function that one thread block runs by itself. */
+#ifdef GF_BLOCK_PROGRAM
+#define GF_KERNEL(name, ...) static __device__ __noinline__ void name(__VA_ARGS__)
+#define GF_BLOCK_INDEX 0
+#define GF_GRID 1
+#define GF_PARTS 1
+#define GF_PART 0
+#else
+#define GF_KERNEL(name, ...) extern "C" __global__ void GF_BOUNDS name(__VA_ARGS__)
+#define GF_BLOCK_INDEX blockIdx.x
+#define GF_GRID gridDim.x
+#define GF_PARTS gridDim.y
+#define GF_PART blockIdx.y
+#endif
+
+#define GF_THREAD ((gf_index)GF_BLOCK_INDEX * blockDim.x + threadIdx.x)
+#define GF_THREADS ((gf_index)GF_GRID * blockDim.x)
 
 /* A row has a warp; in the form GF_WIDE of a kernel, a block. Which one depends on the width alone, never on the device,
-   so that sums have the same bits on all. Without sums, a row may be divided: gridDim.y warps take every so many-th
+   so that sums have the same bits on all. Without sums, a row may be divided: GF_PARTS warps take every so many-th
    part. */
 #ifdef GF_WIDE
 #define GF_LANES 256
 #define GF_LANE threadIdx.x
-#define GF_ROWS(row, rows) for (gf_index row = blockIdx.x; row < (rows); row += gridDim.x)
+#define GF_ROWS(row, rows) for (gf_index row = GF_BLOCK_INDEX; row < (rows); row += GF_GRID)
 #else
 #define GF_LANES 32
 #define GF_LANE (threadIdx.x % 32)
 #define GF_ROWS(row, rows) for (gf_index row = GF_THREAD / 32; row < (rows); row += GF_THREADS / 32)
 #endif
-#define GF_FIRST_COLUMN (blockIdx.y * (gf_index)GF_LANES + GF_LANE)
-#define GF_NEXT_COLUMN (gridDim.y * (gf_index)GF_LANES)
+#define GF_FIRST_COLUMN (GF_PART * (gf_index)GF_LANES + GF_LANE)
+#define GF_NEXT_COLUMN (GF_PARTS * (gf_index)GF_LANES)
 #define GF_ROW_BLOCK 1
 #define GF_ROW_BLOCKS(first, rows) GF_ROWS(first, rows)
 #define gf_block_rows(first) 1
@@ -247,8 +261,8 @@ GF_FUNCTION gf_index gf_row_min_index(gf_index value) {
    warps takes every 32nd row. */
 #define GF_COLUMN_BLOCK 1
 #define GF_COLUMN_BLOCKS(first, columns)                                                                  \
-  for (gf_index first = blockIdx.x * (gf_index)32 + threadIdx.x % 32;                               \
-       first - threadIdx.x % 32 < (columns); first += gridDim.x * (gf_index)32)
+  for (gf_index first = GF_BLOCK_INDEX * (gf_index)32 + threadIdx.x % 32;                           \
+       first - threadIdx.x % 32 < (columns); first += GF_GRID * (gf_index)32)
 #define GF_COLUMN_BLOCK_ROWS(row, rows) for (gf_index row = threadIdx.x / 32; row < (rows); row += 32)
 #define GF_COLUMN_BLOCK_COLUMNS(j, first, columns) for (gf_index j = 0; j < ((first) < (columns)); j++)
 #define GF_ONCE_PER_COLUMN_BLOCK if (threadIdx.x < 32)

@@ -288,6 +288,43 @@ def form_text(kernel: Kernel, form: Form) -> str:
     return begin + re.sub(one_kernel, adapted, source_text(kernel.file, form.real), flags=re.MULTILINE | re.DOTALL)
 
 
+@cache
+def block_kernels() -> dict[str, Kernel]:
+    """Return the kernels that a thread block can run by itself: the portable ones, and a matmul."""
+    path = _headers()["block_gemm.h"]
+    (gemm,) = re.findall(r"^GF_KERNEL\((\w+),\s*([^)]*)\)", path.read_text("utf-8"), flags=re.MULTILINE)
+    portable = {name: kernel for name, kernel in kernels("cuda").items() if kernel.loop}
+    return portable | {"gemm": Kernel("gemm", path, _parsed(gemm[1]), False, False, "", "", ())}
+
+
+@cache
+def block_program_text(names: tuple[str, ...], real: str) -> str:
+    """Return the source of ``run_programs``, which runs programs of some kernels, each in one thread block.
+
+    Args:
+        names: the kernels; in a program each is denoted by its place here.
+        real: the element type, "float32" or "float64".
+    """
+    included: set[str] = set()
+    library = block_kernels()
+    parts = ["#define GF_BLOCK_PROGRAM\n", _element_type(real)]
+    parts += [_with_headers(file, included) for file in dict.fromkeys(library[name].file for name in names)]
+    cases = []
+    for number, name in enumerate(names):
+        parameters = library[name].parameters
+        values = [_of_call(parameter, place) for place, parameter in enumerate(parameters, start=1)]
+        cases.append(f"    case {number}: {name}({', '.join(values)}); return call + {1 + len(values)};\n")
+    text = _with_headers(_headers()["block_program.h"], included)
+    return "".join(parts) + text.replace("GF_CASES", "".join(cases).strip())
+
+
+def _of_call(parameter: Parameter, place: int) -> str:
+    if parameter.is_pointer:
+        return f"({parameter.c_type} *)call[{place}].pointer"
+    field = "number" if parameter.dtype("float64") == "float64" else "integer"
+    return f"({parameter.c_type})call[{place}].{field}"
+
+
 def c_library_text(real: str, table: str) -> str:
     """Return all kernels for the C compiler and one element type, as one source.
 

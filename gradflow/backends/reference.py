@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -149,6 +149,14 @@ class ReferenceBackend:
         """Bind the calls of a program; a backend with one kernel for several adjacent calls returns fewer."""
         return [self.bind(op, arguments) for op, arguments in calls]
 
+    def block_programs(self, programs: Sequence[Sequence[tuple[Op, dict[str, Any]]]]) -> BlockPrograms | None:
+        """Prepare programs, given by their ops, to run side by side; None if this backend can only run them in turn.
+
+        Raises:
+            BackendError: if it cannot run one of them like that.
+        """
+        return None
+
     def replay(self, calls: list[BoundCall], steps_per_launch: int = 1) -> Replay:
         """Return a function that runs the bound calls of a program, in order, n times.
 
@@ -181,6 +189,18 @@ class ReferenceBackend:
                     "pass a contiguous copy (matmuls have arguments for transposed matrices)"
                 )
         op.check_shapes(arguments)
+
+
+class BlockPrograms(Protocol):
+    """Small programs that a device runs side by side, each on a part of it."""
+
+    def run(self, blocks: Sequence[Sequence[tuple[int, int]]]) -> None:
+        """Run blocks of programs side by side; within a block they run one after the other.
+
+        Args:
+            blocks: for each block, pairs of a program, by its place, and how many times it runs. Programs of two blocks
+                must not write what the other one reads or writes.
+        """
 
 
 class Looks:

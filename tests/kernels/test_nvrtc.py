@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from gradflow.backends.kernel_sources import kernel_folder, source_text
+from gradflow.backends.kernel_sources import block_kernels, block_program_text, kernel_folder, source_text
 from tests.kernels.nvrtc import compile_cuda, cuda_version, version
 
 pytestmark = pytest.mark.nvrtc
@@ -26,6 +26,13 @@ def test_compiles_without_a_warning(name: str) -> None:
         ptx, log = compile_for(source_text(path, dtype), architecture)
         assert ptx is not None, f"compute_{architecture}, {dtype}:\n{log}"
         assert log.strip() == "", f"compute_{architecture}, {dtype}:\n{log}"
+
+
+@pytest.mark.parametrize(("dtype", "architecture"), [("float32", 75), ("float32", 90), ("float64", 120)])
+def test_all_kernels_compile_for_one_thread_block(dtype: str, architecture: int) -> None:
+    ptx, log = compile_for(block_program_text(tuple(block_kernels()), dtype), architecture)
+    assert ptx is not None, log
+    assert log.strip() == ""
 
 
 def test_all_files_are_compiled_by_the_compiler_of_cupys_cuda() -> None:

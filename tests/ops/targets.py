@@ -62,6 +62,20 @@ class BackendTarget:
             calls[0]()
 
 
+class BlockTarget(BackendTarget):
+    """The kernels of the GPU, run by one thread block."""
+
+    def __init__(self) -> None:
+        super().__init__(get_backend("cupy"))
+
+    def run(self, op: Op, arguments: dict[str, Any]) -> None:
+        self.backend.block_programs([[(op, arguments)]]).run([[(0, 1)]])
+
+    def run_fused(self, activation: Op, arguments: dict[str, Any], config: Mapping[str, float]) -> None:
+        in_place = {"x": arguments["y"], "y": arguments["y"], **config}
+        self.backend.block_programs([[(OPS["add_bias"], arguments), (activation, in_place)]]).run([[(0, 1)]])
+
+
 class CTarget:
     """The kernels compiled by the C compiler, each run over its range in three parts."""
 
@@ -79,7 +93,8 @@ class CTarget:
 
 
 COMPILED_TARGETS = tuple(f"compiled for {instructions}" for instructions in INSTRUCTIONS)
-TARGETS = ("numpy", "c", *COMPILED_TARGETS, pytest.param("cupy", marks=pytest.mark.gpu))
+ON_A_GPU = ("cupy", "a thread block")
+TARGETS = ("numpy", "c", *COMPILED_TARGETS, *(pytest.param(name, marks=pytest.mark.gpu) for name in ON_A_GPU))
 FUSING_TARGETS = TARGETS[1:]
 
 
@@ -92,7 +107,7 @@ def make_target(name: str) -> BackendTarget | CTarget:
         return BackendTarget(NumpyBackend(None))
     if name in COMPILED_TARGETS:
         return BackendTarget(NumpyBackend(compiled_for(name.removeprefix("compiled for "))))
-    return BackendTarget(get_backend(name))
+    return BlockTarget() if name == "a thread block" else BackendTarget(get_backend(name))
 
 
 def compiled_for(instructions: str) -> NativeLibrary:

@@ -1,4 +1,4 @@
-"""Compilation of the kernels, by NVRTC, into one module for each file and element type."""
+"""Compilation of the kernels, by NVRTC, into one module for each file and element type, and their arguments."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cupy
+import numpy as np
 
-from gradflow.backends.kernel_sources import Form, Kernel, form_text
+from gradflow.backends.kernel_sources import Form, Kernel, Parameter, block_program_text, form_text
 from gradflow.errors import BackendError
 from gradflow.installation import pip_install_for_gpu
 
@@ -47,14 +48,24 @@ class KernelModules:
         _ = function.attributes
         return function
 
+    def run_programs(self, names: tuple[str, ...], real: str) -> Any:
+        """Return ``run_programs`` (kernels/block_program.h) for these kernels, in their order."""
+        module = self._module(block_program_text(names, real), f"programs in a thread block, {real}")
+        function = module.get_function("run_programs")
+        _ = function.attributes
+        return function
+
     def _compiled(self, kernel: Kernel, form: Form) -> Any:
-        module = cupy.RawModule(code=form_text(kernel, form), options=("--std=c++17",))
+        return self._module(form_text(kernel, form), f"{kernel.file.name}, {form}")
+
+    def _module(self, text: str, origin: str) -> Any:
+        module = cupy.RawModule(code=text, options=("--std=c++17",))
         try:
             with self._device:  # the current device is that of a thread
                 module.compile()
         except Exception as error:
             raise BackendError(
-                f"the CUDA kernels in {kernel.file.name} could not be compiled for {form}: {error}\n"
+                f"the CUDA kernels of {origin} could not be compiled: {error}\n"
                 f"If NVRTC or the CUDA headers are missing, install them: {pip_install_for_gpu()}"
             ) from error
         return module
@@ -62,3 +73,21 @@ class KernelModules:
 
 def _key(kernel: Kernel, form: Form) -> tuple[Any, Form]:
     return (kernel.file, form) if form.is_plain else (kernel, form)
+
+
+def argument_of(kernel: Kernel, parameter: Parameter, value: Any, form: Form) -> Any:
+    """Return an argument for a kernel: the array itself, a null pointer, or a scalar of the right type.
+
+    Raises:
+        BackendError: if an array has another dtype than the kernel expects.
+    """
+    name = parameter.dtype(form.real)
+    if not parameter.is_pointer:
+        return np.dtype(name).type(value)
+    if value is None:
+        return np.uintp(0)
+    if parameter.name in form.low and form.low_dtype is not None:
+        name = form.low_dtype
+    if value.dtype.name != name and not (parameter.c_type == "gf_word" and value.itemsize % 4 == 0):
+        raise BackendError(f"kernel {kernel.name!r}: argument {parameter.name!r} must be {name}, got {value.dtype}")
+    return value

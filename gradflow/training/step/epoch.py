@@ -155,6 +155,13 @@ class Epoch:
                 self.close()
         return is_finished
 
+    def programs(self, *, is_measured: bool = False) -> list[tuple[Program, int]]:
+        """Return what `run` runs in a whole epoch: programs, in order, and how many times each."""
+        measured = self._measured if is_measured and self.full_batches else None
+        unmeasured = self.full_batches - (measured is not None)
+        parts = [(self._full, unmeasured), (measured, 1), (self._rest, 1), (self._sums, 1)]
+        return [(program, times) for program, times in parts if program is not None and times]
+
     def break_off(self) -> None:
         """Stop waiting for batches. A signal handler may call it."""
         self._batches.break_off()

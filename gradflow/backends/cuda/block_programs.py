@@ -1,0 +1,104 @@
+"""Programs that one thread block each runs by itself, so that many small ones run at the same time, in one launch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cupy
+import numpy as np
+
+from gradflow.backends.cuda.modules import KernelModules, argument_of
+from gradflow.backends.fusion import Call, fuse_bias_and_activation
+from gradflow.backends.kernel_sources import Form, block_kernels
+from gradflow.errors import BackendError
+
+_THREADS = 1024
+_PIECE = np.dtype([("begin", np.uint64), ("end", np.uint64), ("times", np.int64)])  # gf_piece of block_program.h
+
+
+class CupyBlockPrograms:
+    """Programs that a launch may run at the same time, each in a thread block of its own.
+
+    A block is slower than a whole GPU, but needs no launch for each kernel, and there are as many at work as the GPU
+    has multiprocessors. So this is for many networks, each so small that it cannot keep a GPU busy.
+
+    Args:
+        programs: the calls of each program.
+        modules: the compiler.
+        stream: the stream that they run on.
+
+    Raises:
+        BackendError: if a call has no kernel for a thread block, or arrays have several element types.
+    """
+
+    def __init__(self, programs: Sequence[Sequence[Call]], modules: KernelModules, stream: cupy.cuda.Stream) -> None:
+        kernels = block_kernels()
+        fused = [fuse_bias_and_activation(list(calls), kernels) for calls in programs]
+        names = tuple(sorted({op.name for calls in fused for op, _ in calls}))
+        if unknown := [name for name in names if name not in kernels]:
+            raise BackendError(f"op {unknown[0]!r} has no kernel that a thread block can run by itself")
+        self._stream = stream
+        self._owners = fused
+        form = Form(_element_type(fused))
+        numbers = {name: number for number, name in enumerate(names)}
+        words = [[word for call in calls for word in _words(call, numbers, form)] for calls in fused]
+        self._words = _uploaded(np.array([word for program in words for word in program], np.uint64), stream)
+        ends = np.cumsum([len(program) for program in words])
+        begin = self._words.data.ptr
+        self._begins = [begin + 8 * int(end - len(program)) for program, end in zip(words, ends, strict=True)]
+        self._ends = [begin + 8 * int(end) for end in ends]
+        self._function = modules.run_programs(names, form.real)
+
+    def run(self, blocks: Sequence[Sequence[tuple[int, int]]]) -> None:
+        pieces = np.array(
+            [(self._begins[place], self._ends[place], times) for block in blocks for place, times in block], _PIECE
+        )
+        first = np.cumsum([0, *map(len, blocks)], dtype=np.int64)
+        table = _uploaded(np.concatenate([pieces.view(np.uint64), first.view(np.uint64)]), self._stream)
+        with self._stream:
+            arguments = table[: pieces.nbytes // 8], table[pieces.nbytes // 8 :]
+            self._function((len(blocks),), (_THREADS,), arguments)
+
+
+def _element_type(programs: Sequence[Sequence[Call]]) -> str:
+    """Return the type of all real numbers in the programs.
+
+    Raises:
+        BackendError: if there are several, or one of 16 bits.
+    """
+    kernels = block_kernels()
+    found = {
+        str(arguments[parameter.name].dtype)
+        for calls in programs
+        for op, arguments in calls
+        for parameter in kernels[op.name].parameters
+        if parameter.is_pointer and parameter.c_type == "real" and arguments.get(parameter.name) is not None
+    }
+    real = min(found, default="float32")
+    if len(found) > 1 or real not in ("float32", "float64"):
+        raise BackendError(f"a thread block computes in float32 or in float64, but the arrays are {sorted(found)}")
+    return real
+
+
+def _words(call: Call, numbers: dict[str, int], form: Form) -> list[int]:
+    """Return a call as gf_arguments: the number of its kernel, and the bits of each argument."""
+    op, arguments = call
+    kernel = block_kernels()[op.name]
+    values = {**op.sizes(arguments), **arguments}
+    words = [numbers[op.name]]
+    for parameter in kernel.parameters:
+        value = argument_of(kernel, parameter, values[parameter.name], form)
+        if isinstance(value, cupy.ndarray):
+            words.append(value.data.ptr)
+        elif parameter.dtype("float64") == "float64" and not parameter.is_pointer:
+            words.append(int(np.float64(value).view(np.uint64)))
+        else:
+            words.append(int(value) & (2**64 - 1))
+    return words
+
+
+def _uploaded(words: np.ndarray, stream: cupy.cuda.Stream) -> cupy.ndarray:
+    with stream:
+        target = cupy.empty(words.shape, words.dtype)
+        target.set(words, stream=stream)
+    return target

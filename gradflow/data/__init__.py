@@ -4,6 +4,7 @@ from gradflow.data.arrays import Arrays
 from gradflow.data.arrow import Arrow, Parquet
 from gradflow.data.columns import Embedding, OneHot, RobustScale, Standardize, Unchanged
 from gradflow.data.csv_file import CSV
+from gradflow.data.dates import Dates
 from gradflow.data.digits import Digits, load_digits
 from gradflow.data.in_memory import split
 from gradflow.data.iterables import Batches
@@ -15,6 +16,7 @@ __all__ = [
     "Arrays",
     "Arrow",
     "Batches",
+    "Dates",
     "Digits",
     "Embedding",
     "OneHot",

@@ -130,6 +130,7 @@ class _Files(Stream):
         self._rows: int = 0
         kinds: dict[str, str] = {}
         categories: set[str] = set()
+        self._timestamps: dict[str, str] = {}
         for file in self._files():
             with closing(self._opened(file)) as opened:
                 schema = opened.schema
@@ -143,7 +144,9 @@ class _Files(Stream):
                         raise DataError(f"{file} has no column {name!r}, which {self._parts[0].path} has")
                     of = schema.field(name).type
                     categories |= {name} if name in declared or pyarrow.types.is_dictionary(of) else set()
-                    kind = _kind(of, name, file)
+                    kind = _kind(of, name, file, is_feature=name in self.features)
+                    if kind == "timestamps":
+                        self._timestamps[name] = f"column {name!r} holds times (type {of}); {TIME_ADVICE}"
                     if kinds.setdefault(name, kind) != kind:
                         raise DataError(
                             f"column {name!r} of {file} has type {of}, but that of {self._parts[0].path} holds "
@@ -181,6 +184,7 @@ class _Files(Stream):
                             where,
                             str(part.path),
                             self._categories,
+                            self._timestamps,
                         )
                         yield replace(block, first=part.first + row - part.first_row)
                         row += batch.num_rows
@@ -241,8 +245,9 @@ class Parquet(_Files):
     """Parquet files, which may be larger than memory. Needs pyarrow: the extra ``arrow``.
 
     With shuffling, each epoch reads the row groups in a new order and shuffles rows within blocks of ``block_rows``
-    (`Stream`), which may span several row groups. Numbers, booleans and text are read; a null is a missing value.
-    Dictionary columns, and columns that were ``category`` in pandas, hold categories, even if they look like numbers.
+    (`Stream`), which may span several row groups. Numbers, booleans and text are read, and timestamps with the rule
+    `Dates`; a null is a missing value. Dictionary columns, and columns that were ``category`` in pandas, hold
+    categories, even if they look like numbers.
 
     Args:
         path: a file; several files; or a folder with ``*.parquet`` files, read in the order of their names.
@@ -299,17 +304,18 @@ def _categories_of_pandas(schema: Any) -> set[str]:
         return set()  # metadata of another program, without information about the columns
 
 
-def _kind(of: Any, name: str, path: Path) -> str:
-    """Return "numbers" or "text"."""
+def _kind(of: Any, name: str, path: Path, *, is_feature: bool) -> str:
+    """Return "numbers", "text" or, for a feature only, "timestamps"."""
     types = _pyarrow().types
     if types.is_dictionary(of):
-        return _kind(of.value_type, name, path)
+        return _kind(of.value_type, name, path, is_feature=is_feature)
+    if is_feature and (types.is_timestamp(of) or types.is_date(of)):
+        return "timestamps"
     if types.is_integer(of) or types.is_floating(of) or types.is_boolean(of) or types.is_decimal(of):
         return "numbers"
     if types.is_string(of) or types.is_large_string(of) or types.is_string_view(of):
         return "text"
-    advice = TIME_ADVICE if types.is_temporal(of) else "convert it or omit it"
-    raise DataError(f"column {name!r} of {path} has type {of}; expected numbers or text: {advice}")
+    raise DataError(f"column {name!r} of {path} has type {of}; expected numbers or text: convert it or omit it")
 
 
 def _values(column: Any, name: str, path: Path) -> np.ndarray:

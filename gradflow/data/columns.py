@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from gradflow.data.where import Where
 from gradflow.errors import DataError, GradflowError
 from gradflow.random import SAMPLE_STREAM, philox
 
-_MISSING = ("refuse", "fill", "mark")
+MISSING = ("refuse", "fill", "mark")
 _UNKNOWN = ("refuse", "zeros")
 _SAMPLE = 65536
 _MOST_NUMBERS = 2**24
@@ -86,7 +86,18 @@ def category_label(category: str | float) -> str:
 
 
 @dataclass(frozen=True)
-class NumberColumn:
+class Column:
+    """Base class of fitted columns."""
+
+    kind: ClassVar[str]
+
+    def config(self) -> dict[str, Any]:
+        """Return the JSON representation."""
+        return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class NumberColumn(Column):
     """Numbers, as (x - center) / scale.
 
     Attributes:
@@ -104,15 +115,11 @@ class NumberColumn:
     def __post_init__(self) -> None:
         if not (np.isfinite([self.center, self.scale]).all() and self.scale >= 0):
             raise DataError(f"center and scale must be finite, and scale at least 0, got {self!r}")
-        known_name("missing", self.missing, _MISSING)
-
-    def config(self) -> dict[str, Any]:
-        """Return the JSON representation."""
-        return {"kind": self.kind, **asdict(self)}
+        known_name("missing", self.missing, MISSING)
 
 
 @dataclass(frozen=True)
-class _Categories:
+class _Categories(Column):
     categories: tuple[str | float, ...]
 
     def __post_init__(self) -> None:
@@ -155,12 +162,8 @@ class CategoryColumn(_Categories):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known_name("missing", self.missing, _MISSING)
+        known_name("missing", self.missing, MISSING)
         known_name("unknown", self.unknown, _UNKNOWN)
-
-    def config(self) -> dict[str, Any]:
-        """Return the JSON representation."""
-        return {"kind": self.kind, **asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,7 @@ class EmbeddingColumn(_Categories):
     def __post_init__(self) -> None:
         super().__post_init__()
         positive_integer("size", self.size)
-        known_name("missing", self.missing, _MISSING)
+        known_name("missing", self.missing, MISSING)
         if self.rows > _MOST_NUMBERS:
             raise DataError(f"an embedding can have at most {_MOST_NUMBERS} rows, got {self.rows}")
 
@@ -191,14 +194,6 @@ class EmbeddingColumn(_Categories):
     def rows(self) -> int:
         """The number of vectors."""
         return len(self.categories) + 1 + (self.missing == "mark")
-
-    def config(self) -> dict[str, Any]:
-        """Return the JSON representation."""
-        return {"kind": self.kind, **asdict(self)}
-
-
-Column: TypeAlias = NumberColumn | CategoryColumn | EmbeddingColumn
-"""A fitted column."""
 
 
 # -- rules ------------------------------------------------------------------------------------------------------------
@@ -226,7 +221,7 @@ class ColumnRule:
 
 class _NumberRule(ColumnRule):
     def __init__(self, missing: str = "refuse") -> None:
-        self.missing = known_name("missing", missing, _MISSING)
+        self.missing = known_name("missing", missing, MISSING)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(missing={self.missing!r})"
@@ -278,7 +273,7 @@ class OneHot(ColumnRule):
     """
 
     def __init__(self, missing: str = "refuse", unknown: str = "refuse", most: int = 1000) -> None:
-        self.missing = known_name("missing", missing, _MISSING)
+        self.missing = known_name("missing", missing, MISSING)
         self.unknown = known_name("unknown", unknown, _UNKNOWN)
         self.most = positive_integer("most", most)
 
@@ -310,7 +305,7 @@ class Embedding(ColumnRule):
     ) -> None:
         self.size = None if size is None else positive_integer("size", size)
         self.min_rows = positive_integer("min_rows", min_rows)
-        self.missing = known_name("missing", missing, _MISSING)
+        self.missing = known_name("missing", missing, MISSING)
         self.most = integer("most", most, least=1, most=_MOST_NUMBERS - 2)
 
     def begin(self) -> ColumnFit:

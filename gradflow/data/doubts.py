@@ -51,6 +51,6 @@ def warn_if_distinct(name: str, categories: int, rows: int) -> None:
         warn(
             f"column {name!r} has {categories} different texts in {rows} rows, each of which becomes an input, but a "
             "network learns little from names, numbers written as text, or dates. Omit it, convert it, or set its "
-            f"rule: {{{name!r}: gradflow.data.OneHot()}}",
+            f"rule: {{{name!r}: gradflow.data.Dates()}} for dates, or else gradflow.data.OneHot()",
             DataWarning,
         )

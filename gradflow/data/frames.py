@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import numbers
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ from gradflow.installation import pip_install
 
 _TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 TIME_ADVICE = (
-    "convert it to numbers, such as the seconds since a date, or columns of year, month and weekday; or to text, if "
-    "each value is a category"
+    "the rule gradflow.data.Dates() for this column, in gradflow.data.fit_preprocessing, expands timestamps into "
+    "numbers; or convert it to numbers or text"
 )
 
 
@@ -65,8 +65,17 @@ def _named(name: str, value: Any, where: Where | None) -> Any:
     return value
 
 
-def as_table(name: str, value: Any, names: Sequence[str] | None = None, where: Where | None = None) -> Table:
+def as_table(
+    name: str,
+    value: Any,
+    names: Sequence[str] | None = None,
+    where: Where | None = None,
+    *,
+    timestamps: Collection[str] = (),
+) -> Table:
     """Convert user data to a `Table`, with columns "0", "1", ... for an array; with ``names``, only those columns.
+
+    The columns in ``timestamps`` may hold anything, and are left as they are.
 
     Raises:
         DataError: as `as_columns`, and for columns that are missing or hold neither numbers nor text, or an array of
@@ -76,7 +85,9 @@ def as_table(name: str, value: Any, names: Sequence[str] | None = None, where: W
     table = value if isinstance(value, Table) else _columns_of_array(name, value, names, where)
     if not table.columns or len(table) == 0:
         raise DataError(f"{name} has no rows or no columns; at least 1 is needed")
-    return table.usable() if names is None else table.by_names(name, names)
+    if names is None:
+        return table.usable(timestamps=timestamps)
+    return table.by_names(name, names, timestamps=timestamps)
 
 
 def _table(name: str, given: Sequence[Any], column: Callable[[Any], Any], where: Where | None) -> Table:
@@ -90,15 +101,11 @@ def _table(name: str, given: Sequence[Any], column: Callable[[Any], Any], where:
     if len(set(names)) < len(names):
         twice = next(of_column for place, of_column in enumerate(names) if of_column in names[:place])
         raise DataError(f"{name} has two columns named {twice!r}; rename one of them")
-    columns, categories, unusable = [], [], {}
+    columns, categories = [], []
+    unusable: dict[str, str] = {}
     for of_column, key in zip(names, given, strict=True):
-        label = f"column {of_column!r}"
-        values, is_category = _values(label, column(key))
-        try:
-            values = canonical(label, values, where)
-        except DataError as error:
-            unusable[of_column] = str(error)
-        columns.append(values)
+        values, is_category = _values(f"column {of_column!r}", column(key))
+        columns.append(_canonical_or_not(of_column, values, where, unusable))
         categories += [of_column] if is_category else []
     if columns and all(values.ndim == 0 for values in columns):
         raise DataError(
@@ -108,6 +115,15 @@ def _table(name: str, given: Sequence[Any], column: Callable[[Any], Any], where:
     if any(values.ndim != 1 or len(values) != len(columns[0]) for values in columns):
         raise DataError(f"columns must have shape (rows,), got {[values.shape for values in columns]}")
     return Table(tuple(columns), tuple(names), frozenset(categories), unusable)
+
+
+def _canonical_or_not(of_column: str, values: np.ndarray, where: Where | None, unusable: dict[str, str]) -> np.ndarray:
+    """Return `canonical` values; or the values as they are, if they have no such form, with the reason in unusable."""
+    try:
+        return canonical(f"column {of_column!r}", values, where)
+    except DataError as error:
+        unusable[of_column] = str(error)
+        return values
 
 
 def _arrow_table(name: str, value: Any) -> Any:
@@ -135,8 +151,9 @@ def _columns_of_array(name: str, value: Any, names: Sequence[str] | None, where:
     if array.size == 0:
         raise DataError(f"{name} has no rows or no columns, its shape is {array.shape}; at least 1 is needed")
     wanted = positions(array.shape[1]) if names is None else tuple(names)
-    columns = tuple(canonical(f"column {of!r}", column, where) for of, column in zip(wanted, array.T, strict=True))
-    return Table(columns, wanted)
+    unusable: dict[str, str] = {}
+    columns = tuple(_canonical_or_not(of, column, where, unusable) for of, column in zip(wanted, array.T, strict=True))
+    return Table(columns, wanted, unusable=unusable)
 
 
 def check_dense(name: str, value: Any) -> None:
@@ -205,7 +222,9 @@ def _values(label: str, column: Any) -> tuple[np.ndarray, bool]:
     else:
         try:
             # In polars, __array__ makes every text as wide as the longest; to_numpy does not.
-            array = np.asarray(column.to_numpy() if is_series(column) else _on_host(column))
+            # The zoned times of pandas would become objects; these are in UTC.
+            of = ("datetime64[us]",) if dtype.startswith("datetime64[") else ()
+            array = np.asarray(column.to_numpy(*of) if is_series(column) else _on_host(column))
         except (ValueError, TypeError, RuntimeError) as error:
             raise DataError(f"{label} cannot be read as an array: {error}") from error
     return array, dtype.startswith(("category", "Categorical", "Enum", "dictionary"))
@@ -236,7 +255,7 @@ def canonical(label: str, values: np.ndarray, where: Where | None = None) -> np.
         advice = "decode it to text" if values.dtype.kind == "S" else "expected numbers or text"
         raise DataError(f"{label} has dtype {values.dtype}; {advice}")
     values = values.astype(object)
-    missing = np.array([_is_missing(value) for value in values], np.bool_)
+    missing = np.array([is_missing(value) for value in values], np.bool_)
     present = values[~missing]
     types = set(map(type, present))
     if all(map(_is_number_type, types)):
@@ -259,12 +278,14 @@ def _numbers(values: np.ndarray, missing: np.ndarray, types: set[type]) -> np.nd
     return np.array([np.nan if gone else float(value) for gone, value in zip(missing, values, strict=True)])
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     """True for None, NaN, NaT and pandas.NA, which cannot be compared."""
     if value is None:
         return True
     if isinstance(value, str):
         return False
+    if isinstance(value, np.datetime64):
+        return bool(np.isnat(value))
     return type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, numbers.Number) and value != value)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradflow.checks import integer, positive_fraction
+from gradflow.data.dates import as_datetime
 from gradflow.data.frames import as_columns
 from gradflow.data.where import Where
 from gradflow.errors import DataError, shown
@@ -231,7 +232,7 @@ def _times(piece: ColumnPiece) -> np.ndarray:
     times, zones = [], set()
     for place, value in enumerate(values):
         try:
-            time = _time(value)
+            time = as_datetime(value)
         except (ValueError, OverflowError):
             raise DataError(
                 f"{name} must hold times: numbers, dates, or text such as 2024-01-31 or 2024-01-31T12:30 (ISO 8601), "
@@ -242,18 +243,3 @@ def _times(piece: ColumnPiece) -> np.ndarray:
     if len(zones) > 1:
         raise DataError(f"{name} holds times with a time zone and times without one, which cannot be compared")
     return np.array(times, "datetime64[us]")
-
-
-def _time(value: Any) -> datetime.datetime:
-    """Convert an object to a time.
-
-    Raises:
-        ValueError: if it is none.
-    """
-    if isinstance(value, str):
-        return datetime.datetime.fromisoformat(value.strip())
-    if isinstance(value, datetime.datetime):
-        return value
-    if isinstance(value, datetime.date):
-        return datetime.datetime(value.year, value.month, value.day)
-    raise ValueError(value)

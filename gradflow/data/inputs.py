@@ -51,7 +51,7 @@ class InputFormat(NamedTuple):
         if hasattr(x, "__cuda_array_interface__"):
             x = as_array(name, x, self.backend)
         if self.preprocessing is not None:
-            return as_table(name, x, self.preprocessing.names)
+            return as_table(name, x, self.preprocessing.names, timestamps=self.preprocessing.timestamps)
         x = as_columns(name, x)
         if isinstance(x, Table):
             if (width := len(self.feature_names or x.columns)) != self.n_in:

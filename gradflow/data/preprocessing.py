@@ -26,6 +26,7 @@ from gradflow.data.columns import (
     holds_text,
     refuse_missing,
 )
+from gradflow.data.dates import DateColumn, Dates
 from gradflow.data.doubts import check_text, warn_if_distinct
 from gradflow.data.frames import as_table
 from gradflow.data.sources import Source
@@ -33,7 +34,9 @@ from gradflow.data.table import Table
 from gradflow.data.where import Where
 from gradflow.errors import DataError, shown, unknown_name
 
-_KINDS: dict[str, type[Column]] = {kind.kind: kind for kind in (NumberColumn, CategoryColumn, EmbeddingColumn)}
+_KINDS: dict[str, type[Column]] = {
+    kind.kind: kind for kind in (NumberColumn, DateColumn, CategoryColumn, EmbeddingColumn)
+}
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,8 @@ class Preprocessing:
     """The result of `fit_preprocessing`. Assign it to ``network.preprocessing`` to save it with the network.
 
     The network inputs are, in this order: the numbers that are not constant; the indicators of missing numbers; then,
-    column by column, the categories, followed by the indicator of missing values of that column; last, the category
-    numbers of embeddings.
+    column by column, the parts of timestamps, followed by the indicator of missing values of that column; in the same
+    way the categories; last, the category numbers of embeddings.
 
     Attributes:
         names: the names of the input columns; those of arrays are "0", "1", and so on.
@@ -67,17 +70,23 @@ class Preprocessing:
     def _output_names(self) -> tuple[str, ...]:
         numbers = [name for name, column in self._of(NumberColumn) if column.scale > 0]
         marks = [f"{name} is missing" for name, column in self._of(NumberColumn) if column.missing == "mark"]
+        dates = [part for name, column in self._of(DateColumn) for part in column.output_names(name)]
         categories = []
         for name, column in self._of(CategoryColumn):
             categories += [f"{name} = {category_label(category)}" for category in _distinguishing(column)]
             categories += [f"{name} is missing"] if column.missing == "mark" else []
         embedded = [name for name, _ in self._of(EmbeddingColumn)]
-        return (*numbers, *marks, *categories, *embedded)
+        return (*numbers, *marks, *dates, *categories, *embedded)
 
     @property
     def n_out(self) -> int:
         """The number of network inputs that it produces: the network's n_in."""
         return len(self._output_names)
+
+    @property
+    def timestamps(self) -> list[str]:
+        """The names of the columns that hold timestamps."""
+        return [name for name, _ in self._of(DateColumn)]
 
     @property
     def tables(self) -> tuple[tuple[int, int], ...]:
@@ -100,10 +109,11 @@ class Preprocessing:
         Raises:
             DataError: for missing columns, and for values that a column does not accept.
         """
-        table = as_table("x", x, self.names, where)
+        table = as_table("x", x, self.names, where, timestamps=self.timestamps)
         where = Where(range(len(table))) if where is None else instance("where", where, Where, "a Where")
         values = dict(zip(self.names, table.columns, strict=True))
         parts = [self._numbers(values, where)]
+        parts += [column.transform(name, values[name], where) for name, column in self._of(DateColumn)]
         parts += [_one_hot(name, column, values[name], where) for name, column in self._of(CategoryColumn)]
         parts += [_numbered(name, column, values[name], where) for name, column in self._of(EmbeddingColumn)]
         return np.hstack(parts)
@@ -183,11 +193,12 @@ def fit_preprocessing(
     for kind, rule in (("numbers", numbers), ("text", text)):
         if rule is not None:
             instance(kind, rule, ColumnRule, _A_RULE)
+    timestamps = [name for name, rule in by_name.items() if isinstance(rule, Dates)]
     names: tuple[str, ...] | None = None
     fits: dict[str, ColumnFit] = {}
     for x, where, origin in _parts(data):
         try:
-            table = as_table("x", x, names, where)
+            table = as_table("x", x, names, where, timestamps=timestamps)
             where = where or Where(range(len(table)))
             names = names or table.names
             for name in by_name:
@@ -239,6 +250,8 @@ def _parts(data: Any) -> Generator[tuple[Any, Where | None, str], None, None]:
 def _is_constant(column: Column) -> bool:
     if isinstance(column, NumberColumn):
         return column.scale == 0
+    if isinstance(column, DateColumn):
+        return not column.parts
     return isinstance(column, CategoryColumn) and not _distinguishing(column)
 
 

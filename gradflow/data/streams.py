@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import ClassVar
 
@@ -222,9 +222,10 @@ def columns_block(
     where: Where,
     origin: str,
     categories: frozenset[str] = frozenset(),
+    unusable: Mapping[str, str] | None = None,
 ) -> Block:
     """Make a block of columns by name. One target gives y of shape (rows,), several or none give (rows, targets)."""
-    x = Table(tuple(columns[name] for name in features), tuple(features), categories)
+    x = Table(tuple(columns[name] for name in features), tuple(features), categories, unusable or {})
     for name in target if len(target) > 1 else ():
         if columns[name].dtype.kind not in "fiub":
             example, place = example_of_text(columns[name])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,7 +22,8 @@ class Table:
             missing values.
         names: the names of the columns, in the same order.
         categories: the names of the columns declared as categories, even if they look like numbers.
-        unusable: the reason why a column cannot be an input, by name; raised only when the column is used.
+        unusable: the reason why a column cannot be an input, by name; raised only when the column is used. Its values
+            are as they were given.
     """
 
     columns: tuple[np.ndarray, ...]
@@ -36,14 +37,14 @@ class Table:
     def __getitem__(self, rows: slice | np.ndarray) -> Table:
         return replace(self, columns=tuple(column[rows] for column in self.columns))
 
-    def usable(self) -> Table:
-        """Return the table itself after checking that all columns hold numbers or text.
+    def usable(self, *, timestamps: Collection[str] = ()) -> Table:
+        """Return the table itself after checking that all columns hold numbers or text, but for those of timestamps.
 
         Raises:
             DataError: for the first column that does not.
         """
         for name in self.names:
-            if name in self.unusable:
+            if name in self.unusable and name not in timestamps:
                 raise DataError(self.unusable[name])
         return self
 
@@ -52,8 +53,8 @@ class Table:
         """The bytes of all columns; of text, only the references count."""
         return sum(column.nbytes for column in self.columns)
 
-    def by_names(self, name: str, names: Sequence[str]) -> Table:
-        """Select the columns ``names``, in this order.
+    def by_names(self, name: str, names: Sequence[str], *, timestamps: Collection[str] = ()) -> Table:
+        """Select the columns ``names``, in this order; those in ``timestamps`` need not hold numbers or text.
 
         Names "0", "1", ... come from an array: the columns of a table with other names are then selected by position.
 
@@ -61,17 +62,17 @@ class Table:
             DataError: for a column that is missing or cannot be an input; ``name`` is the table's name in the message.
         """
         if self.names == tuple(names):
-            return self.usable()
+            return self.usable(timestamps=timestamps)
         missing = [wanted for wanted in names if wanted not in self.names]
         if not missing:
             places = [self.names.index(wanted) for wanted in names]
             columns = tuple(self.columns[place] for place in places)
-            return replace(self, columns=columns, names=tuple(names)).usable()
+            return replace(self, columns=columns, names=tuple(names)).usable(timestamps=timestamps)
         listed = ", ".join(self.names)
         if tuple(names) == positions(len(names)) and len(missing) == len(names):
             if len(self.names) != len(names):
                 raise DataError(f"{name} must have {len(names)} columns, but has {len(self.names)}: {listed}")
-            return self.usable()
+            return self.usable(timestamps=timestamps)
         from gradflow.synonyms import meant_names  # only errors need it
 
         nearest = [given for given in meant_names("column", missing[0], self.names) if given not in names]

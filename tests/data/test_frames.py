@@ -393,7 +393,7 @@ def test_whole_numbers_match_their_printed_text() -> None:
 MONDAY = datetime.date(2024, 1, 1)
 UNUSABLE: dict[str, tuple[Any, str]] = {
     "timestamps": (pd.Series(pd.to_datetime(["2024-01-01"])), "holds times (dtype datetime64"),
-    "time zones": (pd.Series(pd.to_datetime(["2024-01-01"]).tz_localize("UTC")), "holds times (a Timestamp in row 0)"),
+    "time zones": (pd.Series(pd.to_datetime(["2024-01-01"]).tz_localize("UTC")), "holds times (dtype datetime64[us])"),
     "durations": (pd.Series(pd.to_timedelta(["1 day"])), "holds times (dtype timedelta64"),
     "periods": (pd.Series(pd.period_range("2024", periods=1, freq="M")), "holds a Period in row 0"),
     "times of NumPy": (np.array(["2024-01-01"], "datetime64[D]"), "holds times (dtype datetime64[D])"),
@@ -428,7 +428,9 @@ def test_values_that_are_neither_numbers_nor_text_are_refused(case: str) -> None
         with refused(f"column 'when' {message}"):
             refuse({"when": column})
     if "times" in message:
-        with refused("convert it to numbers, such as the seconds since a date, or columns of year, month and weekday"):
+        with refused(
+            "the rule gradflow.data.Dates() for this column, in gradflow.data.fit_preprocessing, expands time"
+        ):
             fit_preprocessing({"when": column})
 
 

@@ -405,7 +405,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     for path, message in (
         ([first, text], f"column 'a' of {text} has type string, but that of {first} holds numbers"),
         ([first, short], f"{short} has no column 'a', which {first} has"),
-        (when, f"column 'a' of {when} has type timestamp[ms]; expected numbers or text"),
+        (when, f"{when}, rows 0 to 0: column 'a' holds times (type timestamp[ms]); the rule gradflow.data.Dates()"),
         (empty, "5.parquet has no rows"),
         (tmp_path / "7.parquet", "7.parquet is damaged or not a valid Parquet file"),
         (tmp_path / "folder", "folder contains no files ending in .parquet"),

@@ -165,11 +165,26 @@ class _Files(Stream):
         return self._rows
 
     def read(self, *, seed: int | None, epoch: int) -> Generator[Block, None, None]:
+        return self._blocks(self._ordered(seed, epoch))
+
+    def read_chosen(self, chosen: np.ndarray, *, seed: int | None, epoch: int) -> Generator[Block, None, None]:
+        parts = self._ordered(seed, epoch)
+        read = [part for part in parts if chosen[part.first : part.first + part.rows].any()]
+        with closing(self._blocks(read)) as blocks:
+            for block in blocks:
+                places = np.flatnonzero(chosen[block.first : block.first + len(block)])
+                if len(places):
+                    yield block[places]
+
+    def _ordered(self, seed: int | None, epoch: int) -> list[_Part]:
         order = np.arange(len(self._parts))
         if seed is not None:
             order = shuffle(order, len(order), seed=seed, epoch=epoch)
+        return [self._parts[number] for number in order]
+
+    def _blocks(self, parts: Sequence[_Part]) -> Generator[Block, None, None]:
         names = columns_to_read(self.features, self.target, self.sample_weight)
-        for part in (self._parts[number] for number in order):
+        for part in parts:
             row = part.first_row
             try:
                 with closing(self._opened(part.path)) as opened:

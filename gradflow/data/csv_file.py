@@ -17,7 +17,7 @@ from gradflow.checks import file_path, sequence
 from gradflow.checks import text as as_text
 from gradflow.data.held_out import ColumnPiece
 from gradflow.data.sources import Block
-from gradflow.data.streams import BLOCK_ROWS, Stream, columns_block
+from gradflow.data.streams import BLOCK_ROWS, Stream, columns_block, too_few, too_many
 from gradflow.data.table import chosen_columns, columns_to_read, is_number, listed_names, number_in, only_target
 from gradflow.data.text_file import TextFile
 from gradflow.data.where import Where
@@ -124,11 +124,16 @@ class CSV(Stream):
         return self._rows
 
     def read(self, *, seed: int | None, epoch: int) -> Generator[Block, None, None]:
+        return self._blocks(None)
+
+    def read_chosen(self, chosen: np.ndarray, *, seed: int | None, epoch: int) -> Generator[Block, None, None]:
+        return self._blocks(chosen)
+
+    def _blocks(self, chosen: np.ndarray | None) -> Generator[Block, None, None]:
         names = columns_to_read(self.features, self.target, self.sample_weight)
         wanted = [(name, self._names.index(name)) for name in names]
         rows = min(max(1, _PIECE_FIELDS // len(self._names)), self.block_rows)
-        with closing(self._lines()) as lines:
-            next(lines)
+        with closing(self._rows_of(chosen)) as lines:
             while piece := list(islice(lines, rows)):
                 where = Where(np.array([number for number, _ in piece]), unit="line")
                 columns = {
@@ -139,6 +144,22 @@ class CSV(Stream):
                 yield columns_block(
                     columns, self.features, self.target, self.sample_weight, where, str(self._path), self._declared
                 )
+
+    def _rows_of(self, chosen: np.ndarray | None) -> Generator[tuple[int, list[str]], None, None]:
+        """Yield the lines of the chosen rows: converting the fields of the others would take most of the time."""
+        with closing(self._lines()) as lines:
+            next(lines)
+            if chosen is None:
+                yield from lines
+                return
+            read = 0
+            for read, line in enumerate(lines, start=1):
+                if read > len(chosen):
+                    raise too_many(self, len(chosen))
+                if chosen[read - 1]:
+                    yield line
+            if read < len(chosen):
+                raise too_few(self, read, len(chosen))
 
     def column(self, name: str | None) -> Generator[ColumnPiece, None, None]:
         name = only_target(str(self._path), self.target) if name is None else name

@@ -48,6 +48,18 @@ class Stream(Source):
         """Yield all rows once, in pieces of at most ``block_rows`` rows; with a seed, parts may be reordered."""
         raise GradflowError(f"{type(self).__name__} does not define read(seed, epoch)")
 
+    def read_chosen(self, chosen: np.ndarray, *, seed: int | None, epoch: int) -> Generator[Block, None, None]:
+        """Yield the rows for which ``chosen``, bool (rows,), is True, in the order of `read`."""
+        pieces = self.read(seed=seed if self.reorders else None, epoch=epoch)
+        first = 0
+        with closing(as_many(len(chosen), pieces, self)) as all_pieces:
+            for piece in all_pieces:
+                first = piece.first if self.reorders else first
+                places = np.flatnonzero(chosen[first : first + len(piece)])
+                first += len(piece)
+                if len(places):
+                    yield piece[places]
+
     def blocks(self) -> Generator[Block, None, None]:
         pieces = self.read(seed=None, epoch=0)
         return self._counted(pieces) if self._rows is None else as_many(self._rows, pieces, self)
@@ -151,16 +163,7 @@ class StreamPart(Stream):
         return self._rows
 
     def read(self, *, seed: int | None, epoch: int) -> Generator[Block, None, None]:
-        whole = self.whole
-        pieces = whole.read(seed=seed if whole.reorders else None, epoch=epoch)
-        first = 0
-        with closing(as_many(len(self._chosen), pieces, whole)) as all_pieces:
-            for piece in all_pieces:
-                first = piece.first if whole.reorders else first
-                places = np.flatnonzero(self._chosen[first : first + len(piece)])
-                first += len(piece)
-                if len(places):
-                    yield piece[places]
+        return self.whole.read_chosen(self._chosen, seed=seed, epoch=epoch)
 
     @property
     def targets_take_a_pass(self) -> bool:
@@ -208,10 +211,20 @@ def as_many(rows: int, pieces: Generator[Block, None, None], source: Source) -> 
             read += len(piece)
             # Check for the end before yielding the last piece, since the consumer may not ask for another.
             if read > rows or (read == rows and any(map(len, pieces))):
-                raise DataError(f"{source} gives more rows than the {rows:,} that {_EXPECTED}")
+                raise too_many(source, rows)
             yield piece
     if read < rows:
-        raise DataError(f"{source} ended after {read:,} rows, before the {rows:,} that {_EXPECTED}")
+        raise too_few(source, read, rows)
+
+
+def too_many(source: Source, rows: int) -> DataError:
+    """Return the error for a source with more rows than before."""
+    return DataError(f"{source} gives more rows than the {rows:,} that {_EXPECTED}")
+
+
+def too_few(source: Source, read: int, rows: int) -> DataError:
+    """Return the error for a source that ends after ``read`` of its rows."""
+    return DataError(f"{source} ended after {read:,} rows, before the {rows:,} that {_EXPECTED}")
 
 
 def columns_block(

@@ -54,7 +54,8 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         class_weight: the weight of each class by its name, 1 for the others; or "balanced".
         scoring: what early stopping watches: a scorer of scikit-learn or its name; None is the accuracy.
         standardize: standardize numbers inside the network, in float32; gaps become the mean, and are marked.
-        categorical_features: "from_dtype" encodes columns of categories or text inside the network; None refuses them.
+        categorical_features: "from_dtype" encodes columns of categories or text inside the network, each category as an
+            input; "embedding" learns a vector for each (`gradflow.data.Embedding`); None refuses them.
         dropout: the dropout rate after each hidden activation.
         normalization: "batch" or "layer" normalization in each hidden layer.
         residual: shortcuts around hidden layers that keep the width.

@@ -19,6 +19,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from gradflow.backends.blas import using_threads
 from gradflow.data.frames import as_columns
 from gradflow.errors import DataError, DivergedError
+from gradflow.layers import EmbedColumns
 from gradflow.losses import BinaryCrossEntropy, Loss, PoissonLoss, QuantileLoss
 from gradflow.losses.base import LOSSES
 from gradflow.network import Sequential
@@ -152,10 +153,15 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         else:
             dtype = x.dtype
         n_in = x.shape[1] if preprocessing is None else preprocessing.n_out
+        first = []
+        if preprocessing is not None and preprocessing.tables:
+            first = [EmbedColumns(n_in, preprocessing.tables)]
+            n_in = first[0].n_out
         sizes = [n_in, *hidden_sizes(self.hidden_layer_sizes), self.n_outputs_]
         stack = make_stack(
             sizes,
             self.activation,
+            first=first,
             dropout=self.dropout,
             normalization=self.normalization,
             residual=self.residual,

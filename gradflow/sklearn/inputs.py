@@ -6,10 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.data.columns import OneHot, Standardize, Unchanged
+from gradflow.data.columns import ColumnRule, Embedding, OneHot, Standardize, Unchanged
 from gradflow.data.frames import as_table
 from gradflow.data.preprocessing import Preprocessing, fit_preprocessing
 from gradflow.errors import DataError
+
+CATEGORICAL: dict[str, ColumnRule] = {
+    "from_dtype": OneHot(missing="mark", unknown="zeros"),
+    "embedding": Embedding(missing="mark"),
+}
+"""The rules for columns of categories or text, by the value of ``categorical_features``."""
 
 
 def as_numpy(data: Any) -> Any:
@@ -28,7 +34,7 @@ def fit_inputs(x: Any, *, standardize: bool, categorical_features: str | None) -
         x: the rows.
         standardize: True to standardize numbers; their gaps become the mean, and an input that marks them.
         categorical_features: "from_dtype" to encode columns of categories or text, with gaps and unknown categories as
-            zeros; None refuses them.
+            zeros; "embedding" to number them for `gradflow.EmbedColumns`; None refuses them.
 
     Raises:
         DataError: for columns of text without ``categorical_features``, and missing values without ``standardize``.
@@ -41,4 +47,4 @@ def fit_inputs(x: Any, *, standardize: bool, categorical_features: str | None) -
                     f"column {name!r} of X holds no numbers; pass categorical_features='from_dtype' to encode it"
                 )
     numbers = Standardize(missing="mark") if standardize else Unchanged()
-    return fit_preprocessing(x, numbers=numbers, text=OneHot(missing="mark", unknown="zeros"))
+    return fit_preprocessing(x, numbers=numbers, text=CATEGORICAL[categorical_features or "from_dtype"])

@@ -24,13 +24,20 @@ class Stack(NamedTuple):
 
 
 def make_stack(
-    sizes: Sequence[int], activation: str, *, dropout: float, normalization: str | None, residual: bool
+    sizes: Sequence[int],
+    activation: str,
+    *,
+    first: Sequence[Layer] = (),
+    dropout: float,
+    normalization: str | None,
+    residual: bool,
 ) -> Stack:
-    """Return dense layers with these widths, each hidden one with normalization, activation and dropout.
+    """Return the first layers, and dense layers with these widths, each hidden one with normalization, activation and
+    dropout.
 
     If ``residual``, each hidden layer between two of the same width has a shortcut.
     """
-    layers: list[Layer] = []
+    layers = list(first)
     dense = []
     for index, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):
         if index == len(sizes) - 2:

@@ -23,6 +23,7 @@ from gradflow.errors import DataError, shown
 from gradflow.layers import ACTIVATIONS
 from gradflow.losses import Loss
 from gradflow.schedules import CosineSchedule, OneCycleSchedule, Schedule, get_schedule
+from gradflow.sklearn.inputs import CATEGORICAL
 from gradflow.sklearn.layers import NORMALIZATIONS, SYNONYMS
 from gradflow.training import Callback, Checkpoint
 
@@ -125,10 +126,8 @@ def check_parameters(estimator: Any, losses: Sequence[str], *, is_partial: bool)
         integer("verbose", estimator.verbose, least=0, most=2**31)
     if estimator.normalization is not None:
         known_name("normalization", estimator.normalization, NORMALIZATIONS)
-    if estimator.categorical_features not in (None, "from_dtype"):
-        raise DataError(
-            f"categorical_features must be 'from_dtype' or None, got {shown(estimator.categorical_features)}"
-        )
+    if estimator.categorical_features is not None:
+        known_name("categorical_features", estimator.categorical_features, CATEGORICAL)
     object_or_name("loss", estimator.loss, Loss, losses)
     instances("callbacks", estimator.callbacks, Callback, "gradflow.Callback objects")
     if estimator.threads is not None:

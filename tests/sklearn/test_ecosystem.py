@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 pytest.importorskip("sklearn")
 import scipy.sparse
 import sklearn
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.datasets import load_iris
@@ -172,6 +174,23 @@ def test_tables_with_text_and_gaps() -> None:
         classifier(standardize=True).fit(people[["age", "age"]], BUYS)
     with pytest.raises(ValueError, match="Feature names"):
         model.predict(people.rename(columns={"age": "years"}))
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_categories_may_be_embedded(solver: str) -> None:
+    people = PEOPLE.copy()
+    people.loc[::9, "city"] = None
+    settings: dict[str, Any] = {"categorical_features": "embedding", "standardize": True, "residual": True}
+    model = classifier(solver=solver, **settings).fit(people, BUYS)
+    assert [type(layer).__name__ for layer in model.network_.layers[:2]] == ["EmbedColumns", "Dense"]
+    assert model.score(people, BUYS) > 0.8
+    assert model.coefs_[0].shape[0] == model.network_.layers[0].n_out
+    assert len(model.coefs_) == model.n_layers_ - 1
+    for twin in (pickle.loads(pickle.dumps(model)), clone(model).fit(people, BUYS)):
+        assert twin.predict_proba(people).tobytes() == model.predict_proba(people).tobytes()
+    assert set(model.predict(people.assign(city="Kyoto"))) <= {"yes", "no"}
+    if solver == "adam":
+        model.partial_fit(people, BUYS)
 
 
 def test_targets_of_regressions_are_standardized_too() -> None:

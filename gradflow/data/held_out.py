@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Generator, Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradflow.checks import integer, positive_fraction
-from gradflow.data.dates import as_datetime
-from gradflow.data.frames import as_columns
+from gradflow.data.dates import as_datetime, as_times
+from gradflow.data.frames import as_columns, is_missing
 from gradflow.data.where import Where
 from gradflow.errors import DataError, shown
 from gradflow.random import shuffle
@@ -23,14 +22,21 @@ class ColumnPiece(NamedTuple):
     """Successive values of a column.
 
     Attributes:
-        name: the name of the column and of its file in errors, such as "rows.csv: column 'when'".
+        name: the name of the column.
         values: shape (rows,): numbers, times, or objects.
         where: the origin of the rows.
+        origin: the file that they came from; "" for arrays.
     """
 
     name: str
     values: np.ndarray
     where: Where
+    origin: str = ""
+
+    @property
+    def label(self) -> str:
+        """The column and its file, for error messages."""
+        return f"{self.origin}: column {self.name!r}" if self.origin else f"column {self.name!r}"
 
 
 Pieces = Iterable[ColumnPiece]
@@ -101,7 +107,7 @@ def counted_pieces(pieces: Pieces, rows: int) -> Generator[ColumnPiece, None, No
         total += len(piece.values)
         if (missing := _is_missing(piece.values)).any():
             row = piece.where.row(int(np.argmax(missing)))
-            raise DataError(f"{piece.name} has no value in {row}; fill it in, or remove the row, to split by it")
+            raise DataError(f"{piece.label} has no value in {row}; fill it in, or remove the row, to split by it")
         yield piece
     if total != rows:
         raise DataError(
@@ -110,9 +116,8 @@ def counted_pieces(pieces: Pieces, rows: int) -> Generator[ColumnPiece, None, No
 
 
 def _is_missing(values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind == "O":  # pandas.NA cannot be compared
-        missing = [value is None or type(value).__name__ in ("NAType", "NaTType") or value != value for value in values]
-        return np.array(missing, np.bool_)
+    if values.dtype.kind == "O":
+        return np.array([is_missing(value) for value in values], np.bool_)
     return np.array(values != values)
 
 
@@ -120,13 +125,13 @@ class _Numbered(NamedTuple):
     """Distinct values, numbered in the order in which they first occur.
 
     Attributes:
-        name: the name of the column in errors.
+        label: the column in errors.
         numbers: the number of the value of each row, int64 (rows,).
         values: the distinct values.
         places: where each of them first occurs, such as "row 7".
     """
 
-    name: str
+    label: str
     numbers: np.ndarray
     values: list[Any]
     places: list[str]
@@ -136,19 +141,20 @@ class _Numbered(NamedTuple):
         known: dict[Any, int] = {}
         places: list[str] = []
         parts = []
-        name = ""
-        for name, values, where in pieces:
+        label = ""
+        for piece in pieces:
+            label = piece.label
             try:
-                distinct, first, inverse = _distinct(values)
+                distinct, first, inverse = _distinct(piece.values)
             except TypeError as error:
-                raise DataError(f"{name} holds values that cannot be compared: {error}") from error
+                raise DataError(f"{label} holds values that cannot be compared: {error}") from error
             numbers = np.empty(len(distinct), np.int64)
             for place in np.argsort(first):
                 number = numbers[place] = known.setdefault(distinct[place], len(known))
                 if number == len(places):
-                    places.append(where.row(int(first[place])))
+                    places.append(piece.where.row(int(first[place])))
             parts.append(numbers[inverse])
-        return cls(name, np.concatenate(parts), list(known), places)
+        return cls(label, np.concatenate(parts), list(known), places)
 
 
 def _distinct(values: np.ndarray) -> tuple[list[Any], np.ndarray, np.ndarray]:
@@ -171,7 +177,7 @@ def _in_proportion(of: _Numbered, wanted: int, seed: int) -> np.ndarray:
     if (single := np.flatnonzero(sizes == 1)).size:
         value, place = of.values[single[0]], of.places[single[0]]
         raise DataError(
-            f"{of.name} has the value {shown(value)} only once, in {place}, but each class must be in both parts; "
+            f"{of.label} has the value {shown(value)} only once, in {place}, but each class must be in both parts; "
             "remove the row, merge rare classes, or split without stratify (gradflow.data.split)"
         )
     shares = sizes * wanted // rows
@@ -191,7 +197,9 @@ def _whole_groups(of: _Numbered, wanted: int, seed: int) -> np.ndarray:
     sizes = np.bincount(of.numbers)
     groups = len(sizes)
     if groups == 1:
-        raise DataError(f"{of.name} has the same value in all rows; there must be at least 2 groups, one for each part")
+        raise DataError(
+            f"{of.label} has the same value in all rows; there must be at least 2 groups, one for each part"
+        )
     chosen, missing = np.zeros(groups, np.bool_), wanted
     for group in shuffle(np.arange(groups), groups, seed=seed, epoch=_STEP):
         if sizes[group] <= missing:
@@ -207,39 +215,34 @@ def _whole_groups(of: _Numbered, wanted: int, seed: int) -> np.ndarray:
 
 def _latest(pieces: Pieces, wanted: int) -> np.ndarray:
     """Choose the latest rows; those of the same time stay together, on the side that comes nearer to the number."""
-    name, parts = "", []
+    label, parts, kinds = "", [], set()
     for piece in pieces:
-        name = piece.name
-        parts.append(_times(piece))
-    if len({part.dtype.kind in "mM" for part in parts}) > 1:
-        raise DataError(f"{name} holds numbers in some rows and times in others")
+        label = piece.label
+        times, kind = _times(piece)
+        parts.append(times)
+        kinds.add(kind)
+    if len(kinds) > 1:
+        raise DataError(
+            f"{label} holds {' in some rows, and '.join(sorted(kinds))} in others, which cannot be compared"
+        )
     times = np.concatenate(parts)
     distinct, counts = np.unique(times, return_counts=True)
     if len(distinct) == 1:
-        raise DataError(f"{name} has the same time in all rows; there must be at least 2 times, one for each part")
+        raise DataError(f"{label} has the same time in all rows; there must be at least 2 times, one for each part")
     later = np.cumsum(counts[::-1])[:-1]
     held_out: np.ndarray = times >= distinct[::-1][np.argmin(abs(later - wanted))]
     return held_out
 
 
-def _times(piece: ColumnPiece) -> np.ndarray:
-    """Return times that can be compared: numbers as they are, dates and ISO 8601 text as datetime64."""
-    name, values, where = piece
-    if values.dtype.kind in "iufmM":
-        return values
-    if values.dtype.kind not in "OU":
-        raise DataError(f"{name} must hold times, got dtype {values.dtype}")
-    times, zones = [], set()
-    for place, value in enumerate(values):
-        try:
-            time = as_datetime(value)
-        except (ValueError, OverflowError):
-            raise DataError(
-                f"{name} must hold times: numbers, dates, or text such as 2024-01-31 or 2024-01-31T12:30 (ISO 8601), "
-                f"got {shown(value)} in {where.row(place)}"
-            ) from None
-        zones.add(time.tzinfo is not None)
-        times.append(time if time.tzinfo is None else time.astimezone(datetime.UTC).replace(tzinfo=None))
-    if len(zones) > 1:
-        raise DataError(f"{name} holds times with a time zone and times without one, which cannot be compared")
-    return np.array(times, "datetime64[us]")
+def _times(piece: ColumnPiece) -> tuple[np.ndarray, str]:
+    """Return times that can be compared, numbers or datetime64, and which kind they are."""
+    name, values, where, origin = piece
+    if values.dtype.kind in "iuf":
+        return values, "numbers"
+    if values.dtype.kind in "mM":
+        return values, "times"
+    try:
+        times = as_times(name, values, where)
+    except DataError as error:
+        raise DataError(f"{origin}: {error}" if origin else str(error)) from error
+    return times, "times" if as_datetime(values[0]).tzinfo is None else "times with a time zone"

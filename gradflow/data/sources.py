@@ -52,12 +52,12 @@ class Block:
         if name is None:
             if self.y.ndim != 1 and self.y.shape[1:] != (1,):
                 raise DataError(f"{origin}stratify=True needs one target, but the targets have shape {self.y.shape}")
-            return ColumnPiece(f"{origin}the target", self.y.reshape(-1), self.where)
+            return ColumnPiece("y", self.y.reshape(-1), self.where, self.origin)
         if not isinstance(self.x, Table):
             raise DataError(f"{origin}x has no column {name!r}, but is an array; pass one value for each row instead")
         if name not in self.x.names:
             raise DataError(f"{origin}{unknown_name('column', name, self.x.names)}")
-        return ColumnPiece(f"{origin}column {name!r}", self.x.columns[self.x.names.index(name)], self.where)
+        return ColumnPiece(name, self.x.columns[self.x.names.index(name)], self.where, self.origin)
 
     def converted(self, convert: Conversion) -> Converted:
         """Apply a conversion to the rows.

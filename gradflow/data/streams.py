@@ -181,10 +181,10 @@ class StreamPart(Stream):
     def column(self, name: str | None) -> Generator[ColumnPiece, None, None]:
         first = 0
         with closing(self.whole.column(name)) as pieces:
-            for of_name, values, where in pieces:
-                places = np.flatnonzero(self._chosen[first : first + len(values)])
-                first += len(values)
-                yield ColumnPiece(of_name, values[places], where[places])
+            for piece in pieces:
+                places = np.flatnonzero(self._chosen[first : first + len(piece.values)])
+                first += len(piece.values)
+                yield piece._replace(values=piece.values[places], where=piece.where[places])
 
     def _divided(self, held_out: np.ndarray) -> tuple[Source, Source]:
         rows = np.flatnonzero(self._chosen)

@@ -167,7 +167,7 @@ def test_groups_stay_together_and_come_near_the_fraction(sizes: list[int], fract
 @given(st.lists(st.integers(0, 12), min_size=2, max_size=60), st.floats(0.01, 0.99))
 def test_the_latest_rows_are_held_out(times: list[int], fraction: float) -> None:
     if len(set(times)) == 1:
-        with refused("time has the same time in all rows; there must be at least 2 times"):
+        with refused("column 'time' has the same time in all rows; there must be at least 2 times"):
             gf.data.split(times, times, time=times)
         return
     (training, _), (validation, _) = gf.data.split(times, times, time=times, validation_fraction=fraction)
@@ -495,6 +495,22 @@ def test_a_fit_holds_out_a_fraction(loss: str, y: np.ndarray, is_stratified: boo
     assert fitted(batches, None, loss, validation_fraction=0.3) == expected
 
 
+def test_class_names_are_held_out_in_proportion(tmp_path: Path) -> None:
+    names = np.array(["low", "mid", "top"], object)[Y]
+    TABLE[FEATURES].assign(y=names).to_csv(tmp_path / "rows.csv", index=False)
+    source = gf.data.CSV(tmp_path / "rows.csv", target="y")
+    (x, y), pair = gf.data.split(X, Y, seed=2, stratify=True)
+    expected = fitted(x, y, validation_data=pair)
+    for targets in (names, names.tolist(), pandas.Series(names), Y + 5):
+        assert fitted(X, targets, validation_fraction=0.2) == expected
+    assert rows_of(source.split(seed=2, stratify=True)[1]) == pair[0][:, 0].astype(int).tolist()
+    network = gf.MLP([3, 8, 3], seed=2)
+    history = gf.Trainer(network, "softmax_cross_entropy", "adam").fit(source, epochs=1, validation_fraction=0.2)
+    assert network.classes == ("low", "mid", "top")
+    trainer = gf.Trainer(network, "softmax_cross_entropy", "adam")
+    assert history["val_loss"] == [trainer.evaluate(source.split(seed=2, stratify=True)[1])["loss"]]
+
+
 def test_a_second_fit_holds_out_the_same_rows() -> None:
     network = gf.MLP([3, 8, 3], seed=2)
     trainer = gf.Trainer(network, "softmax_cross_entropy", gf.SGD(0.0001))
@@ -546,7 +562,7 @@ def test_fractions_that_cannot_be_held_out_are_refused() -> None:
             fitted(X, Y, validation_fraction=fraction)
     with refused("validation_fraction holds out rows of x, and validation_data are others; pass one of them"):
         fitted(X, Y, validation_fraction=0.1, validation_data=(X, Y))
-    with refused("the target has the value 2 only once, in row 0, but each class must be in both parts"):
+    with refused("column 'y' has the value 2 only once, in row 0, but each class must be in both parts"):
         fitted(X, [2, *(Y[1:] % 2)], validation_fraction=0.1)
     with refused("all must have the same number of rows, but their numbers are: x 230, y 229"):
         fitted(X, Y[1:], validation_fraction=0.1)
@@ -574,13 +590,13 @@ def test_what_cannot_be_split_is_refused(make: Callable[..., Source], tmp_path: 
         ({"time": True}, "time must be the name of a column, or one value for each row, got True"),
         ({"stratify": 3}, "stratify must be True, the name of a column, or one value for each row, got 3"),
         ({"group": GROUPS[1:]}, "group must have one value for each of the 230 rows, got shape (229,)"),
-        ({"group": gaps}, "group has no value in row 0; fill it in, or remove the row, to split by it"),
-        ({"time": [float("nan"), *DAYS[1:]]}, "time has no value in row 0"),
-        ({"time": [pandas.NaT, *TIMES[1:]]}, "time has no value in row 0"),
-        ({"group": ["all"] * ROWS}, "group has the same value in all rows; there must be at least 2 groups"),
-        ({"stratify": [7, *Y[1:]]}, "stratify has the value 7 only once, in row 0, but each class must be in"),
-        ({"time": "group"}, "column 'group' must hold times: numbers, dates, or text such as 2024-01-31"),
-        ({"time": ["2024-01-01T00:00Z", *TIMES[1:]]}, "time holds times with a time zone and times without one"),
+        ({"group": gaps}, "column 'group' has no value in row 0; fill it in, or remove the row, to split by it"),
+        ({"time": [float("nan"), *DAYS[1:]]}, "column 'time' has no value in row 0"),
+        ({"time": [pandas.NaT, *TIMES[1:]]}, "column 'time' has no value in row 0"),
+        ({"group": ["all"] * ROWS}, "column 'group' has the same value in all rows; there must be at least 2"),
+        ({"stratify": [7, *Y[1:]]}, "column 'stratify' has the value 7 only once, in row 0, but each class must be in"),
+        ({"time": "group"}, "column 'group' holds 'patient"),
+        ({"time": ["2024-01-01T00:00Z", *TIMES[1:]]}, "column 'time' holds a time with a time zone in row 0 and one"),
     ):  # fmt: skip
         with refused(message):
             source.split(**arguments)
@@ -617,9 +633,18 @@ def test_missing_and_bad_values_are_named_with_their_line(tmp_path: Path) -> Non
         source.split(group="g")
     with refused("rows.csv: column 'n' has no value in line 4"):
         source.split(time="n")
-    with refused("rows.csv: column 't' must hold times: numbers, dates, or text such as 2024-01-31 or 2024-01-31T12:30 "
-                 "(ISO 8601), got '01/02/2024' in line 4"):  # fmt: skip
+    with refused(
+        "rows.csv: column 't' holds '01/02/2024' in line 4, which is not a timestamp; expected a date or time"
+    ):
         source.split(time="t")
+
+
+def test_all_times_or_none_have_a_time_zone(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a,y,t\n1,0,2024-01-01\n2,1,2024-01-02T00:00Z\n")
+    for rows, message in ((1, "holds times in some rows, and times with a time zone in others"), (2, "in line 3 and")):
+        with refused("rows.csv: column 't' holds ") as caught:
+            gf.data.CSV(tmp_path / "rows.csv", target="y", block_rows=rows).split(time="t")
+        assert message in str(caught.value)
 
 
 def test_data_that_change_between_passes_are_refused(tmp_path: Path) -> None:

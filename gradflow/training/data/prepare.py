@@ -96,7 +96,7 @@ def _prepare_parts(
         stratify = _are_labels(network, loss, source.sample().y)
         rows, held_out = source.split(validation_fraction=fraction, seed=network.seed, stratify=stratify)
         return prepare_fit(network, loss, rows, None, validation_data=held_out, **others)
-    stratify = _are_labels(network, loss, as_array("y", y, network.backend))
+    stratify = _are_labels(network, loss, as_targets("y", y, network.backend))
     training, validation = split(
         x, y, sample_weight, validation_fraction=fraction, seed=network.seed, stratify=stratify
     )

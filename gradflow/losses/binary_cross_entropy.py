@@ -40,8 +40,9 @@ def binary_cross_entropy(
 class BinaryCrossEntropy(Loss):
     """L = mean over rows and outputs of -t log(p) - (1 - t) log(1 - p), with p = sigmoid(logit).
 
-    dL/dlogit = (p - t) / (rows n_out). Targets in [0, 1], of shape (batch, n_out), or (batch,) for one output.
-    Accuracy is the fraction of outputs on the correct side of p = ½.
+    dL/dlogit = (p - t) / (rows n_out). Targets in [0, 1], of shape (batch, n_out), or (batch,) for one output; for one
+    output also the names of two classes (`Sequential.classes`). Accuracy is the fraction of outputs on the correct side
+    of p = ½.
 
     Args:
         label_smoothing: the fraction s of each target that is replaced by ½: t (1 - s) + s / 2 (Szegedy et al., 2016,

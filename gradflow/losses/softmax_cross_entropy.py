@@ -72,8 +72,9 @@ def label_probabilities(labels: Array, probabilities: Array, smoothing: float) -
 class SoftmaxCrossEntropy(Loss):
     """L = mean over rows of -Σ_k t_k log(p_k), with p = softmax(logits).
 
-    dL/dlogit_k = (p_k - t_k) / rows. Targets: integer class labels (batch,) or (batch, 1) from 0 to n_out - 1, or
-    probabilities (batch, n_out) with sum 1. Accuracy is the fraction of rows whose largest logit is that of the target.
+    dL/dlogit_k = (p_k - t_k) / rows. Targets: class labels (batch,) or (batch, 1), which are integers from 0 to
+    n_out - 1 or names (`Sequential.classes`); or probabilities (batch, n_out) with sum 1. Accuracy is the fraction of
+    rows whose largest logit is that of the target.
 
     Args:
         label_smoothing: the fraction s of each target that is spread over all classes: t (1 - s) + s / n_out (Szegedy

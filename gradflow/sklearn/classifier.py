@@ -11,6 +11,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import column_or_1d
 
+from gradflow.data.weights import weights_by_number
 from gradflow.errors import DataError
 from gradflow.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy, get_loss
 from gradflow.schedules import Schedule
@@ -76,7 +77,7 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         validation_scores_, best_validation_score_: the scores of early stopping, else None.
         n_iter_, t_: the number of epochs of the last fit, and of rows seen.
         n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_: as in scikit-learn.
-        network_: the `gradflow.Sequential`, which `gradflow.save` writes.
+        network_: the `gradflow.Sequential`, with the names of the classes, which `gradflow.save` writes.
     """
 
     classes_: np.ndarray
@@ -268,18 +269,14 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
     def _strata(self, targets: np.ndarray) -> np.ndarray | None:
         return None if self._is_multilabel else self._original(targets)
 
+    def _class_names(self) -> list[Any] | None:
+        is_named = self._make_loss().takes_classes and not self._is_multilabel and len(self.classes_) > 1
+        return self.classes_.tolist() if is_named and self.classes_.dtype.kind in "biufUO" else None
+
     def _class_weights(self) -> Any:
-        if self.class_weight is None or isinstance(self.class_weight, str):
+        if self.network_.classes is not None:
             return self.class_weight
-        if not isinstance(self.class_weight, Mapping):
-            raise DataError(
-                f'class_weight must be a dict of classes and weights, or "balanced", got {self.class_weight!r}'
-            )
-        unknown = [label for label in self.class_weight if label not in self.classes_]
-        if unknown:
-            raise DataError(f"class_weight names the class {unknown[0]!r}, but the classes are {self.classes_}")
-        places = {label: place for place, label in enumerate(self.classes_.tolist())}
-        return {places[label]: weight for label, weight in self.class_weight.items()}
+        return weights_by_number(self.class_weight, tuple(self.classes_.tolist()))
 
     def _score_targets(self, x: Any, targets: np.ndarray, weight: np.ndarray | None) -> float:
         outputs = self._predictions(x)

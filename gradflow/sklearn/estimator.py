@@ -172,6 +172,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         self.network_.preprocessing = preprocessing
         self.network_.set_weights(weights, partial=True)
         self.network_.output_activation = self._make_loss().output_activation
+        self.network_.classes = self._class_names()
         self._dense_names = stack.dense
         self.n_layers_ = len(sizes)
         self.n_iter_ = self.t_ = self._no_improvement_count = 0
@@ -215,7 +216,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         watch = self._watch(rows, batch_rows, None if validation is None else partial(self._score_on, validation))
         self._begin_epochs()
         try:
-            x, targets, weight = rows.source
+            x, targets, weight = self._as_given(rows).source
             trainer.fit(
                 x,
                 targets,
@@ -271,7 +272,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         self._begin_epochs()
         watch.on_fit_begin(trainer, 1)
         try:
-            x, targets, weight = rows.source
+            x, targets, weight = self._as_given(rows).source
             values = trainer.partial_fit(
                 x,
                 targets,
@@ -297,7 +298,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
                 network,
                 loss,
                 rows.x,
-                rows.targets,
+                self._as_given(rows).targets,
                 sample_weight=rows.weight,
                 class_weight=self._class_weights(),
                 standardize_targets=self._standardizes_targets(loss),
@@ -364,6 +365,14 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
     def _standardizes_targets(self, loss: Loss) -> bool:
         has_scale = loss.output_activation == "identity" and loss.takes_any_scale and not isinstance(loss, QuantileLoss)
         return bool(self.standardize and has_scale)
+
+    def _class_names(self) -> list[Any] | None:
+        """Return the names of the classes that the network keeps; None if it has none."""
+        return None
+
+    def _as_given(self, rows: Rows) -> Rows:
+        """Return rows with the names of classes, if the network has them, in place of their numbers."""
+        return rows if self.network_.classes is None else rows._replace(targets=self._original(rows.targets))
 
     def _class_weights(self) -> Any:
         """Return class weights as `Trainer.fit` takes them."""

@@ -221,7 +221,8 @@ class Trainer:
                 which is read batch by batch. Memory-mapped arrays (``np.load(path, mmap_mode="r")``) are also read
                 batch by batch, as are arrays that do not fit on the GPU. A bad row in a stream ends the training; the
                 steps before it have been made.
-            y: targets, in the shape that the loss takes; None with a source, which contains them.
+            y: targets, in the shape that the loss takes, or class names (`Sequential.classes`); None with a source,
+                which contains them.
             epochs: maximum number of epochs, at least 1.
             batch_size: rows per step; None, or more than there are rows, makes one batch of all data.
             sample_weight: weight of each row in the loss, gradient and metrics, shape (rows,), at least 0; only ratios

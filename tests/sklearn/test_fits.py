@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,33 @@ def test_weights_of_classes_go_by_their_names() -> None:
     assert (weighted.predict(x) == "virginica").sum() > (plain.predict(x) == "virginica").sum()
     with pytest.raises(ValueError, match="'tulip', but the classes are"):
         ours.MLPClassifier(class_weight={"tulip": 2}).fit(x, y)
+
+
+NAMED = {
+    "text": NAMES, "objects": NAMES.astype(object), "two": NAMES == "setosa", "numbers": Y * 2 - 1, "class numbers": Y,
+    "floats": Y * 2.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("kind", NAMED)
+def test_the_network_knows_the_classes(kind: str, solver: str, tmp_path: Path) -> None:
+    y = NAMED[kind]
+    model = ours.MLPClassifier((8,), random_state=0, max_iter=20, solver=solver, class_weight={y[0]: 2.0}).fit(X, y)
+    assert model.network_.classes == tuple(np.unique(y).tolist())
+    gf.save(model.network_, tmp_path / "model.safetensors")
+    for network in (model.network_, gf.load(tmp_path / "model.safetensors")):
+        np.testing.assert_array_equal(network.predict_classes(X), model.predict(X))
+    if solver == "adam":
+        model.partial_fit(X, y)
+        assert model.network_.classes == tuple(np.unique(y).tolist())
+
+
+def test_labels_and_a_single_class_have_no_names() -> None:
+    for y in (LABELS, np.full(len(X), "only")):
+        model = ours.MLPClassifier(random_state=0, max_iter=2).fit(X, y)
+        assert model.network_.classes is None
+        np.testing.assert_array_equal(model.predict(X).shape, y.shape)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

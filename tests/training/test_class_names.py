@@ -450,6 +450,28 @@ def test_a_file_is_not_read_more_often_for_names(tmp_path: Path, monkeypatch: py
     assert counted(NAMES) == counted(NUMBERS)
 
 
+@pytest.mark.parametrize("n_out", [1, 3])
+def test_from_a_csv_file_to_a_loaded_model_that_predicts_names(n_out: int, tmp_path: Path) -> None:
+    names = NAMES if n_out == 3 else np.where(NUMBERS, "large", "small")
+    text, gap = np.where(X[:, 1] > 0, "red", "blue"), np.where(np.arange(90) % 9, TABLE["x0"] * 1000, np.nan)
+    columns = {"petal": gap, "color": text, "x2": TABLE["x2"], "species": names}
+    pd.DataFrame(columns).to_csv(tmp_path / "irises.csv.gz", index=False)
+    training, held_out = gf.data.CSV(tmp_path / "irises.csv.gz", target="species").split(stratify=True)
+    preprocessing = gf.data.fit_preprocessing(training, numbers=gf.data.Standardize("mark"))
+    made = gf.MLP([preprocessing.n_out, 12, n_out], seed=1, backend="numpy")
+    made.preprocessing = preprocessing
+    step = trainer(made, metrics=["f1"])
+    step.fit(training, epochs=60, validation_data=held_out, class_weight="balanced", progress=False)
+    gf.save(made, tmp_path / "model.safetensors")
+    loaded = gf.load(tmp_path / "model.safetensors")
+    is_known = np.isfinite(gap)
+    table = {name: values[is_known] for name, values in reversed(columns.items()) if name != "species"}
+    assert (loaded.predict_classes(table) == names[is_known]).mean() > 0.85
+    everything = gf.data.CSV(tmp_path / "irises.csv.gz", target=None, features=["petal", "color", "x2"])
+    np.testing.assert_array_equal(loaded.predict_classes(everything), made.predict_classes(pd.DataFrame(columns)))
+    assert trainer(loaded, metrics=["f1"]).evaluate(held_out) == step.evaluate(held_out)
+
+
 # -- copies, files and runs -------------------------------------------------------------------------------------------
 
 

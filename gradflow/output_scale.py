@@ -38,6 +38,16 @@ class OutputScale:
         for std in self.std:
             positive("std", std)
 
+    def of_targets(self, outputs_per_target: int) -> OutputScale | None:
+        """Return the scale of each target, which has several outputs side by side; None if these differ in scale."""
+        first = OutputScale(self.mean[::outputs_per_target], self.std[::outputs_per_target])
+        return first if first.of_outputs(outputs_per_target) == self else None
+
+    def of_outputs(self, outputs_per_target: int) -> OutputScale:
+        """Return the scale of each output, of which each target has several side by side."""
+        mean, std = (np.repeat(part, outputs_per_target).tolist() for part in (self.mean, self.std))
+        return OutputScale(tuple(mean), tuple(std))
+
     @np.errstate(over="ignore", under="ignore")
     def standardize(self, targets: Array, dtype: np.dtype) -> Array:
         """Return (targets - mean) / std in a dtype, on the device of the targets."""

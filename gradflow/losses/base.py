@@ -40,6 +40,11 @@ class Loss(Configurable, registry=LOSSES):
     takes_classes: ClassVar[bool] = False
     """True if targets may be class numbers: with softmax, or sigmoid and one output. They may then have names."""
 
+    @property
+    def outputs_per_target(self) -> int:
+        """The number of outputs side by side that are in the units of one target: 1, or several quantiles."""
+        return 1
+
     def targets(self, y: Array, n_out: int, dtype: Any) -> Array:
         """Check and convert targets for outputs (batch, n_out); NumPy arrays stay NumPy arrays, and CuPy arrays CuPy.
 

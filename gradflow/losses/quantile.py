@@ -78,6 +78,10 @@ class QuantileLoss(RegressionLoss):
         if len(set(self.quantiles)) != len(self.quantiles):
             raise DataError(f"each quantile may occur only once, got {quantiles!r}")
 
+    @property
+    def outputs_per_target(self) -> int:
+        return len(self.quantiles)
+
     def config(self) -> dict[str, Any]:
         return {"quantiles": self.quantiles}
 

@@ -192,6 +192,8 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         probabilities = self._outputs(X)
         if self.n_outputs_ > 1:
             return probabilities
+        if len(self.classes_) == 1 and not self._is_multilabel:
+            return np.ones_like(probabilities)
         return np.hstack([1 - probabilities, probabilities])
 
     def predict_log_proba(self, X: Any) -> np.ndarray:  # noqa: N803

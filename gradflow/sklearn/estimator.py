@@ -20,11 +20,11 @@ from gradflow.backends.blas import using_threads
 from gradflow.data.frames import as_columns
 from gradflow.errors import DataError, DivergedError
 from gradflow.layers import EmbedColumns
-from gradflow.losses import BinaryCrossEntropy, Loss, PoissonLoss, QuantileLoss
+from gradflow.losses import BinaryCrossEntropy, Loss, PoissonLoss
 from gradflow.losses.base import LOSSES
 from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS
-from gradflow.sklearn.inputs import as_numpy, fit_inputs
+from gradflow.sklearn.inputs import as_numpy, check_no_text, explaining, fit_inputs
 from gradflow.sklearn.layers import initial_weights, make_stack
 from gradflow.sklearn.parameters import check_parameters, hidden_sizes, schedule_of
 from gradflow.sklearn.rows import Rows
@@ -37,6 +37,7 @@ from gradflow.training.step.lbfgs import Minimization
 from gradflow.training.step.objective import Objective
 from gradflow.training.step.optimizer_state import OptimizerState
 from gradflow.training.step.training_step import TrainingStep
+from gradflow.training.watch.unit_size import Remedies, advising
 
 _BATCH_ROWS = 200  # of batch_size="auto"
 _DTYPES = (np.float64, np.float32)
@@ -99,14 +100,15 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
             random = check_random_state(self.random_state)
             if is_first:
                 self._begin(rows.x, random)
-            if is_partial:
-                self._fit_once(rows)
-                return self
-            rows, held_out = self._with_validation(rows, validation, random)
-            if self.solver == "lbfgs":
-                self._minimize(rows)
-            else:
-                self._fit_epochs(rows, held_out)
+            with advising(self._remedies()):
+                if is_partial:
+                    self._fit_once(rows)
+                    return self
+                rows, held_out = self._with_validation(rows, validation, random)
+                if self.solver == "lbfgs":
+                    self._minimize(rows)
+                else:
+                    self._fit_epochs(rows, held_out)
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
@@ -119,13 +121,16 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
     def _validated(self, X: Any, y: Any, sample_weight: Any, *, is_first: bool, is_partial: bool) -> Rows:  # noqa: N803
         is_numeric = not is_classifier(self)
         X, y, sample_weight = map(as_numpy, (X, y, sample_weight))  # noqa: N806
+        if is_numeric:
+            check_no_text(y, type(self).__name__)
         if self._takes_tables:
             x = self._as_inputs(X, reset=is_first)
             y = check_array(y, ensure_2d=False, dtype="numeric" if is_numeric else None, input_name="y")
             check_consistent_length(x, y)
         else:
             checks = {"multi_output": True, "y_numeric": is_numeric}
-            x, y = validate_data(self, X, y, accept_sparse=_SPARSE, dtype=_DTYPES, reset=is_first, **checks)
+            with explaining(X, is_fit=is_first):
+                x, y = validate_data(self, X, y, accept_sparse=_SPARSE, dtype=_DTYPES, reset=is_first, **checks)
             x = x.toarray() if is_sparse(x) and self.solver == "lbfgs" else dense_if_small(x)
         weight = None if sample_weight is None else _check_sample_weight(sample_weight, x, ensure_non_negative=True)
         if weight is not None and not weight.any():  # which versions of scikit-learn before 1.8 accept
@@ -139,10 +144,13 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
     def _as_inputs(self, X: Any, *, reset: bool) -> Any:  # noqa: N803
         """Return validated inputs: an array (rows, n_features), or a table for the network's preprocessing."""
         if self._takes_tables and not is_sparse(X):
+            if isinstance(X, list | tuple) and np.asarray(X).dtype.kind == "U":
+                X = np.asarray(X, object)  # noqa: N806  # numbers beside text stay numbers
             as_columns("X", X)  # refuses a table with two columns of one name, among others
             validate_data(self, X, skip_check_array=True, reset=reset)
             return X if hasattr(X, "columns") else check_array(X, dtype=None, ensure_all_finite="allow-nan")
-        x = validate_data(self, X, accept_sparse=_SPARSE, dtype=_DTYPES, reset=reset)
+        with explaining(X, is_fit=reset):
+            x = validate_data(self, X, accept_sparse=_SPARSE, dtype=_DTYPES, reset=reset)
         return x.toarray() if is_sparse(x) and reset else dense_if_small(x)
 
     def _begin(self, x: Any, random: Any) -> None:
@@ -358,13 +366,23 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         """Return how many times scikit-learn's gradient, a sum over outputs, is gradflow's."""
         return float(self.n_outputs_) if isinstance(loss, BinaryCrossEntropy | PoissonLoss) else 1.0
 
+    def _remedies(self) -> Remedies:
+        """Return the terms of advice on training."""
+        return Remedies(
+            inputs="Pass standardize=True, or scale X first",
+            targets="Pass standardize=True, or scale y first",
+            learning_rate="learning_rate_init" if self.schedule is None else "a schedule with a rate",
+            factor=self._factor(self._make_loss()) if self.solver == "sgd" else 1.0,
+            gradients="Try activation='relu', normalization='batch' or 'layer', residual=True, or fewer layers",
+            penalties="a smaller alpha",
+        )
+
     def _strata(self, targets: np.ndarray) -> np.ndarray | None:
         """Return classes that early stopping's split must keep in proportion; None if there are none."""
         return None
 
     def _standardizes_targets(self, loss: Loss) -> bool:
-        has_scale = loss.output_activation == "identity" and loss.takes_any_scale and not isinstance(loss, QuantileLoss)
-        return bool(self.standardize and has_scale)
+        return bool(self.standardize and loss.output_activation == "identity" and loss.takes_any_scale)
 
     def _class_names(self) -> list[Any] | None:
         """Return the names of the classes that the network keeps; None if it has none."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -9,7 +12,7 @@ import numpy as np
 from gradflow.data.columns import ColumnRule, Embedding, OneHot, Standardize, Unchanged
 from gradflow.data.frames import as_table
 from gradflow.data.preprocessing import Preprocessing, fit_preprocessing
-from gradflow.errors import DataError
+from gradflow.errors import DataError, shown
 
 CATEGORICAL: dict[str, ColumnRule] = {
     "from_dtype": OneHot(missing="mark", unknown="zeros"),
@@ -25,6 +28,63 @@ def as_numpy(data: Any) -> Any:
     if hasattr(data, "__cuda_array_interface__"):
         data = data.get() if hasattr(data, "get") else data.cpu()
     return np.asarray(data)
+
+
+@contextmanager
+def explaining(x: Any, *, is_fit: bool) -> Iterator[None]:
+    """Context in which scikit-learn validates inputs that must be numbers: errors name the column, and the remedy.
+
+    Raises:
+        DataError: for two columns of one name, text, and missing values.
+    """
+    check_names(x)
+    try:
+        yield
+    except ValueError as error:
+        before = "" if is_fit else ", which the estimator was fitted without"
+        if "contains NaN" in str(error):
+            remedy = "to replace missing values by the mean, and mark them; or impute them first"
+            raise DataError(f"Input X contains NaN{before}. Pass standardize=True {remedy}") from error
+        if "could not convert string to float" not in str(error):
+            raise
+        table = as_table("X", x if hasattr(x, "columns") else np.asarray(x, object))
+        for name, column in zip(table.names, table.columns, strict=True):
+            try:
+                np.asarray(column, np.float64)
+            except (TypeError, ValueError) as problem:
+                remedy = "pass categorical_features='from_dtype' to encode it" if is_fit else "in fit it did"
+                raise DataError(f"column {name!r} of X holds no numbers, {problem}; {remedy}") from error
+        raise
+
+
+def check_names(x: Any) -> None:
+    """Raise if two columns of a table have the same name.
+
+    Raises:
+        DataError: naming it.
+    """
+    counts = Counter(name for name in getattr(x, "columns", ()) if isinstance(name, str))
+    for name, count in counts.items():
+        if count > 1:
+            raise DataError(f"X has {count} columns named {name!r}; rename them")
+
+
+def check_no_text(y: Any, estimator: str) -> None:
+    """Raise if targets of a regressor hold text.
+
+    Raises:
+        DataError: naming the first.
+    """
+    values = np.asarray(y)
+    text = (
+        next((value for value in values.ravel() if isinstance(value, str)), None)
+        if values.dtype.kind in "OUT"
+        else None
+    )
+    if text is not None:
+        raise DataError(
+            f"y holds text, such as {shown(str(text))}, but {estimator} predicts numbers; use MLPClassifier for classes"
+        )
 
 
 def fit_inputs(x: Any, *, standardize: bool, categorical_features: str | None) -> Preprocessing:

@@ -12,7 +12,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import column_or_1d
 
 from gradflow.errors import DataError
-from gradflow.losses import HalfSquaredError, Loss, PoissonLoss, QuantileLoss, get_loss
+from gradflow.losses import HalfSquaredError, Loss, PoissonLoss, get_loss
 from gradflow.schedules import Schedule
 from gradflow.sklearn.estimator import MLPEstimator
 from gradflow.sklearn.rows import Rows
@@ -31,7 +31,7 @@ class MLPRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
         loss: "squared_error", "poisson", or a loss of gradflow, such as ``gradflow.QuantileLoss([0.1, 0.5, 0.9])``,
             which predicts several quantiles, or ``gradflow.HuberLoss()``.
         standardize: standardize inputs and targets inside the network; predictions are in the units of y, losses in
-            those of the standardized targets. Counts of "poisson" and targets of quantiles stay as they are.
+            those of the standardized targets. Counts of "poisson" stay as they are.
         scoring: what early stopping watches; None is R².
     """
 
@@ -132,7 +132,7 @@ class MLPRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
         loss, targets = self._make_loss(), np.reshape(y, (len(y), -1))
         if loss.output_activation != "identity":
             raise DataError(f"loss={self.loss!r} trains classifiers; use a regression loss, such as 'squared_error'")
-        outputs = targets.shape[1] * (len(loss.quantiles) if isinstance(loss, QuantileLoss) else 1)
+        outputs = targets.shape[1] * loss.outputs_per_target
         if not is_first and outputs != self.n_outputs_:
             raise ValueError(f"y asks for {outputs} outputs, but the estimator was fitted with {self.n_outputs_}")
         self.n_outputs_ = outputs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -211,6 +212,40 @@ def test_quantiles_of_each_target_are_adjacent(backend_name: str) -> None:
     # A step is up to 0.15, and a quantile of 201 numbers jumps from one to the next.
     fraction_below = (y[:, :, None] < predicted).mean(axis=0)
     assert_allclose(fraction_below, [[0.1, 0.5, 0.9]] * 2, atol=0.03)
+
+
+def test_standardized_quantiles_are_in_the_units_of_their_targets(backend_name: str, tmp_path: Path) -> None:
+    y = np.random.default_rng(7).normal(size=(201, 2)) * [1e-3, 300] + [2, 5e4]
+    network = gf.Sequential([gf.Dense(1, 6, initializer=0.0)], dtype="float64", backend=backend_name)
+    loss = gf.QuantileLoss([0.1, 0.5, 0.9])
+    trainer = gf.Trainer(network, loss, gf.GradientDescent(1.0), standardize_targets=True)
+    trainer.fit(np.zeros((201, 1)), y, epochs=200, batch_size=None, validation_data=(np.zeros((9, 1)), y[:9]))
+    assert network.output_scale is not None
+    assert_allclose(network.output_scale.mean, np.repeat(y.mean(axis=0), 3), rtol=1e-9)
+    assert_allclose(network.output_scale.std, np.repeat(y.std(axis=0), 3), rtol=1e-9)
+    predicted = network.predict(np.zeros((1, 1)))
+    fraction_below = (y[:, :, None] < predicted.reshape(2, 3)).mean(axis=0)
+    assert_allclose(fraction_below, [[0.1, 0.5, 0.9]] * 2, atol=0.03)
+    gf.save(network, tmp_path / "model.safetensors")
+    assert (
+        gf.load(tmp_path / "model.safetensors", backend_name).predict(np.zeros((1, 1))).tobytes() == predicted.tobytes()
+    )
+    streamed = gf.Sequential([gf.Dense(1, 6, initializer=0.0)], dtype="float64", backend=backend_name)
+    source = gf.data.Batches([(np.zeros((201, 1)), y)])
+    gf.Trainer(streamed, loss, gf.GradientDescent(1.0), standardize_targets=True).fit(source, epochs=1)
+    assert streamed.output_scale == network.output_scale
+
+
+def test_quantiles_do_not_take_the_scales_of_other_targets() -> None:
+    y = np.random.default_rng(7).normal(size=(20, 2)) * [1, 3]
+    network = gf.MLP([1, 2], backend="numpy")
+    gf.Trainer(network, "mean_squared_error", "adam", standardize_targets=True).fit(np.zeros((20, 1)), y, epochs=1)
+    trainer = gf.Trainer(network, gf.QuantileLoss([0.1, 0.9]), "adam")
+    with pytest.raises(gf.DataError, match=r"set network\.output_scale = None"):
+        trainer.fit(np.zeros((20, 1)), y[:, 0], epochs=1)
+    trainer = gf.Trainer(gf.MLP([1, 3]), gf.QuantileLoss([0.1, 0.9]), "adam", standardize_targets=True)
+    with pytest.raises(gf.DataError, match="2 quantiles need a network whose number of outputs"):
+        trainer.fit(np.zeros((20, 1)), y[:, 0], epochs=1)
 
 
 def test_counts_are_not_standardized() -> None:

@@ -304,12 +304,13 @@ class TargetFormat(NamedTuple):
             return _checked_targets(loss, y, network, network.dtype)
         # Standardize in float64: large targets must not lose precision before their mean is subtracted.
         targets = _checked_targets(loss, y, network, np.dtype(np.float64))
-        if not _takes_scales(loss) or targets.shape[1:] != (len(self.scale.mean),):
+        of_targets = self.scale.of_targets(loss.outputs_per_target) if _takes_scales(loss) else None
+        if of_targets is None or targets.shape[1:] != (len(of_targets.mean),):
             raise DataError(
                 "the network has an output_scale, from training a regression on standardized targets, which loss "
                 f"{loss.name!r} does not support; set network.output_scale = None to train it for another task"
             )
-        return self.scale.standardize(targets, network.dtype)
+        return of_targets.standardize(targets, network.dtype)
 
 
 def _may_be_probabilities(network: Sequential, y: Array) -> bool:
@@ -466,12 +467,13 @@ def target_scale(network: Sequential, loss: Loss, x: Any, y: Any, sample_weight:
     """
     if not _takes_scales(loss):
         raise DataError(f"standardize_targets requires a regression loss, got {loss.name!r}")
+    n_targets, rest = divmod(network.n_out, loss.outputs_per_target)
 
     def numbers(targets: Array, weights: np.ndarray | None, where: Where) -> Converted:
         if targets.dtype.kind == "O":
             raise _no_names(network, loss, "y", targets, where)
         targets = loss.targets(targets, network.n_out, np.dtype(np.float64))
-        if targets.ndim != 2 or targets.shape[1] != network.n_out:
+        if targets.ndim != 2 or targets.shape[1] != n_targets or rest:
             raise DataError(f"standardize_targets needs one target for each of the {network.n_out} outputs")
         on_host = _on_host(targets, network)
         return (on_host if weights is None else on_host[weights > 0],)
@@ -486,13 +488,14 @@ def target_scale(network: Sequential, loss: Loss, x: Any, y: Any, sample_weight:
         for block in source.target_blocks():
             yield block.converted(lambda block: numbers(_targets(block, ""), block.sample_weight, block.where))
 
-    moments = [Moments("refuse") for _ in range(network.n_out)]
+    moments = [Moments("refuse") for _ in range(n_targets)]
     for (targets,) in equal_parts(parts(_source(x, y, sample_weight, ""))):
         for of_column, column in zip(moments, targets.T, strict=True):
             of_column.update("y", column, Where(range(len(column))))
-    return OutputScale(
+    scale = OutputScale(
         tuple(of_column.mean for of_column in moments), tuple(of_column.std or 1.0 for of_column in moments)
     )
+    return scale.of_outputs(loss.outputs_per_target)
 
 
 def _check_classes(network: Sequential, loss: Loss, training: PassData, validation: PassData) -> None:

@@ -19,7 +19,7 @@ from gradflow.training.data.feed import PassData
 from gradflow.training.step.layer_statistics import LayerStatistics, ranges_by_layer
 from gradflow.training.step.objective import Objective, layers_before_loss
 from gradflow.training.step.record import Results, record_step
-from gradflow.training.watch.unit_size import far_inputs, far_targets
+from gradflow.training.watch.unit_size import REMEDIES, far_inputs, far_targets
 
 SATURATED_FRACTION = 0.95
 """A layer is saturated if at least this fraction of its outputs is."""
@@ -128,7 +128,8 @@ class LookAtLayers:
         if weight is not None and (counts := backend.to_host(weight) > 0).any():
             x, targets = x[counts], targets[counts]
         found = [far_inputs(self._network, x, self._names)]
-        if self._loss.output_activation == "identity" and self._loss.takes_any_scale:
+        has_numbers = targets.shape[1:] == (self._network.n_out / self._loss.outputs_per_target,)
+        if has_numbers and self._loss.output_activation == "identity" and self._loss.takes_any_scale:
             found.append(far_targets(self._network, targets))
         return ". ".join(text for text in found if text)
 
@@ -171,12 +172,12 @@ class LookAtLayers:
         """
         network = self._network.copy()
         layers = layers_before_loss(self._loss, network)
-        values = self._measured(network, layers)
+        values, remedies = self._measured(network, layers), REMEDIES.get()
         for kind, layer, fraction in values:
             if kind == "dead" and fraction == 1:
                 return (
                     f"It began in {layer}, all of whose units are dead: they output 0 for every row, and pass on no "
-                    f"gradient. Train again with a learning rate below {learning_rate:g}, or with leaky_relu"
+                    f"gradient. Train again with {remedies.rate('below', learning_rate)}, or with leaky_relu"
                 )
             if kind == "saturated" and fraction >= SATURATED_FRACTION:
                 return (
@@ -190,14 +191,14 @@ class LookAtLayers:
             layer, ratio = vanished[-1]
             return (
                 f"It began in {layer}, where the gradient has vanished: its norm is {ratio:.1g} times the largest of a "
-                "layer. Try relu, BatchNorm or LayerNorm between the layers, Residual blocks, or fewer layers"
-                + (", or smaller penalties" if self._objective.l2 or self._objective.l1 else "")
+                f"layer. {remedies.gradients}"
+                + (f", or {remedies.penalties}" if self._objective.l2 or self._objective.l1 else "")
             )
         now, *behind_steps = self._objectives_along_the_gradient(network, layers)
         if min(behind_steps) < now - (1 - LOWERED) * abs(now):
             return (
                 "No layer stands out, and a single step of the right length would lower it by more than "
-                f"{1 - LOWERED:.0%}. Try a learning rate above {learning_rate:g}; or below, if the weights have grown"
+                f"{1 - LOWERED:.0%}. Try {remedies.rate('above', learning_rate)}; or below, if the weights have grown"
             )
         return None
 
@@ -269,7 +270,7 @@ def advice_against_long_steps(objective: Objective, data: PassData, learning_rat
     except GradflowError:
         advice = ""  # out of memory, or a stream has ended
     is_clipped = objective.clip_norm is not None or objective.clip_value is not None
-    shorter = f"Try a learning rate below {learning_rate:g}" + ("" if is_clipped else ", or clip_norm=1.0")
+    shorter = f"Try {REMEDIES.get().rate('below', learning_rate)}" + ("" if is_clipped else ", or clip_norm=1.0")
     return f"{advice}. {shorter}" if advice else shorter
 
 

@@ -202,6 +202,9 @@ class BlockPrograms(Protocol):
                 must not write what the other one reads or writes.
         """
 
+    def pays(self, blocks: Sequence[Sequence[tuple[int, int]]]) -> bool:
+        """True if running these blocks side by side probably takes less time than one program after the other."""
+
 
 class Looks:
     """Looks at an array while programs run, without stopping them; on a CPU they have ended when one looks.

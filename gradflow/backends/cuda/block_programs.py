@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cupy
 import numpy as np
@@ -48,6 +49,13 @@ class CupyBlockPrograms:
         self._begins = [begin + 8 * int(end - len(program)) for program, end in zip(words, ends, strict=True)]
         self._ends = [begin + 8 * int(end) for end in ends]
         self._function = modules.run_programs(names, form.real)
+        self._seconds = [_estimated_seconds(calls) for calls in fused]
+        self._processors = int(modules.device.attributes["MultiProcessorCount"])
+
+    def pays(self, blocks: Sequence[Sequence[tuple[int, int]]]) -> bool:
+        in_blocks = [sum(times * self._seconds[place].in_a_block for place, times in block) for block in blocks]
+        alone = sum(times * self._seconds[place].alone for block in blocks for place, times in block)
+        return max(max(in_blocks), sum(in_blocks) / self._processors) < alone
 
     def run(self, blocks: Sequence[Sequence[tuple[int, int]]]) -> None:
         pieces = np.array(
@@ -58,6 +66,33 @@ class CupyBlockPrograms:
         with self._stream:
             arguments = table[: pieces.nbytes // 8], table[pieces.nbytes // 8 :]
             self._function((len(blocks),), (_THREADS,), arguments)
+
+
+class _Seconds(NamedTuple):
+    """The estimated time that a program takes in a thread block, and alone on the whole device."""
+
+    in_a_block: float
+    alone: float
+
+
+def _estimated_seconds(calls: Sequence[Call]) -> _Seconds:
+    """Estimate the time of a program, from what an H100 can do; not measured.
+
+    A multiprocessor adds and multiplies 128 pairs of numbers in each of 1.7e9 cycles in a second, a quarter of it with
+    the tiles of block_gemm.h, and waits for memory once or twice in each kernel. A node of a graph takes 2 us, and
+    matmuls that are too small for all multiprocessors reach a fifth of their rate.
+    """
+    work = sum(_operations(call) for call in calls)
+    return _Seconds(len(calls) * 1.5e-6 + work / 1e11, len(calls) * 2e-6 + work / 1e13)
+
+
+def _operations(call: Call) -> int:
+    """Return the approximate number of arithmetic operations in a call."""
+    op, arguments = call
+    if op.name == "gemm":
+        sizes = op.sizes(arguments)
+        return 2 * int(sizes["rows"] * sizes["columns"] * sizes["depth"])
+    return sum(2 * array.size for name, array in arguments.items() if name in op.writes and array is not None)
 
 
 def _element_type(programs: Sequence[Sequence[Call]]) -> str:

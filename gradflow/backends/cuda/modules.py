@@ -20,10 +20,13 @@ class KernelModules:
 
     Args:
         device: the device.
+
+    Attributes:
+        device: the device.
     """
 
     def __init__(self, device: cupy.cuda.Device) -> None:
-        self._device = device
+        self.device = device
         self._modules: dict[tuple[Any, Form], Any] = {}
 
     def compile(self, wanted: Iterable[tuple[Kernel, Form]]) -> None:
@@ -50,22 +53,22 @@ class KernelModules:
 
     def run_programs(self, names: tuple[str, ...], real: str) -> Any:
         """Return ``run_programs`` (kernels/block_program.h) for these kernels, in their order."""
-        module = self._module(block_program_text(names, real), f"programs in a thread block, {real}")
+        module = self._module(block_program_text(names, real), "a thread block", real)
         function = module.get_function("run_programs")
         _ = function.attributes
         return function
 
     def _compiled(self, kernel: Kernel, form: Form) -> Any:
-        return self._module(form_text(kernel, form), f"{kernel.file.name}, {form}")
+        return self._module(form_text(kernel, form), kernel.file.name, form)
 
-    def _module(self, text: str, origin: str) -> Any:
+    def _module(self, text: str, origin: str, form: object) -> Any:
         module = cupy.RawModule(code=text, options=("--std=c++17",))
         try:
-            with self._device:  # the current device is that of a thread
+            with self.device:  # the current device is that of a thread
                 module.compile()
         except Exception as error:
             raise BackendError(
-                f"the CUDA kernels of {origin} could not be compiled: {error}\n"
+                f"the CUDA kernels in {origin} could not be compiled for {form}: {error}\n"
                 f"If NVRTC or the CUDA headers are missing, install them: {pip_install_for_gpu()}"
             ) from error
         return module

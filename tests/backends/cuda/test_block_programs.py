@@ -87,6 +87,17 @@ def test_an_epoch_of_all_is_one_launch() -> None:
     assert (stats["h2d"]["count"], stats["syncs"]) == (1, 0)
 
 
+@pytest.mark.parametrize(("members", "width", "pays"), [(1, 100, False), (20, 100, True), (20, 2000, False)])
+def test_many_small_networks_pay(members: int, width: int, *, pays: bool) -> None:
+    network = gf.MLP([6, width, width, 2], backend="cupy")
+    step = TrainingStep.of(network, "softmax_cross_entropy", "adam", X, LABELS, batch_size=32)
+    parts = step.epoch.programs()
+    together = get_backend("cupy").block_programs([program.ops or [] for program, _ in parts])
+    assert together is not None
+    block = [(place, times) for place, (_, times) in enumerate(parts)]
+    assert together.pays([block] * members) is pays
+
+
 def test_what_a_thread_block_cannot_run_is_refused() -> None:
     backend = get_backend("cupy")
     a = backend.zeros((4, 4), np.float32)

@@ -16,6 +16,7 @@ from gradflow.random import shuffle
 
 _STEP = 0xFFFFFFFF << 32
 """Step of the random numbers, different from those of the shuffles of all epochs."""
+_PLACES = 2**18
 
 
 class ColumnPiece(NamedTuple):
@@ -71,13 +72,19 @@ def held_out_rows(
         raise DataError(f"there must be at least 2 rows, one for each part, got {rows}")
     wanted = min(max(int(fraction * rows + 0.5), 1), rows - 1)
     if not named:
-        return np.array(shuffle(np.arange(rows), rows, seed=seed, epoch=_STEP) < wanted)
+        return np.concatenate([places < wanted for places in _shuffled(rows, seed)])
     [kind] = named
     pieces = counted_pieces(_pieces(kind, given[kind], rows, column), rows)
     if kind == "time":
         return _latest(pieces, wanted)
     numbered = _Numbered.of(pieces)
     return _in_proportion(numbered, wanted, seed) if kind == "stratify" else _whole_groups(numbered, wanted, seed)
+
+
+def _shuffled(rows: int, seed: int) -> Generator[np.ndarray, None, None]:
+    """Yield the rows' places in a random order, int64, in parts: computing them takes several times their memory."""
+    for start in range(0, rows, _PLACES):
+        yield shuffle(np.arange(start, min(start + _PLACES, rows)), rows, seed=seed, epoch=_STEP)
 
 
 def _pieces(kind: str, value: Any, rows: int, column: Callable[[str | None], Pieces]) -> Pieces:
@@ -185,7 +192,7 @@ def _in_proportion(of: _Numbered, wanted: int, seed: int) -> np.ndarray:
     order = np.lexsort([-remainders, shares > 0, shares + 1 == sizes, remainders == 0])
     shares[order[: wanted - shares.sum()]] += 1
     # Sorted by class, and within it by the shuffle, the first rows of each class are chosen.
-    by_class = np.lexsort([shuffle(np.arange(rows), rows, seed=seed, epoch=_STEP), of.numbers])
+    by_class = np.lexsort([np.concatenate(list(_shuffled(rows, seed))), of.numbers])
     rank = np.arange(rows) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     chosen = np.empty(rows, np.bool_)
     chosen[by_class] = rank < np.repeat(shares, sizes)
@@ -201,7 +208,7 @@ def _whole_groups(of: _Numbered, wanted: int, seed: int) -> np.ndarray:
             f"{of.label} has the same value in all rows; there must be at least 2 groups, one for each part"
         )
     chosen, missing = np.zeros(groups, np.bool_), wanted
-    for group in shuffle(np.arange(groups), groups, seed=seed, epoch=_STEP):
+    for group in np.concatenate(list(_shuffled(groups, seed))):
         if sizes[group] <= missing:
             chosen[group] = True
             missing -= int(sizes[group])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.data.frames import as_columns
+from gradflow.data.frames import as_columns, check_dense
 from gradflow.data.held_out import ColumnPiece, held_out_rows
 from gradflow.data.sources import Block, Source
 from gradflow.data.validation import host_array
@@ -48,6 +48,7 @@ def split(
         raise DataError("x is a source, whose rows stay where they are: training, validation = x.split(...)")
     x = x.collect() if hasattr(type(x), "collect_schema") and hasattr(type(x), "collect") else x  # polars' LazyFrame
     given = {"x": x, "y": y} | ({} if sample_weight is None else {"sample_weight": sample_weight})
+    given = {name: _with_rows(name, value) for name, value in given.items()}
     lengths = {name: _length(name, value) for name, value in given.items()}
     rows = lengths["x"]
     if set(lengths.values()) != {rows}:
@@ -66,6 +67,13 @@ def split(
     parts = [np.flatnonzero(~held_out), np.flatnonzero(held_out)]
     training, validation = (tuple(_rows_of(value, places) for value in given.values()) for places in parts)
     return training, validation
+
+
+def _with_rows(name: str, value: Any) -> Any:
+    """Return a value from which rows can be taken by number: itself, or an array."""
+    check_dense(name, value)
+    has_rows = hasattr(type(value), "__len__") and hasattr(type(value), "__getitem__")
+    return value if has_rows else host_array(name, value)
 
 
 def _length(name: str, value: Any) -> int:

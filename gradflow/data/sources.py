@@ -167,7 +167,8 @@ class Source:
                 kept on one side, the one that comes nearer to the wanted number of rows.
 
         A column is given by its name, which need not be a feature, or as an array with one value for each row. Columns
-        are read in one pass; 1 byte per row is kept for each part, and about 30 while rows are chosen by a column.
+        are read in one pass. A byte per row is kept for each part (8 for arrays), and about 40 while rows are chosen by
+        a column.
 
         Raises:
             DataError: if the fraction is out of range, the column does not exist or lacks values, a class has one row,

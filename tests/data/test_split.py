@@ -18,6 +18,7 @@ import pyarrow
 import pyarrow.ipc
 import pyarrow.parquet
 import pytest
+import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -453,6 +454,29 @@ def test_columns_keep_their_type() -> None:
         (_, training), (_, validation) = gf.data.split(X, y, stratify=True)
         assert type(training) is type(validation) is type(y)
         assert [*map(int, map(str, validation))] == Y[expected_rows({"stratify": True})[1]].tolist()
+
+
+def test_rows_are_taken_from_any_array() -> None:
+    class Wrapped:
+        def __init__(self, array: np.ndarray) -> None:
+            self.array = array
+
+        def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+            return self.array
+
+    records = np.rec.fromarrays(X.T, names="a,b,c")
+    expected = expected_rows({"stratify": True})
+    for x, y in ((Wrapped(X), Wrapped(Y)), (records, Y)):
+        parts = gf.data.split(x, y, stratify=True)
+        rows = [part["a"] if part.dtype.names else part[:, 0] for part, _ in parts]
+        assert [of_part.astype(int).tolist() for of_part in rows] == list(expected)
+    for wrong, message in (
+        (scipy.sparse.csr_matrix(X), "x is a sparse matrix, but a network needs a dense one: pass x.toarray()"),
+        (3, "x must be an array or a table with one item for each row, got"),
+        (None, "x is missing: expected an array, got None"),
+    ):
+        with refused(message):
+            gf.data.split(wrong, Y)
 
 
 # -- Trainer.fit(validation_fraction=...) -----------------------------------------------------------------------------

@@ -389,12 +389,17 @@ class _Nothing(ColumnFit):
 class _CategoryCounts(ColumnFit):
     """The categories so far.
 
+    Args:
+        rule: the rule.
+        otherwise: what may suit a column with too many categories better.
+
     Attributes:
         counts: the number of rows with each category.
     """
 
-    def __init__(self, rule: OneHot | Embedding) -> None:
+    def __init__(self, rule: OneHot | Embedding, otherwise: str) -> None:
         self._most, self._missing, self._kind = rule.most, rule.missing, type(rule).__name__
+        self._otherwise = otherwise
         self._name, self._text, self._bool = "", False, True
         self.counts: Counter[str | float] = Counter()
 
@@ -412,8 +417,8 @@ class _CategoryCounts(ColumnFit):
             self.counts.update(dict(zip(numbers.tolist(), rows.tolist(), strict=True)))
         if len(self.counts) > self._most:
             raise DataError(
-                f"column {name!r} has more than {self._most} categories; omit it from the features, merge "
-                f"categories, or pass {self._kind}(most=...)"
+                f"column {name!r} has more than {self._most} categories; {self._otherwise}, omit it from the features, "
+                f"merge categories, or pass {self._kind}(most=...)"
             )
 
     def sorted_categories(self, min_rows: int = 1) -> list[str | float]:
@@ -428,7 +433,7 @@ class CategoryFit(_CategoryCounts):
     """The categories so far, for inputs of their own."""
 
     def __init__(self, rule: OneHot) -> None:
-        super().__init__(rule)
+        super().__init__(rule, "set its rule to gradflow.Embedding(), or to gradflow.data.Dates() if it holds dates")
         self._unknown = rule.unknown
 
     def result(self) -> CategoryColumn:
@@ -437,7 +442,7 @@ class CategoryFit(_CategoryCounts):
 
 class _EmbeddingFit(_CategoryCounts):
     def __init__(self, rule: Embedding) -> None:
-        super().__init__(rule)
+        super().__init__(rule, "set its rule to gradflow.data.Dates() if it holds dates")
         self._size, self._min_rows = rule.size, rule.min_rows
 
     def result(self) -> EmbeddingColumn:

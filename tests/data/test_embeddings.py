@@ -17,6 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import gradflow as gf
 from gradflow.data import CSV, Batches, OneHot, Preprocessing, Standardize, fit_preprocessing
 from gradflow.data.columns import embedding_size
+from gradflow.storage import checksum
 
 RNG = np.random.default_rng(0)
 ROWS = 400
@@ -132,6 +133,14 @@ def test_an_interrupted_run_is_resumed(backend_name: str, tmp_path: Path) -> Non
     assert resumed.predict(COLUMNS).tobytes() == whole.predict(COLUMNS).tobytes()
 
 
+def test_a_run_is_repeated_bit_for_bit(tmp_path: Path) -> None:
+    fitted = fit_preprocessing(COLUMNS, RULES)
+    network = gf.MLP([fitted.n_out, 8, 1], preprocessing=fitted, backend="numpy")
+    trainer = gf.Trainer(network, "mean_squared_error", "adam", clip_norm=1.0, l2=1e-4)
+    trainer.fit(COLUMNS, Y, epochs=2, batch_size=32, accumulate=2, output=tmp_path / "run", progress=False)
+    assert gf.repeat(tmp_path / "run", COLUMNS, Y).results == []
+
+
 def test_sequential_networks_take_the_tables(backend_name: str) -> None:
     preprocessing = fit_preprocessing(COLUMNS, RULES)
     embed = gf.EmbedColumns(preprocessing.n_out, preprocessing.tables)
@@ -165,8 +174,25 @@ def test_what_does_not_fit_together_is_refused() -> None:
     ):
         with pytest.raises(gf.DataError, match=shown):
             make()
-    with pytest.raises(gf.DataError, match=r"more than 20 categories; .* or pass Embedding\(most=\.\.\.\)"):
+    with pytest.raises(gf.DataError, match=r"more than 20 categories; .*, or pass Embedding\(most=\.\.\.\)"):
         fit_preprocessing(COLUMNS, {"shop": gf.Embedding(most=20), "city": OneHot("fill")})
+
+
+def test_a_file_with_other_tables_is_refused(tmp_path: Path) -> None:
+    network = trained("numpy")
+    path = tmp_path / "model.safetensors"
+    gf.save(network, path)
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    model = json.loads(header["__metadata__"]["gradflow"])
+    model["network"]["preprocessing"]["columns"][0]["categories"].append("Wien")
+    model["checksum"] = checksum(network.get_weights(), json.dumps(model["network"]))
+    header["__metadata__"]["gradflow"] = json.dumps(model)
+    damaged = json.dumps(header).encode()
+    path.write_bytes(len(damaged).to_bytes(8, "little") + damaged + content[8 + length :])
+    with pytest.raises(gf.FileFormatError, match="the description of the network is damaged"):
+        gf.load(path)
 
 
 def test_files_are_streamed(backend_name: str, tmp_path: Path) -> None:

@@ -136,6 +136,66 @@ def test_it_trains_as_one_hot_inputs_and_a_dense_layer(dtype: str, backend_name:
     )
 
 
+def test_threads_do_not_change_a_bit() -> None:
+    rng = np.random.default_rng(2)
+    x = rng.integers(0, 500, (6000, 1))
+    y = rng.normal(size=(6000, 1))
+    found = set()
+    for threads in (1, 2):
+        network = gf.Sequential([gf.EmbedColumns(1, [(500, 40)]), gf.Tanh(), gf.Dense(40, 1)], backend="numpy")
+        trainer = gf.Trainer(network, "mean_squared_error", "adam", threads=threads)
+        trainer.fit(x, y, epochs=3, batch_size=2500, progress=False)
+        found.add(network.get_weights()["0.table_0"].tobytes())
+    assert len(found) == 1
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_training_matches_pytorch(dtype: str, backend_name: str) -> None:
+    import torch
+
+    network = make_network(backend_name, dtype=dtype)
+    tables = [torch.nn.Embedding(*shape) for shape in TABLES]
+    linear = torch.nn.Linear(76, 6), torch.nn.Linear(6, 2)
+    model = torch.nn.ModuleList([*tables, *linear]).to(getattr(torch, dtype))
+    tensors = {f"0.table_{index}": table.weight for index, table in enumerate(tables)}
+    tensors |= {"1.weight": linear[0].weight, "1.bias": linear[0].bias}
+    tensors |= {"3.weight": linear[1].weight, "3.bias": linear[1].bias}
+
+    def as_theirs(name: str, weight: np.ndarray) -> np.ndarray:
+        return weight.T if name.endswith("weight") else weight
+
+    with torch.no_grad():
+        for name, weight in network.get_weights().items():
+            tensors[name].copy_(torch.tensor(as_theirs(name, weight)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    numbers = [torch.tensor(X[:, 2 + index].astype(int)) for index in range(3)]
+    passed, y = torch.tensor(X[:, :2].astype(dtype)), torch.tensor(Y.astype(dtype))
+    for _ in range(5):
+        optimizer.zero_grad()
+        inputs = torch.cat([passed, *(table(column) for table, column in zip(tables, numbers, strict=True))], dim=1)
+        torch.nn.functional.mse_loss(linear[1](torch.tanh(linear[0](inputs))), y).backward()
+        optimizer.step()
+    trainer = gf.Trainer(network, "mean_squared_error", gf.SGD(0.1))
+    trainer.fit(X, Y.astype(dtype), epochs=5, batch_size=None, progress=False)
+    tolerance = 2e-5 if dtype == "float32" else 1e-11
+    for name, weight in network.get_weights().items():
+        theirs = tensors[name].detach().numpy()
+        assert_allclose(as_theirs(name, weight), theirs, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.gpu
+def test_wrong_numbers_on_the_gpu_are_refused() -> None:
+    import cupy
+
+    network = make_network("cupy")
+    x = X.astype(np.float32)
+    assert_allclose(network.predict(cupy.asarray(x)).get(), network.predict(x), rtol=1e-6)
+    x[5, 2] = 7
+    with pytest.raises(gf.DataError, match="x holds 7 in row 5, column 2, where the first layer, EmbedColumns"):
+        network.predict(cupy.asarray(x))
+
+
 @pytest.mark.parametrize("optimizer", [name for name in OPTIMIZERS if name != "lbfgs"])
 def test_every_optimizer_trains_it(optimizer: str, backend_name: str) -> None:
     network = make_network(backend_name)

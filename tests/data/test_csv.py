@@ -6,6 +6,7 @@ import bz2
 import gzip
 import lzma
 import os
+import pickle
 import re
 import sys
 from collections.abc import Callable
@@ -172,6 +173,13 @@ def test_files_from_elsewhere_are_read(content: bytes, arguments: Any, written: 
         ),
         (b"PAR1 and more", {}, "is a Parquet file; read it with gradflow.data.Parquet"),
         (b"ARROW1\0\0 and more", {}, "is an Arrow file; read it with gradflow.data.Arrow"),
+        (gzip.compress(b"PAR1 and more", mtime=0), {}, "is a Parquet file; read it with gradflow.data.Parquet"),
+        (gzip.compress(bz2.compress(b"a,y\n1,0\n"), mtime=0), {}, "is compressed twice; unpack it once"),
+        (lzma.compress(b"a.csv".ljust(257, b"\0") + b"ustar\0"), {}, "is a tar archive; unpack it"),
+        (b"a.csv".ljust(257, b"\0") + b"ustar\0", {}, "is a tar archive; unpack it"),
+        (b"7z\xbc\xaf\x27\x1c and more", {}, "is a 7z archive; unpack it"),
+        (b"\x04\x22\x4d\x18 and more", {}, "is compressed with lz4; unpack it, or compress it with gzip"),
+        (gzip.compress("a,y\n1,0\n".encode("utf-16"), mtime=0), {}, "is text in UTF-16, as Excel's"),
         (b",a,y\n0,1,0\n", {}, "column 1 has no name. Is it the number of the row, or a delimiter at the end"),
         (b"a,y,\n1,0,\n", {}, "column 3 has no name. Is it the number of the row, or a delimiter at the end"),
         (b"a,y\n1,0,\n", {}, "line 2: expected 2 fields, as in the first line, got 3, the last of them empty"),
@@ -209,6 +217,18 @@ def test_compressed_files_are_read_whatever_their_names(
     path = written(compress(parts[0]) + compress(parts[1]))  # such files can be concatenated
     assert columns_of(path, encoding=encoding) == {"a": [1.0, 2.0]}
     assert len(CSV(path, target="y", encoding=encoding)) == 2
+
+
+def test_a_column_may_be_called_as_bzip2_begins(written: Callable[[str], Path]) -> None:
+    assert columns_of(written("BZh9,y\n1,0\n")) == {"BZh9": [1.0]}
+    with refused("rows.csv is empty"):
+        CSV(written(bz2.compress(b"")), target="y")
+
+
+@compressions
+def test_compressed_files_are_pickled(kind: str, written: Callable[[bytes], Path]) -> None:
+    csv = CSV(written(COMPRESSIONS[kind](b"a,y\n1,0\n")), target="y")
+    assert pickle.loads(pickle.dumps(csv)).sample().y.tolist() == csv.sample().y.tolist() == [0]
 
 
 def test_zstd_may_begin_with_an_empty_frame(written: Callable[[bytes], Path]) -> None:

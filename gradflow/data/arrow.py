@@ -172,7 +172,8 @@ class _Files(Stream):
         read = [part for part in parts if chosen[part.first : part.first + part.rows].any()]
         with closing(self._blocks(read)) as blocks:
             for block in blocks:
-                places = np.flatnonzero(chosen[block.first : block.first + len(block)])
+                first = block.first or 0
+                places = np.flatnonzero(chosen[first : first + len(block)])
                 if len(places):
                     yield block[places]
 

@@ -33,7 +33,7 @@ class Block:
     where: Where
     origin: str = ""
     sample_weight: np.ndarray | None = None
-    first: int = 0
+    first: int | None = None
 
     def __len__(self) -> int:
         return len(self.y)

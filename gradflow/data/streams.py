@@ -54,7 +54,13 @@ class Stream(Source):
         first = 0
         with closing(as_many(len(chosen), pieces, self)) as all_pieces:
             for piece in all_pieces:
-                first = piece.first if self.reorders else first
+                if self.reorders:
+                    if piece.first is None:
+                        raise GradflowError(
+                            f"{type(self).__name__} reorders its rows, so each block needs the number of its first one "
+                            "to be split: Block(..., first=...)"
+                        )
+                    first = piece.first
                 places = np.flatnonzero(chosen[first : first + len(piece)])
                 first += len(piece)
                 if len(places):

@@ -395,6 +395,15 @@ def test_a_stream_of_ones_own_can_be_split() -> None:
         assert sorted(x[:, 0].astype(int).tolist()) == expected[0]
         np.testing.assert_array_equal(y, Y[x[:, 0].astype(int)])
 
+    class Unnumbered(Plain):
+        reorders = True
+
+        def read(self, *, seed: int | None, epoch: int) -> Generator[Block, None, None]:
+            yield Block(X, Y, Where(range(ROWS)))
+
+    with pytest.raises(gf.GradflowError, match="Unnumbered reorders its rows, so each block needs the number of"):
+        rows_of(Unnumbered(50).split()[0])
+
     class Bare(Source):
         def __len__(self) -> int:
             return ROWS

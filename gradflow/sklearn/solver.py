@@ -17,9 +17,6 @@ class Solver:
     With "sgd", the learning rate is constant, ``learning_rate_init / (t + 1) ** power_t`` for t samples seen so far
     ("invscaling"), or a fifth of what it was whenever an epoch ends without progress ("adaptive").
 
-    scikit-learn's velocity contains the learning rate, that of gradflow does not: with a constant rate the steps are
-    the same, and after a change of the rate those of gradflow follow at once.
-
     Args:
         name: "sgd" or "adam".
         learning_rate_init: the learning rate at first.

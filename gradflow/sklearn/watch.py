@@ -72,11 +72,15 @@ class Watch(Callback):
             trainer.network.set_weights(self._best_weights)
 
     def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
-        estimator, before = self._estimator, self._squares
+        estimator, before, rate = self._estimator, self._squares, self._solver.learning_rate
         self._squares = self._sum_of_squares()
         self.epoch_ended(self._loss(values["loss"]) + self._penalty.mean(before, self._squares))
         if estimator._no_improvement_count > estimator.n_iter_no_change:
             self._progress_ended(trainer)
+        if self._solver.learning_rate != rate:
+            # scikit-learn's velocity contains the rate of each of its steps, that of gradflow the current one.
+            state = trainer.optimizer_state if trainer._loop is None else trainer._loop.optimizer_state()
+            state.multiply(rate / self._solver.learning_rate)
 
     def epoch_ended(self, loss: float) -> None:
         """Note an epoch, its loss, and its score if there are validation data."""

@@ -105,12 +105,22 @@ def test_lbfgs() -> None:
     check_same(ours.MLPClassifier(**settings).fit(x, y), theirs.MLPClassifier(**settings).fit(x, y), x, 1e-5)
 
 
-def test_learning_rate_that_falls() -> None:
-    x, y = CLASSES["two"]
-    settings = FULL | SGD | {"learning_rate": "invscaling", "momentum": 0, "power_t": 0.3}
-    check_same(ours.MLPClassifier(**settings).fit(x, y), theirs.MLPClassifier(**settings).fit(x, y), x)
+@pytest.mark.parametrize("momentum", [0, 0.9])
+@pytest.mark.parametrize("nesterov", [True, False])
+@pytest.mark.parametrize("kind", ["two", "labels"])
+def test_learning_rate_that_falls(momentum: float, nesterov: bool, kind: str) -> None:
+    x, y = CLASSES[kind]
+    settings = FULL | SGD | {"momentum": momentum, "nesterovs_momentum": nesterov, "power_t": 0.3}
+    settings |= {"learning_rate": "invscaling"}
+    mine, other = (of.MLPClassifier(**settings).fit(x, y) for of in (ours, theirs))
+    check_same(mine, other, x)
+    for _ in range(3):
+        check_same(pickle.loads(pickle.dumps(mine)).partial_fit(x, y), copy.deepcopy(mine).partial_fit(x, y), x)
+        check_same(mine.partial_fit(x, y), other.partial_fit(x, y), x)
     settings |= {"learning_rate": "adaptive", "max_iter": 400, "tol": 1e-2, "n_iter_no_change": 3}
-    check_same(ours.MLPClassifier(**settings).fit(x, y), theirs.MLPClassifier(**settings).fit(x, y), x, 1e-6)
+    mine, other = (of.MLPClassifier(**settings).fit(x, y) for of in (ours, theirs))
+    assert mine._optimizer.learning_rate < 0.05
+    check_same(mine, other, x, 1e-6)
 
 
 def test_early_stopping_keeps_the_weights_of_the_best_score() -> None:
@@ -365,6 +375,7 @@ def test_warm_starts_with_and_without_early_stopping() -> None:
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 def test_on_a_gpu(solver: str) -> None:
     settings: dict[str, Any] = {"solver": solver, "random_state": 0, "max_iter": 10, "alpha": 0.01}
+    settings |= {"learning_rate": "invscaling", "learning_rate_init": 0.01}  # for "sgd"
     on_gpu = ours.MLPClassifier(backend="cupy", **settings).fit(X, NAMES)
     on_cpu = ours.MLPClassifier(backend="numpy", **settings).fit(X, NAMES)
     check_same(on_gpu, on_cpu, X, 1e-6)

@@ -40,6 +40,15 @@ class OptimizerState:
         to_host = np.array if self._backend is None else self._backend.to_host
         return {name: to_host(vector) for name, vector in self._vectors.items()}
 
+    def multiply(self, factor: float) -> None:
+        """Multiply the vectors by a number, in the training that they belong to as well."""
+        if self._backend is None:
+            self._vectors = {name: factor * vector for name, vector in self._vectors.items()}
+            return
+        for vector in self._vectors.values():
+            product = factor * self._backend.to_host(vector)
+            self._backend.copy(self._backend.from_host(product.astype(vector.dtype)), vector)
+
     def restore(self, step: TrainingStep) -> None:
         """Let a training that has not begun continue from this state.
 

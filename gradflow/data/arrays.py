@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import mmap
 from collections.abc import Generator, Iterable
 from typing import Any
@@ -71,6 +72,14 @@ class Arrays(Source):
     def targets_take_a_pass(self) -> bool:
         return False
 
+    def target_blocks(self) -> Generator[Block, None, None]:
+        return self._without_inputs().blocks()
+
+    def _without_inputs(self) -> Arrays:
+        only = copy.copy(self)
+        only.x = np.empty((len(self), 0))
+        return only
+
     def looked_at(self) -> Generator[Block, None, None]:
         """Yield all rows, a few megabytes at a time."""
         return self.blocks()
@@ -119,6 +128,9 @@ class ArraysPart(Arrays):
 
     def _rows(self, rows: range | np.ndarray) -> Block:
         return self.whole._rows(self._chosen[slice(rows.start, rows.stop) if isinstance(rows, range) else rows])
+
+    def _without_inputs(self) -> Arrays:
+        return ArraysPart(self.whole._without_inputs(), self._chosen)
 
     def _divided(self, held_out: np.ndarray) -> tuple[Arrays, Arrays]:
         chosen = self._chosen

@@ -199,7 +199,7 @@ def _why_unknown(value: Any, classes: Classes) -> str:
     known = f"but the network knows {listed(classes)}"
     if isinstance(value, str) != (_kind(classes[0]) == "text"):
         kinds = ("text", "numbers") if isinstance(value, str) else ("a number", "text")
-        remedy = "" if isinstance(value, str) else "; names of class numbers are numpy.array(network.classes)[y]"
+        remedy = "; names of class numbers are numpy.array(network.classes)[y]" if value in range(len(classes)) else ""
         return f"which is {kinds[0]}, {known}, which are {kinds[1]}{remedy}"
     return (
         f"{known}.{suggestion(value, classes)} Remove these rows or correct them; a new class needs a new network "

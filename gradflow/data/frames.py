@@ -205,7 +205,14 @@ def plain_values(name: str, value: Any) -> Any:
     """
     value = _named(name, value, None)
     if isinstance(value, Table):
-        return value.usable().columns[0] if len(value.columns) == 1 else value.matrix()
+        if len(value.usable().columns) == 1:
+            return value.columns[0]
+        for of_column, values in zip(value.names, value.columns, strict=True):
+            if values.dtype.kind == "O":
+                raise DataError(
+                    f"{name} has several columns, but {of_column!r} holds text: only one column may hold it"
+                )
+        return value.matrix()
     if is_series(value) or hasattr(type(value), "to_pylist"):
         return canonical(name, _values(name, value)[0])
     return value

@@ -106,9 +106,8 @@ def of_numbers(name: str, array: Array) -> Array:
     """
     if array.dtype.kind not in "fiub":
         raise DataError(
-            f"{name} must hold numbers, got dtype {array.dtype}; convert numbers with {name}.astype('float32'), class "
-            f"names with numpy.unique({name}, return_inverse=True), and categories with "
-            "gradflow.data.fit_preprocessing"
+            f"{name} must hold numbers, got dtype {array.dtype}; convert numbers with {name}.astype('float32'), and "
+            "categories with gradflow.data.fit_preprocessing"
         )
     return array
 

@@ -112,13 +112,13 @@ class SoftmaxCrossEntropy(Loss):
         if y.dtype.kind not in "iub":
             raise DataError(
                 f"class labels must be integers from 0 to {n_out - 1}, got dtype {y.dtype}; "
-                "whole numbers convert with y.astype(int), other labels with numpy.unique(y, return_inverse=True)"
+                "whole numbers convert with y.astype(int), and other labels need names: network.classes"
             )
         low, high = int(y.min()), int(y.max())
         if low < 0 or high >= n_out:
             raise DataError(
                 f"class labels must be from 0 to {n_out - 1} for a network with {n_out} outputs, "
-                f"got labels from {low} to {high}"
+                f"got labels from {low} to {high}; name other labels before training: network.classes = [...]"
             )
         return y.astype(np.int32)
 

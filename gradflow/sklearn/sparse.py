@@ -52,6 +52,9 @@ class SparseRows(Arrays):
     def row_bytes(self) -> int:
         return max(1, int(self._matrix.shape[1] * self._matrix.dtype.itemsize))
 
+    def _without_inputs(self) -> Arrays:
+        return Arrays(np.empty((len(self), 0)), self.y, self.sample_weight)
+
     def _rows(self, rows: range | np.ndarray) -> Block:
         place = slice(rows.start, rows.stop) if isinstance(rows, range) else rows
         weight = None if self.sample_weight is None else self.sample_weight[place].astype(np.float64)

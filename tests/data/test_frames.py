@@ -281,6 +281,9 @@ def test_several_columns_are_several_targets() -> None:
 def test_times_and_missing_targets_are_refused() -> None:
     with refused("y holds times (dtype datetime64[us])"):
         trained(X, pd.Series(pd.to_datetime(["2024-01-01"] * len(X))))
+    for table in (pd.DataFrame(mixed := {"age": X[:, 0], "city": ["Bern"] * len(X)}), pl.DataFrame(mixed), mixed):
+        with refused("y has several columns, but 'city' holds text: only one column may hold it"):
+            trained(X, table)
     gone = pd.Series(Y, dtype="Int64")
     gone[7] = pd.NA
     with refused("y holds NaN or infinity in row 7; remove these rows or fill in the values"):

@@ -305,6 +305,14 @@ def test_unknown_classes_are_refused_by_name(case: str) -> None:
     assert (made.classes, weights(made)) == (SPECIES, before)
 
 
+def test_probabilities_of_one_output_are_no_names() -> None:
+    made = trained(np.where(NUMBERS, "yes", "no"), 1)
+    with refused(
+        "y holds the class 0.5 in row 0, which is a number, but the network knows 'no', 'yes', which are text"
+    ):
+        trainer(made).evaluate(X, np.full(90, 0.5))
+
+
 def test_text_does_not_match_names_that_are_numbers() -> None:
     with refused("y holds the class '1' in row 0, which is text, but the network knows 1, 2, 3, which are numbers"):
         trainer(trained(NUMBERS + 1)).evaluate(X, np.full(90, "1"))
@@ -427,6 +435,25 @@ def test_parts_of_sources_have_names(make: Callable[[Path, Any], gf.data.Source]
     made = trained(None, x=training, validation_data=held_out, class_weight={"setosa": 2})
     assert made.classes == SPECIES
     assert set(made.predict_classes(held_out)) <= set(SPECIES)
+
+
+def test_labels_that_come_too_late_name_the_remedy() -> None:
+    parts = [(X[start : start + 30], np.full(30, start // 30 + 1)) for start in (0, 30, 60)]
+    made = network()
+    with refused("got labels from 3 to 3; name other labels before training: network.classes = [...]"):
+        trainer(made).fit(gf.data.Batches(parts, rows=90, block_rows=30), epochs=1, shuffle=False)
+    made.classes = [1, 2, 3]
+    trainer(made).fit(gf.data.Batches(parts, rows=90, block_rows=30), epochs=1)
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_finding_names_leaves_the_inputs_alone(part: bool) -> None:
+    source = gf.data.Arrays(X, NAMES)
+    source = source.split(seed=1)[0] if part else source
+    assert {block.x.shape[1] for block in source.target_blocks()} == {0}
+    assert np.concatenate([block.y for block in source.target_blocks()]).tolist() == [
+        name for block in source.blocks() for name in block.y.tolist()
+    ]
 
 
 def test_numbers_of_mapped_arrays_are_judged_by_all_rows(tmp_path: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gradflow.errors import DataError
-from gradflow.files import read_json, write_json
+from gradflow.files import read_json, write_atomically, write_json
 from gradflow.json_shape import check_shape
 from gradflow.training import Callback, Trainer
 
@@ -15,13 +15,15 @@ _NAME = "command.json"
 
 
 class KeepsCommandLine(Callback):
-    """Writes the arguments into the run folder when training begins."""
+    """Writes the arguments, and further files by name, into the run folder when training begins."""
 
-    def __init__(self, folder: Path, words: Sequence[str]) -> None:
-        self._folder, self._words = folder, list(words)
+    def __init__(self, folder: Path, words: Sequence[str], files: Mapping[str, bytes]) -> None:
+        self._folder, self._words, self._files = folder, list(words), files
 
     def on_fit_begin(self, trainer: Trainer, epochs: int) -> None:
         write_json(self._folder / _NAME, {"arguments": self._words})
+        for name, content in self._files.items():
+            write_atomically(self._folder / name, content)
 
 
 def read_command_line(folder: Path) -> list[str]:

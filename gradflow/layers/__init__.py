@@ -24,3 +24,5 @@ from gradflow.layers.silu import SiLU as SiLU
 from gradflow.layers.softmax import Softmax as Softmax
 from gradflow.layers.softplus import Softplus as Softplus
 from gradflow.layers.tanh import Tanh as Tanh
+
+NORMALIZATIONS: dict[str, type[BatchNorm] | type[LayerNorm]] = {"batch": BatchNorm, "layer": LayerNorm}

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradflow.layers import ACTIVATIONS, BatchNorm, Dense, Dropout, Layer, LayerNorm, Residual
+from gradflow.layers import ACTIVATIONS, NORMALIZATIONS, Dense, Dropout, Layer, Residual
 
-NORMALIZATIONS: dict[str, type[BatchNorm] | type[LayerNorm]] = {"batch": BatchNorm, "layer": LayerNorm}
 SYNONYMS = {"logistic": "sigmoid"}
 """scikit-learn's names of activations, where gradflow has others."""
 

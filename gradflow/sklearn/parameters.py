@@ -20,11 +20,11 @@ from gradflow.checks import (
     sequence,
 )
 from gradflow.errors import DataError, shown
-from gradflow.layers import ACTIVATIONS
+from gradflow.layers import ACTIVATIONS, NORMALIZATIONS
 from gradflow.losses import Loss
 from gradflow.schedules import CosineSchedule, OneCycleSchedule, Schedule, get_schedule
 from gradflow.sklearn.inputs import CATEGORICAL
-from gradflow.sklearn.layers import NORMALIZATIONS, SYNONYMS
+from gradflow.sklearn.layers import SYNONYMS
 from gradflow.training import Callback, Checkpoint
 
 _AT_LEAST_ONE = ("max_iter", "max_fun")

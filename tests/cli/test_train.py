@@ -201,6 +201,25 @@ def test_every_option_reaches_the_run(tmp_path: Path) -> None:
     assert config["layer_statistics"] is True
 
 
+def test_schedule_normalization_metrics_and_weights_reach_the_run(tmp_path: Path) -> None:
+    options = ("--normalization", "batch", "--schedule", "step:every=1,factor=0.5", "--learning-rate", "0.1")
+    options += ("--optimizer", "sgd", "--momentum", "0.5", "--metrics", "f1, top_3_accuracy", "--l1", "0.001")
+    weights = ("--class-weight", "3=2", "--class-weight", "7=0.5")
+    done = gradflow(*_QUICK, *options, *weights, "--epochs", "2", "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert [layer["type"] for layer in config["network"]["layers"]] == ["Dense", "BatchNorm", "ReLU", "Dense"]
+    assert config["optimizer"] == {
+        "name": "sgd",
+        "learning_rate": {"name": "step", "learning_rate": 0.1, "every": 1.0, "factor": 0.5},
+        "momentum": 0.5,
+        "nesterov": False,
+    }
+    assert (config["l1"], config["metrics"]) == (0.001, ["f1", "top_3_accuracy"])
+    assert config["class_weight"] == {"3": 2, "7": 0.5}
+    assert {"held-out f1", "training top_3_accuracy"} <= _table(done.stdout).keys()
+
+
 def test_the_whole_data_as_one_batch_and_no_hidden_layer(tmp_path: Path) -> None:
     done = gradflow(*_QUICK, "--layers", "none", "--batch-size", "all", "--epochs", "2", "--output", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -257,7 +276,7 @@ def test_early_stopping_names_the_epoch_that_was_kept(tmp_path: Path) -> None:
         (("--layers", "64,0"), "got '64,0'"),
         (("--layers", ""), "got ''"),
         (("--batch-size", "0"), "--batch-size must be at least 1, got 0"),
-        (("--batch-size", "some"), "--batch-size must be a whole number of images, or all; got 'some'"),
+        (("--batch-size", "some"), "--batch-size must be a whole number of rows, or all; got 'some'"),
         (("--epochs", "0"), "epochs must be at least 1, got 0"),
         (("--dropout", "1"), "dropout must be at least 0 and below 1, got 1.0"),
         (("--l2", "-1"), "l2 must be at least 0, got -1.0"),
@@ -266,6 +285,16 @@ def test_early_stopping_names_the_epoch_that_was_kept(tmp_path: Path) -> None:
         (("--seed", "-1"), "seed must be between 0 and"),
         (("--layers", "10000000,10000000"), "cannot be allocated here; make its layers narrower"),
         (("--optimizer", "lbfgs"), "add --batch-size all --dropout 0"),
+        (("--normalization", "bach"), "Did you mean 'batch'?"),
+        (("--metrics", "roc_acu"), "Did you mean 'roc_auc'?"),
+        (("--schedule", "cosin"), "Did you mean 'cosine'?"),
+        (("--schedule", "step"), "--schedule step needs every: step:every=..."),
+        (("--schedule", "cosine:warm=2"), "unknown setting of --schedule cosine 'warm'. Did you mean 'warmup'?"),
+        (("--schedule", "cosine:warmup"), "must be a name, or have settings as in name:setting=value,..."),
+        (("--momentum", "0.9"), "--optimizer adam has no --momentum; sgd has it"),
+        (("--optimizer", "sgd", "--weight-decay", "0.1"), "has no --weight-decay; adamw and lion have it"),
+        (("--class-weight", "ten=2"), "unknown class 'ten'"),
+        (("--class-weight", "1=much"), "--class-weight must be such as yes=2, or balanced, got '1=much'"),
         (
             ("--optimizer", "lbfgs", "--batch-size", "all", "--dropout", "0", "--clip-norm", "1"),
             "--clip-norm is not supported with L-BFGS; omit it",

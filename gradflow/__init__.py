@@ -63,6 +63,7 @@ from gradflow.losses import (
 )
 from gradflow.network import MLP, Sequential
 from gradflow.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, GradientDescent, Lion, Optimizer, RMSprop
+from gradflow.pack import Each, Pack, fit_many
 from gradflow.schedules import (
     CosineSchedule,
     ExponentialSchedule,
@@ -110,6 +111,7 @@ __all__ = [
     "DeviceLostError",
     "DivergedError",
     "Dropout",
+    "Each",
     "EarlyStopping",
     "EmbedColumns",
     "Embedding",
@@ -132,6 +134,7 @@ __all__ = [
     "Mish",
     "OneCycleSchedule",
     "Optimizer",
+    "Pack",
     "PictureWarning",
     "PlateauSchedule",
     "PoissonLoss",
@@ -156,6 +159,7 @@ __all__ = [
     "check_gradients",
     "compare_runs",
     "data",
+    "fit_many",
     "gradients",
     "inspect",
     "learning_rate_range_test",

@@ -111,6 +111,15 @@ class Access:
                     self._trainer = None
                     self._changed.notify_all()
 
+    @contextmanager
+    def training_for(self) -> Iterator[None]:
+        """Context in which this thread is the one that trains, on behalf of the one that is in `training` and waits."""
+        waiting, self._trainer = self._trainer, threading.get_ident()
+        try:
+            yield
+        finally:
+            self._trainer = waiting
+
     def _wait_for_writer(self) -> None:
         while True:
             if self._trainer is not None:

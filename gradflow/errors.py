@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 
 class GradflowError(Exception):
@@ -61,8 +63,24 @@ class TrainingWarning(UserWarning):
     """Training continues, but probably in vain: the loss is exploding or has stalled."""
 
 
+_COLLECTOR: ContextVar[Callable[[str, type[Warning]], None] | None] = ContextVar("_COLLECTOR", default=None)
+
+
+@contextmanager
+def collecting_warnings(collect: Callable[[str, type[Warning]], None]) -> Iterator[None]:
+    """Context in which `warn` calls a function, in this thread: one without a line of the user's program to warn of."""
+    token = _COLLECTOR.set(collect)
+    try:
+        yield
+    finally:
+        _COLLECTOR.reset(token)
+
+
 def warn(message: str, category: type[Warning]) -> None:
     """Warn as if from the line of the user's program that called gradflow."""
+    if (collect := _COLLECTOR.get()) is not None:
+        collect(message, category)
+        return
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OWN_PACKAGES:
         level, frame = level + 1, frame.f_back

@@ -143,6 +143,8 @@ def history() -> History:
 # Values for parameters without a default, by name, or by "callable.name" if that name has several meanings.
 REQUIRED: dict[str, Callable[[], Any]] = {
     "Arrays.y": lambda: Y,
+    "Each.values": lambda: [1],
+    "Pack.trainers": lambda: [trainer(network())],
     "Batches.iterable": lambda: [(X, Y)],
     "MLP.sizes": lambda: [3, 4, 2],
     "Residual.layers": lambda: [gf.Dense(3, 3)],
@@ -163,18 +165,22 @@ REQUIRED: dict[str, Callable[[], Any]] = {
     "layers": lambda: [gf.Dense(3, 3)],
     "learning_rate": lambda: 0.1,
     "loss": lambda: "softmax_cross_entropy",
+    "losses": lambda: "softmax_cross_entropy",
     "metrics": lambda: ["f1"],
     "n_in": lambda: 3,
     "n_out": lambda: 2,
     "network": network,
+    "networks": lambda: [network()],
     "feature_names.names": lambda: None,
     "classes.names": lambda: None,
     "frozen.places": lambda: [0],
     "__getitem__.name": lambda: "loss",
     "norms": lambda: {"a": {"0.weight": 1.0}},
     "optimizer": lambda: "adam",
+    "optimizers": lambda: "adam",
     "output_activation.name": lambda: "softmax",
     "path": lambda: "written",
+    "place": lambda: 0,
     "precision.name": lambda: "tf32",
     "preprocessing": lambda: gf.data.fit_preprocessing(X),
     "rate": lambda: 0.5,
@@ -191,6 +197,8 @@ REQUIRED: dict[str, Callable[[], Any]] = {
 # Arguments that keep calls short, or are needed together with the others.
 PREFERRED: dict[str, dict[str, Callable[[], Any]]] = {
     "Trainer.fit": {"y": lambda: Y, "progress": lambda: False, "batch_size": lambda: 4},
+    "Pack.fit": {"y": lambda: Y, "progress": lambda: False, "batch_size": lambda: 4},
+    "fit_many": {"y": lambda: Y},
     "Trainer.evaluate": {"y": lambda: Y},
     "Trainer.partial_fit": {"y": lambda: Y},
     "learning_rate_range_test": {"y": lambda: Y, "steps": lambda: 10, "batch_size": lambda: 4},
@@ -255,6 +263,7 @@ def subjects() -> dict[str, Callable[[], Subject]]:
     objects: dict[type, Callable[[gf.Sequential], Any]] = {
         gf.Sequential: lambda used: used,
         gf.Trainer: trainer,
+        gf.Pack: lambda used: gf.Pack([trainer(used)]),
         History: lambda used: history(),
         gf.data.Preprocessing: lambda used: gf.data.fit_preprocessing(X),
     }
@@ -273,6 +282,7 @@ CLASSES: dict[str, Any] = {
     "Checkpoint": gf.Checkpoint,
     "ClassWeight": str | Mapping,
     "ColumnRule": object,
+    "Each": gf.Each,
     "EarlyStopping": gf.EarlyStopping,
     "Initializer": str | Real | Callable,
     "Iterable": Iterable,

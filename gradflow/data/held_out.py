@@ -112,7 +112,7 @@ def counted_pieces(pieces: Pieces, rows: int) -> Generator[ColumnPiece, None, No
     total = 0
     for piece in pieces:
         total += len(piece.values)
-        if (missing := _is_missing(piece.values)).any():
+        if (missing := are_missing(piece.values)).any():
             row = piece.where.row(int(np.argmax(missing)))
             raise DataError(f"{piece.label} has no value in {row}; fill it in, or remove the row, to split by it")
         yield piece
@@ -122,7 +122,7 @@ def counted_pieces(pieces: Pieces, rows: int) -> Generator[ColumnPiece, None, No
         )
 
 
-def _is_missing(values: np.ndarray) -> np.ndarray:
+def are_missing(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "O":
         return np.array([is_missing(value) for value in values], np.bool_)
     return np.array(values != values)

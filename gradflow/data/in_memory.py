@@ -65,7 +65,7 @@ def split(
         rows, column, validation_fraction=validation_fraction, seed=seed, stratify=stratify, group=group, time=time
     )
     parts = [np.flatnonzero(~held_out), np.flatnonzero(held_out)]
-    training, validation = (tuple(_rows_of(value, places) for value in given.values()) for places in parts)
+    training, validation = (tuple(rows_of(value, places) for value in given.values()) for places in parts)
     return training, validation
 
 
@@ -84,10 +84,10 @@ def _length(name: str, value: Any) -> int:
         raise DataError(f"{name} must be an array or a table with one item for each row, got {shown(value)}") from None
 
 
-def _rows_of(value: Any, rows: np.ndarray) -> Any:
+def rows_of(value: Any, rows: np.ndarray) -> Any:
     """Return some rows of an array, a column or a table, in its type."""
     if isinstance(value, Mapping):
-        return {name: _rows_of(column, rows) for name, column in value.items()}
+        return {name: rows_of(column, rows) for name, column in value.items()}
     if isinstance(value, list | tuple):
         return [value[row] for row in rows]
     if hasattr(type(value), "iloc"):  # pandas

@@ -17,8 +17,9 @@ ADVANCES = (
     {"batch_size": 32, "position": 96},
 )
 GATHERS = (
-    {"labels": True, "position": 0, "is_weighted": False},
-    {"labels": False, "position": 5, "is_weighted": True},
+    {"labels": True, "position": 0, "is_weighted": False, "has_places": False},
+    {"labels": True, "position": 5, "is_weighted": False, "has_places": True},
+    {"labels": False, "position": 5, "is_weighted": True, "has_places": False},
 )
 NO_SHAPES = {kind: "the clock has one shape" for kind in SHAPES if kind not in ("one", "misaligned")}
 
@@ -36,14 +37,18 @@ def _dropout(draw: Draw, *, position: int, epoch: int, rate: float) -> dict[str,
     }
 
 
-def _gather(draw: Draw, *, labels: bool, position: int, is_weighted: bool, **settings: int) -> dict[str, Any]:
+def _gather(
+    draw: Draw, *, labels: bool, position: int, is_weighted: bool, has_places: bool, **settings: int
+) -> dict[str, Any]:
     data_rows = draw.rows + 5
-    x = draw.reals(data_rows, draw.columns)
+    x_rows = data_rows + 4 if has_places else data_rows
+    x = draw.reals(x_rows, draw.columns)
     targets = np.arange(data_rows, dtype=np.int32) if labels else draw.reals(data_rows, 3)
     return {
         "x": x,
         "targets": targets,
         "row_weight": draw.reals(data_rows) if is_weighted else None,
+        "places": draw.random.integers(0, x_rows, data_rows) if has_places else None,
         "batch_x": draw.blank(draw.rows, draw.columns),
         "batch_targets": draw.blank(draw.rows, *targets.shape[1:], dtype=targets.dtype),
         "batch_row_weight": draw.blank(draw.rows) if is_weighted else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -83,6 +83,20 @@ class Plan(NamedTuple):
         return self._replace(data=data, validation=validation)
 
 
+class Stopping(NamedTuple):
+    """When a fit stops, besides its number of epochs.
+
+    Attributes:
+        best: the value that decides which weights are best.
+        convergence: the loss, if training ends when it no longer falls.
+        early_stopping: the settings of early stopping.
+    """
+
+    best: BestValue
+    convergence: BestValue | None
+    early_stopping: EarlyStopping | None
+
+
 class Loop:
     """One call of `fit`: runs the epochs, and records their measurements and why training ended.
 
@@ -137,15 +151,15 @@ class Loop:
         self._continued = continued
         self._layer_values: dict[str, float] = {}
 
-    def run(self, scale: OutputScale | None, names: Sequence[str] | None, classes: Classes | None) -> None:
+    def epochs(self, scale: OutputScale | None) -> Iterator[None]:
         """Train until there is a reason to stop; the network then holds the final weights.
+
+        The iterator yields between two epochs, so that several runs can take turns.
 
         Args:
             scale: the scale of the network's outputs.
-            names: the names of its input columns.
-            classes: the names of its classes.
         """
-        network = self._network
+        network, names, classes = self._network, self._plan.data.feature_names, self._plan.data.classes
         before = network.output_activation, network.output_scale, network.feature_names, network.classes
         precision = network.precision
         try:
@@ -169,6 +183,7 @@ class Loop:
                 if not self._run_epoch(epoch, batches_done):
                     break
                 batches_done = 0
+                yield
             self._end()
         except BaseException:
             with suppress(GradflowError):  # the device may be lost

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from gradflow.backends.blas import using_threads
 from gradflow.checks import boolean, instance, instances, non_negative, positive_integer
@@ -20,9 +20,8 @@ from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS, Optimizer
 from gradflow.output_scale import OutputScale
 from gradflow.schedules import ConstantSchedule
-from gradflow.training.data.feed import PassData
-from gradflow.training.data.prepare import prepare_data, prepare_fit
-from gradflow.training.loop import Loop, Plan
+from gradflow.training.data.prepare import FitData, prepare_data, prepare_fit
+from gradflow.training.loop import Loop, Plan, Stopping
 from gradflow.training.progress.callbacks import Callback
 from gradflow.training.progress.display import progress_callback
 from gradflow.training.progress.early_stopping import BestValue, EarlyStopping
@@ -59,6 +58,30 @@ def _warn_of_unused_gpu(network: Sequential, rows: int) -> None:
             "are faster. Make it with backend='cupy', or with backend='numpy' if that is intended",
             SlowPathWarning,
         )
+
+
+class PreparedFit(NamedTuple):
+    """A call of `Trainer.fit` whose arguments have been validated.
+
+    Attributes:
+        plan: the data and their batches.
+        scale: the scale of the targets.
+        stopping: when to stop.
+        callbacks: the callbacks.
+        folder: the folder of the run; None if it has none.
+        is_resumed: True if the run in the folder continues.
+        checkpoint: when to save.
+        run: the description of the run, for its folder.
+    """
+
+    plan: Plan
+    scale: OutputScale | None
+    stopping: Stopping
+    callbacks: Sequence[Callback]
+    folder: RunFolder | None
+    is_resumed: bool
+    checkpoint: Checkpoint | None
+    run: dict[str, Any]
 
 
 class Trainer:
@@ -265,10 +288,8 @@ class Trainer:
             FileFormatError: if there are checkpoints, but all are damaged, or the last is from a newer version.
             OSError: if ``output`` cannot be written to, before training begins.
         """
-        epochs = positive_integer("epochs", epochs)
-        shuffle, drop_last = boolean("shuffle", shuffle), boolean("drop_last", drop_last)
         objective = self.objective
-        data, validation, scale = prepare_fit(
+        data = prepare_fit(
             self.network,
             self.loss,
             x,
@@ -279,19 +300,64 @@ class Trainer:
             validation_fraction=validation_fraction,
             standardize_targets=objective.standardize_targets,
         )
-        size = len(data) if batch_size is None else min(positive_integer("batch_size", batch_size), len(data))
-        rows = len(data) - len(data) % size if drop_last else len(data)
-        parts = positive_integer("accumulate", accumulate)
-        plan = Plan(epochs, data, validation, rows, size, parts, shuffle)
+        prepared = self._prepared(
+            data,
+            epochs=epochs,
+            batch_size=batch_size,
+            class_weight=class_weight,
+            validation_fraction=validation_fraction,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            accumulate=accumulate,
+            early_stopping=early_stopping,
+            tolerance=tolerance,
+            callbacks=instances("callbacks", callbacks, Callback, "gradflow.Callback objects"),
+            progress=progress,
+            output=output,
+            checkpoint=checkpoint,
+            resume=resume,
+            overwrite=overwrite,
+        )
+        with Interruption() as interruption, using_threads(self.network.backend.blas, objective.threads):
+            return self._finished(self._epochs(prepared, interruption))
+
+    def _prepared(
+        self,
+        data: FitData,
+        *,
+        epochs: int,
+        batch_size: int | None,
+        class_weight: ClassWeight | None,
+        validation_fraction: float | None,
+        shuffle: bool,
+        drop_last: bool,
+        accumulate: int,
+        early_stopping: EarlyStopping | None,
+        tolerance: float | None,
+        callbacks: Sequence[Callback],
+        progress: bool | str,
+        output: str | os.PathLike[str] | None,
+        checkpoint: Checkpoint | None,
+        resume: str | os.PathLike[str] | None,
+        overwrite: bool,
+    ) -> PreparedFit:
+        """Validate the other arguments of `fit`; nothing is changed."""
+        objective, training = self.objective, data.training
+        epochs = positive_integer("epochs", epochs)
+        shuffle, drop_last = boolean("shuffle", shuffle), boolean("drop_last", drop_last)
+        size = len(training) if batch_size is None else min(positive_integer("batch_size", batch_size), len(training))
+        rows = len(training) - len(training) % size if drop_last else len(training)
+        plan = Plan(epochs, training, data.validation, rows, size, positive_integer("accumulate", accumulate), shuffle)
         plan.check(objective)
         _warn_of_unused_gpu(self.network, size)
-        monitor = self._monitor(early_stopping, has_validation=validation is not None)
+        monitor = self._monitor(early_stopping, has_validation=data.validation is not None)
         best = BestValue(monitor, early_stopping.min_delta if early_stopping else 0.0)
         convergence = None if tolerance is None else BestValue("loss", non_negative("tolerance", tolerance))
-        callbacks = instances("callbacks", callbacks, Callback, "gradflow.Callback objects")
+        stopping = Stopping(best, convergence, early_stopping)
         callbacks = [*callbacks, *progress_callback(progress)]
         overwrite = boolean("overwrite", overwrite)
         run: dict[str, Any] = {}
+        folder = None
         if (path := run_path(output, resume, checkpoint, overwrite=overwrite)) is not None:
             settings = {
                 "epochs": epochs,
@@ -302,20 +368,29 @@ class Trainer:
                 "early_stopping": early_stopping and early_stopping.config(),
                 "tolerance": tolerance,
                 "validation_fraction": validation_fraction,
-                "weighted": data.is_weighted,
-                "class_weight": described_weight(class_weight, data.classes),
+                "weighted": training.is_weighted,
+                "class_weight": described_weight(class_weight, training.classes),
             }
-            run = described_run(objective, settings, data, validation)
+            run = described_run(objective, settings, training, data.validation)
+            folder = RunFolder(path, is_resumed=resume is not None, overwrite=overwrite)
         plan = plan.within_memory(objective)
-        run_folder = None if path is None else RunFolder(path, is_resumed=resume is not None, overwrite=overwrite)
-        with Interruption() as interruption, run_folder or nullcontext() as folder:
-            resumed = folder.resume(run) if folder is not None and resume is not None else None
+        return PreparedFit(plan, data.scale, stopping, callbacks, folder, resume is not None, checkpoint, run)
+
+    def _epochs(self, fit: PreparedFit, interruption: Interruption) -> Iterator[None]:
+        """Run a fit; the iterator yields between two epochs.
+
+        The network must belong to this thread, which decides on the number of threads too.
+        """
+        with fit.folder or nullcontext() as folder:
+            run = fit.run
+            resumed = folder.resume(run) if folder is not None and fit.is_resumed else None
             if resumed is not None:
-                run["initial_state"] = resumed.record["run"]["initial_state"]
-            checkpoints = None if folder is None else folder.checkpoints(checkpoint, run, resumed)
-            stopping = best, convergence, early_stopping
-            loop = Loop(objective, plan, *stopping, callbacks, self, checkpoints, resumed, interruption)
-            return self._run(loop, scale, data, folder, run)
+                run = run | {"initial_state": resumed.record["run"]["initial_state"]}
+            checkpoints = None if folder is None else folder.checkpoints(fit.checkpoint, run, resumed)
+            loop = Loop(
+                self.objective, fit.plan, *fit.stopping, fit.callbacks, self, checkpoints, resumed, interruption
+            )
+            yield from self._epochs_of(loop, fit.scale, folder, run)
 
     @_alone
     def partial_fit(
@@ -359,25 +434,26 @@ class Trainer:
         plan = Plan(1, data, None, len(data), size, 1, boolean("shuffle", shuffle))
         plan.check(objective)
         plan = plan.within_memory(objective)
-        with Interruption() as interruption:
-            best, state = BestValue("loss"), self.optimizer_state
-            loop = Loop(objective, plan, best, None, None, [], self, None, None, interruption, state)
-            history = self._run(loop, scale, data, None, {})
+        with Interruption() as interruption, using_threads(self.network.backend.blas, objective.threads):
+            stopping, state = (BestValue("loss"), None, None), self.optimizer_state
+            loop = Loop(objective, plan, *stopping, [], self, None, None, interruption, state)
+            history = self._finished(self._epochs_of(loop, scale, None, {}))
         return {name: history[name][-1] for name in history}
 
-    def _run(
-        self,
-        loop: Loop,
-        scale: OutputScale | None,
-        data: PassData,
-        folder: RunFolder | None,
-        run: dict[str, Any],
-    ) -> History:
+    def _finished(self, epochs: Iterator[None]) -> History:
+        """Run all epochs; return their history."""
+        for _ in epochs:
+            pass
+        assert self.history is not None
+        return self.history
+
+    def _epochs_of(
+        self, loop: Loop, scale: OutputScale | None, folder: RunFolder | None, run: dict[str, Any]
+    ) -> Iterator[None]:
         """Run the loop, and write the results, described by ``run``, to the folder, if there is one."""
         self._loop, self.history = loop, loop.history
         try:
-            with using_threads(self.network.backend.blas, self.objective.threads):
-                loop.run(scale, data.feature_names, data.classes)
+            yield from loop.epochs(scale)
             self.optimizer_state = loop.optimizer_state()
         except DeviceLostError as error:
             saved = "No weights were saved"
@@ -390,7 +466,6 @@ class Trainer:
             folder.write(self.network, run, loop.history)
         if loop.diverged is not None:
             raise loop.diverged
-        return loop.history
 
     def evaluate(
         self, x: Any, y: Any = None, *, sample_weight: Any = None, class_weight: ClassWeight | None = None

@@ -53,7 +53,7 @@ def chi_square_limit(degrees: int) -> float:
     return degrees * (1 - 2 / (9 * degrees) + 4.75 * math.sqrt(2 / (9 * degrees))) ** 3
 
 
-NO_WEIGHTS = {"row_weight": None, "batch_row_weight": None}
+NO_WEIGHTS = {"row_weight": None, "places": None, "batch_row_weight": None}
 
 
 @pytest.mark.parametrize(("counter", "key", "answer"), KNOWN_ANSWERS)
@@ -173,6 +173,27 @@ def test_shuffled_batches_are_the_rows_of_the_same_order(target: BackendTarget |
         target.run(OPS["gather_shuffled_batch"], {**arguments, **NO_WEIGHTS, "seed": SEED})
         np.testing.assert_array_equal(backend.to_host(batch_targets), order[position : position + rows])
         np.testing.assert_array_equal(backend.to_host(batch_x)[:, 1], 2 * order[position : position + rows] + 1)
+
+
+@pytest.mark.parametrize("target", TARGETS, indirect=True)
+@pytest.mark.parametrize("name", ["gather_batch", "gather_shuffled_batch"])
+def test_batches_of_rows_at_places_are_those_of_a_copy_of_these_rows(
+    target: BackendTarget | CTarget, name: str
+) -> None:
+    backend, random = target.backend, np.random.default_rng(3)
+    x, targets, places = random.normal(size=(40, 3)), np.arange(21, dtype=np.int32), random.integers(0, 40, 21)
+    settings = {"seed": SEED} if name == "gather_shuffled_batch" else {}
+    gathered = []
+    for inputs, where in ((x, places), (x[places], None)):
+        batch_x, batch_targets = backend.zeros((9, 3), np.float64), backend.zeros(9, np.int32)
+        clock = backend.from_host(np.array([1, 7, 9, np.iinfo(np.int64).max]))
+        arrays = {"x": backend.from_host(inputs), "targets": backend.from_host(targets), "row_weight": None}
+        arrays |= {"places": None if where is None else backend.from_host(where), "batch_x": batch_x}
+        arrays |= {"batch_targets": batch_targets, "batch_row_weight": None, "clock": clock}
+        target.run(OPS[name], {**arrays, **settings})
+        gathered.append((backend.to_host(batch_x), backend.to_host(batch_targets)))
+    for at_places, copied in zip(*gathered, strict=True):
+        np.testing.assert_array_equal(at_places, copied)
 
 
 @pytest.mark.parametrize("target", TARGETS, indirect=True)

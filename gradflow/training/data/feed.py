@@ -99,28 +99,38 @@ class PassData(Protocol):
 
 @dataclass(frozen=True)
 class DataSet:
-    """Inputs (rows, n_in), targets and optional row weights: all of the data, or a batch."""
+    """Inputs (rows, n_in), targets and optional row weights: all of the data, or a batch.
+
+    With ``places``, int64 (rows,), row i has its inputs in row places_i of x, which holds those of other data too.
+    """
 
     x: Array
     targets: Array
     row_weight: Array | None = None
     feature_names: Sequence[str] | None = None
     classes: Classes | None = None
+    places: Array | None = None
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.targets)
 
     @property
     def is_weighted(self) -> bool:
         return self.row_weight is not None
 
+    @property
+    def inputs(self) -> Array:
+        """Inputs of these rows alone."""
+        return self.x if self.places is None else self.x[self.places]
+
     def on(self, backend: ReferenceBackend) -> DataSet:
         """Return the same data on a backend."""
-        weight = None if self.row_weight is None else backend.adopt(self.row_weight)
-        return replace(self, x=backend.adopt(self.x), targets=backend.adopt(self.targets), row_weight=weight)
+        weight, places = (None if array is None else backend.adopt(array) for array in (self.row_weight, self.places))
+        x, targets = backend.adopt(self.x), backend.adopt(self.targets)
+        return replace(self, x=x, targets=targets, row_weight=weight, places=places)
 
     def fingerprint(self, backend: ReferenceBackend, loss: Loss) -> str:
-        arrays = [array for array in (self.x, self.targets, self.row_weight) if array is not None]
+        arrays = [array for array in (self.inputs, self.targets, self.row_weight) if array is not None]
         on_host = [array if isinstance(array, np.ndarray) else backend.to_host(array) for array in arrays]
         return data_fingerprint(len(self), [as_the_loss_sees(loss, on_host)])
 
@@ -139,39 +149,46 @@ def _words(array: Array) -> int:
 def _sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
     return {
         "rows": len(arguments["batch_x"]),
-        "data_rows": len(arguments["x"]),
+        "data_rows": len(arguments["targets"]),
         "x_words": _words(arguments["x"]),
         "target_words": _words(arguments["targets"]),
     }
 
 
-_SHAPES = (
-    "x: data_rows *row; targets: data_rows *target; row_weight: data_rows; batch_x: rows *row; "
-    "batch_targets: rows *target; batch_row_weight: rows; clock: 4"
-)
+def _shapes(arguments: Mapping[str, Any]) -> str:
+    x_rows = "data_rows" if arguments["places"] is None else "x_rows"
+    return (
+        f"x: {x_rows} *row; targets: data_rows *target; row_weight: data_rows; places: data_rows; batch_x: rows *row; "
+        "batch_targets: rows *target; batch_row_weight: rows; clock: 4"
+    )
+
+
 _WRITES = ("batch_x", "batch_targets", "batch_row_weight")
 
 
-@op(shapes=_SHAPES, writes=_WRITES, sizes=_sizes)
+@op(shapes=_shapes, writes=_WRITES, sizes=_sizes)
 def gather_batch(
     x: Array,
     targets: Array,
     row_weight: Array | None,
+    places: Array | None,
     batch_x: Array,
     batch_targets: Array,
     batch_row_weight: Array | None,
     clock: Array,
 ) -> None:
     """Row r of the batch is row position % data_rows + r of the data, and likewise for the targets and the weights"""
-    first = int(clock[POSITION]) % len(x)
-    _take(slice(first, first + len(batch_x)), x, targets, row_weight, batch_x, batch_targets, batch_row_weight)
+    first = int(clock[POSITION]) % len(targets)
+    rows = slice(first, first + len(batch_x))
+    _take(rows, x, targets, row_weight, places, batch_x, batch_targets, batch_row_weight)
 
 
-@op(shapes=_SHAPES, writes=_WRITES, sizes=_sizes)
+@op(shapes=_shapes, writes=_WRITES, sizes=_sizes)
 def gather_shuffled_batch(
     x: Array,
     targets: Array,
     row_weight: Array | None,
+    places: Array | None,
     batch_x: Array,
     batch_targets: Array,
     batch_row_weight: Array | None,
@@ -180,8 +197,8 @@ def gather_shuffled_batch(
 ) -> None:
     """Row r of the batch is row position + r of the data as shuffled for (seed, epoch), and likewise for the others"""
     first = int(clock[POSITION])
-    rows = shuffled_rows(len(x), seed=seed, epoch=int(clock[EPOCH]))[first : first + len(batch_x)]
-    _take(rows, x, targets, row_weight, batch_x, batch_targets, batch_row_weight)
+    rows = shuffled_rows(len(targets), seed=seed, epoch=int(clock[EPOCH]))[first : first + len(batch_x)]
+    _take(rows, x, targets, row_weight, places, batch_x, batch_targets, batch_row_weight)
 
 
 def _take(
@@ -189,11 +206,12 @@ def _take(
     x: Array,
     targets: Array,
     row_weight: Array | None,
+    places: Array | None,
     batch_x: Array,
     batch_targets: Array,
     batch_row_weight: Array | None,
 ) -> None:
-    batch_x[...] = x[rows]
+    batch_x[...] = x[rows if places is None else places[rows]]
     batch_targets[...] = targets[rows]
     if row_weight is not None and batch_row_weight is not None:
         batch_row_weight[...] = row_weight[rows]
@@ -223,12 +241,12 @@ class GatheredBatches:
 
     def next(self, recorder: Recorder, rows: int) -> DataSet:
         data = self.data
-        if rows == len(data):
+        if rows == len(data) and data.places is None:
             return data
         x = self.backend.empty((rows, *data.x.shape[1:]), data.x.dtype)
         targets = self.backend.empty((rows, *data.targets.shape[1:]), data.targets.dtype)
         weight = None if data.row_weight is None else self.backend.empty(rows, data.row_weight.dtype)
-        arrays = (data.x, data.targets, data.row_weight, x, targets, weight)
+        arrays = (data.x, data.targets, data.row_weight, data.places, x, targets, weight)
         if self.seed is None:
             recorder(gather_batch, *arrays, self.clock)
         else:

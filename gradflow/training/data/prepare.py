@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -31,6 +32,18 @@ from gradflow.ops import Array
 from gradflow.output_scale import OutputScale
 from gradflow.training.data.feed import DataSet, PassData
 from gradflow.training.data.streaming import StreamedData
+
+
+@dataclass(frozen=True)
+class ReadyInputs:
+    """Inputs that `converted_inputs` has converted, in place of x: those of all rows, or of the rows at ``places``."""
+
+    x: Array
+    feature_names: Sequence[str] | None
+    places: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.x if self.places is None else self.places)
 
 
 class FitData(NamedTuple):
@@ -93,10 +106,10 @@ def _prepare_parts(
 ) -> FitData:
     """Hold out rows for validation, of each class the same fraction, and prepare both parts."""
     if (source := _source(x, y, sample_weight, "")) is not None:
-        stratify = _are_labels(network, loss, source.sample().y)
+        stratify = are_labels(network, loss, source.sample().y)
         rows, held_out = source.split(validation_fraction=fraction, seed=network.seed, stratify=stratify)
         return prepare_fit(network, loss, rows, None, validation_data=held_out, **others)
-    stratify = _are_labels(network, loss, as_targets("y", y, network.backend))
+    stratify = are_labels(network, loss, as_targets("y", y, network.backend))
     training, validation = split(
         x, y, sample_weight, validation_fraction=fraction, seed=network.seed, stratify=stratify
     )
@@ -108,7 +121,7 @@ def _prepare_parts(
         raise
 
 
-def _are_labels(network: Sequential, loss: Loss, y: Array) -> bool:
+def are_labels(network: Sequential, loss: Loss, y: Array) -> bool:
     """True for one class label for each row; False for class probabilities, and for anything else."""
     if _n_classes(network, loss) is None or y.shape[1:] not in ((), (1,)):
         return False
@@ -243,9 +256,7 @@ def prepare_arrays(
         DataError: if shapes, dtypes, values, weights or numbers of rows are invalid.
     """
     backend = network.backend
-    x = as_columns(f"{kind}x", x)
-    names = feature_names or _feature_names(network, x)
-    inputs = input_format(network, names)(f"{kind}x", x)
+    inputs = converted_inputs(network, f"{kind}x", x, feature_names)
     y = as_targets(f"{kind}y", y, backend)
     if y.ndim == 0 or len(y) != len(inputs):
         rows = "no dimension" if y.ndim == 0 else f"{len(y)} rows"
@@ -264,7 +275,20 @@ def prepare_arrays(
             given = _sample_weights(network, f"{kind}sample_weight", sample_weight, len(inputs))
         weights = RowWeights.fit([(given, labels)], class_weight, n_classes or 1, kind)
         weight = weights.of(given, labels, dtype=network.dtype)
-    return DataSet(inputs, targets, weight, names, classes)
+    return DataSet(inputs.x, targets, weight, inputs.feature_names, classes, inputs.places)
+
+
+def converted_inputs(network: Sequential, name: str, x: Any, feature_names: Sequence[str] | None = None) -> ReadyInputs:
+    """Validate and convert the inputs of some data, called ``name`` in errors, unless they are ready.
+
+    Raises:
+        DataError: if shape, dtype or values are invalid.
+    """
+    if isinstance(x, ReadyInputs):
+        return x
+    x = as_columns(name, x)
+    names = feature_names or _feature_names(network, x)
+    return ReadyInputs(input_format(network, names)(name, x), names)
 
 
 def _feature_names(network: Sequential, x: Any) -> tuple[str, ...] | None:

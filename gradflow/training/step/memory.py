@@ -115,11 +115,14 @@ def _on_host(data: PassData) -> PassData:
     """Return the same rows, kept on the host if they are there."""
     if not isinstance(data, DataSet) or not isinstance(data.x, np.ndarray):
         return data
-    arrays = [array for array in (data.x, data.targets, data.row_weight) if array is not None]
+    x = data.inputs
+    arrays = [array for array in (x, data.targets, data.row_weight) if array is not None]
     return StreamedData(
-        Arrays(data.x, data.targets),
+        Arrays(x, data.targets),
         lambda block: tuple(array[block.where.rows] for array in arrays),
         is_weighted=data.is_weighted,
+        feature_names=data.feature_names,
+        classes=data.classes,
     )
 
 

@@ -1,0 +1,7 @@
+"""Packs: many networks trained side by side on the same data."""
+
+from gradflow.pack.each import Each
+from gradflow.pack.groups import fit_many
+from gradflow.pack.pack import Pack
+
+__all__ = ["Each", "Pack", "fit_many"]

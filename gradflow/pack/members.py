@@ -1,0 +1,163 @@
+"""The members of a pack while it is trained: shared out over threads, each on one of them at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
+
+from gradflow.errors import DivergedError, collecting_warnings, warn
+from gradflow.training.signals import Interruption
+from gradflow.training.trainer import PreparedFit, Trainer
+
+_BETWEEN_LOOKS = 0.2  # seconds after which the main thread sees a signal, where it cannot wake a waiting thread
+
+
+class Requests(Interruption):
+    """The requests to end of a whole pack, as one of its members sees them.
+
+    Args:
+        whole: the requests to all members.
+    """
+
+    def __init__(self, whole: Interruption) -> None:
+        super().__init__()
+        self._whole = whole
+
+    @property
+    def requested(self) -> bool:
+        return self._whole.requested
+
+    @requested.setter
+    def requested(self, value: bool) -> None:
+        """Leave the decision to the whole pack."""
+
+
+class Member:
+    """A member that is being trained.
+
+    Args:
+        index: its place in the pack.
+        trainer: its trainer.
+        fit: its fit.
+        whole: the requests to all members to end.
+
+    Attributes:
+        error: the error if it diverged.
+        warnings: texts and categories of its warnings.
+        is_done: True after the end of its training.
+    """
+
+    def __init__(self, index: int, trainer: Trainer, fit: PreparedFit, whole: Interruption) -> None:
+        self.index, self.trainer, self.fit = index, trainer, fit
+        self.requests = Requests(whole)
+        self.error: DivergedError | None = None
+        self.warnings: list[tuple[str, type[Warning]]] = []
+        self.is_done = False
+        self._epochs: Iterator[None] = trainer._epochs(fit, self.requests)
+
+    @property
+    def work(self) -> float:
+        """Approximate work of all its epochs, in units of its own kind, to begin with the longest."""
+        return float(self.fit.plan.epochs) * self.fit.plan.rows * self.trainer.network.n_parameters
+
+    def advance(self) -> None:
+        """Train for an epoch, in this thread; the last call ends the training."""
+        network = self.trainer.network
+        collect = collecting_warnings(lambda message, category: self.warnings.append((message, category)))
+        with collect, network.access.training_for(), network.backend.current():
+            try:
+                next(self._epochs)
+            except StopIteration:
+                self._end()
+            except DivergedError as error:
+                self.error = error
+                self._end()
+            except BaseException as error:
+                error.add_note(f"in member {self.index} of the pack")
+                self._end()
+                raise
+
+    def finish(self) -> None:
+        """Train to the end, in this thread."""
+        while not self.is_done:
+            self.advance()
+
+    def _end(self) -> None:
+        self.is_done = True
+        self.requests.wakers = []
+        self._epochs = iter(())  # frees the state of its training
+
+
+class Crew:
+    """Threads that train members side by side.
+
+    Args:
+        threads: their number; with 1 the calling thread trains.
+        interruption: the requests to all members to end; an error of one of them requests it of the others.
+    """
+
+    def __init__(self, threads: int, interruption: Interruption) -> None:
+        self._threads, self._interruption = threads, interruption
+
+    def do(self, work: Sequence[Callable[[], None]]) -> None:
+        """Do pieces of work, in this order as threads become free.
+
+        Raises:
+            Exception: the first error, after all pieces that had begun have ended.
+        """
+        if min(self._threads, len(work)) == 1:
+            for piece in work:
+                piece()
+            return
+        with ThreadPoolExecutor(self._threads) as pool:
+            futures = [pool.submit(copy_context().run, piece) for piece in work]
+            try:
+                _wait_for(futures)
+            except BaseException:
+                self._interruption.requested = True
+                for wake in self._interruption.wakers:
+                    wake()
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def _wait_for(futures: Sequence[Future[None]]) -> None:
+    """Wait until all have ended, or one has failed, whose error is raised."""
+    waiting = set(futures)
+    while waiting:
+        ended, waiting = wait(waiting, timeout=_BETWEEN_LOOKS, return_when="FIRST_EXCEPTION")
+        for future in ended:
+            future.result()
+
+
+def train_to_the_end(members: Sequence[Member], crew: Crew) -> None:
+    """Train all members, one after the other in each thread, so that few are in memory at a time; longest first."""
+    crew.do([member.finish for member in sorted(members, key=lambda member: -member.work)])
+
+
+def train_in_rounds(members: Sequence[Member], crew: Crew, after_round: Callable[[], None]) -> None:
+    """Train all members epoch by epoch, and call a function after each epoch of all.
+
+    A backend that trains many networks at once would take the members of a round here.
+    """
+    while alive := [member for member in members if not member.is_done]:
+        crew.do([member.advance for member in sorted(alive, key=lambda member: -member.work)])
+        after_round()
+
+
+def warn_together(members: Sequence[Member]) -> None:
+    """Give the warnings of all members, each text once."""
+    of_members: dict[tuple[str, type[Warning]], list[int]] = {}
+    for member in members:
+        for warning in member.warnings:
+            of_members.setdefault(warning, []).append(member.index)
+    for (message, category), places in of_members.items():
+        warn(f"{named(places)}: {message}", category)
+
+
+def named(places: Sequence[int]) -> str:
+    """Name members in a message: "member 3", "members 1, 2, 5"; of many the first ones."""
+    distinct = sorted(set(places))
+    listed = ", ".join(map(str, distinct[:8])) + (f" and {len(distinct) - 8} more" if len(distinct) > 8 else "")
+    return f"member{'s' if len(distinct) > 1 else ''} {listed}"

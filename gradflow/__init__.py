@@ -12,6 +12,7 @@ from typing import Any
 
 from gradflow import data, inspect, metrics
 from gradflow.data import Embedding
+from gradflow.ensemble import Ensemble
 from gradflow.errors import (
     BackendError,
     CheckpointWarning,
@@ -115,6 +116,7 @@ __all__ = [
     "EarlyStopping",
     "EmbedColumns",
     "Embedding",
+    "Ensemble",
     "ExponentialSchedule",
     "FileFormatError",
     "GradflowError",

@@ -14,6 +14,7 @@ import safetensors.numpy
 
 from gradflow.checks import file_path, instance
 from gradflow.data.preprocessing import Preprocessing
+from gradflow.ensemble import Ensemble
 from gradflow.errors import DataError, FileFormatError
 from gradflow.files import read_regular_file, write_atomically
 from gradflow.installation import update_command
@@ -25,6 +26,8 @@ from gradflow.output_scale import OutputScale
 from gradflow.plain import plain
 
 FORMAT_VERSION = 1
+ENSEMBLE_VERSION = 2
+"""Format version of files with several networks, which versions of gradflow without ensembles cannot read."""
 
 
 def describe(network: Sequential) -> dict[str, Any]:
@@ -63,41 +66,54 @@ def describe(network: Sequential) -> dict[str, Any]:
     return description
 
 
-def save(network: Sequential, path: str | os.PathLike[str]) -> None:
-    """Write a network to one file: weights, buffers, layers, preprocessing, names of features and classes, dtype, seed,
-    activation, and the epoch count, so that training continues as if the network had not been saved.
+def save(network: Sequential | Ensemble, path: str | os.PathLike[str]) -> None:
+    """Write a network to one file: weights, buffers, layers, preprocessing, feature names, dtype, seed, activation, and
+    the epoch count, so that training continues as if the network had not been saved. Or write an ensemble: all that of
+    each network, and their weights.
 
     The file is written under a temporary name, synced and renamed, so that it is never incomplete. A replaced file
     keeps its permissions. A symbolic link is kept, and the file that it points to is written.
 
     Raises:
-        DataError: if a layer has settings that JSON cannot represent, or the arguments are not a network and a path.
+        DataError: if a layer has settings that JSON cannot represent, or the arguments are not a network or ensemble
+            and a path.
         OSError: if the file cannot be written.
     """
-    instance("network", network, Sequential, "a gradflow network")
+    if not isinstance(network, Ensemble):
+        instance("network", network, Sequential, "a gradflow network or ensemble")
     write_atomically(file_path("path", path), model_content(network), through_links=True)
 
 
-def model_content(network: Sequential) -> bytes:
+def model_content(model: Sequential | Ensemble) -> bytes:
     """Return the bytes of the file that `save` writes.
 
     Raises:
         DataError: if a layer has settings that JSON cannot represent.
     """
+    if isinstance(model, Ensemble):
+        weights: dict[str, np.ndarray] = {}
+        members = []
+        for place, network in enumerate(model.networks):
+            of_network, description = _weights_and_description(network)
+            weights |= {f"{place}/{name}": array for name, array in of_network.items()}
+            members.append(description)
+        return _content(ENSEMBLE_VERSION, weights, {"members": members, "weights": list(model.weights)})
+    return _content(FORMAT_VERSION, *_weights_and_description(model))
+
+
+def _weights_and_description(network: Sequential) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     with network.access.reading():
-        weights = network.get_weights()
-        description = describe(network) | {"epochs_begun": network.epochs_begun}
-    model = {
-        "version": FORMAT_VERSION,
-        "network": description,
-        "checksum": checksum(weights, json.dumps(description)),
-    }
+        return network.get_weights(), describe(network) | {"epochs_begun": network.epochs_begun}
+
+
+def _content(version: int, weights: dict[str, np.ndarray], description: dict[str, Any]) -> bytes:
+    model = {"version": version, "network": description, "checksum": checksum(weights, json.dumps(description))}
     # A single entry, since safetensors does not write several in a deterministic order.
     return safetensors.numpy.save(weights, metadata={"gradflow": json.dumps(model)})
 
 
-def load_model(path: Path, backend: str, device: str | None = None) -> Sequential:
-    """Read a network written by `save`.
+def load_model(path: Path, backend: str, device: str | None = None) -> Sequential | Ensemble:
+    """Read a network or an ensemble written by `save`.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -105,11 +121,27 @@ def load_model(path: Path, backend: str, device: str | None = None) -> Sequentia
         BackendError: if the backend cannot be used here.
     """
     weights, header = read_tensors(path, "gradflow model")
+
+    def network(description: Mapping[str, Any], prefix: str) -> Sequential:
+        own = {name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)}
+        return described_network(_layers(path, description["layers"]), description, backend, device, own)
+
     try:
         description = _description(path, header, weights)
-        return described_network(_layers(path, description["layers"]), description, backend, device, weights)
+        if "members" not in description:
+            return network(description, "")
+        members = [network(member, f"{place}/") for place, member in enumerate(description["members"])]
+        return Ensemble(members, description["weights"])
     except (DataError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise FileFormatError(f"{path}: the description of the network is damaged: {error}") from error
+
+
+def load_network(path: Path, backend: str, device: str | None = None) -> Sequential:
+    """Read a network written by `save`; errors are those of `load_model`, and of a file that holds an ensemble."""
+    model = load_model(path, backend, device)
+    if isinstance(model, Ensemble):
+        raise FileFormatError(f"{path} holds an ensemble of {len(model)} networks, but one network is needed here")
+    return model
 
 
 def described_network(
@@ -187,9 +219,9 @@ def _description(
         version, description, written = model["version"], model["network"], model["checksum"]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise FileFormatError(f"{path}: the description of the network is damaged: {error}") from error
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if not isinstance(version, int) or version > ENSEMBLE_VERSION:
         raise FileFormatError(
-            f"{path} has format version {version}, but this gradflow only reads versions up to {FORMAT_VERSION}; "
+            f"{path} has format version {version}, but this gradflow only reads versions up to {ENSEMBLE_VERSION}; "
             f"update gradflow: {update_command()}"
         )
     if not isinstance(description, dict):

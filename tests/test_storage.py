@@ -127,7 +127,7 @@ def describe_with(**changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda model: model | {"version": 2}, "has format version 2, but this gradflow only reads .* up to 1"),
+        (lambda model: model | {"version": 3}, "has format version 3, but this gradflow only reads .* up to 2"),
         (lambda model: model | {"version": "new"}, "has format version new"),
         (lambda model: model | {"network": []}, "description of the network is damaged"),
         (lambda model: {"version": 1}, "description of the network is damaged"),

@@ -37,6 +37,7 @@ from gradflow.training.progress.history import History
 PACKAGE = str(Path(gf.__file__).parent) + os.sep
 X = np.random.default_rng(0).normal(size=(12, 3))
 Y = np.arange(12) % 2
+RANDOM_Y = np.random.default_rng(1).normal(size=(12, 2))  # numbers for the outputs of an untrained network
 MODULES = (gf, gf.data, gf.metrics, gf.inspect)
 SECONDS = 10
 MEMORY = 2**30
@@ -198,6 +199,8 @@ REQUIRED: dict[str, Callable[[], Any]] = {
 PREFERRED: dict[str, dict[str, Callable[[], Any]]] = {
     "Trainer.fit": {"y": lambda: Y, "progress": lambda: False, "batch_size": lambda: 4},
     "Pack.fit": {"y": lambda: Y, "progress": lambda: False, "batch_size": lambda: 4},
+    "Ensemble.selected": {"y": lambda: RANDOM_Y},
+    "Ensemble.scores": {"y": lambda: RANDOM_Y},
     "fit_many": {"y": lambda: Y},
     "Trainer.evaluate": {"y": lambda: Y},
     "Trainer.partial_fit": {"y": lambda: Y},
@@ -264,6 +267,7 @@ def subjects() -> dict[str, Callable[[], Subject]]:
         gf.Sequential: lambda used: used,
         gf.Trainer: trainer,
         gf.Pack: lambda used: gf.Pack([trainer(used)]),
+        gf.Ensemble: lambda used: gf.Ensemble([used]),
         History: lambda used: history(),
         gf.data.Preprocessing: lambda used: gf.data.fit_preprocessing(X),
     }
@@ -289,10 +293,12 @@ CLASSES: dict[str, Any] = {
     "LearningRate": Real | gf.Schedule | Callable,
     "Loss": gf.Loss,
     "Mapping": Mapping,
+    "Metric": gf.metrics.Metric,
     "None": type(None),
     "Optimizer": gf.Optimizer,
     "OutputScale": OutputScale,
     "Preprocessing": gf.data.Preprocessing,
+    "Scorer": Callable,
     "Sequence": Sequence | Iterator | np.ndarray,
     "Sequential": gf.Sequential,
     "Source": gf.data.Source,

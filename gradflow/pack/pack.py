@@ -243,13 +243,13 @@ class Pack:
         settings = {name: values[place] for name, values in of_members.items()}
         try:
             with trainer.network.backend.current():
+                if trainer.loss.output_activation != "identity":
+                    self._check_seen(data.missing_classes(chosen["rows"][place]))
                 fit_data = data.of_member(
                     trainer,
                     class_weight=settings["class_weight"],
                     **{name: values[place] for name, values in chosen.items()},
                 )
-                if trainer.loss.output_activation != "identity":
-                    self._check_seen(data.missing_classes(chosen["rows"][place]))
                 settings["validation_fraction"] = chosen["validation_fraction"][place]
                 return trainer._prepared(fit_data, callbacks=[callback], progress=False, **settings)
         except DataError as error:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from gradflow.checks import positive_fraction
 from gradflow.data.arrays import is_memory_mapped
 from gradflow.data.frames import as_columns
 from gradflow.data.in_memory import rows_of, split
 from gradflow.data.sources import Source
-from gradflow.data.validation import as_array, host_array
+from gradflow.data.validation import as_targets, host_array
 from gradflow.errors import DataError, shown
 from gradflow.names import is_built_in
 from gradflow.network import Sequential
@@ -52,6 +53,7 @@ class SharedData:
                 f"{name} needs data in memory, but x is read from a source; load it, or pass a source for each part "
                 "(Source.split)"
             )
+        self._check_length("y", host_array("y", self.y))
         given, count = host_array(name, rows), len(self.x)
         if given.dtype == np.bool_ and given.shape == (count,):
             given = np.flatnonzero(given)
@@ -82,6 +84,8 @@ class SharedData:
         given = validation_rows, validation_data, validation_fraction
         if sum(value is not None for value in given) > 1:
             raise DataError("pass one of validation_rows, validation_data and validation_fraction")
+        if validation_fraction is not None:
+            validation_fraction = positive_fraction("validation_fraction", validation_fraction)
         if validation_fraction is not None and not self._is_streamed:
             rows, validation_rows = self._held_out(trainer, rows, validation_fraction)
             validation_fraction = None
@@ -119,7 +123,7 @@ class SharedData:
             self._kept.append(rows)
             among = np.arange(len(self.x)) if rows is None else rows
             y = self.y if rows is None else rows_of(self.y, rows)
-            stratify = are_labels(network, trainer.loss, as_array("y", y, network.backend))
+            stratify = are_labels(network, trainer.loss, as_targets("y", y, network.backend))
             parts = split(among, y, validation_fraction=fraction, seed=network.seed, stratify=stratify)
             self._splits[key] = parts[0][0], parts[1][0]
         return self._splits[key]
@@ -140,11 +144,14 @@ class SharedData:
         inputs = self._ready(network, "x", self.x)
         if rows is None:
             return inputs, self.y, weight
-        for name, values in (("y", self.y), ("sample_weight", weight)):
-            if values is not None and len(values) != len(self.x):
-                raise DataError(f"x has {len(self.x)} rows, but {name} has {len(values)}; they must match")
+        if weight is not None:
+            self._check_length("sample_weight", weight)
         y, weight = (None if values is None else rows_of(values, rows) for values in (self.y, weight))
         return replace(inputs, places=rows), y, weight
+
+    def _check_length(self, name: str, values: Any) -> None:
+        if len(values) != len(self.x):
+            raise DataError(f"x has {len(self.x)} rows, but {name} has {len(values)}; they must match")
 
     def _ready(self, network: Sequential, name: str, x: Any, feature_names: Sequence[str] | None = None) -> Any:
         if isinstance(x, Source) or is_memory_mapped(x) or (name == "x" and self._is_streamed):

@@ -15,7 +15,7 @@ from gradflow.checks import file_path
 from gradflow.errors import DataError, FileFormatError
 from gradflow.files import read_json, read_regular_file
 from gradflow.json_shape import check_shape
-from gradflow.storage import load_model
+from gradflow.storage import load_network
 from gradflow.training.runs.checkpoints import differences
 
 _SURROUNDINGS = (
@@ -95,7 +95,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def _differing_results(first: Path, second: Path) -> list[Difference]:
     """Return the weights that differ, with the largest difference, and the first epoch whose values differ."""
     found: list[Difference] = []
-    weights, others = (load_model(folder / "model.safetensors", "numpy").get_weights() for folder in (first, second))
+    weights, others = (load_network(folder / "model.safetensors", "numpy").get_weights() for folder in (first, second))
     for name in {**weights, **others}:
         shape, other = (arrays[name].shape if name in arrays else None for arrays in (weights, others))
         if shape != other:

@@ -12,6 +12,7 @@ import safetensors
 
 from gradflow.backends import get_backend
 from gradflow.checks import file_path
+from gradflow.ensemble import Ensemble
 from gradflow.errors import DataError, FileFormatError
 from gradflow.layers.descriptions import layer_from_description
 from gradflow.losses import LOSSES
@@ -22,8 +23,8 @@ from gradflow.training.runs.checkpoints import checkpoint_files, last_good_check
 from gradflow.training.runs.snapshots import HEADER, Snapshot
 
 
-def load(path: str | os.PathLike[str], backend: str = "auto", device: str | None = None) -> Sequential:
-    """Load a network from a file that `save` wrote, from a checkpoint, or from a run folder.
+def load(path: str | os.PathLike[str], backend: str = "auto", device: str | None = None) -> Sequential | Ensemble:
+    """Load a network from a file that `save` wrote, from a checkpoint, or from a run folder; or an ensemble.
 
     A run folder gives the model that the run wrote when it ended or was interrupted, or, if there is none yet, the
     network of the last good checkpoint. A checkpoint gives the network at that point of training, or the average of its

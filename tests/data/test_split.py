@@ -214,6 +214,35 @@ def test_every_source_is_split_alike_however_it_is_read(
         assert [len(part) for part in parts] == [len(training), len(validation)]
 
 
+@given(
+    st.lists(st.integers(0, 30), min_size=2, max_size=8).filter(lambda pieces: sum(pieces) > 1),
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.integers(0, 3),
+)
+def test_any_cut_into_pieces_gives_the_same_rows(
+    pieces: list[int], block_rows: int, batch_size: int, skipped: int
+) -> None:
+    x = np.arange(sum(pieces))
+    parts = np.split(x[:, None], np.cumsum(pieces)[:-1])
+    source = gf.data.Batches([(part, part[:, 0]) for part in parts], block_rows=block_rows)
+    for part, (rows, _) in zip(source.split(seed=7), gf.data.split(x, x, seed=7), strict=True):
+        alone = gf.data.Batches([(rows[:, None], rows)], block_rows=block_rows)
+        first = min(skipped * batch_size, (len(rows) - 1) // batch_size * batch_size)
+        given: dict[str, Any] = {
+            "rows": len(rows),
+            "batch_size": batch_size,
+            "first": first,
+            "seed": 3,
+            "epochs": [0, 1],
+        }
+        batches, expected = (
+            [block_y.tolist() for _, block_y in of.batches(lambda block: (block.x, block.y), **given)]
+            for of in (part, alone)
+        )
+        assert batches == expected
+
+
 @kinds
 @pytest.mark.parametrize("seed", [None, 4])
 def test_an_epoch_has_each_row_of_its_part_once(make: Callable[..., Source], seed: int | None, tmp_path: Path) -> None:

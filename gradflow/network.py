@@ -605,7 +605,7 @@ def input_format(network: Sequential, feature_names: Sequence[str] | None = None
         feature_names: the columns to take from tables; None takes those of the network, if it has any.
     """
     names = feature_names or network.feature_names
-    categories = [rows for rows, _ in _tables(network.layers)]
+    categories = tuple(rows for rows, _ in _tables(network.layers))
     return InputFormat(network.n_in, network.dtype, network.backend, network.preprocessing, names, categories)
 
 

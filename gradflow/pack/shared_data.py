@@ -16,7 +16,7 @@ from gradflow.data.sources import Source
 from gradflow.data.validation import as_targets, host_array
 from gradflow.errors import DataError, shown
 from gradflow.names import is_built_in
-from gradflow.network import Sequential
+from gradflow.network import Sequential, input_format
 from gradflow.training.data.prepare import FitData, ReadyInputs, are_labels, converted_inputs, prepare_fit
 from gradflow.training.trainer import Trainer
 
@@ -165,7 +165,8 @@ class SharedData:
 
 def _form_of_inputs(network: Sequential) -> tuple[Any, ...]:
     preprocessing = network.preprocessing and repr(network.preprocessing.config())
-    return network.n_in, network.dtype.name, network.backend.name, preprocessing, network.feature_names
+    categories = input_format(network).categories
+    return network.n_in, network.dtype.name, network.backend.name, preprocessing, network.feature_names, categories
 
 
 def _form(trainer: Trainer) -> tuple[Any, ...]:

@@ -212,3 +212,28 @@ def test_files_are_streamed(backend_name: str, tmp_path: Path) -> None:
         network = gf.MLP([preprocessing.n_out, 4, 1], preprocessing=preprocessing, backend=backend_name)
         gf.Trainer(network, "mean_squared_error", "adam").fit(source, epochs=1, batch_size=32, progress=False)
         assert_allclose(network.predict(source), network.predict(COLUMNS), rtol=1e-6)
+
+
+def test_networks_side_by_side_and_together(tmp_path: Path) -> None:
+    fitted = fit_preprocessing(COLUMNS, RULES)
+
+    def trainer(seed: int) -> gf.Trainer:
+        network = gf.MLP([fitted.n_out, 8, 1], preprocessing=fitted, backend="numpy", seed=seed)
+        return gf.Trainer(network, "mean_squared_error", "adam", threads=1)
+
+    pack, alone = gf.Pack([trainer(seed) for seed in range(3)]), trainer(1)
+    for together in (pack, alone):
+        together.fit(COLUMNS, Y, epochs=2, batch_size=32, progress=False)
+    assert pack[1].predict(COLUMNS).tobytes() == alone.network.predict(COLUMNS).tobytes()
+    ensemble = gf.Ensemble(list(pack))
+    gf.save(ensemble, tmp_path / "ensemble")
+    assert gf.load(tmp_path / "ensemble").predict(COLUMNS).tobytes() == ensemble.predict(COLUMNS).tobytes()
+
+
+def test_members_of_a_pack_check_their_own_numbers() -> None:
+    def trainer(categories: int) -> gf.Trainer:
+        layers = [gf.EmbedColumns(1, [(categories, 2)]), gf.Dense(2, 1)]
+        return gf.Trainer(gf.Sequential(layers, backend="numpy"), "mean_squared_error", "adam")
+
+    with pytest.raises(gf.DataError, match=r"expects the number of a category: a whole number from 0 to 29"):
+        gf.Pack([trainer(60), trainer(30)]).fit(COLUMNS["shop"][:, None], Y, epochs=1, progress=False)

@@ -74,7 +74,7 @@ def held_out_rows(
     if not named:
         return np.concatenate([places < wanted for places in _shuffled(rows, seed)])
     [kind] = named
-    pieces = counted_pieces(_pieces(kind, given[kind], rows, column), rows)
+    pieces = _counted(_pieces(kind, given[kind], rows, column), rows)
     if kind == "time":
         return _latest(pieces, wanted)
     numbered = _Numbered.of(pieces)
@@ -103,7 +103,7 @@ def _pieces(kind: str, value: Any, rows: int, column: Callable[[str | None], Pie
     return [ColumnPiece(kind, values, Where(range(rows)))]
 
 
-def counted_pieces(pieces: Pieces, rows: int) -> Generator[ColumnPiece, None, None]:
+def _counted(pieces: Pieces, rows: int) -> Generator[ColumnPiece, None, None]:
     """Yield the pieces after checking them for missing values.
 
     Raises:
@@ -123,6 +123,7 @@ def counted_pieces(pieces: Pieces, rows: int) -> Generator[ColumnPiece, None, No
 
 
 def are_missing(values: np.ndarray) -> np.ndarray:
+    """Return a mask of the missing values: NaN, NaT, None and pandas.NA."""
     if values.dtype.kind == "O":
         return np.array([is_missing(value) for value in values], np.bool_)
     return np.array(values != values)
@@ -200,7 +201,8 @@ def _in_proportion(of: _Numbered, wanted: int, seed: int) -> np.ndarray:
 
 
 def _whole_groups(of: _Numbered, wanted: int, seed: int) -> np.ndarray:
-    """Choose groups in random order, as long as they fit; then one more, if that comes nearer to the wanted rows."""
+    """Choose groups in random order as long as they fit, and one more if that comes nearer to the wanted rows; then
+    exchange groups as long as that does."""
     sizes = np.bincount(of.numbers)
     groups = len(sizes)
     if groups == 1:
@@ -216,8 +218,25 @@ def _whole_groups(of: _Numbered, wanted: int, seed: int) -> np.ndarray:
     smallest = left[np.argmin(sizes[left])]
     if not chosen.any() or (len(left) > 1 and sizes[smallest] - missing < missing):
         chosen[smallest] = True
+    while (pair := _best_exchange(sizes, chosen, wanted)) is not None:
+        chosen[list(pair)] = False, True
     of_row: np.ndarray = chosen[of.numbers]
     return of_row
+
+
+def _best_exchange(sizes: np.ndarray, chosen: np.ndarray, wanted: int) -> tuple[int, int] | None:
+    """Return a chosen group and another one, whose exchange comes nearest to the wanted rows; None if none does."""
+    missing = wanted - int(sizes[chosen].sum())
+    inside, outside = np.flatnonzero(chosen), np.flatnonzero(~chosen)
+    outside = outside[np.argsort(sizes[outside], kind="stable")]
+    best_sizes = sizes[inside] + missing
+    above = np.searchsorted(sizes[outside], best_sizes)
+    nearest = np.stack([np.maximum(above - 1, 0), np.minimum(above, len(outside) - 1)])
+    errors = abs(sizes[outside][nearest] - best_sizes)
+    side, place = np.unravel_index(np.argmin(errors), errors.shape)
+    if errors[side, place] >= abs(missing):
+        return None
+    return int(inside[place]), int(outside[nearest[side, place]])
 
 
 def _latest(pieces: Pieces, wanted: int) -> np.ndarray:

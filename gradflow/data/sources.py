@@ -161,8 +161,8 @@ class Source:
             seed: determines the choice; with ``time`` it has no effect.
             stratify: hold out the same fraction of each class, within one row, and of each class at least one row where
                 possible: True for the classes of the target, or a column with classes.
-            group: keep all rows with the same value of this column on one side. Groups are drawn at random; the number
-                of rows differs from the wanted one by at most half of the smallest group that is left for training.
+            group: keep all rows with the same value of this column on one side. Groups are drawn at random, and then
+                exchanged as long as that comes nearer to the wanted number of rows.
             time: hold out the last rows by this column: numbers, dates, or text in ISO 8601. Rows of the same time are
                 kept on one side, the one that comes nearer to the wanted number of rows.
 

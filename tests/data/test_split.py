@@ -160,9 +160,13 @@ def test_groups_stay_together_and_come_near_the_fraction(sizes: list[int], fract
     assert len(training) + len(validation) == rows
     wanted = min(max(int(fraction * rows + 0.5), 1), rows - 1)
     held_out = set(validation.tolist())
-    left = min(size for number, size in enumerate(sizes) if number not in held_out)
-    nearest = max(left, min(sizes)) / 2 if len(held_out) > 1 and len(set(training)) > 1 else max(sizes)
-    assert abs(len(validation) - wanted) <= nearest
+    error = abs(len(validation) - wanted)
+    for inside in held_out:
+        for outside in set(range(len(sizes))) - held_out:
+            assert abs(len(validation) - sizes[inside] + sizes[outside] - wanted) >= error
+    smallest = min(size for number, size in enumerate(sizes) if number not in held_out)
+    if len(sizes) - len(held_out) > 1 and len(validation) < wanted:
+        assert abs(len(validation) + smallest - wanted) >= error
 
 
 @given(st.lists(st.integers(0, 12), min_size=2, max_size=60), st.floats(0.01, 0.99))

@@ -10,7 +10,7 @@ history = trainer.fit(x, y, epochs=20)
 import warnings
 from typing import Any
 
-from gradflow import data, inspect, metrics
+from gradflow import data, export, inspect, metrics
 from gradflow.data import Embedding
 from gradflow.ensemble import Ensemble
 from gradflow.errors import (
@@ -26,6 +26,7 @@ from gradflow.errors import (
     SlowPathWarning,
     TrainingWarning,
 )
+from gradflow.export import to_onnx, to_torch_state_dict
 from gradflow.inspect import learning_rate_range_test
 from gradflow.inspect.gradient_check import check_gradients
 from gradflow.inspect.gradients import gradients
@@ -161,6 +162,7 @@ __all__ = [
     "check_gradients",
     "compare_runs",
     "data",
+    "export",
     "fit_many",
     "gradients",
     "inspect",
@@ -169,6 +171,8 @@ __all__ = [
     "metrics",
     "repeat",
     "save",
+    "to_onnx",
+    "to_torch_state_dict",
 ]
 
 

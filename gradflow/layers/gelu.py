@@ -25,7 +25,7 @@ def _normal(x: Array) -> Array:
 
 
 # Q of kernels/layers/normal.h for float64, the constant first.
-_TAIL = (
+NORMAL_TAIL = (
     0.76919304975006297, -0.66538250289005679, 0.49530561596997414, -0.31353315667129711,
     0.16502036617050069, -0.069118638706479819, 0.020795066797569856, -0.0029933767690944728,
     -0.00079786937489119333, 0.00054489906269585206, -5.9375866167360709e-5, -4.9762853165030136e-5,
@@ -45,8 +45,8 @@ def _normal_and_bell(x: Array) -> tuple[Array, Array]:
     rounded = (size + rounder) - rounder
     bell = np.exp(rounded * rounded / -2) * np.exp((size - rounded) * (size + rounded) / -2)
     scale = size + 5
-    position, tail = (size - 5) / scale, np.full_like(x, _TAIL[-1])
-    for coefficient in _TAIL[-2::-1]:
+    position, tail = (size - 5) / scale, np.full_like(x, NORMAL_TAIL[-1])
+    for coefficient in NORMAL_TAIL[-2::-1]:
         tail = tail * position + coefficient
     tail = tail / scale * bell
     return np.where(x < 0, tail, 1 - tail), bell

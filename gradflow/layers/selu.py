@@ -11,20 +11,20 @@ import numpy as np
 from gradflow.layers.base import Activation
 from gradflow.ops import Array, op
 
-_SCALE = 1.0507009873554804934
-_DEPTH = 1.7580993408473768599  # scale alpha, with alpha = 1.6732632423543772848
+POSITIVE_SCALE = 1.0507009873554804934
+NEGATIVE_SCALE = 1.7580993408473768599  # scale alpha, with alpha = 1.6732632423543772848
 
 
 @op(shapes="x, y: *shape", writes=("y",), in_place=(("x", "y"),))
 def selu_forward(x: Array, y: Array) -> None:
     """y = scale x where x > 0, else scale alpha (exp(x) - 1), scale = 1.0507, alpha = 1.6733: equation 2"""
-    y[...] = np.where(x <= 0, _DEPTH * np.expm1(x), _SCALE * x)
+    y[...] = np.where(x <= 0, NEGATIVE_SCALE * np.expm1(x), POSITIVE_SCALE * x)
 
 
 @op(shapes="y, d_y, d_x: *shape", writes=("d_x",), in_place=(("d_y", "d_x"),))
 def selu_backward(y: Array, d_y: Array, d_x: Array) -> None:
     """dL/dx = scale dL/dy where y > 0, else (y + scale alpha) dL/dy, since scale alpha exp(x) = y + scale alpha"""
-    d_x[...] = np.where(y <= 0, y + _DEPTH, _SCALE) * d_y
+    d_x[...] = np.where(y <= 0, y + NEGATIVE_SCALE, POSITIVE_SCALE) * d_y
 
 
 class SELU(Activation):

@@ -1,0 +1,269 @@
+"""The layers of the catalogue as nodes of ONNX.
+
+Activations are computed in float64, and so are sums over the units of a row. The float32 functions of ONNX runtimes
+are approximations that lose all digits where an output is near 0: onnxruntime's sigmoid of -16.7 is wrong by half of
+its value. Most of these functions do not exist in float64 there, so they are written in terms of exp and log.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradflow.errors import GradflowError
+from gradflow.export.onnx_graph import OnnxGraph
+from gradflow.layers import (
+    ELU,
+    GELU,
+    SELU,
+    BatchNorm,
+    Dense,
+    EmbedColumns,
+    Identity,
+    Layer,
+    LayerNorm,
+    LeakyReLU,
+    Mish,
+    ReLU,
+    Residual,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from gradflow.layers.gelu import NORMAL_TAIL
+from gradflow.layers.selu import NEGATIVE_SCALE, POSITIVE_SCALE
+from gradflow.ops import SATURATED
+
+
+def add_layers(graph: OnnxGraph, layers: Sequence[Layer], x: str) -> str:
+    """Add the nodes of a stack of layers in prediction, and return the name of its output.
+
+    Raises:
+        GradflowError: for a layer that does not define `to_onnx`.
+    """
+    for layer in layers:
+        if layer.training_only:
+            continue
+        # Exact types only: a subclass may compute something else.
+        add = EXPORTERS.get(type(layer))
+        x = add(graph, layer, x) if add is not None else _own_layer(graph, layer, x)
+    return x
+
+
+def _own_layer(graph: OnnxGraph, layer: Layer, x: str) -> str:
+    methods = type(layer).__mro__
+    places = {
+        name: next((place for place, parent in enumerate(methods) if name in vars(parent)), len(methods))
+        for name in ("to_onnx", "forward", "infer")
+    }
+    if places["to_onnx"] > min(places["forward"], places["infer"]):
+        name = type(layer).__name__
+        raise GradflowError(
+            f"gradflow cannot write the layer {name} to ONNX. Add a method to {name}: def to_onnx(self, graph, x), "
+            "which adds the nodes that compute what infer or forward does, and returns the name of the output, for "
+            "example: return graph('Mul', x, graph.constant(2.0))"
+        )
+    output: str = layer.to_onnx(graph, x)  # type: ignore[attr-defined]
+    return output
+
+
+# -- layers with parameters -------------------------------------------------------------------------------------------
+
+
+def _parameter(graph: OnnxGraph, layer: Layer, name: str) -> str:
+    attached = layer.attached
+    assert attached is not None
+    value = {**attached.parameters, **attached.buffers}[name]
+    return graph.constant(_on_host(value))
+
+
+def _on_host(value: Any) -> np.ndarray:
+    array: np.ndarray = value.get() if hasattr(value, "__cuda_array_interface__") else value
+    return array
+
+
+def _dense(graph: OnnxGraph, layer: Dense, x: str) -> str:
+    y = graph("MatMul", x, _parameter(graph, layer, "weight"))
+    return graph("Add", y, _parameter(graph, layer, "bias")) if layer.has_bias else y
+
+
+def _batch_norm(graph: OnnxGraph, layer: BatchNorm, x: str) -> str:
+    gamma, variance = (_on_host(array) for array in (layer.gamma, layer.running_variance))
+    center = graph("Sub", x, _parameter(graph, layer, "running_mean"))
+    scaled = graph("Mul", center, graph.constant(gamma / np.sqrt(variance + layer.epsilon)))
+    return graph("Add", scaled, _parameter(graph, layer, "beta"))
+
+
+def _layer_norm(graph: OnnxGraph, layer: LayerNorm, x: str) -> str:
+    axis = graph.constant([1], np.int64)
+    wide = graph.cast(x, np.float64)
+    center = graph("Sub", wide, graph("ReduceMean", wide, axis, keepdims=1))
+    variance = graph("ReduceMean", graph("Mul", center, center), axis, keepdims=1)
+    spread = graph("Sqrt", graph("Add", variance, _number(graph, layer.epsilon)))
+    normalized = graph.cast(graph("Div", center, spread), graph.dtype)
+    scaled = graph("Mul", normalized, _parameter(graph, layer, "gamma"))
+    return graph("Add", scaled, _parameter(graph, layer, "beta"))
+
+
+def _residual(graph: OnnxGraph, layer: Residual, x: str) -> str:
+    shortcut = x if layer.projection is None else _dense(graph, layer.projection, x)
+    return graph("Add", add_layers(graph, layer.layers, x), shortcut)
+
+
+def _embed_columns(graph: OnnxGraph, layer: EmbedColumns, x: str) -> str:
+    passed = layer.n_in - len(layer.tables)
+    parts = [graph.columns(x, range(passed))] if passed else []
+    for index, (rows, size) in enumerate(layer.tables):
+        given = graph.columns(x, [passed + index])
+        within = graph("Clip", given, graph.constant(0), graph.constant(rows - 1))
+        # Clip of NaN may be NaN, of which a runtime could make any integer.
+        known = graph("Where", graph("IsNaN", within), graph.constant(0), within)
+        number = graph.cast(known, np.int64)
+        graph.refuse(graph("Not", graph("Equal", graph.cast(number, graph.dtype), given)))
+        vectors = graph("Gather", _parameter(graph, layer, f"table_{index}"), number, axis=0)
+        parts.append(graph("Reshape", vectors, graph.constant([-1, size], np.int64)))
+    return graph("Concat", *parts, axis=1)
+
+
+# -- activations ------------------------------------------------------------------------------------------------------
+
+
+def _number(graph: OnnxGraph, value: float) -> str:
+    return graph.constant(value, np.float64)
+
+
+def _in_float64(function: Callable[[OnnxGraph, Any, str], str]) -> Callable[[OnnxGraph, Any, str], str]:
+    """Return the exporter of an activation whose function of float64 is given."""
+
+    def add(graph: OnnxGraph, layer: Layer, x: str) -> str:
+        if graph.dtype == np.float64:
+            return function(graph, layer, x)
+        return graph.cast(function(graph, layer, graph.cast(x, np.float64)), graph.dtype)
+
+    return add
+
+
+def _decay(graph: OnnxGraph, x: str) -> str:
+    """exp(-|x|)"""
+    return graph("Exp", graph("Neg", graph("Abs", x)))
+
+
+def _sigmoid(graph: OnnxGraph, x: str) -> str:
+    one, small = _number(graph, 1), _decay(graph, x)
+    is_negative = graph("Less", x, _number(graph, 0))
+    return graph("Div", graph("Where", is_negative, small, one), graph("Add", one, small))
+
+
+def _expm1(graph: OnnxGraph, x: str) -> str:
+    """exp(x) - 1 for x <= 0, as (u - 1) x / log(u) with u = exp(x): rounding u changes both in the same way (Kahan)."""
+    one = _number(graph, 1)
+    u = graph("Exp", graph("Min", x, _number(graph, 0)))
+    less = graph("Sub", u, one)
+    accurate = graph("Div", graph("Mul", less, x), graph("Log", u))
+    is_far = graph("Less", x, _number(graph, -1))  # nothing cancels there
+    is_tiny = graph("Equal", u, one)
+    return graph("Where", is_tiny, x, graph("Where", is_far, less, accurate))
+
+
+def _log1p(graph: OnnxGraph, x: str) -> str:
+    """log(1 + x) for x >= 0, as log(u) x / (u - 1) with u = 1 + x, for the same reason."""
+    one = _number(graph, 1)
+    u = graph("Add", one, x)
+    accurate = graph("Div", graph("Mul", graph("Log", u), x), graph("Sub", u, one))
+    return graph("Where", graph("Equal", u, one), x, accurate)
+
+
+def _tanh(graph: OnnxGraph, x: str) -> str:
+    """±e / (2 - e) with e = 1 - exp(-2 |x|)"""
+    size = graph("Abs", x)
+    less = _expm1(graph, graph("Mul", size, _number(graph, -2)))
+    positive = graph("Div", graph("Neg", less), graph("Add", less, _number(graph, 2)))
+    return graph("Where", graph("Less", x, _number(graph, 0)), graph("Neg", positive), positive)
+
+
+def _softplus(graph: OnnxGraph, x: str) -> str:
+    return graph("Add", graph("Max", x, _number(graph, 0)), _log1p(graph, _decay(graph, x)))
+
+
+def _times(graph: OnnxGraph, x: str, gate: str) -> str:
+    """x gate, and 0 at minus infinity"""
+    return graph("Mul", graph("Max", x, _number(graph, -SATURATED)), gate)
+
+
+def _within(graph: OnnxGraph, x: str) -> str:
+    return graph("Max", graph("Min", x, _number(graph, SATURATED)), _number(graph, -SATURATED))
+
+
+def _exponential(graph: OnnxGraph, x: str, below: float, above: float) -> str:
+    negative = graph("Mul", _expm1(graph, x), _number(graph, below))
+    positive = x if above == 1 else graph("Mul", x, _number(graph, above))
+    return graph("Where", graph("LessOrEqual", x, _number(graph, 0)), negative, positive)
+
+
+def _normal(graph: OnnxGraph, x: str) -> str:
+    """The normal distribution function, as in gradflow/layers/gelu.py."""
+    size, rounder = graph("Abs", x), _number(graph, 6442450944.0)
+    rounded = graph("Sub", graph("Add", size, rounder), rounder)
+    halves = [
+        graph("Exp", graph("Div", graph("Mul", one, other), _number(graph, -2)))
+        for one, other in (
+            (rounded, rounded),
+            (graph("Sub", size, rounded), graph("Add", size, rounded)),
+        )
+    ]
+    five = _number(graph, 5)
+    scale = graph("Add", size, five)
+    position = graph("Div", graph("Sub", size, five), scale)
+    tail = _number(graph, NORMAL_TAIL[-1])
+    for coefficient in NORMAL_TAIL[-2::-1]:
+        tail = graph("Add", graph("Mul", tail, position), _number(graph, coefficient))
+    tail = graph("Mul", graph("Div", tail, scale), graph("Mul", *halves))
+    is_negative = graph("Less", x, _number(graph, 0))
+    return graph("Where", is_negative, tail, graph("Sub", _number(graph, 1), tail))
+
+
+def _gelu(graph: OnnxGraph, layer: GELU, x: str) -> str:
+    z = _within(graph, x)
+    if layer.approximate == "none":
+        return _times(graph, x, _normal(graph, z))
+    cube = graph("Mul", graph("Mul", graph("Mul", _number(graph, 0.044715), z), z), z)
+    inner = graph("Mul", graph("Add", z, cube), _number(graph, math.sqrt(8 / math.pi)))
+    return _times(graph, x, _sigmoid(graph, inner))
+
+
+def _softmax(graph: OnnxGraph, x: str) -> str:
+    axis = graph.constant([1], np.int64)
+    exponentials = graph("Exp", graph("Sub", x, graph("ReduceMax", x, axis, keepdims=1)))
+    return graph("Div", exponentials, graph("ReduceSum", exponentials, axis, keepdims=1))
+
+
+def _leaky_relu(graph: OnnxGraph, layer: LeakyReLU, x: str) -> str:
+    is_low = graph("LessOrEqual", x, graph.constant(0))
+    return graph("Where", is_low, graph("Mul", x, graph.constant(layer.slope)), x)
+
+
+EXPORTERS: dict[type[Layer], Callable[[OnnxGraph, Any, str], str]] = {
+    Dense: _dense,
+    BatchNorm: _batch_norm,
+    LayerNorm: _layer_norm,
+    Residual: _residual,
+    EmbedColumns: _embed_columns,
+    Identity: lambda graph, layer, x: x,
+    ReLU: lambda graph, layer, x: graph("Relu", x),
+    LeakyReLU: _leaky_relu,
+    Sigmoid: _in_float64(lambda graph, layer, x: _sigmoid(graph, x)),
+    Tanh: _in_float64(lambda graph, layer, x: _tanh(graph, x)),
+    Softmax: _in_float64(lambda graph, layer, x: _softmax(graph, x)),
+    Softplus: _in_float64(lambda graph, layer, x: _softplus(graph, x)),
+    SiLU: _in_float64(lambda graph, layer, x: _times(graph, x, _sigmoid(graph, x))),
+    Mish: _in_float64(lambda graph, layer, x: _times(graph, x, _tanh(graph, _softplus(graph, x)))),
+    GELU: _in_float64(_gelu),
+    ELU: _in_float64(lambda graph, layer, x: _exponential(graph, x, layer.alpha, 1)),
+    SELU: _in_float64(lambda graph, layer, x: _exponential(graph, x, NEGATIVE_SCALE, POSITIVE_SCALE)),
+}
+"""The function that adds the nodes of a layer and returns its output, by the layer's class."""

@@ -1,0 +1,145 @@
+"""A fitted preprocessing as nodes of ONNX: the same arithmetic in float64 as `Preprocessing.transform`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradflow.data.columns import CategoryColumn, Column, EmbeddingColumn, NumberColumn
+from gradflow.data.dates import DateColumn
+from gradflow.data.preprocessing import Preprocessing
+from gradflow.errors import DataError
+from gradflow.export.onnx_dates import add_dates
+from gradflow.export.onnx_graph import ML_DOMAIN, OnnxGraph
+
+ONE_TENSOR = "x"
+"""The name of the only input of a graph whose columns have no names."""
+
+
+class Input(NamedTuple):
+    """An input of the graph.
+
+    Attributes:
+        name: its name.
+        dtype: its dtype; object for text.
+        width: its number of columns.
+    """
+
+    name: str
+    dtype: np.dtype
+    width: int
+
+
+def inputs_of(preprocessing: Preprocessing, feature_names: tuple[str, ...] | None) -> list[Input]:
+    """Return the inputs of the graph: one tensor if the columns have no names and all hold numbers, else one for each.
+
+    Raises:
+        DataError: if a column has an empty name, which ONNX does not allow.
+    """
+    dtypes = list(map(_dtype, preprocessing.columns))
+    if feature_names is None and set(dtypes) == {np.dtype(np.float64)}:
+        return [Input(ONE_TENSOR, dtypes[0], len(dtypes))]
+    if "" in preprocessing.names:
+        raise DataError("a column without a name cannot be an input of an ONNX model; give each column a name")
+    return [Input(name, dtype, 1) for name, dtype in zip(preprocessing.names, dtypes, strict=True)]
+
+
+def _dtype(column: Column) -> np.dtype:
+    if isinstance(column, DateColumn):
+        return np.dtype(np.int64)
+    is_text = isinstance(column, CategoryColumn | EmbeddingColumn) and column.is_text
+    return np.dtype(object if is_text else np.float64)
+
+
+def add_preprocessing(graph: OnnxGraph, preprocessing: Preprocessing, inputs: list[Input]) -> str:
+    """Add the nodes that turn the inputs of the graph into those of the network, and return their name."""
+    if len(inputs) == len(preprocessing.names):
+        values = {entry.name: entry.name for entry in inputs}
+    else:
+        values = {name: graph.columns(ONE_TENSOR, [place]) for place, name in enumerate(preprocessing.names)}
+    columns = dict(zip(preprocessing.names, preprocessing.columns, strict=True))
+    numbers = {values[name]: column for name, column in columns.items() if isinstance(column, NumberColumn)}
+    parts = _numbers(graph, numbers) if numbers else []
+    for kind, add in _PARTS.items():
+        for name, column in columns.items():
+            if isinstance(column, kind):
+                parts += add(graph, column, values[name])
+    return graph.cast(graph("Concat", *parts, axis=1), graph.dtype)
+
+
+def _numbers(graph: OnnxGraph, columns: dict[str, NumberColumn]) -> list[str]:
+    """Return the scaled numbers, and the indicators of missing ones."""
+    fitted = list(columns.values())
+    center, scale = (np.array([getattr(column, key) for column in fitted]) for key in ("center", "scale"))
+    may_miss = np.array([column.missing != "refuse" for column in fitted])
+    numbers = graph("Concat", *columns, axis=1)
+    missing = graph("IsNaN", numbers)
+    replaced = graph("And", missing, graph.constant(may_miss, np.bool_))
+    filled = graph("Where", replaced, graph.constant(center, np.float64), numbers)
+    graph.check_finite(filled)
+    parts = []
+    if len(varying := np.flatnonzero(scale > 0)):
+        shifted = graph("Sub", graph.columns(filled, varying), graph.constant(center[varying], np.float64))
+        parts.append(graph("Div", shifted, graph.constant(scale[varying], np.float64)))
+    if marked := [place for place, column in enumerate(fitted) if column.missing == "mark"]:
+        parts.append(graph.cast(graph.columns(missing, marked), np.float64))
+    return parts
+
+
+def _place(graph: OnnxGraph, column: CategoryColumn | EmbeddingColumn, x: str) -> str:
+    """Return the place of each value among the categories: -1 for others, and their number for a missing value.
+
+    ONNX has no missing text, so the empty text stands for it, unless it is a category.
+    """
+    n = len(column.categories)
+    if column.is_text:
+        keys: list[Any] = [*column.categories, *([] if "" in column.categories else [""])]
+        numbers = {"keys_strings": keys, "values_int64s": list(range(len(keys))), "default_int64": -1}
+        return graph("LabelEncoder", x, domain=ML_DOMAIN, **numbers)
+    from onnx import numpy_helper
+
+    encoder = {
+        "keys_tensor": numpy_helper.from_array(np.array(column.categories, np.float64), "keys"),
+        "values_tensor": numpy_helper.from_array(np.arange(n, dtype=np.float64), "values"),
+        "default_tensor": numpy_helper.from_array(np.array([-1.0]), "default"),
+    }
+    # Minus zero is the same number as zero, and a different key.
+    known = graph("LabelEncoder", graph("Add", x, graph.constant(0, np.float64)), domain=ML_DOMAIN, **encoder)
+    graph.refuse(graph("IsInf", x))
+    place = graph("Where", graph("IsNaN", x), graph.constant(n, np.float64), known)
+    return graph.cast(place, np.int64)
+
+
+def _refuse_place(graph: OnnxGraph, place: str, number: int) -> None:
+    graph.refuse(graph("Equal", place, graph.constant(number, np.int64)))
+
+
+def _one_hot(graph: OnnxGraph, column: CategoryColumn, x: str) -> list[str]:
+    n, place = len(column.categories), _place(graph, column, x)
+    if column.missing == "refuse":
+        _refuse_place(graph, place, n)
+    if column.unknown == "refuse":
+        _refuse_place(graph, place, -1)
+    inputs = np.arange(0 if n > 1 else 1, n + (column.missing == "mark"))
+    if not len(inputs):
+        return []
+    return [graph.cast(graph("Equal", place, graph.constant(inputs, np.int64)), np.float64)]
+
+
+def _numbered(graph: OnnxGraph, column: EmbeddingColumn, x: str) -> list[str]:
+    place, n = _place(graph, column, x), graph.constant(len(column.categories), np.int64)
+    if column.missing == "refuse":
+        _refuse_place(graph, place, len(column.categories))
+    if column.missing == "fill":
+        place = graph("Where", graph("Equal", place, n), graph.constant(-1, np.int64), place)
+    return [graph.cast(graph("Add", place, graph.constant(1, np.int64)), np.float64)]
+
+
+_PARTS: dict[type[Column], Callable[[OnnxGraph, Any, str], list[str]]] = {
+    DateColumn: add_dates,
+    CategoryColumn: _one_hot,
+    EmbeddingColumn: _numbered,
+}
+"""The functions that add the inputs made of a column, in the order of these inputs."""

@@ -9,7 +9,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from gradflow.cli import bench, doctor, info, repeat, train
+from gradflow.cli import bench, doctor, export, info, repeat, train
 from gradflow.cli.option_names import in_options
 from gradflow.errors import DivergedError, GradflowError
 from gradflow.version import __version__
@@ -33,6 +33,7 @@ application = typer.Typer(
 )
 application.add_typer(train.application, name="train")
 application.command("info")(info.info)
+application.command("export")(export.export)
 application.command("repeat")(repeat.repeat)
 application.command("bench")(bench.bench)
 application.command("doctor")(doctor.doctor)

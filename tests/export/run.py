@@ -14,8 +14,8 @@ _LEAST = {"float32": 1e-30, "float64": 1e-290}
 """Kernels and runtimes turn numbers that are not much smaller into 0."""
 
 
-def run(network: gf.Sequential, x: Any) -> list[np.ndarray]:
-    """Return the outputs of the ONNX model of a network, for one tensor or for columns by name."""
+def run(network: gf.Sequential | gf.Ensemble, x: Any) -> list[np.ndarray]:
+    """Return the outputs of the ONNX model of a network or an ensemble, for one tensor or for columns by name."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 3, 1
     content = gf.export.onnx_model(network).SerializeToString()

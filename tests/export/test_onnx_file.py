@@ -254,6 +254,46 @@ def test_a_trained_network_predicts_the_same() -> None:
     np.testing.assert_allclose(probabilities, network.predict(digits.x_test), rtol=0, atol=2e-6)
 
 
+# -- ensembles --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n_out", "activation"), [(3, "softmax"), (1, "sigmoid"), (2, "sigmoid"), (2, "identity")])
+def test_an_ensemble_is_one_model(n_out: int, activation: str) -> None:
+    networks = [gf.MLP([3, 5, n_out], seed=seed, dtype=dtype) for seed, dtype in enumerate(("float32", "float64"))]
+    for network in networks:
+        network.output_activation = activation
+    ensemble = gf.Ensemble([*networks, networks[0].copy()], [2, 1, 0])
+    x = X.astype(np.float64)
+    *label, probabilities = run(ensemble, x)
+    np.testing.assert_allclose(probabilities, ensemble.predict(x), rtol=0, atol=1e-6)
+    assert probabilities.dtype == np.float64
+    for found in label:
+        assert (found == ensemble.predict_classes(x)).all()
+
+
+def test_an_ensemble_includes_the_preprocessing_of_each_network() -> None:
+    table = {"given": TEXT, "other": WITH_GAPS}
+    rules: list[dict[str | int, Any]] = [
+        {"other": Standardize("fill")},
+        {"given": gf.Embedding(2, 1), "other": Standardize("mark")},
+    ]
+    networks = [network_for(gf.data.fit_preprocessing(table, rule)) for rule in rules]
+    for network in networks:
+        network.classes = ["no", "yes"]
+    ensemble = gf.Ensemble(networks)
+    label, found = run(ensemble, onnx_inputs(table))
+    assert ulps(found, ensemble.predict(table)) <= 16
+    assert (label == ensemble.predict_classes(table)).all()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_ensemble_that_takes_a_column_as_text_and_as_numbers_is_refused(order: int) -> None:
+    tables: list[dict[str, np.ndarray]] = [{"a": TEXT}, {"a": NUMBERS}]
+    ensemble = gf.Ensemble([network_for(gf.data.fit_preprocessing(table)) for table in tables[::order]])
+    with pytest.raises(gf.DataError, match=r"different inputs, such as 'a' of \w+ and 'a' of"):
+        gf.export.onnx_model(ensemble)
+
+
 # -- files ------------------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterable
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -183,7 +184,7 @@ def class_numbers(name: str, y: np.ndarray, classes: Classes, where: Where) -> n
         raise DataError(f"{name} must hold one class name in each row, shape (rows,), got {y.shape}")
     numbers_of = {of_class: number for number, of_class in enumerate(classes)}
     column = finite_targets(name, y.reshape(-1), where)
-    found = np.array([numbers_of.get(value, -1) for value in column.tolist()], np.int64)
+    found = np.fromiter(map(numbers_of.get, column.tolist(), repeat(-1)), np.int64, len(column))
     if (unknown := found < 0).any():
         place = int(np.argmax(unknown))
         if column[place] is None:

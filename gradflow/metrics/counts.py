@@ -106,7 +106,7 @@ class _OfPositives(Metric):
 class Precision(_OfPositives):
     """Fraction of the predictions of a class that are correct: right / predicted; 0 if there are none.
 
-    With one output it is that of class 1; otherwise the mean over labels, or over the classes that occur
+    With one output it is that of the second class; otherwise the mean over labels, or over the classes that occur
     (scikit-learn's "macro").
     """
 

@@ -91,9 +91,9 @@ class RocAuc(Metric):
     """Area under the curve of true against false positive rate (Hanley & McNeil, 1982): the probability that a random
     row of a class has a larger score than a random row outside it.
 
-    With one output it is that of class 1; otherwise the mean over labels, or over classes, each against the rest
-    (scikit-learn's "macro" and "ovr"). Labels and classes without both positive and negative rows are ignored; if none
-    remain, it is NaN.
+    With one output it is that of the second class; otherwise the mean over labels, or over classes, each against the
+    rest (scikit-learn's "macro" and "ovr"). Labels and classes without both positive and negative rows are ignored; if
+    none remain, it is NaN.
 
     It needs the scores of all rows at once: outputs, targets and weights of an epoch stay on the device, 4 bytes per
     number in float32, and each column is sorted there when the epoch ends. All other metrics only keep sums.

@@ -65,7 +65,7 @@ from gradflow.losses import (
 )
 from gradflow.network import MLP, Sequential
 from gradflow.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, GradientDescent, Lion, Optimizer, RMSprop
-from gradflow.pack import Each, Pack, fit_many
+from gradflow.pack import Each, EnsembleSelection, Pack, fit_many
 from gradflow.schedules import (
     CosineSchedule,
     ExponentialSchedule,
@@ -118,6 +118,7 @@ __all__ = [
     "EmbedColumns",
     "Embedding",
     "Ensemble",
+    "EnsembleSelection",
     "ExponentialSchedule",
     "FileFormatError",
     "GradflowError",

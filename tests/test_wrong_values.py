@@ -288,6 +288,7 @@ CLASSES: dict[str, Any] = {
     "ColumnRule": object,
     "Each": gf.Each,
     "EarlyStopping": gf.EarlyStopping,
+    "EnsembleSelection": gf.EnsembleSelection,
     "Initializer": str | Real | Callable,
     "Iterable": Iterable,
     "LearningRate": Real | gf.Schedule | Callable,

@@ -108,7 +108,7 @@ class Ensemble:
             DataError: if the networks do not match, or data or metric do not match them.
         """
         whole = cls(networks)
-        score = Score(whole.networks[0], y, metric)
+        score = Score(whole.output_activation, whole.n_out, whole.classes, y, metric)
         predictions = whole._all_predictions(x, score.rows)
         counts = select(predictions, score, positive_integer("size", size)).counts
         return cls([whole.networks[place] for place in np.flatnonzero(counts)], counts[counts > 0].tolist())
@@ -187,7 +187,7 @@ class Ensemble:
         Raises:
             DataError: if data or metric do not match the networks.
         """
-        score = Score(self.networks[0], y, metric)
+        score = Score(self.output_activation, self.n_out, self.classes, y, metric)
         predictions = self._all_predictions(x, score.rows)
         mean = np.average(predictions, axis=0, weights=self.weights)
         members = tuple(score.sign * score(each) for each in predictions)

@@ -9,15 +9,14 @@ import numpy as np
 
 from gradflow.backends import get_backend
 from gradflow.checks import object_or_name
-from gradflow.data.classes import class_numbers
-from gradflow.data.validation import as_targets, finite_targets, host_array
+from gradflow.data.classes import Classes, class_numbers
+from gradflow.data.validation import finite_targets, host_array, numbers_or_names
 from gradflow.data.where import Where
 from gradflow.errors import DataError, shown
 from gradflow.executors import Eager
 from gradflow.losses import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from gradflow.metrics import EpochMetrics, Kind, Metric, Task, get_metrics
 from gradflow.metrics.base import METRICS, Batch
-from gradflow.network import Sequential
 from gradflow.ops import NEVER
 
 Scorer = Callable[[Any, np.ndarray], float]
@@ -30,7 +29,7 @@ class Score:
     """Scores predictions of networks of one kind on the same rows; larger is better.
 
     Args:
-        network: one of the networks.
+        activation, n_out, classes: the output activation, number of outputs and class names of the networks.
         y: the targets: class names or numbers, probabilities, or numbers.
         metric: "loss" for the cross-entropy of probabilities, or the squared error of numbers; "accuracy"; another
             metric of gradflow; or a function of y and predictions, (rows, n_out), whose result is larger if better.
@@ -44,19 +43,21 @@ class Score:
         DataError: if targets or metric do not match the outputs of the network.
     """
 
-    def __init__(self, network: Sequential, y: Any, metric: str | Metric | Scorer) -> None:
-        self._activation, self._n_out = network.output_activation, network.n_out
+    def __init__(
+        self, activation: str, n_out: int, classes: Classes | None, y: Any, metric: str | Metric | Scorer
+    ) -> None:
+        self._activation, self._n_out = activation, n_out
         targets = host_array("y", y)
         if not targets.ndim:
             raise DataError(f"y must hold the target of each row, got {shown(y)}")
         self.rows, self.sign = len(targets), 1.0
-        if callable(metric) and not isinstance(metric, type | Metric):
-            function: Scorer = metric
+        metric = checked_metric(metric)
+        if not isinstance(metric, str | Metric):
+            function = metric
             self.name = getattr(metric, "__name__", "score")
             self._value: Callable[[np.ndarray], float] = lambda predictions: _number(metric, function(y, predictions))
             return
-        metric = object_or_name("metric", metric, Metric, {*METRICS, "loss", "accuracy"})
-        self._targets = self._converted(network, y)
+        self._targets = self._converted(targets, classes)
         if metric == "loss":
             self.name, self.sign, self._value = "loss", -1.0, self._loss
         elif metric == "accuracy" and self._activation != "identity":
@@ -73,10 +74,10 @@ class Score:
             value = self.sign * self._value(predictions)
         return value if np.isfinite(value) else -np.inf
 
-    def _converted(self, network: Sequential, y: Any) -> np.ndarray:
-        targets, where = as_targets("y", y, network.backend), Where(range(self.rows))
-        if network.classes is not None and not (targets.ndim == 2 and targets.shape[1] == self._n_out > 1):
-            targets = class_numbers("y", targets, network.classes, where)
+    def _converted(self, y: np.ndarray, classes: Classes | None) -> np.ndarray:
+        targets, where = numbers_or_names("y", y), Where(range(self.rows))
+        if classes is not None and not (targets.ndim == 2 and targets.shape[1] == self._n_out > 1):
+            targets = class_numbers("y", targets, classes, where)
         elif targets.dtype.kind == "O":
             raise DataError(f"y holds names, such as {shown(targets.reshape(-1)[0])}, but the networks have no classes")
         targets = finite_targets("y", targets, where)
@@ -125,6 +126,18 @@ class Score:
         clock = np.array([1, 0, 0, NEVER], np.int64)
         metrics.record(Eager(backend), Batch(np.ascontiguousarray(outputs), self._targets, None, clock))
         return metrics.read()[self._metric.label]
+
+
+def checked_metric(metric: Any) -> str | Metric | Scorer:
+    """Check for the name of a metric, a metric, or a function.
+
+    Raises:
+        DataError: if it is none of these.
+    """
+    if callable(metric) and not isinstance(metric, type | Metric):
+        function: Scorer = metric
+        return function
+    return object_or_name("metric", metric, Metric, {*METRICS, "loss", "accuracy"})
 
 
 def _number(metric: object, value: Any) -> float:

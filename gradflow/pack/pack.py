@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,19 @@ import numpy as np
 from gradflow.backends.blas import using_threads
 from gradflow.backends.cpu.processors import processors
 from gradflow.backends.reference import ReferenceBackend
-from gradflow.checks import file_path, instances, integer, positive_integer, sequence
+from gradflow.checks import file_path, instance, instances, integer, positive_integer, sequence
 from gradflow.data.sources import Source
 from gradflow.data.weights import ClassWeight
+from gradflow.ensemble import Ensemble
 from gradflow.errors import BackendError, DataError, DivergedError, TrainingWarning, warn
 from gradflow.network import Sequential
 from gradflow.pack.each import Each, of_each
-from gradflow.pack.members import Crew, Member, named, train_to_the_end, warn_together
+from gradflow.pack.members import Crew, Member, named, train_in_rounds, train_to_the_end, warn_together
 from gradflow.pack.memory import check_memory, training_bytes
+from gradflow.pack.selection import EnsembleSelection, OnlineSelection
 from gradflow.pack.shared_data import SharedData
+from gradflow.pack.turns import Turns
 from gradflow.training.progress.callbacks import Callback
-from gradflow.training.progress.display import progress_callback
 from gradflow.training.progress.early_stopping import EarlyStopping
 from gradflow.training.progress.history import History
 from gradflow.training.runs.checkpoints import Checkpoint, checkpoint_files, last_good_checkpoint
@@ -48,6 +49,7 @@ class Pack:
     Attributes:
         trainers: the members, a tuple.
         errors: the errors of the members that diverged in the last `fit`, by their place in the pack.
+        ensemble: the ensemble that the last `fit` has chosen, if ``ensemble`` was passed.
         groups: the groups of rows that the members belong to, in their order, if `fit_many` trained one for each.
         may_lack_classes: True if the rows of a member may lack classes that occur in y.
 
@@ -58,6 +60,7 @@ class Pack:
     def __init__(self, trainers: Sequence[Trainer]) -> None:
         self.trainers = tuple(instances("trainers", trainers, Trainer, "gradflow Trainers"))
         self.errors: dict[int, DivergedError] = {}
+        self.ensemble: Ensemble | None = None
         self.groups: tuple[Any, ...] = ()
         self.may_lack_classes = False
         if not self.trainers:
@@ -108,6 +111,7 @@ class Pack:
         rows: Sequence[Any] | None = None,
         validation_rows: Sequence[Any] | None = None,
         threads: int | None = None,
+        ensemble: EnsembleSelection | None = None,
         batch_size: int | Each | None = 32,
         sample_weight: Any = None,
         class_weight: ClassWeight | Each | None = None,
@@ -139,6 +143,8 @@ class Pack:
             threads: number of members that are trained at the same time, on a CPU; None for one for each processor that
                 gradflow may use. The results do not depend on it. Each member runs on one thread, whatever its
                 trainer's ``threads``, and the BLAS is held to one in the whole process.
+            ensemble: choose an ensemble after each epoch of all members, on validation data that all share, and stop
+                when it no longer improves; `ensemble` of the pack then holds it. Such a pack cannot be resumed.
             callbacks: they are called for every member, one call at a time, in the threads that train.
             output: a folder; member 3 has its run folder in ``output``/member-003.
             resume: the folder of an interrupted pack with checkpoints: each member resumes after its last one, and
@@ -178,16 +184,24 @@ class Pack:
         of_members |= self._folders(output, resume)
         if resume is not None and checkpoint is None:
             of_members["checkpoint"] = [_settings_in(of_members["resume"])] * len(self)
-        calls = _Turns(of_each("callbacks", callbacks, len(self)), progress)
+        if ensemble is not None:
+            instance("ensemble", ensemble, EnsembleSelection, "a gradflow.EnsembleSelection")
+            if resume is not None or checkpoint is not None:
+                raise DataError("a pack that chooses an ensemble cannot be resumed; omit checkpoint= and resume=")
+        calls = Turns(of_each("callbacks", callbacks, len(self)), progress)
         with ExitStack() as stack:
             for trainer in self.trainers:
                 stack.enter_context(trainer.network.access.training())
             fits = [
                 self._prepared(place, data, calls.of_member(place), chosen, of_members) for place in range(len(self))
             ]
+            online = None
+            if ensemble is not None:
+                online = OnlineSelection(ensemble, self.trainers, fits, data.held_out_targets(chosen))
+                fits = [online.watched(place, fit) for place, fit in enumerate(fits)]
             calls.begin(sum(fit.plan.epochs for fit in fits))
             stack.callback(calls.end)
-            self._train(fits, None if threads is None else positive_integer("threads", threads))
+            self._train(fits, None if threads is None else positive_integer("threads", threads), online)
         return self.histories
 
     def _rows(self, data: SharedData, name: str, rows: Any) -> list[np.ndarray | None]:
@@ -263,13 +277,13 @@ class Pack:
                 "stratified folds, or set pack.may_lack_classes = True"
             )
 
-    def _train(self, fits: Sequence[PreparedFit], threads: int | None) -> None:
+    def _train(self, fits: Sequence[PreparedFit], threads: int | None, online: OnlineSelection | None) -> None:
         backend = self.trainers[0].network.backend
-        self.errors = {}
+        self.errors, self.ensemble = {}, None
         for trainer in self.trainers:
             trainer.history = None
         with Interruption() as interruption, _one_thread_each(backend, threads) as most:
-            largest = sorted(map(training_bytes, self.trainers), reverse=True)[:most]
+            largest = sorted(map(training_bytes, self.trainers), reverse=True)[: most if online is None else None]
             check_memory(largest, f"{len(largest)} members trained at the same time")
             members = [
                 Member(place, trainer, fit, interruption)
@@ -277,8 +291,12 @@ class Pack:
             ]
             interruption.wakers = [lambda: _wake(members)]
             try:
-                train_to_the_end(members, Crew(most, interruption))
+                if online is None:
+                    train_to_the_end(members, Crew(most, interruption))
+                else:
+                    train_in_rounds(members, Crew(most, interruption), online.select)
             finally:
+                self.ensemble = None if online is None else online.ensemble()
                 self.errors = {member.index: member.error for member in members if member.error is not None}
         self._report(members)
 
@@ -356,58 +374,3 @@ def _wake(members: Sequence[Member]) -> None:
     for member in members:
         for wake in member.requests.wakers:
             wake()
-
-
-class _Turns:
-    """Calls the callbacks of all members, and the display of their progress, one at a time.
-
-    Args:
-        callbacks: those of each member.
-        progress: as for `Trainer.fit`; the display counts the epochs of all members.
-    """
-
-    def __init__(self, callbacks: Sequence[Any], progress: bool | str) -> None:
-        of_members = [instances("callbacks", each, Callback, "gradflow.Callback objects") for each in callbacks]
-        self._callbacks = of_members
-        self._displays = progress_callback(progress)
-        self._lock = threading.RLock()
-        self._epochs = 0
-
-    def of_member(self, place: int) -> Callback:
-        return _Turn(self._callbacks[place], self._lock, self._count)
-
-    def begin(self, epochs: int) -> None:
-        for display in self._displays:
-            display.on_fit_begin(None, epochs)
-
-    def end(self) -> None:
-        for display in self._displays:
-            display.on_fit_end(None, History())
-
-    def _count(self) -> None:
-        self._epochs += 1
-        for display in self._displays:
-            display.on_epoch_end(None, self._epochs, {})
-
-
-class _Turn(Callback):
-    """Calls the callbacks of a member while those of no other are called."""
-
-    def __init__(self, callbacks: Sequence[Callback], lock: threading.RLock, count: Callable[[], None]) -> None:
-        self._callbacks, self._lock, self._count = callbacks, lock, count
-
-    def on_fit_begin(self, trainer: Any, epochs: int) -> None:
-        with self._lock:
-            for callback in self._callbacks:
-                callback.on_fit_begin(trainer, epochs)
-
-    def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
-        with self._lock:
-            for callback in self._callbacks:
-                callback.on_epoch_end(trainer, epoch, values)
-            self._count()
-
-    def on_fit_end(self, trainer: Any, history: History) -> None:
-        with self._lock:
-            for callback in self._callbacks:
-                callback.on_fit_end(trainer, history)

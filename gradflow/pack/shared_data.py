@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -127,6 +127,22 @@ class SharedData:
             parts = split(among, y, validation_fraction=fraction, seed=network.seed, stratify=stratify)
             self._splits[key] = parts[0][0], parts[1][0]
         return self._splits[key]
+
+    def held_out_targets(self, chosen: Mapping[str, Sequence[Any]]) -> Any:
+        """Return the targets of the validation data that all members share, as the user passed them.
+
+        Raises:
+            DataError: if they do not share any.
+        """
+        (rows, *others), data = chosen["validation_rows"], chosen["validation_data"]
+        if rows is not None and all(other is not None and np.array_equal(rows, other) for other in others):
+            return rows_of(self.y, rows)
+        if isinstance(data[0], tuple | list) and all(each is data[0] for each in data):
+            return data[0][1]
+        raise DataError(
+            "ensemble= needs validation data in memory that all members share: pass one validation_data=(x, y), or the "
+            "same validation_rows for each"
+        )
 
     def missing_classes(self, rows: np.ndarray | None) -> Sequence[Any]:
         """Return the class labels that occur in y, but not in these rows."""

@@ -184,6 +184,9 @@ class Loop:
                     break
                 batches_done = 0
                 yield
+                if self.stop_requested:
+                    self.history.stopped_by = "callback"
+                    break
             self._end()
         except BaseException:
             with suppress(GradflowError):  # the device may be lost

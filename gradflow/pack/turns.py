@@ -1,0 +1,67 @@
+"""Callbacks of a pack: those of all members are called one at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gradflow.checks import instances
+from gradflow.training.progress.callbacks import Callback
+from gradflow.training.progress.display import progress_callback
+from gradflow.training.progress.history import History
+
+
+class Turns:
+    """Calls the callbacks of all members, and the display of their progress, one at a time.
+
+    Args:
+        callbacks: those of each member.
+        progress: as for `Trainer.fit`; the display counts the epochs of all members.
+    """
+
+    def __init__(self, callbacks: Sequence[Any], progress: bool | str) -> None:
+        of_members = [instances("callbacks", each, Callback, "gradflow.Callback objects") for each in callbacks]
+        self._callbacks = of_members
+        self._displays = progress_callback(progress)
+        self._lock = threading.RLock()
+        self._epochs = 0
+
+    def of_member(self, place: int) -> Callback:
+        return _Turn(self._callbacks[place], self._lock, self._count)
+
+    def begin(self, epochs: int) -> None:
+        for display in self._displays:
+            display.on_fit_begin(None, epochs)
+
+    def end(self) -> None:
+        for display in self._displays:
+            display.on_fit_end(None, History())
+
+    def _count(self) -> None:
+        self._epochs += 1
+        for display in self._displays:
+            display.on_epoch_end(None, self._epochs, {})
+
+
+class _Turn(Callback):
+    """Calls the callbacks of a member while those of no other are called."""
+
+    def __init__(self, callbacks: Sequence[Callback], lock: threading.RLock, count: Callable[[], None]) -> None:
+        self._callbacks, self._lock, self._count = callbacks, lock, count
+
+    def on_fit_begin(self, trainer: Any, epochs: int) -> None:
+        with self._lock:
+            for callback in self._callbacks:
+                callback.on_fit_begin(trainer, epochs)
+
+    def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
+        with self._lock:
+            for callback in self._callbacks:
+                callback.on_epoch_end(trainer, epoch, values)
+            self._count()
+
+    def on_fit_end(self, trainer: Any, history: History) -> None:
+        with self._lock:
+            for callback in self._callbacks:
+                callback.on_fit_end(trainer, history)

@@ -149,13 +149,18 @@ class ReferenceBackend:
         """Bind the calls of a program; a backend with one kernel for several adjacent calls returns fewer."""
         return [self.bind(op, arguments) for op, arguments in calls]
 
-    def block_programs(self, programs: Sequence[Sequence[tuple[Op, dict[str, Any]]]]) -> BlockPrograms | None:
-        """Prepare programs, given by their ops, to run side by side; None if this backend can only run them in turn.
+    def fits_in_a_block(self, ops: Sequence[tuple[Op, dict[str, Any]]], members: int) -> bool:
+        """True if a program can be one of `block_programs`, and so many like it probably take less time side by side
+        than in turn."""
+        return False
+
+    def block_programs(self, programs: Sequence[Sequence[tuple[Op, dict[str, Any]]]]) -> BlockPrograms:
+        """Prepare programs, given by their ops, to run side by side.
 
         Raises:
             BackendError: if it cannot run one of them like that.
         """
-        return None
+        raise BackendError(f"the {self.name!r} backend runs programs in turn, not side by side")
 
     def replay(self, calls: list[BoundCall], steps_per_launch: int = 1) -> Replay:
         """Return a function that runs the bound calls of a program, in order, n times.
@@ -201,9 +206,6 @@ class BlockPrograms(Protocol):
             blocks: for each block, pairs of a program, by its place, and how many times it runs. Programs of two blocks
                 must not write what the other one reads or writes.
         """
-
-    def pays(self, blocks: Sequence[Sequence[tuple[int, int]]]) -> bool:
-        """True if running these blocks side by side probably takes less time than one program after the other."""
 
 
 class Looks:

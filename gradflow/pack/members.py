@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 
 from gradflow.errors import DivergedError, collecting_warnings, warn
+from gradflow.pack.memory import training_bytes
 from gradflow.training.signals import Interruption
+from gradflow.training.step.epoch import Pass
 from gradflow.training.trainer import PreparedFit, Trainer
 
 _BETWEEN_LOOKS = 0.2  # seconds after which the main thread sees a signal, where it cannot wake a waiting thread
@@ -41,6 +43,7 @@ class Member:
         trainer: its trainer.
         fit: its fit.
         whole: the requests to all members to end.
+        hands_out: True to hand out passes over the data, where that is possible, in place of running them.
 
     Attributes:
         error: the error if it diverged.
@@ -48,26 +51,37 @@ class Member:
         is_done: True after the end of its training.
     """
 
-    def __init__(self, index: int, trainer: Trainer, fit: PreparedFit, whole: Interruption) -> None:
+    def __init__(
+        self, index: int, trainer: Trainer, fit: PreparedFit, whole: Interruption, *, hands_out: bool = False
+    ) -> None:
         self.index, self.trainer, self.fit = index, trainer, fit
         self.requests = Requests(whole)
         self.error: DivergedError | None = None
         self.warnings: list[tuple[str, type[Warning]]] = []
         self.is_done = False
-        self._epochs: Iterator[None] = trainer._epochs(fit, self.requests)
+        self._epochs: Generator[Pass, None, None] = trainer._epochs(fit, self.requests, hands_out=hands_out)
 
     @property
     def work(self) -> float:
         """Approximate work of all its epochs, in units of its own kind, to begin with the longest."""
         return float(self.fit.plan.epochs) * self.fit.plan.rows * self.trainer.network.n_parameters
 
-    def advance(self) -> None:
-        """Train for an epoch, in this thread; the last call ends the training."""
+    @property
+    def n_bytes(self) -> int:
+        """Approximate bytes that its training takes."""
+        return training_bytes(self.trainer)
+
+    def advance(self) -> Pass:
+        """Train for an epoch, in this thread; the last call ends the training.
+
+        If the member hands out passes, return one, which the caller must run before the next call; an empty one at the
+        end of an epoch.
+        """
         network = self.trainer.network
         collect = collecting_warnings(lambda message, category: self.warnings.append((message, category)))
         with collect, network.access.training_for(), network.backend.current():
             try:
-                next(self._epochs)
+                return next(self._epochs)
             except StopIteration:
                 self._end()
             except DivergedError as error:
@@ -77,16 +91,22 @@ class Member:
                 error.add_note(f"in member {self.index} of the pack")
                 self._end()
                 raise
+        return ()
 
     def finish(self) -> None:
         """Train to the end, in this thread."""
         while not self.is_done:
-            self.advance()
+            for program, times in self.advance():
+                program.run(times)
+
+    def close(self) -> None:
+        """Give up a training that has not ended, and with it its run folder."""
+        self._epochs.close()
 
     def _end(self) -> None:
         self.is_done = True
         self.requests.wakers = []
-        self._epochs = iter(())  # frees the state of its training
+        self._epochs.close()
 
 
 class Crew:
@@ -100,7 +120,7 @@ class Crew:
     def __init__(self, threads: int, interruption: Interruption) -> None:
         self._threads, self._interruption = threads, interruption
 
-    def do(self, work: Sequence[Callable[[], None]]) -> None:
+    def do(self, work: Sequence[Callable[[], object]]) -> None:
         """Do pieces of work, in this order as threads become free.
 
         Raises:
@@ -122,7 +142,7 @@ class Crew:
                 raise
 
 
-def _wait_for(futures: Sequence[Future[None]]) -> None:
+def _wait_for(futures: Sequence[Future[object]]) -> None:
     """Wait until all have ended, or one has failed, whose error is raised."""
     waiting = set(futures)
     while waiting:
@@ -137,10 +157,7 @@ def train_to_the_end(members: Sequence[Member], crew: Crew) -> None:
 
 
 def train_in_rounds(members: Sequence[Member], crew: Crew, after_round: Callable[[], None]) -> None:
-    """Train all members epoch by epoch, and call a function after each epoch of all.
-
-    A backend that trains many networks at once would take the members of a round here.
-    """
+    """Train all members epoch by epoch, and call a function after each epoch of all."""
     while alive := [member for member in members if not member.is_done]:
         crew.do([member.advance for member in sorted(alive, key=lambda member: -member.work)])
         after_round()

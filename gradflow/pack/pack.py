@@ -21,9 +21,10 @@ from gradflow.errors import BackendError, DataError, DivergedError, TrainingWarn
 from gradflow.network import Sequential
 from gradflow.pack.each import Each, of_each
 from gradflow.pack.members import Crew, Member, named, train_in_rounds, train_to_the_end, warn_together
-from gradflow.pack.memory import check_memory, training_bytes
+from gradflow.pack.memory import check_memory
 from gradflow.pack.selection import EnsembleSelection, OnlineSelection
 from gradflow.pack.shared_data import SharedData
+from gradflow.pack.side_by_side import train_side_by_side
 from gradflow.pack.turns import Turns
 from gradflow.training.progress.callbacks import Callback
 from gradflow.training.progress.early_stopping import EarlyStopping
@@ -282,20 +283,27 @@ class Pack:
         self.errors, self.ensemble = {}, None
         for trainer in self.trainers:
             trainer.history = None
+        is_on_gpu = backend.name == "cupy"
         with Interruption() as interruption, _one_thread_each(backend, threads) as most:
-            largest = sorted(map(training_bytes, self.trainers), reverse=True)[: most if online is None else None]
-            check_memory(largest, f"{len(largest)} members trained at the same time")
             members = [
-                Member(place, trainer, fit, interruption)
+                Member(place, trainer, fit, interruption, hands_out=is_on_gpu)
                 for place, (trainer, fit) in enumerate(zip(self.trainers, fits, strict=True))
             ]
             interruption.wakers = [lambda: _wake(members)]
             try:
-                if online is None:
-                    train_to_the_end(members, Crew(most, interruption))
+                if is_on_gpu:
+                    train_side_by_side(members, backend, interruption, None if online is None else online.select)
                 else:
-                    train_in_rounds(members, Crew(most, interruption), online.select)
+                    sizes = sorted((member.n_bytes for member in members), reverse=True)
+                    largest = sizes[: most if online is None else None]
+                    check_memory(largest, f"{len(largest)} members trained at the same time")
+                    if online is None:
+                        train_to_the_end(members, Crew(most, interruption))
+                    else:
+                        train_in_rounds(members, Crew(most, interruption), online.select)
             finally:
+                for member in members:
+                    member.close()
                 self.ensemble = None if online is None else online.ensemble()
                 self.errors = {member.index: member.error for member in members if member.error is not None}
         self._report(members)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from gradflow.training.runs.checkpoints import Checkpoints
 from gradflow.training.runs.run_state import RunState
 from gradflow.training.runs.snapshots import Snapshot
 from gradflow.training.signals import Interruption
+from gradflow.training.step.epoch import Pass
 from gradflow.training.step.evaluation import evaluation
 from gradflow.training.step.layer_statistics import LayerStatistics
 from gradflow.training.step.lbfgs import Minimization, check_minimization
@@ -151,13 +152,15 @@ class Loop:
         self._continued = continued
         self._layer_values: dict[str, float] = {}
 
-    def epochs(self, scale: OutputScale | None) -> Iterator[None]:
+    def epochs(self, scale: OutputScale | None, *, hands_out: bool = False) -> Generator[Pass, None, None]:
         """Train until there is a reason to stop; the network then holds the final weights.
 
-        The iterator yields between two epochs, so that several runs can take turns.
+        The iterator yields an empty pass between two epochs, so that several runs can take turns.
 
         Args:
             scale: the scale of the network's outputs.
+            hands_out: True to yield passes over the data too, where that is possible: whoever takes one must run its
+                programs before taking the next.
         """
         network, names, classes = self._network, self._plan.data.feature_names, self._plan.data.classes
         before = network.output_activation, network.output_scale, network.feature_names, network.classes
@@ -180,10 +183,10 @@ class Loop:
         self._began = time.perf_counter() - self.history.seconds
         try:
             for epoch in self._epochs_left():
-                if not self._run_epoch(epoch, batches_done):
+                if not (yield from self._run_epoch(epoch, batches_done, hands_out=hands_out)):
                     break
                 batches_done = 0
-                yield
+                yield ()
                 if self.stop_requested:
                     self.history.stopped_by = "callback"
                     break
@@ -254,17 +257,20 @@ class Loop:
         run = network, step, best_state, measured_state, self.history, self._best, self._convergence
         self._state = RunState(*run, names, isinstance(self._objective.optimizer, LBFGS))
 
-    def _run_epoch(self, epoch: int, batches_done: int) -> bool:
+    def _run_epoch(self, epoch: int, batches_done: int, *, hands_out: bool) -> Generator[Pass, None, bool]:
         """Train for an epoch and record its values; return False if it is the last one."""
         state, network, step = self._state, self._network, self._state.step
         if state.measured_state is not network.state and not batches_done:
             network.backend.copy(network.state, state.measured_state)
         step.update.begin_epoch(epoch - 1, self.history, batches_done)
         is_measured = LayerStatistics.is_due(epoch, step.epoch.batches)
-        is_finished = self._train(epoch, batches_done, is_measured=is_measured)
+        is_finished = yield from self._train(epoch, batches_done, is_measured=is_measured, hands_out=hands_out)
         step.update.end_epoch()
         if self._validating is not None and is_finished:
-            is_finished = self._validating.run()
+            if hands_out and (programs := self._validating.programs()) is not None:
+                yield programs
+            else:
+                is_finished = self._validating.run()
         reading = step.status.read()
         network._epochs_begun = reading.epochs_begun  # the property would wait for readers, in every epoch
         if reading.first_bad_step is not None:
@@ -277,11 +283,18 @@ class Loop:
         self._warn_of(epoch, values, reading)
         return self._keep(epoch, values)
 
-    def _train(self, epoch: int, batches_done: int, *, is_measured: bool) -> bool:
-        """Run the remaining steps of an epoch; return False if it was interrupted."""
+    def _train(
+        self, epoch: int, batches_done: int, *, is_measured: bool, hands_out: bool
+    ) -> Generator[Pass, None, bool]:
+        """Run the remaining steps of an epoch, or yield the pass; return False if it was interrupted."""
         objective, step = self._objective, self._state.step
         if isinstance(objective.optimizer, LBFGS):
             return Minimization(objective, step).run(lambda: self._interruption.requested)
+        if hands_out and not batches_done and (programs := step.epoch.programs(is_measured=is_measured)) is not None:
+            if not self._allowance(self._state, 0):
+                return False
+            yield programs
+            return True
         return step.run(
             allowance=partial(self._allowance, self._state),
             batches_done=batches_done,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import nullcontext
 from functools import wraps
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
@@ -29,6 +29,7 @@ from gradflow.training.progress.history import History
 from gradflow.training.runs.checkpoints import Checkpoint
 from gradflow.training.runs.run_folder import RunFolder, described_run, run_path
 from gradflow.training.signals import Interruption
+from gradflow.training.step.epoch import Pass
 from gradflow.training.step.evaluation import evaluation
 from gradflow.training.step.objective import Objective
 from gradflow.training.step.optimizer_state import OptimizerState
@@ -376,8 +377,10 @@ class Trainer:
         plan = plan.within_memory(objective)
         return PreparedFit(plan, data.scale, stopping, callbacks, folder, resume is not None, checkpoint, run)
 
-    def _epochs(self, fit: PreparedFit, interruption: Interruption) -> Iterator[None]:
-        """Run a fit; the iterator yields between two epochs.
+    def _epochs(
+        self, fit: PreparedFit, interruption: Interruption, *, hands_out: bool = False
+    ) -> Generator[Pass, None, None]:
+        """Run a fit; the iterator yields what `Loop.epochs` does.
 
         The network must belong to this thread, which decides on the number of threads too.
         """
@@ -390,7 +393,7 @@ class Trainer:
             loop = Loop(
                 self.objective, fit.plan, *fit.stopping, fit.callbacks, self, checkpoints, resumed, interruption
             )
-            yield from self._epochs_of(loop, fit.scale, folder, run)
+            yield from self._epochs_of(loop, fit.scale, folder, run, hands_out=hands_out)
 
     @_alone
     def partial_fit(
@@ -440,7 +443,7 @@ class Trainer:
             history = self._finished(self._epochs_of(loop, scale, None, {}))
         return {name: history[name][-1] for name in history}
 
-    def _finished(self, epochs: Iterator[None]) -> History:
+    def _finished(self, epochs: Generator[Pass, None, None]) -> History:
         """Run all epochs; return their history."""
         for _ in epochs:
             pass
@@ -448,12 +451,18 @@ class Trainer:
         return self.history
 
     def _epochs_of(
-        self, loop: Loop, scale: OutputScale | None, folder: RunFolder | None, run: dict[str, Any]
-    ) -> Iterator[None]:
+        self,
+        loop: Loop,
+        scale: OutputScale | None,
+        folder: RunFolder | None,
+        run: dict[str, Any],
+        *,
+        hands_out: bool = False,
+    ) -> Generator[Pass, None, None]:
         """Run the loop, and write the results, described by ``run``, to the folder, if there is one."""
         self._loop, self.history = loop, loop.history
         try:
-            yield from loop.epochs(scale)
+            yield from loop.epochs(scale, hands_out=hands_out)
             self.optimizer_state = loop.optimizer_state()
         except DeviceLostError as error:
             saved = "No weights were saved"

@@ -16,7 +16,7 @@ import cupy
 import cupy.cublas
 import numpy as np
 
-from gradflow.backends.cuda.block_programs import CupyBlockPrograms
+from gradflow.backends.cuda.block_programs import CupyBlockPrograms, fits_in_a_block
 from gradflow.backends.cuda.choices import Choices
 from gradflow.backends.cuda.cublaslt import BoundGemm, CublasLt
 from gradflow.backends.cuda.cublaslt_library import CublasLtLibrary
@@ -249,6 +249,9 @@ class CupyBackend(ReferenceBackend):
     @_on_device
     def replay(self, calls: list[BoundCall], steps_per_launch: int = 1) -> Replay:
         return self.graphs.replay(calls, steps_per_launch)
+
+    def fits_in_a_block(self, ops: Sequence[Call], members: int) -> bool:
+        return fits_in_a_block(ops, min(members, self._device.attributes["MultiProcessorCount"]))
 
     @_on_device
     def block_programs(self, programs: Sequence[Sequence[Call]]) -> CupyBlockPrograms:

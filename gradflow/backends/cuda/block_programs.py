@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import cupy
 import numpy as np
@@ -14,6 +13,7 @@ from gradflow.backends.kernel_sources import Form, block_kernels
 from gradflow.errors import BackendError
 
 _THREADS = 1024
+_REALS = {"float32", "float64"}
 _PIECE = np.dtype([("begin", np.uint64), ("end", np.uint64), ("times", np.int64)])  # gf_piece of block_program.h
 
 
@@ -40,7 +40,7 @@ class CupyBlockPrograms:
             raise BackendError(f"op {unknown[0]!r} has no kernel that a thread block can run by itself")
         self._stream = stream
         self._owners = fused
-        form = Form(_element_type(fused))
+        form = Form(_only(_element_types(fused)))
         numbers = {name: number for number, name in enumerate(names)}
         words = [[word for call in calls for word in _words(call, numbers, form)] for calls in fused]
         self._words = _uploaded(np.array([word for program in words for word in program], np.uint64), stream)
@@ -49,13 +49,6 @@ class CupyBlockPrograms:
         self._begins = [begin + 8 * int(end - len(program)) for program, end in zip(words, ends, strict=True)]
         self._ends = [begin + 8 * int(end) for end in ends]
         self._function = modules.run_programs(names, form.real)
-        self._seconds = [_estimated_seconds(calls) for calls in fused]
-        self._processors = int(modules.device.attributes["MultiProcessorCount"])
-
-    def pays(self, blocks: Sequence[Sequence[tuple[int, int]]]) -> bool:
-        in_blocks = [sum(times * self._seconds[place].in_a_block for place, times in block) for block in blocks]
-        alone = sum(times * self._seconds[place].alone for block in blocks for place, times in block)
-        return max(max(in_blocks), sum(in_blocks) / self._processors) < alone
 
     def run(self, blocks: Sequence[Sequence[tuple[int, int]]]) -> None:
         pieces = np.array(
@@ -68,22 +61,20 @@ class CupyBlockPrograms:
             self._function((len(blocks),), (_THREADS,), arguments)
 
 
-class _Seconds(NamedTuple):
-    """The estimated time that a program takes in a thread block, and alone on the whole device."""
+def fits_in_a_block(calls: Sequence[Call], blocks: int) -> bool:
+    """True if a thread block can run a program, and ``blocks`` at a time probably take less time than in turn.
 
-    in_a_block: float
-    alone: float
-
-
-def _estimated_seconds(calls: Sequence[Call]) -> _Seconds:
-    """Estimate the time of a program, from what an H100 can do; not measured.
-
-    A multiprocessor adds and multiplies 128 pairs of numbers in each of 1.7e9 cycles in a second, a quarter of it with
-    the tiles of block_gemm.h, and waits for memory once or twice in each kernel. A node of a graph takes 2 us, and
-    matmuls that are too small for all multiprocessors reach a fifth of their rate.
+    The times are estimates, from what an H100 can do; they are not measured. A multiprocessor adds and multiplies 128
+    pairs of numbers in each of 1.7e9 cycles in a second, a quarter of it with the tiles of block_gemm.h, and waits for
+    memory once or twice in each kernel. On the whole device, a node of a graph takes 2 us, and matmuls that are too
+    small for all multiprocessors reach a fifth of their rate.
     """
-    work = sum(_operations(call) for call in calls)
-    return _Seconds(len(calls) * 1.5e-6 + work / 1e11, len(calls) * 2e-6 + work / 1e13)
+    fused = fuse_bias_and_activation(list(calls), block_kernels())
+    if not all(op.name in block_kernels() for op, _ in fused) or not _element_types([fused]) <= _REALS:
+        return False
+    work = sum(map(_operations, fused))
+    in_a_block = len(fused) * 1.5e-6 + work / 1e11
+    return in_a_block < blocks * (len(fused) * 2e-6 + work / 1e13)
 
 
 def _operations(call: Call) -> int:
@@ -95,24 +86,27 @@ def _operations(call: Call) -> int:
     return sum(2 * array.size for name, array in arguments.items() if name in op.writes and array is not None)
 
 
-def _element_type(programs: Sequence[Sequence[Call]]) -> str:
-    """Return the type of all real numbers in the programs.
-
-    Raises:
-        BackendError: if there are several, or one of 16 bits.
-    """
+def _element_types(programs: Sequence[Sequence[Call]]) -> set[str]:
+    """Return the types of the real numbers in the programs."""
     kernels = block_kernels()
-    found = {
+    return {
         str(arguments[parameter.name].dtype)
         for calls in programs
         for op, arguments in calls
         for parameter in kernels[op.name].parameters
         if parameter.is_pointer and parameter.c_type == "real" and arguments.get(parameter.name) is not None
     }
-    real = min(found, default="float32")
-    if len(found) > 1 or real not in ("float32", "float64"):
-        raise BackendError(f"a thread block computes in float32 or in float64, but the arrays are {sorted(found)}")
-    return real
+
+
+def _only(types: set[str]) -> str:
+    """Return the one element type of programs.
+
+    Raises:
+        BackendError: if there are several, or one of 16 bits.
+    """
+    if len(types) > 1 or not types <= _REALS:
+        raise BackendError(f"a thread block computes in float32 or in float64, but the arrays are {sorted(types)}")
+    return min(types, default="float32")
 
 
 def _words(call: Call, numbers: dict[str, int], form: Form) -> list[int]:

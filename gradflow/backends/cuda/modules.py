@@ -20,13 +20,10 @@ class KernelModules:
 
     Args:
         device: the device.
-
-    Attributes:
-        device: the device.
     """
 
     def __init__(self, device: cupy.cuda.Device) -> None:
-        self.device = device
+        self._device = device
         self._modules: dict[tuple[Any, Form], Any] = {}
 
     def compile(self, wanted: Iterable[tuple[Kernel, Form]]) -> None:
@@ -64,7 +61,7 @@ class KernelModules:
     def _module(self, text: str, origin: str, form: object) -> Any:
         module = cupy.RawModule(code=text, options=("--std=c++17",))
         try:
-            with self.device:  # the current device is that of a thread
+            with self._device:  # the current device is that of a thread
                 module.compile()
         except Exception as error:
             raise BackendError(

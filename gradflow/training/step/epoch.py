@@ -16,12 +16,15 @@ from gradflow.metrics import EpochMetrics
 from gradflow.ops import Array
 from gradflow.program import Program, Recorder
 from gradflow.reductions import chunk_length, chunk_sums, total
-from gradflow.training.data.feed import BatchFeed
+from gradflow.training.data.feed import BatchFeed, GatheredBatches
 from gradflow.training.step.layer_statistics import LayerStatistics
 from gradflow.training.step.record import Results
 
 Allowance = Callable[[int], int]
 """Maps the number of batches done to how many more may run before the next call; 0 ends the epoch."""
+
+Pass = Sequence[tuple[Program, int]]
+"""Programs that make up a pass over the data, in order, and how many times each of them runs."""
 
 _SECONDS_BETWEEN_LOOKS = 0.02
 """Seconds that batches may run before the next look at the status, and check for an interruption."""
@@ -155,12 +158,17 @@ class Epoch:
                 self.close()
         return is_finished
 
-    def programs(self, *, is_measured: bool = False) -> list[tuple[Program, int]]:
-        """Return what `run` runs in a whole epoch: programs, in order, and how many times each."""
+    def programs(self, *, is_measured: bool = False) -> Pass | None:
+        """Begin a whole pass that the caller runs, and return it; None if only `run` can run it, because batches come
+        from the host, or a layer computes there."""
         measured = self._measured if is_measured and self.full_batches else None
         unmeasured = self.full_batches - (measured is not None)
         parts = [(self._full, unmeasured), (measured, 1), (self._rest, 1), (self._sums, 1)]
-        return [(program, times) for program, times in parts if program is not None and times]
+        programs = [(program, times) for program, times in parts if program is not None and times]
+        if not isinstance(self._batches, GatheredBatches) or any(program.ops is None for program, _ in programs):
+            return None
+        self.metrics.reset()
+        return programs
 
     def break_off(self) -> None:
         """Stop waiting for batches. A signal handler may call it."""

@@ -44,11 +44,10 @@ def step_of(name: str, backend: str, dtype: str) -> TrainingStep:
 
 
 def epochs_side_by_side(steps: list[TrainingStep], epochs: int) -> None:
-    parts = [step.epoch.programs() for step in steps]
+    parts = [step.epoch.programs() or [] for step in steps]
     programs: list[Program] = [program for of_step in parts for program, _ in of_step]
     places = {id(program): place for place, program in enumerate(programs)}
     together = get_backend("cupy").block_programs([program.ops or [] for program in programs])
-    assert together is not None
     for epoch in range(epochs):
         for step in steps:
             step.update.begin_epoch(epoch, gf.History(), 0)
@@ -75,9 +74,8 @@ def test_epochs_are_those_of_each_network_alone(dtype: str) -> None:
 
 def test_an_epoch_of_all_is_one_launch() -> None:
     simgpu = pytest.importorskip("simgpu")
-    parts = [step_of("adam", "cupy", "float32").epoch.programs() for _ in range(7)]
+    parts = [step_of("adam", "cupy", "float32").epoch.programs() or [] for _ in range(7)]
     together = get_backend("cupy").block_programs([program.ops or [] for of_step in parts for program, _ in of_step])
-    assert together is not None
     place = iter(range(100))
     blocks = [[(next(place), times) for _, times in of_step] for of_step in parts]
     simgpu.reset()
@@ -91,14 +89,15 @@ def test_an_epoch_of_all_is_one_launch() -> None:
 def test_many_small_networks_pay(members: int, width: int, *, pays: bool) -> None:
     network = gf.MLP([6, width, width, 2], backend="cupy")
     step = TrainingStep.of(network, "softmax_cross_entropy", "adam", X, LABELS, batch_size=32)
-    parts = step.epoch.programs()
-    together = get_backend("cupy").block_programs([program.ops or [] for program, _ in parts])
-    assert together is not None
-    block = [(place, times) for place, (_, times) in enumerate(parts)]
-    assert together.pays([block] * members) is pays
+    ops = step.epoch._full.ops
+    assert ops is not None
+    assert get_backend("cupy").fits_in_a_block(ops, members) is pays
+    assert not get_backend("numpy").fits_in_a_block(ops, members)
 
 
 def test_what_a_thread_block_cannot_run_is_refused() -> None:
+    with pytest.raises(BackendError, match="the 'numpy' backend runs programs in turn, not side by side"):
+        get_backend("numpy").block_programs([])
     backend = get_backend("cupy")
     a = backend.zeros((4, 4), np.float32)
     with pytest.raises(BackendError, match="in float32 or in float64, but the arrays are"):

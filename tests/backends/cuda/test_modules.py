@@ -92,7 +92,7 @@ def test_each_thread_that_compiles_uses_the_device_of_the_backend(
             compiled.append(current.device)
 
     device = Device()
-    monkeypatch.setattr(modules, "device", device)
+    monkeypatch.setattr(modules, "_device", device)
     monkeypatch.setattr("cupy.RawModule", Module)
     modules.compile(wanted(*NAMES))
     assert compiled == [device] * 3

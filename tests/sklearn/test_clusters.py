@@ -103,6 +103,7 @@ def test_a_search_finds_the_same_in_threads() -> None:
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 @pytest.mark.parametrize("kind", ["Pool", "ProcessPoolExecutor"])
 def test_workers_of_a_pool_take_one_thread_each(kind: str, method: str, monkeypatch: pytest.MonkeyPatch) -> None:

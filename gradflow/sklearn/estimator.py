@@ -24,7 +24,7 @@ from gradflow.losses import BinaryCrossEntropy, Loss, PoissonLoss
 from gradflow.losses.base import LOSSES
 from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS
-from gradflow.sklearn.inputs import as_numpy, check_no_text, explaining, fit_inputs
+from gradflow.sklearn.inputs import as_numpy, check_labels, check_no_text, explaining, fit_inputs
 from gradflow.sklearn.layers import initial_weights, make_stack
 from gradflow.sklearn.parameters import check_parameters, hidden_sizes, schedule_of
 from gradflow.sklearn.rows import Rows
@@ -123,6 +123,8 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         X, y, sample_weight = map(as_numpy, (X, y, sample_weight))  # noqa: N806
         if is_numeric:
             check_no_text(y, type(self).__name__)
+        elif y is not None:
+            check_labels(y)
         if self._takes_tables:
             x = self._as_inputs(X, reset=is_first)
             y = check_array(y, ensure_2d=False, dtype="numeric" if is_numeric else None, input_name="y")

@@ -42,7 +42,7 @@ def explaining(x: Any, *, is_fit: bool) -> Iterator[None]:
         yield
     except ValueError as error:
         before = "" if is_fit else ", which the estimator was fitted without"
-        if "contains NaN" in str(error):
+        if "Input X contains NaN" in str(error):
             remedy = "to replace missing values by the mean, and mark them; or impute them first"
             raise DataError(f"Input X contains NaN{before}. Pass standardize=True {remedy}") from error
         if "could not convert string to float" not in str(error):
@@ -55,6 +55,13 @@ def explaining(x: Any, *, is_fit: bool) -> Iterator[None]:
                 remedy = "pass categorical_features='from_dtype' to encode it" if is_fit else "in fit it did"
                 raise DataError(f"column {name!r} of X holds no numbers, {problem}; {remedy}") from error
         raise
+    except TypeError as error:
+        times = [name for name in getattr(x, "columns", ()) if np.asarray(x[name]).dtype.kind in "mM"]
+        if not times:
+            raise
+        raise DataError(
+            f"column {times[0]!r} of X holds times; convert it to a number, such as the days since a date"
+        ) from error
 
 
 def check_names(x: Any) -> None:
@@ -85,6 +92,24 @@ def check_no_text(y: Any, estimator: str) -> None:
         raise DataError(
             f"y holds text, such as {shown(str(text))}, but {estimator} predicts numbers; use MLPClassifier for classes"
         )
+
+
+def check_labels(y: Any) -> None:
+    """Raise if classes are missing, or of types that cannot be sorted.
+
+    Raises:
+        DataError: naming the first row, or two classes.
+    """
+    labels = np.asarray(y)
+    if labels.dtype.kind != "O":
+        return
+    first: dict[bool, Any] = {}
+    for row, label in enumerate(labels.ravel()):
+        if label is None or type(label).__name__ == "NAType" or (isinstance(label, float) and label != label):
+            raise DataError(f"y has no class in row {row}, but {label!r}; omit rows without a class")
+        first.setdefault(isinstance(label, str), label)
+    if len(first) == 2:
+        raise DataError(f"y mixes text and others, such as {first[True]!r} and {first[False]!r}; convert it to text")
 
 
 def fit_inputs(x: Any, *, standardize: bool, categorical_features: str | None) -> Preprocessing:

@@ -7,14 +7,16 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.metrics import r2_score
+from sklearn.metrics import d2_pinball_score, r2_score
+from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import column_or_1d
 
 from gradflow.errors import DataError
-from gradflow.losses import HalfSquaredError, Loss, PoissonLoss, get_loss
+from gradflow.losses import HalfSquaredError, Loss, PoissonLoss, QuantileLoss, get_loss
 from gradflow.schedules import Schedule
 from gradflow.sklearn.estimator import MLPEstimator
+from gradflow.sklearn.inputs import as_numpy
 from gradflow.sklearn.rows import Rows
 from gradflow.training import Checkpoint
 
@@ -32,7 +34,7 @@ class MLPRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
             which predicts several quantiles, or ``gradflow.HuberLoss()``.
         standardize: standardize inputs and targets inside the network; predictions are in the units of y, losses in
             those of the standardized targets. Counts of "poisson" stay as they are.
-        scoring: what early stopping watches; None is R².
+        scoring: what early stopping watches; None is `score`.
     """
 
     def __init__(
@@ -117,6 +119,15 @@ class MLPRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
         outputs = self._outputs(X)
         return outputs.ravel() if outputs.shape[1] == 1 else outputs
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
+        """Return R² on targets y, (rows,) or (rows, n_targets); for quantiles their mean D², as `d2_pinball_score`."""
+        if not isinstance(self._make_loss(), QuantileLoss):
+            return float(super().score(X, y, sample_weight))
+        targets = check_array(as_numpy(y), ensure_2d=False, dtype="numeric", input_name="y")
+        outputs, weight = self._outputs(X), as_numpy(sample_weight)
+        check_consistent_length(outputs, targets, weight)
+        return self._score(targets.reshape(len(targets), -1), outputs, weight)
+
     # -- what the base class asks for ---------------------------------------------------------------------------------
 
     def _loss_names(self) -> Sequence[str]:
@@ -148,9 +159,19 @@ class MLPRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
 
     def _score_targets(self, x: Any, targets: np.ndarray, weight: np.ndarray | None) -> float:
         outputs = self._predictions(x)
-        if not np.isfinite(outputs).all():
-            return float("nan")
-        return float(r2_score(targets, outputs, sample_weight=weight))
+        return self._score(targets, outputs, weight) if np.isfinite(outputs).all() else float("nan")
+
+    def _score(self, targets: np.ndarray, outputs: np.ndarray, weight: np.ndarray | None) -> float:
+        """Return the score of outputs for targets (rows, n_targets)."""
+        loss = self._make_loss()
+        if not isinstance(loss, QuantileLoss):
+            return float(r2_score(targets, outputs, sample_weight=weight))
+        predicted = outputs.reshape(*targets.shape, len(loss.quantiles))
+        scores = [
+            d2_pinball_score(targets, predicted[:, :, place], sample_weight=weight, alpha=level)
+            for place, level in enumerate(loss.quantiles)
+        ]
+        return float(np.mean(scores))
 
     def _shown_loss(self, loss: float, rows: Rows) -> float:
         kind = self._make_loss()

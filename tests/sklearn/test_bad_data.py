@@ -14,6 +14,8 @@ import pytest
 pytest.importorskip("sklearn")
 from sklearn.datasets import load_diabetes, load_iris, load_wine
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import d2_pinball_score
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -174,6 +176,30 @@ def test_a_model_file_whose_columns_or_classes_do_not_match(tmp_path: Path) -> N
         gf.Trainer(gf.MLP([2, 3]), "softmax_cross_entropy", "adam").fit(np.ones((4, 2)), [0, 1, 2, 3], epochs=1)
 
 
+@pytest.mark.filterwarnings("ignore::gradflow.TrainingWarning")
+def test_a_target_with_gaps_or_mixed_types() -> None:
+    x, missing = TABLE[["age"]], np.where(TABLE.age > 50, np.nan, TABLE.age)
+    for settings in ({}, TABLES):
+        with pytest.raises(ValueError, match="Input y contains NaN"):
+            MLPRegressor(**settings).fit(x, missing)
+        with pytest.raises(ValueError, match="Input y contains NaN"):
+            MLPClassifier(**settings).fit(x, missing)
+        for gap in (None, pd.NA):
+            with pytest.raises(ValueError, match=r"y has no class in row 3, but (None|<NA>); omit rows"):
+                MLPClassifier(**settings).fit(x, [gap if row == 3 else label for row, label in enumerate(LABELS)])
+        with pytest.raises(ValueError, match="y mixes text and others, such as 'a' and 1; convert it to text"):
+            MLPClassifier(**settings).fit(x, np.array(["a", 1] * 30, object))
+
+
+@BOTH
+def test_times_in_a_table(make: Any) -> None:
+    table = TABLE[["age"]].assign(day=pd.date_range("2020", periods=60))
+    with pytest.raises(ValueError, match="column 'day' of X holds times; convert it to a number"):
+        make().fit(table, targets(make))
+    with pytest.raises(ValueError, match="column 'day' holds times"):
+        make(**TABLES).fit(table, targets(make))
+
+
 # -- advice ------------------------------------------------------------------------------------------------------------
 
 
@@ -253,6 +279,20 @@ def test_standardized_quantiles_have_the_fractions_that_they_say() -> None:
     ).fit(x, y)
     predicted = model.predict(x).reshape(2000, 2, 3)
     np.testing.assert_allclose((y[:, :, None] < predicted).mean(axis=0), [[0.1, 0.5, 0.9]] * 2, atol=0.06)
+    parts = [d2_pinball_score(y, predicted[:, :, place], alpha=level) for place, level in enumerate([0.1, 0.5, 0.9])]
+    assert model.score(x, y) == pytest.approx(np.mean(parts))
+    assert model.score(x, y) > 0.3
+
+
+def test_early_stopping_and_searches_judge_quantiles_by_their_own_score() -> None:
+    x = RANDOM.normal(size=(600, 2))
+    y, weight = x[:, 0] + RANDOM.exponential(size=600), np.linspace(0.1, 1, 600)
+    model = MLPRegressor(gf.QuantileLoss([0.9]), early_stopping=True, random_state=0, max_iter=40)
+    model.fit(x, y, weight, X_val=x[:200], y_val=y[:200], sample_weight_val=weight[:200])
+    expected = d2_pinball_score(y[:200], model.predict(x[:200]), alpha=0.9, sample_weight=weight[:200])
+    assert model.best_validation_score_ == pytest.approx(expected)
+    search = GridSearchCV(model.set_params(loss=gf.QuantileLoss([0.1, 0.9])), {"alpha": [1e-4, 100.0]}, cv=2)
+    assert search.fit(x, y).best_params_ == {"alpha": 1e-4}
 
 
 @BOTH

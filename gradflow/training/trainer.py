@@ -11,6 +11,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 from gradflow.backends.blas import using_threads
 from gradflow.checks import boolean, instance, instances, non_negative, positive_integer
 from gradflow.clock import RunStatus
+from gradflow.data.classes import Classes, listed
 from gradflow.data.sources import Source
 from gradflow.data.weights import ClassWeight, described_weight
 from gradflow.errors import DataError, DeviceLostError, GradflowError, SlowPathWarning, warn
@@ -83,6 +84,15 @@ class PreparedFit(NamedTuple):
     is_resumed: bool
     checkpoint: Checkpoint | None
     run: dict[str, Any]
+
+
+def _check_same_numbers(classes: Classes | None) -> None:
+    """Raise if these class names stand for other outputs than the class numbers of earlier data."""
+    if classes is not None and list(classes) != list(range(len(classes))):
+        raise DataError(
+            f"y holds class names, {listed(classes)}, but earlier calls had class numbers, the outputs of which would "
+            "get another meaning. Name all classes before the first call: network.classes = [...]"
+        )
 
 
 class Trainer:
@@ -410,11 +420,11 @@ class Trainer:
 
         Unlike `fit`, it continues with the optimizer's state after the last `fit` or `partial_fit`: velocities, moments
         and the number of steps. ``fit(..., epochs=1)`` and further calls of ``partial_fit`` on the same data are
-        ``fit(..., epochs=n)``. Arguments, signals and errors are those of `fit`, with one addition.
+        ``fit(..., epochs=n)``. Arguments, signals and errors are those of `fit`, with two additions.
 
         Raises:
             DataError: if the learning rate is scheduled, weights are averaged, or the optimizer is L-BFGS, which need
-                to know when training begins and ends.
+                to know when training begins and ends; or if class names follow class numbers.
         """
         objective = self.objective
         if type(objective.optimizer.schedule) is not ConstantSchedule or isinstance(objective.optimizer, LBFGS):
@@ -433,6 +443,8 @@ class Trainer:
             class_weight=class_weight,
             standardize_targets=objective.standardize_targets,
         )
+        if self.optimizer_state is not None and self.network.classes is None:
+            _check_same_numbers(data.classes)
         size = len(data) if batch_size is None else min(positive_integer("batch_size", batch_size), len(data))
         plan = Plan(1, data, None, len(data), size, 1, boolean("shuffle", shuffle))
         plan.check(objective)

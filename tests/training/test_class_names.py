@@ -558,6 +558,14 @@ def test_parts_that_lack_a_class_are_learned_one_after_the_other() -> None:
     step = trainer(made)
     with refused("y holds 2 classes ('setosa', 'virginica'), but the network has 3 outputs"):
         step.partial_fit(X[NUMBERS != 1], NAMES[NUMBERS != 1])
+    for second in (NAMES, NUMBERS + 1):
+        numbered = trainer()
+        numbered.partial_fit(X[NUMBERS != 0], NUMBERS[NUMBERS != 0])
+        with refused("but earlier calls had class numbers, the outputs of which would get another meaning. Name all"):
+            numbered.partial_fit(X, second)
+    flags = trainer(network(1))
+    flags.partial_fit(X, (NUMBERS > 0).astype(int))
+    flags.partial_fit(X, NUMBERS > 0)
     made.classes = SPECIES
     for number in range(3):
         rows = np.flatnonzero(NUMBERS == number)  # noqa: SIM300

@@ -427,7 +427,7 @@ class Sequential:
         return self._classes
 
     @classes.setter
-    def classes(self, names: Sequence[str | float] | np.ndarray | None) -> None:
+    def classes(self, names: Sequence[str | float] | None) -> None:
         classes = None if names is None else checked_classes(names, self.n_out)
         with self.access.writing():
             self._classes = classes

@@ -77,7 +77,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = gf.Sequential([*layers, gf.Dropout(0.2), gf.Dense(6, 1)], backend="numpy")
     network.preprocessing = preprocessing
     trainer = gf.Trainer(network, "mean_squared_error", "adam", standardize_targets=True)
-    command = KeepsCommandLine(folder, ["digits", "--layers", "16", "--output", "läufe/1"])
+    command = KeepsCommandLine(folder, ["digits", "--layers", "16", "--output", "läufe/1"], {})
     trainer.fit(x, y, epochs=4, batch_size=None, output=folder, checkpoint=gf.Checkpoint(), callbacks=[command])
     write_json(
         folder / "gemm-check.json", {"device 1, driver 2": {}, "device 2": {"BIAS, float32": "out is off by 0.5"}}

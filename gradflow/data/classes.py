@@ -41,10 +41,9 @@ def checked_classes(given: Any, n_out: int) -> Classes:
     n_classes = max(n_out, 2)
     if len(names) != n_classes:
         reason = "two, for one output" if n_out == 1 else f"{n_out}, one for each output"
-        raise DataError(
-            f"classes must be the names of {reason}, got {len(names)}: {listed(names)}. Create a network with "
-            f"{len(names)} outputs for them"
-        )
+        found = f"{len(names)}: {listed(names)}" if names else "none"
+        remedy = f". Create a network with {len(names)} outputs for them" if len(names) > 1 else ""
+        raise DataError(f"classes must be the names of {reason}, got {found}{remedy}")
     return tuple(names)
 
 

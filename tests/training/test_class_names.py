@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gradflow as gf
+from gradflow import storage
 from gradflow.data.classes import ClassFinder, checked_classes, class_numbers, class_values
 from gradflow.data.where import Where
 
@@ -183,7 +184,8 @@ def test_probabilities_go_with_names() -> None:
     ("names", "message"),
     [
         ("abc", "classes must be a list of class names, or None, got 'abc'"),
-        (["a", "b"], "classes must be the names of 3, one for each output, got 2: 'a', 'b'"),
+        ([], "classes must be the names of 3, one for each output, got none"),
+        (["a", "b"], "classes must be the names of 3, one for each output, got 2: 'a', 'b'. Create a network with 2"),
         ([1, 2, 3, 4], "classes must be the names of 3, one for each output, got 4: 1, 2, 3, 4"),
         (["a", "b", "a"], "classes must be different names, but 'a' occurs twice"),
         ([1, 1.0, 2], "classes must be different names, but 1.0 occurs twice"),
@@ -513,6 +515,22 @@ def test_names_are_copied_saved_and_pickled(tmp_path: Path) -> None:
             assert other.classes == made.classes
             assert list(map(type, other.classes)) == list(map(type, made.classes or ()))
             np.testing.assert_array_equal(other.predict_classes(X), made.predict_classes(X))
+
+
+def test_any_text_is_saved(tmp_path: Path) -> None:
+    made = network()
+    made.classes = ["\ud800 half a pair", "a zero\0", "日本"]
+    gf.save(made, tmp_path / "model.safetensors")
+    assert gf.load(tmp_path / "model.safetensors").classes == made.classes
+
+
+@pytest.mark.parametrize("classes", [["a", "b"], ["a", "a", "b"], "abc", 5, {"a": 1}, [None, 1, 2], [1, "a", True], []])
+def test_a_file_with_wrong_names_is_refused(classes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    describe = storage.describe
+    monkeypatch.setattr(storage, "describe", lambda network: describe(network) | {"classes": classes})
+    gf.save(network(), tmp_path / "model.safetensors")
+    with pytest.raises(gf.FileFormatError, match="the description of the network is damaged: "):
+        gf.load(tmp_path / "model.safetensors")
 
 
 def test_a_failed_fit_leaves_the_names_as_they_were(tmp_path: Path) -> None:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gradflow.backends.blas import using_threads
-from gradflow.backends.cpu.processors import processors
-from gradflow.backends.reference import ReferenceBackend
 from gradflow.checks import file_path, instance, instances, integer, positive_integer, sequence
 from gradflow.data.sources import Source
 from gradflow.data.weights import ClassWeight
 from gradflow.ensemble import Ensemble
-from gradflow.errors import BackendError, DataError, DivergedError, TrainingWarning, warn
+from gradflow.errors import DataError, DivergedError, TrainingWarning, warn
 from gradflow.network import Sequential
 from gradflow.pack.each import Each, of_each
 from gradflow.pack.members import Crew, Member, named, train_in_rounds, train_to_the_end, warn_together
@@ -25,6 +22,7 @@ from gradflow.pack.memory import check_memory
 from gradflow.pack.selection import EnsembleSelection, OnlineSelection
 from gradflow.pack.shared_data import SharedData
 from gradflow.pack.side_by_side import train_side_by_side
+from gradflow.pack.threads import one_thread_each
 from gradflow.pack.turns import Turns
 from gradflow.training.progress.callbacks import Callback
 from gradflow.training.progress.early_stopping import EarlyStopping
@@ -284,7 +282,7 @@ class Pack:
         for trainer in self.trainers:
             trainer.history = None
         is_on_gpu = backend.name == "cupy"
-        with Interruption() as interruption, _one_thread_each(backend, threads) as most:
+        with Interruption() as interruption, one_thread_each(backend, threads) as most:
             members = [
                 Member(place, trainer, fit, interruption, hands_out=is_on_gpu)
                 for place, (trainer, fit) in enumerate(zip(self.trainers, fits, strict=True))
@@ -362,20 +360,6 @@ def _settings_in(resumed: Sequence[Path | None]) -> Checkpoint:
     """Return when the resumed members save, for those that had not begun."""
     folder = next(folder for folder in resumed if folder is not None)
     return Checkpoint(**last_good_checkpoint(folder / "checkpoints")[1].record["checkpoint"])
-
-
-@contextmanager
-def _one_thread_each(backend: ReferenceBackend, threads: int | None) -> Iterator[int]:
-    """Context in which the BLAS uses one thread; returns the number of members to train at a time."""
-    if backend.name == "cupy":  # its members share the device
-        yield 1
-        return
-    usable = backend.blas.threads if backend.blas is not None else None
-    most = threads or min(processors(), usable or processors())
-    with ExitStack() as stack:
-        with suppress(BackendError):  # a BLAS whose threads cannot be set, or none
-            stack.enter_context(using_threads(backend.blas, 1))
-        yield most
 
 
 def _wake(members: Sequence[Member]) -> None:

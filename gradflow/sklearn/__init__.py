@@ -8,6 +8,7 @@ from gradflow.installation import pip_install
 try:
     from gradflow.sklearn.classifier import MLPClassifier
     from gradflow.sklearn.regressor import MLPRegressor
+    from gradflow.sklearn.search import PackSearchCV
 except ImportError as error:
     if (error.name or "").partition(".")[0] != "sklearn":
         raise
@@ -15,4 +16,4 @@ except ImportError as error:
         f"gradflow.sklearn needs scikit-learn 1.6 or later ({error}): {pip_install('sklearn')}", name=error.name
     ) from error
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["MLPClassifier", "MLPRegressor", "PackSearchCV"]

@@ -1,0 +1,309 @@
+"""Many networks at once, against loops and vmap: python -m benchmarks.pack.
+
+Every contestant trains P networks on the same data, in the same batches and from the same weights; first the losses are
+compared. Each measurement runs in a process of its own, in turn with the others. Then a randomized search on two data
+sets: `PackSearchCV` against scikit-learn's `RandomizedSearchCV` over its own estimator, with two processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import machine, results_folder, write_results
+from benchmarks.networks import LEARNING_RATES, Network
+from benchmarks.real_data import DATA_SETS
+from benchmarks.rounds import ratios, rounds_in_turn, spread
+from benchmarks.tables import in_brackets, machine_line, table
+from gradflow.backends.cpu.processors import processors
+
+NETWORKS = {
+    network.name: network
+    for network in (
+        Network("T", (16, 64, 64, 2), batch_size=64, steps=156),
+        Network("S", (64, 128, 64, 10), batch_size=32, steps=312),
+    )
+}
+"""The networks, each on about 10,000 rows."""
+
+PACK, THREADS, LOOP = "gradflow, pack", "gradflow, threads", "gradflow, loop"
+SKLEARN, TORCH, VMAP = "scikit-learn, joblib", "PyTorch, loop", "PyTorch, vmap"
+CONTESTANTS = (PACK, THREADS, LOOP, SKLEARN, TORCH, VMAP)
+_MOST = {LOOP: 8, SKLEARN: 8, TORCH: 8}
+"""Members up to which a contestant is measured, whose time for a member does not depend on their number."""
+_EPOCHS = 10
+_SLOW_EPOCHS = 2  # of contestants that take many times as long, and of large numbers of members
+_CHECKED_STEPS, _TOLERANCE = 10, 1e-4
+_CANDIDATES = 64
+_SEARCHED = ("digits", "breast_cancer")
+
+
+def epochs_of(contestant: str, members: int) -> int:
+    """Return the number of epochs to measure."""
+    is_slow = contestant in (SKLEARN, TORCH, VMAP) or members > 64
+    return _SLOW_EPOCHS if is_slow else _EPOCHS
+
+
+# -- contestants ------------------------------------------------------------------------------------------------------
+
+
+def trainers(network: Network, members: int, threads: int | None = None) -> list[Any]:
+    """Return gradflow's trainers, all from the same weights."""
+    import gradflow as gf
+
+    made = []
+    for seed in range(members):
+        of_member = gf.MLP(network.sizes, seed=seed, backend="numpy")
+        weights = {}
+        for layer, (weight, bias) in enumerate(network.initial_parameters()):
+            weights |= {f"{2 * layer}.weight": weight, f"{2 * layer}.bias": bias}
+        of_member.set_weights(weights)
+        made.append(gf.Trainer(of_member, network.loss, gf.Adam(LEARNING_RATES["adam"]), threads=threads))
+    return made
+
+
+def with_gradflow(contestant: str, network: Network, members: int, epochs: int) -> list[float]:
+    """Train with gradflow; return the mean losses of the last member's epochs."""
+    import gradflow as gf
+
+    x, y = network.data()
+    settings: dict[str, Any] = {"epochs": epochs, "batch_size": network.batch_size, "shuffle": False, "progress": False}
+    made = trainers(network, members, threads=1 if contestant == THREADS else None)
+    if contestant == PACK:
+        gf.Pack(made).fit(x, y, **settings)
+    elif contestant == LOOP:
+        for trainer in made:
+            trainer.fit(x, y, **settings)
+    else:
+        with ThreadPoolExecutor(processors()) as pool:
+            list(pool.map(lambda trainer: trainer.fit(x, y, **settings), made))
+    return list(made[-1].history["loss"])
+
+
+def _with_sklearn(network: Network, members: int, epochs: int) -> list[float]:
+    from joblib import Parallel, delayed
+
+    from benchmarks.contestants.with_sklearn import Sklearn
+
+    def train(model: Any) -> list[float]:
+        for _ in range(epochs):
+            model.train()
+        return list(model._model.loss_curve_[-epochs:])
+
+    models = [Sklearn(network, "adam") for _ in range(members)]
+    losses: list[list[float]] = Parallel(n_jobs=processors())(delayed(train)(model) for model in models)
+    return losses[-1]
+
+
+def _with_torch(network: Network, members: int, epochs: int) -> list[float]:
+    import torch
+
+    from benchmarks.contestants.with_torch import EagerTorch
+
+    models = [EagerTorch(network, "adam") for _ in range(members)]
+    losses = []
+    for model in models:
+        for _ in range(epochs):
+            steps = [model._step(torch.from_numpy(x), torch.from_numpy(y)) for x, y in network.batches()]
+            losses.append(float(torch.stack([loss.detach() for loss in steps]).mean()))
+    return losses[-epochs:]
+
+
+def _with_vmap(network: Network, members: int, epochs: int) -> list[float]:
+    import torch
+    from torch.func import functional_call, grad_and_value, vmap
+
+    from benchmarks.contestants.with_torch import EagerTorch
+
+    model = EagerTorch(network, "adam")._model
+    stacked = {
+        name: parameter.detach().expand(members, *parameter.shape).clone().requires_grad_()
+        for name, parameter in model.named_parameters()
+    }
+    optimizer = torch.optim.Adam(stacked.values(), lr=LEARNING_RATES["adam"], fused=True)
+
+    def loss(parameters: Any, x: Any, y: Any) -> Any:
+        return torch.nn.functional.cross_entropy(functional_call(model, parameters, (x,)), y)
+
+    gradients = vmap(grad_and_value(loss), in_dims=(0, None, None))
+    batches = [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in network.batches()]
+    losses = []
+    for _ in range(epochs):
+        of_steps = []
+        for x, y in batches:
+            found, values = gradients({name: each.detach() for name, each in stacked.items()}, x, y)
+            for name, parameter in stacked.items():
+                parameter.grad = found[name]
+            optimizer.step()
+            of_steps.append(values[-1])
+        losses.append(float(torch.stack(of_steps).mean()))
+    return losses
+
+
+def train(contestant: str, network: Network, members: int, epochs: int) -> list[float]:
+    """Train; return the mean losses of the last member's epochs."""
+    if contestant == SKLEARN:
+        return _with_sklearn(network, members, epochs)
+    if contestant in (TORCH, VMAP):
+        return (_with_torch if contestant == TORCH else _with_vmap)(network, members, epochs)
+    return with_gradflow(contestant, network, members, epochs)
+
+
+def measured(contestant: str, network: Network, members: int) -> dict[str, Any]:
+    """Return the seconds of an epoch of a member in this process, and the mean loss of the first ten steps."""
+    warnings.simplefilter("ignore")
+    first = Network(network.name, network.sizes, network.batch_size, _CHECKED_STEPS)
+    loss = train(contestant, first, min(members, 2), 1)[0]  # also the warm-up
+    epochs = epochs_of(contestant, members)
+    began = time.perf_counter()
+    train(contestant, network, members, epochs)
+    return {"seconds": (time.perf_counter() - began) / members / epochs, "loss": loss}
+
+
+# -- comparison -------------------------------------------------------------------------------------------------------
+
+
+def in_process(arguments: list[str]) -> Any:
+    """Return what this module prints as JSON with these arguments, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.pack", *arguments]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def compare(network: Network, members: int, contestants: list[str], rounds: int) -> dict[str, Any]:
+    """Return the seconds of an epoch of a member, by contestant and round.
+
+    Raises:
+        SystemExit: if the losses differ.
+    """
+    losses: dict[str, float] = {}
+
+    def measure(contestant: str) -> float:
+        found = in_process(["--one", contestant, network.name, str(members)])
+        losses[contestant] = found["loss"]
+        return float(found["seconds"])
+
+    seconds = rounds_in_turn({name: partial(measure, name) for name in contestants}, rounds)
+    for name, loss in losses.items():
+        # With two classes, scikit-learn has one output.
+        if abs(loss - losses[PACK]) > _TOLERANCE * losses[PACK] and not (name == SKLEARN and network.sizes[-1] == 2):
+            raise SystemExit(f"{name} has the loss {loss} in the first steps of {network}, and the pack {losses[PACK]}")
+    return {"network": str(network), "members": members, "seconds": seconds}
+
+
+def search_seconds(library: str, name: str, candidates: int) -> float:
+    """Return the seconds of a randomized search with five folds."""
+    from scipy.stats import loguniform
+    from sklearn.model_selection import RandomizedSearchCV
+    from sklearn.neural_network import MLPClassifier as Theirs
+
+    from gradflow.sklearn import MLPClassifier, PackSearchCV
+
+    warnings.simplefilter("ignore")
+    data_set = DATA_SETS[name]
+    split = data_set.split(0)
+    drawn = {
+        "alpha": loguniform(1e-5, 1e-1),
+        "learning_rate_init": loguniform(1e-4, 1e-2),
+        "hidden_layer_sizes": [(64,), (64, 64), (128, 64)],
+    }
+    kind = MLPClassifier if library == PACK else Theirs
+    model = kind(max_iter=data_set.epochs, batch_size=data_set.batch_size, random_state=0, n_iter_no_change=1000)
+    settings: dict[str, Any] = {"n_iter": candidates, "cv": 5, "random_state": 0}
+    search: Any = PackSearchCV(model, drawn, **settings)
+    if library != PACK:
+        search = RandomizedSearchCV(model, drawn, n_jobs=2, **settings)
+    began = time.perf_counter()
+    search.fit(split.x_train, split.y_train)
+    return time.perf_counter() - began
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """Return the results as Markdown tables."""
+    rows = []
+    for entry in result["packs"]:
+        pack = entry["seconds"][PACK]
+        for name, seconds in entry["seconds"].items():
+            times = f"{spread(ratios(seconds, pack)).median:.2f}"
+            shown = in_brackets(spread(seconds), lambda value: f"{1e3 * value:.2f}")
+            rows.append([entry["network"], str(entry["members"]), name, shown, times])
+    searches = [
+        [
+            entry["data"],
+            *(f"{spread(entry['seconds'][library]).median:.1f}" for library in (PACK, SKLEARN)),
+            f"{spread(ratios(entry['seconds'][SKLEARN], entry['seconds'][PACK])).median:.1f}",
+        ]
+        for entry in result["searches"]
+    ]
+    parts = [
+        "# Many networks at once",
+        machine_line(result),
+        f"Milliseconds for an epoch of a member, with Adam, median and quartiles of {result['rounds']} rounds; the "
+        "last column is the median of the ratios to the pack in each round. Everything but importing the libraries "
+        "counts. Each member's losses were the same first. For loops, whose time for a member does not depend on the "
+        "number of members, it is given for few.",
+        table(["network (rows of a batch)", "members", "contestant", "ms per member and epoch", "pack = 1"], rows),
+        f"A randomized search of {result['candidates']} candidates with five folds, in seconds: `PackSearchCV` "
+        "against `RandomizedSearchCV(MLPClassifier, n_jobs=2)` of scikit-learn.",
+        table(["data", "gradflow", "scikit-learn", "times as fast"], searches),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def installed(contestants: tuple[str, ...]) -> list[str]:
+    """Return the contestants whose packages are installed."""
+    import importlib.util
+
+    needs = {SKLEARN: "sklearn", TORCH: "torch", VMAP: "torch"}
+    return [name for name in contestants if importlib.util.find_spec(needs.get(name, "numpy")) is not None]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, and write pack.json and pack.md."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pack", description=__doc__)
+    parser.add_argument("--members", nargs="+", type=int, default=[1, 8, 64, 512], help="default: %(default)s")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="default: all")
+    parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--candidates", type=int, default=_CANDIDATES, help="of the search; default: %(default)s")
+    parser.add_argument("--searches", type=int, default=3, help="rounds of it; default: %(default)s")
+    parser.add_argument("--output", type=Path, default=results_folder(), help="folder; default: %(default)s")
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--search", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.one:
+        contestant, network, members = options.one
+        print(json.dumps(measured(contestant, NETWORKS[network], int(members))))
+        return
+    if options.search:
+        library, name, candidates = options.search
+        print(json.dumps(search_seconds(library, name, int(candidates))))
+        return
+    result: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "candidates": options.candidates}
+    result["packs"], result["searches"] = [], []
+    contestants = installed(tuple(dict.fromkeys([PACK, *options.contestants])))
+    for name in options.networks:
+        for members in options.members:
+            able = [each for each in contestants if members <= _MOST.get(each, members)]
+            result["packs"].append(compare(NETWORKS[name], members, able, options.rounds))
+            print(f"measured: {members} of {name}", flush=True)
+    for data in _SEARCHED if options.searches and SKLEARN in contestants else ():
+        run = {
+            library: partial(in_process, ["--search", library, data, str(options.candidates)])
+            for library in (PACK, SKLEARN)
+        }
+        result["searches"].append({"data": data, "seconds": rounds_in_turn(run, options.searches)})
+        print(f"searched: {data}", flush=True)
+    write_results(options.output, "pack", result, markdown(result))
+    print(f"\n{markdown(result)}\nwritten: {options.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -7,10 +7,10 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from gradflow.errors import FileFormatError
 
@@ -44,6 +44,43 @@ def write_atomically(path: str | os.PathLike[str], content: bytes, *, through_li
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
+@contextmanager
+def writing_atomically(path: str | os.PathLike[str], *, overwrite: bool) -> Generator[IO[bytes], None, None]:
+    """Open a temporary file in the same folder for writing; at the end of the context, it becomes the file ``path``.
+
+    For content that is too large for `write_atomically`. After an exception, nothing has changed and nothing is left.
+
+    Args:
+        path: the file.
+        overwrite: True if a file that appears there in the meantime may be replaced.
+
+    Raises:
+        OSError: as `write_atomically`; FileExistsError without ``overwrite``.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = _beside(target)
+    try:
+        mode = _mode_to_keep(target, through_links=True)
+        try:
+            with open(temporary, "xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if mode is not None:
+                os.chmod(temporary, mode)
+            if not overwrite and os.path.lexists(target):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(target.parent)
+    except OSError as error:
+        if error.filename not in (None, str(temporary)):
+            raise  # of another file, which was read meanwhile
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
 def write_together(contents: Mapping[Path, bytes], removed: Iterable[Path] = ()) -> None:
     """Write several files of one folder: all of them, or none if there is not enough space.
 
@@ -74,8 +111,7 @@ def write_together(contents: Mapping[Path, bytes], removed: Iterable[Path] = ())
 
 def _written_beside(target: Path, content: bytes, mode: int | None) -> Path:
     """Write a synced temporary file with this content in the target's folder, and return its path."""
-    # Not the whole name, which together with the random part could exceed the file system's limit.
-    temporary = target.parent / f".{target.name[:32]}.{os.urandom(8).hex()}"
+    temporary = _beside(target)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     descriptor = os.open(temporary, flags, 0o666 if mode is None else mode)
     try:
@@ -89,6 +125,12 @@ def _written_beside(target: Path, content: bytes, mode: int | None) -> Path:
         os.unlink(temporary)
         raise
     return temporary
+
+
+def _beside(target: Path) -> Path:
+    """Return the path of a temporary file in the target's folder."""
+    # Not the whole name, which together with the random part could exceed the file system's limit.
+    return target.parent / f".{target.name[:32]}.{os.urandom(8).hex()}"
 
 
 def _mode_to_keep(path: str | os.PathLike[str], through_links: bool) -> int | None:

@@ -30,6 +30,7 @@ import pytest
 import scipy.sparse
 
 import gradflow as gf
+from gradflow.data.profiles import ColumnProfile
 from gradflow.data.where import Where
 from gradflow.output_scale import OutputScale
 from gradflow.training.progress.history import History
@@ -152,9 +153,13 @@ REQUIRED: dict[str, Callable[[], Any]] = {
     "Sequential.layers": lambda: [gf.Dense(3, 3)],
     "append.values": lambda: {"loss": 1.0},
     "CSV.path": lambda: "data.csv",
+    "open_file.path": lambda: "data.csv",
     "Parquet.path": lambda: "data.parquet",
     "Arrow.path": lambda: "data.arrow",
     "load.path": lambda: "model.safetensors",
+    "column": lambda: gf.data.profile(gf.data.CSV("data.csv", target=None))["a"],
+    "source": lambda: gf.data.CSV("data.csv", target=None),
+    "targets": lambda: [gf.data.profile(gf.data.CSV("data.csv", target=None))["a"]],
     "data": lambda: X,
     "epochs": lambda: 1,
     "every": lambda: 2,
@@ -285,6 +290,7 @@ CLASSES: dict[str, Any] = {
     "Callback": gf.Callback,
     "Checkpoint": gf.Checkpoint,
     "ClassWeight": str | Mapping,
+    "ColumnProfile": ColumnProfile,
     "ColumnRule": object,
     "Each": gf.Each,
     "EarlyStopping": gf.EarlyStopping,

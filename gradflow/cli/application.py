@@ -9,7 +9,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from gradflow.cli import bench, doctor, export, info, repeat, train
+from gradflow.cli import bench, doctor, evaluate, export, info, predict, repeat, show, train
 from gradflow.cli.option_names import in_options
 from gradflow.errors import DivergedError, GradflowError
 from gradflow.version import __version__
@@ -23,6 +23,12 @@ _HELP = """Train multi-layer perceptrons, on the CPU with NumPy or on a GPU with
 
 [cyan]gradflow train digits[/]
 
+on your own data, and then predict:
+
+[cyan]gradflow train customers.csv --target churn[/]
+
+[cyan]gradflow predict runs/customers new.csv --output predictions.csv[/]
+
 and see which devices this computer can train on:
 
 [cyan]gradflow info[/]
@@ -32,6 +38,9 @@ application = typer.Typer(
     help=_HELP, rich_markup_mode="rich", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
 )
 application.add_typer(train.application, name="train")
+application.command("predict", help=predict.HELP)(predict.predict)
+application.command("evaluate", help=evaluate.HELP)(evaluate.evaluate)
+application.command("show", help=show.HELP)(show.show)
 application.command("info")(info.info)
 application.command("export")(export.export)
 application.command("repeat")(repeat.repeat)
@@ -69,6 +78,8 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(error, DIVERGED)
     except GradflowError as error:
         return _fail(error, WRONG_INPUT)
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else error, WRONG_INPUT)
     except MemoryError as error:
         return _fail(f"not enough memory: {error}", WRONG_INPUT)
     return 0

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import re
 
-_ARGUMENT = re.compile(
-    r"(?<![\w.])(batch_size|clip_norm|early_stopping|layer_statistics|learning_rate|(?:epochs|threads)(?==))\b(=)?"
-)
+_OPTIONS = {"na_values": "missing"}
+"""Options that have another name than the argument."""
+_NAMES = "batch_size|clip_norm|early_stopping|layer_statistics|learning_rate"
+_WITH_VALUES = "epochs|threads|delimiter|encoding|na_values|overwrite"
+_ARGUMENT = re.compile(rf"(?<![\w.])({_NAMES}|(?:{_WITH_VALUES})(?==))\b(=)?(True\b)?")
 """Matches an argument that has an option; if its name is also an English word, only together with its value."""
+_RULE = "or add the column to text="
 
 
 def in_options(message: str) -> str:
     """Replace "clip_norm=1.0" by "--clip-norm 1.0" in a message, and so on."""
-    return _ARGUMENT.sub(lambda found: f"--{found[1].replace('_', '-')}{' ' if found[2] else ''}", message)
+    message = message.replace(_RULE, "or make it a category: --rule COLUMN=category")
+    return _ARGUMENT.sub(_option, message)
+
+
+def _option(found: re.Match[str]) -> str:
+    name = _OPTIONS.get(found[1], found[1]).replace("_", "-")
+    return f"--{name}{' ' if found[2] and not found[3] else ''}"

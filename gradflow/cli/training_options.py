@@ -110,6 +110,17 @@ class TrainingOptions:
     dtype: Annotated[str, typer.Option(help="Data type: float32 or float64.")] = "float32"
     seed: Annotated[int, typer.Option(help="Random seed: the same seed gives the same run.")] = 0
 
+    def check(self, classes: Sequence[Any]) -> None:
+        """Check everything that does not depend on the rows.
+
+        Raises:
+            DataError: for unknown names, and numbers out of range.
+        """
+        self.made_optimizer()
+        self.weights_of(classes)
+        _widths(self.layers)
+        known_name("activation", self.activation, ACTIVATIONS)
+
     def made_network(self, n_in: int, n_out: int, preprocessing: Preprocessing | None = None) -> Sequential:
         """Return a network with these hidden layers.
 

@@ -1,5 +1,6 @@
 """Data: sources read batch by batch, preprocessing, validation of user data, and the embedded digits."""
 
+from gradflow.data.any_file import open_file
 from gradflow.data.arrays import Arrays
 from gradflow.data.arrow import Arrow, Parquet
 from gradflow.data.columns import Embedding, OneHot, RobustScale, Standardize, Unchanged
@@ -9,7 +10,9 @@ from gradflow.data.digits import Digits, load_digits
 from gradflow.data.in_memory import split
 from gradflow.data.iterables import Batches
 from gradflow.data.preprocessing import Preprocessing, fit_preprocessing
+from gradflow.data.profiles import profile
 from gradflow.data.sources import Source
+from gradflow.data.suggestions import suggest_rule, suggest_task
 
 __all__ = [
     "CSV",
@@ -28,5 +31,9 @@ __all__ = [
     "Unchanged",
     "fit_preprocessing",
     "load_digits",
+    "open_file",
+    "profile",
     "split",
+    "suggest_rule",
+    "suggest_task",
 ]

@@ -212,6 +212,12 @@ class _Files(Stream):
                     f"{part.first_row + part.rows - 1} are now {row - part.first_row} rows"
                 )
 
+    def record_batches(self, names: Sequence[str]) -> Generator[Any, None, None]:
+        """Yield the columns ``names`` of all rows in order, as pyarrow's record batches."""
+        for part in self._parts:
+            with closing(self._opened(part.path)) as opened:
+                yield from opened.record_batches(part.number, list(names), self.block_rows)
+
     @property
     def targets_take_a_pass(self) -> bool:
         return False
@@ -299,6 +305,19 @@ class Arrow(_Files):
 
     suffixes = (".arrow", ".feather")
     reader = _ArrowReader
+
+
+def schema_names(kind: type[_Files], path: Path) -> list[str]:
+    """Return the names of the columns of a file, or of the first file in a folder.
+
+    Raises:
+        DataError: if the file is damaged, the folder has no such files, or pyarrow is missing.
+    """
+    _pyarrow()
+    source = object.__new__(kind)
+    source._path = path
+    with closing(source._opened(source._files()[0])) as opened:
+        return list(opened.schema.names)
 
 
 def _pyarrow() -> Any:

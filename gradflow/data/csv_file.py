@@ -118,6 +118,11 @@ class CSV(Stream):
         field = field.strip()
         return not field or (field.lower() in _NA_VALUES if self._na_values is None else field in self._na_values)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all columns of the file."""
+        return self._names
+
     def __len__(self) -> int:
         if self._rows is None:
             self._rows = sum(1 for _ in self._lines()) - 1
@@ -140,7 +145,7 @@ class CSV(Stream):
                     name: self._column(name, [fields[place] for _, fields in piece], where) for name, place in wanted
                 }
                 for name in self.target:
-                    columns[name] = _as_integers(columns[name])
+                    columns[name] = as_integers(columns[name])
                 yield columns_block(
                     columns, self.features, self.target, self.sample_weight, where, str(self._path), self._declared
                 )
@@ -174,6 +179,13 @@ class CSV(Stream):
         only.features = ()
         yield from only.blocks()
         self._rows = only._rows
+
+    def fields(self) -> Generator[list[str], None, None]:
+        """Yield the fields of each row as they are in the file, in the order of its columns (`names`)."""
+        with closing(self._lines()) as lines:
+            next(lines)
+            for _, fields in lines:
+                yield fields
 
     def _lines(self) -> Generator[tuple[int, list[str]], None, None]:
         """Yield the line number and the fields of each nonempty line, including the header."""
@@ -249,7 +261,7 @@ def _delimiter(delimiter: str) -> str:
     return delimiter
 
 
-def _as_integers(column: np.ndarray) -> np.ndarray:
+def as_integers(column: np.ndarray) -> np.ndarray:
     """Convert a column of whole numbers to integers, as labels must be; return other columns unchanged."""
     if column.dtype.kind == "f" and (np.trunc(column) == column).all() and (abs(column) < 2**53).all():
         return column.astype(np.int64)

@@ -95,7 +95,7 @@ def _made_again(folder: Path, config: Mapping[str, Any], network: Sequential | N
         if network is None:
             network = _network(folder, config)
         instance("network", network, Sequential, "a gradflow network")
-        trainer = _trainer(config, network)
+        trainer = trainer_of(config, network)
         class_weight = config["class_weight"]
         if isinstance(class_weight, dict):
             names = {str(name): name for name in config["network"].get("classes", range(network.n_out + 1))}
@@ -132,7 +132,8 @@ def _network(folder: Path, config: Mapping[str, Any]) -> Sequential:
     return described(None)
 
 
-def _trainer(config: Mapping[str, Any], network: Sequential) -> Trainer:
+def trainer_of(config: Mapping[str, Any], network: Sequential) -> Trainer:
+    """Return the trainer with the loss, optimizer and settings of a run, for another network."""
     # Folders of earlier versions lack some of them.
     settings = {name: config[name] for name in Objective.settings() if name in config}
     return Trainer(network, _made(LOSSES, "loss", config["loss"]), _optimizer(config), **settings)

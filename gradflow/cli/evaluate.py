@@ -1,0 +1,65 @@
+"""``gradflow evaluate``: the loss and the metrics of a run on the rows of a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from gradflow.cli.fitting import Output
+from gradflow.cli.saved_run import saved_run
+from gradflow.data.any_file import existing
+from gradflow.errors import DataError
+from gradflow.training.repetition import trainer_of
+
+HELP = """Measure the loss and all metrics of a run on the rows of a file, which has the target.
+
+Rows are weighted if they were in training; classes are not.
+
+Examples:
+
+[cyan]gradflow evaluate runs/customers test.csv[/]
+
+[cyan]gradflow evaluate runs/customers test.csv --json[/]
+"""
+
+
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="Run folder.", metavar="RUN")],
+    data: Annotated[Path, typer.Argument(help="CSV, Parquet or Arrow file with the rows.", metavar="FILE")],
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Column with the target; may be repeated.", metavar="COLUMN", show_default="as in training"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, for other programs.")] = False,
+    delimiter: Annotated[
+        str | None, typer.Option(help="Character between the fields of a CSV file.", show_default="as in training")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="Encoding of a CSV file.", show_default="as in training")] = None,
+    missing: Annotated[
+        list[str] | None,
+        typer.Option(help="Text that marks a missing value.", metavar="TEXT", show_default="as in training"),
+    ] = None,
+    backend: Annotated[str, typer.Option(help="Backend: auto, numpy or cupy.")] = "auto",
+) -> None:
+    """Evaluate; `HELP` describes it."""
+    run = saved_run(folder, backend)
+    if (config := run.result) is None:
+        raise DataError(f"{folder} is no folder of a finished run, which names the loss and the metrics")
+    targets = target or run.settings.get("target")
+    if not targets:
+        raise DataError(f"the run in {folder} does not name its target; pass --target COLUMN")
+    read = {"delimiter": delimiter, "encoding": encoding, "na_values": missing}
+    source = run.opened(existing(data), read, target=targets)
+    values = trainer_of(config, run.network).evaluate(source)
+    if as_json:
+        print(json.dumps({"rows": len(source), **values}, indent=2))
+        return
+    table = Table(show_header=False)
+    table.add_row("rows", f"{len(source):,}")
+    for name, value in values.items():
+        table.add_row(name, f"{value:.4f}")
+    Output().print(table)

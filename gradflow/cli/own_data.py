@@ -1,0 +1,244 @@
+"""A file of one's own: opened, looked at, and divided for training."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gradflow.checks import known_name
+from gradflow.cli.file_options import DataOptions
+from gradflow.cli.rules import OF_TEXT, rules_of, text_of
+from gradflow.data import CSV, Dates, Parquet, open_file, profile, suggest_rule, suggest_task
+from gradflow.data.any_file import column_names, existing, kind_of, sniffed_delimiter
+from gradflow.data.columns import ColumnRule
+from gradflow.data.loaded import Loaded
+from gradflow.data.profiles import ColumnProfile
+from gradflow.data.streams import Stream
+from gradflow.data.suggestions import doubtful_text, suggest_target
+from gradflow.errors import DataError, unknown_name
+
+LOADED_BYTES = 2**26
+"""Files up to this size are loaded; those that are compressed, up to a quarter of it."""
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """A file whose columns have been looked at.
+
+    Attributes:
+        path: the file.
+        options: the options, with all decisions.
+        columns: facts about the columns.
+        rules: the rule of each input, or None for columns that are left out, with the reasons.
+        loaded: the rows, if they are in memory.
+    """
+
+    path: Path
+    options: DataOptions
+    columns: Mapping[str, ColumnProfile]
+    rules: Mapping[str, tuple[ColumnRule | None, str]]
+    loaded: Loaded | None
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return next(iter(self.columns.values())).rows
+
+    @property
+    def targets(self) -> list[ColumnProfile]:
+        """The facts about the targets."""
+        return [self.columns[name] for name in self.options.target or ()]
+
+    @property
+    def features(self) -> list[str]:
+        """The names of the columns that are inputs."""
+        return [name for name, (rule, _) in self.rules.items() if rule is not None]
+
+    @property
+    def fitted_rules(self) -> dict[str | int, ColumnRule]:
+        """The rules of the inputs; the time of a split by time only has its places in cycles, since it goes on."""
+        rules: dict[str | int, ColumnRule] = {name: rule for name, (rule, _) in self.rules.items() if rule is not None}
+        by_time = rules.get(self.options.time or "")
+        if isinstance(by_time, Dates):
+            rules[self.options.time or ""] = Dates(("month", "weekday", "hour"), missing=by_time.missing)
+        return rules
+
+    def divided(self, seed: int) -> tuple[Stream, Stream]:
+        """Return the rows for training, and those held out.
+
+        Raises:
+            DataError: as `gradflow.data.Source.split`.
+        """
+        options = self.options
+        if options.validation is not None:
+            return self._source(self.path), self._source(options.validation)
+        whole: Stream
+        if self.loaded is None:
+            whole = self._source(self.path)
+        else:
+            whole = self.loaded.with_columns(
+                target=options.target, features=self.features, sample_weight=options.sample_weight
+            )
+        is_plain = options.group is None and options.time is None
+        stratify = (is_plain and options.task == "classification") or None
+        training, held_out = whole.split(
+            validation_fraction=options.validation_fraction or 0.2,
+            seed=seed,
+            stratify=stratify,
+            group=options.group,
+            time=options.time,
+        )
+        assert isinstance(training, Stream)
+        assert isinstance(held_out, Stream)
+        return training, held_out
+
+    def _source(self, path: Path) -> Stream:
+        return open_file(
+            path,
+            target=self.options.target,
+            features=self.features,
+            sample_weight=self.options.sample_weight,
+            text=[name for name, (rule, _) in self.rules.items() if isinstance(rule, OF_TEXT)],
+            **reading(self.options),
+        )
+
+
+def reading(options: DataOptions) -> dict[str, Any]:
+    """Return the arguments for reading CSV files."""
+    return {"delimiter": options.delimiter, "encoding": options.encoding, "na_values": options.missing}
+
+
+def look_at(path: Path, options: DataOptions) -> OwnData:
+    """Read a file once, and decide what is not given: the task, and the rules of the columns.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        DataError: for columns that do not exist, and values that cannot be used.
+    """
+    path = existing(path)
+    options = _checked(path, options)
+    given = rules_of(options.rule or ())
+    names = column_names(
+        path, **{name: value for name, value in reading(options).items() if value and name != "na_values"}
+    )
+    _check_columns(path, names, options, given)
+    special = {*(options.target or ()), options.sample_weight, options.group, options.time}
+    read = [name for name in names if name and (name in special or given.get(name, True) is not None)]
+    source: Stream = open_file(
+        path,
+        target=None,
+        features=read,
+        text=[name for name, rule in given.items() if isinstance(rule, OF_TEXT)],
+        **reading(options),
+    )
+    how = options.read or ("load" if _size(path) <= LOADED_BYTES else "stream")
+    loaded = Loaded(source) if known_name("--read", how, ("load", "stream")) == "load" else None
+    columns = profile(loaded or source)
+    targets = [columns[name] for name in options.target or ()]
+    task = known_name("--task", options.task or suggest_task(targets), ("classification", "regression"))
+    rules = _rules(path, names, columns, given, special - {options.time})
+    if not any(rule is not None for rule, _ in rules.values()):
+        raise DataError(
+            f"{path} has no column to learn from: " + "; ".join(f"{n!r} {why}" for n, (_, why) in rules.items())
+        )
+    options = replace(
+        options,
+        task=task,
+        read=how,
+        rule=[
+            f"{name}={text_of(rule)}"
+            for name, (rule, _) in rules.items()
+            if name and name not in special - {options.time}
+        ],
+    )
+    return OwnData(path, options, columns, rules, loaded)
+
+
+def _checked(path: Path, options: DataOptions) -> DataOptions:
+    """Return the options after checking that they fit together, with those that the file's format decides."""
+    if not options.target:
+        names = [
+            name
+            for name in column_names(path, delimiter=options.delimiter, encoding=options.encoding or "utf-8")
+            if name
+        ]
+        likely = suggest_target(names)
+        proposal = f" Is it {likely!r}? Then add --target {likely}" if likely else " Name it with --target COLUMN"
+        raise DataError(f"which column of {path} is to be predicted? It has {', '.join(names)}.{proposal}")
+    split = {"--group": options.group, "--time": options.time, "--validation-fraction": options.validation_fraction}
+    if options.validation is not None and (others := [name for name, value in split.items() if value is not None]):
+        raise DataError(f"--validation names the held-out rows, so {others[0]} has no meaning; omit one of them")
+    if options.group and options.time:
+        raise DataError("rows are split by --group or by --time, not by both; omit one of them")
+    if kind_of(path) is CSV and options.delimiter is None:
+        options = replace(options, delimiter=sniffed_delimiter(path, options.encoding or "utf-8"))
+    if options.validation is None:
+        return replace(options, validation_fraction=options.validation_fraction or 0.2)
+    return replace(options, validation=existing(options.validation))
+
+
+def _check_columns(path: Path, names: list[str], options: DataOptions, rules: Mapping[str, ColumnRule | None]) -> None:
+    columns = {"--target": options.target or [], "--rule": list(rules)}
+    columns |= {f"--{name}": [value] for name in ("group", "time") if (value := getattr(options, name))}
+    columns |= {"--sample-weight": [options.sample_weight]} if options.sample_weight else {}
+    for option, given in columns.items():
+        for name in given:
+            if name not in names:
+                raise DataError(f"{path}: {option}: {unknown_name('column', name, [name for name in names if name])}")
+
+
+def _rules(
+    path: Path,
+    names: list[str],
+    columns: Mapping[str, ColumnProfile],
+    given: Mapping[str, ColumnRule | None],
+    special: set[str | None],
+) -> dict[str, tuple[ColumnRule | None, str]]:
+    """Return the rule of each column that is no target, weight or group, with the reason."""
+    rules: dict[str, tuple[ColumnRule | None, str]] = {}
+    doubtful = doubtful_text(columns)
+    for name in names:
+        if name in special:
+            continue
+        if not name:
+            rules[name] = None, "has no name"
+        elif name in given:
+            rule = given[name]
+            rules[name] = rule, "as you said" if rule is None else suggest_rule(columns[name]).reason
+        elif name in doubtful:
+            raise DataError(
+                f"{path}: column {name!r} holds {doubtful[name]}{_examples(columns[name])}. If these stand for missing "
+                f"values: --missing TEXT; if the column holds categories: --rule {name}=category; to leave it out: "
+                f"--rule {name}=ignore"
+            )
+        else:
+            rules[name] = suggest_rule(columns[name])
+    return rules
+
+
+def _examples(column: ColumnProfile) -> str:
+    from gradflow.data.table import is_number
+
+    others = [repr(value) for value in column.counts or () if not is_number(str(value))]
+    return f", such as {', '.join(others[:3])}" if others else ""
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file or folder, times four where they are compressed."""
+    files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
+    size = sum(file.stat().st_size for file in files)
+    is_compressed = kind_of(path) is Parquet or path.suffix in (".gz", ".bz2", ".xz", ".zst")
+    return 4 * size if is_compressed else size
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, or of all files in a folder, as hex digits."""
+    digest = hashlib.sha256()
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()

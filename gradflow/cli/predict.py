@@ -1,0 +1,122 @@
+"""``gradflow predict``: predictions of a trained network for the rows of a file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from gradflow.cli.prediction_files import KeptColumns, check_output, writing
+from gradflow.cli.saved_run import SavedRun, saved_run
+from gradflow.data import CSV, Arrow, Parquet
+from gradflow.data.any_file import column_names
+from gradflow.data.sources import Block
+from gradflow.errors import DataError, unknown_name
+
+HELP = """Predict for the rows of a file, with the network of a run.
+
+The result has the columns of the file, or those of --id, followed by the prediction: for classes, the class in
+"prediction" and "probability of ..." for each; for numbers, "prediction", or "prediction of ..." for each target. Files
+of any size are read and written block by block.
+
+Examples:
+
+[cyan]gradflow predict runs/customers new.csv --output predictions.csv[/]
+
+[cyan]gradflow predict runs/customers new.parquet --id customer --output predictions.parquet[/]
+
+[cyan]zcat new.csv.gz | head -100 > few.csv; gradflow predict runs/customers few.csv --output - | less[/]
+"""
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="Run folder, or the file of a model.", metavar="RUN")],
+    data: Annotated[Path, typer.Argument(help="CSV, Parquet or Arrow file with the rows.", metavar="FILE")],
+    output: Annotated[
+        str,
+        typer.Option(help="File to write, CSV, or Parquet by its suffix; '-' is standard output.", metavar="FILE"),
+    ] = "-",
+    ids: Annotated[
+        list[str] | None,
+        typer.Option("--id", help="Keep only this column; may be repeated.", metavar="COLUMN", show_default="all"),
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities/--no-probabilities", help="Write the probability of each class.")
+    ] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace an existing file.")] = False,
+    delimiter: Annotated[
+        str | None, typer.Option(help="Character between the fields of a CSV file.", show_default="as in training")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(help="Encoding of a CSV file.", show_default="as in training")] = None,
+    missing: Annotated[
+        list[str] | None,
+        typer.Option(help="Text that marks a missing value.", metavar="TEXT", show_default="as in training"),
+    ] = None,
+    backend: Annotated[str, typer.Option(help="Backend: auto, numpy or cupy.")] = "auto",
+) -> None:
+    """Predict; `HELP` describes it."""
+    check_output(output, overwrite=overwrite)
+    run = saved_run(model, backend)
+    source = run.opened(data, {"delimiter": delimiter, "encoding": encoding, "na_values": missing})
+    assert isinstance(source, CSV | Parquet | Arrow)
+    kept = _kept(data, source, ids)
+    predicted = _Predictions(run, probabilities=probabilities)
+    names = [*kept, *predicted.names]
+    if twice := set(kept) & set(predicted.names):
+        raise DataError(
+            f"{data} already has a column {min(twice)!r}; choose the columns to keep with --id, or rename it"
+        )
+    columns, rows = KeptColumns(source, kept), 0
+    with writing(output, names, overwrite=overwrite) as file:
+        for block in source.blocks():
+            if len(block):
+                file.write([*columns.take(len(block)), *predicted.columns(block)])
+                rows += len(block)
+    if output != "-":
+        print(f"{rows:,} predictions: {output}", file=sys.stderr)
+
+
+def _kept(path: Path, source: CSV | Parquet | Arrow, ids: Sequence[str] | None) -> list[str]:
+    """Return the names of the columns to keep."""
+    available = list(source.names) if isinstance(source, CSV) else column_names(path)
+    for name in ids or ():
+        if name not in available:
+            raise DataError(f"{path}: --id: {unknown_name('column', name, available)}")
+    return list(dict.fromkeys(ids)) if ids else available
+
+
+class _Predictions:
+    """The columns of predictions.
+
+    Attributes:
+        names: their names.
+    """
+
+    def __init__(self, run: SavedRun, *, probabilities: bool) -> None:
+        self._network = network = run.network
+        self._is_classifier = network.output_activation in ("softmax", "sigmoid")
+        n_classes = max(network.n_out, 2)
+        classes = network.classes or range(n_classes)
+        self._has_probabilities = self._is_classifier and probabilities
+        if self._is_classifier:
+            of_classes = [f"probability of {name}" for name in classes] if probabilities else []
+            self.names = ["prediction", *of_classes]
+        elif network.n_out == 1:
+            self.names = ["prediction"]
+        else:
+            targets = run.settings.get("target") or range(1, network.n_out + 1)
+            self.names = [f"prediction of {name}" for name in targets]
+
+    def columns(self, block: Block) -> list[Any]:
+        """Return the columns for the rows of a block."""
+        outputs = np.asarray(self._network.predict(block))
+        if not self._is_classifier:
+            return list(outputs.T)
+        classes = self._network.predict_classes(block)
+        if not self._has_probabilities:
+            return [classes]
+        return [classes, *(np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs).T]

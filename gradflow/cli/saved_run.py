@@ -1,0 +1,111 @@
+"""A run folder or a model file, as `gradflow predict`, `evaluate` and `show` take it."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gradflow.cli.run_config import CONFIG_FILE, read_config
+from gradflow.data.any_file import column_names, existing, open_file
+from gradflow.data.columns import CategoryColumn, EmbeddingColumn
+from gradflow.data.dates import DateColumn
+from gradflow.data.streams import Stream
+from gradflow.errors import DataError
+from gradflow.network import Sequential
+from gradflow.training.runs.comparison import read_config as read_run
+from gradflow.training.runs.loading import load
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A saved network, and what its run folder says about it.
+
+    Attributes:
+        path: the run folder, or the file of the model.
+        network: the network.
+        settings: the settings of a run on one's own data, by the names of the options; empty for other runs.
+    """
+
+    path: Path
+    network: Sequential
+    settings: dict[str, Any]
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The config.json of the finished run; None if there is none."""
+        if not (self.path / "config.json").is_file():
+            return None
+        return read_run(self.path)
+
+    def opened(self, path: Path, reading: dict[str, Any], *, target: list[str] | None = None) -> Stream:
+        """Open a file with the columns of the network, read as the file of its training was.
+
+        Args:
+            path: the file.
+            reading: delimiter, encoding and na_values of a CSV file; None takes those of the training.
+            target: the columns with targets; None if they are not needed.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            DataError: if columns are missing, or the network does not know the names of its columns.
+        """
+        names = {"delimiter": "delimiter", "encoding": "encoding", "na_values": "missing"}
+        of_training = {name: self.settings.get(option) for name, option in names.items()}
+        if kinds_differ(path, self.settings.get("data")):
+            of_training["delimiter"] = None
+        read = {name: reading.get(name) or of_training[name] for name in names}
+        of_header = {name: value for name, value in read.items() if value and name != "na_values"}
+        available = column_names(path, **of_header)
+        features = self._features(path, available)
+        weight = self.settings.get("sample-weight") if target else None
+        return open_file(path, target=target, features=features, sample_weight=weight, text=self._text(), **read)
+
+    def _features(self, path: Path, available: list[str]) -> list[str]:
+        """Return the names of the columns of the network, after checking that the file has them."""
+        names = self.network.feature_names
+        if names is None:
+            raise DataError(
+                f"{self.path}: the network does not know the names of its {self.network.n_in} columns, since it was "
+                "trained on an array; predict in Python, with network.predict"
+            )
+        if missing := [name for name in names if name not in available]:
+            meant = difflib.get_close_matches(missing[0], [name for name in available if name not in names], 1, 0.7)
+            nearest = f". Is {missing[0]!r} called {meant[0]!r} there? Then rename it" if meant else ""
+            listed = ", ".join(map(repr, missing))
+            raise DataError(
+                f"{path} lacks {'the column' if len(missing) == 1 else 'the columns'} {listed}, from which the network "
+                f"predicts; it has {', '.join(available)}{nearest}"
+            )
+        return list(names)
+
+    def _text(self) -> list[str]:
+        """Return the names of the columns to read as text."""
+        preprocessing = self.network.preprocessing
+        if preprocessing is None:
+            return []
+        return [
+            name
+            for name, column in zip(preprocessing.names, preprocessing.columns, strict=True)
+            if isinstance(column, DateColumn)
+            or (isinstance(column, CategoryColumn | EmbeddingColumn) and column.is_text)
+        ]
+
+
+def kinds_differ(path: Path, data: Any) -> bool:
+    """True if two files have different suffixes, and therefore perhaps different delimiters."""
+    return data is None or Path(str(data)).suffix != path.suffix
+
+
+def saved_run(path: Path, backend: str = "auto") -> SavedRun:
+    """Load a run folder or a model file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        DataError, FileFormatError: if there is no run in the folder, or the file is damaged.
+    """
+    path = existing(path)
+    network = load(path, backend)
+    is_own = path.is_dir() and (path / CONFIG_FILE).is_file()
+    return SavedRun(path, network, read_config(path) if is_own else {})

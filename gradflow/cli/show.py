@@ -1,0 +1,119 @@
+"""``gradflow show``: what a model file or a run folder holds."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from gradflow.cli.fitting import Output
+from gradflow.cli.run_config import near
+from gradflow.cli.saved_run import SavedRun, saved_run
+from gradflow.data.columns import CategoryColumn, Column, EmbeddingColumn, NumberColumn, category_label
+from gradflow.data.dates import DateColumn
+from gradflow.layers import Layer
+from gradflow.layers.stack import parameters_of
+
+HELP = """Show a model, or the run in a folder: its layers, what becomes of each column, the classes, and its results.
+
+Examples:
+
+[cyan]gradflow show runs/customers[/]
+
+[cyan]gradflow show runs/customers/model.safetensors[/]
+"""
+_MOST_CATEGORIES = 8
+
+
+def show(
+    model: Annotated[Path, typer.Argument(help="Run folder, or the file of a model.", metavar="RUN")],
+) -> None:
+    """Show a model; `HELP` describes it."""
+    run = saved_run(model, "numpy")
+    console = Output()
+    console.print(_layers(run))
+    if run.network.preprocessing is not None:
+        console.print(_columns(run))
+    facts = Table(show_header=False)
+    for name, value in _facts(run):
+        facts.add_row(name, escape(value))
+    console.print(facts)
+
+
+def _layers(run: SavedRun) -> Table:
+    table = Table()
+    table.add_column("layer")
+    for heading in ("", "outputs", "parameters"):
+        table.add_column(heading, justify="right" if heading else "left", overflow="fold")
+    width = run.network.n_in
+    for place, layer in enumerate(run.network.layers):
+        width = layer.output_width(width)
+        table.add_row(str(place), escape(_described(layer)), f"{width:,}", f"{_parameters(layer):,}")
+    return table
+
+
+def _described(layer: Layer) -> str:
+    """Return the layer without what the other columns say."""
+    text = re.sub(r"\(n_in=\d+(, n_out=\d+)?(, bias=True)?\)", "", repr(layer)).removesuffix("()")
+    return text if len(text) < 60 else f"{type(layer).__name__}(...)"
+
+
+def _parameters(layer: Layer) -> int:
+    return sum(math.prod(spec.shape) for spec in parameters_of([layer]).values())
+
+
+def _columns(run: SavedRun) -> Table:
+    preprocessing = run.network.preprocessing
+    assert preprocessing is not None
+    table = Table()
+    for heading in ("column", "becomes", "missing values"):
+        table.add_column(heading, overflow="fold")
+    for name, column in zip(preprocessing.names, preprocessing.columns, strict=True):
+        table.add_row(escape(name), escape(_becomes(column)), getattr(column, "missing", ""))
+    return table
+
+
+def _becomes(column: Column) -> str:
+    if isinstance(column, NumberColumn):
+        if column.scale == 0:
+            return "nothing: it was constant"
+        return f"(x - {column.center:.6g}) / {column.scale:.6g}"
+    if isinstance(column, DateColumn):
+        return f"timestamps: {', '.join(column.output_names('')).replace('  ', ' ').strip()}"
+    assert isinstance(column, CategoryColumn | EmbeddingColumn)
+    names = [category_label(category) for category in column.categories[:_MOST_CATEGORIES]]
+    names += ["..."] if len(column.categories) > _MOST_CATEGORIES else []
+    kind = f"a vector of {column.size}" if isinstance(column, EmbeddingColumn) else "an input"
+    return f"{kind} for each of {len(column.categories):,}: {', '.join(names)}"
+
+
+def _facts(run: SavedRun) -> Iterator[tuple[str, str]]:
+    """Yield names and values of what is known besides layers and columns."""
+    network = run.network
+    yield "parameters", f"{network.n_parameters:,}, {network.dtype}"
+    yield "epochs", str(network.epochs_begun)
+    if network.classes is not None:
+        yield "classes", ", ".join(map(str, network.classes[:50])) + (" ..." if len(network.classes) > 50 else "")
+    if network.output_scale is not None:
+        pairs = zip(network.output_scale.mean, network.output_scale.std, strict=True)
+        yield "targets", "; ".join(f"{std:.6g} y + {mean:.6g}" for mean, std in pairs)
+    if (target := run.settings.get("target")) is not None:
+        yield "target", ", ".join(target)
+        yield "trained on", str(near(Path(run.settings["data"])))
+    if (config := run.result) is None:
+        return
+    yield "loss", str(config["loss"]["name"])
+    yield "optimizer", f"{config['optimizer']['name']}, batches of {config['batch_size']}"
+    for name, value in config["result"].items():
+        if name != "epochs":
+            of_run = name in ("seconds", "stopped_by", "best_epoch")
+            label = name.replace("_", " ") if of_run else f"last {name}"
+            yield label, f"{value:.4f}" if isinstance(value, float) else str(value)
+    yield "versions", ", ".join(f"{name} {version}" for name, version in config["versions"].items())
+    yield "device", f"{config['backend']}, {config['device']}"

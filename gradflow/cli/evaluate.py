@@ -13,6 +13,7 @@ from gradflow.cli.fitting import Output
 from gradflow.cli.saved_run import saved_run
 from gradflow.data.any_file import existing
 from gradflow.errors import DataError
+from gradflow.network import Sequential
 from gradflow.training.repetition import trainer_of
 
 HELP = """Measure the loss and all metrics of a run on the rows of a file, which has the target.
@@ -47,7 +48,7 @@ def evaluate(
 ) -> None:
     """Evaluate; `HELP` describes it."""
     run = saved_run(folder, backend)
-    if (config := run.result) is None:
+    if (config := run.result) is None or not isinstance(run.network, Sequential):
         raise DataError(f"{folder} is no folder of a finished run, which names the loss and the metrics")
     targets = target or run.settings.get("target")
     if not targets:

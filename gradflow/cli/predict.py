@@ -99,17 +99,13 @@ class _Predictions:
     def __init__(self, run: SavedRun, *, probabilities: bool) -> None:
         self._network = network = run.network
         self._is_classifier = network.output_activation in ("softmax", "sigmoid")
-        n_classes = max(network.n_out, 2)
-        classes = network.classes or range(n_classes)
         self._has_probabilities = self._is_classifier and probabilities
-        if self._is_classifier:
-            of_classes = [f"probability of {name}" for name in classes] if probabilities else []
-            self.names = ["prediction", *of_classes]
-        elif network.n_out == 1:
-            self.names = ["prediction"]
-        else:
-            targets = run.settings.get("target") or range(1, network.n_out + 1)
-            self.names = [f"prediction of {name}" for name in targets]
+        self._has_labels = network.output_activation == "sigmoid" and network.n_out > 1
+        targets = run.settings.get("target") or range(1, network.n_out + 1)
+        classes = network.classes or (targets if self._has_labels else range(max(network.n_out, 2)))
+        one = network.n_out == 1 or (self._is_classifier and not self._has_labels)
+        self.names = ["prediction"] if one else [f"prediction of {name}" for name in targets]
+        self.names += [f"probability of {name}" for name in classes] if self._has_probabilities else []
 
     def columns(self, block: Block) -> list[Any]:
         """Return the columns for the rows of a block."""
@@ -117,6 +113,7 @@ class _Predictions:
         if not self._is_classifier:
             return list(outputs.T)
         classes = self._network.predict_classes(block)
+        columns = list(classes.T) if self._has_labels else [classes]
         if not self._has_probabilities:
-            return [classes]
-        return [classes, *(np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs).T]
+            return columns
+        return [*columns, *(np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs).T]

@@ -12,6 +12,7 @@ from gradflow.data.any_file import column_names, existing, open_file
 from gradflow.data.columns import CategoryColumn, EmbeddingColumn
 from gradflow.data.dates import DateColumn
 from gradflow.data.streams import Stream
+from gradflow.ensemble import Ensemble
 from gradflow.errors import DataError
 from gradflow.network import Sequential
 from gradflow.training.runs.comparison import read_config as read_run
@@ -24,13 +25,18 @@ class SavedRun:
 
     Attributes:
         path: the run folder, or the file of the model.
-        network: the network.
+        network: the network, or several that predict together.
         settings: the settings of a run on one's own data, by the names of the options; empty for other runs.
     """
 
     path: Path
-    network: Sequential
+    network: Sequential | Ensemble
     settings: dict[str, Any]
+
+    @property
+    def networks(self) -> list[Sequential]:
+        """The network, or the members of the ensemble."""
+        return list(self.network) if isinstance(self.network, Ensemble) else [self.network]
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -67,8 +73,8 @@ class SavedRun:
         names = self.network.feature_names
         if names is None:
             raise DataError(
-                f"{self.path}: the network does not know the names of its {self.network.n_in} columns, since it was "
-                "trained on an array; predict in Python, with network.predict"
+                f"{self.path}: the network does not know the names of its {self.networks[0].n_in} columns, since it "
+                "was trained on an array; predict in Python, with network.predict"
             )
         if missing := [name for name in names if name not in available]:
             meant = difflib.get_close_matches(missing[0], [name for name in available if name not in names], 1, 0.7)
@@ -82,11 +88,10 @@ class SavedRun:
 
     def _text(self) -> list[str]:
         """Return the names of the columns to read as text."""
-        preprocessing = self.network.preprocessing
-        if preprocessing is None:
-            return []
         return [
             name
+            for preprocessing in (network.preprocessing for network in self.networks)
+            if preprocessing is not None
             for name, column in zip(preprocessing.names, preprocessing.columns, strict=True)
             if isinstance(column, DateColumn)
             or (isinstance(column, CategoryColumn | EmbeddingColumn) and column.is_text)

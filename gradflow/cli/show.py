@@ -17,8 +17,11 @@ from gradflow.cli.run_config import near
 from gradflow.cli.saved_run import SavedRun, saved_run
 from gradflow.data.columns import CategoryColumn, Column, EmbeddingColumn, NumberColumn, category_label
 from gradflow.data.dates import DateColumn
+from gradflow.data.preprocessing import Preprocessing
+from gradflow.ensemble import Ensemble
 from gradflow.layers import Layer
 from gradflow.layers.stack import parameters_of
+from gradflow.network import Sequential
 
 HELP = """Show a model, or the run in a folder: its layers, what becomes of each column, the classes, and its results.
 
@@ -37,22 +40,25 @@ def show(
     """Show a model; `HELP` describes it."""
     run = saved_run(model, "numpy")
     console = Output()
-    console.print(_layers(run))
-    if run.network.preprocessing is not None:
-        console.print(_columns(run))
+    for place, network in enumerate(run.networks):
+        if len(run.networks) > 1:
+            console.print(f"member {place}:")
+        console.print(_layers(network))
+        if network.preprocessing is not None:
+            console.print(_columns(network.preprocessing))
     facts = Table(show_header=False)
     for name, value in _facts(run):
         facts.add_row(name, escape(value))
     console.print(facts)
 
 
-def _layers(run: SavedRun) -> Table:
+def _layers(network: Sequential) -> Table:
     table = Table()
     table.add_column("layer")
     for heading in ("", "outputs", "parameters"):
         table.add_column(heading, justify="right" if heading else "left", overflow="fold")
-    width = run.network.n_in
-    for place, layer in enumerate(run.network.layers):
+    width = network.n_in
+    for place, layer in enumerate(network.layers):
         width = layer.output_width(width)
         table.add_row(str(place), escape(_described(layer)), f"{width:,}", f"{_parameters(layer):,}")
     return table
@@ -68,9 +74,7 @@ def _parameters(layer: Layer) -> int:
     return sum(math.prod(spec.shape) for spec in parameters_of([layer]).values())
 
 
-def _columns(run: SavedRun) -> Table:
-    preprocessing = run.network.preprocessing
-    assert preprocessing is not None
+def _columns(preprocessing: Preprocessing) -> Table:
     table = Table()
     for heading in ("column", "becomes", "missing values"):
         table.add_column(heading, overflow="fold")
@@ -95,8 +99,10 @@ def _becomes(column: Column) -> str:
 
 def _facts(run: SavedRun) -> Iterator[tuple[str, str]]:
     """Yield names and values of what is known besides layers and columns."""
-    network = run.network
-    yield "parameters", f"{network.n_parameters:,}, {network.dtype}"
+    network = run.networks[0]
+    if isinstance(run.network, Ensemble):
+        yield "weights of members", ", ".join(f"{weight:.3f}" for weight in run.network.weights)
+    yield "parameters", f"{sum(member.n_parameters for member in run.networks):,}, {network.dtype}"
     yield "epochs", str(network.epochs_begun)
     if network.classes is not None:
         yield "classes", ", ".join(map(str, network.classes[:50])) + (" ..." if len(network.classes) > 50 else "")

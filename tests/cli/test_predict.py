@@ -248,3 +248,37 @@ def test_a_model_is_shown_with_layers_columns_classes_and_results(
     assert "binary_cross_entropy" not in capsys.readouterr().out
     assert main(["show", str(trained / "numbers")]) == 0
     assert "spent, zip" in capsys.readouterr().out
+
+
+def test_an_ensemble_predicts_and_is_shown(trained: Path, new: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = gf.load(trained / "classes")
+    assert isinstance(network, gf.Sequential)
+    other = network.copy()
+    other.set_weights({name: 0.5 * weight for name, weight in network.get_weights().items()})
+    ensemble = gf.Ensemble([network, other])
+    gf.save(ensemble, "both.safetensors")
+    assert main(["predict", "both.safetensors", str(new), "--output", "p.csv"]) == 0
+    expected = ensemble.predict(gf.data.open_file(new, target=None))[:, 0]
+    got = [float(row["probability of yes"]) for row in _rows("p.csv")]
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    assert main(["show", "both.safetensors"]) == 0
+    shown = capsys.readouterr().out
+    assert "member 1:" in shown
+    assert "0.500, 0.500" in shown
+    assert main(["evaluate", "both.safetensors", str(new)]) == 2
+    assert "is no folder of a finished run" in capsys.readouterr().err
+
+
+def test_several_labels_have_a_prediction_each(new: Path) -> None:
+    network = gf.MLP([1, 2], seed=3)
+    network.output_activation, network.feature_names = "sigmoid", ["zip"]
+    gf.save(network, "labels.safetensors")
+    assert main(["predict", "labels.safetensors", str(new), "--id", "zip", "--output", "p.csv"]) == 0
+    rows = _rows("p.csv")
+    assert list(rows[0]) == [
+        "zip",
+        *(f"{kind} of {label}" for kind in ("prediction", "probability") for label in (1, 2)),
+    ]
+    for row in rows:
+        for label in (1, 2):
+            assert row[f"prediction of {label}"] == str(int(float(row[f"probability of {label}"]) > 0.5))

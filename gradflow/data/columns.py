@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from gradflow.checks import integer, known_name, positive_integer
 from gradflow.data.table import number_in
 from gradflow.data.where import Where
-from gradflow.errors import DataError, GradflowError
+from gradflow.errors import DataError, GradflowError, shown
 from gradflow.random import SAMPLE_STREAM, philox
 
 MISSING = ("refuse", "fill", "mark")
 _UNKNOWN = ("refuse", "zeros")
 _SAMPLE = 65536
+_PART = 4096
 _MOST_NUMBERS = 2**24
 """float32 holds every whole number up to this one."""
 
@@ -52,7 +54,7 @@ def _number(name: str, value: Any, place: int, where: Where) -> float:
         return np.nan if value is None else number_in(value) if isinstance(value, str) else float(value)
     except (TypeError, ValueError):
         raise DataError(
-            f"column {name!r} holds numbers, but {value!s:.40} in {where.row(place)}; correct it, or pass None or NaN "
+            f"column {name!r} holds numbers, but {shown(value)} in {where.row(place)}; correct it, or pass None or NaN "
             "for a missing value"
         ) from None
 
@@ -315,23 +317,47 @@ class Embedding(ColumnRule):
         return f"Embedding(size={self.size}, min_rows={self.min_rows}, missing={self.missing!r}, most={self.most})"
 
 
-class Moments(ColumnFit):
-    """Mean and sum of squared deviations, updated chunk by chunk: Chan, Golub & LeVeque (1979), equation 2.1.
-
-    Attributes:
-        mean: the mean of all numbers so far.
-    """
+class _NumberFit(ColumnFit):
+    """Statistics of numbers in parts of 4096, which makes their rounding independent of how the rows come."""
 
     def __init__(self, missing: str) -> None:
         self._missing = missing
+        self._waiting = np.empty(0)
+
+    def update(self, name: str, values: np.ndarray, where: Where) -> None:
+        numbers = np.append(self._waiting, _present(name, values, where, self._missing))
+        whole = len(numbers) - len(numbers) % _PART
+        for start in range(0, whole, _PART):
+            self._add(numbers[start : start + _PART])
+        self._waiting = numbers[whole:]
+
+    def complete(self) -> Self:
+        """Return the statistics of all rows so far, with the last part, which may be smaller."""
+        of_all = copy.copy(self)
+        if len(self._waiting):
+            of_all._add(self._waiting)
+            of_all._waiting = np.empty(0)
+        return of_all
+
+    def _add(self, numbers: np.ndarray) -> None:
+        """Add numbers, at least one."""
+        raise GradflowError(f"{type(self).__name__} does not define _add(numbers)")
+
+
+class Moments(_NumberFit):
+    """Mean and sum of squared deviations, updated part by part: Chan, Golub & LeVeque (1979), equation 2.1.
+
+    Attributes:
+        mean: the mean of the numbers, when `complete`.
+    """
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(missing)
         self._count, self.mean, self._squares = 0, 0.0, 0.0
         self._low, self._high = np.inf, -np.inf
 
     @np.errstate(all="ignore")
-    def update(self, name: str, values: np.ndarray, where: Where) -> None:
-        numbers = _present(name, values, where, self._missing)
-        if not len(numbers):
-            return
+    def _add(self, numbers: np.ndarray) -> None:
         mean, count = float(numbers.mean()), self._count + len(numbers)
         difference = mean - self.mean
         self._squares += float(((numbers - mean) ** 2).sum()) + difference**2 * self._count * len(numbers) / count
@@ -341,40 +367,43 @@ class Moments(ColumnFit):
 
     @property
     def std(self) -> float:
-        """The standard deviation; exactly 0 for a constant column, regardless of rounding."""
+        """The standard deviation, when `complete`; exactly 0 for a constant column, regardless of rounding."""
         if not self._low < self._high:
             return 0.0
         # The squares of numbers around 1e-170 underflow to 0; their range then serves as the scale.
         return math.sqrt(self._squares / self._count) or self._high - self._low
 
     def result(self) -> NumberColumn:
-        return NumberColumn(self.mean, self.std, self._missing)
+        of_all = self.complete()
+        return NumberColumn(of_all.mean, of_all.std, self._missing)
 
 
-class _Quantiles(ColumnFit):
+class _Quantiles(_NumberFit):
     """A random sample of the rows: each row draws a random number, and the rows with the smallest are kept."""
 
     def __init__(self, missing: str) -> None:
+        super().__init__(missing)
         self._moments = Moments(missing)
-        self._missing = missing
-        self._updates = 0
+        self._parts = 0
         self._keys, self._sample = np.empty(0, np.uint64), np.empty(0)
 
     def update(self, name: str, values: np.ndarray, where: Where) -> None:
         self._moments.update(name, values, where)
-        numbers = _present(name, values, where, self._missing)
-        keys = philox(2 * len(numbers), seed=0, stream=SAMPLE_STREAM, step=self._updates).view(np.uint64)
-        self._updates += 1
+        super().update(name, values, where)
+
+    def _add(self, numbers: np.ndarray) -> None:
+        keys = philox(2 * len(numbers), seed=0, stream=SAMPLE_STREAM, step=self._parts).view(np.uint64)
+        self._parts += 1
         self._keys, self._sample = np.append(self._keys, keys), np.append(self._sample, numbers)
         if len(self._keys) > _SAMPLE:
             kept = np.argpartition(self._keys, _SAMPLE)[:_SAMPLE]
             self._keys, self._sample = self._keys[kept], self._sample[kept]
 
     def result(self) -> NumberColumn:
-        if not len(self._sample):
+        sample, std = self.complete()._sample, self._moments.complete().std
+        if not len(sample):
             return NumberColumn(0.0, 0.0, self._missing)
-        low, median, high = (float(value) for value in np.quantile(self._sample, [0.25, 0.5, 0.75]))
-        std = self._moments.std
+        low, median, high = (float(value) for value in np.quantile(sample, [0.25, 0.5, 0.75]))
         return NumberColumn(median, high - low if std and high > low else std, self._missing)
 
 

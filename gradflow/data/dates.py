@@ -238,10 +238,11 @@ class _DatesFit(ColumnFit):
     def result(self) -> DateColumn:
         if not self._rows:
             raise DataError(f"column {self._name!r} has no value in any row; omit it from the features")
-        std = self._moments.std
+        moments = self._moments.complete()
+        std = moments.std
         varying = {part for part, (low, high) in self._ranges.items() if low < high} | ({_ELAPSED} if std else set())
         parts = tuple(part for part in self._rule.parts if part in varying)
-        return DateColumn(parts, self._moments.mean, std, self._rule.missing)
+        return DateColumn(parts, moments.mean, std, self._rule.missing)
 
 
 def _checked_parts(parts: Any) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,23 @@ def test_one_pass_over_a_stream_gives_the_statistics_of_the_whole(sizes: list[in
     assert_allclose(scales[[0, 2], 1], x[:, [0, 2]].std(axis=0), rtol=1e-6)
     low, median, high = np.quantile(x[:, 1], [0.25, 0.5, 0.75])
     assert_allclose(scales[1], [median, high - low if high > low else x[:, 1].std()], rtol=1e-12)
+
+
+@given(st.lists(st.integers(100, 5000), min_size=1, max_size=40), st.sampled_from([300, 4096, 80_000]))
+def test_the_blocks_of_a_source_make_no_difference_in_any_bit(sizes: list[int], rows: int) -> None:
+    x = np.random.default_rng(rows).lognormal(10, 2, (rows, 3))
+    x[::7, :2] = np.nan
+    days = np.datetime64("2024-01-01T00:00", "m") + np.arange(rows) % 1000
+    table = {"a": x[:, 0], "b": x[:, 1], "c": x[:, 2], "day": days}
+    rules = {"a": Standardize(missing="fill"), "b": RobustScale(missing="mark"), "day": gf.data.Dates()}
+    ends = np.cumsum(np.resize(sizes, rows))
+    cuts = [0, *ends[ends < rows].tolist(), rows]
+
+    def pieces() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+        for start, stop in pairwise(cuts):
+            yield {name: column[start:stop] for name, column in table.items()}, np.zeros(stop - start)
+
+    assert fit_preprocessing(Batches(pieces), rules) == fit_preprocessing(table, rules)
 
 
 def test_columns_become_inputs() -> None:
@@ -101,7 +120,7 @@ def test_categories_that_are_unknown_are_refused_or_zeros() -> None:
         with pytest.raises(gf.DataError, match=re.escape(f"column '0' holds {shown} in row 1, a category that")):
             fit_preprocessing(values, {0: OneHot()}).transform(column)
         assert_array_equal(fit_preprocessing(values, {0: OneHot(unknown="zeros")}).transform(column), [[1, 0], [0, 0]])
-    with pytest.raises(gf.DataError, match="column '0' holds numbers, but x in row 0"):
+    with pytest.raises(gf.DataError, match="column '0' holds numbers, but 'x' in row 0"):
         fit_preprocessing(np.array([[1.0], [3]]), {0: OneHot()}).transform(np.array([["x"]]))
     gone = np.array([["a"], [None], ["b"]], object)
     with pytest.raises(gf.DataError, match="column '0' has no value in row 1"):
@@ -128,7 +147,7 @@ def test_categories_that_are_unknown_are_refused_or_zeros() -> None:
         (np.ones((0, 2)), {}, "x has no rows or no columns"),
         ([[1, 2], [3]], {}, "x is not a rectangular array"),
         ({"a": np.ones(3), "b": np.ones(2)}, {}, "columns must have shape (rows,), got [(3,), (2,)]"),
-        ({"a": np.array(["x", "y"])}, {"a": Standardize()}, "column 'a' holds numbers, but x in row 0"),
+        ({"a": np.array(["x", "y"])}, {"a": Standardize()}, "column 'a' holds numbers, but 'x' in row 0"),
         (np.full((2, 1), None), {0: OneHot(missing="fill")}, "column '0' has no value in any row"),
     ],
 )

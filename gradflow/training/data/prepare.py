@@ -20,7 +20,7 @@ from gradflow.data.classes import (
 from gradflow.data.columns import Moments
 from gradflow.data.frames import as_columns
 from gradflow.data.in_memory import split
-from gradflow.data.sources import Block, Converted, Source, equal_parts
+from gradflow.data.sources import Block, Converted, Source
 from gradflow.data.table import Table
 from gradflow.data.validation import as_array, as_targets, finite_targets, numbers_or_names
 from gradflow.data.weights import ClassWeight, RowWeights, checked_weights, class_totals, weights_by_number
@@ -513,12 +513,11 @@ def target_scale(network: Sequential, loss: Loss, x: Any, y: Any, sample_weight:
             yield block.converted(lambda block: numbers(_targets(block, ""), block.sample_weight, block.where))
 
     moments = [Moments("refuse") for _ in range(n_targets)]
-    for (targets,) in equal_parts(parts(_source(x, y, sample_weight, ""))):
+    for (targets,) in parts(_source(x, y, sample_weight, "")):
         for of_column, column in zip(moments, targets.T, strict=True):
             of_column.update("y", column, Where(range(len(column))))
-    scale = OutputScale(
-        tuple(of_column.mean for of_column in moments), tuple(of_column.std or 1.0 for of_column in moments)
-    )
+    of_all = [of_column.complete() for of_column in moments]
+    scale = OutputScale(tuple(each.mean for each in of_all), tuple(each.std or 1.0 for each in of_all))
     return scale.of_outputs(loss.outputs_per_target)
 
 

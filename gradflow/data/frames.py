@@ -18,8 +18,8 @@ from gradflow.installation import pip_install
 
 _TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 TIME_ADVICE = (
-    "the rule gradflow.data.Dates() for this column, in gradflow.data.fit_preprocessing, expands timestamps into "
-    "numbers; or convert it to numbers or text"
+    "the rule gradflow.data.Dates() for this column (rules= of gradflow.data.fit_preprocessing, or of an estimator) "
+    "expands timestamps into numbers; or convert it to numbers or text"
 )
 
 

@@ -11,6 +11,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import column_or_1d
 
+from gradflow.data.columns import ColumnRule
 from gradflow.data.weights import weights_by_number
 from gradflow.errors import DataError
 from gradflow.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy, get_loss
@@ -56,7 +57,10 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         scoring: what early stopping watches: a scorer of scikit-learn or its name; None is the accuracy.
         standardize: standardize numbers inside the network, in float32; gaps become the mean, and are marked.
         categorical_features: "from_dtype" encodes columns of categories or text inside the network, each category as an
-            input; "embedding" learns a vector for each (`gradflow.data.Embedding`); None refuses them.
+            input; "embedding" learns a vector for each; or a rule for them, such as ``gradflow.Embedding(size=8)``;
+            None refuses them.
+        rules: the rules of single columns, as in `gradflow.data.fit_preprocessing`, by name, or by position in an
+            array: ``{"day": gradflow.data.Dates()}``.
         dropout: the dropout rate after each hidden activation.
         normalization: "batch" or "layer" normalization in each hidden layer.
         residual: shortcuts around hidden layers that keep the width.
@@ -112,7 +116,8 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         class_weight: Mapping[Any, float] | str | None = None,
         scoring: Any = None,
         standardize: bool = False,
-        categorical_features: str | None = None,
+        categorical_features: str | ColumnRule | None = None,
+        rules: Mapping[str | int, ColumnRule] | None = None,
         dropout: float = 0.0,
         normalization: str | None = None,
         residual: bool = False,

@@ -24,7 +24,7 @@ from gradflow.losses import BinaryCrossEntropy, Loss, PoissonLoss
 from gradflow.losses.base import LOSSES
 from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS
-from gradflow.sklearn.inputs import as_numpy, check_labels, check_no_text, explaining, fit_inputs
+from gradflow.sklearn.inputs import as_numpy, check_kind, check_labels, check_no_text, explaining, fit_inputs
 from gradflow.sklearn.layers import initial_weights, make_stack
 from gradflow.sklearn.parameters import check_parameters, hidden_sizes, schedule_of
 from gradflow.sklearn.rows import Rows
@@ -120,6 +120,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _validated(self, X: Any, y: Any, sample_weight: Any, *, is_first: bool, is_partial: bool) -> Rows:  # noqa: N803
         is_numeric = not is_classifier(self)
+        check_kind(X)
         X, y, sample_weight = map(as_numpy, (X, y, sample_weight))  # noqa: N806
         if is_numeric:
             check_no_text(y, type(self).__name__)
@@ -141,7 +142,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
 
     @property
     def _takes_tables(self) -> bool:
-        return bool(self.standardize or self.categorical_features is not None)
+        return bool(self.standardize or self.categorical_features is not None or self.rules)
 
     def _as_inputs(self, X: Any, *, reset: bool) -> Any:  # noqa: N803
         """Return validated inputs: an array (rows, n_features), or a table for the network's preprocessing."""
@@ -159,7 +160,9 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         """Make the network, and reset the attributes that later fits continue."""
         preprocessing, dtype = None, np.dtype(np.float32)
         if self._takes_tables:
-            preprocessing = fit_inputs(x, standardize=self.standardize, categorical_features=self.categorical_features)
+            preprocessing = fit_inputs(
+                x, standardize=self.standardize, categorical_features=self.categorical_features, rules=self.rules
+            )
         else:
             dtype = x.dtype
         n_in = x.shape[1] if preprocessing is None else preprocessing.n_out
@@ -426,7 +429,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.input_tags.allow_nan = self._takes_tables
-        tags.input_tags.categorical = tags.input_tags.string = self.categorical_features is not None
+        tags.input_tags.categorical = tags.input_tags.string = bool(self.categorical_features is not None or self.rules)
         return tags
 
     @property
@@ -451,6 +454,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
     def _outputs(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return predictions (rows, n_outputs) of the network."""
         check_is_fitted(self)
+        check_kind(X)
         return self._predictions(self._as_inputs(as_numpy(X), reset=False))
 
     def _predictions(self, x: Any) -> np.ndarray:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from gradflow.data.columns import ColumnRule, Embedding, OneHot, Standardize, Unchanged
+from gradflow.data.dates import Dates
 from gradflow.data.frames import as_table
 from gradflow.data.preprocessing import Preprocessing, fit_preprocessing
+from gradflow.data.sources import Source
+from gradflow.data.table import Table
 from gradflow.errors import DataError, shown
 
 CATEGORICAL: dict[str, ColumnRule] = {
@@ -60,8 +64,28 @@ def explaining(x: Any, *, is_fit: bool) -> Iterator[None]:
         if not times:
             raise
         raise DataError(
-            f"column {times[0]!r} of X holds times; convert it to a number, such as the days since a date"
+            f"column {times[0]!r} of X holds times; pass rules={{{times[0]!r}: gradflow.data.Dates()}} to expand them "
+            "into numbers, or convert it"
         ) from error
+
+
+def check_kind(x: Any) -> None:
+    """Raise for data that only networks take, not estimators.
+
+    Raises:
+        DataError: with the way to convert it.
+    """
+    remedy = None
+    if isinstance(x, Source):
+        remedy = "estimators take data in memory; gradflow.Trainer trains on sources"
+    elif isinstance(x, Mapping):
+        remedy = "pass pandas.DataFrame(X)"
+    elif isinstance(x, str | os.PathLike):
+        remedy = "read the file first: pandas.read_csv(X)"
+    elif hasattr(type(x), "collect_schema") and hasattr(type(x), "collect"):
+        remedy = "pass X.collect()"
+    if remedy is not None:
+        raise DataError(f"X must be an array or a table, got {shown(x)}; {remedy}")
 
 
 def check_names(x: Any) -> None:
@@ -112,24 +136,46 @@ def check_labels(y: Any) -> None:
         raise DataError(f"y mixes text and others, such as {first[True]!r} and {first[False]!r}; convert it to text")
 
 
-def fit_inputs(x: Any, *, standardize: bool, categorical_features: str | None) -> Preprocessing:
+def fit_inputs(
+    x: Any,
+    *,
+    standardize: bool,
+    categorical_features: str | ColumnRule | None,
+    rules: Mapping[str | int, ColumnRule] | None,
+) -> Preprocessing:
     """Return the preprocessing of an array or a table, fitted on its rows.
 
     Args:
         x: the rows.
         standardize: True to standardize numbers; their gaps become the mean, and an input that marks them.
-        categorical_features: "from_dtype" to encode columns of categories or text, with gaps and unknown categories as
-            zeros; "embedding" to number them for `gradflow.EmbedColumns`; None refuses them.
+        categorical_features: the rule for columns of categories or text, or its name in `CATEGORICAL`; None refuses
+            such columns.
+        rules: the rules of individual columns.
 
     Raises:
         DataError: for columns of text without ``categorical_features``, and missing values without ``standardize``.
     """
-    if categorical_features is None:
-        table = as_table("X", x)
-        for name, column in zip(table.names, table.columns, strict=True):
-            if column.dtype.kind not in "biuf":
-                raise DataError(
-                    f"column {name!r} of X holds no numbers; pass categorical_features='from_dtype' to encode it"
-                )
+    own = {str(name): rule for name, rule in (rules or {}).items()}
+    table = as_table("X", x, timestamps=[name for name, rule in own.items() if isinstance(rule, Dates)])
+    for name, column in zip(table.names, table.columns, strict=True):
+        if name not in own:
+            _check_column(name, column, table, standardize=standardize, encode=categorical_features is not None)
     numbers = Standardize(missing="mark") if standardize else Unchanged()
-    return fit_preprocessing(x, numbers=numbers, text=CATEGORICAL[categorical_features or "from_dtype"])
+    if not isinstance(categorical_features, ColumnRule):
+        categorical_features = CATEGORICAL[categorical_features or "from_dtype"]
+    return fit_preprocessing(x, rules, numbers=numbers, text=categorical_features)
+
+
+def _check_column(name: str, column: np.ndarray, table: Table, *, standardize: bool, encode: bool) -> None:
+    """Raise for a column without a rule of its own, if no other applies."""
+    if column.dtype.kind not in "biuf":
+        if not encode:
+            raise DataError(
+                f"column {name!r} of X holds no numbers; pass categorical_features='from_dtype' to encode it"
+            )
+    elif not standardize and name not in table.categories and (gone := column != column).any():
+        raise DataError(
+            f"column {name!r} of X has no value in row {int(np.argmax(gone))}. Pass standardize=True to replace "
+            f"missing values by the mean, and mark them; or only here, "
+            f"rules={{{name!r}: gradflow.data.Standardize(missing='mark')}}"
+        )

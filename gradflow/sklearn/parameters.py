@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradflow.checks import (
@@ -19,6 +19,7 @@ from gradflow.checks import (
     positive_integer,
     sequence,
 )
+from gradflow.data.columns import ColumnRule
 from gradflow.errors import DataError, shown
 from gradflow.layers import ACTIVATIONS, NORMALIZATIONS
 from gradflow.losses import Loss
@@ -93,6 +94,18 @@ def _check_use(estimator: Any, *, is_partial: bool) -> None:
         raise DataError("checkpoint needs a folder; pass output too")
 
 
+def _check_rules(rules: Any) -> None:
+    """Raise if these are not rules by column.
+
+    Raises:
+        DataError: with an example.
+    """
+    if not isinstance(rules, Mapping) or not all(isinstance(rule, ColumnRule) for rule in rules.values()):
+        raise DataError(
+            f"rules must be a dict of rules by column, such as {{'day': gradflow.data.Dates()}}, got {shown(rules)}"
+        )
+
+
 def check_parameters(estimator: Any, losses: Sequence[str], *, is_partial: bool) -> None:
     """Raise if a parameter is out of range, or would have no effect.
 
@@ -127,7 +140,9 @@ def check_parameters(estimator: Any, losses: Sequence[str], *, is_partial: bool)
     if estimator.normalization is not None:
         known_name("normalization", estimator.normalization, NORMALIZATIONS)
     if estimator.categorical_features is not None:
-        known_name("categorical_features", estimator.categorical_features, CATEGORICAL)
+        object_or_name("categorical_features", estimator.categorical_features, ColumnRule, CATEGORICAL)
+    if estimator.rules is not None:
+        _check_rules(estimator.rules)
     object_or_name("loss", estimator.loss, Loss, losses)
     instances("callbacks", estimator.callbacks, Callback, "gradflow.Callback objects")
     if estimator.threads is not None:

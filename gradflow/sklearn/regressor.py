@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +12,7 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import column_or_1d
 
+from gradflow.data.columns import ColumnRule
 from gradflow.errors import DataError
 from gradflow.losses import HalfSquaredError, Loss, PoissonLoss, QuantileLoss, get_loss
 from gradflow.schedules import Schedule
@@ -66,7 +67,8 @@ class MLPRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
         max_fun: int = 15000,
         scoring: Any = None,
         standardize: bool = False,
-        categorical_features: str | None = None,
+        categorical_features: str | ColumnRule | None = None,
+        rules: Mapping[str | int, ColumnRule] | None = None,
         dropout: float = 0.0,
         normalization: str | None = None,
         residual: bool = False,

@@ -97,7 +97,7 @@ def test_one_stray_value_does_not_make_categories_of_numbers(field: str, written
     message = f"column 'a' holds text, but 299 of 300 values are numbers; the first exception is '{field}' in line 9"
     with refused(f"{path}: {message}"):
         fit_preprocessing(CSV(path, target="y"))
-    with refused("column 'a' holds numbers, but " + field + " in line 9; correct it, or pass None or NaN"):
+    with refused(f"column 'a' holds numbers, but '{field}' in line 9; correct it, or pass None or NaN"):
         fit_preprocessing(CSV(path, target="y"), {"a": Standardize()})
     with refused(f"column 'a' holds text, such as '{field}' in line 9, but a network needs numbers"):
         gf.Trainer(gf.MLP([2, 1]), "binary_cross_entropy", "adam").fit(CSV(path, target="y"), epochs=1)

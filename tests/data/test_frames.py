@@ -431,9 +431,7 @@ def test_values_that_are_neither_numbers_nor_text_are_refused(case: str) -> None
         with refused(f"column 'when' {message}"):
             refuse({"when": column})
     if "times" in message:
-        with refused(
-            "the rule gradflow.data.Dates() for this column, in gradflow.data.fit_preprocessing, expands time"
-        ):
+        with refused("the rule gradflow.data.Dates() for this column (rules= of gradflow.data.fit_preprocessing, "):
             fit_preprocessing({"when": column})
 
 

@@ -92,7 +92,7 @@ def test_categories_never_seen_are_all_alike_and_no_category(make: Any) -> None:
 @BOTH
 def test_text_in_a_column_of_numbers(make: Any) -> None:
     model = make(**TABLES).fit(TABLE, targets(make))
-    with pytest.raises(ValueError, match="column 'age' holds numbers, but old in row 3; correct it"):
+    with pytest.raises(ValueError, match="column 'age' holds numbers, but 'old' in row 3; correct it"):
         model.predict(TABLE.assign(age=["old" if row == 3 else "41" for row in range(60)]))
     plain = make(max_iter=3).fit(TABLE[["age"]], targets(make))
     with pytest.raises(ValueError, match=r"column 'age' of X holds no numbers, .*'old'; in fit it did"):
@@ -120,6 +120,36 @@ def test_text_without_categorical_features_names_the_column_and_the_remedy(make:
     with pytest.raises(ValueError, match=rf"column '{name}' of X holds no numbers.*; {remedy}"):
         make(standardize=True).fit(convert(TABLE), targets(make))
     assert vars(model) == vars(make())
+
+
+@BOTH
+def test_gaps_in_numbers_name_the_parameter_that_fills_them(make: Any) -> None:
+    table = TABLE.assign(age=TABLE["age"].where(TABLE.index != 4))
+    with pytest.raises(ValueError, match=r"column 'age' of X has no value in row 4\. Pass standardize=True"):
+        make(categorical_features="from_dtype").fit(table, targets(make))
+    make(categorical_features="from_dtype", rules={"age": gf.data.RobustScale(missing="fill")}, max_iter=2).fit(
+        table, targets(make)
+    )
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("data", "remedy"),
+    [
+        (gf.data.Batches([(np.ones((9, 3)), np.ones(9))]), "gradflow.Trainer trains on sources"),
+        (dict(TABLE), r"pandas.DataFrame\(X\)"),
+        ("people.csv", r"pandas.read_csv\(X\)"),
+        (pl.from_pandas(TABLE).lazy(), r"X.collect\(\)"),
+    ],
+    ids=["source", "dict", "path", "lazy"],
+)
+def test_data_that_only_networks_take(make: Any, data: Any, remedy: str) -> None:
+    for settings in ({"max_iter": 3}, TABLES):
+        model = make(**settings)
+        with pytest.raises(ValueError, match=f"X must be an array or a table, got .*{remedy}"):
+            model.fit(data, targets(make))
+        with pytest.raises(ValueError, match=f"X must be an array or a table, got .*{remedy}"):
+            model.fit(TABLE[["age"]], targets(make)).predict(data)
 
 
 @BOTH
@@ -194,7 +224,7 @@ def test_a_target_with_gaps_or_mixed_types() -> None:
 @BOTH
 def test_times_in_a_table(make: Any) -> None:
     table = TABLE[["age"]].assign(day=pd.date_range("2020", periods=60))
-    with pytest.raises(ValueError, match="column 'day' of X holds times; convert it to a number"):
+    with pytest.raises(ValueError, match="column 'day' of X holds times; pass rules="):
         make().fit(table, targets(make))
     with pytest.raises(ValueError, match="column 'day' holds times"):
         make(**TABLES).fit(table, targets(make))

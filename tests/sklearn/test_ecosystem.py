@@ -27,6 +27,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+import gradflow as gf
 from gradflow.sklearn import MLPClassifier, MLPRegressor
 
 pytestmark = pytest.mark.filterwarnings(
@@ -174,6 +175,32 @@ def test_tables_with_text_and_gaps() -> None:
         classifier(standardize=True).fit(people[["age", "age"]], BUYS)
     with pytest.raises(ValueError, match="Feature names"):
         model.predict(people.rename(columns={"age": "years"}))
+
+
+def test_rules_of_single_columns() -> None:
+    day = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(len(PEOPLE)), "D")
+    people = PEOPLE.drop(columns="job").assign(day=day)
+    with pytest.raises(ValueError, match=r"'day' .*holds times.*gradflow.data.Dates\(\)"):
+        classifier().fit(people[["age", "day"]], BUYS)
+    with pytest.raises(ValueError, match=r"'day' holds times.*rules= of .* an estimator"):
+        classifier(standardize=True, categorical_features=gf.Embedding(size=3)).fit(people, BUYS)
+    rules = {"city": gf.Embedding(size=5, missing="mark"), "day": gf.data.Dates(("weekday",))}
+    for settings in ({"standardize": True}, {"categorical_features": gf.Embedding(size=3)}):
+        model = classifier(rules=rules, **settings).fit(people, BUYS)
+        expected = gf.data.fit_preprocessing(
+            people,
+            rules,
+            numbers=gf.data.Standardize(missing="mark") if "standardize" in settings else gf.data.Unchanged(),
+        )
+        assert model.network_.preprocessing == expected
+        assert model.network_.preprocessing.tables[0][1] == 5
+        assert pickle.loads(pickle.dumps(model)).predict(people).tolist() == model.predict(people).tolist()
+        assert model.predict(people.assign(day=people["day"].astype(str))).tolist() == model.predict(people).tolist()
+    sizes = [gf.Embedding(size=size, missing="mark") for size in (1, 2)]
+    search = GridSearchCV(classifier(standardize=True), {"categorical_features": sizes}, cv=2, error_score="raise")
+    search.fit(PEOPLE, BUYS)
+    best = search.best_estimator_
+    assert best.network_.preprocessing.tables[0][1] == best.categorical_features.size
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])

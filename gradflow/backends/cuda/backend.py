@@ -25,7 +25,7 @@ from gradflow.backends.cuda.errors import explained, free_memory
 from gradflow.backends.cuda.fallback import FallbackCall, FastPath
 from gradflow.backends.cuda.graphs import CudaGraphs, DeviceCall, is_capturable
 from gradflow.backends.cuda.memory_plan import CupyMemoryPlan
-from gradflow.backends.cuda.modules import KernelModules, argument_of
+from gradflow.backends.cuda.modules import KernelModules
 from gradflow.backends.cuda.pinned import PinnedLooks, PinnedUploadBuffer
 from gradflow.backends.fusion import (
     ENDING,
@@ -35,7 +35,7 @@ from gradflow.backends.fusion import (
     fuse_update_and_advance,
     fuse_update_and_copy,
 )
-from gradflow.backends.kernel_sources import ENDING_PARAMETERS, WIDE_ROW_THREADS, Form, Kernel, kernels
+from gradflow.backends.kernel_sources import ENDING_PARAMETERS, WIDE_ROW_THREADS, Form, Kernel, Parameter, kernels
 from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
 from gradflow.errors import BackendError, SlowPathWarning, warn
 from gradflow.installation import pip_install_for_gpu
@@ -257,7 +257,7 @@ class CupyBackend(ReferenceBackend):
     def block_programs(self, programs: Sequence[Sequence[Call]]) -> CupyBlockPrograms:
         for call in chain.from_iterable(programs):
             self.check(*call)
-        return CupyBlockPrograms(programs, self._modules, self.stream)
+        return CupyBlockPrograms(programs, self._modules, self.stream, _argument)
 
     @_on_device
     def bind_all(self, calls: list[Call]) -> list[BoundCall]:
@@ -454,12 +454,12 @@ class CupyBackend(ReferenceBackend):
         form = _form(kernel, values, is_ending=is_ending)
         packed: list[Any] = []
         for parameter in kernel.parameters:
-            packed.append(argument_of(kernel, parameter, values[parameter.name], form))
+            packed.append(_argument(kernel, parameter, values[parameter.name], form))
             if parameter.name == "parameters" and form.is_mirrored:
                 packed.append(values["copies"])
         if is_ending:
             values["arrived"] = self._arrived
-            packed += [argument_of(kernel, parameter, values[parameter.name], form) for parameter in ENDING_PARAMETERS]
+            packed += [_argument(kernel, parameter, values[parameter.name], form) for parameter in ENDING_PARAMETERS]
         grid, threads = self._grid(kernel, form, values)
         if 0 in grid and not is_ending:
             return lambda: None
@@ -524,6 +524,24 @@ def _form(kernel: Kernel, values: Mapping[str, Any], *, is_ending: bool) -> Form
 def _width(values: Mapping[str, Any]) -> int:
     """Return the number of elements of a row, by the sizes that kernels have."""
     return max(int(values.get(name, 0)) for name in ("columns", "chunk", "batch_rows", "x_words", "row_words"))
+
+
+def _argument(kernel: Kernel, parameter: Parameter, value: Any, form: Form) -> Any:
+    """Return an argument for a kernel: the array itself, a null pointer, or a scalar of the right type.
+
+    Raises:
+        BackendError: if an array has another dtype than the kernel expects.
+    """
+    name = parameter.dtype(form.real)
+    if not parameter.is_pointer:
+        return np.dtype(name).type(value)
+    if value is None:
+        return np.uintp(0)
+    if parameter.name in form.low and form.low_dtype is not None:
+        name = form.low_dtype
+    if value.dtype.name != name and not (parameter.c_type == "gf_word" and value.itemsize % 4 == 0):
+        raise BackendError(f"kernel {kernel.name!r}: argument {parameter.name!r} must be {name}, got {value.dtype}")
+    return value
 
 
 def _run_in_turn(calls: list[BoundCall]) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import cupy
 import numpy as np
 
-from gradflow.backends.cuda.modules import KernelModules, argument_of
+from gradflow.backends.cuda.modules import KernelModules
 from gradflow.backends.fusion import Call, fuse_bias_and_activation
-from gradflow.backends.kernel_sources import Form, block_kernels
+from gradflow.backends.kernel_sources import Form, Kernel, Parameter, block_kernels
 from gradflow.errors import BackendError
+
+Argument = Callable[[Kernel, Parameter, Any, Form], Any]
 
 _THREADS = 1024
 _REALS = {"float32", "float64"}
@@ -27,12 +30,15 @@ class CupyBlockPrograms:
         programs: the calls of each program.
         modules: the compiler.
         stream: the stream that they run on.
+        argument: converts an argument of a kernel.
 
     Raises:
         BackendError: if a call has no kernel for a thread block, or arrays have several element types.
     """
 
-    def __init__(self, programs: Sequence[Sequence[Call]], modules: KernelModules, stream: cupy.cuda.Stream) -> None:
+    def __init__(
+        self, programs: Sequence[Sequence[Call]], modules: KernelModules, stream: cupy.cuda.Stream, argument: Argument
+    ) -> None:
         kernels = block_kernels()
         fused = [fuse_bias_and_activation(list(calls), kernels) for calls in programs]
         names = tuple(sorted({op.name for calls in fused for op, _ in calls}))
@@ -42,7 +48,7 @@ class CupyBlockPrograms:
         self._owners = fused
         form = Form(_only(_element_types(fused)))
         numbers = {name: number for number, name in enumerate(names)}
-        words = [[word for call in calls for word in _words(call, numbers, form)] for calls in fused]
+        words = [[word for call in calls for word in _words(call, numbers, form, argument)] for calls in fused]
         self._words = _uploaded(np.array([word for program in words for word in program], np.uint64), stream)
         ends = np.cumsum([len(program) for program in words])
         begin = self._words.data.ptr
@@ -109,14 +115,14 @@ def _only(types: set[str]) -> str:
     return min(types, default="float32")
 
 
-def _words(call: Call, numbers: dict[str, int], form: Form) -> list[int]:
+def _words(call: Call, numbers: dict[str, int], form: Form, argument: Argument) -> list[int]:
     """Return a call as gf_arguments: the number of its kernel, and the bits of each argument."""
     op, arguments = call
     kernel = block_kernels()[op.name]
     values = {**op.sizes(arguments), **arguments}
     words = [numbers[op.name]]
     for parameter in kernel.parameters:
-        value = argument_of(kernel, parameter, values[parameter.name], form)
+        value = argument(kernel, parameter, values[parameter.name], form)
         if isinstance(value, cupy.ndarray):
             words.append(value.data.ptr)
         elif parameter.dtype("float64") == "float64" and not parameter.is_pointer:

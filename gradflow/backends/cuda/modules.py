@@ -1,4 +1,4 @@
-"""Compilation of the kernels, by NVRTC, into one module for each file and element type, and their arguments."""
+"""Compilation of the kernels, by NVRTC, into one module for each file and element type."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cupy
-import numpy as np
 
-from gradflow.backends.kernel_sources import Form, Kernel, Parameter, block_program_text, form_text
+from gradflow.backends.kernel_sources import Form, Kernel, block_program_text, form_text
 from gradflow.errors import BackendError
 from gradflow.installation import pip_install_for_gpu
 
@@ -73,21 +72,3 @@ class KernelModules:
 
 def _key(kernel: Kernel, form: Form) -> tuple[Any, Form]:
     return (kernel.file, form) if form.is_plain else (kernel, form)
-
-
-def argument_of(kernel: Kernel, parameter: Parameter, value: Any, form: Form) -> Any:
-    """Return an argument for a kernel: the array itself, a null pointer, or a scalar of the right type.
-
-    Raises:
-        BackendError: if an array has another dtype than the kernel expects.
-    """
-    name = parameter.dtype(form.real)
-    if not parameter.is_pointer:
-        return np.dtype(name).type(value)
-    if value is None:
-        return np.uintp(0)
-    if parameter.name in form.low and form.low_dtype is not None:
-        name = form.low_dtype
-    if value.dtype.name != name and not (parameter.c_type == "gf_word" and value.itemsize % 4 == 0):
-        raise BackendError(f"kernel {kernel.name!r}: argument {parameter.name!r} must be {name}, got {value.dtype}")
-    return value

@@ -10,7 +10,7 @@ history = trainer.fit(x, y, epochs=20)
 import warnings
 from typing import Any
 
-from gradflow import data, export, inspect, metrics
+from gradflow import data, export, inspect, metrics, reports
 from gradflow.data import Embedding
 from gradflow.ensemble import Ensemble
 from gradflow.errors import (
@@ -66,6 +66,7 @@ from gradflow.losses import (
 from gradflow.network import MLP, Sequential
 from gradflow.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, GradientDescent, Lion, Optimizer, RMSprop
 from gradflow.pack import Each, EnsembleSelection, Pack, fit_many
+from gradflow.reports import report
 from gradflow.schedules import (
     CosineSchedule,
     ExponentialSchedule,
@@ -83,6 +84,7 @@ from gradflow.training import (
     JSONLines,
     RunComparison,
     Trainer,
+    WeightPath,
     compare_runs,
     load,
     repeat,
@@ -159,6 +161,7 @@ __all__ = [
     "Tanh",
     "Trainer",
     "TrainingWarning",
+    "WeightPath",
     "__version__",
     "check_gradients",
     "compare_runs",
@@ -171,6 +174,8 @@ __all__ = [
     "load",
     "metrics",
     "repeat",
+    "report",
+    "reports",
     "save",
     "to_onnx",
     "to_torch_state_dict",

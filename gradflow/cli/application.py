@@ -9,7 +9,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from gradflow.cli import bench, doctor, evaluate, export, info, predict, repeat, show, train
+from gradflow.cli import bench, doctor, evaluate, export, info, predict, repeat, report, show, train
 from gradflow.cli.option_names import in_options
 from gradflow.errors import DivergedError, GradflowError
 from gradflow.version import __version__
@@ -44,6 +44,7 @@ application.command("show", help=show.HELP)(show.show)
 application.command("info")(info.info)
 application.command("export")(export.export)
 application.command("repeat")(repeat.repeat)
+application.command("report")(report.report)
 application.command("bench")(bench.bench)
 application.command("doctor")(doctor.doctor)
 

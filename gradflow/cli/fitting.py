@@ -22,7 +22,7 @@ from rich.table import Table
 from gradflow.cli.command_line import KeepsCommandLine
 from gradflow.cli.training_options import TrainingOptions
 from gradflow.errors import DataError, DivergedError
-from gradflow.training import Callback, Checkpoint, EarlyStopping, History, JSONLines, Trainer
+from gradflow.training import Callback, Checkpoint, EarlyStopping, History, JSONLines, Trainer, WeightPath
 from gradflow.training.runs.run_folder import run_files
 
 INTERRUPTED = 130
@@ -137,6 +137,7 @@ def fit(
                 callbacks=[
                     KeepsCommandLine(folder, command.words, command.files),
                     begun,
+                    WeightPath(folder),
                     *([JSONLines(sys.stdout)] if run.json_lines else []),
                 ],
                 progress=not (run.quiet or run.json_lines),

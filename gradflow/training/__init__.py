@@ -8,6 +8,7 @@ from gradflow.training.repetition import repeat
 from gradflow.training.runs.checkpoints import Checkpoint
 from gradflow.training.runs.comparison import RunComparison, compare_runs
 from gradflow.training.runs.loading import load
+from gradflow.training.runs.weight_path import WeightPath
 from gradflow.training.trainer import Trainer
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "JSONLines",
     "RunComparison",
     "Trainer",
+    "WeightPath",
     "compare_runs",
     "load",
     "repeat",

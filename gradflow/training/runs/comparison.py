@@ -102,7 +102,7 @@ def _differing_results(first: Path, second: Path) -> list[Difference]:
             found.append((f"shape of weight {name}", shape, other))
         elif weights[name].tobytes() != others[name].tobytes():
             found.append((f"weight {name}", "", f"apart by {np.abs(weights[name] - others[name]).max():.3g} at most"))
-    rows, other_rows = (_history(folder) for folder in (first, second))
+    rows, other_rows = (read_history(folder) for folder in (first, second))
     if len(rows) != len(other_rows):
         found.append(("epochs", len(rows), len(other_rows)))
     for epoch, pair in enumerate(zip(rows, other_rows, strict=False), start=1):
@@ -111,7 +111,13 @@ def _differing_results(first: Path, second: Path) -> list[Difference]:
     return found
 
 
-def _history(folder: Path) -> list[dict[str, str]]:
+def read_history(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of the history.csv of a run: the epoch and its values by name, as text.
+
+    Raises:
+        FileFormatError: if it is damaged.
+        OSError: if it cannot be read.
+    """
     path = folder / "history.csv"
     try:
         text = read_regular_file(path).decode("utf-8")

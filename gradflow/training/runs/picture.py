@@ -42,19 +42,25 @@ def run_figure(history: History, layers: Sequence[Layer]) -> Figure:
     """Return the learning curves of `run_picture` as a figure."""
     from matplotlib.figure import Figure
 
-    kinds = [kind for kind in ("loss", "accuracy") if kind in history]
-    kinds += dict.fromkeys(name.partition("/")[0] for name in history if "/" in name)
+    kinds = kinds_of(history)
     columns, rows = min(len(kinds), 2), -(-len(kinds) // 2)
     figure = Figure(figsize=(5 * columns, 4 * rows), layout="constrained")
     grid = figure.add_gridspec(rows, columns)
     for number, kind in enumerate(kinds):
         row, column = divmod(number, 2)
         is_alone = number + 1 == len(kinds) and column == 0
-        _draw(figure.add_subplot(grid[row, :] if is_alone else grid[row, column]), kind, history, layers)
+        draw_kind(figure.add_subplot(grid[row, :] if is_alone else grid[row, column]), kind, history, layers)
     return figure
 
 
-def _draw(axes: Axes, kind: str, history: History, layers: Sequence[Layer]) -> None:
+def kinds_of(history: History) -> list[str]:
+    """Return the kinds of values that have a picture of their own, such as "loss" and "update_ratio"."""
+    kinds = [kind for kind in ("loss", "accuracy") if kind in history]
+    return [*kinds, *dict.fromkeys(name.partition("/")[0] for name in history if "/" in name)]
+
+
+def draw_kind(axes: Axes, kind: str, history: History, layers: Sequence[Layer]) -> None:
+    """Draw the curves of one kind, such as the update ratios of all layers, and say what is good."""
     dress(axes)
     if kind in history:
         draw_curve(axes, history[kind], COLORS[0], "training")

@@ -38,7 +38,9 @@ from gradflow.version import __version__
 _BEFORE = "Nothing was changed; choose another output"
 _AFTER = "The network still has its weights, which gradflow.save keeps"
 
-_RESULTS = ("config.json", "command.json", "curves.png", "history.csv", "model.safetensors", "train.toml")
+_RESULTS = (
+    "config.json", "command.json", "curves.png", "history.csv", "model.safetensors", "report.html", "train.toml",
+)  # fmt: skip
 """Files of a run besides checkpoints. The first one marks the run as finished, and is written last."""
 
 _UNFINISHED = re.compile(rf"\.({'|'.join(map(re.escape, _RESULTS))})\.[0-9a-f]{{16}}")

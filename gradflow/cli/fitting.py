@@ -82,7 +82,7 @@ class RunOptions:
         if found := run_files(self.output):
             raise DataError(
                 f"{self.output} already contains {found[0].name}, which a new run would replace. Pass another "
-                f"--output, or --overwrite to replace it, or resume that run: {_resuming(self.output)}"
+                f"--output, or --overwrite to replace it, or resume that run: {resuming(self.output)}"
             )
         return self.output
 
@@ -123,12 +123,12 @@ def fit(
         data, arguments: further arguments of `Trainer.fit`.
     """
     begun = _Begun()
-    left = f"progress is saved; resume with: {_resuming(folder)}"
+    left = f"progress is saved; resume with: {resuming(folder)}"
     if command.is_repetition:
         left = "the repetition was interrupted, and nothing was compared"
     patience = options.early_stopping
     try:
-        with _ending_with_143(left), _failures(folder):
+        with ending_with_143(left), failures(folder):
             history = trainer.fit(
                 *data,
                 epochs=options.epochs,
@@ -222,15 +222,15 @@ def _finished(folder: Path, history: History) -> str:
     message = f"the run in {folder} had already ended, after {history.epochs} epochs: nothing to do"
     if history.stopped_by != "epochs":
         return f"{message} ({_REASONS[history.stopped_by]})"
-    return f"{message}; train it longer with: {_resuming(folder)} --epochs {2 * history.epochs}"
+    return f"{message}; train it longer with: {resuming(folder)} --epochs {2 * history.epochs}"
 
 
-def _resuming(folder: Path) -> str:
+def resuming(folder: Path) -> str:
     return f"gradflow train --resume {shlex.quote(str(folder))}"
 
 
 @contextmanager
-def _failures(folder: Path) -> Iterator[None]:
+def failures(folder: Path) -> Iterator[None]:
     """Turn failures of a fit into messages about the run folder."""
     try:
         yield
@@ -249,7 +249,7 @@ def _failures(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _ending_with_143(left: str) -> Iterator[None]:
+def ending_with_143(left: str) -> Iterator[None]:
     """Exit cleanly on SIGTERM, which `Trainer.fit` passes on once all is saved, with a message about what is left."""
 
     def end(number: int, frame: FrameType | None) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 
+from gradflow.checks import positive_integer
 from gradflow.cli.command_line import without
 from gradflow.cli.fitting import Command, RunOptions, fit, print_summary
+from gradflow.cli.members import fit_members
 from gradflow.cli.option_groups import with_fields
 from gradflow.cli.training_options import TrainingOptions
 from gradflow.data import load_digits
@@ -34,6 +38,8 @@ Examples:
 
 [cyan]gradflow train digits --epochs 200 --early-stopping 20 --output runs/patient[/]
 
+[cyan]gradflow train digits --members 8[/]
+
 [cyan]gradflow train --resume runs/patient[/]
 
 Runs are saved in runs/digits, runs/digits-2 and so on, unless --output names a folder.
@@ -41,8 +47,17 @@ Runs are saved in runs/digits, runs/digits-2 and so on, unless --output names a 
 
 
 @with_fields
-def digits(context: typer.Context, options: TrainingOptions, run: RunOptions) -> None:
+def digits(
+    context: typer.Context,
+    options: TrainingOptions,
+    run: RunOptions,
+    members: Annotated[
+        int,
+        typer.Option(help="Number of networks to train at once, with seeds from --seed on; saves their ensemble."),
+    ] = 1,
+) -> None:
     """Train on the digits; `DIGITS_HELP` describes it."""
+    members = positive_integer("--members", members)
     folder = run.folder("digits")
     if options.optimizer == "lbfgs" and (options.batch_size != "all" or options.dropout):
         raise DataError(
@@ -50,9 +65,26 @@ def digits(context: typer.Context, options: TrainingOptions, run: RunOptions) ->
         )
     data = load_digits()
     y_train, y_test = (_targets(labels, options.loss) for labels in (data.y_train, data.y_test))
-    network = options.made_network(data.x_train.shape[1], 10)
-    trainer = Trainer(
-        network,
+    # The arguments after "gradflow train".
+    words = without(list(context.obj)[1:], "--overwrite", n_values=0)
+    command = Command(words, context.obj[0] == "repeat", {})
+    arguments: dict[str, Any] = {
+        "class_weight": options.weights_of(range(10)),
+        "validation_data": (data.x_test, y_test),
+    }
+    if members > 1:
+        trainers = [_trainer(replace(options, seed=options.seed + place)) for place in range(members)]
+        given = trainers, folder, command, options, run, data.x_train, y_train
+        fit_members(*given, labels=data.y_test, **arguments)
+        return
+    trainer = _trainer(options)
+    report = partial(_report, trainer, folder, data, (y_train, y_test))
+    fit(trainer, folder, command, options, run, report, data.x_train, y_train, **arguments)
+
+
+def _trainer(options: TrainingOptions) -> Trainer:
+    return Trainer(
+        options.made_network(64, 10),
         options.loss,
         options.made_optimizer(),
         metrics=options.metric_names,
@@ -61,20 +93,6 @@ def digits(context: typer.Context, options: TrainingOptions, run: RunOptions) ->
         clip_norm=options.clip_norm,
         threads=options.threads,
         layer_statistics=options.layer_statistics,
-    )
-    # The arguments after "gradflow train".
-    words = without(list(context.obj)[1:], "--overwrite", n_values=0)
-    fit(
-        trainer,
-        folder,
-        Command(words, context.obj[0] == "repeat", {}),
-        options,
-        run,
-        partial(_report, trainer, folder, data, (y_train, y_test)),
-        data.x_train,
-        y_train,
-        class_weight=options.weights_of(range(10)),
-        validation_data=(data.x_test, y_test),
     )
 
 

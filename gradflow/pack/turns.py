@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from gradflow.checks import instances
@@ -25,10 +26,11 @@ class Turns:
         self._callbacks = of_members
         self._displays = progress_callback(progress)
         self._lock = threading.RLock()
-        self._epochs = 0
+        self._epochs: dict[int, int] = {}  # that are done, by member
 
     def of_member(self, place: int) -> Callback:
-        return _Turn(self._callbacks[place], self._lock, self._count)
+        """Return the callback that stands for those of a member."""
+        return _Turn(self._callbacks[place], self._lock, partial(self._count, place))
 
     def begin(self, epochs: int) -> None:
         for display in self._displays:
@@ -38,16 +40,16 @@ class Turns:
         for display in self._displays:
             display.on_fit_end(None, History())
 
-    def _count(self) -> None:
-        self._epochs += 1
+    def _count(self, place: int, epochs: int) -> None:
+        self._epochs[place] = epochs
         for display in self._displays:
-            display.on_epoch_end(None, self._epochs, {})
+            display.on_epoch_end(None, sum(self._epochs.values()), {})
 
 
 class _Turn(Callback):
     """Calls the callbacks of a member while those of no other are called."""
 
-    def __init__(self, callbacks: Sequence[Callback], lock: threading.RLock, count: Callable[[], None]) -> None:
+    def __init__(self, callbacks: Sequence[Callback], lock: threading.RLock, count: Callable[[int], None]) -> None:
         self._callbacks, self._lock, self._count = callbacks, lock, count
 
     def on_fit_begin(self, trainer: Any, epochs: int) -> None:
@@ -59,9 +61,11 @@ class _Turn(Callback):
         with self._lock:
             for callback in self._callbacks:
                 callback.on_epoch_end(trainer, epoch, values)
-            self._count()
+            self._count(epoch)
 
     def on_fit_end(self, trainer: Any, history: History) -> None:
         with self._lock:
             for callback in self._callbacks:
                 callback.on_fit_end(trainer, history)
+            if history.epochs:  # of a resumed member that was done too
+                self._count(history.epochs)

@@ -29,11 +29,8 @@ def export(
         raise DataError(f"{file}: the name of an ONNX model ends in {_SUFFIX}; other formats are not supported")
     if file.exists() and not overwrite:
         raise DataError(f"{file} already exists; pass another name, or --overwrite to replace it")
-    try:
-        graph = onnx_model(load(model, backend="numpy"))
-        write_atomically(file, graph.SerializeToString(), through_links=True)
-    except OSError as error:
-        raise DataError(f"{error.filename or file}: {error.strerror}") from error
+    graph = onnx_model(load(model, backend="numpy"))
+    write_atomically(file, graph.SerializeToString(), through_links=True)
     console = Console()
     for kind, entries in (("inputs", graph.graph.input), ("outputs", graph.graph.output)):
         console.print(f"{kind}: {', '.join(map(_shown, entries))}", markup=False, highlight=False, soft_wrap=True)

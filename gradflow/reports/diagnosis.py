@@ -18,9 +18,9 @@ from gradflow.training.step.objective import Objective
 from gradflow.training.watch.diagnosis import SATURATED_FRACTION, VANISHED, LookAtLayers
 from gradflow.training.watch.loss_watch import LEARNT, PROGRESS
 
-_RISEN = 1.1
+_RISEN = 1.05
 """The validation loss has risen if it is above this many times its lowest value,"""
-_SINCE = 0.1
+_SINCE = 0.25
 """and the lowest was before this last fraction of the epochs."""
 _FALLING = 0.05
 """The loss is still falling if it fell by this fraction during the last fifth of the epochs."""
@@ -61,8 +61,10 @@ def diagnose(
         rows: training data; None without any.
         judged: the predictions of classes; None without any.
     """
-    found = [*_of_learning(objective, history, rows), *_of_curves(history), *_of_layers(network, history)]
-    found += _of_classes(judged)
+    memorizes = list(_of_memory(history))
+    found = [*memorizes, *_of_learning(objective, history, rows, is_learned=bool(memorizes))]
+    found += [] if memorizes else _of_curves(history)
+    found += [*_of_layers(network, history), *_of_classes(judged)]
     if not any(finding.advice for finding in found):
         found.append(
             Finding("Nothing else stands out: no layer stalls, and no curve says that another setting is due.")
@@ -71,7 +73,9 @@ def diagnose(
 
 
 @np.errstate(all="ignore")
-def _of_learning(objective: Objective | None, history: History, rows: Rows | None) -> Iterator[Finding]:
+def _of_learning(
+    objective: Objective | None, history: History, rows: Rows | None, *, is_learned: bool
+) -> Iterator[Finding]:
     """Yield findings about whether anything was learned, from the diagnosis that watches training too."""
     losses = np.array(history["loss"])
     if history.stopped_by == "diverged" or not np.isfinite(losses[-1]):
@@ -89,11 +93,12 @@ def _of_learning(objective: Objective | None, history: History, rows: Rows | Non
         ).on(objective.network.backend)
         look = LookAtLayers(objective, data)
         constant = look.loss_of_one_answer()
-        if losses[-1] > LEARNT * constant:
+        if losses[-1] > LEARNT * constant and not is_learned:
             yield Finding(
                 f"Little was learned: the training loss is {losses[-1]:.3g}, and that of a constant prediction "
                 f"{constant:.3g}.",
-                look.cause(rate) or "Try a larger network, more epochs, or another learning rate.",
+                look.cause(rate)
+                or "Try a larger network, more epochs, or another learning rate; or the columns say little about it.",
             )
         if advice := look.unit_size_advice():
             yield Finding(f"{advice}.", "Networks learn slowly from inputs and targets far from unit size.")
@@ -101,19 +106,24 @@ def _of_learning(objective: Objective | None, history: History, rows: Rows | Non
         return  # the data is not that of the run, or memory is short: the rest of the report does not need it
 
 
+def _of_memory(history: History) -> Iterator[Finding]:
+    """Yield a finding if the validation loss has risen while the training loss fell."""
+    losses = history["loss"]
+    if "val_loss" not in history or not np.isfinite(validation := np.array(history["val_loss"])).any():
+        return
+    best = int(np.nanargmin(validation))
+    if validation[-1] > _RISEN * validation[best] and best + 1 < (1 - _SINCE) * len(validation):
+        kept = f" The model is that of epoch {history.best_epoch}." if history.best_epoch else ""
+        yield Finding(
+            f"The network memorizes: the validation loss was lowest in epoch {best + 1} ({validation[best]:.3g}) "
+            f"and has risen to {validation[-1]:.3g} since, while the training loss fell to {losses[-1]:.3g}.{kept}",
+            "More data helps most; or dropout, weight decay"
+            f"{' or a smaller network' if kept else ', a smaller network, or early stopping'}.",
+        )
+
+
 def _of_curves(history: History) -> Iterator[Finding]:
     losses = np.array(history["loss"])
-    validation = np.array(history["val_loss"]) if "val_loss" in history else None
-    if validation is not None and np.isfinite(validation).any():
-        best = int(np.nanargmin(validation))
-        if validation[-1] > _RISEN * validation[best] and best + 1 < (1 - _SINCE) * len(validation):
-            kept = f" The model is that of epoch {history.best_epoch}." if history.best_epoch else ""
-            yield Finding(
-                f"The network memorizes: the validation loss was lowest in epoch {best + 1} ({validation[best]:.3g}) "
-                f"and has risen to {validation[-1]:.3g} since, while the training loss fell to {losses[-1]:.3g}.{kept}",
-                "More data helps most; or dropout, weight decay, a smaller network, or early stopping.",
-            )
-            return
     fifth = max(len(losses) // 5, 1)
     if len(losses) > 2 and losses[-1] < (1 - _FALLING) * losses[-1 - fifth]:
         fallen = 1 - losses[-1] / losses[-1 - fifth]

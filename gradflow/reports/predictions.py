@@ -61,7 +61,7 @@ class WorstRow(NamedTuple):
     """A row that is predicted badly.
 
     Attributes:
-        number: its number in the data, counted from 0.
+        number: its number, as in `Rows`.
         true, predicted: what it is, and what was predicted.
         measure: how bad that is: the probability of the true class, or the difference.
         values: its input columns by name.
@@ -157,7 +157,7 @@ def _values(rows: Rows, row: int) -> dict[str, str]:
 
 def _shown(value: Any) -> str:
     if isinstance(value, float | np.floating):
-        return "missing" if np.isnan(value) else f"{value:.4g}"
+        return "missing" if np.isnan(value) else f"{value:.6g}"
     return "missing" if value is None else str(value)
 
 

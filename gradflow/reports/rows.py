@@ -26,19 +26,21 @@ class Rows(NamedTuple):
     Attributes:
         x: the input columns.
         y: the targets, as they were given.
-        numbers: the number of each row in the data, counted from 0.
+        numbers: the number of each row, or of each line of a text file, in its origin.
         total: the number of rows in the data.
+        unit: what the numbers count: "row", from 0, or "line", from 1.
     """
 
     x: Table
     y: np.ndarray
     numbers: np.ndarray
     total: int
+    unit: str = "row"
 
     def sample(self, rows: int) -> Rows:
         """Return as many rows, chosen at random, in their order; all if there are no more."""
         chosen = np.sort(np.random.default_rng(0).permutation(len(self.numbers))[:rows])
-        return Rows(self.x[chosen], self.y[chosen], self.numbers[chosen], self.total)
+        return self._replace(x=self.x[chosen], y=self.y[chosen], numbers=self.numbers[chosen])
 
 
 def rows_of(network: Sequential, name: str, data: Any) -> Rows:
@@ -51,31 +53,32 @@ def rows_of(network: Sequential, name: str, data: Any) -> Rows:
         raise DataError(f"{name} must be a pair (x, y) or a source, got {type(data).__name__}")
     draw = np.random.default_rng(0)
     kept: list[tuple[Table, np.ndarray, np.ndarray, np.ndarray]] = []
-    total = 0
-    for x, y in _blocks(network, name, data):
-        kept.append((x, y, np.arange(total, total + len(y)), draw.random(len(y))))
+    total, unit = 0, "row"
+    for x, y, where in _blocks(network, name, data):
+        unit = where.unit
+        kept.append((x, y, np.asarray(where.rows), draw.random(len(y))))
         total += len(y)
         if sum(len(part[1]) for part in kept) > 4 * MOST_ROWS:
             kept = [_smallest_keys(kept)]
     if not total:
         raise DataError(f"{name} has no rows; at least 1 is needed")
     table, y, numbers, _ = _smallest_keys(kept)
-    return Rows(table, y, numbers, total)
+    return Rows(table, y, numbers, total, unit)
 
 
-def _blocks(network: Sequential, name: str, data: Any) -> Generator[tuple[Table, np.ndarray], None, None]:
+def _blocks(network: Sequential, name: str, data: Any) -> Generator[tuple[Table, np.ndarray, Where], None, None]:
     inputs = input_format(network)
     if not isinstance(data, Source):
         x = _table(inputs.select(f"{name} x", data[0]), network)
         y = as_targets(f"{name} y", plain_values(f"{name} y", data[1]), network.backend)
         if len(x) != len(y):
             raise DataError(f"{name} must have as many targets as rows of inputs, got {len(y)} and {len(x)}")
-        yield x, _on_host(y)
+        yield x, _on_host(y), Where(range(len(y)))
         return
     with closing(data.blocks()) as blocks:
         for block in blocks:
             if len(block):
-                yield _table(inputs.select(f"{name} x", block.x), network), block.y
+                yield _table(inputs.select(f"{name} x", block.x), network), block.y, block.where
 
 
 def _table(x: Any, network: Sequential) -> Table:

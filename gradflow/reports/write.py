@@ -335,6 +335,8 @@ def _predictions(
             "pictures": drawn,
             "worst": worst,
             "measure": "probability of the true class" if is_classified else "difference",
+            "unit": rows.unit,
+            "counted": "Lines are counted from 1, in the file" if rows.unit == "line" else "Rows are counted from 0",
             "columns": names[:_SHOWN_COLUMNS],
             "prefix": "column " if names == positions(len(names)) else "",
             "hidden": max(len(names) - _SHOWN_COLUMNS, 0),

@@ -228,13 +228,38 @@ def test_the_command_takes_files(tmp_path: Path, capsys: pytest.CaptureFixture[s
     file.write_text("\n".join(lines))
     folder = str(tmp_path / "run")
     assert main(["report", folder, "--data", str(file)]) == 2
-    assert "need --target COLUMN" in capsys.readouterr().err
+    assert "pass --target COLUMN" in capsys.readouterr().err
     assert main(["report", folder, "--data", str(tmp_path / "data.txt"), "--target", "stays"]) == 2
-    assert "must be a file that ends in .csv" in capsys.readouterr().err
+    assert "data.txt" in capsys.readouterr().err
     assert main(["report", folder, "--data", str(tmp_path / "none.csv"), "--target", "stays"]) == 2
-    assert "No such file" in capsys.readouterr().err
+    assert "there is no file" in capsys.readouterr().err
     assert main(["report", folder, "--data", str(file), "--target", "stay"]) == 2
     assert "'stays'" in capsys.readouterr().err
     assert not (tmp_path / "run" / "report.html").exists()
     assert main(["report", folder, "--held-out", str(file), "--target", "stays"]) == 0
     assert "On 120 held-out rows" in Page(tmp_path / "run" / "report.html").text
+
+
+def test_the_command_finds_the_file_that_a_run_was_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, y = trained(tmp_path / "other")
+    lines = ["age,city,stays", *(f"{a},{c},{s}" for a, c, s in zip(table["<age>"], table["city"], y, strict=True))]
+    file, folder = tmp_path / "people.csv", str(tmp_path / "people")
+    file.write_text("\n".join(lines))
+    arguments = ["--target", "stays", "--epochs", "5", "--quiet", "--output", folder]
+    assert main(["train", str(file), *arguments]) == 0
+    capsys.readouterr()
+    assert main(["report", folder]) == 0
+    page = Page(tmp_path / "people" / "report.html")
+    assert "On 24 held-out rows" in page.text
+    assert "The loss on 96 training rows around the path" in page.text
+    assert "Lines are counted from 1" in page.text
+    assert main(["report", folder, "--overwrite", "--held-out", str(file)]) == 0
+    assert "On 120 held-out rows" in Page(tmp_path / "people" / "report.html").text
+    before = (tmp_path / "people" / "report.html").read_bytes()
+    file.write_text("\n".join(lines[:-1]))
+    capsys.readouterr()
+    assert main(["report", folder, "--overwrite"]) == 2
+    assert "people.csv has changed since the run" in capsys.readouterr().err
+    assert (tmp_path / "people" / "report.html").read_bytes() == before

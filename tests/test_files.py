@@ -16,7 +16,7 @@ import pytest
 
 import gradflow as gf
 from gradflow import files
-from gradflow.files import FileLock, read_json, write_atomically, write_json, write_together
+from gradflow.files import FileLock, read_json, write_atomically, write_json, write_together, writing_atomically
 
 if os.name != "posix":
     pytest.skip("permissions, links and forks are POSIX's", allow_module_level=True)
@@ -78,6 +78,29 @@ def test_only_files_are_replaced(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="a device, pipe or socket cannot be replaced by a file"):
             gf.save(gf.MLP([3, 2], backend="numpy"), tmp_path / name)
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_a_file_written_piece_by_piece_appears_at_the_end_or_not_at_all(tmp_path: Path) -> None:
+    path, link = tmp_path / "file", tmp_path / "link"
+    link.symlink_to(path)
+    path.write_bytes(b"before")
+    path.chmod(0o640)
+    with writing_atomically(link, overwrite=True) as file:
+        file.write(b"af")
+        assert path.read_bytes() == b"before"
+        file.write(b"ter")
+    assert (path.read_bytes(), mode(path), link.is_symlink()) == (b"after", 0o640, True)
+    with pytest.raises(ZeroDivisionError), writing_atomically(path, overwrite=True) as file:
+        file.writelines(bytes(size // size) for size in (1, 0))
+    with pytest.raises(FileExistsError, match="file"), writing_atomically(path, overwrite=False) as file:
+        file.write(b"other")
+    with pytest.raises(FileNotFoundError) as raised, writing_atomically(tmp_path / "no" / "file", overwrite=False):
+        pass
+    assert raised.value.filename == str(tmp_path / "no" / "file")
+    with pytest.raises(OSError, match="input"), writing_atomically(path, overwrite=True):
+        raise OSError(5, "cannot be read", "input")
+    assert path.read_bytes() == b"after"
+    assert {entry.name for entry in tmp_path.iterdir()} == {"file", "link"}
 
 
 def test_json_is_not_read_from_a_pipe(tmp_path: Path) -> None:

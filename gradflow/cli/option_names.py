@@ -21,4 +21,5 @@ def in_options(message: str) -> str:
 
 def _option(found: re.Match[str]) -> str:
     name = _OPTIONS.get(found[1], found[1]).replace("_", "-")
-    return f"--{name}{' ' if found[2] and not found[3] else ''}"
+    has_value = found[2] and not found[3] and not found.string[found.end() :].startswith((",", ";", ".", " "))
+    return f"--{name}{' ' if has_value else ''}"

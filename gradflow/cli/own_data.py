@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,6 +67,12 @@ class OwnData:
             rules[self.options.time or ""] = Dates(("month", "weekday", "hour"), missing=by_time.missing)
         return rules
 
+    @property
+    def is_stratified(self) -> bool:
+        """True if the same fraction of each class is held out."""
+        others = (self.options.group, self.options.time, self.options.validation)
+        return self.options.task == "classification" and others == (None, None, None)
+
     def divided(self, seed: int) -> tuple[Stream, Stream]:
         """Return the rows for training, and those held out.
 
@@ -82,12 +89,10 @@ class OwnData:
             whole = self.loaded.with_columns(
                 target=options.target, features=self.features, sample_weight=options.sample_weight
             )
-        is_plain = options.group is None and options.time is None
-        stratify = (is_plain and options.task == "classification") or None
         training, held_out = whole.split(
             validation_fraction=options.validation_fraction or 0.2,
             seed=seed,
-            stratify=stratify,
+            stratify=self.is_stratified or None,
             group=options.group,
             time=options.time,
         )
@@ -111,8 +116,13 @@ def reading(options: DataOptions) -> dict[str, Any]:
     return {"delimiter": options.delimiter, "encoding": options.encoding, "na_values": options.missing}
 
 
-def look_at(path: Path, options: DataOptions) -> OwnData:
+def look_at(path: Path, options: DataOptions, *, announces: bool) -> OwnData:
     """Read a file once, and decide what is not given: the task, and the rules of the columns.
+
+    Args:
+        path: the file.
+        options: the options.
+        announces: print a note before reading a large file.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -134,7 +144,10 @@ def look_at(path: Path, options: DataOptions) -> OwnData:
         text=[name for name, rule in given.items() if isinstance(rule, OF_TEXT)],
         **reading(options),
     )
-    how = options.read or ("load" if _size(path) <= LOADED_BYTES else "stream")
+    is_small = _size(path) <= LOADED_BYTES
+    if announces and not is_small:
+        print(f"reading {path}, to see what is in it", file=sys.stderr)
+    how = options.read or ("load" if is_small else "stream")
     loaded = Loaded(source) if known_name("--read", how, ("load", "stream")) == "load" else None
     columns = profile(loaded or source)
     targets = [columns[name] for name in options.target or ()]
@@ -177,7 +190,7 @@ def _checked(path: Path, options: DataOptions) -> DataOptions:
         options = replace(options, delimiter=sniffed_delimiter(path, options.encoding or "utf-8"))
     if options.validation is None:
         return replace(options, validation_fraction=options.validation_fraction or 0.2)
-    return replace(options, validation=existing(options.validation))
+    return replace(options, validation=existing(options.validation).resolve())
 
 
 def _check_columns(path: Path, names: list[str], options: DataOptions, rules: Mapping[str, ColumnRule | None]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -71,7 +71,7 @@ def train_file(
     _note_digits(path)
     is_repetition = context.obj[0] == "repeat"
     folder = run.folder(_stem(path))
-    own = look_at(path, of_data)
+    own = look_at(path, of_data, announces=not run.quiet)
     own = _with_digests(own, must_match=run.resume or is_repetition)
     options = _decided(own, options)
     is_shown = not (run.quiet or run.json_lines) or dry_run
@@ -154,7 +154,8 @@ def _decided(own: OwnData, options: FileTrainingOptions) -> FileTrainingOptions:
         raise DataError(f"--loss {loss} is not for {own.options.task}; omit it, or pass another --task")
     metrics = options.metrics
     if metrics is None and get_loss(loss).predicts_targets:
-        of_classes = "roc_auc,f1" if get_loss(loss).output_activation == "sigmoid" else "balanced_accuracy"
+        of_two = "roc_auc,f1" if own.loaded is not None else "f1"  # roc_auc keeps all rows: a hundred bytes for each
+        of_classes = of_two if get_loss(loss).output_activation == "sigmoid" else "balanced_accuracy"
         metrics = of_classes if is_classifier else "r2,mean_absolute_error"
     options.check(names)
     epochs = options.epochs or max(3, min(100, 10_000_000 // own.rows))
@@ -194,6 +195,12 @@ def _check_targets(own: OwnData, *, is_classifier: bool) -> None:
         raise DataError(
             f"{own.path}: the target {own.targets[0].name!r} has too many different values for classes; if they are "
             "numbers to predict, pass --task regression; else predict another column"
+        )
+    counts = own.targets[0].counts if is_classifier and own.is_stratified else None
+    if counts and (single := [name for name, rows in counts.items() if rows == 1]):
+        raise DataError(
+            f"{own.path}: the class {single[0]!r} has a single row, but each class must be in both parts; remove the "
+            "row, merge rare classes, or hold out rows in another way: --validation, --group or --time"
         )
 
 
@@ -274,7 +281,7 @@ def _decisions(own: OwnData, options: FileTrainingOptions) -> Mapping[str, str]:
     early = f"; stops after {options.early_stopping} epochs without improvement" if options.early_stopping else ""
     weight = {"rows weighted by": data.sample_weight} if data.sample_weight else {}
     return {
-        "data": f"{near(own.path)}: {own.rows:,} rows, {len(own.features)} features, {way}",
+        "data": f"{near(own.path)}: {own.rows:,} rows, {_counted(own.features)}, {way}",
         "task": f"{data.task} of {', '.join(map(_described_target, own.targets))}",
         **weight,
         "held out": split,
@@ -283,6 +290,10 @@ def _decisions(own: OwnData, options: FileTrainingOptions) -> Mapping[str, str]:
         "optimizer": f"{options.optimizer}, batches of {options.batch_size} rows",
         "epochs": f"{options.epochs}{early}",
     }
+
+
+def _counted(features: Sequence[str]) -> str:
+    return f"{len(features)} feature{'' if len(features) == 1 else 's'}"
 
 
 def _described_target(target: ColumnProfile) -> str:

@@ -17,6 +17,7 @@ from gradflow.errors import DataError
 
 DELIMITERS = ",;\t|"
 _KINDS: dict[str, type[Arrow | Parquet]] = {suffix: kind for kind in (Arrow, Parquet) for suffix in kind.suffixes}
+_FIRST_BYTES: dict[bytes, type[Arrow | Parquet]] = {b"PAR1": Parquet, b"ARROW1": Arrow}
 
 
 def open_file(
@@ -30,7 +31,7 @@ def open_file(
     delimiter: str | None = None,
     encoding: str | None = None,
 ) -> CSV | Parquet | Arrow:
-    """Return the source for a file, by its suffix: Parquet (.parquet), Arrow (.arrow, .feather), or else CSV.
+    """Return the source for a file: Parquet or Arrow, by its first bytes or its suffix, or else CSV.
 
     A folder is read as the files in it. The delimiter of a CSV file is found in its header, unless it is given.
 
@@ -61,7 +62,13 @@ def open_file(
 
 
 def kind_of(path: Path) -> type[CSV | Parquet | Arrow]:
-    """Return the class of source for a file, or for a folder by the files in it."""
+    """Return the class of source for a file, by its first bytes or its suffix, or for a folder by the files in it."""
+    if path.is_file():
+        with path.open("rb") as file:
+            start = file.read(max(map(len, _FIRST_BYTES)))
+        for first_bytes, kind in _FIRST_BYTES.items():
+            if start.startswith(first_bytes):
+                return kind
     suffixes = [file.suffix for file in sorted(path.iterdir())] if path.is_dir() else [path.suffix]
     return next((_KINDS[suffix.lower()] for suffix in suffixes if suffix.lower() in _KINDS), CSV)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import random
 import signal
 import subprocess
@@ -177,6 +178,9 @@ def test_rows_are_split_by_group_by_time_or_by_a_file(customers: Path, capsys: p
     config = json.loads(Path("runs/customers-3/config.json").read_text())
     assert config["data"].startswith("200 rows")
     assert config["validation_data"].startswith("50 rows")
+    folder = Path("runs/customers-3").resolve()
+    os.chdir(folder)
+    assert main(["repeat", str(folder)]) == 0
 
 
 def test_a_run_is_resumed_repeated_and_made_again_from_its_config(
@@ -257,6 +261,12 @@ _CSV = "a,b,y\n" + "".join(f"{row % 17}.5,x,{'yes' if row % 2 else 'no'}\n" for 
         (_CSV, ("--target", "y", "--read", "fast"), "unknown --read 'fast'"),
         (_CSV, ("--target", "y", "--class-weight", "maybe=2"), "unknown class 'maybe'"),
         (_CSV.replace("yes", "", 1), ("--target", "y"), "the target 'y' lacks 1 values, the first in line 3"),
+        ("a,b,y\n1,2,no\n3,4,yes\n5,4,yes\n", ("--target", "y"), "the class 'no' has a single row"),
+        (
+            "a,y\n1,é\n".encode("cp1252").decode("latin-1"),
+            ("--target", "y", "--encoding", "ascii"),
+            "pass --encoding, such",
+        ),
         ("a;y\n1,5;2\n2,5;3\n3,5;2\n", ("--target", "y"), "numbers with a decimal comma; write them with a point"),
         (
             "a,y\n" + "".join(f"{row if row != 7 else 'unknown'},{row % 2}\n" for row in range(40)),
@@ -324,6 +334,37 @@ def test_an_index_without_a_name_is_left_out(tmp_path: Path, monkeypatch: pytest
     Path("t.csv").write_text(",a,y\n" + "".join(f"{row},{row * 3 % 7},{row % 2}\n" for row in range(30)))
     assert main(["train", "t.csv", "--target", "y", *_QUICK]) == 0
     assert rules("runs/t") == {"a": "number"}
+
+
+def test_booleans_of_parquet_are_classes_and_dates_stay_dates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pyarrow = pytest.importorskip("pyarrow")
+    days = np.datetime64("2024-01-01") + np.arange(60) % 50
+    columns = {"day": days, "n": np.arange(60) % 7, "y": np.arange(60) % 2 == 0}
+    pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table(columns), "t.parquet", row_group_size=9)
+    for way in ("load", "stream"):
+        assert main(["train", "t.parquet", "--target", "y", "--read", way, "--output", way, *_QUICK]) == 0
+        assert gf.load(way).classes == (False, True)
+        assert rules(way) == {"day": "dates", "n": "number"}
+        assert settings(way)["metrics"] == ("roc_auc,f1" if way == "load" else "f1")
+
+
+def test_a_numpy_array_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "x.npy", np.ones((3, 2)))
+    assert main(["train", str(tmp_path / "x.npy"), "--target", "y"]) == 2
+    assert "x.npy is a NumPy array" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+def test_a_file_is_learned_and_predicted_on_the_gpu(customers: Path) -> None:
+    options = ("--target", "churn", "--rule", "city=embedding", "--epochs", "3", "--layers", "8", "--backend", "cupy")
+    assert main(["train", str(customers), *options]) == 0
+    assert main(["predict", "runs/customers", str(customers), "--backend", "cupy", "--output", "p.csv"]) == 0
+    network = gf.load("runs/customers", backend="numpy")
+    expected = network.predict(gf.data.open_file(customers, target=None))[:, 0]
+    with open("p.csv", newline="") as file:
+        got = [float(row["probability of yes"]) for row in csv.DictReader(file)]
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")

@@ -136,7 +136,9 @@ def test_a_file_that_is_missing_is_named_with_similar_ones(tmp_path: Path) -> No
 def test_options_of_csv_have_no_meaning_for_parquet(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table({"a": [1, 2]}), tmp_path / "t.parquet")
-    assert column_names(tmp_path / "t.parquet") == ["a"]
+    (tmp_path / "t.data").write_bytes((tmp_path / "t.parquet").read_bytes())
+    assert isinstance(gf.data.open_file(tmp_path / "t.data", target=None), gf.data.Parquet)
+    assert column_names(tmp_path / "t.parquet") == column_names(tmp_path) == ["a"]
     assert isinstance(gf.data.open_file(tmp_path / "t.parquet", target=None, text=["a"]), gf.data.Parquet)
     with pytest.raises(gf.DataError, match=r"is no text file, so delimiter= has no meaning"):
         gf.data.open_file(tmp_path / "t.parquet", target=None, delimiter=";")

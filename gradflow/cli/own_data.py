@@ -116,7 +116,7 @@ def reading(options: DataOptions) -> dict[str, Any]:
     return {"delimiter": options.delimiter, "encoding": options.encoding, "na_values": options.missing}
 
 
-def look_at(path: Path, options: DataOptions, *, announces: bool) -> OwnData:
+def look_at(path: Path, options: DataOptions, *, announces: bool = False) -> OwnData:
     """Read a file once, and decide what is not given: the task, and the rules of the columns.
 
     Args:

@@ -111,7 +111,7 @@ def test_a_file_is_replaced_only_when_told_to(trained: Path, new: Path, capsys: 
         ("age,city,income,joined,zip,spent\n", "new.csv has no rows"),
         (
             "age,city,income,joined,zip,spent\nold,Bern,1,2024-01-01,3,4\n",
-            "column 'age' holds numbers, but old in line 2",
+            "column 'age' holds numbers, but 'old' in line 2",
         ),
         ("age,city,income,joined,zip,spent\n1,Bern,1,soon,3,4\n", "'soon' in line 2, which is not a timestamp"),
         (

@@ -14,10 +14,12 @@ from gradflow.files import write_atomically
 from gradflow.training import load
 
 _SUFFIX = ".onnx"
+_ENSEMBLE = "ensemble.safetensors"
+"""The file of a run with several members."""
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="Run folder, model.safetensors, or a checkpoint.", metavar="MODEL")],
+    model: Annotated[Path, typer.Argument(help="Run folder, the file of a model, or a checkpoint.", metavar="MODEL")],
     file: Annotated[Path, typer.Argument(help="File to write, such as model.onnx.", metavar="FILE")],
     overwrite: Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace an existing file.")] = False,
 ) -> None:
@@ -29,7 +31,8 @@ def export(
         raise DataError(f"{file}: the name of an ONNX model ends in {_SUFFIX}; other formats are not supported")
     if file.exists() and not overwrite:
         raise DataError(f"{file} already exists; pass another name, or --overwrite to replace it")
-    graph = onnx_model(load(model, backend="numpy"))
+    ensemble = model / _ENSEMBLE
+    graph = onnx_model(load(ensemble if ensemble.is_file() else model, backend="numpy"))
     write_atomically(file, graph.SerializeToString(), through_links=True)
     console = Console()
     for kind, entries in (("inputs", graph.graph.input), ("outputs", graph.graph.output)):

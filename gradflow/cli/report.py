@@ -48,6 +48,8 @@ def report(
 
     It is one HTML file with all its pictures, which any browser shows. Runs of gradflow train know their data.
     """
+    if members := sorted(folder.glob("member-*/config.json")):
+        raise DataError(f"{folder} holds a run of several networks; report on one of them, such as {members[0].parent}")
     read_config(folder)
     run = saved_run(folder, "numpy")
     if data is None and held_out is None:

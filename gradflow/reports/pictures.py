@@ -61,7 +61,7 @@ def surface(found: Surface) -> Figure:
     """Draw contour lines of the loss, and the path of the weights down to the last point."""
     from matplotlib.colors import LogNorm
 
-    figure, axes = _empty(5.4, 4.6)
+    figure, axes = _empty(5.0, 4.4)
     loss = np.ma.masked_invalid(found.loss)
     low, high = float(loss.min()), float(loss.max())
     is_logarithmic = low > 0 and high > 10 * low
@@ -89,7 +89,7 @@ def surface(found: Surface) -> Figure:
 def confusion(found: Classified) -> Figure:
     """Draw the fraction of each true class by predicted class."""
     n = len(found.names)
-    side = min(max(3.6, 1.8 + 0.36 * n), 7.2)
+    side = min(max(3.2, 1.6 + 0.28 * n), 6.4)
     figure, axes = _empty(side + 0.6, side)
     totals = found.confusion.sum(axis=1, keepdims=True)
     fractions = found.confusion / np.maximum(totals, 1)

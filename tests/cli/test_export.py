@@ -41,6 +41,19 @@ def test_a_run_is_exported_with_its_columns_and_classes(
     np.testing.assert_allclose(probabilities, network.predict(table), rtol=0, atol=1e-6)
 
 
+def test_a_run_with_several_members_is_one_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, file = tmp_path / "run", tmp_path / "model.onnx"
+    assert main(["train", "digits", "--members", "2", "--epochs", "1", "--quiet", "--output", str(folder)]) == 0
+    assert main(["export", str(folder), str(file)]) == 0
+    x = gf.data.load_digits().x_test.astype(np.float32)
+    session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
+    _, probabilities = session.run(None, {"x": x})
+    np.testing.assert_allclose(probabilities, gf.load(folder / "ensemble.safetensors").predict(x), rtol=0, atol=1e-5)
+    capsys.readouterr()
+    assert main(["report", str(folder)]) == 2
+    assert f"report on one of them, such as {folder / 'member-000'}" in capsys.readouterr().err
+
+
 def test_an_existing_file_is_replaced_on_request_only(
     run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from gradflow.errors import GradflowError
@@ -24,16 +27,46 @@ class Curves(Protocol):
     def __getitem__(self, name: str) -> Sequence[float]: ...
 
 
+_SIZE = 7, 4
+_WITHOUT_WINDOWS = ("agg", "cairo", "inline", "pdf", "pgf", "ps", "svg", "template")
+"""Backends of matplotlib that open no windows; notebooks draw with "inline"."""
+
+
 def empty_figure() -> tuple[Figure, Axes]:
-    """Return an empty figure without a window, and its axes."""
+    """Return an empty figure, and its axes.
+
+    In a program that imported pyplot and opens windows, ``pyplot.show()`` shows it. Notebooks show it below the cell
+    that returns it. Elsewhere it is only saved.
+    """
     try:
+        from matplotlib import get_backend
         from matplotlib.figure import Figure
     except ImportError as error:
         raise GradflowError(f"plots need matplotlib, which is not installed: {pip_install('plot')}") from error
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    # A figure that pyplot knows is kept until it is closed, and notebooks would show it twice.
+    if pyplot is None or get_backend().lower().rpartition("_")[2] in _WITHOUT_WINDOWS:
+        figure = for_notebooks(Figure(figsize=_SIZE, layout="constrained"))
+    else:
+        figure = pyplot.figure(figsize=_SIZE, layout="constrained")
     axes = figure.add_subplot()
     dress(axes)
     return figure, axes
+
+
+def for_notebooks(figure: Figure) -> Figure:
+    """Let a notebook show a figure even if it has not imported pyplot."""
+    setattr(figure, "_repr_png_", partial(_png, figure))  # noqa: B010, type checkers do not know the attribute
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    content = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(content, format="png")
+    return content.getvalue()
 
 
 def dress(axes: Axes) -> None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def plot_curves(histories: History | Mapping[str, History], name: str = "loss", *, logarithmic: bool = False) -> Figure:
     """Plot one learning curve for each history as a matplotlib figure; values on validation data are dashed.
 
-    The figure has no window and is not registered with pyplot: ``figure.savefig(path)`` writes it to a file.
+    ``figure.savefig(path)`` writes it to a file. A notebook shows it, and so does ``pyplot.show()`` in a program that
+    imported pyplot before and opens windows.
 
     Args:
         histories: a history, or several by their labels in the legend.

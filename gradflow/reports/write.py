@@ -13,6 +13,7 @@ from gradflow.data.columns import CategoryColumn, Column, EmbeddingColumn, Numbe
 from gradflow.data.dates import DateColumn
 from gradflow.data.table import positions
 from gradflow.errors import DataError, FileFormatError, GradflowError
+from gradflow.figures import for_notebooks
 from gradflow.files import write_atomically
 from gradflow.installation import pip_install
 from gradflow.network import Sequential
@@ -124,7 +125,7 @@ def report(
 def plot_loss_surface(folder: str | os.PathLike[str], data: Any) -> Figure:
     """Plot the loss around the path of the weights of a run, as `report` does, as a matplotlib figure.
 
-    The figure has no window; ``figure.savefig(path)`` writes it to a file.
+    ``figure.savefig(path)`` writes it to a file, and notebooks show it.
 
     Args:
         folder: the folder of a run that kept its weights (`gradflow.WeightPath`).
@@ -141,7 +142,7 @@ def plot_loss_surface(folder: str | os.PathLike[str], data: Any) -> Figure:
         raise DataError(f"{folder}: {found}")
     if find_spec("matplotlib") is None:
         raise GradflowError(f"plots need matplotlib, which is not installed: {pip_install('plot')}")
-    return pictures.surface(found)
+    return for_notebooks(pictures.surface(found))
 
 
 def _read(folder: Path) -> _Run:

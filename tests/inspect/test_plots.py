@@ -85,3 +85,41 @@ def test_import_does_not_load_matplotlib() -> None:
     code = "import sys, gradflow; print([name for name in ('matplotlib', 'cupy', 'rich') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_notebook_shows_a_figure_without_pyplot() -> None:
+    program = """
+import sys, pickle, gradflow as gf
+from gradflow.training.progress.history import History
+history = History()
+history.append({"loss": 1.0})
+figure = history.plot()
+assert "matplotlib.pyplot" not in sys.modules
+for shown in (figure, pickle.loads(pickle.dumps(figure))):
+    assert shown._repr_png_().startswith(b"\\x89PNG")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize(
+    ("backend", "is_shown"), [("module://tests.inspect.windows", True), ("agg", False), ("svg", False)]
+)
+def test_pyplot_shows_figures_in_a_program_with_windows(
+    backend: str, is_shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib import pyplot
+
+    from tests.inspect import windows
+
+    monkeypatch.setattr(windows, "shown", [])
+    previous = pyplot.get_backend()
+    pyplot.switch_backend(backend)
+    try:
+        figure = gf.inspect.plot_curves(history(loss=[1.0, 0.5]))
+        assert pyplot.get_fignums() == [1] * is_shown
+        if is_shown:
+            pyplot.show()
+            assert windows.shown == [figure]
+    finally:
+        pyplot.close("all")
+        pyplot.switch_backend(previous)

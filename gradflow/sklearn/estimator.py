@@ -26,7 +26,7 @@ from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS
 from gradflow.sklearn.inputs import as_numpy, check_kind, check_labels, check_no_text, explaining, fit_inputs
 from gradflow.sklearn.layers import initial_weights, make_stack
-from gradflow.sklearn.parameters import check_parameters, hidden_sizes, schedule_of
+from gradflow.sklearn.parameters import check_parameters, check_same_network, hidden_sizes, of_network, schedule_of
 from gradflow.sklearn.rows import Rows
 from gradflow.sklearn.solver import Solver
 from gradflow.sklearn.sparse import dense_if_small, is_sparse, row_blocks
@@ -96,6 +96,8 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         try:
             check_parameters(self, [*LOSSES, *self._loss_names()], is_partial=is_partial)
             is_first = not (self.__sklearn_is_fitted__() and (self.warm_start or is_partial))
+            if not is_first:
+                check_same_network(self, self._made_with)
             rows = self._validated(X, y, sample_weight, is_first=is_first, is_partial=is_partial)
             random = check_random_state(self.random_state)
             if is_first:
@@ -187,6 +189,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         self.network_.output_activation = self._make_loss().output_activation
         self.network_.classes = self._class_names()
         self._dense_names = stack.dense
+        self._made_with = of_network(self)
         self.n_layers_ = len(sizes)
         self.n_iter_ = self.t_ = self._no_improvement_count = 0
         self._optimizer_state: OptimizerState | None = None

@@ -12,11 +12,11 @@ import numpy as np
 
 from gradflow.data.columns import ColumnRule, Embedding, OneHot, Standardize, Unchanged
 from gradflow.data.dates import Dates
-from gradflow.data.frames import as_table
+from gradflow.data.frames import as_columns, as_table
 from gradflow.data.preprocessing import Preprocessing, fit_preprocessing
 from gradflow.data.sources import Source
-from gradflow.data.table import Table
-from gradflow.errors import DataError, shown
+from gradflow.data.table import Table, positions
+from gradflow.errors import DataError, shown, unknown_name
 
 CATEGORICAL: dict[str, ColumnRule] = {
     "from_dtype": OneHot(missing="mark", unknown="zeros"),
@@ -153,9 +153,15 @@ def fit_inputs(
         rules: the rules of individual columns.
 
     Raises:
-        DataError: for columns of text without ``categorical_features``, and missing values without ``standardize``.
+        DataError: for rules of unknown columns, columns of text without ``categorical_features``, and missing values
+            without ``standardize``.
     """
     own = {str(name): rule for name, rule in (rules or {}).items()}
+    columns = as_columns("X", x)
+    names = columns.names if isinstance(columns, Table) else positions(columns.shape[1])
+    for name in own:
+        if name not in names:
+            raise DataError(f"rules: {unknown_name('column', name, names)}")
     table = as_table("X", x, timestamps=[name for name, rule in own.items() if isinstance(rule, Dates)])
     for name, column in zip(table.names, table.columns, strict=True):
         if name not in own:

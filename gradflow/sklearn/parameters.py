@@ -32,6 +32,10 @@ _AT_LEAST_ONE = ("max_iter", "max_fun")
 _ABOVE_ZERO = ("learning_rate_init", "epsilon")
 _NOT_BELOW_ZERO = ("alpha", "power_t", "tol")
 _FRACTIONS = ("momentum", "validation_fraction", "beta_1", "beta_2", "dropout")
+_OF_NETWORK = (
+    "hidden_layer_sizes", "activation", "standardize", "categorical_features", "rules", "dropout", "normalization",
+    "residual",
+)  # fmt: skip
 _BOOLEANS = ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping", "residual", "standardize")
 
 _SCHEDULES: dict[str, type[CosineSchedule] | type[OneCycleSchedule]] = {
@@ -104,6 +108,31 @@ def _check_rules(rules: Any) -> None:
         raise DataError(
             f"rules must be a dict of rules by column, such as {{'day': gradflow.data.Dates()}}, got {shown(rules)}"
         )
+
+
+def of_network(estimator: Any) -> dict[str, Any]:
+    """Return the parameters that only a new network follows."""
+    given = {name: getattr(estimator, name) for name in _OF_NETWORK}
+    return given | {"hidden_layer_sizes": hidden_sizes(estimator.hidden_layer_sizes)}
+
+
+def check_same_network(estimator: Any, before: dict[str, Any]) -> None:
+    """Raise if parameters have changed that a network which is trained further cannot follow.
+
+    Args:
+        estimator: the estimator.
+        before: the result of `of_network` when the network was made.
+
+    Raises:
+        DataError: naming the parameter.
+    """
+    for name, given in of_network(estimator).items():
+        is_plain = isinstance(given, str | int | float)
+        if repr(given) != repr(before[name]) and not (is_plain and given == before[name]):
+            raise DataError(
+                f"{name} was {shown(before[name])} when the network was created, but is {shown(given)} now; warm_start "
+                "and partial_fit train the same network further. Clone the estimator for another network"
+            )
 
 
 def check_parameters(estimator: Any, losses: Sequence[str], *, is_partial: bool) -> None:

@@ -149,7 +149,7 @@ def test_a_rate_in_a_schedule_means_what_learning_rate_init_means() -> None:
         ({"categorical_features": gf.Embedding}, "got the class Embedding; create an object: Embedding"),
         ({"rules": gf.data.Dates()}, "rules must be a dict of rules by column, such as {'day': gradflow.data.Dates"),
         ({"rules": {"age": "mean"}}, "rules must be a dict of rules by column"),
-        ({"rules": {"age": gf.data.RobustScale()}}, "'age'"),
+        ({"rules": {"age": gf.data.RobustScale()}}, "rules: unknown column 'age'. Valid names: 0, 1, 2, 3"),
         ({"threads": 0, "solver": "lbfgs"}, "threads must be at least 1"),
         ({"precision": "bfloat16", "solver": "lbfgs"}, "solver='lbfgs' does not support precision='bfloat16'"),
     ],
@@ -202,3 +202,26 @@ def test_a_search_in_processes_with_schedules() -> None:
     apart = GridSearchCV(model, grid, cv=2, n_jobs=2, error_score="raise").fit(X, Y)
     alone = GridSearchCV(model, grid, cv=2, error_score="raise").fit(X, Y)
     np.testing.assert_array_equal(apart.cv_results_["mean_test_score"], alone.cv_results_["mean_test_score"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("hidden_layer_sizes", (8, 8), r"was \[8\] when the network was created, but is \[8, 8\] now; warm_start and"),
+        ("activation", "tanh", "was 'relu' when"),
+        ("standardize", True, "was False when"),
+        ("dropout", 0.5, "was 0.0 when"),
+        ("rules", {0: gf.data.RobustScale()}, "was None when"),
+    ],
+)
+def test_a_network_that_is_trained_further_keeps_its_shape(name: str, value: Any, message: str) -> None:
+    model = MLPClassifier((8,), max_iter=3, random_state=0, warm_start=True).fit(X, Y)
+    model.set_params(hidden_layer_sizes=[8], dropout=0, alpha=0.1).fit(X, Y).partial_fit(X, Y)
+    weights = model.coefs_
+    model.set_params(**{name: value})
+    for train in (model.fit, model.partial_fit):
+        with pytest.raises(ValueError, match=f"{name} {message}"):
+            train(X, Y)
+    assert all(np.array_equal(before, after) for before, after in zip(weights, model.coefs_, strict=True))
+    clone(model).fit(X, Y).partial_fit(X, Y)
+    pickle.loads(pickle.dumps(model.set_params(warm_start=False).fit(X, Y))).partial_fit(X, Y)

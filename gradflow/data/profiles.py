@@ -36,7 +36,9 @@ class ColumnProfile:
         kind: "numbers"; "times", for timestamps and text of them in ISO 8601; or else "text".
         rows, missing: the number of rows, and of those without a value.
         first_missing: the place of the first missing value, such as "line 7"; "" if there is none.
-        distinct: the number of different values; None if there are more than 100,000.
+        distinct: the number of different values; None if there are more than 100,000, or, of numbers that are not all
+            different whole numbers, 1000.
+        are_different: True if no value was found twice, among the first 100,000.
         counts: the number of rows with each value, sorted by value, unless there are more than 1000 values.
         are_whole: True if all are whole numbers, or booleans.
         are_booleans: True if the column has a type for True and False.
@@ -52,6 +54,7 @@ class ColumnProfile:
     missing: int
     first_missing: str
     distinct: int | None
+    are_different: bool
     counts: dict[ClassName, int] | None
     are_whole: bool
     are_booleans: bool
@@ -100,7 +103,7 @@ class _Facts:
         self._hashes: set[int] | None = set()
         self._counts: Counter[ClassName] | None = Counter()
         self._numbers = self._text = self._times = 0
-        self._are_whole = self._are_booleans = self._count_up = True
+        self._are_whole = self._are_booleans = self._count_up = self._are_different = True
         self._texts_are_times = True
         self._last: float | None = None
         self._numbers_in_text = self._decimal_commas = 0
@@ -156,7 +159,11 @@ class _Facts:
                 self._counts[value] += count
         if self._counts is not None and len(self._counts) > MOST_COUNTED:
             self._counts = None
-        if len(self._hashes) > MOST_DISTINCT:
+        self._are_different &= len(self._hashes) == self._numbers + self._text
+        # Most tables have many columns of numbers, whose values tell nothing.
+        may_identify = self._are_whole and self._are_different
+        is_text = self._text > 0 or self._is_category
+        if len(self._hashes) > (MOST_DISTINCT if is_text or may_identify else MOST_COUNTED):
             self._hashes = None
 
     def result(self) -> ColumnProfile:
@@ -175,6 +182,7 @@ class _Facts:
             missing=self._missing,
             first_missing=self._first_missing,
             distinct=None if self._hashes is None else len(self._hashes),
+            are_different=self._are_different,
             counts=counts,
             are_whole=is_numeric and self._are_whole,
             are_booleans=is_numeric and self._are_booleans,

@@ -47,8 +47,8 @@ def suggest_rule(column: ColumnProfile) -> Suggestion:
         return Suggestion(Dates(missing=missing), f"timestamps{gaps}")
     if column.count_up:
         return Suggestion(None, "counts the rows")
-    is_distinct = column.distinct is None or column.distinct == column.present > _MOST_CLASSES
-    if is_distinct and (column.are_whole or column.kind == "text") and _ID.fullmatch(column.name):
+    are_different = column.are_different and column.present > _MOST_CLASSES
+    if are_different and (column.are_whole or column.kind == "text") and _ID.fullmatch(column.name):
         return Suggestion(None, "an identifier, different in each row")
     if column.kind == "numbers" and not column.is_category:
         return Suggestion(Standardize(missing=missing), f"numbers{gaps}")

@@ -52,6 +52,9 @@ def test_many_values_are_no_longer_counted(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("gradflow.data.profiles.MOST_COUNTED", 10)
     monkeypatch.setattr("gradflow.data.profiles.MOST_DISTINCT", 20)
     assert profile_of(tmp_path, *map(str, range(11))).counts is None
+    assert profile_of(tmp_path, *(f"{row}.5" for row in range(11))).distinct is None
+    assert profile_of(tmp_path, *map(str, range(11)), "3").distinct is None
+    assert profile_of(tmp_path, *(f"x{row}" for row in range(11)), "x3").distinct == 11
     assert profile_of(tmp_path, *map(str, range(20))).distinct == 20
     assert profile_of(tmp_path, *map(str, range(21))).distinct is None
     assert profile_of(tmp_path, *(f"x{row}" for row in range(21))).is_mostly_distinct
@@ -75,6 +78,7 @@ def test_many_values_are_no_longer_counted(tmp_path: Path, monkeypatch: pytest.M
         ("a", [f"c{row}" for row in range(30)], "None", "text that differs in most rows"),
         ("user_id", [str(row * row) for row in range(30)], "None", "an identifier, different in each row"),
         ("userId", [f"u{row}" for row in range(30)], "None", "an identifier, different in each row"),
+        ("city_id", [str(row * row) for row in range(30)] * 2, "Standardize(missing='refuse')", "numbers"),
         ("humid", [str(row * row) for row in range(30)], "Standardize(missing='refuse')", "numbers"),
         ("id", [f"{row}.5" for row in range(0, 60, 2)], "Standardize(missing='refuse')", "numbers"),
     ],

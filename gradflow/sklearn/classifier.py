@@ -64,6 +64,8 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         dropout: the dropout rate after each hidden activation.
         normalization: "batch" or "layer" normalization in each hidden layer.
         residual: shortcuts around hidden layers that keep the width.
+        n_members: number of networks to train at once, from other seeds; predictions are the mean of theirs, and fitted
+            attributes those of the first.
         schedule: the learning rate in each fit, in place of ``learning_rate`` and ``learning_rate_init``: a schedule of
             gradflow, such as ``gradflow.CosineSchedule(0.01, warmup=2)``, or a function of the time in epochs; "cosine"
             and "one_cycle" are the schedules of these names, with ``learning_rate_init`` as the highest rate, and end
@@ -81,6 +83,7 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         validation_scores_, best_validation_score_: the scores of early stopping, else None.
         n_iter_, t_: the number of epochs of the last fit, and of rows seen.
         n_layers_, n_outputs_, out_activation_, n_features_in_, feature_names_in_: as in scikit-learn.
+        ensemble_: the `gradflow.Ensemble` of all networks, if ``n_members`` is above 1.
         network_: the `gradflow.Sequential`, with the names of the classes, which `gradflow.save` writes.
     """
 
@@ -121,6 +124,7 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         dropout: float = 0.0,
         normalization: str | None = None,
         residual: bool = False,
+        n_members: int = 1,
         schedule: str | Schedule | Callable[[float], float] | None = None,
         clip_norm: float | None = None,
         average: float | None = None,

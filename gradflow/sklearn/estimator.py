@@ -10,14 +10,16 @@ from functools import partial
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, is_classifier
+from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from gradflow.backends.blas import using_threads
+from gradflow.checks import positive_integer
 from gradflow.data.frames import as_columns
+from gradflow.ensemble import Ensemble
 from gradflow.errors import DataError, DivergedError
 from gradflow.layers import EmbedColumns
 from gradflow.losses import BinaryCrossEntropy, Loss, PoissonLoss
@@ -26,6 +28,7 @@ from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS
 from gradflow.sklearn.inputs import as_numpy, check_kind, check_labels, check_no_text, explaining, fit_inputs
 from gradflow.sklearn.layers import initial_weights, make_stack
+from gradflow.sklearn.members import fit_at_once, may_use_gpu
 from gradflow.sklearn.parameters import check_parameters, check_same_network, hidden_sizes, of_network, schedule_of
 from gradflow.sklearn.rows import Rows
 from gradflow.sklearn.solver import Solver
@@ -54,6 +57,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
     """
 
     network_: Sequential
+    ensemble_: Ensemble
     n_outputs_: int
     out_activation_: str
 
@@ -90,6 +94,8 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         validation: tuple[Any, Any, Any] = (None, None, None),
         is_partial: bool = False,
     ) -> Self:
+        if not is_partial and positive_integer("n_members", self.n_members) > 1:
+            return self._fit_members(X, y, sample_weight, validation)
         before = dict(self.__dict__)
         network = before.get("network_")
         weights = None if network is None else (network.get_weights(), network.epochs_begun)
@@ -102,6 +108,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
             random = check_random_state(self.random_state)
             if is_first:
                 self._begin(rows.x, random)
+            self.__dict__.pop("ensemble_", None)
             with advising(self._remedies()):
                 if is_partial:
                     self._fit_once(rows)
@@ -118,6 +125,21 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
                 network.set_weights(weights[0])
                 network.epochs_begun = weights[1]
             raise
+        return self
+
+    def _fit_members(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any]) -> Self:  # noqa: N803
+        """Fit an estimator for each member, and keep their ensemble, and the other attributes of the first."""
+        check_parameters(self, [*LOSSES, *self._loss_names()], is_partial=False)
+        seeds = check_random_state(self.random_state).randint(2**31 - 1, size=self.n_members)
+        settings: dict[str, Any] = {"n_members": 1, "threads": None}
+        members = [clone(self).set_params(random_state=int(seed), **settings) for seed in seeds]
+        fits = [partial(member._fit, X, y, sample_weight, validation=validation) for member in members]
+        fit_at_once(fits, 1 if may_use_gpu(self) else self.threads)
+        for name in [name for name in vars(self) if name.endswith("_")]:  # attributes of an earlier fit
+            del self.__dict__[name]
+        parameters = self._get_param_names()
+        self.__dict__.update({name: value for name, value in vars(members[0]).items() if name not in parameters})
+        self.ensemble_ = Ensemble([member.network_ for member in members])
         return self
 
     def _validated(self, X: Any, y: Any, sample_weight: Any, *, is_first: bool, is_partial: bool) -> Rows:  # noqa: N803
@@ -461,9 +483,10 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         return self._predictions(self._as_inputs(as_numpy(X), reset=False))
 
     def _predictions(self, x: Any) -> np.ndarray:
+        model = self.__dict__.get("ensemble_", self.network_)
         if is_sparse(x):
-            return np.concatenate([self.network_.predict(block) for block in row_blocks(x)])
-        outputs: np.ndarray = self.network_.predict(x)
+            return np.concatenate([model.predict(block) for block in row_blocks(x)])
+        outputs: np.ndarray = model.predict(x)
         return outputs
 
     def _has_partial_fit(self) -> bool:

@@ -28,7 +28,7 @@ from gradflow.sklearn.inputs import CATEGORICAL
 from gradflow.sklearn.layers import SYNONYMS
 from gradflow.training import Callback, Checkpoint
 
-_AT_LEAST_ONE = ("max_iter", "max_fun")
+_AT_LEAST_ONE = ("max_iter", "max_fun", "n_members")
 _ABOVE_ZERO = ("learning_rate_init", "epsilon")
 _NOT_BELOW_ZERO = ("alpha", "power_t", "tol")
 _FRACTIONS = ("momentum", "validation_fraction", "beta_1", "beta_2", "dropout")
@@ -94,6 +94,10 @@ def _check_use(estimator: Any, *, is_partial: bool) -> None:
                 raise DataError(f"{user} does not support {name}={shown(given)}; omit it")
     if estimator.solver == "lbfgs" and estimator.precision != "float32":
         raise DataError(f"solver='lbfgs' does not support precision={shown(estimator.precision)}; omit it")
+    uses = {"partial_fit": is_partial, "warm_start": estimator.warm_start, "output": estimator.output is not None}
+    if estimator.n_members > 1 and any(uses.values()):
+        used = next(name for name, is_used in uses.items() if is_used)
+        raise DataError(f"{used} does not support n_members={estimator.n_members}; omit it")
     if estimator.checkpoint is not None and estimator.output is None:
         raise DataError("checkpoint needs a folder; pass output too")
 

@@ -72,6 +72,7 @@ class MLPRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
         dropout: float = 0.0,
         normalization: str | None = None,
         residual: bool = False,
+        n_members: int = 1,
         schedule: str | Schedule | Callable[[float], float] | None = None,
         clip_norm: float | None = None,
         average: float | None = None,

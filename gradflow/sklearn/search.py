@@ -10,11 +10,11 @@ from joblib import parallel_config
 from sklearn.model_selection import RandomizedSearchCV
 
 from gradflow.backends import get_backend
-from gradflow.backends.availability import gpu_problem
 from gradflow.checks import positive_integer
 from gradflow.errors import SlowPathWarning, warn
 from gradflow.pack.threads import one_thread_each
 from gradflow.sklearn.estimator import MLPEstimator
+from gradflow.sklearn.members import may_use_gpu
 
 
 class PackSearchCV(RandomizedSearchCV):  # type: ignore[misc]
@@ -74,6 +74,6 @@ class PackSearchCV(RandomizedSearchCV):  # type: ignore[misc]
         ours = next((part for part in parts if isinstance(part, MLPEstimator)), None)
         if ours is None:
             return f"{type(self.estimator).__name__} is no estimator of gradflow"
-        if ours.backend == "cupy" or (ours.backend == "auto" and gpu_problem() is None):
+        if may_use_gpu(ours):
             return "the estimator may train on the GPU"
         return None

@@ -57,6 +57,7 @@ OWN: dict[str, list[Any]] = {
     "dropout": [0.2],
     "normalization": ["batch", "layer"],
     "residual": [True],
+    "n_members": [3],
     "schedule": ["cosine", "one_cycle", gf.ExponentialSchedule(0.02, 0.9), gf.PlateauSchedule(0.02), falling],
     "clip_norm": [0.1],
     "average": [0.9],
@@ -150,6 +151,9 @@ def test_a_rate_in_a_schedule_means_what_learning_rate_init_means() -> None:
         ({"rules": gf.data.Dates()}, "rules must be a dict of rules by column, such as {'day': gradflow.data.Dates"),
         ({"rules": {"age": "mean"}}, "rules must be a dict of rules by column"),
         ({"rules": {"age": gf.data.RobustScale()}}, "rules: unknown column 'age'. Valid names: 0, 1, 2, 3"),
+        ({"n_members": 0}, "n_members must be at least 1"),
+        ({"n_members": 2, "warm_start": True}, "warm_start does not support n_members=2; omit it"),
+        ({"n_members": 2, "output": "run"}, "output does not support n_members=2; omit it"),
         ({"threads": 0, "solver": "lbfgs"}, "threads must be at least 1"),
         ({"precision": "bfloat16", "solver": "lbfgs"}, "solver='lbfgs' does not support precision='bfloat16'"),
     ],
@@ -225,3 +229,21 @@ def test_a_network_that_is_trained_further_keeps_its_shape(name: str, value: Any
     assert all(np.array_equal(before, after) for before, after in zip(weights, model.coefs_, strict=True))
     clone(model).fit(X, Y).partial_fit(X, Y)
     pickle.loads(pickle.dumps(model.set_params(warm_start=False).fit(X, Y))).partial_fit(X, Y)
+
+
+@BOTH
+def test_members_are_trained_from_other_seeds_and_predict_together(make: Any) -> None:
+    settings: dict[str, Any] = {"hidden_layer_sizes": (8,), "max_iter": 4, "backend": "numpy"}
+    model = make(n_members=3, random_state=1, **settings).fit(X, Y)
+    seeds = np.random.RandomState(1).randint(2**31 - 1, size=3)
+    singles = [make(random_state=int(seed), threads=1, **settings).fit(X, Y) for seed in seeds]
+    predict = "predict_proba" if make is MLPClassifier else "predict"
+    mean = np.mean([getattr(single, predict)(X) for single in singles], axis=0)
+    np.testing.assert_allclose(getattr(model, predict)(X), mean, rtol=1e-6)
+    np.testing.assert_array_equal(model.coefs_[0], singles[0].coefs_[0])
+    assert len(model.ensemble_) == 3
+    assert pickle.loads(pickle.dumps(model)).score(X, Y) == model.score(X, Y)
+    with pytest.raises(ValueError, match="partial_fit does not support n_members=3; omit it"):
+        model.partial_fit(X, Y)
+    model.set_params(n_members=1).fit(X, Y)
+    assert not hasattr(model, "ensemble_")

@@ -71,11 +71,12 @@ class OnnxGraph:
         """Add a constant, and return its name.
 
         Args:
-            value: an array or a number.
+            value: an array, also one on a GPU, or a number.
             dtype: its dtype; None takes that of the network.
         """
         from onnx import numpy_helper
 
+        value = value.get() if hasattr(value, "__cuda_array_interface__") else value
         name = self.free_name(f"constant_{len(self.initializers)}")
         array = np.ascontiguousarray(np.asarray(value, self.dtype if dtype is None else dtype))
         self.initializers.append(numpy_helper.from_array(array.reshape(np.shape(value)), name))

@@ -78,8 +78,7 @@ def _own_layer(graph: OnnxGraph, layer: Layer, x: str) -> str:
 def _parameter(graph: OnnxGraph, layer: Layer, name: str) -> str:
     attached = layer.attached
     assert attached is not None
-    value = {**attached.parameters, **attached.buffers}[name]
-    return graph.constant(_on_host(value))
+    return graph.constant({**attached.parameters, **attached.buffers}[name])
 
 
 def _on_host(value: Any) -> np.ndarray:

@@ -96,6 +96,7 @@ def report(
     Args:
         folder: the folder of a run.
         data: the training data, a pair (x, y) or a source; of more than 10,000 rows, as many are chosen at random.
+            Weights of rows and classes are not applied.
         held_out: data that was not trained on, for all that judges predictions; None uses ``data``.
         output: the file to write; None is report.html in the folder.
         overwrite: True if an existing file may be replaced.

@@ -46,6 +46,6 @@ def test_commands_print_what_the_page_shows(
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("GRADFLOW_BACKEND", "numpy")
     found = list(commands(tmp_path, capsys))
-    assert len(found) == 5
+    assert len(found) == 7
     for words, shown, printed in found:
         assert _without_measured(printed) == _without_measured(shown), words

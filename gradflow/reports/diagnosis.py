@@ -11,7 +11,7 @@ from gradflow.errors import GradflowError
 from gradflow.layers.stack import layer_at
 from gradflow.network import Sequential
 from gradflow.reports.predictions import Classified
-from gradflow.reports.rows import Rows
+from gradflow.reports.rows import SampledRows
 from gradflow.training.data.prepare import prepare_arrays
 from gradflow.training.progress.history import History
 from gradflow.training.step.objective import Objective
@@ -49,7 +49,7 @@ def diagnose(
     network: Sequential,
     objective: Objective | None,
     history: History,
-    rows: Rows | None,
+    rows: SampledRows | None,
     judged: Classified | None,
 ) -> list[Finding]:
     """Return what stands out in a run, the most serious first.
@@ -74,7 +74,7 @@ def diagnose(
 
 @np.errstate(all="ignore")
 def _of_learning(
-    objective: Objective | None, history: History, rows: Rows | None, *, is_learned: bool
+    objective: Objective | None, history: History, rows: SampledRows | None, *, is_learned: bool
 ) -> Iterator[Finding]:
     """Yield findings about whether anything was learned, from the diagnosis that watches training too."""
     losses = np.array(history["loss"])

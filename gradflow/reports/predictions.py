@@ -10,7 +10,7 @@ import numpy as np
 from gradflow.data.table import positions
 from gradflow.losses import Loss
 from gradflow.network import Sequential
-from gradflow.reports.rows import Rows, class_numbers_of
+from gradflow.reports.rows import SampledRows, class_numbers_of
 from gradflow.training.step.objective import task_kind
 from gradflow.training.trainer import Trainer
 
@@ -61,7 +61,7 @@ class WorstRow(NamedTuple):
     """A row that is predicted badly.
 
     Attributes:
-        number: its number, as in `Rows`.
+        number: its number, as in `SampledRows`.
         true, predicted: what it is, and what was predicted.
         measure: how bad that is: the probability of the true class, or the difference.
         values: its input columns by name.
@@ -87,7 +87,7 @@ class Importance(NamedTuple):
     std: float
 
 
-def judge(network: Sequential, loss: Loss, rows: Rows) -> tuple[Classified | Regressed | None, list[WorstRow]]:
+def judge(network: Sequential, loss: Loss, rows: SampledRows) -> tuple[Classified | Regressed | None, list[WorstRow]]:
     """Return how good the predictions on some rows are, and the worst rows; None for a loss whose outputs are not
     predictions of the targets, or of several classes at once."""
     kind = task_kind(loss, network.n_out)
@@ -100,7 +100,7 @@ def judge(network: Sequential, loss: Loss, rows: Rows) -> tuple[Classified | Reg
     return _classified(network, probabilities, rows)
 
 
-def _classified(network: Sequential, probabilities: np.ndarray, rows: Rows) -> tuple[Classified, list[WorstRow]]:
+def _classified(network: Sequential, probabilities: np.ndarray, rows: SampledRows) -> tuple[Classified, list[WorstRow]]:
     n = probabilities.shape[1]
     names = tuple(map(str, range(n) if network.classes is None else network.classes))
     true, predicted = class_numbers_of(network, rows.y), probabilities.argmax(axis=1)
@@ -123,7 +123,7 @@ def _classified(network: Sequential, probabilities: np.ndarray, rows: Rows) -> t
     return Classified(names, confusion, means[0], means[1], counts[used], error), worst
 
 
-def _regressed(predicted: np.ndarray, rows: Rows) -> tuple[Regressed, list[WorstRow]]:
+def _regressed(predicted: np.ndarray, rows: SampledRows) -> tuple[Regressed, list[WorstRow]]:
     true = np.asarray(rows.y, np.float64).reshape(len(predicted), -1)
     if true.shape != predicted.shape:  # several quantiles of one target: the middle one is shown
         per_target = predicted.shape[1] // true.shape[1]
@@ -151,7 +151,7 @@ def _listed(values: np.ndarray) -> str:
     return ", ".join(f"{value:.4g}" for value in values.tolist())
 
 
-def _values(rows: Rows, row: int) -> dict[str, str]:
+def _values(rows: SampledRows, row: int) -> dict[str, str]:
     return {name: _shown(column[row]) for name, column in zip(rows.x.names, rows.x.columns, strict=True)}
 
 
@@ -161,7 +161,7 @@ def _shown(value: Any) -> str:
     return "missing" if value is None else str(value)
 
 
-def importances(network: Sequential, loss: Loss, rows: Rows) -> list[Importance]:
+def importances(network: Sequential, loss: Loss, rows: SampledRows) -> list[Importance]:
     """Return the permutation importance of each column, the largest first, on up to 1000 rows; none if there are more
     than 500 columns."""
     if len(rows.x.names) > _MOST_COLUMNS:

@@ -20,7 +20,7 @@ from gradflow.network import Sequential, input_format
 MOST_ROWS = 10_000
 
 
-class Rows(NamedTuple):
+class SampledRows(NamedTuple):
     """Rows of user data.
 
     Attributes:
@@ -37,13 +37,13 @@ class Rows(NamedTuple):
     total: int
     unit: str = "row"
 
-    def sample(self, rows: int) -> Rows:
+    def sample(self, rows: int) -> SampledRows:
         """Return as many rows, chosen at random, in their order; all if there are no more."""
         chosen = np.sort(np.random.default_rng(0).permutation(len(self.numbers))[:rows])
         return self._replace(x=self.x[chosen], y=self.y[chosen], numbers=self.numbers[chosen])
 
 
-def rows_of(network: Sequential, name: str, data: Any) -> Rows:
+def rows_of(network: Sequential, name: str, data: Any) -> SampledRows:
     """Return up to `MOST_ROWS` rows of a pair (x, y) or a source, chosen at random.
 
     Raises:
@@ -63,7 +63,7 @@ def rows_of(network: Sequential, name: str, data: Any) -> Rows:
     if not total:
         raise DataError(f"{name} has no rows; at least 1 is needed")
     table, y, numbers, _ = _smallest_keys(kept)
-    return Rows(table, y, numbers, total, unit)
+    return SampledRows(table, y, numbers, total, unit)
 
 
 def _blocks(network: Sequential, name: str, data: Any) -> Generator[tuple[Table, np.ndarray, Where], None, None]:

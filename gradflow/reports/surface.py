@@ -15,7 +15,7 @@ from gradflow.layers.stack import buffers_of
 from gradflow.losses import Loss
 from gradflow.network import Sequential
 from gradflow.program import Recorder
-from gradflow.reports.rows import Rows
+from gradflow.reports.rows import SampledRows
 from gradflow.training.data.prepare import prepare_arrays
 from gradflow.training.runs.weight_path import WeightsByTime
 from gradflow.training.step.objective import layers_before_loss
@@ -57,7 +57,7 @@ class Surface(NamedTuple):
     rows: int
 
 
-def loss_surface(network: Sequential, loss: Loss, weights: WeightsByTime, rows: Rows) -> Surface | None:
+def loss_surface(network: Sequential, loss: Loss, weights: WeightsByTime, rows: SampledRows) -> Surface | None:
     """Return the loss in the plane of the two main directions of a path (Li et al., 2018, section 7); None if the path
     has fewer than three different points.
 
@@ -110,7 +110,7 @@ def _main_directions(states: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[
 class _LossOfState:
     """The loss of a network on some rows, for any weights."""
 
-    def __init__(self, network: Sequential, loss: Loss, rows: Rows) -> None:
+    def __init__(self, network: Sequential, loss: Loss, rows: SampledRows) -> None:
         self._network = network.copy()
         backend = self._backend = self._network.backend
         data = prepare_arrays(self._network, loss, rows.x, rows.y, scale=network.output_scale).on(backend)

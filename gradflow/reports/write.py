@@ -20,7 +20,7 @@ from gradflow.network import Sequential
 from gradflow.reports import pictures
 from gradflow.reports.diagnosis import diagnose
 from gradflow.reports.predictions import Classified, Regressed, WorstRow, importances, judge
-from gradflow.reports.rows import Rows, rows_of
+from gradflow.reports.rows import SampledRows, rows_of
 from gradflow.reports.surface import Surface, loss_surface
 from gradflow.storage import load_network
 from gradflow.training.progress.history import History
@@ -175,7 +175,7 @@ def _read(folder: Path) -> _Run:
     return _Run(folder, config, network, history, objective)
 
 
-def _page(run: _Run, rows: Rows | None, judged_rows: Rows | None, *, is_held_out: bool) -> bytes:
+def _page(run: _Run, rows: SampledRows | None, judged_rows: SampledRows | None, *, is_held_out: bool) -> bytes:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -292,7 +292,7 @@ def _curves(run: _Run) -> dict[str, Any]:
     }
 
 
-def _found_surface(run: _Run, rows: Rows | None) -> Surface | str:
+def _found_surface(run: _Run, rows: SampledRows | None) -> Surface | str:
     """Return the loss around the path of the weights, or why there is none."""
     weights = weights_by_time(run.folder, run.history["loss"], run.network.state.size)
     if run.objective is None:
@@ -305,7 +305,7 @@ def _found_surface(run: _Run, rows: Rows | None) -> Surface | str:
     return found or "The weights did not move in two directions, so there is no plane to show."
 
 
-def _surface(run: _Run, rows: Rows | None) -> dict[str, Any]:
+def _surface(run: _Run, rows: SampledRows | None) -> dict[str, Any]:
     found = _found_surface(run, rows)
     if isinstance(found, str):
         return {"surface": None, "no_surface": found}
@@ -319,7 +319,7 @@ def _surface(run: _Run, rows: Rows | None) -> dict[str, Any]:
 
 
 def _predictions(
-    judged: Classified | Regressed | None, worst: list[WorstRow], rows: Rows | None, *, is_held_out: bool
+    judged: Classified | Regressed | None, worst: list[WorstRow], rows: SampledRows | None, *, is_held_out: bool
 ) -> dict[str, Any]:
     if rows is None:
         return {"predictions": None, "no_predictions": _DATA}
@@ -382,7 +382,7 @@ def _of_numbers(judged: Regressed) -> tuple[str, list[_Picture]]:
     return "; ".join(found), drawn
 
 
-def _importance(run: _Run, rows: Rows | None) -> dict[str, Any]:
+def _importance(run: _Run, rows: SampledRows | None) -> dict[str, Any]:
     if rows is None or run.objective is None:
         return {"importance": None, "no_importance": _DATA}
     found = importances(run.network, run.objective.loss, rows)

@@ -7,7 +7,7 @@ import pytest
 
 import gradflow as gf
 from gradflow.data.table import Table
-from gradflow.reports.rows import Rows
+from gradflow.reports.rows import SampledRows
 from gradflow.reports.surface import loss_surface
 from gradflow.training.runs.weight_path import WeightsByTime
 
@@ -15,8 +15,8 @@ RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(200, 3))
 
 
-def rows_of(x: np.ndarray, y: np.ndarray) -> Rows:
-    return Rows(Table(tuple(x.T), ("0", "1", "2")), y, np.arange(len(x)), len(x))
+def rows_of(x: np.ndarray, y: np.ndarray) -> SampledRows:
+    return SampledRows(Table(tuple(x.T), ("0", "1", "2")), y, np.arange(len(x)), len(x))
 
 
 def along(states: np.ndarray) -> WeightsByTime:

@@ -14,9 +14,9 @@ from gradflow.cli.file_options import DataOptions
 from gradflow.cli.rules import OF_TEXT, rules_of, text_of
 from gradflow.data import CSV, Dates, Parquet, open_file, profile, suggest_rule, suggest_task
 from gradflow.data.any_file import column_names, existing, kind_of, sniffed_delimiter
-from gradflow.data.columns import ColumnRule
 from gradflow.data.loaded import Loaded
 from gradflow.data.profiles import ColumnProfile
+from gradflow.data.rules import ColumnRule
 from gradflow.data.streams import Stream
 from gradflow.data.suggestions import doubtful_text, suggest_target
 from gradflow.errors import DataError, unknown_name

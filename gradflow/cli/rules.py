@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 
 from gradflow.data import Dates, Embedding, OneHot, RobustScale, Standardize, Unchanged
-from gradflow.data.columns import MISSING, ColumnRule
+from gradflow.data.columns import MISSING
+from gradflow.data.rules import ColumnRule
 from gradflow.errors import DataError
 
 IGNORE = "ignore"

@@ -3,7 +3,6 @@
 from gradflow.data.any_file import open_file
 from gradflow.data.arrays import Arrays
 from gradflow.data.arrow import Arrow, Parquet
-from gradflow.data.columns import Embedding, OneHot, RobustScale, Standardize, Unchanged
 from gradflow.data.csv_file import CSV
 from gradflow.data.dates import Dates
 from gradflow.data.digits import Digits, load_digits
@@ -11,6 +10,7 @@ from gradflow.data.in_memory import split
 from gradflow.data.iterables import Batches
 from gradflow.data.preprocessing import Preprocessing, fit_preprocessing
 from gradflow.data.profiles import profile
+from gradflow.data.rules import Embedding, OneHot, RobustScale, Standardize, Unchanged
 from gradflow.data.sources import Source
 from gradflow.data.suggestions import suggest_rule, suggest_task
 

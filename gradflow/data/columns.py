@@ -1,27 +1,21 @@
-"""Rules that turn one column of data into network inputs, and the column transforms they fit on training data."""
+"""Columns of data as numbers or categories, and the transforms that turn them into network inputs."""
 
 from __future__ import annotations
 
-import copy
-import math
-from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 
-from gradflow.checks import integer, known_name, positive_integer
+from gradflow.checks import known_name, positive_integer
 from gradflow.data.table import number_in
 from gradflow.data.where import Where
-from gradflow.errors import DataError, GradflowError, shown
-from gradflow.random import SAMPLE_STREAM, philox
+from gradflow.errors import DataError, shown
 
 MISSING = ("refuse", "fill", "mark")
-_UNKNOWN = ("refuse", "zeros")
-_SAMPLE = 65536
-_PART = 4096
-_MOST_NUMBERS = 2**24
+UNKNOWN = ("refuse", "zeros")
+MOST_NUMBERS = 2**24
 """float32 holds every whole number up to this one."""
 
 
@@ -82,6 +76,16 @@ def category_label(category: str | float) -> str:
     if isinstance(category, float) and category.is_integer():
         return str(int(category))
     return str(category)
+
+
+def refuse_missing(name: str, gone: np.ndarray, where: Where, missing: str) -> None:
+    """Raise a DataError for the first missing value if ``missing`` is "refuse"."""
+    if missing == "refuse" and gone.any():
+        place = int(np.flatnonzero(gone)[0])
+        raise DataError(
+            f"column {name!r} has no value in {where.row(place)}; remove such rows, or fit the preprocessing with "
+            f"missing='fill' or missing='mark' for this column"
+        )
 
 
 # -- fitted columns ---------------------------------------------------------------------------------------------------
@@ -165,7 +169,7 @@ class CategoryColumn(_Categories):
     def __post_init__(self) -> None:
         super().__post_init__()
         known_name("missing", self.missing, MISSING)
-        known_name("unknown", self.unknown, _UNKNOWN)
+        known_name("unknown", self.unknown, UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -189,323 +193,10 @@ class EmbeddingColumn(_Categories):
         super().__post_init__()
         positive_integer("size", self.size)
         known_name("missing", self.missing, MISSING)
-        if self.rows > _MOST_NUMBERS:
-            raise DataError(f"an embedding can have at most {_MOST_NUMBERS} rows, got {self.rows}")
+        if self.rows > MOST_NUMBERS:
+            raise DataError(f"an embedding can have at most {MOST_NUMBERS} rows, got {self.rows}")
 
     @property
     def rows(self) -> int:
         """The number of vectors."""
         return len(self.categories) + 1 + (self.missing == "mark")
-
-
-# -- rules ------------------------------------------------------------------------------------------------------------
-
-
-class ColumnFit:
-    """Statistics of a column that a rule accumulates in one pass over the training data."""
-
-    def update(self, name: str, values: np.ndarray, where: Where) -> None:
-        """Add more rows."""
-        raise GradflowError(f"{type(self).__name__} does not define update(name, values, where)")
-
-    def result(self) -> Column:
-        """Return the column fitted on all rows so far."""
-        raise GradflowError(f"{type(self).__name__} does not define result()")
-
-
-class ColumnRule:
-    """Base class of the rules that turn a column into inputs."""
-
-    def begin(self) -> ColumnFit:
-        """Return a fit that has seen no rows."""
-        raise GradflowError(f"{type(self).__name__} does not define begin()")
-
-
-class _NumberRule(ColumnRule):
-    def __init__(self, missing: str = "refuse") -> None:
-        self.missing = known_name("missing", missing, MISSING)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(missing={self.missing!r})"
-
-
-class Standardize(_NumberRule):
-    """Scale numbers to mean 0 and standard deviation 1 on the training data; a constant column is dropped.
-
-    Args:
-        missing: "refuse" missing values; "fill" them with the mean; or also "mark" them in an extra input.
-    """
-
-    def begin(self) -> ColumnFit:
-        return Moments(self.missing)
-
-
-class RobustScale(_NumberRule):
-    """Scale numbers to median 0 and interquartile range 1 on the training data, which is robust to outliers.
-
-    Quantiles are exact up to 65,536 rows; beyond that they are estimated from a random sample of that size, with a
-    standard error of 0.2 % in rank. If half of the values are equal, the standard deviation is the scale. A constant
-    column is dropped.
-
-    Args:
-        missing: "refuse" missing values; "fill" them with the median; or also "mark" them in an extra input.
-    """
-
-    def begin(self) -> ColumnFit:
-        return _Quantiles(self.missing)
-
-
-class Unchanged(ColumnRule):
-    """Pass numbers through unchanged. Missing values are refused."""
-
-    def begin(self) -> ColumnFit:
-        return _Nothing()
-
-    def __repr__(self) -> str:
-        return "Unchanged()"
-
-
-class OneHot(ColumnRule):
-    """Encode each category as one input; a column with a single category is dropped.
-
-    Args:
-        missing: "refuse" missing values; "fill" with 0 in all inputs; or "mark" them in an extra input.
-        unknown: treatment of categories that are not in the training data: "refuse", or "zeros" in all inputs.
-        most: refuse columns with more categories than this, such as names.
-    """
-
-    def __init__(self, missing: str = "refuse", unknown: str = "refuse", most: int = 1000) -> None:
-        self.missing = known_name("missing", missing, MISSING)
-        self.unknown = known_name("unknown", unknown, _UNKNOWN)
-        self.most = positive_integer("most", most)
-
-    def begin(self) -> ColumnFit:
-        return CategoryFit(self)
-
-    def __repr__(self) -> str:
-        return f"OneHot(missing={self.missing!r}, unknown={self.unknown!r}, most={self.most})"
-
-
-class Embedding(ColumnRule):
-    """Turn each category into a vector that the network learns: suited to columns with many categories.
-
-    The preprocessing produces one input that holds the category's number, and `gradflow.EmbedColumns`, the first layer
-    of the network, replaces it by the vector: ``gf.MLP([preprocessing.n_out, 64, 10], preprocessing=preprocessing)``.
-    Categories that are rare in the training data, or not in it, share one vector.
-
-    Args:
-        size: the number of elements of a vector. None chooses min(600, round(1.6 n^0.56)) for n vectors, the rule of
-            thumb of fastai (Howard & Gugger, 2020): 6 for 10, 21 for 100, 77 for 1000.
-        min_rows: the number of training rows from which a category has a vector of its own.
-        missing: "refuse" missing values; "fill" treats them as a category that is not in the training data; "mark"
-            gives them a vector of their own.
-        most: refuse columns with more categories than this, such as names; at most 2**24 - 2.
-    """
-
-    def __init__(
-        self, size: int | None = None, min_rows: int = 2, missing: str = "refuse", most: int = 100_000
-    ) -> None:
-        self.size = None if size is None else positive_integer("size", size)
-        self.min_rows = positive_integer("min_rows", min_rows)
-        self.missing = known_name("missing", missing, MISSING)
-        self.most = integer("most", most, least=1, most=_MOST_NUMBERS - 2)
-
-    def begin(self) -> ColumnFit:
-        return _EmbeddingFit(self)
-
-    def __repr__(self) -> str:
-        return f"Embedding(size={self.size}, min_rows={self.min_rows}, missing={self.missing!r}, most={self.most})"
-
-
-class _NumberFit(ColumnFit):
-    """Statistics of numbers in parts of 4096, which makes their rounding independent of how the rows come."""
-
-    def __init__(self, missing: str) -> None:
-        self._missing = missing
-        self._waiting = np.empty(0)
-
-    def update(self, name: str, values: np.ndarray, where: Where) -> None:
-        numbers = np.append(self._waiting, _present(name, values, where, self._missing))
-        whole = len(numbers) - len(numbers) % _PART
-        for start in range(0, whole, _PART):
-            self._add(numbers[start : start + _PART])
-        self._waiting = numbers[whole:]
-
-    def complete(self) -> Self:
-        """Return the statistics of all rows so far, with the last part, which may be smaller."""
-        of_all = copy.copy(self)
-        if len(self._waiting):
-            of_all._add(self._waiting)
-            of_all._waiting = np.empty(0)
-        return of_all
-
-    def _add(self, numbers: np.ndarray) -> None:
-        """Add numbers, at least one."""
-        raise GradflowError(f"{type(self).__name__} does not define _add(numbers)")
-
-
-class Moments(_NumberFit):
-    """Mean and sum of squared deviations, updated part by part: Chan, Golub & LeVeque (1979), equation 2.1.
-
-    Attributes:
-        mean: the mean of the numbers, when `complete`.
-    """
-
-    def __init__(self, missing: str) -> None:
-        super().__init__(missing)
-        self._count, self.mean, self._squares = 0, 0.0, 0.0
-        self._low, self._high = np.inf, -np.inf
-
-    @np.errstate(all="ignore")
-    def _add(self, numbers: np.ndarray) -> None:
-        mean, count = float(numbers.mean()), self._count + len(numbers)
-        difference = mean - self.mean
-        self._squares += float(((numbers - mean) ** 2).sum()) + difference**2 * self._count * len(numbers) / count
-        self.mean += difference * len(numbers) / count
-        self._count = count
-        self._low, self._high = min(self._low, float(numbers.min())), max(self._high, float(numbers.max()))
-
-    @property
-    def std(self) -> float:
-        """The standard deviation, when `complete`; exactly 0 for a constant column, regardless of rounding."""
-        if not self._low < self._high:
-            return 0.0
-        # The squares of numbers around 1e-170 underflow to 0; their range then serves as the scale.
-        return math.sqrt(self._squares / self._count) or self._high - self._low
-
-    def result(self) -> NumberColumn:
-        of_all = self.complete()
-        return NumberColumn(of_all.mean, of_all.std, self._missing)
-
-
-class _Quantiles(_NumberFit):
-    """A random sample of the rows: each row draws a random number, and the rows with the smallest are kept."""
-
-    def __init__(self, missing: str) -> None:
-        super().__init__(missing)
-        self._moments = Moments(missing)
-        self._parts = 0
-        self._keys, self._sample = np.empty(0, np.uint64), np.empty(0)
-
-    def update(self, name: str, values: np.ndarray, where: Where) -> None:
-        self._moments.update(name, values, where)
-        super().update(name, values, where)
-
-    def _add(self, numbers: np.ndarray) -> None:
-        keys = philox(2 * len(numbers), seed=0, stream=SAMPLE_STREAM, step=self._parts).view(np.uint64)
-        self._parts += 1
-        self._keys, self._sample = np.append(self._keys, keys), np.append(self._sample, numbers)
-        if len(self._keys) > _SAMPLE:
-            kept = np.argpartition(self._keys, _SAMPLE)[:_SAMPLE]
-            self._keys, self._sample = self._keys[kept], self._sample[kept]
-
-    def result(self) -> NumberColumn:
-        sample, std = self.complete()._sample, self._moments.complete().std
-        if not len(sample):
-            return NumberColumn(0.0, 0.0, self._missing)
-        low, median, high = (float(value) for value in np.quantile(sample, [0.25, 0.5, 0.75]))
-        return NumberColumn(median, high - low if std and high > low else std, self._missing)
-
-
-class _Nothing(ColumnFit):
-    def update(self, name: str, values: np.ndarray, where: Where) -> None:
-        _present(name, values, where, "refuse")
-
-    def result(self) -> NumberColumn:
-        return NumberColumn(0.0, 1.0)
-
-
-class _CategoryCounts(ColumnFit):
-    """The categories so far.
-
-    Args:
-        rule: the rule.
-        otherwise: what may suit a column with too many categories better.
-
-    Attributes:
-        counts: the number of rows with each category.
-    """
-
-    def __init__(self, rule: OneHot | Embedding, otherwise: str) -> None:
-        self._most, self._missing, self._kind = rule.most, rule.missing, type(rule).__name__
-        self._otherwise = otherwise
-        self._name, self._text, self._bool = "", False, True
-        self.counts: Counter[str | float] = Counter()
-
-    def update(self, name: str, values: np.ndarray, where: Where) -> None:
-        if not self.counts:
-            self._name, self._text = name, holds_text(values)
-        self._bool = self._bool and values.dtype.kind == "b"
-        categories, missing = as_categories(name, values, where, text=self._text)
-        refuse_missing(name, missing, where, self._missing)
-        present = categories[~missing]
-        if self._text:
-            self.counts.update(present)
-        else:
-            numbers, rows = np.unique(present, return_counts=True)
-            self.counts.update(dict(zip(numbers.tolist(), rows.tolist(), strict=True)))
-        if len(self.counts) > self._most:
-            raise DataError(
-                f"column {name!r} has more than {self._most} categories; {self._otherwise}, omit it from the features, "
-                f"merge categories, or pass {self._kind}(most=...)"
-            )
-
-    def sorted_categories(self, min_rows: int = 1) -> list[str | float]:
-        """Return the categories with at least so many rows, sorted."""
-        if not self.counts:
-            raise DataError(f"column {self._name!r} has no value in any row; omit it from the features")
-        found = sorted(category for category, rows in self.counts.items() if rows >= min_rows)
-        return [bool(category) for category in found] if self._bool else found
-
-
-class CategoryFit(_CategoryCounts):
-    """The categories so far, for inputs of their own."""
-
-    def __init__(self, rule: OneHot) -> None:
-        super().__init__(rule, "set its rule to gradflow.Embedding(), or to gradflow.data.Dates() if it holds dates")
-        self._unknown = rule.unknown
-
-    def result(self) -> CategoryColumn:
-        return CategoryColumn(tuple(self.sorted_categories()), self._missing, self._unknown)
-
-
-class _EmbeddingFit(_CategoryCounts):
-    def __init__(self, rule: Embedding) -> None:
-        super().__init__(rule, "set its rule to gradflow.data.Dates() if it holds dates")
-        self._size, self._min_rows = rule.size, rule.min_rows
-
-    def result(self) -> EmbeddingColumn:
-        categories = tuple(self.sorted_categories(self._min_rows))
-        if not categories:
-            raise DataError(
-                f"column {self._name!r} has {len(self.counts)} categories, none of them in {self._min_rows} rows or "
-                "more; omit it from the features, or pass Embedding(min_rows=1)"
-            )
-        column = EmbeddingColumn(categories, self._size or 1, self._missing)
-        return column if self._size is not None else replace(column, size=embedding_size(column.rows))
-
-
-def embedding_size(vectors: int) -> int:
-    """Return the default number of elements of an embedding's vectors: min(600, round(1.6 n^0.56)) for n vectors.
-
-    That is the rule of thumb of fastai: J. Howard & S. Gugger, "fastai: A layered API for deep learning", *Information*
-    11 (2020).
-    """
-    return min(600, round(1.6 * math.pow(vectors, 0.56)))
-
-
-def _present(name: str, values: np.ndarray, where: Where, missing: str) -> np.ndarray:
-    numbers = as_numbers(name, values, where)
-    gone = np.isnan(numbers)
-    refuse_missing(name, gone, where, missing)
-    return numbers[~gone] if gone.any() else numbers
-
-
-def refuse_missing(name: str, gone: np.ndarray, where: Where, missing: str) -> None:
-    """Raise a DataError for the first missing value if ``missing`` is "refuse"."""
-    if missing == "refuse" and gone.any():
-        place = int(np.flatnonzero(gone)[0])
-        raise DataError(
-            f"column {name!r} has no value in {where.row(place)}; remove such rows, or fit the preprocessing with "
-            f"missing='fill' or missing='mark' for this column"
-        )

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradflow.checks import known_name, sequence
-from gradflow.data.columns import MISSING, Column, ColumnFit, ColumnRule, Moments, refuse_missing
+from gradflow.data.columns import MISSING, Column, refuse_missing
 from gradflow.data.frames import is_missing
+from gradflow.data.rules import ColumnFit, ColumnRule, Moments
 from gradflow.data.where import Where
 from gradflow.errors import DataError, shown
 

@@ -56,14 +56,19 @@ def _named(name: str, value: Any, where: Where | None) -> Any:
         return value if value.dtype.names is None else _table(name, value.dtype.names, value.__getitem__, where)
     if isinstance(value, Mapping):
         return _table(name, list(value), value.__getitem__, where)
-    if hasattr(type(value), "collect_schema") and hasattr(type(value), "collect"):
-        value = value.collect()  # a LazyFrame of polars
+    if is_lazy(value):
+        value = value.collect()
     if hasattr(value, "__arrow_c_stream__") and not hasattr(value, "__array__"):
         value = _arrow_table(name, value)
     for attribute in ("column_names", "columns"):
         if hasattr(type(value), attribute) and not callable(getattr(value, attribute)):
             return _table(name, list(getattr(value, attribute)), value.__getitem__, where)
     return value
+
+
+def is_lazy(value: Any) -> bool:
+    """True for a LazyFrame of polars."""
+    return hasattr(type(value), "collect_schema") and hasattr(type(value), "collect")
 
 
 def as_table(

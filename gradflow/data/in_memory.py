@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.data.frames import as_columns, check_dense
+from gradflow.data.frames import as_columns, check_dense, is_lazy
 from gradflow.data.held_out import ColumnPiece, held_out_rows
 from gradflow.data.sources import Block, Source
 from gradflow.data.validation import host_array
@@ -46,7 +46,7 @@ def split(
     """
     if isinstance(x, Source):
         raise DataError("x is a source, whose rows stay where they are: training, validation = x.split(...)")
-    x = x.collect() if hasattr(type(x), "collect_schema") and hasattr(type(x), "collect") else x  # polars' LazyFrame
+    x = x.collect() if is_lazy(x) else x
     given = {"x": x, "y": y} | ({} if sample_weight is None else {"sample_weight": sample_weight})
     given = {name: _with_rows(name, value) for name, value in given.items()}
     lengths = {name: _length(name, value) for name, value in given.items()}

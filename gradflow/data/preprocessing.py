@@ -12,14 +12,9 @@ import numpy as np
 from gradflow.checks import instance
 from gradflow.data.columns import (
     CategoryColumn,
-    CategoryFit,
     Column,
-    ColumnFit,
-    ColumnRule,
     EmbeddingColumn,
     NumberColumn,
-    OneHot,
-    Standardize,
     as_categories,
     as_numbers,
     category_label,
@@ -29,6 +24,7 @@ from gradflow.data.columns import (
 from gradflow.data.dates import DateColumn, Dates
 from gradflow.data.doubts import check_text, warn_if_distinct
 from gradflow.data.frames import as_table
+from gradflow.data.rules import CategoryFit, ColumnFit, ColumnRule, OneHot, Standardize
 from gradflow.data.sources import Source
 from gradflow.data.table import Table
 from gradflow.data.where import Where

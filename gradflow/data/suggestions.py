@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from gradflow.checks import instance, instances
-from gradflow.data.columns import ColumnRule, Embedding, OneHot, Standardize
 from gradflow.data.dates import Dates
 from gradflow.data.profiles import ColumnProfile
+from gradflow.data.rules import ColumnRule, Embedding, OneHot, Standardize
 from gradflow.errors import DataError
 
 FitTask = Literal["classification", "regression"]

@@ -11,7 +11,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 from sklearn.utils.validation import column_or_1d
 
-from gradflow.data.columns import ColumnRule
+from gradflow.data.rules import ColumnRule
 from gradflow.data.weights import weights_by_number
 from gradflow.errors import DataError
 from gradflow.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy, get_loss

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.data.columns import ColumnRule, Embedding, OneHot, Standardize, Unchanged
 from gradflow.data.dates import Dates
-from gradflow.data.frames import as_columns, as_table
+from gradflow.data.frames import as_columns, as_table, is_lazy
 from gradflow.data.preprocessing import Preprocessing, fit_preprocessing
+from gradflow.data.rules import ColumnRule, Embedding, OneHot, Standardize, Unchanged
 from gradflow.data.sources import Source
 from gradflow.data.table import Table, positions
 from gradflow.errors import DataError, shown, unknown_name
@@ -82,7 +82,7 @@ def check_kind(x: Any) -> None:
         remedy = "pass pandas.DataFrame(X)"
     elif isinstance(x, str | os.PathLike):
         remedy = "read the file first: pandas.read_csv(X)"
-    elif hasattr(type(x), "collect_schema") and hasattr(type(x), "collect"):
+    elif is_lazy(x):
         remedy = "pass X.collect()"
     if remedy is not None:
         raise DataError(f"X must be an array or a table, got {shown(x)}; {remedy}")

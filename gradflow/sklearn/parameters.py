@@ -19,7 +19,7 @@ from gradflow.checks import (
     positive_integer,
     sequence,
 )
-from gradflow.data.columns import ColumnRule
+from gradflow.data.rules import ColumnRule
 from gradflow.errors import DataError, shown
 from gradflow.layers import ACTIVATIONS, NORMALIZATIONS
 from gradflow.losses import Loss

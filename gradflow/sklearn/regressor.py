@@ -12,7 +12,7 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import column_or_1d
 
-from gradflow.data.columns import ColumnRule
+from gradflow.data.rules import ColumnRule
 from gradflow.errors import DataError
 from gradflow.losses import HalfSquaredError, Loss, PoissonLoss, QuantileLoss, get_loss
 from gradflow.schedules import Schedule

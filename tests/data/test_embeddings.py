@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import gradflow as gf
 from gradflow.data import CSV, Batches, OneHot, Preprocessing, Standardize, fit_preprocessing
-from gradflow.data.columns import embedding_size
+from gradflow.data.rules import embedding_size
 from gradflow.storage import checksum
 
 RNG = np.random.default_rng(0)

@@ -17,9 +17,9 @@ from gradflow.data.classes import (
     are_names,
     class_numbers,
 )
-from gradflow.data.columns import Moments
 from gradflow.data.frames import as_columns
 from gradflow.data.in_memory import split
+from gradflow.data.rules import Moments
 from gradflow.data.sources import Block, Converted, Source
 from gradflow.data.table import Table
 from gradflow.data.validation import as_array, as_targets, finite_targets, numbers_or_names

@@ -88,7 +88,7 @@ def test_wheel_holds_every_module_kernel_and_data_file(distributions: Distributi
     package = _REPOSITORY / "gradflow"
     modules = {path.relative_to(_REPOSITORY).as_posix() for path in package.rglob("*.py")}
     kernels = {f"gradflow/kernels/{name}" for name in _KERNELS}
-    data = {"gradflow/py.typed", "gradflow/data/digits.npz", "gradflow/data/digits.md"}
+    data = {"gradflow/py.typed", "gradflow/data/digits.npz", "gradflow/data/digits.md", "gradflow/reports/page.html"}
     assert modules | kernels | data <= distributions.wheel_names
     assert any(name.endswith("/licenses/LICENSE") for name in distributions.wheel_names)
 
@@ -109,7 +109,7 @@ def test_distributions_are_light(distributions: Distributions) -> None:
         sizes = {member.filename: member.compress_size for member in archive.infolist()}
     kernels = sum(size for name, size in sizes.items() if Path(name).name.startswith("_native"))
     assert kernels < 560_000  # for three instruction sets and two element types
-    assert sum(sizes.values()) - kernels < 600_000
+    assert sum(sizes.values()) - kernels < 700_000
 
 
 def test_kernels_load_where_there_is_no_repository(installed: Path) -> None:

@@ -87,6 +87,12 @@ def test_a_dry_run_writes_nothing(customers: Path, capsys: pytest.CaptureFixture
     assert not Path("runs").exists()
 
 
+def test_standard_output_holds_json_lines_alone(customers: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(customers), "--target", "churn", "--json-lines", *_QUICK]) == 0
+    events = [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
+    assert events == ["begin", "epoch", "epoch", "end"]
+
+
 def test_every_decision_has_an_option(customers: Path) -> None:
     options = ["--target", "churn", "--task", "classification", "--rule", "zip=category", "--rule", "age=robust:fill"]
     options += ["--rule", "city=embedding", "--rule", "spent=ignore", "--validation-fraction", "0.5", "--seed", "3"]

@@ -188,20 +188,21 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         try:
             return self._fit(X, y, sample_weight, is_partial=True)
         except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
+            self.__dict__ = before
             raise
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the class of each row of X, (rows,); for several labels 0 and 1, (rows, n_labels)."""
-        return self._decoded(self._outputs(X))
+        now = self._now
+        return now._decoded(now._outputs(X))
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the probability of each class, (rows, n_classes), in the order of ``classes_``."""
-        probabilities = self._outputs(X)
-        if self.n_outputs_ > 1:
+        now = self._now
+        probabilities = now._outputs(X)
+        if now.n_outputs_ > 1:
             return probabilities
-        if len(self.classes_) == 1 and not self._is_multilabel:
+        if len(now.classes_) == 1 and not now._is_multilabel:
             return np.ones_like(probabilities)
         return np.hstack([1 - probabilities, probabilities])
 

@@ -96,36 +96,60 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
     ) -> Self:
         if not is_partial and positive_integer("n_members", self.n_members) > 1:
             return self._fit_members(X, y, sample_weight, validation)
-        before = dict(self.__dict__)
-        network = before.get("network_")
+        fitted, network = object.__new__(type(self)), self.__dict__.get("network_")
+        fitted.__dict__.update(self.__dict__)
         weights = None if network is None else (network.get_weights(), network.epochs_begun)
         try:
-            check_parameters(self, [*LOSSES, *self._loss_names()], is_partial=is_partial)
-            is_first = not (self.__sklearn_is_fitted__() and (self.warm_start or is_partial))
-            if not is_first:
-                check_same_network(self, self._made_with)
-            rows = self._validated(X, y, sample_weight, is_first=is_first, is_partial=is_partial)
-            random = check_random_state(self.random_state)
-            if is_first:
-                self._begin(rows.x, random)
-            self.__dict__.pop("ensemble_", None)
-            with advising(self._remedies()):
-                if is_partial:
-                    self._fit_once(rows)
-                    return self
-                rows, held_out = self._with_validation(rows, validation, random)
-                if self.solver == "lbfgs":
-                    self._minimize(rows)
-                else:
-                    self._fit_epochs(rows, held_out)
+            fitted._train(X, y, sample_weight, validation, is_partial=is_partial)
         except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
             if network is not None and weights is not None:
                 network.set_weights(weights[0])
                 network.epochs_begun = weights[1]
             raise
+        self._become(fitted)
         return self
+
+    def _train(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        sample_weight: Any,
+        validation: tuple[Any, Any, Any],
+        *,
+        is_partial: bool,
+    ) -> None:
+        """Train, and set the fitted attributes one by one."""
+        check_parameters(self, [*LOSSES, *self._loss_names()], is_partial=is_partial)
+        is_first = not (self.__sklearn_is_fitted__() and (self.warm_start or is_partial))
+        if not is_first:
+            check_same_network(self, self._made_with)
+        rows = self._validated(X, y, sample_weight, is_first=is_first, is_partial=is_partial)
+        random = check_random_state(self.random_state)
+        if is_first:
+            self._begin(rows.x, random)
+        self.__dict__.pop("ensemble_", None)
+        with advising(self._remedies()):
+            if is_partial:
+                self._fit_once(rows)
+                return
+            rows, held_out = self._with_validation(rows, validation, random)
+            if self.solver == "lbfgs":
+                self._minimize(rows)
+            else:
+                self._fit_epochs(rows, held_out)
+
+    @property
+    def _now(self) -> Self:
+        """This estimator with the attributes of now: one whose attributes a fit in another thread does not replace."""
+        now = object.__new__(type(self))
+        now.__dict__ = self.__dict__
+        return now
+
+    def _become(self, fitted: MLPEstimator) -> None:
+        """Take over what was fitted, at once, so that other threads see all of it or none; parameters stay."""
+        others = {name: value for name, value in self.__dict__.items() if not name.endswith("_")}
+        parameters = {name: self.__dict__[name] for name in self._get_param_names()}
+        self.__dict__ = others | fitted.__dict__ | parameters
 
     def _fit_members(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any]) -> Self:  # noqa: N803
         """Fit an estimator for each member, and keep their ensemble, and the other attributes of the first."""
@@ -135,11 +159,8 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         members = [clone(self).set_params(random_state=int(seed), **settings) for seed in seeds]
         fits = [partial(member._fit, X, y, sample_weight, validation=validation) for member in members]
         fit_at_once(fits, 1 if may_use_gpu(self) else self.threads)
-        for name in [name for name in vars(self) if name.endswith("_")]:  # attributes of an earlier fit
-            del self.__dict__[name]
-        parameters = self._get_param_names()
-        self.__dict__.update({name: value for name, value in vars(members[0]).items() if name not in parameters})
-        self.ensemble_ = Ensemble([member.network_ for member in members])
+        members[0].__dict__["ensemble_"] = Ensemble([member.network_ for member in members])
+        self._become(members[0])
         return self
 
     def _validated(self, X: Any, y: Any, sample_weight: Any, *, is_first: bool, is_partial: bool) -> Rows:  # noqa: N803

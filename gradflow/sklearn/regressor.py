@@ -119,7 +119,7 @@ class MLPRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the prediction for each row of X, (rows,), or (rows, n_outputs) for several."""
-        outputs = self._outputs(X)
+        outputs = self._now._outputs(X)
         return outputs.ravel() if outputs.shape[1] == 1 else outputs
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803

@@ -25,7 +25,7 @@ pytest.importorskip("uvicorn")
 import fastapi
 import httpx
 import uvicorn
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_iris
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
@@ -144,3 +144,31 @@ def test_one_row_finds_its_program_after_any_other_numbers_of_rows(tmp_path: Pat
         recorded.clear()
         assert answer(X[:1].tolist()) == expected
         assert not recorded
+
+
+def test_other_threads_predict_with_the_last_fit_until_the_next_has_ended() -> None:
+    x, y = load_iris(return_X_y=True)
+    model = MLPClassifier((8,), max_iter=2, random_state=0, standardize=True).fit(x, y)
+    expected = model.predict_proba(x)
+    seen: list[np.ndarray] = []
+
+    class Predicts(gf.Callback):
+        def on_fit_begin(self, trainer: Any, epochs: int) -> None:
+            self._predict()
+
+        def on_epoch_end(self, trainer: Any, epoch: int, values: Any) -> None:
+            self._predict()
+
+        def _predict(self) -> None:
+            with ThreadPoolExecutor(1) as pool:
+                seen.append(pool.submit(model.predict_proba, x).result())
+
+    model.set_params(callbacks=[Predicts()], alpha=1.0).fit(x, np.array(["a", "b", "c"])[y])
+    assert len(seen) == 3
+    assert all(np.array_equal(each, expected) for each in seen)
+    assert not np.array_equal(model.predict_proba(x), expected)
+    assert set(model.predict(x)) <= {"a", "b", "c"}
+    model.set_params(warm_start=True)
+    with pytest.raises(gf.GradflowError, match="another thread is training this network"):
+        model.fit(x, np.array(["a", "b", "c"])[y])
+    assert model.set_params(callbacks=()).fit(x, np.array(["a", "b", "c"])[y]).n_iter_ == 2

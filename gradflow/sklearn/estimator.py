@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,7 +19,7 @@ from gradflow.backends.blas import using_threads
 from gradflow.checks import positive_integer
 from gradflow.data.frames import as_columns
 from gradflow.ensemble import Ensemble
-from gradflow.errors import DataError, DivergedError
+from gradflow.errors import DataError, DivergedError, warn
 from gradflow.layers import EmbedColumns
 from gradflow.losses import BinaryCrossEntropy, Loss, PoissonLoss
 from gradflow.losses.base import LOSSES
@@ -295,14 +294,13 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
                 raise ValueError(f"{_NOT_FINITE} {error}") from error
             watch.diverged()
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=3)
+            warn("Training interrupted by user.", UserWarning)
         self._optimizer_state = trainer.optimizer_state
         if self.n_iter_ == self.max_iter and not watch.has_converged:
-            warnings.warn(
+            warn(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
                 "converged yet.",
                 ConvergenceWarning,
-                stacklevel=3,
             )
 
     def _watch(self, rows: Rows, batch_rows: int, score: Callable[[], float] | None) -> Watch:
@@ -372,11 +370,10 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         penalty = Penalty(self.alpha, count * rows.mean_weight, 1).mean(squares, squares)
         self.loss_ = self._shown_loss(minimum.value - l2 / 2 * squares, rows) + penalty
         if minimum.problem is not None:
-            warnings.warn(
+            warn(
                 f"lbfgs failed to converge after {self.n_iter_} iteration(s): {minimum.problem}. Increase max_iter or "
                 "max_fun, or scale the data",
                 ConvergenceWarning,
-                stacklevel=4,
             )
 
     def _with_validation(self, rows: Rows, given: tuple[Any, Any, Any], random: Any) -> tuple[Rows, Rows | None]:
@@ -407,9 +404,9 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         if self.batch_size == "auto":
             return min(_BATCH_ROWS, rows)
         if self.batch_size > rows:
-            warnings.warn(
+            warn(
                 f"batch_size={self.batch_size} is larger than the number of rows, {rows}, which form a single batch",
-                stacklevel=5,
+                UserWarning,
             )
         return min(int(self.batch_size), rows)
 

@@ -247,3 +247,11 @@ def test_members_are_trained_from_other_seeds_and_predict_together(make: Any) ->
         model.partial_fit(X, Y)
     model.set_params(n_members=1).fit(X, Y)
     assert not hasattr(model, "ensemble_")
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("settings", [{}, {"solver": "lbfgs"}, {"batch_size": 999}])
+def test_warnings_name_the_line_of_the_program(settings: dict[str, Any]) -> None:
+    with pytest.warns(UserWarning, match="(?i)max_iter|maximum iterations|number of rows") as seen:
+        MLPClassifier((8,), max_iter=1, random_state=0, **settings).fit(X, Y)
+    assert {warning.filename for warning in seen} == {__file__}

@@ -35,8 +35,8 @@ NETWORKS = {
 """The networks, each on about 10,000 rows."""
 
 PACK, THREADS, LOOP = "gradflow, pack", "gradflow, threads", "gradflow, loop"
-SKLEARN, TORCH, VMAP = "scikit-learn, joblib", "PyTorch, loop", "PyTorch, vmap"
-CONTESTANTS = (PACK, THREADS, LOOP, SKLEARN, TORCH, VMAP)
+SKLEARN, TORCH, VMAP, JAX = "scikit-learn, joblib", "PyTorch, loop", "PyTorch, vmap", "JAX, vmap"
+CONTESTANTS = (PACK, THREADS, LOOP, SKLEARN, TORCH, VMAP, JAX)
 _MOST = {LOOP: 8, SKLEARN: 8, TORCH: 8}
 """Members up to which a contestant is measured, whose time for a member does not depend on their number."""
 _EPOCHS = 10
@@ -48,7 +48,7 @@ _SEARCHED = ("digits", "breast_cancer")
 
 def epochs_of(contestant: str, members: int) -> int:
     """Return the number of epochs to measure."""
-    is_slow = contestant in (SKLEARN, TORCH, VMAP) or members > 64
+    is_slow = contestant in (SKLEARN, TORCH, VMAP, JAX) or members > 64
     return _SLOW_EPOCHS if is_slow else _EPOCHS
 
 
@@ -152,6 +152,10 @@ def train(contestant: str, network: Network, members: int, epochs: int) -> list[
     """Train; return the mean losses of the last member's epochs."""
     if contestant == SKLEARN:
         return _with_sklearn(network, members, epochs)
+    if contestant == JAX:
+        from benchmarks.contestants.with_jax import train_many
+
+        return train_many(network, members, epochs)
     if contestant in (TORCH, VMAP):
         return (_with_torch if contestant == TORCH else _with_vmap)(network, members, epochs)
     return with_gradflow(contestant, network, members, epochs)
@@ -162,6 +166,8 @@ def measured(contestant: str, network: Network, members: int) -> dict[str, Any]:
     warnings.simplefilter("ignore")
     first = Network(network.name, network.sizes, network.batch_size, _CHECKED_STEPS)
     loss = train(contestant, first, min(members, 2), 1)[0]  # also the warm-up
+    if contestant == JAX:
+        train(contestant, network, members, 1)  # compiles for these sizes
     epochs = epochs_of(contestant, members)
     began = time.perf_counter()
     train(contestant, network, members, epochs)
@@ -246,9 +252,9 @@ def markdown(result: dict[str, Any]) -> str:
         "# Many networks at once",
         machine_line(result),
         f"Milliseconds for an epoch of a member, with Adam, median and quartiles of {result['rounds']} rounds; the "
-        "last column is the median of the ratios to the pack in each round. Everything but importing the libraries "
-        "counts. Each member's losses were the same first. For loops, whose time for a member does not depend on the "
-        "number of members, it is given for few.",
+        "last column is the median of the ratios to the pack in each round. Everything counts but importing the "
+        "libraries, and compiling in JAX. Each member's losses were the same first. For loops, whose time for a member "
+        "does not depend on the number of members, it is given for few.",
         table(["network (rows of a batch)", "members", "contestant", "ms per member and epoch", "pack = 1"], rows),
         f"A randomized search of {result['candidates']} candidates with five folds, in seconds: `PackSearchCV` "
         "against `RandomizedSearchCV(MLPClassifier, n_jobs=2)` of scikit-learn.",
@@ -261,7 +267,7 @@ def installed(contestants: tuple[str, ...]) -> list[str]:
     """Return the contestants whose packages are installed."""
     import importlib.util
 
-    needs = {SKLEARN: "sklearn", TORCH: "torch", VMAP: "torch"}
+    needs = {SKLEARN: "sklearn", TORCH: "torch", VMAP: "torch", JAX: "jax"}
     return [name for name in contestants if importlib.util.find_spec(needs.get(name, "numpy")) is not None]
 
 

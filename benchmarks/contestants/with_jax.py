@@ -50,7 +50,33 @@ def _adam(parameters: Any, state: Any, x: jax.Array, targets: jax.Array) -> tupl
     return jax.tree.map(updated, parameters, m, v), (step, m, v), loss
 
 
+@partial(jax.jit, donate_argnums=(0, 1))
+def _epoch_of_many(parameters: Any, state: Any, x: jax.Array, targets: jax.Array) -> tuple[Any, Any, jax.Array]:
+    """Train all members for an epoch, over batches (steps, batch, ...); return their mean losses too."""
+
+    def step(carried: Any, batch: Any) -> tuple[Any, jax.Array]:
+        *carried, losses = jax.vmap(_adam, in_axes=(0, 0, None, None))(*carried, *batch)
+        return tuple(carried), losses
+
+    (parameters, state), losses = jax.lax.scan(step, (parameters, state), (x, targets))
+    return parameters, state, losses.mean(axis=0)
+
+
 _predict = jax.jit(_logits)
+
+
+def train_many(network: Network, members: int, epochs: int) -> list[float]:
+    """Train many members with Adam, by vmap over a scanned epoch; return the mean losses of the last one's epochs."""
+    batches = list(network.batches())
+    x, targets = (jnp.asarray(np.stack(arrays)) for arrays in zip(*batches, strict=True))
+    parameters = jax.tree.map(lambda w: jnp.array(np.stack([w] * members)), network.initial_parameters())
+    zeros = [jax.tree.map(jnp.zeros_like, parameters) for _ in range(2)]
+    state: Any = (jnp.zeros(members, jnp.float32), *zeros)
+    losses = []
+    for _ in range(epochs):
+        parameters, state, of_members = _epoch_of_many(parameters, state, x, targets)
+        losses.append(float(of_members[-1]))
+    return losses
 
 
 class Jax:

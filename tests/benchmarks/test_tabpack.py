@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import tabpack
+from tests.benchmarks.test_contention import MACHINE
 
 pd = pytest.importorskip("pandas")
 
@@ -26,6 +27,7 @@ def read(of_table: tabpack.Table, rows: int, seed: int) -> tuple[Any, np.ndarray
 
 def test_scores_are_measured_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tabpack.Table, "read", read)
+    monkeypatch.setattr(tabpack, "machine", lambda: MACHINE)
     sizes = ["--members", "3", "--seeds", "2", "--epochs", "8", "--rows", "400"]
     tabpack.main(["--data-sets", "diamonds", "wa_churn", *sizes, "--output", str(tmp_path)])
     result = json.loads((tmp_path / "tabpack.json").read_text())

@@ -16,7 +16,7 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class DataOptions:
-    """What to learn from a file; None is decided by the data."""
+    """The task of a training on a file; None is decided by the data."""
 
     target: Annotated[
         list[str] | None,

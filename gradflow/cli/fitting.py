@@ -1,4 +1,4 @@
-"""What every `gradflow train` does: choose the run folder, fit, end cleanly on signals, and report the results."""
+"""The parts of every `gradflow train`: choose the run folder, fit, end cleanly on signals, and report the results."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where a run is saved, and what it prints."""
+    """The folder of a run, and its messages."""
 
     output: Annotated[
         Path | None,

@@ -1,4 +1,4 @@
-"""What the facts about columns suggest: the task, and a rule of preprocessing for each column, with the reasons."""
+"""Suggestions from the facts about columns: the task, and a rule of preprocessing for each, with the reasons."""
 
 from __future__ import annotations
 

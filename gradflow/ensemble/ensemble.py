@@ -144,7 +144,7 @@ class Ensemble:
 
     @property
     def output_activation(self) -> str:
-        """What the outputs are: "softmax" or "sigmoid" for probabilities, "identity" for values."""
+        """The meaning of the outputs: "softmax" or "sigmoid" for probabilities, "identity" for values."""
         return self.networks[0].output_activation
 
     def predict(self, x: Any) -> Array:

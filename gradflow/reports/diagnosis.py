@@ -1,4 +1,4 @@
-"""What a run shows, in words, and what to try."""
+"""A diagnosis of a run, in words, with remedies to try."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from gradflow.cli.fitting import Output
-from gradflow.cli.saved_run import saved_run
+from gradflow.cli.saved_run import BackendName, Delimiter, Encoding, Missing, saved_run
 from gradflow.data.any_file import existing
 from gradflow.errors import DataError
 from gradflow.network import Sequential
@@ -36,15 +36,10 @@ def evaluate(
         typer.Option(help="Column with the target; may be repeated.", metavar="COLUMN", show_default="as in training"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, for other programs.")] = False,
-    delimiter: Annotated[
-        str | None, typer.Option(help="Character between the fields of a CSV file.", show_default="as in training")
-    ] = None,
-    encoding: Annotated[str | None, typer.Option(help="Encoding of a CSV file.", show_default="as in training")] = None,
-    missing: Annotated[
-        list[str] | None,
-        typer.Option(help="Text that marks a missing value.", metavar="TEXT", show_default="as in training"),
-    ] = None,
-    backend: Annotated[str, typer.Option(help="Backend: auto, numpy or cupy.")] = "auto",
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    missing: Missing = None,
+    backend: BackendName = "auto",
 ) -> None:
     """Evaluate; `HELP` describes it."""
     run = saved_run(folder, backend)

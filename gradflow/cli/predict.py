@@ -11,7 +11,7 @@ import numpy as np
 import typer
 
 from gradflow.cli.prediction_files import KeptColumns, check_output, writing
-from gradflow.cli.saved_run import SavedRun, saved_run
+from gradflow.cli.saved_run import BackendName, Delimiter, Encoding, Missing, SavedRun, saved_run
 from gradflow.data import CSV, Arrow, Parquet
 from gradflow.data.any_file import column_names
 from gradflow.data.sources import Block
@@ -48,15 +48,10 @@ def predict(
         bool, typer.Option("--probabilities/--no-probabilities", help="Write the probability of each class.")
     ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace an existing file.")] = False,
-    delimiter: Annotated[
-        str | None, typer.Option(help="Character between the fields of a CSV file.", show_default="as in training")
-    ] = None,
-    encoding: Annotated[str | None, typer.Option(help="Encoding of a CSV file.", show_default="as in training")] = None,
-    missing: Annotated[
-        list[str] | None,
-        typer.Option(help="Text that marks a missing value.", metavar="TEXT", show_default="as in training"),
-    ] = None,
-    backend: Annotated[str, typer.Option(help="Backend: auto, numpy or cupy.")] = "auto",
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    missing: Missing = None,
+    backend: BackendName = "auto",
 ) -> None:
     """Predict; `HELP` describes it."""
     check_output(output, overwrite=overwrite)

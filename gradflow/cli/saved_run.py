@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from gradflow.cli.run_config import CONFIG_FILE, read_config
 from gradflow.data.any_file import column_names, existing, open_file
@@ -17,6 +19,16 @@ from gradflow.errors import DataError
 from gradflow.network import Sequential
 from gradflow.training.runs.comparison import read_config as read_run
 from gradflow.training.runs.loading import load
+
+Delimiter = Annotated[
+    str | None, typer.Option(help="Character between the fields of a CSV file.", show_default="as in training")
+]
+Encoding = Annotated[str | None, typer.Option(help="Encoding of a CSV file.", show_default="as in training")]
+Missing = Annotated[
+    list[str] | None,
+    typer.Option(help="Text that marks a missing value.", metavar="TEXT", show_default="as in training"),
+]
+BackendName = Annotated[str, typer.Option(help="Backend: auto, numpy or cupy.")]
 
 
 @dataclass(frozen=True)

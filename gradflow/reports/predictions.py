@@ -1,4 +1,4 @@
-"""How good the predictions of a network are on some rows, and which inputs they depend on."""
+"""The quality of the predictions of a network on some rows, and the inputs that they depend on."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class WorstRow(NamedTuple):
 
 
 class Importance(NamedTuple):
-    """What a column contributes: by how much the loss rises if its values are shuffled (Breiman, 2001).
+    """The contribution of a column: by how much the loss rises if its values are shuffled (Breiman, 2001).
 
     Attributes:
         name: the name of the column.

@@ -1,4 +1,4 @@
-"""What a pack does besides training: refusals, errors of members, folders, interruptions, callbacks."""
+"""A pack besides training: refusals, errors of members, folders, interruptions, callbacks."""
 
 from __future__ import annotations
 

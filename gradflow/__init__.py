@@ -10,7 +10,7 @@ history = trainer.fit(x, y, epochs=20)
 import warnings
 from typing import Any
 
-from gradflow import data, export, inspect, metrics, reports
+from gradflow import data, distributed, export, inspect, metrics, reports
 from gradflow.data import Embedding
 from gradflow.ensemble import Ensemble
 from gradflow.errors import (
@@ -23,6 +23,7 @@ from gradflow.errors import (
     FileFormatError,
     GradflowError,
     PictureWarning,
+    RankError,
     SlowPathWarning,
     TrainingWarning,
 )
@@ -146,6 +147,7 @@ __all__ = [
     "PoissonLoss",
     "QuantileLoss",
     "RMSprop",
+    "RankError",
     "ReLU",
     "Residual",
     "RunComparison",
@@ -166,6 +168,7 @@ __all__ = [
     "check_gradients",
     "compare_runs",
     "data",
+    "distributed",
     "export",
     "fit_many",
     "gradients",

@@ -39,6 +39,10 @@ class DivergedError(GradflowError):
         self.step = step
 
 
+class RankError(GradflowError):
+    """Another process of a training by several failed, was interrupted, or differs from this one; it is named."""
+
+
 class FileFormatError(GradflowError):
     """A file that is damaged, from a newer version, or not written by gradflow."""
 

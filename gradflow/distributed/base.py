@@ -1,0 +1,78 @@
+"""`World`: the processes that train together. The base class is a world of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from gradflow.backends.reference import ReferenceBackend
+from gradflow.ops import Array
+
+
+@dataclass
+class Ending:
+    """How a rank leaves work that all ranks do together.
+
+    Attributes:
+        is_interrupted: True if a signal asked this rank to end, which the others are told.
+    """
+
+    is_interrupted: bool = False
+
+
+class World:
+    """The processes that train together, and the four operations that they share. This class is a world of one.
+
+    All ranks must call the same operations in the same order.
+
+    Attributes:
+        rank: the number of this process, from 0. Rank 0 prints and writes files.
+        size: the number of processes.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def on(self, backend: ReferenceBackend) -> World:
+        """Return the world whose operations take arrays of this backend.
+
+        Raises:
+            BackendError: if there is none, or a rank cannot make it.
+        """
+        return self
+
+    def rows(self, rows: int) -> range:
+        """Return which of the rows of a batch this rank computes: about as many as any other rank; maybe none."""
+        return range(-(-self.rank * rows // self.size), -(-(self.rank + 1) * rows // self.size))
+
+    def allreduce_(self, array: Array, stream: Any = None) -> None:
+        """Replace an array, contiguous and of the same shape and dtype on all ranks, by its sum over the ranks.
+
+        On the CPU the terms are added in the order of the ranks, so that a number of ranks determines the bits. All
+        ranks get the same bits.
+
+        Args:
+            array: the array.
+            stream: the CUDA stream of the operation; None for the current one, and on the CPU.
+
+        Raises:
+            RankError: if another rank failed, or did not call it within the time limit.
+        """
+
+    def broadcast_(self, array: Array, root: int = 0) -> None:
+        """Replace an array by that of rank ``root``. Raises as `allreduce_` does."""
+
+    def gathered(self, value: Any) -> list[Any]:
+        """Return the values of all ranks, any objects that can be pickled, in their order. Raises as `allreduce_`."""
+        return [value]
+
+    @contextmanager
+    def together(self) -> Iterator[Ending]:
+        """Context of work that all ranks do together: none leaves it before all do, or one fails.
+
+        Raises:
+            RankError: at the end, or from an operation, if another rank failed or was interrupted; it names the rank.
+        """
+        yield Ending()

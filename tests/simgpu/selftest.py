@@ -1483,6 +1483,228 @@ def test_failures():
     assert rc == 0 and "injected failure" in out, (rc, out)  # CuPy's pool tries again
 
 
+RANK = """
+import os, sys, time, signal
+import cupy as cp, numpy as np, simgpu
+from cupy.cuda import nccl, runtime
+from cupy.cuda.runtime import CUDARuntimeError
+rank, size = int(os.environ["RANK"]), int(os.environ["SIZE"])
+cp.cuda.Device(rank if "CUDA_VISIBLE_DEVICES" not in os.environ else 0).use()
+def communicator():
+    return nccl.NcclCommunicator(size, bytes.fromhex(os.environ["ID"]), rank)
+def sum_(x, stream=None, type=nccl.NCCL_FLOAT32, op=nccl.NCCL_SUM):
+    comm.allReduce(x.data.ptr, x.data.ptr, x.size, type, op, 0 if stream is None else stream.ptr)
+def fails(f):
+    try:
+        f()
+    except (nccl.NcclError, CUDARuntimeError) as error:
+        return str(error)
+    raise AssertionError("no error")
+"""
+
+
+def ranks(code, size=2, begin="comm = communicator()", **env):
+    """Run the code as each rank; return the exit statuses and the outputs."""
+    from cupy.cuda import nccl
+
+    env = {"ID": nccl.get_unique_id().hex(), "SIZE": str(size), "SIMGPU_DEVICES": str(size), **env}
+    command = [sys.executable, "-c", f"{RANK}\n{begin}\n{code}"]
+    running = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **{k: v.format(rank=rank) for k, v in env.items()}, "RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+    outputs = [process.communicate(timeout=120)[0] for process in running]
+    return [process.returncode for process in running], outputs
+
+
+def all_well(code, size=2, **env):
+    codes, outputs = ranks(code, size, **env)
+    assert codes == [0] * size, outputs
+
+
+def test_nccl():
+    all_well(
+        """
+for dt, kind in (("f2", 6), ("f4", 7), ("f8", 8), ("i1", 0), ("u1", 1), ("i4", 2), ("u4", 3), ("i8", 4), ("u8", 5)):
+    for op, of in ((0, np.add), (1, np.multiply), (2, np.maximum), (3, np.minimum)):
+        x = cp.arange(1, 8, dtype=dt) + rank
+        sum_(x, type=kind, op=op)
+        expected = of.reduce([np.arange(1, 8, dtype=dt) + r for r in range(size)])
+        np.testing.assert_array_equal(x.get(), expected.astype(dt))
+x = (cp.arange(8, dtype="f4") * (rank + 1)).view("u4") >> 16
+half = x.astype("u2")
+sum_(half, type=9)
+np.testing.assert_array_equal((half.astype("u4") << 16).view("f4").get(), np.arange(8) * size * (size + 1) / 2)
+x = cp.full(1000, rank, "f4")
+sum_(x, op=4)
+assert (x == (size - 1) / 2).all()
+for root in range(size):
+    x = cp.full(5, rank, "f8")
+    comm.bcast(x.data.ptr, 5, 8, root, 0)
+    assert (x == root).all()
+    x, y = cp.full(5, rank, "i4"), cp.full(5, -1, "i4")
+    comm.reduce(x.data.ptr, y.data.ptr, 5, 2, 0, root, 0)
+    assert (y == (sum(range(size)) if rank == root else -1)).all()
+x, y = cp.full(3, rank, "f4"), cp.empty((size, 3), "f4")
+comm.allGather(x.data.ptr, y.data.ptr, 3, 7, 0)
+np.testing.assert_array_equal(y.get(), np.arange(size, dtype="f4").repeat(3).reshape(size, 3))
+nccl.groupStart()
+x, y = cp.ones(3, "f4"), cp.ones(2, "f4")
+sum_(x); sum_(y)
+assert (x == 1).all()  # nothing is issued before the end of the group
+nccl.groupEnd()
+assert (x == size).all() and (y == size).all()
+assert (comm.size(), comm.rank_id(), comm.device_id()) == (size, rank, rank)
+comm.check_async_error()
+comm.destroy()
+""",
+        size=3,
+    )
+
+
+def test_nccl_order_and_graphs():
+    """A collective waits for what is in its stream, and takes part in a graph at each launch."""
+    for mode in ("lazy", "eager"):
+        all_well(
+            """
+s = cp.cuda.Stream(non_blocking=True)
+with s:
+    x = cp.full(1 << 16, rank + 1, "f4")
+    simgpu.reset()
+    x *= 2
+    sum_(x, s)
+    x += 1
+assert simgpu.stats()["syncs"] == 0
+np.testing.assert_array_equal(x.get(stream=s), size * (size + 1) + 1)
+with s:
+    s.begin_capture()
+    x *= 2
+    sum_(x, s)
+    graph = s.end_capture()
+    x[...] = 1
+    simgpu.reset()
+    for _ in range(3):
+        graph.launch(s)
+s.synchronize()
+assert (x.get() == (2.0 * size) ** 3).all()
+stats = simgpu.stats()
+assert stats["kernels"]["ncclAllReduce"] == {"count": 3, "in_graph": 3, "threads": 0}, stats["kernels"]
+# A second stream that waits by an event, and a query that does not wait for the other rank.
+other, event = cp.cuda.Stream(non_blocking=True), cp.cuda.Event()
+with s:
+    time.sleep(0.5 * rank)
+    sum_(x, s)
+    event.record(s)
+other.wait_event(event)
+began = time.time()
+while not other.done:
+    time.sleep(0.001)
+assert (x.get() == 2 * (2.0 * size) ** 3).all()
+""",
+            SIMGPU_ASYNC=mode,
+        )
+
+
+def test_nccl_refuses_what_differs():
+    for code in (
+        "x = cp.ones(3 + rank, 'f4'); sum_(x)",
+        "x = cp.ones(3, 'f4'); sum_(x, op=rank)",
+        "x = cp.ones(4, 'f8'); sum_(x, type=7 + rank)",
+        "x = cp.ones(4, 'f4'); calls = [lambda: sum_(x), lambda: comm.bcast(x.data.ptr, 4, 7, 0, 0)]\n"
+        "calls[rank](); calls[1 - rank]()",
+        "x = cp.ones(4, 'f4'); comm.bcast(x.data.ptr, 4, 7, rank, 0)",
+        # in a graph on one rank only
+        "s = cp.cuda.Stream(); x = cp.ones(4, 'f4'); cp.cuda.Device().synchronize()\n"
+        "if rank: s.begin_capture()\n"
+        "sum_(x, s)\n"
+        "if rank: s.end_capture().launch(s)",
+    ):
+        codes, outputs = ranks(
+            code + "\nassert 'LaunchFailure' in fails(cp.cuda.Device().synchronize)\n"
+            "assert 'INTERNAL' in fails(comm.check_async_error)"
+        )
+        assert codes == [0, 0], outputs
+        assert all("runs nccl" in output for output in outputs), outputs
+
+
+def test_nccl_refuses_bad_calls():
+    all_well(
+        """
+x = cp.ones(4, "f4")
+assert "INVALID_ARGUMENT" in fails(lambda: comm.allReduce(x.data.ptr, x.data.ptr, 1 << 20, 7, 0, 0))
+host = np.ones(4, "f4")
+assert "INVALID_ARGUMENT" in fails(lambda: comm.allReduce(host.ctypes.data, host.ctypes.data, 4, 7, 0, 0))
+with cp.cuda.Device(1 - rank):
+    assert "INVALID_ARGUMENT" in fails(lambda: sum_(x))
+sum_(x)
+assert (x == 2).all()
+comm.destroy()
+""",
+        SIMGPU_NOPOOL="1",
+    )
+
+
+def test_nccl_ranks_that_are_missing():
+    # One is killed: the others hang, as with NCCL, but not for longer than the simulator's timeout.
+    codes, outputs = ranks(
+        """
+if rank == 1: os.kill(os.getpid(), signal.SIGKILL)
+x = cp.ones(4, "f4")
+sum_(x)
+assert "LaunchFailure" in fails(cp.cuda.Device().synchronize)
+assert "REMOTE" in fails(comm.check_async_error)
+""",
+        SIMGPU_NCCL_TIMEOUT="1",
+    )
+    assert codes == [0, -9], outputs
+    assert "waited too long for rank 1, which is dead" in outputs[0], outputs
+    # What a watchdog does: queries do not wait, and an abort ends the collective.
+    all_well(
+        """
+x = cp.ones(4, "f4")
+s = cp.cuda.Stream()
+if rank == 0:
+    sum_(x, s)
+    for _ in range(20):
+        assert not s.done
+        time.sleep(0.01)
+    comm.abort()
+    s.synchronize()
+    assert not simgpu.stats()["guard_errors"]
+""",
+        SIMGPU_NCCL_TIMEOUT="30",
+    )
+    for mode in ("lazy", "eager"):  # nor do they keep a process from ending
+        began = time.time()
+        all_well("x = cp.ones(4, 'f4')\nif rank == 0: sum_(x); os._exit(0)", SIMGPU_ASYNC=mode)
+        assert time.time() - began < 30
+    codes, outputs = ranks("", begin="if rank == 0: assert 'SYSTEM' in fails(communicator)", SIMGPU_NCCL_TIMEOUT="1")
+    assert codes == [0, 0] and "only 1 ranks have called it" in outputs[0], outputs
+
+
+def test_nccl_refuses_a_device_of_two_ranks():
+    codes, outputs = ranks("", begin="cp.cuda.Device(0).use()\nassert 'INVALID_USAGE' in fails(communicator)")
+    assert codes == [0, 0] and "rank 1 has the same device" in outputs[0], outputs
+    all_well("assert runtime.getDeviceCount() == 1", CUDA_VISIBLE_DEVICES="{rank}")
+
+
+def test_visible_devices():
+    for value, count, bus in (("1", 1, "0000:02:00.0"), ("1,0", 2, "0000:02:00.0"), ("0,5,1", 1, "0000:01:00.0")):
+        code, output = child(
+            f"r = cp.cuda.runtime; assert r.getDeviceCount() == {count} and r.deviceGetPCIBusId(0) == {bus!r}",
+            CUDA_VISIBLE_DEVICES=value,
+        )
+        assert code == 0, output
+    code, output = child("assert not cp.cuda.is_available()", CUDA_VISIBLE_DEVICES="")
+    assert code == 0, output
+
+
 if __name__ == "__main__":
     t0 = time.time()
     only = sys.argv[1:]

@@ -42,6 +42,11 @@ def pip_install_for_gpu() -> str:
     return pip_install(extra) if extra else "pip install nvidia-cublas-cu12 (or nvidia-cublas, for CUDA 13)"
 
 
+def pip_install_for_nccl() -> str:
+    """Return the command that adds NCCL for the CUDA of the installed CuPy."""
+    return pip_install({"cupy-cuda13x": "multi-gpu-cuda13"}.get(installed_cupy() or "", "multi-gpu-cuda12"))
+
+
 def replace_cupy(cuda: int) -> str | None:
     """Return the commands that replace the installed CuPy by the one for a CUDA version, such as 12.
 

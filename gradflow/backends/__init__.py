@@ -35,6 +35,10 @@ USUAL_ROWS = 128
 LEAST_PARAMETERS = -(-WORK_FOR_GPU // USUAL_ROWS)
 """The parameters of a network from which on "auto" selects a GPU."""
 
+_PLACES = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "MV2_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID")
+"""Environment variables with the number of a process among those of an MPI job on the same machine: Open MPI, MPICH and
+Intel MPI, MVAPICH, Slurm."""
+
 _making = threading.Lock()
 
 
@@ -49,7 +53,8 @@ def get_backend(
     Args:
         name: the name.
         device: "cpu", "cuda" or, for one of several GPUs, "cuda:1", which decides what "auto" means. None and "cuda"
-            take the current CUDA device of the calling thread, which is "cuda:0" unless the program has changed it.
+            take the current CUDA device of the calling thread, which is "cuda:0" unless the program has changed it, or
+            in a rank of an MPI job the GPU of its number on the machine.
         n_parameters: the parameters of the network, for "auto".
 
     Raises:
@@ -101,7 +106,7 @@ def _ordinal(device: str | None) -> int:
     except runtime.CUDARuntimeError as error:
         raise BackendError(f"backend 'cupy' cannot be used: {diagnose(runtime) or error}") from error
     if device is None or ":" not in device:
-        return current
+        return current or _place_on_machine() % count
     ordinal = int(device.partition(":")[2])
     if ordinal >= count:
         raise BackendError(
@@ -109,6 +114,11 @@ def _ordinal(device: str | None) -> int:
             "from 0; CUDA_VISIBLE_DEVICES may hide others"
         )
     return ordinal
+
+
+def _place_on_machine() -> int:
+    """Return the number of this process among those that an MPI launcher started on this machine."""
+    return next((int(os.environ[name]) for name in _PLACES if os.environ.get(name, "").isdigit()), 0)
 
 
 def _by_name(backend: ReferenceBackend) -> tuple[Callable[..., ReferenceBackend], tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +55,7 @@ class World:
 
         Args:
             array: the array.
-            stream: the CUDA stream of the operation; None for the current one, and on the CPU.
+            stream: the CUDA stream of the operation; None for that of the backend, and on the CPU.
 
         Raises:
             RankError: if another rank failed, or did not call it within the time limit.
@@ -67,6 +67,17 @@ class World:
     def gathered(self, value: Any) -> list[Any]:
         """Return the values of all ranks, any objects that can be pickled, in their order. Raises as `allreduce_`."""
         return [value]
+
+    def look_for_failures(self, *, since: float, missing: Callable[[], Sequence[int]] = tuple) -> None:
+        """Raise if another rank has left because of an error, or the time is up.
+
+        Args:
+            since: the time, by `time.monotonic`, at which this rank began to wait for others.
+            missing: returns the ranks that it waits for; none if that is not known.
+
+        Raises:
+            RankError: naming the rank.
+        """
 
     @contextmanager
     def together(self) -> Iterator[Ending]:

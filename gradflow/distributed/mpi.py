@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from mpi4py import MPI
@@ -23,6 +23,10 @@ from gradflow.backends.reference import ReferenceBackend
 from gradflow.distributed.base import Ending, World
 from gradflow.errors import BackendError, DataError, RankError
 from gradflow.ops import Array
+
+if TYPE_CHECKING:
+    from gradflow.backends.cuda.backend import CupyBackend
+    from gradflow.distributed.nccl import NcclWorld
 
 _TIMEOUT = "GRADFLOW_RANK_TIMEOUT"
 _SECONDS = 600.0
@@ -75,6 +79,7 @@ class MpiWorld(World):
         self._scratch = np.empty(0, np.uint8)
         self._broken: str | None = None
         self._has_leftovers = False
+        self._on_gpus: dict[ReferenceBackend, NcclWorld] = {}
         comm, made = MPI.COMM_WORLD.Idup()
         self._comm = MPI.COMM_WORLD
         self._finish([made], [-1])
@@ -83,9 +88,14 @@ class MpiWorld(World):
         atexit.register(self._exit)
 
     def on(self, backend: ReferenceBackend) -> World:
-        if backend.place != "cpu":
-            raise BackendError(f"several ranks train on the CPU only, got a network on {backend.place}")
-        return self
+        if backend.name != "cupy":
+            return self
+        made = self._on_gpus.get(backend)
+        if made is None or made.has_ended:
+            from gradflow.distributed.nccl import NcclWorld
+
+            made = self._on_gpus[backend] = NcclWorld(self, cast("CupyBackend", backend))
+        return made
 
     # -- the operations ---------------------------------------------------------------------------------------------
 
@@ -139,6 +149,7 @@ class MpiWorld(World):
             if self.rank not in self._outcomes:
                 with suppress(MPI.Exception):
                     self._leave(_told(error))
+                    self._note_silence(error)
             raise
         finally:
             self._depth = 0
@@ -202,16 +213,19 @@ class MpiWorld(World):
                 continue
             time.sleep(_SECONDS_OF_SLEEP)  # the others are well behind, or need this processor
             last_check = now
-            self._look_for_failures()
-            if now - began > self._timeout:
-                raise RankError(
-                    f"rank {self.rank} waited {self._timeout:g} s for {_named(missing())}. Look for the cause there; "
-                    f"the environment variable {_TIMEOUT} sets another limit"
-                )
+            self.look_for_failures(since=began, missing=missing)
 
     # -- failures -----------------------------------------------------------------------------------------------------
 
-    def _look_for_failures(self) -> None:
+    def look_for_failures(self, *, since: float, missing: Callable[[], Sequence[int]] = tuple) -> None:
+        self._look_for_outcomes()
+        if time.monotonic() - since > self._timeout:
+            raise RankError(
+                f"rank {self.rank} waited {self._timeout:g} s for {_named(missing())}. Look for the cause there; "
+                f"the environment variable {_TIMEOUT} sets another limit"
+            )
+
+    def _look_for_outcomes(self) -> None:
         """Raise if another rank has left because of an error."""
         if not self._depth:
             return
@@ -240,7 +254,7 @@ class MpiWorld(World):
         timeout, self._timeout = self._timeout, self._timeout if error is None else min(self._timeout, _SECONDS_TO_TELL)
         try:
             for _ in self._waiting(lambda: [peer for peer in self._peers if peer not in self._outcomes]):
-                self._look_for_failures()
+                self._look_for_outcomes()
                 if len(self._outcomes) == self.size:
                     break
             self._finish(requests, self._peers)
@@ -252,6 +266,12 @@ class MpiWorld(World):
             self._timeout = timeout
         if error is None:
             self._raise_of_others()
+
+    def _note_silence(self, error: BaseException) -> None:
+        """Name the ranks that did not answer, if others were waited for in vain."""
+        silent = [peer for peer in self._peers if peer not in self._outcomes]
+        if isinstance(error, RankError) and silent:
+            error.add_note(f"Nothing was heard from {_named(silent)}.")
 
     def _on_uncaught(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         """Print the error as usual; the job cannot continue without this rank."""

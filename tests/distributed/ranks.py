@@ -28,7 +28,7 @@ ENVIRONMENT = {
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "GRADFLOW_BACKEND": "numpy",
     "GRADFLOW_RANK_TIMEOUT": "60",
-    "PYTHONPATH": str(ROOT),
+    "PYTHONPATH": os.pathsep.join([*os.environ.get("PYTHONPATH", "").split(os.pathsep), str(ROOT)]),
 }
 
 

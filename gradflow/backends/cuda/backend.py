@@ -83,9 +83,13 @@ class CupyBackend(ReferenceBackend):
 
     Args:
         ordinal: the number of the device; None takes the caller's current device.
+
+    Attributes:
+        watch: waits for work in which other processes take part, which may never be done; None for CUDA's wait.
     """
 
     name = "cupy"
+    watch: Callable[[cupy.cuda.Stream | cupy.cuda.Event], None] | None = None
 
     def __init__(self, ordinal: int | None = None) -> None:
         self._device = cupy.cuda.Device(ordinal)
@@ -142,11 +146,13 @@ class CupyBackend(ReferenceBackend):
     def from_host(self, array: np.ndarray) -> Array:
         target = self.empty(array.shape, array.dtype)
         target.set(np.ascontiguousarray(array), stream=self.stream)
-        self.stream.synchronize()
+        self.wait(self.stream)
         return target
 
     @_on_device
     def to_host(self, array: Array) -> np.ndarray:
+        if self.watch is not None:
+            self.watch(self.stream)
         return np.asarray(array.get(stream=self.stream))
 
     @_on_device
@@ -196,7 +202,7 @@ class CupyBackend(ReferenceBackend):
 
     @_on_device
     def looks(self, array: Array) -> PinnedLooks:
-        return PinnedLooks(array, self.stream)
+        return PinnedLooks(array, self.stream, self.wait)
 
     @_on_device
     def memory_plan(self) -> CupyMemoryPlan:
@@ -205,7 +211,14 @@ class CupyBackend(ReferenceBackend):
 
     @_on_device
     def synchronize(self) -> None:
-        self.stream.synchronize()
+        self.wait(self.stream)
+
+    def wait(self, work: cupy.cuda.Stream | cupy.cuda.Event) -> None:
+        """Wait until a stream or an event is done, or until `watch`, which does so if it is set, raises an error."""
+        if self.watch is None:
+            work.synchronize()
+        else:
+            self.watch(work)
 
     def check_precision(self, precision: str) -> None:
         if precision == "bfloat16" and importlib.util.find_spec("ml_dtypes") is None:

@@ -6,7 +6,7 @@ kernels on another.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count, cycle
 
 import cupy
@@ -65,11 +65,18 @@ class PinnedUploadBuffer(UploadBuffer):
 
 
 class PinnedLooks(Looks):
-    """Copies an array to pinned memory, in stream order, with an event for each copy."""
+    """Copies an array to pinned memory, in stream order, with an event for each copy.
 
-    def __init__(self, array: Array, stream: cupy.cuda.Stream) -> None:
+    Args:
+        array: the array.
+        stream: the stream.
+        wait: waits for an event.
+    """
+
+    def __init__(self, array: Array, stream: cupy.cuda.Stream, wait: Callable[[cupy.cuda.Event], None]) -> None:
         super().__init__(array)
         self._stream = stream
+        self._wait = wait
         memory = [cupy.cuda.alloc_pinned_memory(array.nbytes) for _ in range(_LOOKS)]
         self._landings = [np.frombuffer(each, array.dtype, array.size) for each in memory]
         self._arrived = [cupy.cuda.Event(block=True, disable_timing=True) for _ in range(_LOOKS)]
@@ -80,7 +87,7 @@ class PinnedLooks(Looks):
         landing, arrived, earlier = self._landings[number % _LOOKS], self._arrived[number % _LOOKS], None
         with explained(self._stream):
             if number >= _LOOKS:
-                arrived.synchronize()
+                self._wait(arrived)
                 earlier = landing.copy()
             self._array.data.copy_to_host_async(landing.ctypes.data, landing.nbytes, self._stream)
             arrived.record(self._stream)

@@ -22,6 +22,7 @@ class Program:
         ops: the ops of the calls.
 
     Attributes:
+        steps_per_launch: the number of runs that a GPU combines into one launch.
         ops: all that the program does, as ops with their arguments; None if it also calls methods of layers.
     """
 
@@ -33,6 +34,7 @@ class Program:
         ops: list[tuple[Op, dict[str, Any]]] | None = None,
     ) -> None:
         self._calls = calls
+        self.steps_per_launch = steps_per_launch
         self.ops = ops
         self._replay = backend.replay(calls, steps_per_launch)
 

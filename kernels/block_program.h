@@ -5,12 +5,6 @@
    runs; block b runs the pieces first[b] to first[b + 1] - 1, one after the other. All threads run each kernel, and wait
    for each other before the next one. */
 
-typedef union {
-  void *pointer;
-  gf_index integer; /* every integer type */
-  double number;
-} gf_argument;
-
 typedef struct {
   const gf_argument *begin, *end;
   gf_index times;

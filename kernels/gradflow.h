@@ -102,7 +102,8 @@ GF_FUNCTION real gf_clamp(real x, real limit) { return x > limit ? limit : x < -
 #define GF_BOUNDS
 #endif
 
-/* In a block program (block_programs.py) a kernel is a function that one thread block runs by itself. */
+/* In a block program (block_programs.py) a kernel is a function that one thread block runs by itself; in a merged one
+   (merged_programs.py) it is a function that the blocks of one member, blockIdx.z, run with its arguments. */
 #ifdef GF_BLOCK_PROGRAM
 #define GF_KERNEL(name, ...) static __device__ __noinline__ void name(__VA_ARGS__)
 #define GF_BLOCK_INDEX 0
@@ -110,12 +111,23 @@ GF_FUNCTION real gf_clamp(real x, real limit) { return x > limit ? limit : x < -
 #define GF_PARTS 1
 #define GF_PART 0
 #else
+#ifdef GF_OF_MEMBERS
+#define GF_KERNEL(name, ...) static GF_FUNCTION void gf_member_##name(__VA_ARGS__)
+#else
 #define GF_KERNEL(name, ...) extern "C" __global__ void GF_BOUNDS name(__VA_ARGS__)
+#endif
 #define GF_BLOCK_INDEX blockIdx.x
 #define GF_GRID gridDim.x
 #define GF_PARTS gridDim.y
 #define GF_PART blockIdx.y
 #endif
+
+/* An argument in a table, of programs that run side by side. */
+typedef union {
+  void *pointer;
+  gf_index integer; /* every integer type */
+  double number;
+} gf_argument;
 
 #define GF_THREAD ((gf_index)GF_BLOCK_INDEX * blockDim.x + threadIdx.x)
 #define GF_THREADS ((gf_index)GF_GRID * blockDim.x)

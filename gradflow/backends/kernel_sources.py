@@ -243,6 +243,7 @@ class Form:
         is_mirrored: True if it takes, after ``parameters``, an array for a 16-bit copy of the updated parameters.
         is_ending: True if it also ends the step (`ENDING_PARAMETERS`).
         is_wide: True if a row has a block of `WIDE_ROW_THREADS` threads, not a warp.
+        is_of_members: True if it does the same for many members of a pack, blockIdx.z, whose arguments are in a table.
     """
 
     real: str
@@ -251,14 +252,23 @@ class Form:
     is_mirrored: bool = False
     is_ending: bool = False
     is_wide: bool = False
+    is_of_members: bool = False
 
     @property
     def is_plain(self) -> bool:
         """True if all kernels of a file can be compiled together."""
-        return self.low_dtype is None and not self.is_ending and not self.is_wide
+        return self.low_dtype is None and not (self.is_ending or self.is_wide or self.is_of_members)
 
     def __str__(self) -> str:
         return self.low_dtype or self.real
+
+
+_MEMBERS = """
+extern "C" __global__ void GF_BOUNDS {name}(const gf_argument *calls) {{
+  const gf_argument *call = calls + {size} * (gf_index)blockIdx.z;
+  gf_member_{name}({values});
+}}
+"""
 
 
 @cache
@@ -271,6 +281,8 @@ def form_text(kernel: Kernel, form: Form) -> str:
         name, head, body = found.groups()
         if name != kernel.name:
             return ""
+        if form.is_of_members:
+            return head + body + _MEMBERS.format(name=name, size=len(kernel.parameters), values=_values(kernel, 0))
         head = re.sub(r"\breal (\*(\w+))", lambda real: f"gf_low {real[1]}" if real[2] in form.low else real[0], head)
         if form.is_mirrored:
             head = head.replace("real *parameters", "real *parameters, gf_low *gf_copies")
@@ -280,6 +292,7 @@ def form_text(kernel: Kernel, form: Form) -> str:
         return (f"#define GF_{kind}\n{low_precision}" if form.low_dtype else "") + head + body
 
     begin = "#define GF_ENDING\n" * form.is_ending + "#define GF_WIDE\n" * form.is_wide
+    begin += "#define GF_OF_MEMBERS\n" * form.is_of_members
     if form.low_dtype is not None:
         c_type, header = _LOW_PRECISION[form.low_dtype]
         begin += f"#include <{header}>\n"
@@ -311,18 +324,22 @@ def block_program_text(names: tuple[str, ...], real: str) -> str:
     parts += [_with_headers(file, included) for file in dict.fromkeys(library[name].file for name in names)]
     cases = []
     for number, name in enumerate(names):
-        parameters = library[name].parameters
-        values = [_of_call(parameter, place) for place, parameter in enumerate(parameters, start=1)]
-        cases.append(f"    case {number}: {name}({', '.join(values)}); return call + {1 + len(values)};\n")
+        size = 1 + len(library[name].parameters)
+        cases.append(f"    case {number}: {name}({_values(library[name], 1)}); return call + {size};\n")
     text = _with_headers(_headers()["block_program.h"], included)
     return "".join(parts) + text.replace("GF_CASES", "".join(cases).strip())
 
 
-def _of_call(parameter: Parameter, place: int) -> str:
-    if parameter.is_pointer:
-        return f"({parameter.c_type} *)call[{place}].pointer"
-    field = "number" if parameter.dtype("float64") == "float64" else "integer"
-    return f"({parameter.c_type})call[{place}].{field}"
+def _values(kernel: Kernel, first: int) -> str:
+    """Return the arguments of a kernel in CUDA, from call[first] on, an array of gf_argument."""
+
+    def value(parameter: Parameter, place: int) -> str:
+        if parameter.is_pointer:
+            return f"({parameter.c_type} *)call[{place}].pointer"
+        field = "number" if parameter.dtype("float64") == "float64" else "integer"
+        return f"({parameter.c_type})call[{place}].{field}"
+
+    return ", ".join(value(parameter, place) for place, parameter in enumerate(kernel.parameters, first))
 
 
 def c_library_text(real: str, table: str) -> str:

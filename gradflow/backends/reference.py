@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -149,10 +149,34 @@ class ReferenceBackend:
         """Bind the calls of a program; a backend with one kernel for several adjacent calls returns fewer."""
         return [self.bind(op, arguments) for op, arguments in calls]
 
-    def fits_in_a_block(self, ops: Sequence[tuple[Op, dict[str, Any]]], members: int) -> bool:
-        """True if a program can be one of `block_programs`, and so many like it probably take less time side by side
-        than in turn."""
-        return False
+    def fastest_way(
+        self, ops: Sequence[tuple[Op, dict[str, Any]]], members: int, alike: int
+    ) -> Literal["block", "merged", "alone"]:
+        """Return how to run a program of one of several members: as one of `block_programs`, `merged` with those of the
+        same shape, or alone.
+
+        Args:
+            ops: the program.
+            members: the number of members.
+            alike: the number of those with programs of the same shape.
+        """
+        return "alone"
+
+    def shape_of(self, ops: Sequence[tuple[Op, dict[str, Any]]]) -> Hashable:
+        """Return what programs that are `merged` must have in common."""
+        return None
+
+    def merged(self, programs: Sequence[Sequence[tuple[Op, dict[str, Any]]]], steps_per_launch: int = 1) -> Replay:
+        """Return a function that runs programs of one shape n times, all at the same time.
+
+        Args:
+            programs: their ops; none may write what another one reads or writes.
+            steps_per_launch: as in `replay`.
+
+        Raises:
+            BackendError: if it cannot run them like that.
+        """
+        raise BackendError(f"the {self.name!r} backend runs programs in turn, not side by side")
 
     def block_programs(self, programs: Sequence[Sequence[tuple[Op, dict[str, Any]]]]) -> BlockPrograms:
         """Prepare programs, given by their ops, to run side by side.

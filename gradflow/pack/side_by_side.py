@@ -1,12 +1,13 @@
-"""The members of a pack on a GPU: an epoch of many of them is one launch, if they are small."""
+"""The members of a pack on a GPU: an epoch of many small ones is one launch, and larger ones share their launches."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from weakref import WeakKeyDictionary
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from weakref import WeakKeyDictionary, ref
 
-from gradflow.backends.reference import BlockPrograms, ReferenceBackend
+from gradflow.backends.reference import BlockPrograms, ReferenceBackend, Replay
 from gradflow.pack.members import Member
 from gradflow.program import Program
 from gradflow.training.signals import Interruption
@@ -31,7 +32,7 @@ def train_side_by_side(
     """
     plan = backend.memory_plan()
     room = math.inf if plan is None or after_round is not None else plan.free / 2
-    passes = _Passes(backend, len(members))
+    passes = _Passes(backend, members)
     waiting, training = list(members), list[Member]()
     while waiting or training:
         while waiting and (not training or sum(member.n_bytes for member in [*training, waiting[0]]) <= room):
@@ -61,26 +62,34 @@ def _train_for_an_epoch(members: Sequence[Member], passes: _Passes) -> None:
 
 
 class _Passes:
-    """Runs passes of several members: side by side those of small networks, which are the same in each epoch.
+    """Runs passes of several members: side by side those of small networks, op by op those of larger ones with the same
+    shapes, the others in turn.
 
-    So the bits of a member do not depend on which others are still training.
+    Which it is depends on the whole pack alone, so that the bits of a member do not depend on which others are still
+    training.
 
     Args:
         backend: the backend of their programs.
-        members: their number, at the beginning.
+        members: the members, at the beginning.
     """
 
-    def __init__(self, backend: ReferenceBackend, members: int) -> None:
-        self._backend, self._members = backend, members
-        self._fits: WeakKeyDictionary[Program, bool] = WeakKeyDictionary()
+    def __init__(self, backend: ReferenceBackend, members: Sequence[Member]) -> None:
+        self._backend, self._members = backend, len(members)
+        self._alike = Counter(map(_shapes, members))
+        self._ways: WeakKeyDictionary[Program, str] = WeakKeyDictionary()
         self._together: dict[str, _Together] = {}
+        self._merged = _Merged(backend)
 
     def run(self, passes: Sequence[tuple[Member, Pass]]) -> None:
         """Run the programs of each pass, in order."""
         small: dict[str, list[Pass]] = {}
+        merged: list[Pass] = []
         for member, programs in passes:
-            if all(map(self._fits_in_a_block, programs)):
+            ways = {self._way(member, program) for program, _ in programs}
+            if ways == {"block"}:
                 small.setdefault(member.trainer.network.dtype.name, []).append(programs)
+            elif ways == {"merged"}:
+                merged.append(programs)
             else:
                 for program, times in programs:
                     program.run(times)
@@ -88,12 +97,55 @@ class _Passes:
             if dtype not in self._together:
                 self._together[dtype] = _Together(self._backend)
             self._together[dtype].run(of_dtype)
+        self._merged.run(merged)
 
-    def _fits_in_a_block(self, part: tuple[Program, int]) -> bool:
-        program, _ = part
-        if program not in self._fits:
-            self._fits[program] = self._backend.fits_in_a_block(program.ops or (), self._members)
-        return self._fits[program]
+    def _way(self, member: Member, program: Program) -> str:
+        if program not in self._ways:
+            alike = self._alike[_shapes(member)]
+            self._ways[program] = self._backend.fastest_way(program.ops or (), self._members, alike)
+        return self._ways[program]
+
+
+def _shapes(member: Member) -> Hashable:
+    """Return what members have in common whose programs probably have the same shapes."""
+    network, plan = member.trainer.network, member.fit.plan
+    return network.dtype.name, tuple(network.parameter_ranges.items()), plan.rows, plan.batch_size
+
+
+class _Merged:
+    """Passes of networks of the same shapes, whose programs are merged into one.
+
+    Args:
+        backend: the backend.
+    """
+
+    def __init__(self, backend: ReferenceBackend) -> None:
+        self._backend = backend
+        self._shapes: WeakKeyDictionary[Program, Hashable] = WeakKeyDictionary()
+        self._prepared: WeakKeyDictionary[Program, tuple[list[ref[Program]], Replay]] = WeakKeyDictionary()
+
+    def run(self, passes: Sequence[Pass]) -> None:
+        """Run the programs of each pass, in order, those of alike passes at the same time."""
+        alike: dict[Hashable, list[Pass]] = {}
+        for programs in passes:
+            key = tuple((self._shape(program), program.steps_per_launch, times) for program, times in programs)
+            alike.setdefault(key, []).append(programs)
+        for of_shape in alike.values():
+            for parts in zip(*of_shape, strict=True):
+                self._replay([program for program, _ in parts])(parts[0][1])
+
+    def _shape(self, program: Program) -> Hashable:
+        if program not in self._shapes:
+            self._shapes[program] = self._backend.shape_of(program.ops or ())
+        return self._shapes[program]
+
+    def _replay(self, programs: list[Program]) -> Replay:
+        """Return the merged program, prepared again if there are others than in the last epoch."""
+        known, replay = self._prepared.get(programs[0], ([], None))
+        if replay is None or [program() for program in known] != programs:
+            replay = self._backend.merged([program.ops or () for program in programs], programs[0].steps_per_launch)
+            self._prepared[programs[0]] = [ref(program) for program in programs], replay
+        return replay
 
 
 class _Together:

@@ -6,7 +6,14 @@ from itertools import product
 
 import pytest
 
-from gradflow.backends.kernel_sources import block_kernels, block_program_text, kernel_folder, source_text
+from gradflow.backends.kernel_sources import (
+    Form,
+    block_kernels,
+    block_program_text,
+    form_text,
+    kernel_folder,
+    source_text,
+)
 from tests.kernels.nvrtc import compile_cuda, cuda_version, version
 
 pytestmark = pytest.mark.nvrtc
@@ -33,6 +40,15 @@ def test_all_kernels_compile_for_one_thread_block(dtype: str, architecture: int)
     ptx, log = compile_for(block_program_text(tuple(block_kernels()), dtype), architecture)
     assert ptx is not None, log
     assert log.strip() == ""
+
+
+@pytest.mark.parametrize("name", block_kernels())
+def test_each_kernel_compiles_for_many_members(name: str) -> None:
+    for dtype, architecture in (("float32", 75), ("float64", 120)):
+        ptx, log = compile_for(form_text(block_kernels()[name], Form(dtype, is_of_members=True)), architecture)
+        assert ptx is not None, log
+        assert log.strip() == ""
+        assert f".entry {name}(" in ptx
 
 
 def test_all_files_are_compiled_by_the_compiler_of_cupys_cuda() -> None:

@@ -86,6 +86,74 @@ def test_an_epoch_of_all_members_is_one_launch_and_their_validation_another(vali
     assert per_epoch == [1 + validation, 0, 0]
 
 
+@pytest.fixture
+def merges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members are merged, as if they were larger."""
+    from gradflow.backends.cuda.backend import CupyBackend
+
+    monkeypatch.setattr(CupyBackend, "fastest_way", lambda backend, ops, members, alike: "merged" if ops else "alone")
+
+
+ALIKE = [
+    MEMBERS[0],
+    MEMBERS[0] | {"seed": 3, "optimizer": gf.Adam(0.03)},
+    MEMBERS[0] | {"seed": 4, "l2": 1e-2},
+    MEMBERS[0] | {"seed": 5, "optimizer": gf.SGD(0.1)},
+]
+
+
+STOPPING = [None, gf.EarlyStopping("loss", patience=1, min_delta=10), None, None]
+
+
+def trained_alike(epochs: int = 4, **settings: Any) -> gf.Pack:
+    pack = gf.Pack([trainer(member) for member in ALIKE])
+    folds = [FOLDS[0], FOLDS[1], FOLDS[1], FOLDS[0]]
+    pack.fit(X, LABELS, epochs=epochs, rows=folds, progress=False, early_stopping=gf.Each(STOPPING), **settings)
+    return pack
+
+
+@pytest.mark.usefixtures("merges")
+def test_merged_members_get_what_they_get_alone() -> None:
+    pack = trained_alike(validation_data=(X[:40], LABELS[:40]))
+    assert [history and history.epochs for history in pack.histories] == [4, 2, 4, 4]
+    for place, (member, stopping) in enumerate(zip(ALIKE, STOPPING, strict=True)):
+        alone, fold = trainer(member), FOLDS[place in (1, 2)]
+        settings: dict[str, Any] = {"validation_data": (X[:40], LABELS[:40]), "progress": False}
+        history = alone.fit(X[fold], LABELS[fold], epochs=4, early_stopping=stopping, **settings)
+        of_member = pack.histories[place]
+        assert of_member is not None
+        for name in history:
+            np.testing.assert_allclose(of_member[name], history[name], rtol=1e-3, atol=1e-4, err_msg=f"{place}: {name}")
+        for name, weight in alone.network.get_weights().items():
+            np.testing.assert_allclose(pack[place].get_weights()[name], weight, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.usefixtures("merges")
+def test_merged_members_share_their_launches() -> None:
+    simgpu = pytest.importorskip("simgpu")
+    counts = []
+    for members in (2, 7):
+        for epochs in (2, 5):
+            pack = gf.Pack([trainer(MEMBERS[0] | {"seed": seed}) for seed in range(members)])
+            simgpu.reset()
+            pack.fit(X, LABELS, epochs=epochs, progress=False, validation_data=(X[:40], LABELS[:40]))
+            counts.append(simgpu.stats()["graph_launches"])
+    assert counts[1] - counts[0] == counts[3] - counts[2] > 0
+
+
+@pytest.mark.usefixtures("merges")
+def test_an_interrupted_pack_of_merged_members_is_resumed_bit_for_bit(tmp_path: Path) -> None:
+    class Interrupts(gf.Callback):
+        def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
+            if epoch == 3:
+                signal.raise_signal(signal.SIGINT)
+
+    saved: dict[str, Any] = {"output": tmp_path / "runs", "checkpoint": gf.Checkpoint(every_epochs=1)}
+    with pytest.raises(KeyboardInterrupt):
+        trained_alike(callbacks=[Interrupts()], **saved)
+    same_bits(trained_alike(resume=tmp_path / "runs"), trained_alike())
+
+
 def test_the_same_pack_gives_the_same_bits_again() -> None:
     same_bits(trained(), trained())
 

@@ -6,7 +6,7 @@ Importing this module imports CuPy; `gradflow.backends.get_backend` first checks
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property, partial, wraps
 from itertools import chain
@@ -16,15 +16,17 @@ import cupy
 import cupy.cublas
 import numpy as np
 
-from gradflow.backends.cuda.block_programs import CupyBlockPrograms, fits_in_a_block
+from gradflow.backends.cuda.block_programs import CupyBlockPrograms
 from gradflow.backends.cuda.choices import Choices
 from gradflow.backends.cuda.cublaslt import BoundGemm, CublasLt
 from gradflow.backends.cuda.cublaslt_library import CublasLtLibrary
 from gradflow.backends.cuda.epilogues import TF32, Group, grouped, n_sign_bytes
 from gradflow.backends.cuda.errors import explained, free_memory
+from gradflow.backends.cuda.estimates import Way, fastest_way
 from gradflow.backends.cuda.fallback import FallbackCall, FastPath
 from gradflow.backends.cuda.graphs import CudaGraphs, DeviceCall, is_capturable
 from gradflow.backends.cuda.memory_plan import CupyMemoryPlan
+from gradflow.backends.cuda.merged_programs import merged_calls, shape_of
 from gradflow.backends.cuda.modules import KernelModules
 from gradflow.backends.cuda.pinned import PinnedLooks, PinnedUploadBuffer
 from gradflow.backends.fusion import (
@@ -48,6 +50,12 @@ _PART_OF_ROW = 1024  # elements that are worth another warp for a row
 
 # Kernels with their own launch configuration: from the sizes, (blocks, threads).
 _LAUNCHES: dict[str, Callable[[Mapping[str, int]], tuple[int, int]]] = {
+    "gemm": lambda sizes: (  # of merged programs (kernels/layers/block_gemm.h)
+        -(-sizes["rows"] * sizes["columns"] // 32)
+        if min(sizes["rows"], sizes["columns"]) < 16
+        else -(-sizes["rows"] // 64) * -(-sizes["columns"] // 64),
+        1024,
+    ),
     "narrow_weight_gradient": lambda sizes: (-(-(sizes["rows"] + 1) * sizes["columns"] // 32), 1024),
     "narrow_relu_gradient": lambda sizes: (
         -(-sizes["rows"] * sizes["columns"] * (1 if sizes["inner"] == 1 else 32) // _THREADS),
@@ -263,8 +271,24 @@ class CupyBackend(ReferenceBackend):
     def replay(self, calls: list[BoundCall], steps_per_launch: int = 1) -> Replay:
         return self.graphs.replay(calls, steps_per_launch)
 
-    def fits_in_a_block(self, ops: Sequence[Call], members: int) -> bool:
-        return fits_in_a_block(ops, min(members, self._device.attributes["MultiProcessorCount"]))
+    def fastest_way(self, ops: Sequence[Call], members: int, alike: int) -> Way:
+        return fastest_way(ops, members, alike, self._device.attributes["MultiProcessorCount"])
+
+    def shape_of(self, ops: Sequence[Call]) -> Hashable:
+        return shape_of(ops)
+
+    @_on_device
+    def merged(self, programs: Sequence[Sequence[Call]], steps_per_launch: int = 1) -> Replay:
+        for call in chain.from_iterable(programs):
+            self.check(*call)
+        calls: list[BoundCall] = []
+        for merged in merged_calls(programs, self.stream, _argument):
+            grid, threads = self._grid(merged.kernel, merged.form, merged.values)
+            if 0 not in grid:
+                blocks, parts = (*grid, 1)[:2]
+                of_all = (blocks, parts, len(programs))
+                calls.append(DeviceCall(_Launch(merged.kernel, merged.form, of_all, threads, (merged.table,), merged)))
+        return self.graphs.replay(self._loaded(calls), steps_per_launch)
 
     @_on_device
     def block_programs(self, programs: Sequence[Sequence[Call]]) -> CupyBlockPrograms:
@@ -505,18 +529,34 @@ class CupyBackend(ReferenceBackend):
 
 
 class _Launch:
-    """A kernel with its arguments; its function is set when it is compiled."""
+    """A kernel with its arguments; its function is set when it is compiled.
+
+    Args:
+        kernel: the kernel.
+        form: its form.
+        grid: its blocks.
+        threads: the threads of a block.
+        arguments: its arguments.
+        owner: owns the arrays that an argument points to.
+    """
 
     function: Any = None
 
     def __init__(
-        self, kernel: Kernel, form: Form, grid: tuple[int, ...], threads: int, arguments: tuple[Any, ...]
+        self,
+        kernel: Kernel,
+        form: Form,
+        grid: tuple[int, ...],
+        threads: int,
+        arguments: tuple[Any, ...],
+        owner: object = None,
     ) -> None:
         self.kernel = kernel
         self.form = form
         self._grid = grid
         self._threads = threads
         self._arguments = arguments
+        self._owner = owner
 
     def __call__(self) -> None:
         self.function(self._grid, (self._threads,), self._arguments)

@@ -16,7 +16,7 @@ from gradflow.errors import BackendError
 Argument = Callable[[Kernel, Parameter, Any, Form], Any]
 
 _THREADS = 1024
-_REALS = {"float32", "float64"}
+REALS = {"float32", "float64"}
 _PIECE = np.dtype([("begin", np.uint64), ("end", np.uint64), ("times", np.int64)])  # gf_piece of block_program.h
 
 
@@ -46,10 +46,13 @@ class CupyBlockPrograms:
             raise BackendError(f"op {unknown[0]!r} has no kernel that a thread block can run by itself")
         self._stream = stream
         self._owners = fused
-        form = Form(_only(_element_types(fused)))
+        form = Form(only_type(element_types(fused)))
         numbers = {name: number for number, name in enumerate(names)}
-        words = [[word for call in calls for word in _words(call, numbers, form, argument)] for calls in fused]
-        self._words = _uploaded(np.array([word for program in words for word in program], np.uint64), stream)
+        words = [
+            [word for call in calls for word in (numbers[call[0].name], *argument_words(call, form, argument))]
+            for calls in fused
+        ]
+        self._words = uploaded(np.array([word for program in words for word in program], np.uint64), stream)
         ends = np.cumsum([len(program) for program in words])
         begin = self._words.data.ptr
         self._begins = [begin + 8 * int(end - len(program)) for program, end in zip(words, ends, strict=True)]
@@ -61,38 +64,13 @@ class CupyBlockPrograms:
             [(self._begins[place], self._ends[place], times) for block in blocks for place, times in block], _PIECE
         )
         first = np.cumsum([0, *map(len, blocks)], dtype=np.int64)
-        table = _uploaded(np.concatenate([pieces.view(np.uint64), first.view(np.uint64)]), self._stream)
+        table = uploaded(np.concatenate([pieces.view(np.uint64), first.view(np.uint64)]), self._stream)
         with self._stream:
             arguments = table[: pieces.nbytes // 8], table[pieces.nbytes // 8 :]
             self._function((len(blocks),), (_THREADS,), arguments)
 
 
-def fits_in_a_block(calls: Sequence[Call], blocks: int) -> bool:
-    """True if a thread block can run a program, and ``blocks`` at a time probably take less time than in turn.
-
-    The times are estimates, from what an H100 can do; they are not measured. A multiprocessor adds and multiplies 128
-    pairs of numbers in each of 1.7e9 cycles in a second, a quarter of it with the tiles of block_gemm.h, and waits for
-    memory once or twice in each kernel. On the whole device, a node of a graph takes 2 us, and matmuls that are too
-    small for all multiprocessors reach a fifth of their rate.
-    """
-    fused = fuse_bias_and_activation(list(calls), block_kernels())
-    if not all(op.name in block_kernels() for op, _ in fused) or not _element_types([fused]) <= _REALS:
-        return False
-    work = sum(map(_operations, fused))
-    in_a_block = len(fused) * 1.5e-6 + work / 1e11
-    return in_a_block < blocks * (len(fused) * 2e-6 + work / 1e13)
-
-
-def _operations(call: Call) -> int:
-    """Return the approximate number of arithmetic operations in a call."""
-    op, arguments = call
-    if op.name == "gemm":
-        sizes = op.sizes(arguments)
-        return 2 * int(sizes["rows"] * sizes["columns"] * sizes["depth"])
-    return sum(2 * array.size for name, array in arguments.items() if name in op.writes and array is not None)
-
-
-def _element_types(programs: Sequence[Sequence[Call]]) -> set[str]:
+def element_types(programs: Sequence[Sequence[Call]]) -> set[str]:
     """Return the types of the real numbers in the programs."""
     kernels = block_kernels()
     return {
@@ -104,23 +82,23 @@ def _element_types(programs: Sequence[Sequence[Call]]) -> set[str]:
     }
 
 
-def _only(types: set[str]) -> str:
+def only_type(types: set[str]) -> str:
     """Return the one element type of programs.
 
     Raises:
         BackendError: if there are several, or one of 16 bits.
     """
-    if len(types) > 1 or not types <= _REALS:
+    if len(types) > 1 or not types <= REALS:
         raise BackendError(f"a thread block computes in float32 or in float64, but the arrays are {sorted(types)}")
     return min(types, default="float32")
 
 
-def _words(call: Call, numbers: dict[str, int], form: Form, argument: Argument) -> list[int]:
-    """Return a call as gf_arguments: the number of its kernel, and the bits of each argument."""
+def argument_words(call: Call, form: Form, argument: Argument) -> list[int]:
+    """Return the arguments of a call as gf_arguments: the bits of each."""
     op, arguments = call
     kernel = block_kernels()[op.name]
     values = {**op.sizes(arguments), **arguments}
-    words = [numbers[op.name]]
+    words: list[int] = []
     for parameter in kernel.parameters:
         value = argument(kernel, parameter, values[parameter.name], form)
         if isinstance(value, cupy.ndarray):
@@ -132,7 +110,8 @@ def _words(call: Call, numbers: dict[str, int], form: Form, argument: Argument) 
     return words
 
 
-def _uploaded(words: np.ndarray, stream: cupy.cuda.Stream) -> cupy.ndarray:
+def uploaded(words: np.ndarray, stream: cupy.cuda.Stream) -> cupy.ndarray:
+    """Return a copy on the device."""
     with stream:
         target = cupy.empty(words.shape, words.dtype)
         target.set(words, stream=stream)

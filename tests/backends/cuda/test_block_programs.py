@@ -85,16 +85,6 @@ def test_an_epoch_of_all_is_one_launch() -> None:
     assert (stats["h2d"]["count"], stats["syncs"]) == (1, 0)
 
 
-@pytest.mark.parametrize(("members", "width", "pays"), [(1, 100, False), (20, 100, True), (20, 2000, False)])
-def test_many_small_networks_pay(members: int, width: int, *, pays: bool) -> None:
-    network = gf.MLP([6, width, width, 2], backend="cupy")
-    step = TrainingStep.of(network, "softmax_cross_entropy", "adam", X, LABELS, batch_size=32)
-    ops = step.epoch._full.ops
-    assert ops is not None
-    assert get_backend("cupy").fits_in_a_block(ops, members) is pays
-    assert not get_backend("numpy").fits_in_a_block(ops, members)
-
-
 def test_what_a_thread_block_cannot_run_is_refused() -> None:
     with pytest.raises(BackendError, match="the 'numpy' backend runs programs in turn, not side by side"):
         get_backend("numpy").block_programs([])

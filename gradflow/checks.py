@@ -121,6 +121,16 @@ def finite_number(name: str, value: Any) -> float:
     return _number(name, value, "finite number")
 
 
+def any_number(name: str, value: Any) -> float:
+    """Check for a number, which may be NaN or infinite, or an array of one element."""
+    try:
+        if isinstance(value, str | bytes):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{name} must be a number, got {shown(value)}") from error
+
+
 def non_negative(name: str, value: Any) -> float:
     """Check for a finite number that is at least 0."""
     number = _number(name, value, "finite number, at least 0")

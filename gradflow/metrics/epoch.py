@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.errors import DataError, shown
+from gradflow.checks import any_number
+from gradflow.errors import DataError
 from gradflow.executors import Executor
 from gradflow.metrics.base import Batch, Metric, Statistics, Task
 from gradflow.metrics.rows import TotalWeight
@@ -61,7 +62,12 @@ class EpochMetrics:
     def read(self) -> dict[str, float]:
         """Return the metrics of the epoch by name; the host waits for the device."""
         read = {key: statistics.read() for key, statistics in self._statistics.items()}
-        return {metric.label: _number(metric, metric.value(read[_key(metric)], self._task)) for metric in self._metrics}
+        return {
+            metric.label: any_number(
+                f"value(statistics, task) of metric {metric!r}", metric.value(read[_key(metric)], self._task)
+            )
+            for metric in self._metrics
+        }
 
     def missing(self, label: str) -> str | None:
         """Describe the rows that the epoch lacks for the metric of this name (`Metric.missing`)."""
@@ -73,15 +79,6 @@ class EpochMetrics:
     def total_weight(self) -> float:
         """Return the total weight of the rows of the epoch; if weights are summed, the host waits for the device."""
         return self._task.rows if self._weights is None else float(self._weights.read()[1])
-
-
-def _number(metric: Metric, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"value(statistics, task) of metric {metric!r} must return a number, got {shown(value)}"
-        ) from error
 
 
 def _record_sealed(ops: Executor, statistics: Statistics, batch: Batch) -> None:

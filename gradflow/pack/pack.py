@@ -247,7 +247,7 @@ class Pack:
         self,
         place: int,
         data: SharedData,
-        callback: Callback,
+        callbacks: Sequence[Callback],
         chosen: dict[str, list[Any]],
         of_members: dict[str, list[Any]],
     ) -> PreparedFit:
@@ -264,7 +264,7 @@ class Pack:
                     **{name: values[place] for name, values in chosen.items()},
                 )
                 settings["validation_fraction"] = chosen["validation_fraction"][place]
-                return trainer._prepared(fit_data, callbacks=[callback], progress=False, **settings)
+                return trainer._prepared(fit_data, callbacks=callbacks, progress=False, **settings)
         except DataError as error:
             raise DataError(f"member {place}: {error}") from error
 

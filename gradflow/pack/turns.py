@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from gradflow.checks import instances
-from gradflow.training.progress.callbacks import Callback
+from gradflow.training.progress.callbacks import Callback, step_interval
 from gradflow.training.progress.display import progress_callback
 from gradflow.training.progress.history import History
 
@@ -28,9 +28,10 @@ class Turns:
         self._lock = threading.RLock()
         self._epochs: dict[int, int] = {}  # that are done, by member
 
-    def of_member(self, place: int) -> Callback:
-        """Return the callback that stands for those of a member."""
-        return _Turn(self._callbacks[place], self._lock, partial(self._count, place))
+    def of_member(self, place: int) -> list[Callback]:
+        """Return the callbacks that stand for those of a member."""
+        turns = [_Turn(callback, self._lock) for callback in self._callbacks[place]]
+        return [*turns, _Turn(_Counter(partial(self._count, place)), self._lock)]
 
     def begin(self, epochs: int) -> None:
         for display in self._displays:
@@ -46,26 +47,39 @@ class Turns:
             display.on_epoch_end(None, sum(self._epochs.values()), {})
 
 
-class _Turn(Callback):
-    """Calls the callbacks of a member while those of no other are called."""
+class _Counter(Callback):
+    """Counts the epochs of a member."""
 
-    def __init__(self, callbacks: Sequence[Callback], lock: threading.RLock, count: Callable[[int], None]) -> None:
-        self._callbacks, self._lock, self._count = callbacks, lock, count
+    def __init__(self, count: Callable[[int], None]) -> None:
+        self._count = count
+
+    def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
+        self._count(epoch)
+
+    def on_fit_end(self, trainer: Any, history: History) -> None:
+        if history.epochs:  # of a resumed member that was done too
+            self._count(history.epochs)
+
+
+class _Turn(Callback):
+    """Calls a callback while no other one is called."""
+
+    def __init__(self, callback: Callback, lock: threading.RLock) -> None:
+        self._callback, self._lock = callback, lock
+        self.every_steps = step_interval(callback)
 
     def on_fit_begin(self, trainer: Any, epochs: int) -> None:
         with self._lock:
-            for callback in self._callbacks:
-                callback.on_fit_begin(trainer, epochs)
+            self._callback.on_fit_begin(trainer, epochs)
 
-    def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
+    def on_step_end(self, trainer: Any, step: int, loss: float) -> None:
         with self._lock:
-            for callback in self._callbacks:
-                callback.on_epoch_end(trainer, epoch, values)
-            self._count(epoch)
+            self._callback.on_step_end(trainer, step, loss)
+
+    def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> Mapping[str, float] | None:
+        with self._lock:
+            return self._callback.on_epoch_end(trainer, epoch, values)
 
     def on_fit_end(self, trainer: Any, history: History) -> None:
         with self._lock:
-            for callback in self._callbacks:
-                callback.on_fit_end(trainer, history)
-            if history.epochs:  # of a resumed member that was done too
-                self._count(history.epochs)
+            self._callback.on_fit_end(trainer, history)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gradflow.clock import StatusReading
 from gradflow.data.classes import Classes
@@ -14,8 +14,7 @@ from gradflow.errors import DataError, DivergedError, GradflowError, TrainingWar
 from gradflow.optimizers import LBFGS
 from gradflow.output_scale import OutputScale
 from gradflow.training.data.feed import PassData
-from gradflow.training.progress.callbacks import Callback
-from gradflow.training.progress.display import Display
+from gradflow.training.progress.callbacks import Calls
 from gradflow.training.progress.early_stopping import CONVERGENCE_EPOCHS, BestValue, EarlyStopping
 from gradflow.training.progress.history import History
 from gradflow.training.runs.checkpoints import Checkpoints
@@ -107,8 +106,7 @@ class Loop:
         best: the value that decides which weights are best.
         convergence: the loss, if training ends when it no longer falls.
         early_stopping: the settings of early stopping.
-        callbacks: called with ``trainer``.
-        trainer: the trainer, which the loop only hands on.
+        calls: calls the callbacks.
         checkpoints: saves the run, if it is saved.
         resumed: the snapshot that the run continues from.
         interruption: requests of signals to end.
@@ -117,7 +115,7 @@ class Loop:
     Attributes:
         history: the measurements.
         diverged: the error to raise if the loss diverged.
-        stop_requested: True to end after the current epoch.
+        stop_requested: True to end after the current epoch, or after the current step if a callback requests it then.
     """
 
     def __init__(
@@ -127,8 +125,7 @@ class Loop:
         best: BestValue,
         convergence: BestValue | None,
         early_stopping: EarlyStopping | None,
-        callbacks: Sequence[Callback],
-        trainer: Any,
+        calls: Calls,
         checkpoints: Checkpoints | None,
         resumed: Snapshot | None,
         interruption: Interruption,
@@ -143,9 +140,8 @@ class Loop:
         self._best = best
         self._convergence = convergence
         self._early_stopping = early_stopping
-        self._callbacks = callbacks
-        self._trainer = trainer
-        self._displays = [callback for callback in callbacks if isinstance(callback, Display)]
+        self._calls = calls
+        self._is_stopped_at_step = False
         self._checkpoints = checkpoints
         self._resumed = resumed
         self._interruption = interruption
@@ -175,13 +171,15 @@ class Loop:
         reading = self._state.step.status.read()
         network.epochs_begun = reading.epochs_begun
         self._first_epoch = reading.epoch - self.history.epochs
-        for callback in self._callbacks:
-            callback.on_fit_begin(self._trainer, self._plan.epochs)
         losses = self.history["loss"] if self.history.epochs else []
         self._watch = LossWatch(self._objective, self._plan.data, losses)
         self._other_work = OtherWork(network.backend)
-        self._began = time.perf_counter() - self.history.seconds
         try:
+            names, own = self._state.names, list(self.history)[len(self._state.names) :]
+            self._calls.begin(
+                self._plan.epochs, names, own if self.history.epochs else None, self._state.steps(batches_done)
+            )
+            self._began = time.perf_counter() - self.history.seconds
             for epoch in self._epochs_left():
                 if not (yield from self._run_epoch(epoch, batches_done, hands_out=hands_out)):
                     break
@@ -191,14 +189,15 @@ class Loop:
                     self.history.stopped_by = "callback"
                     break
             self._end()
-        except BaseException:
+        except BaseException as error:
+            is_request = isinstance(error, KeyboardInterrupt | GeneratorExit)
+            self.history.stopped_by = "interrupted" if is_request else "error"
             with suppress(GradflowError):  # the device may be lost
                 network.epochs_begun = self._state.step.status.read().epochs_begun
             raise
         finally:
             self._state.step.epoch.close()
-            for callback in self._callbacks:
-                callback.on_fit_end(self._trainer, self.history)
+            self._calls.end(self.history)
 
     def optimizer_state(self) -> OptimizerState:
         """Return the state of the optimizer after the steps so far."""
@@ -277,7 +276,7 @@ class Loop:
             self._diverge(epoch, reading.first_bad_step)
             return False
         if not is_finished:
-            self.history.stopped_by = "interrupted"
+            self.history.stopped_by = "callback" if self._is_stopped_at_step else "interrupted"
             return False
         values = self._values(reading, is_measured=is_measured)
         self._warn_of(epoch, values, reading)
@@ -290,17 +289,21 @@ class Loop:
         objective, step = self._objective, self._state.step
         if isinstance(objective.optimizer, LBFGS):
             return Minimization(objective, step).run(lambda: self._interruption.requested)
+        hands_out = hands_out and not self._calls.has_steps
         if hands_out and not batches_done and (programs := step.epoch.programs(is_measured=is_measured)) is not None:
             if not self._allowance(self._state, 0):
                 return False
             yield programs
             return True
-        return step.run(
+        is_finished = step.run(
             allowance=partial(self._allowance, self._state),
             batches_done=batches_done,
             is_measured=is_measured,
             epochs_to_come=self._plan.epochs - epoch,
         )
+        if is_finished:
+            self._step_ended(step.epoch.batches)
+        return is_finished
 
     def _values(self, reading: StatusReading, *, is_measured: bool) -> dict[str, float]:
         """Return the values of an epoch by their names in the history."""
@@ -337,8 +340,7 @@ class Loop:
         self.history.seconds = time.perf_counter() - self._began
         if self._best.update(values):
             state.network.backend.copy(state.measured_state, state.best_state)
-        for callback in self._callbacks:
-            callback.on_epoch_end(self._trainer, epoch, dict(values))
+        self._calls.epoch_ended(epoch, values, self.history)
         reason = self._reason_to_stop(values, self._interruption.requested)
         self.history.stopped_by = reason or "epochs"
         if self._checkpoints is not None:
@@ -378,13 +380,22 @@ class Loop:
 
     def _allowance(self, state: RunState, batches_done: int) -> int:
         """Save a checkpoint if one is due; return how many batches may run before the next call."""
-        is_interrupted = self._interruption.requested
+        self._step_ended(batches_done)
+        is_last = self._interruption.requested or self._is_stopped_at_step
         allowed = state.step.epoch.batches
-        for display in self._displays:
-            display.look(self.history.epochs, batches_done, allowed)
+        self._calls.look(self.history.epochs, batches_done, allowed, self._plan.rows)
         if self._checkpoints is not None:
-            allowed = self._checkpoints.between_steps(state, batches_done, is_last=is_interrupted)
-        return 0 if is_interrupted else allowed
+            allowed = self._checkpoints.between_steps(state, batches_done, is_last=is_last)
+        return 0 if is_last else min(allowed, self._calls.steps_allowed(state.steps(batches_done)))
+
+    def _step_ended(self, batches_done: int) -> None:
+        """Call the callbacks that hear of steps; one of them may end the training here."""
+        if batches_done and self._calls.has_steps:
+            was_requested, mean_loss = self.stop_requested, partial(self._state.step.epoch.mean_loss, batches_done)
+            self._calls.step_ended(self._state.steps(batches_done), mean_loss)
+            if self.stop_requested and not was_requested and batches_done < self._state.step.epoch.batches:
+                self._is_stopped_at_step = True
+                self.history.stopped_by = "callback"
 
     def _reason_to_stop(self, values: dict[str, float], is_interrupted: bool) -> str | None:
         if self._convergence is not None:  # every epoch, so that a resumed run can derive it from the history

@@ -23,7 +23,7 @@ from gradflow.output_scale import OutputScale
 from gradflow.schedules import ConstantSchedule
 from gradflow.training.data.prepare import FitData, prepare_data, prepare_fit
 from gradflow.training.loop import Loop, Plan, Stopping
-from gradflow.training.progress.callbacks import Callback
+from gradflow.training.progress.callbacks import Callback, Calls, step_interval
 from gradflow.training.progress.display import progress_callback
 from gradflow.training.progress.early_stopping import BestValue, EarlyStopping
 from gradflow.training.progress.history import History
@@ -59,6 +59,16 @@ def _warn_of_unused_gpu(network: Sequential, rows: int) -> None:
             f"steps on {rows:,} rows may be faster on the GPU; the network is on the CPU, where its steps on few rows "
             "are faster. Make it with backend='cupy', or with backend='numpy' if that is intended",
             SlowPathWarning,
+        )
+
+
+def _check_steps(optimizer: Optimizer, callbacks: Sequence[Callback]) -> None:
+    """Raise if callbacks expect steps that an optimizer does not take, or their intervals are invalid."""
+    with_steps = [callback for callback in callbacks if step_interval(callback) is not None]
+    if with_steps and isinstance(optimizer, LBFGS):
+        raise DataError(
+            f"callback {type(with_steps[0]).__name__} has on_step_end, but L-BFGS takes no steps that could be "
+            "counted; set every_steps = None, and use on_epoch_end"
         )
 
 
@@ -360,6 +370,7 @@ class Trainer:
         rows = len(training) - len(training) % size if drop_last else len(training)
         plan = Plan(epochs, training, data.validation, rows, size, positive_integer("accumulate", accumulate), shuffle)
         plan.check(objective)
+        _check_steps(objective.optimizer, callbacks)
         _warn_of_unused_gpu(self.network, size)
         monitor = self._monitor(early_stopping, has_validation=data.validation is not None)
         best = BestValue(monitor, early_stopping.min_delta if early_stopping else 0.0)
@@ -401,7 +412,13 @@ class Trainer:
                 run = run | {"initial_state": resumed.record["run"]["initial_state"]}
             checkpoints = None if folder is None else folder.checkpoints(fit.checkpoint, run, resumed)
             loop = Loop(
-                self.objective, fit.plan, *fit.stopping, fit.callbacks, self, checkpoints, resumed, interruption
+                self.objective,
+                fit.plan,
+                *fit.stopping,
+                Calls(fit.callbacks, self),
+                checkpoints,
+                resumed,
+                interruption,
             )
             yield from self._epochs_of(loop, fit.scale, folder, run, hands_out=hands_out)
 
@@ -451,7 +468,7 @@ class Trainer:
         plan = plan.within_memory(objective)
         with Interruption() as interruption, using_threads(self.network.backend.blas, objective.threads):
             stopping, state = (BestValue("loss"), None, None), self.optimizer_state
-            loop = Loop(objective, plan, *stopping, [], self, None, None, interruption, state)
+            loop = Loop(objective, plan, *stopping, Calls([], self), None, None, interruption, state)
             history = self._finished(self._epochs_of(loop, scale, None, {}))
         return {name: history[name][-1] for name in history}
 
@@ -520,7 +537,7 @@ class Trainer:
         return evaluating.values(status.read().training)
 
     def stop(self) -> None:
-        """Stop training after the current epoch; for use in callbacks."""
+        """Stop training after the current epoch, or in `Callback.on_step_end` after that step; for use in callbacks."""
         if self._loop is not None:
             self._loop.stop_requested = True
 

@@ -105,7 +105,7 @@ def test_weights_that_statistics_do_not_use_are_refused(backend: str) -> None:
 def test_the_value_of_a_metric_is_a_number(value: Any) -> None:
     made: Any = type("Own", (gf.metrics.R2,), {"value": lambda self, statistics, task: value})
     network = gf.MLP([3, 1], backend="numpy")
-    with pytest.raises(gf.DataError, match=r"of metric Own\(\) must return a number"):
+    with pytest.raises(gf.DataError, match=r"of metric Own\(\) must be a number"):
         gf.Trainer(network, "mean_squared_error", "adam", metrics=[made()]).evaluate(X, Y)
 
 

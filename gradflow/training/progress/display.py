@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradflow.errors import DataError, shown
-from gradflow.training.progress.callbacks import Callback
+from gradflow.training.progress.callbacks import Callback, Looker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,27 +94,26 @@ def fitting(parts: list[Part], width: int) -> list[str]:
     return [part.text for place, part in enumerate(parts) if place in chosen]
 
 
-class Display(Callback):
-    """Base class of displays that track the progress of training; the batch loop calls the cheap `look`."""
+class Display(Looker):
+    """Base class of displays that track the progress of training."""
 
     def on_fit_begin(self, trainer: Any, epochs: int) -> None:
         self._epochs = epochs
         self._began = self._epoch_began = time.perf_counter()
-        self._epochs_before: int | None = None  # those of a resumed run
-        self._done, self._step, self._steps = 0, 0, 1
+        self._before: float | None = None  # epochs of a resumed run that had been done
+        self._done, self._step, self._steps, self._rows = 0, 0, 1, 0
         self._last_epoch_took = 0.0
         self._values: dict[str, float] = {}
         self._is_over = False
 
-    def look(self, epochs_done: int, step: int, steps: int) -> None:
-        """Receive the number of epochs, and of steps in the current one, that have run."""
-        if self._epochs_before is None:
-            self._epochs_before = epochs_done
-        self._done, self._step, self._steps = epochs_done, step, steps
+    def look(self, epochs_done: int, step: int, steps: int, rows: int) -> None:
+        if self._before is None:
+            self._before = epochs_done + step / steps
+        self._done, self._step, self._steps, self._rows = epochs_done, step, steps, rows
 
     def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
-        if self._epochs_before is None:
-            self._epochs_before = epoch - 1
+        if self._before is None:
+            self._before = epoch - 1
         now = time.perf_counter()
         self._last_epoch_took, self._epoch_began = now - self._epoch_began, now
         self._done, self._step, self._values = epoch, 0, values
@@ -126,17 +125,19 @@ class Display(Callback):
         """Return the parts of the line; spaces of its width stand for the bar."""
         now = time.perf_counter()
         elapsed = now - self._began
-        done = self._done + self._step / self._steps - (self._epochs_before or 0)
-        left = self._epochs - (self._epochs_before or 0) - done
+        done = self._done + self._step / self._steps - (self._before or 0)
+        left = self._epochs - (self._before or 0) - done
         epoch = self._done if self._is_over else min(self._done + 1, self._epochs)
         parts = [Part(0, f"epoch {epoch}/{self._epochs}"), Part(99, " " * _BAR_WIDTH)]
         is_long = max(self._last_epoch_took, now - self._epoch_began) > _LONG_EPOCH
         if is_long and self._step and not self._is_over:
-            parts.append(Part(2, f"step {self._step}/{self._steps}"))
+            parts.append(Part(3, f"step {self._step}/{self._steps}"))
         parts.append(Part(98, _clock(elapsed)))
         if done > 0 and left > 0 and elapsed > 2 and not self._is_over:
             parts.append(Part(1, f"{_clock(elapsed / done * left)} left"))
-        return parts + [Part(rank, word) for rank, word in enumerate(_words(self._values), start=3)]
+        if is_long and done > 0 and self._rows:
+            parts.append(Part(2, f"{round(done * self._rows / elapsed):,} rows/s"))
+        return parts + [Part(rank, word) for rank, word in enumerate(_words(self._values), start=4)]
 
     def fraction(self) -> float:
         """Return the fraction of training that is done, from 0 to 1."""
@@ -158,7 +159,7 @@ class _Lines(Callback):
 
 
 class _Notebook(Display):
-    """Shows one line below a notebook cell, updated after each epoch and within long ones."""
+    """Shows one line below a notebook cell, updated twice a second."""
 
     def on_fit_begin(self, trainer: Any, epochs: int) -> None:
         from IPython.display import display
@@ -167,14 +168,15 @@ class _Notebook(Display):
         self._updated = self._began
         self._handle: Any = display(self._bundle(), raw=True, display_id=True)
 
-    def look(self, epochs_done: int, step: int, steps: int) -> None:
-        super().look(epochs_done, step, steps)
+    def look(self, epochs_done: int, step: int, steps: int, rows: int) -> None:
+        super().look(epochs_done, step, steps, rows)
         if time.perf_counter() - self._updated > _BETWEEN_UPDATES:
             self._update()
 
     def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
         super().on_epoch_end(trainer, epoch, values)
-        self._update()
+        if time.perf_counter() - self._updated > _BETWEEN_UPDATES:  # a message to the browser takes longer than a step
+            self._update()
 
     def on_fit_end(self, trainer: Any, history: History) -> None:
         super().on_fit_end(trainer, history)

@@ -17,7 +17,7 @@ from gradflow.installation import pip_install
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STOPPED_BY = ("epochs", "converged", "early stopping", "callback", "interrupted", "diverged")
+STOPPED_BY = ("epochs", "converged", "early stopping", "callback", "interrupted", "diverged", "error")
 """Reasons for which a run can end."""
 
 
@@ -29,7 +29,8 @@ class History:
 
     Attributes:
         seconds: duration of the whole run, in seconds.
-        stopped_by: why the run ended: "epochs", "converged", "early stopping", "callback", "interrupted" or "diverged".
+        stopped_by: why the run ended: "epochs", "converged", "early stopping", "callback", "interrupted", "diverged"
+            or, after any other error, "error".
         best_epoch: the epoch, counted from 1, whose weights early stopping or a divergence restored; None if no weights
             were restored, or those from before training.
     """

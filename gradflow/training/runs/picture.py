@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gradflow.figures import COLORS, by_epoch, draw_curve, dress
 from gradflow.layers import Layer
+from gradflow.metrics.base import LARGER_IS_BETTER
 from gradflow.training.progress.history import History
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _HEALTHY_UPDATE = 0.001
 
 
 def run_picture(history: History, layers: Sequence[Layer]) -> bytes:
-    """Return the learning curves as a PNG: losses, accuracies if there are any, and layer statistics below them."""
+    """Return the learning curves as a PNG: losses, metrics, values of callbacks, and layer statistics below them."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     png = io.BytesIO()
@@ -54,8 +55,9 @@ def run_figure(history: History, layers: Sequence[Layer]) -> Figure:
 
 
 def kinds_of(history: History) -> list[str]:
-    """Return the kinds of values that have a picture of their own, such as "loss" and "update_ratio"."""
-    kinds = [kind for kind in ("loss", "accuracy") if kind in history]
+    """Return the kinds of values that have a picture of their own: "loss", metrics and values of callbacks, then those
+    of layers, such as "update_ratio"."""
+    kinds = [name for name in history if "/" not in name and name != "learning_rate" and not name.startswith("val_")]
     return [*kinds, *dict.fromkeys(name.partition("/")[0] for name in history if "/" in name)]
 
 
@@ -71,9 +73,12 @@ def draw_kind(axes: Axes, kind: str, history: History, layers: Sequence[Layer]) 
         draw_curve(axes, history[name], COLORS[number % len(COLORS)], _label(name.partition("/")[2], layers))
     if kind == "update_ratio":
         axes.axhline(_HEALTHY_UPDATE, color="0.6", linestyle=":")
-    label, good = _WORDS[kind]
+    label, good = _WORDS.get(kind, (kind, ""))
+    if kind not in _WORDS and kind in LARGER_IS_BETTER:  # a metric, and not the value of a callback
+        good = "high" if LARGER_IS_BETTER[kind] else "low"
     axes.set(ylabel=label, yscale="log" if kind in _LOGARITHMIC else "linear")
-    axes.set_title(f"good: {good}", loc="left", fontsize="medium", color="0.35")
+    if good:
+        axes.set_title(f"good: {good}", loc="left", fontsize="medium", color="0.35")
     by_epoch(axes)
 
 

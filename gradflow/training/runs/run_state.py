@@ -30,7 +30,7 @@ class RunState(NamedTuple):
         measured_state: the weights and buffers that the current epoch's value belongs to; may be the network's own.
         history: the history.
         best, convergence: the values that decide when training ends.
-        names: names of the values in the history.
+        names: names of the values in the history, without those of callbacks.
         is_minimized: True if an epoch is a run of a minimizer.
     """
 
@@ -99,7 +99,7 @@ class RunState(NamedTuple):
         history = History()
         history.restore(record)
         names, lengths = list(history), {len(history[name]) for name in history}
-        if history.epochs and names != self.names:
+        if history.epochs and names[: len(self.names)] != self.names:  # then come the values of callbacks
             raise _unlike("history", names, self.names)
         if len(lengths) > 1 or (names and not history.epochs):
             raise _unlike("history", f"values of {sorted(lengths)} epochs", "as many of each name")

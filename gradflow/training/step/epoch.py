@@ -125,6 +125,11 @@ class Epoch:
         """Return the mean loss of the first rows of the epoch, from sums that were read to the host."""
         return sums[2] / self._first_rows
 
+    def mean_loss(self, batches_done: int, batches: int) -> float:
+        """Return the mean loss of the last ones of ``batches_done`` batches; the host waits for the device."""
+        rows = slice(self.position(max(batches_done - batches, 0)), min(self.position(batches_done), self.rows))
+        return float(self._status.backend.to_host(self.results.losses[rows]).mean(dtype=np.float64))
+
     def results_of(self, batches_done: int) -> dict[str, Array]:
         """Return the results of the first ``batches_done`` batches, by name."""
         if not batches_done:

@@ -32,11 +32,11 @@ def display_at(
     monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: now))
     display = progress._Bar()
     Display.on_fit_begin(display, trainer(), epochs)
-    display.look(0, 0, 300)
+    display.look(0, 0, 300, 9600)
     for epoch in range(1, 12):
         now = 100.0 + seconds * epoch / (11 + step / 300)
         display.on_epoch_end(trainer(), epoch, values)
-    display.look(11, step, 300)
+    display.look(11, step, 300, 9600)
     now = 100.0 + seconds
     return display
 
@@ -52,12 +52,12 @@ def shown(display: Display, width: int) -> str:
     [
         (20, "epoch 12/50  1:55"),
         (25, "epoch 12/50  6:25 left"),
-        (40, "epoch 12/50  step 150/300  6:25 left"),
-        (60, "epoch 12/50  step 150/300  1:55  6:25 left  f1 0.0700"),
-        (80, "epoch 12/50  step 150/300  1:55  6:25 left  loss 0.0450 (val 0.0634)  f1 0.0700"),
+        (40, "epoch 12/50  1:55  6:25 left  960 rows/s"),
+        (60, "epoch 12/50  step 150/300  6:25 left  960 rows/s  f1 0.0700"),
+        (80, "epoch 12/50  step 150/300  1:55  6:25 left  960 rows/s  loss 0.0450 (val 0.0634)"),
         (
             160,
-            "epoch 12/50  ........  step 150/300  1:55  6:25 left  "
+            "epoch 12/50  ........  step 150/300  1:55  6:25 left  960 rows/s  "
             "loss 0.0450 (val 0.0634)  accuracy 0.9910 (val 0.9805)  f1 0.0700",
         ),
     ],
@@ -85,9 +85,9 @@ def test_a_resumed_run_estimates_time_from_its_own_start(monkeypatch: pytest.Mon
     monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: now))
     display = Display()
     display.on_fit_begin(trainer(), 20)
-    display.look(10, 0, 4)
+    display.look(10, 0, 4, 128)
     now = 30.0
-    display.look(10, 2, 4)
+    display.look(10, 2, 4, 128)
     assert "9:30 left" in [part.text for part in display.parts()]  # half an epoch in 30 s, 9.5 to go
 
 
@@ -95,12 +95,12 @@ def test_the_display_hears_of_steps_within_an_epoch(monkeypatch: pytest.MonkeyPa
     heard = []
 
     class Listener(Display):
-        def look(self, epochs_done: int, step: int, steps: int) -> None:
-            heard.append((epochs_done, step, steps))
+        def look(self, epochs_done: int, step: int, steps: int, rows: int) -> None:
+            heard.append((epochs_done, step, steps, rows))
 
     monkeypatch.setattr(passes, "_SECONDS_BETWEEN_LOOKS", 0.0)
     trainer().fit(X, Y, epochs=2, batch_size=10, progress=False, callbacks=[Listener()])
-    assert heard == [(epoch, step, 4) for epoch in (0, 1) for step in range(4)]
+    assert heard == [(epoch, step, 4, 40) for epoch in (0, 1) for step in range(4)]
 
 
 def test_progress_does_without_standard_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
@@ -150,12 +150,40 @@ def ipython(monkeypatch: pytest.MonkeyPatch, shell: object) -> list[Handle]:
     return handles
 
 
+def test_the_rows_of_a_resumed_run_are_those_since_it_was_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: now))
+    display = Display()
+    display.on_fit_begin(trainer(), 20)
+    display.look(10, 2, 4, 100_000)  # in the middle of an epoch
+    now = 5.0
+    display.look(10, 3, 4, 100_000)
+    assert {"5,000 rows/s", "3:05 left"} <= {part.text for part in display.parts()}
+
+
+def test_short_epochs_do_not_update_a_notebook_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each update is a message to the browser, which takes longer than many steps."""
+    now = 0.0
+
+    class AtAnEighthOfASecond(gf.Callback):
+        def on_epoch_end(self, trainer: gf.Trainer, epoch: int, values: dict[str, float]) -> None:
+            nonlocal now
+            now += 0.125
+
+    handles = ipython(monkeypatch, SimpleNamespace(kernel=object()))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: now))
+    trainer().fit(X, Y, epochs=20, callbacks=[AtAnEighthOfASecond()])
+    assert [line.split("  ")[0] for line in handles[0].lines] == [
+        f"epoch {epoch}/20" for epoch in (1, 6, 11, 16, 20, 20)
+    ]
+
+
 def test_a_notebook_shows_one_updated_line(monkeypatch: pytest.MonkeyPatch) -> None:
     handles = ipython(monkeypatch, SimpleNamespace(kernel=object()))
     trainer().fit(X, Y, epochs=3)
     (handle,) = handles
     assert handle.lines[0].startswith("epoch 1/3")
-    assert [line.split("  ")[0] for line in handle.lines[-2:]] == ["epoch 3/3", "epoch 3/3"]
+    assert [line.split("  ")[0] for line in handle.lines[-2:]] == ["epoch 1/3", "epoch 3/3"]
     assert "loss 0." in handle.lines[-1]
     trainer().fit(X, Y, epochs=1, progress=False)
     assert len(handles) == 1

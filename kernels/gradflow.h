@@ -49,8 +49,8 @@
    For an activation whose `name_forward` is the one line GF_FOR(i, n, x, y) y[i] = ...x[i]...;, kernel_sources.py adds
    `bias_name_forward`, the same function of x + bias by rows.
 
-   In C, a range of a GF_FOR whose kernel has an argument `n_decayed` does not go beyond element n_decayed if it begins
-   before it.
+   In C, a range of a GF_FOR whose kernel has arguments `hyper` and `n_decayed` ends at the next place where weights or
+   a factor of the learning rate end (optimizers/update.h).
 
    `arrays` names every array that the body indexes with the variable of the loop, at that very index only. A GPU moves
    them in vectors of four elements, by accesses of 16 bytes if all of them are aligned to that. */

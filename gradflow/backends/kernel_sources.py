@@ -377,11 +377,12 @@ def _caller(kernel: Kernel) -> str:
 
     attribute, body = "", call("end")
     if kernel.loop == "FOR" and "n_decayed" in (names := [parameter.name for parameter in kernel.parameters]):
-        # First weights, then biases (optimizers/update.h).
+        # Parameters that the rule treats alike (optimizers/update.h).
+        hyper, n_decayed = (names.index(name) for name in ("hyper", "n_decayed"))
         body = (
-            f"  const gf_index cut = gf_values[{names.index('n_decayed')}].integer;\n"
             f"  for (gf_index stop; begin < end; begin = stop) {{\n"
-            f"    stop = begin < cut && cut < end ? cut : end;\n  {call('stop')}  }}\n"
+            f"    stop = gf_range_end(gf_values[{hyper}].pointer, gf_values[{n_decayed}].integer, begin, end);\n"
+            f"  {call('stop')}  }}\n"
         )
     if kernel.name == "column_sum":
         # Blocks of a constant width, for which the compiler keeps all sums in registers; then the rest.

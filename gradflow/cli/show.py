@@ -116,6 +116,9 @@ def _facts(run: SavedRun) -> Iterator[tuple[str, str]]:
         return
     yield "loss", str(config["loss"]["name"])
     yield "optimizer", f"{config['optimizer']['name']}, batches of {config['batch_size']}"
+    for name in ("factors", "decay_factors"):
+        if factors := config["optimizer"].get(name):
+            yield name.replace("_", " "), ", ".join(f"{of} {factor:g}" for of, factor in factors.items())
     for name, value in config["result"].items():
         if name != "epochs":
             of_run = name in ("seconds", "stopped_by", "best_epoch")

@@ -156,7 +156,7 @@ class TrainingOptions:
         """
         cls = OPTIMIZERS[known_name("optimizer", self.optimizer, OPTIMIZERS)]
         given = {"momentum": self.momentum, "weight_decay": self.weight_decay}
-        settings = {name: value for name, value in given.items() if value is not None}
+        settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         for name in settings.keys() - inspect.signature(cls).parameters.keys():
             able = [other for other, of in OPTIMIZERS.items() if name in inspect.signature(of).parameters]
             raise DataError(

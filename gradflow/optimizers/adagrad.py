@@ -7,13 +7,14 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from gradflow.checks import positive
 from gradflow.ops import Array, has_diverged, op, record_update
-from gradflow.optimizers.base import OWN, Optimizer, regularized
+from gradflow.optimizers.base import OWN, Optimizer, learning_rates, regularized
 from gradflow.schedules import LearningRate
 
 
@@ -35,7 +36,7 @@ def adagrad(
         return
     g = regularized(parameters, gradients, hyper, gradient_scale, n_decayed)
     square_sum += g * g
-    parameters -= float(hyper[0]) * (g / (np.sqrt(square_sum) + float(hyper[OWN])))
+    parameters -= learning_rates(parameters, hyper) * (g / (np.sqrt(square_sum) + float(hyper[OWN])))
     record_update(parameters, clock)
 
 
@@ -47,14 +48,21 @@ class Adagrad(Optimizer):
     Args:
         learning_rate: the step size, above 0, or a schedule.
         epsilon: keeps the quotient finite, above 0.
+        factors: factors of the learning rate by layer or kind of parameter (`Optimizer`).
     """
 
     name = "adagrad"
     op = adagrad
     state = ("square_sum",)
 
-    def __init__(self, learning_rate: LearningRate = 1e-2, epsilon: float = 1e-10) -> None:
-        super().__init__(learning_rate)
+    def __init__(
+        self,
+        learning_rate: LearningRate = 1e-2,
+        epsilon: float = 1e-10,
+        *,
+        factors: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(learning_rate, factors=factors)
         self.epsilon = positive("epsilon", epsilon)
 
     def hyper(self) -> list[float]:

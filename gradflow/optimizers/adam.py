@@ -8,13 +8,15 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from gradflow.checks import fraction, non_negative, positive
 from gradflow.ops import STEP, Array, has_diverged, op, record_update
-from gradflow.optimizers.base import OWN, Optimizer, regularized
+from gradflow.optimizers.base import OWN, Optimizer, learning_rates, regularized, weight_decays
+from gradflow.optimizers.factors import checked_factors
 from gradflow.schedules import LearningRate
 
 
@@ -36,7 +38,7 @@ def _change(
     mean = first_moment / (1 - beta1 ** int(clock[STEP]))
     root_correction = math.sqrt(1 - beta2 ** int(clock[STEP]))
     deviation = np.sqrt(second_moment) / root_correction
-    return float(hyper[0]) * (mean / (deviation + (epsilon + epsilon_hat / root_correction)))
+    return learning_rates(parameters, hyper) * (mean / (deviation + (epsilon + epsilon_hat / root_correction)))
 
 
 @op(
@@ -78,7 +80,8 @@ def adamw(
     """w -= rate weight_decay w on the weights, then the step of Adam with the g from before the decay"""
     if not has_diverged(clock):
         change = _change(parameters, gradients, first_moment, second_moment, hyper, gradient_scale, clock, n_decayed)
-        parameters[:n_decayed] *= 1 - float(hyper[0]) * float(hyper[OWN + 6])
+        kept = 1 - learning_rates(parameters, hyper) * weight_decays(parameters, hyper)
+        parameters[:n_decayed] = (kept * parameters)[:n_decayed]
         parameters -= change
         record_update(parameters, clock)
 
@@ -96,6 +99,7 @@ class Adam(Optimizer):
         beta2: the decay rate of v, at least 0 and below 1.
         epsilon: keeps the quotient finite, above 0; with ``epsilon_hat`` it may be 0.
         epsilon_hat: adds epsilon_hat / √(1 - β₂ᵗ) to epsilon, at least 0.
+        factors: factors of the learning rate by layer or kind of parameter (`Optimizer`).
     """
 
     name = "adam"
@@ -111,8 +115,9 @@ class Adam(Optimizer):
         epsilon: float = 1e-8,
         *,
         epsilon_hat: float = 0.0,
+        factors: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(learning_rate)
+        super().__init__(learning_rate, factors=factors)
         self.beta1 = fraction("beta1", beta1)
         self.beta2 = fraction("beta2", beta2)
         self.epsilon_hat = non_negative("epsilon_hat", epsilon_hat)
@@ -139,6 +144,8 @@ class AdamW(Adam):
         beta2: the decay rate of v, at least 0 and below 1.
         epsilon: keeps the quotient finite, above 0.
         weight_decay: the decay per step in units of the learning rate, at least 0.
+        factors: factors of the learning rate by layer or kind of parameter (`Optimizer`).
+        decay_factors: factors of the weight decay by the same names.
     """
 
     name = "adamw"
@@ -151,12 +158,13 @@ class AdamW(Adam):
         beta2: float = 0.999,
         epsilon: float = 1e-8,
         weight_decay: float = 0.01,
+        *,
+        factors: Mapping[str, float] | None = None,
+        decay_factors: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(learning_rate, beta1, beta2, epsilon)
+        super().__init__(learning_rate, beta1, beta2, epsilon, factors=factors)
+        self.decay_factors = checked_factors("decay_factors", decay_factors, may_be_zero=True)
         self.weight_decay = non_negative("weight_decay", weight_decay)
-
-    def hyper(self) -> list[float]:
-        return [*super().hyper(), self.weight_decay]
 
     def config(self) -> dict[str, Any]:
         return super().config() | {"weight_decay": self.weight_decay}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from gradflow.configurable import Configurable
-from gradflow.errors import GradflowError
+from gradflow.errors import DataError, GradflowError
 from gradflow.executors import Executor
+from gradflow.layers import Layer
+from gradflow.names import is_built_in
 from gradflow.ops import Array, Op
+from gradflow.optimizers.factors import Segment, checked_factors, segments
 from gradflow.schedules import ConstantSchedule, LearningRate, Schedule, get_schedule
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {}
@@ -19,7 +23,43 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {}
 
 # Indices of the common hyperparameters in the vector on the device, and of the first optimizer-specific one
 # (kernels/optimizers/update.h).
-LEARNING_RATE, L2, L1, CLIP_VALUE, OWN = range(5)
+LEARNING_RATE, WEIGHT_DECAY, L2, L1, CLIP_VALUE, FACTORS, OWN = range(7)
+
+
+def hyper_vector(
+    own: Sequence[float],
+    *,
+    learning_rate: float = 0.0,
+    weight_decay: float = 0.0,
+    l2: float = 0.0,
+    l1: float = 0.0,
+    clip_value: float = math.inf,
+    factors: Sequence[Segment] = (),
+) -> np.ndarray:
+    """Return the vector of hyperparameters: the common ones, the optimizer's own, and the table of factors."""
+    table = [len(factors), *(number for segment in factors for number in segment)] if factors else []
+    place = OWN + len(own) if factors else 0
+    return np.array([learning_rate, weight_decay, l2, l1, clip_value, place, *own, *table], np.float64)
+
+
+def learning_rates(parameters: Array, hyper: Array) -> Array | float:
+    """Return the learning rate of each parameter: one number for all, unless parameters have factors."""
+    return _scaled(float(hyper[LEARNING_RATE]), parameters, hyper, 1)
+
+
+def weight_decays(parameters: Array, hyper: Array) -> Array | float:
+    """Return the weight decay of each parameter: one number for all, unless parameters have factors."""
+    return _scaled(float(hyper[WEIGHT_DECAY]), parameters, hyper, 2)
+
+
+def _scaled(value: float, parameters: Array, hyper: Array, column: int) -> Array | float:
+    if not hyper[FACTORS]:
+        return value
+    begin = int(hyper[FACTORS])
+    table = np.reshape(hyper[begin + 1 : begin + 1 + 3 * int(hyper[begin])], (-1, 3))
+    ends = table[:, 0].astype(np.int64)
+    factors = np.repeat(value * table[:, column], ends - np.concatenate([[0], ends[:-1]]))
+    return factors.astype(parameters.dtype)
 
 
 def with_penalties(parameters: Array, gradients: Array, hyper: Array, n_decayed: int) -> Array:
@@ -45,17 +85,35 @@ class Optimizer(Configurable, registry=OPTIMIZERS):
 
     Args:
         learning_rate: the step size: a number above 0, a schedule, or a function of the time in epochs.
+        factors: factors of the learning rate, above 0, by layer or kind of parameter: ``{"0": 0.1}`` for the layer at
+            index 0, "0.weight" for one parameter, "bias" for all biases, "Dense" for all layers of a class,
+            "Dense.bias" for their biases. If several names fit a parameter, their factors are multiplied.
+        decay_factors: factors of the weight decay, at least 0, by the same names. They are multiplied by those of the
+            learning rate, since the rate scales the decay.
 
     Attributes:
         schedule: the learning rate over time; constant for a plain number.
+
+    Raises:
+        DataError: if a number is out of range; when training begins, if a name of a factor fits no parameter.
     """
 
     default_learning_rate: ClassVar[float] = 0.01
     """Learning rate used when the optimizer is given by name only."""
     state: tuple[str, ...] = ()
+    weight_decay: float = 0.0
+    """Decoupled weight decay per step, in units of the learning rate."""
 
-    def __init__(self, learning_rate: LearningRate) -> None:
+    def __init__(
+        self,
+        learning_rate: LearningRate,
+        *,
+        factors: Mapping[str, float] | None = None,
+        decay_factors: Mapping[str, float] | None = None,
+    ) -> None:
         self.schedule = get_schedule(learning_rate)
+        self.factors = checked_factors("factors", factors, may_be_zero=False)
+        self.decay_factors = checked_factors("decay_factors", decay_factors, may_be_zero=True)
 
     @property
     def learning_rate(self) -> float | Schedule:
@@ -79,8 +137,20 @@ class Optimizer(Configurable, registry=OPTIMIZERS):
         """Return the optimizer's own entries of the device's hyperparameter vector, which follow the common ones."""
         return []
 
+    def segments(self, layers: Sequence[Layer], ranges: Mapping[str, tuple[int, int]]) -> list[Segment]:
+        """Return the factors of the parameters of a network (`factors.segments`).
+
+        Raises:
+            DataError: if a name fits no parameter, or the rule is the user's, who may not know of factors.
+        """
+        found = segments(layers, ranges, self.factors, self.decay_factors)
+        if found and not is_built_in(self.op.reference):
+            raise DataError(f"factors have no effect on the op {self.op.name!r} of {type(self).__name__}; omit them")
+        return found
+
     def config(self) -> dict[str, Any]:
-        return {"learning_rate": self.learning_rate}
+        given = {"factors": self.factors, "decay_factors": self.decay_factors}
+        return {"learning_rate": self.learning_rate} | {name: factors for name, factors in given.items() if factors}
 
     def step(
         self,

@@ -6,13 +6,14 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from gradflow.checks import fraction, non_negative
 from gradflow.ops import Array, has_diverged, op, record_update
-from gradflow.optimizers.base import OWN, Optimizer, regularized
+from gradflow.optimizers.base import OWN, Optimizer, learning_rates, regularized, weight_decays
 from gradflow.schedules import LearningRate
 
 
@@ -33,10 +34,10 @@ def lion(
     if has_diverged(clock):
         return
     g = regularized(parameters, gradients, hyper, gradient_scale, n_decayed)
-    beta1, beta2, decay = map(float, hyper[OWN : OWN + 3])
+    beta1, beta2 = map(float, hyper[OWN : OWN + 2])
     direction = np.sign(beta1 * first_moment + (1 - beta1) * g)
-    direction[:n_decayed] += decay * parameters[:n_decayed]
-    parameters -= float(hyper[0]) * direction
+    direction[:n_decayed] += (weight_decays(parameters, hyper) * parameters)[:n_decayed]
+    parameters -= learning_rates(parameters, hyper) * direction
     first_moment[...] = beta2 * first_moment + (1 - beta2) * g
     record_update(parameters, clock)
 
@@ -53,6 +54,8 @@ class Lion(Optimizer):
         beta1: the weight of m in the direction of the step, at least 0 and below 1.
         beta2: the decay rate of m, at least 0 and below 1.
         weight_decay: the decay per step in units of the learning rate, at least 0.
+        factors: factors of the learning rate by layer or kind of parameter (`Optimizer`).
+        decay_factors: factors of the weight decay by the same names.
     """
 
     name = "lion"
@@ -61,15 +64,22 @@ class Lion(Optimizer):
     state = ("first_moment",)
 
     def __init__(
-        self, learning_rate: LearningRate = 1e-4, beta1: float = 0.9, beta2: float = 0.99, weight_decay: float = 0.0
+        self,
+        learning_rate: LearningRate = 1e-4,
+        beta1: float = 0.9,
+        beta2: float = 0.99,
+        weight_decay: float = 0.0,
+        *,
+        factors: Mapping[str, float] | None = None,
+        decay_factors: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(learning_rate)
+        super().__init__(learning_rate, factors=factors, decay_factors=decay_factors)
         self.beta1 = fraction("beta1", beta1)
         self.beta2 = fraction("beta2", beta2)
         self.weight_decay = non_negative("weight_decay", weight_decay)
 
     def hyper(self) -> list[float]:
-        return [self.beta1, self.beta2, self.weight_decay]
+        return [self.beta1, self.beta2]
 
     def config(self) -> dict[str, Any]:
         return super().config() | {"beta1": self.beta1, "beta2": self.beta2, "weight_decay": self.weight_decay}

@@ -6,13 +6,14 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from gradflow.checks import fraction, positive
 from gradflow.ops import Array, has_diverged, op, record_update
-from gradflow.optimizers.base import OWN, Optimizer, regularized
+from gradflow.optimizers.base import OWN, Optimizer, learning_rates, regularized
 from gradflow.schedules import LearningRate
 
 
@@ -35,7 +36,7 @@ def rmsprop(
     g = regularized(parameters, gradients, hyper, gradient_scale, n_decayed)
     beta, epsilon = map(float, hyper[OWN : OWN + 2])
     second_moment[...] = beta * second_moment + (1 - beta) * g * g
-    parameters -= float(hyper[0]) * (g / (np.sqrt(second_moment) + epsilon))
+    parameters -= learning_rates(parameters, hyper) * (g / (np.sqrt(second_moment) + epsilon))
     record_update(parameters, clock)
 
 
@@ -49,6 +50,7 @@ class RMSprop(Optimizer):
         learning_rate: the step size, above 0, or a schedule.
         beta: the decay rate of v, at least 0 and below 1.
         epsilon: keeps the quotient finite, above 0.
+        factors: factors of the learning rate by layer or kind of parameter (`Optimizer`).
     """
 
     name = "rmsprop"
@@ -56,8 +58,15 @@ class RMSprop(Optimizer):
     default_learning_rate = 1e-3
     state = ("second_moment",)
 
-    def __init__(self, learning_rate: LearningRate = 1e-3, beta: float = 0.99, epsilon: float = 1e-8) -> None:
-        super().__init__(learning_rate)
+    def __init__(
+        self,
+        learning_rate: LearningRate = 1e-3,
+        beta: float = 0.99,
+        epsilon: float = 1e-8,
+        *,
+        factors: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(learning_rate, factors=factors)
         self.beta = fraction("beta", beta)
         self.epsilon = positive("epsilon", epsilon)
 

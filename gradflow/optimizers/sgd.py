@@ -7,12 +7,13 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from gradflow.checks import boolean, fraction
 from gradflow.errors import DataError
 from gradflow.ops import Array, Op, has_diverged, op, record_update
-from gradflow.optimizers.base import OWN, Optimizer, regularized
+from gradflow.optimizers.base import OWN, Optimizer, learning_rates, regularized
 from gradflow.schedules import LearningRate
 
 
@@ -22,7 +23,9 @@ def gradient_descent(
 ) -> None:
     """w -= rate g"""
     if not has_diverged(clock):
-        parameters -= float(hyper[0]) * regularized(parameters, gradients, hyper, gradient_scale, n_decayed)
+        parameters -= learning_rates(parameters, hyper) * regularized(
+            parameters, gradients, hyper, gradient_scale, n_decayed
+        )
         record_update(parameters, clock)
 
 
@@ -43,7 +46,7 @@ def momentum(
     if not has_diverged(clock):
         g = regularized(parameters, gradients, hyper, gradient_scale, n_decayed)
         velocity[...] = float(hyper[OWN]) * velocity + g
-        parameters -= float(hyper[0]) * velocity
+        parameters -= learning_rates(parameters, hyper) * velocity
         record_update(parameters, clock)
 
 
@@ -64,15 +67,23 @@ def nesterov(
     if not has_diverged(clock):
         g = regularized(parameters, gradients, hyper, gradient_scale, n_decayed)
         velocity[...] = float(hyper[OWN]) * velocity + g
-        parameters -= float(hyper[0]) * (g + float(hyper[OWN]) * velocity)
+        parameters -= learning_rates(parameters, hyper) * (g + float(hyper[OWN]) * velocity)
         record_update(parameters, clock)
 
 
 class GradientDescent(Optimizer):
-    """w -= learning_rate dL/dw. With all data in one batch this is steepest descent (Cauchy, 1847)."""
+    """w -= learning_rate dL/dw. With all data in one batch this is steepest descent (Cauchy, 1847).
+
+    Args:
+        learning_rate: the step size: a number above 0, a schedule, or a function of the time in epochs.
+        factors: factors of the learning rate by layer or kind of parameter (`Optimizer`).
+    """
 
     name = "gradient_descent"
     op = gradient_descent
+
+    def __init__(self, learning_rate: LearningRate, *, factors: Mapping[str, float] | None = None) -> None:
+        super().__init__(learning_rate, factors=factors)
 
 
 class SGD(Optimizer):
@@ -85,12 +96,20 @@ class SGD(Optimizer):
         learning_rate: the step size: a number above 0, a schedule, or a function of the time in epochs.
         momentum: the decay rate of the velocity, at least 0 and below 1.
         nesterov: look ahead along the velocity; requires momentum above 0.
+        factors: factors of the learning rate by layer or kind of parameter (`Optimizer`).
     """
 
     name = "sgd"
 
-    def __init__(self, learning_rate: LearningRate, momentum: float = 0.0, nesterov: bool = False) -> None:
-        super().__init__(learning_rate)
+    def __init__(
+        self,
+        learning_rate: LearningRate,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        *,
+        factors: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(learning_rate, factors=factors)
         self.momentum = fraction("momentum", momentum)
         self.nesterov = boolean("nesterov", nesterov)
         if self.nesterov and self.momentum == 0:

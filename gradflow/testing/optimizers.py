@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.ops import Array
+from gradflow.optimizers.base import hyper_vector
 from gradflow.testing.case import EXACT, PRODUCTS, Case
 from gradflow.testing.dense import CHUNKS, blank_chunks
 from gradflow.testing.draw import NEVER, Draw, clock
@@ -23,10 +24,12 @@ OPTIMIZER_VARIANTS = (
     {"decayed": 0.3, "clip_value": 0.4},
     {"decayed": 0.3, "penalties": (0.0, 0.0)},
     {"decayed": 0.3, "penalties": (0.0, 0.0), "clip_value": 0.4},
+    {"decayed": 0.3, "factors": ((0.2, 0.1, 2.0), (0.5, 1.0, 0.0), (0.5, 3.0, 1.0), (1.0, 6.0, 1.0))},
+    {"decayed": 0.9, "factors": ((1.0, 0.25, 0.5),), "step": 10},
 )
 
 
-def _optimizer(*state: str, hyper: tuple[float, ...] = ()) -> Callable[..., dict[str, Any]]:
+def _optimizer(*state: str, hyper: tuple[float, ...] = (), decay: float = 0.0) -> Callable[..., dict[str, Any]]:
     def make(
         draw: Draw,
         *,
@@ -35,6 +38,7 @@ def _optimizer(*state: str, hyper: tuple[float, ...] = ()) -> Callable[..., dict
         first_bad_step: int = NEVER,
         clip_value: float = math.inf,
         penalties: tuple[float, float] = (0.2, 0.1),
+        factors: tuple[tuple[float, float, float], ...] = (),
     ) -> dict[str, Any]:
         vectors = {name: draw.reals(draw.n, room=64, power=2) for name in ("parameters", "gradients", *state)}
         for name in ("second_moment", "square_sum"):
@@ -43,7 +47,15 @@ def _optimizer(*state: str, hyper: tuple[float, ...] = ()) -> Callable[..., dict
         vectors["parameters"][5::9] = 0
         return {
             **vectors,
-            "hyper": np.array([0.03, *penalties, clip_value, *hyper]),
+            "hyper": hyper_vector(
+                hyper,
+                learning_rate=0.03,
+                weight_decay=decay,
+                l2=penalties[0],
+                l1=penalties[1],
+                clip_value=clip_value,
+                factors=[(round(end * draw.n), of_rate, of_decay) for end, of_rate, of_decay in factors],
+            ),
             "gradient_scale": np.full(1, 0.7, draw.dtype),
             "clock": clock(step=step, first_bad_step=first_bad_step),
             "n_decayed": round(decayed * draw.n),
@@ -52,12 +64,12 @@ def _optimizer(*state: str, hyper: tuple[float, ...] = ()) -> Callable[..., dict
     return make
 
 
-def _adam(decay: float | None = None) -> Callable[..., dict[str, Any]]:
+def _adam(decay: float = 0.0) -> Callable[..., dict[str, Any]]:
     beta1, beta2 = 0.8, 0.95
 
     def make(draw: Draw, *, epsilons: tuple[float, float] = (1e-3, 0.0), **variant: Any) -> dict[str, Any]:
         hyper = (beta1, beta2, *epsilons, math.log(beta1), math.log(beta2))
-        of_adam = _optimizer("first_moment", "second_moment", hyper=hyper if decay is None else (*hyper, decay))
+        of_adam = _optimizer("first_moment", "second_moment", hyper=hyper, decay=decay)
         return of_adam(draw, **variant)
 
     return make
@@ -154,7 +166,7 @@ CASES: dict[str, Case] = {
         _optimizer("square_sum", hyper=(1e-3,)), 8, PRODUCTS, variants=OPTIMIZER_VARIANTS, magnitude=sensitivity
     ),
     "lion": Case(
-        _optimizer("first_moment", hyper=(0.8, 0.95, 0.4)),
+        _optimizer("first_moment", hyper=(0.8, 0.95), decay=0.4),
         8,
         PRODUCTS,
         variants=OPTIMIZER_VARIANTS,

@@ -9,14 +9,14 @@
 
 GF_KERNEL(adagrad, real *parameters, const real *gradients, real *square_sum, const double *hyper, const real *gradient_scale,
           gf_index *clock, gf_index n_decayed, gf_index n) {
-  const gf_update update = gf_make_update(hyper, gradient_scale[0], gf_any_weights);
+  const gf_update update = GF_UPDATE;
   const real epsilon = (real)hyper[GF_OWN];
   real_bits bad = 0;
   if (!GF_DIVERGED(clock)) {
     GF_FOR(i, n, parameters, gradients, square_sum) {
       const real g = gf_gradient(update, gradients[i], parameters[i], gf_is_weight(i));
       const real s = square_sum[i] += g * g;
-      parameters[i] -= update.rate * (g / (gf_sqrt(s) + epsilon));
+      parameters[i] -= gf_rates_of(update, i).rate * (g / (gf_sqrt(s) + epsilon));
       bad |= gf_bits_of_nan(parameters[i]);
     }
   }

@@ -12,16 +12,15 @@
    AdamW (Loshchilov & Hutter, 2019, algorithm 2) first decays the weights: w -= rate weight_decay w, in
    PyTorch's variant, where the decay is scaled by the learning rate itself.
    g is regularized and clipped (update.h). Their own hyper-parameters: beta1, beta2, epsilon, epsilon_hat,
-   log(beta1), log(beta2), weight decay (AdamW only).
+   log(beta1), log(beta2).
    1 - beta^t is computed as -expm1(t log(beta)), which is accurate in float32 even if beta is close to 1. */
 
 typedef struct {
-  real rate, beta1, one_minus_beta1, beta2, one_minus_beta2, epsilon, inverse_correction1, inverse_root_correction2;
+  real beta1, one_minus_beta1, beta2, one_minus_beta2, epsilon, inverse_correction1, inverse_root_correction2;
 } gf_adam_step;
 
 GF_FUNCTION gf_adam_step gf_make_adam_step(const double *hyper, gf_index step) {
   gf_adam_step adam;
-  adam.rate = (real)hyper[GF_LEARNING_RATE];
   adam.beta1 = (real)hyper[GF_OWN];
   adam.one_minus_beta1 = (real)(1 - hyper[GF_OWN]);
   adam.beta2 = (real)hyper[GF_OWN + 1];
@@ -32,23 +31,23 @@ GF_FUNCTION gf_adam_step gf_make_adam_step(const double *hyper, gf_index step) {
   return adam;
 }
 
-GF_FUNCTION real gf_adam_change(gf_adam_step adam, real g, real *first_moment, real *second_moment) {
+GF_FUNCTION real gf_adam_change(gf_adam_step adam, real rate, real g, real *first_moment, real *second_moment) {
   const real m = *first_moment = adam.beta1 * *first_moment + adam.one_minus_beta1 * g;
   const real v = *second_moment = adam.beta2 * *second_moment + adam.one_minus_beta2 * g * g;
   const real deviation = gf_sqrt(v) * adam.inverse_root_correction2;
-  return adam.rate * (m * adam.inverse_correction1 / (deviation + adam.epsilon));
+  return rate * (m * adam.inverse_correction1 / (deviation + adam.epsilon));
 }
 
 GF_KERNEL(adam, real *parameters, const real *gradients, real *first_moment, real *second_moment,
           const double *hyper, const real *gradient_scale, gf_index *clock, gf_index n_decayed,
           gf_index n) {
   const gf_adam_step step = gf_make_adam_step(hyper, clock[GF_STEP]);
-  const gf_update update = gf_make_update(hyper, gradient_scale[0], gf_any_weights);
+  const gf_update update = GF_UPDATE;
   real_bits bad = 0;
   if (!GF_DIVERGED(clock)) {
     GF_FOR(i, n, parameters, gradients, first_moment, second_moment) {
       const real g = gf_gradient(update, gradients[i], parameters[i], gf_is_weight(i));
-      parameters[i] -= gf_adam_change(step, g, &first_moment[i], &second_moment[i]);
+      parameters[i] -= gf_adam_change(step, gf_rates_of(update, i).rate, g, &first_moment[i], &second_moment[i]);
       bad |= gf_bits_of_nan(parameters[i]);
     }
   }
@@ -60,14 +59,14 @@ GF_KERNEL(adamw, real *parameters, const real *gradients, real *first_moment, re
           const double *hyper, const real *gradient_scale, gf_index *clock, gf_index n_decayed,
           gf_index n) {
   const gf_adam_step step = gf_make_adam_step(hyper, clock[GF_STEP]);
-  const gf_update update = gf_make_update(hyper, gradient_scale[0], gf_any_weights);
-  const real kept = gf_any_weights ? (real)(1 - hyper[GF_LEARNING_RATE] * hyper[GF_OWN + 6]) : 1;
+  const gf_update update = GF_UPDATE;
   real_bits bad = 0;
   if (!GF_DIVERGED(clock)) {
     GF_FOR(i, n, parameters, gradients, first_moment, second_moment) {
       const real g = gf_gradient(update, gradients[i], parameters[i], gf_is_weight(i));
-      const real change = gf_adam_change(step, g, &first_moment[i], &second_moment[i]);
-      parameters[i] = (gf_is_weight(i) ? kept : 1) * parameters[i] - change;
+      const gf_rates rates = gf_rates_of(update, i);
+      const real change = gf_adam_change(step, rates.rate, g, &first_moment[i], &second_moment[i]);
+      parameters[i] = (gf_any_weights & gf_is_weight(i) ? rates.kept : 1) * parameters[i] - change;
       bad |= gf_bits_of_nan(parameters[i]);
     }
   }

@@ -8,7 +8,7 @@
 
 GF_KERNEL(chunk_squares, const real *parameters, const real *gradients, const double *hyper,
           accumulator *partials, gf_index n_decayed, gf_index chunk, gf_index n, gf_index rows) {
-  const gf_update update = gf_make_update(hyper, 1, n_decayed > 0);
+  const gf_update update = gf_make_update(hyper, 1, n_decayed > 0, 0);
   GF_ROWS(row, rows) {
     const gf_index first = row * chunk, length = n - first < chunk ? n - first : chunk;
     accumulator sum = 0;

@@ -6,22 +6,22 @@
      w -= rate (sign(beta1 m + (1 - beta1) g) + weight_decay w),      m = beta2 m + (1 - beta2) g
 
    with the decay on weights only. g is regularized and clipped (update.h). Its own hyper-parameters: beta1,
-   beta2, weight decay. */
+   beta2. */
 
 GF_KERNEL(lion, real *parameters, const real *gradients, real *first_moment, const double *hyper, const real *gradient_scale,
           gf_index *clock, gf_index n_decayed, gf_index n) {
-  const gf_update update = gf_make_update(hyper, gradient_scale[0], gf_any_weights);
+  const gf_update update = GF_UPDATE;
   const real beta1 = (real)hyper[GF_OWN], one_minus_beta1 = (real)(1 - hyper[GF_OWN]);
   const real beta2 = (real)hyper[GF_OWN + 1], one_minus_beta2 = (real)(1 - hyper[GF_OWN + 1]);
-  const real weight_decay = (real)hyper[GF_OWN + 2];
   real_bits bad = 0;
   if (!GF_DIVERGED(clock)) {
     GF_FOR(i, n, parameters, gradients, first_moment) {
       const real w = parameters[i], m = first_moment[i];
       const real g = gf_gradient(update, gradients[i], w, gf_is_weight(i));
+      const gf_rates rates = gf_rates_of(update, i);
       const real direction = gf_sign(beta1 * m + one_minus_beta1 * g);
-      const real change = gf_any_weights & gf_is_weight(i) ? direction + weight_decay * w : direction;
-      parameters[i] = w - update.rate * change;
+      const real change = gf_any_weights & gf_is_weight(i) ? direction + rates.decay * w : direction;
+      parameters[i] = w - rates.rate * change;
       first_moment[i] = beta2 * m + one_minus_beta2 * g;
       bad |= gf_bits_of_nan(parameters[i]);
     }

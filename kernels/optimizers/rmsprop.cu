@@ -10,7 +10,7 @@
 
 GF_KERNEL(rmsprop, real *parameters, const real *gradients, real *second_moment, const double *hyper, const real *gradient_scale,
           gf_index *clock, gf_index n_decayed, gf_index n) {
-  const gf_update update = gf_make_update(hyper, gradient_scale[0], gf_any_weights);
+  const gf_update update = GF_UPDATE;
   const real beta = (real)hyper[GF_OWN], one_minus_beta = (real)(1 - hyper[GF_OWN]);
   const real epsilon = (real)hyper[GF_OWN + 1];
   real_bits bad = 0;
@@ -18,7 +18,7 @@ GF_KERNEL(rmsprop, real *parameters, const real *gradients, real *second_moment,
     GF_FOR(i, n, parameters, gradients, second_moment) {
       const real g = gf_gradient(update, gradients[i], parameters[i], gf_is_weight(i));
       const real v = second_moment[i] = beta * second_moment[i] + one_minus_beta * g * g;
-      parameters[i] -= update.rate * (g / (gf_sqrt(v) + epsilon));
+      parameters[i] -= gf_rates_of(update, i).rate * (g / (gf_sqrt(v) + epsilon));
       bad |= gf_bits_of_nan(parameters[i]);
     }
   }

@@ -12,12 +12,12 @@
 
 GF_KERNEL(gradient_descent, real *parameters, const real *gradients, const double *hyper,
           const real *gradient_scale, gf_index *clock, gf_index n_decayed, gf_index n) {
-  const gf_update update = gf_make_update(hyper, gradient_scale[0], gf_any_weights);
+  const gf_update update = GF_UPDATE;
   real_bits bad = 0;
   if (!GF_DIVERGED(clock)) {
     GF_FOR(i, n, parameters, gradients) {
       const real g = gf_gradient(update, gradients[i], parameters[i], gf_is_weight(i));
-      parameters[i] -= update.rate * g;
+      parameters[i] -= gf_rates_of(update, i).rate * g;
       bad |= gf_bits_of_nan(parameters[i]);
     }
   }
@@ -27,14 +27,14 @@ GF_KERNEL(gradient_descent, real *parameters, const real *gradients, const doubl
 
 GF_KERNEL(momentum, real *parameters, const real *gradients, real *velocity, const double *hyper,
           const real *gradient_scale, gf_index *clock, gf_index n_decayed, gf_index n) {
-  const gf_update update = gf_make_update(hyper, gradient_scale[0], gf_any_weights);
+  const gf_update update = GF_UPDATE;
   const real momentum_rate = (real)hyper[GF_OWN];
   real_bits bad = 0;
   if (!GF_DIVERGED(clock)) {
     GF_FOR(i, n, parameters, gradients, velocity) {
       const real g = gf_gradient(update, gradients[i], parameters[i], gf_is_weight(i));
       velocity[i] = momentum_rate * velocity[i] + g;
-      parameters[i] -= update.rate * velocity[i];
+      parameters[i] -= gf_rates_of(update, i).rate * velocity[i];
       bad |= gf_bits_of_nan(parameters[i]);
     }
   }
@@ -44,14 +44,14 @@ GF_KERNEL(momentum, real *parameters, const real *gradients, real *velocity, con
 
 GF_KERNEL(nesterov, real *parameters, const real *gradients, real *velocity, const double *hyper,
           const real *gradient_scale, gf_index *clock, gf_index n_decayed, gf_index n) {
-  const gf_update update = gf_make_update(hyper, gradient_scale[0], gf_any_weights);
+  const gf_update update = GF_UPDATE;
   const real momentum_rate = (real)hyper[GF_OWN];
   real_bits bad = 0;
   if (!GF_DIVERGED(clock)) {
     GF_FOR(i, n, parameters, gradients, velocity) {
       const real g = gf_gradient(update, gradients[i], parameters[i], gf_is_weight(i));
       velocity[i] = momentum_rate * velocity[i] + g;
-      parameters[i] -= update.rate * (g + momentum_rate * velocity[i]);
+      parameters[i] -= gf_rates_of(update, i).rate * (g + momentum_rate * velocity[i]);
       bad |= gf_bits_of_nan(parameters[i]);
     }
   }

@@ -56,7 +56,7 @@ def test_a_step_moves_little_more_than_its_gemms_and_its_optimizer_must(
 
 def test_bytes_of_a_small_step() -> None:
     step = traffic([4, 8, 2], 16, gf.Adam())
-    clock, hyper, row = 4 * 8, 10 * 8, 4
+    clock, hyper, row = 4 * 8, 12 * 8, 4
     x, hidden, logits, labels = 16 * 4 * row, 16 * 8 * row, 16 * 2 * row, 16 * row
     signs, parameters = 16 * 16, (4 * 8 + 8 + 8 * 2 + 2) * 4
     moved = [(call.name, call.read, call.written) for call in step]

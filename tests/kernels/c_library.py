@@ -17,6 +17,7 @@ import numpy as np
 
 from gradflow.backends.kernel_sources import Kernel, kernels, source_text
 from gradflow.ops import Array
+from gradflow.optimizers.base import FACTORS
 
 COMPILER = shutil.which(os.environ.get("CC", "cc"))
 _FLAGS = (
@@ -120,7 +121,10 @@ def run_kernel(
     end = items(kernel, sizes)
     bounds = [0, *(int(fraction * end) for fraction in cuts), end]
     if kernel.loop == "FOR" and "n_decayed" in values:
-        bounds = sorted({*bounds, values["n_decayed"]})  # weights and biases separately (optimizers/update.h)
+        # Weights and biases, and parameters with other factors, separately (optimizers/update.h).
+        table = values["hyper"][int(values["hyper"][FACTORS]) :]
+        ends = table[1 : 1 + 3 * int(table[0]) : 3].astype(int).tolist() if values["hyper"][FACTORS] else []
+        bounds = sorted({*bounds, values["n_decayed"], *ends})
     parts = list(pairwise(bounds))
     # The last part first: this shows whether one part writes into another.
     for first, last in reversed(parts if only is None else [parts[only]]):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gradflow.ops import OPS
+from gradflow.optimizers.base import hyper_vector
 from gradflow.reductions import chunk_length
 from tests.ops.targets import TARGETS, BackendTarget, CTarget, make_target
 
@@ -54,7 +55,12 @@ def test_chunk_squares_with_the_penalty_ending_at_the_edges_of_chunks(
     w, g = (np.random.default_rng(seed).integers(-9, 9, 14).astype(np.float32) for seed in (1, 2))
     regularized = g.astype(int) + 2 * w.astype(int) * (np.arange(14) < n_decayed)
     partials = backend.from_host(np.full(3, np.nan))
-    arguments = {"parameters": w, "gradients": g, "hyper": np.array([0.1, 2.0, 0.0, np.inf]), "partials": partials}
+    arguments = {
+        "parameters": w,
+        "gradients": g,
+        "hyper": hyper_vector([], learning_rate=0.1, l2=2.0),
+        "partials": partials,
+    }
     on_device = {name: backend.from_host(array) for name, array in arguments.items() if name != "partials"}
     target.run(OPS["chunk_squares"], {**on_device, "partials": partials, "n_decayed": n_decayed, "chunk": chunk})
     expected = [(regularized[start : start + chunk] ** 2).sum() for start in (0, 5, 10)]

@@ -3,6 +3,7 @@ arguments."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from gradflow.executors import Eager
 from gradflow.names import is_built_in
 from gradflow.ops import STEP
 from gradflow.optimizers import OPTIMIZERS, Optimizer, get_optimizer
+from gradflow.optimizers.base import hyper_vector
 from gradflow.optimizers.clipping import GradientClipping
+from gradflow.optimizers.factors import Segment
 from tests.optimizers.cases import OPTIMIZER_CASES
 
 N, N_DECAYED = 37, 25
@@ -38,13 +41,15 @@ def updated(
     l1: float = 0.0,
     clip_norm: float | None = None,
     clip_value: float = np.inf,
+    factors: Sequence[Segment] = (),
 ) -> np.ndarray:
     """Return the parameters after one step for each row of gradients; the first N_DECAYED are weights."""
     backend = get_backend(backend_name)
     ops, status, dtype = Eager(backend), RunStatus(backend), parameters.dtype
     w = backend.from_host(parameters.copy())
     state = {name: backend.zeros(N, dtype) for name in optimizer.state}
-    hyper = backend.from_host(np.array([optimizer.learning_rate, l2, l1, clip_value, *optimizer.hyper()]))
+    settings = {"learning_rate": optimizer.learning_rate, "weight_decay": optimizer.weight_decay, "factors": factors}
+    hyper = backend.from_host(hyper_vector(optimizer.hyper(), l2=l2, l1=l1, clip_value=clip_value, **settings))
     scale = backend.from_host(np.ones(1, dtype))
     clipping = GradientClipping(backend, N, clip_norm) if clip_norm is not None else None
     for step, g in enumerate(gradients, start=1):
@@ -93,7 +98,7 @@ def test_matches_pytorch(name: str, dtype: str, steps: int, rate: float, backend
 def test_a_weight_that_is_not_finite_makes_the_next_step_bad(name: str, dtype: str, backend_name: str) -> None:
     backend, n = get_backend(backend_name), 1000
     ops, status, optimizer = Eager(backend), RunStatus(backend), OPTIMIZER_CASES[name].make(0.1)
-    hyper = backend.from_host(np.array([0.1, 0, 0, np.inf, *optimizer.hyper()]))
+    hyper = backend.from_host(hyper_vector(optimizer.hyper(), learning_rate=0.1, weight_decay=optimizer.weight_decay))
     scale = backend.from_host(np.ones(1, dtype))
 
     def stepped(step: int, gradients: np.ndarray) -> np.ndarray:

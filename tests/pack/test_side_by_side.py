@@ -22,7 +22,7 @@ MEMBERS: list[dict[str, Any]] = [
     {"sizes": [5, 16, 2], "optimizer": gf.Adam(0.01)},
     {"sizes": [5, 12, 7, 2], "activation": "gelu", "dropout": 0.2, "optimizer": gf.SGD(0.1, momentum=0.9)},
     {"sizes": [5, 33, 2], "activation": "tanh", "optimizer": gf.AdamW(gf.OneCycleSchedule(0.01)), "average": 0.9},
-    {"sizes": [5, 16, 2], "seed": 4, "optimizer": gf.RMSprop(0.01), "clip_norm": 0.5, "l2": 1e-3},
+    {"sizes": [5, 16, 2], "seed": 4, "optimizer": gf.RMSprop(0.01, factors={"0": 0.2}), "clip_norm": 0.5, "l2": 1e-3},
     {"sizes": [5, 8, 2], "seed": 5, "optimizer": gf.Lion(0.003), "metrics": ("f1", "roc_auc")},
     {"sizes": [5, 8, 2], "seed": 6, "optimizer": gf.Adam(0.01), "layer_statistics": True},
 ]

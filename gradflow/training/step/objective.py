@@ -68,6 +68,7 @@ class Objective(NamedTuple):
                 "pass either clip_norm or clip_value, not both; clip_norm preserves the gradient's direction"
             )
         layers_before_loss(checked.loss, network)
+        checked.optimizer.segments(network.layers, network.parameter_ranges)
         return checked
 
     @classmethod

@@ -14,6 +14,7 @@ from gradflow.ops import Array
 from gradflow.optimizers import LBFGS
 from gradflow.optimizers.accumulation import GradientAccumulation
 from gradflow.optimizers.averaging import average_weights
+from gradflow.optimizers.base import hyper_vector
 from gradflow.optimizers.clipping import GradientClipping
 from gradflow.schedules.base import EpochValues
 from gradflow.sealing import is_of_users, record_sealed
@@ -42,8 +43,15 @@ class Update:
         self._state = {name: backend.zeros(network.n_parameters, network.dtype) for name in optimizer.state}
         # The learning rate comes first; `LearningRates` writes it.
         limit = math.inf if objective.clip_value is None else objective.clip_value
-        hyper = [0, objective.l2, objective.l1, limit, *optimizer.hyper()]
-        self._hyper = backend.from_host(np.array(hyper, np.float64))
+        hyper = hyper_vector(
+            optimizer.hyper(),
+            weight_decay=optimizer.weight_decay,
+            l2=objective.l2,
+            l1=objective.l1,
+            clip_value=limit,
+            factors=optimizer.segments(network.layers, network.parameter_ranges),
+        )
+        self._hyper = backend.from_host(hyper)
         self._gradient_scale = backend.from_host(np.ones(1, network.dtype))
         self._clipping = None
         if objective.clip_norm is not None:

@@ -33,6 +33,7 @@ from gradflow.layers import ACTIVATIONS
 from gradflow.losses import LOSSES
 from gradflow.ops import OPS
 from gradflow.optimizers import OPTIMIZERS
+from gradflow.optimizers.base import hyper_vector
 from gradflow.program import Program, Recorder
 from gradflow.testing import CASES, Draw
 from gradflow.training.step import epoch, evaluation, training_step
@@ -404,7 +405,7 @@ def test_every_thread_flushes_subnormal_numbers(dtype: str, threaded: NativeLibr
         "gradients": np.zeros(n, dtype),
         "first_moment": first,
         "second_moment": second,
-        "hyper": np.array([1e-3, 0, 0, np.inf, *gf.Adam(beta1=0.5, beta2=0.5).hyper()]),
+        "hyper": hyper_vector(gf.Adam(beta1=0.5, beta2=0.5).hyper(), learning_rate=1e-3),
         "gradient_scale": np.ones(1, dtype),
         "clock": np.array([1, 0, 0, 2**62]),
         "n_decayed": 0,

@@ -10,10 +10,11 @@ import typer
 from rich.table import Table
 
 from gradflow.cli.fitting import Output
+from gradflow.cli.members import evaluated
 from gradflow.cli.saved_run import BackendName, Delimiter, Encoding, Missing, saved_run
 from gradflow.data.any_file import existing
+from gradflow.ensemble import Ensemble
 from gradflow.errors import DataError
-from gradflow.network import Sequential
 from gradflow.training.repetition import trainer_of
 
 HELP = """Measure the loss and all metrics of a run on the rows of a file, which has the target.
@@ -43,14 +44,17 @@ def evaluate(
 ) -> None:
     """Evaluate; `HELP` describes it."""
     run = saved_run(folder, backend)
-    if (config := run.result) is None or not isinstance(run.network, Sequential):
+    if not run.results:
         raise DataError(f"{folder} is no folder of a finished run, which names the loss and the metrics")
     targets = target or run.settings.get("target")
     if not targets:
         raise DataError(f"the run in {folder} does not name its target; pass --target COLUMN")
     read = {"delimiter": delimiter, "encoding": encoding, "na_values": missing}
     source = run.opened(existing(data), read, target=targets)
-    values = trainer_of(config, run.network).evaluate(source)
+    if isinstance(run.network, Ensemble):
+        values = evaluated(run.network, run.results[0], source)
+    else:
+        values = trainer_of(run.results[0], run.network).evaluate(source)
     if as_json:
         print(json.dumps({"rows": len(source), **values}, indent=2))
         return

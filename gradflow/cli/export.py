@@ -8,14 +8,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from gradflow.cli.saved_run import saved_run
 from gradflow.errors import DataError
 from gradflow.export import onnx_model
 from gradflow.files import write_atomically
-from gradflow.training import load
 
 _SUFFIX = ".onnx"
-_ENSEMBLE = "ensemble.safetensors"
-"""The file of a run with several members."""
 
 
 def export(
@@ -31,8 +29,7 @@ def export(
         raise DataError(f"{file}: the name of an ONNX model ends in {_SUFFIX}; other formats are not supported")
     if file.exists() and not overwrite:
         raise DataError(f"{file} already exists; pass another name, or --overwrite to replace it")
-    ensemble = model / _ENSEMBLE
-    graph = onnx_model(load(ensemble if ensemble.is_file() else model, backend="numpy"))
+    graph = onnx_model(saved_run(model, "numpy").network)
     write_atomically(file, graph.SerializeToString(), through_links=True)
     console = Console()
     for kind, entries in (("inputs", graph.graph.input), ("outputs", graph.graph.output)):

@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gradflow.cli.command_line import KeepsCommandLine
+from gradflow.cli.member_folders import remove_members
 from gradflow.cli.training_options import TrainingOptions
 from gradflow.errors import DataError, DivergedError
 from gradflow.training import Callback, Checkpoint, EarlyStopping, History, JSONLines, Trainer, WeightPath
@@ -151,6 +152,8 @@ def fit(
         if trainer.history is None or trainer.history.stopped_by != "interrupted":
             raise
         history = trainer.history
+    if run.overwrite:
+        remove_members(folder)
     if not run.json_lines:
         report(history)
     if history.stopped_by == "interrupted":
@@ -158,6 +161,13 @@ def fit(
         raise typer.Exit(INTERRUPTED)
     if run.resume and history.epochs == begun.epochs:
         print(_finished(folder, history), file=sys.stderr)
+
+
+def held_out_results(history: History) -> dict[str, float]:
+    """Return the values on held-out rows of the last epoch, or of the epoch whose weights were restored."""
+    epoch = (history.best_epoch or history.epochs) - 1
+    names = [name for name in history if name.startswith("val_")]
+    return {name.removeprefix("val_"): history[name][epoch] for name in names} if epoch >= 0 else {}
 
 
 def print_summary(trainer: Trainer, history: History, folder: Path, rows: int, results: Mapping[str, float]) -> None:
@@ -225,7 +235,13 @@ def _finished(folder: Path, history: History) -> str:
     return f"{message}; train it longer with: {resuming(folder)} --epochs {2 * history.epochs}"
 
 
+def predicting(folder: Path) -> str:
+    """Return the line that says how to predict with a run."""
+    return f"predict: gradflow predict {shlex.quote(str(folder))} FILE --output predictions.csv"
+
+
 def resuming(folder: Path) -> str:
+    """Return the command that resumes a run."""
     return f"gradflow train --resume {shlex.quote(str(folder))}"
 
 

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from gradflow.cli import train
 from gradflow.cli.command_line import read_command_line
+from gradflow.cli.member_folders import member_folders
 from gradflow.errors import DataError
 from gradflow.training.runs.comparison import compare_runs, read_config
 
@@ -31,9 +32,10 @@ def repeat(
     code is 0 if the results are the same, and 1 if not. A run of a program of your own is run again with
     gradflow.repeat(folder, x, y), on the same data.
     """
-    config = read_config(folder)
+    members = [path.name for path in member_folders(folder)] or [""]
+    configs = [read_config(folder / name) for name in members]
     words = read_command_line(folder)
-    if config["result"]["stopped_by"] == "interrupted":
+    if any(config["result"]["stopped_by"] == "interrupted" for config in configs):
         raise DataError(
             f"the run in {folder} was interrupted; finish it first: gradflow train --resume {shlex.quote(str(folder))}"
         )
@@ -45,14 +47,17 @@ def repeat(
             )
         if code:
             raise typer.Exit(code)
-        comparison = compare_runs(folder, again)
+        comparisons = {name: compare_runs(folder / name, again / name) for name in members}
     console = Console()
-    if comparison.surroundings:
-        console.print(_table("environment", comparison.surroundings))
-    if comparison.settings:
-        console.print(_table("settings", comparison.settings))
-    if not comparison.is_same:
-        console.print(_table("results", comparison.results))
+    for name, comparison in comparisons.items():
+        of_member = f"{name}, " if name else ""
+        if comparison.surroundings:
+            console.print(_table(f"{of_member}environment", comparison.surroundings))
+        if comparison.settings:
+            console.print(_table(f"{of_member}settings", comparison.settings))
+        if not comparison.is_same:
+            console.print(_table(f"{of_member}results", comparison.results))
+    if not all(comparison.is_same for comparison in comparisons.values()):
         raise typer.Exit(DIFFERENT)
     console.print(f"identical, bit for bit: weights and history of {folder}", markup=False, soft_wrap=True)
 

@@ -48,10 +48,9 @@ def report(
 
     It is one HTML file with all its pictures, which any browser shows. Runs of gradflow train know their data.
     """
-    if members := sorted(folder.glob("member-*/config.json")):
-        raise DataError(f"{folder} holds a run of several networks; report on one of them, such as {members[0].parent}")
-    read_config(folder)
     run = saved_run(folder, "numpy")
+    if not run.results:
+        read_config(folder)  # says what is missing
     if data is None and held_out is None:
         rows: tuple[Any, Any] = _data_of_training(run)
     else:
@@ -80,12 +79,12 @@ def _data_of_training(run: SavedRun) -> tuple[Any, Any]:
     if run.settings:
         return _own_data(run)
     try:
-        words = read_command_line(run.path)
+        words = read_command_line(run.home)
     except DataError:
         return None, None  # a run of a program of the user's own
     if words[:1] != ["digits"]:
         return None, None
-    digits, is_classifier = load_digits(), read_config(run.path)["loss"]["name"] == "softmax_cross_entropy"
+    digits, is_classifier = load_digits(), run.results[0]["loss"]["name"] == "softmax_cross_entropy"
     y, y_test = (labels if is_classifier else np.eye(10)[labels] for labels in (digits.y_train, digits.y_test))
     return (digits.x_train, y), (digits.x_test, y_test)
 

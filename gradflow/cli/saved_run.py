@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from gradflow.cli.fitting import resuming
+from gradflow.cli.member_folders import member_folders
 from gradflow.cli.run_config import CONFIG_FILE, read_config
 from gradflow.data.any_file import column_names, existing, open_file
 from gradflow.data.columns import CategoryColumn, EmbeddingColumn
@@ -37,11 +39,13 @@ class SavedRun:
 
     Attributes:
         path: the run folder, or the file of the model.
+        home: the folder with the settings: the same, or for a member of an ensemble the one above.
         network: the network, or several that predict together.
         settings: the settings of a run on one's own data, by the names of the options; empty for other runs.
     """
 
     path: Path
+    home: Path
     network: Sequential | Ensemble
     settings: dict[str, Any]
 
@@ -51,11 +55,10 @@ class SavedRun:
         return list(self.network) if isinstance(self.network, Ensemble) else [self.network]
 
     @property
-    def result(self) -> dict[str, Any] | None:
-        """The config.json of the finished run; None if there is none."""
-        if not (self.path / "config.json").is_file():
-            return None
-        return read_run(self.path)
+    def results(self) -> list[dict[str, Any]]:
+        """The config.json of the finished run, or that of each member; none if there is none."""
+        folders = member_folders(self.path) if isinstance(self.network, Ensemble) else [self.path]
+        return [read_run(folder) for folder in folders if (folder / "config.json").is_file()]
 
     def opened(self, path: Path, reading: dict[str, Any], *, target: list[str] | None = None) -> Stream:
         """Open a file with the columns of the network, read as the file of its training was.
@@ -123,6 +126,12 @@ def saved_run(path: Path, backend: str = "auto") -> SavedRun:
         DataError, FileFormatError: if there is no run in the folder, or the file is damaged.
     """
     path = existing(path)
+    if member_folders(path) and not (path / "model.safetensors").is_file():
+        raise DataError(
+            f"the run in {path} of several networks has not ended; finish it first: {resuming(path)}; or pass the "
+            f"folder of a single one, such as {member_folders(path)[0]}"
+        )
     network = load(path, backend)
-    is_own = path.is_dir() and (path / CONFIG_FILE).is_file()
-    return SavedRun(path, network, read_config(path) if is_own else {})
+    home = path.parent if path in member_folders(path.parent) else path
+    is_own = home.is_dir() and (home / CONFIG_FILE).is_file()
+    return SavedRun(path, home, network, read_config(home) if is_own else {})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -40,9 +40,10 @@ def show(
     """Show a model; `HELP` describes it."""
     run = saved_run(model, "numpy")
     console = Output()
-    for place, network in enumerate(run.networks):
+    for members in _alike(run.networks):
+        network = run.networks[members[0]]
         if len(run.networks) > 1:
-            console.print(f"member {place}:")
+            console.print(f"member{'s' if len(members) > 1 else ''} {', '.join(map(str, members))}:")
         console.print(_layers(network))
         if network.preprocessing is not None:
             console.print(_columns(network.preprocessing))
@@ -50,6 +51,15 @@ def show(
     for name, value in _facts(run):
         facts.add_row(name, escape(value))
     console.print(facts)
+
+
+def _alike(networks: Sequence[Sequential]) -> list[list[int]]:
+    """Return the places of networks in groups with the same layers and preprocessing."""
+    groups: dict[str, list[int]] = {}
+    for place, network in enumerate(networks):
+        key = f"{list(map(repr, network.layers))} {network.preprocessing and network.preprocessing.config()}"
+        groups.setdefault(key, []).append(place)
+    return list(groups.values())
 
 
 def _layers(network: Sequential) -> Table:
@@ -103,7 +113,7 @@ def _facts(run: SavedRun) -> Iterator[tuple[str, str]]:
     if isinstance(run.network, Ensemble):
         yield "weights of members", ", ".join(f"{weight:.3f}" for weight in run.network.weights)
     yield "parameters", f"{sum(member.n_parameters for member in run.networks):,}, {network.dtype}"
-    yield "epochs", str(network.epochs_begun)
+    yield "epochs", ", ".join(str(member.epochs_begun) for member in run.networks)
     if network.classes is not None:
         yield "classes", ", ".join(map(str, network.classes[:50])) + (" ..." if len(network.classes) > 50 else "")
     if network.output_scale is not None:
@@ -112,17 +122,22 @@ def _facts(run: SavedRun) -> Iterator[tuple[str, str]]:
     if (target := run.settings.get("target")) is not None:
         yield "target", ", ".join(target)
         yield "trained on", str(near(Path(run.settings["data"])))
-    if (config := run.result) is None:
+    if not run.results:
         return
+    config = run.results[0]
     yield "loss", str(config["loss"]["name"])
     yield "optimizer", f"{config['optimizer']['name']}, batches of {config['batch_size']}"
     for name in ("factors", "decay_factors"):
         if factors := config["optimizer"].get(name):
             yield name.replace("_", " "), ", ".join(f"{of} {factor:g}" for of, factor in factors.items())
-    for name, value in config["result"].items():
+    for name in config["result"]:
         if name != "epochs":
             of_run = name in ("seconds", "stopped_by", "best_epoch")
             label = name.replace("_", " ") if of_run else f"last {name}"
-            yield label, f"{value:.4f}" if isinstance(value, float) else str(value)
+            yield label, ", ".join(_value(each["result"].get(name)) for each in run.results)
     yield "versions", ", ".join(f"{name} {version}" for name, version in config["versions"].items())
     yield "device", f"{config['backend']}, {config['device']}"
+
+
+def _value(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

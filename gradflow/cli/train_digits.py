@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import typer
 
-from gradflow.checks import positive_integer
 from gradflow.cli.command_line import without
 from gradflow.cli.fitting import Command, RunOptions, fit, print_summary
 from gradflow.cli.members import fit_members
@@ -51,13 +49,9 @@ def digits(
     context: typer.Context,
     options: TrainingOptions,
     run: RunOptions,
-    members: Annotated[
-        int,
-        typer.Option(help="Number of networks to train at once, with seeds from --seed on; saves their ensemble."),
-    ] = 1,
 ) -> None:
     """Train on the digits; `DIGITS_HELP` describes it."""
-    members = positive_integer("--members", members)
+    trainers = [_trainer(each) for each in options.of_members]
     folder = run.folder("digits")
     if options.optimizer == "lbfgs" and (options.batch_size != "all" or options.dropout):
         raise DataError(
@@ -72,12 +66,10 @@ def digits(
         "class_weight": options.weights_of(range(10)),
         "validation_data": (data.x_test, y_test),
     }
-    if members > 1:
-        trainers = [_trainer(replace(options, seed=options.seed + place)) for place in range(members)]
-        given = trainers, folder, command, options, run, data.x_train, y_train
-        fit_members(*given, labels=data.y_test, **arguments)
+    if len(trainers) > 1:
+        fit_members(trainers, folder, command, options, run, data.x_train, y_train, **arguments)
         return
-    trainer = _trainer(options)
+    [trainer] = trainers
     report = partial(_report, trainer, folder, data, (y_train, y_test))
     fit(trainer, folder, command, options, run, report, data.x_train, y_train, **arguments)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,12 +14,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from gradflow.cli.file_options import AUTO, DataOptions, FileTrainingOptions
-from gradflow.cli.fitting import Command, Output, RunOptions, fit, print_summary
+from gradflow.cli.fitting import Command, Output, RunOptions, fit, held_out_results, predicting, print_summary
+from gradflow.cli.members import fit_members
 from gradflow.cli.option_groups import with_fields
 from gradflow.cli.own_data import OwnData, look_at, sha256_of
 from gradflow.cli.rules import text_of
 from gradflow.cli.run_config import CONFIG_FILE, near, settings_of, toml_content, words_of
-from gradflow.data import fit_preprocessing
+from gradflow.data import Preprocessing, fit_preprocessing
 from gradflow.data.loaded import joined_rows
 from gradflow.data.profiles import ColumnProfile
 from gradflow.data.streams import Stream
@@ -82,22 +82,22 @@ def train_file(
     settings = {"data": str(own.path.resolve())} | settings_of(own.options, options)
     command = Command(words_of(settings), is_repetition, {CONFIG_FILE: toml_content(settings)})
     training, held_out = own.divided(options.seed)
-    trainer = _trainer(own, options, training)
+    preprocessing = fit_preprocessing(training, own.fitted_rules)
+    trainers = [_trainer(own, each, preprocessing) for each in options.of_members]
+    network = trainers[0].network
     x, y, weight = _data(training, own)
     validation = _data(held_out, own)
-    fit(
-        trainer,
-        folder,
-        command,
-        replace(options, early_stopping=options.early_stopping or None),
-        run,
-        partial(_report, trainer, folder, len(training)),
-        x,
-        y,
-        sample_weight=weight,
-        class_weight=options.weights_of(trainer.network.classes or range(max(trainer.network.n_out, 2))),
-        validation_data=validation if validation[2] is not None else validation[:2],
-    )
+    given: dict[str, Any] = {
+        "sample_weight": weight,
+        "class_weight": options.weights_of(network.classes or range(max(network.n_out, 2))),
+        "validation_data": held_out if own.loaded is None else validation[: 2 if validation[2] is None else 3],
+    }
+    options = replace(options, early_stopping=options.early_stopping or None)
+    if len(trainers) > 1:
+        fit_members(trainers, folder, command, options, run, x, y, **given)
+    else:
+        report = partial(_report, trainers[0], folder, len(training))
+        fit(trainers[0], folder, command, options, run, report, x, y, **given)
 
 
 def _note_digits(path: Path) -> None:
@@ -204,8 +204,7 @@ def _check_targets(own: OwnData, *, is_classifier: bool) -> None:
         )
 
 
-def _trainer(own: OwnData, options: FileTrainingOptions, training: Stream) -> Trainer:
-    preprocessing = fit_preprocessing(training, own.fitted_rules)
+def _trainer(own: OwnData, options: FileTrainingOptions, preprocessing: Preprocessing) -> Trainer:
     is_classifier = own.options.task == "classification"
     classes = list(own.targets[0].counts or ()) if is_classifier else []
     loss = get_loss(options.loss)
@@ -279,13 +278,14 @@ def _decisions(own: OwnData, options: FileTrainingOptions) -> Mapping[str, str]:
     elif data.task == "classification":
         split += ", of each class the same fraction"
     early = f"; stops after {options.early_stopping} epochs without improvement" if options.early_stopping else ""
+    several = f"{options.members} members, each " if options.members > 1 else ""
     weight = {"rows weighted by": data.sample_weight} if data.sample_weight else {}
     return {
         "data": f"{near(own.path)}: {own.rows:,} rows, {_counted(own.features)}, {way}",
         "task": f"{data.task} of {', '.join(map(_described_target, own.targets))}",
         **weight,
         "held out": split,
-        "network": f"layers {options.layers}, {options.activation}, dropout {options.dropout:g}",
+        "network": f"{several}layers {options.layers}, {options.activation}, dropout {options.dropout:g}",
         "loss": f"{options.loss}; metrics {options.metrics}",
         "optimizer": f"{options.optimizer}, batches of {options.batch_size} rows",
         "epochs": f"{options.epochs}{early}",
@@ -304,11 +304,9 @@ def _described_target(target: ColumnProfile) -> str:
 
 
 def _report(trainer: Trainer, folder: Path, rows: int, history: History) -> None:
-    """Print the values of the last epoch, or of the epoch whose weights were restored."""
-    epoch = (history.best_epoch or history.epochs) - 1
-    names = [name for name in history if name.startswith("val_")]
-    results = {f"held-out {name.removeprefix('val_')}": history[name][epoch] for name in names} if epoch >= 0 else {}
-    print_summary(trainer, history, folder, rows, results)
+    """Print the held-out results of a run."""
+    print_summary(
+        trainer, history, folder, rows, {f"held-out {name}": value for name, value in held_out_results(history).items()}
+    )
     if history.stopped_by != "interrupted":
-        quoted = shlex.quote(str(folder))
-        print(f"predict: gradflow predict {quoted} FILE --output predictions.csv")
+        print(predicting(folder))

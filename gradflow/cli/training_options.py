@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Self
 
 import typer
 
@@ -109,6 +109,19 @@ class TrainingOptions:
     backend: Annotated[str, typer.Option(help=f"Backend: {', '.join(BACKENDS)}.")] = "auto"
     dtype: Annotated[str, typer.Option(help="Data type: float32 or float64.")] = "float32"
     seed: Annotated[int, typer.Option(help="Random seed: the same seed gives the same run.")] = 0
+    members: Annotated[
+        int,
+        typer.Option(help="Networks to train at once, with seeds from --seed on; the model is the mean of them."),
+    ] = 1
+
+    @property
+    def of_members(self) -> list[Self]:
+        """The options of each network, which differ in their seeds.
+
+        Raises:
+            DataError: if there are none.
+        """
+        return [replace(self, seed=self.seed + place) for place in range(positive_integer("--members", self.members))]
 
     def check(self, classes: Sequence[Any]) -> None:
         """Check everything that does not depend on the rows.

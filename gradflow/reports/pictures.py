@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradflow.figures import COLORS, dress
+from gradflow.figures import COLORS, by_epoch, draw_curve, dress
 from gradflow.layers import Layer
 from gradflow.reports.predictions import Classified, Importance, Regressed
 from gradflow.reports.surface import Surface
@@ -54,6 +54,19 @@ def curves(history: History, kind: str, layers: Sequence[Layer]) -> Figure:
     """Draw one kind of values by epoch, such as the loss or the update ratio of each layer."""
     figure, axes = _empty()
     draw_kind(axes, kind, history, layers)
+    return figure
+
+
+def curves_of_members(histories: Sequence[History], kind: str) -> Figure:
+    """Draw the loss or the accuracy of several networks by epoch, a line for each."""
+    figure, axes = _empty()
+    for color, name, label in ((COLORS[0], kind, "training"), (COLORS[1], f"val_{kind}", "validation")):
+        for place, history in enumerate(history for history in histories if name in history):
+            draw_curve(axes, history[name], color, "_" if place else f"{label}, a line for each network")
+    axes.set_ylabel(kind)
+    for line in axes.lines:
+        line.set(alpha=0.7, linewidth=1)
+    by_epoch(axes)
     return figure
 
 

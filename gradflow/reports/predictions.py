@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradflow.data.table import positions
+from gradflow.data.table import Table, positions
+from gradflow.ensemble import Ensemble, stand_in
 from gradflow.losses import Loss
 from gradflow.network import Sequential
 from gradflow.reports.rows import SampledRows, class_numbers_of
@@ -87,7 +89,9 @@ class Importance(NamedTuple):
     std: float
 
 
-def judge(network: Sequential, loss: Loss, rows: SampledRows) -> tuple[Classified | Regressed | None, list[WorstRow]]:
+def judge(
+    network: Sequential | Ensemble, loss: Loss, rows: SampledRows
+) -> tuple[Classified | Regressed | None, list[WorstRow]]:
     """Return how good the predictions on some rows are, and the worst rows; None for a loss whose outputs are not
     predictions of the targets, or of several classes at once."""
     kind = task_kind(loss, network.n_out)
@@ -100,7 +104,9 @@ def judge(network: Sequential, loss: Loss, rows: SampledRows) -> tuple[Classifie
     return _classified(network, probabilities, rows)
 
 
-def _classified(network: Sequential, probabilities: np.ndarray, rows: SampledRows) -> tuple[Classified, list[WorstRow]]:
+def _classified(
+    network: Sequential | Ensemble, probabilities: np.ndarray, rows: SampledRows
+) -> tuple[Classified, list[WorstRow]]:
     n = probabilities.shape[1]
     names = tuple(map(str, range(n) if network.classes is None else network.classes))
     true, predicted = class_numbers_of(network, rows.y), probabilities.argmax(axis=1)
@@ -128,7 +134,9 @@ def _regressed(predicted: np.ndarray, rows: SampledRows) -> tuple[Regressed, lis
     if true.shape != predicted.shape:  # several quantiles of one target: the middle one is shown
         per_target = predicted.shape[1] // true.shape[1]
         predicted = predicted[:, per_target // 2 :: per_target]
-    names = ("",) if true.shape[1] == 1 else tuple(f"output {place}" for place in range(true.shape[1]))
+    count = true.shape[1]
+    unnamed = tuple(f"output {place}" for place in range(count))
+    names = ("",) if count == 1 else rows.targets if len(rows.targets) == count else unnamed
     squares = ((true - predicted) ** 2).mean(axis=0)
     spread = true.var(axis=0)
     with np.errstate(all="ignore"):
@@ -161,15 +169,15 @@ def _shown(value: Any) -> str:
     return "missing" if value is None else str(value)
 
 
-def importances(network: Sequential, loss: Loss, rows: SampledRows) -> list[Importance]:
+def importances(network: Sequential | Ensemble, loss: Loss, rows: SampledRows) -> list[Importance]:
     """Return the permutation importance of each column, the largest first, on up to 1000 rows; none if there are more
     than 500 columns."""
     if len(rows.x.names) > _MOST_COLUMNS:
         return []
     rows = rows.sample(_IMPORTANCE_ROWS)
-    trainer = Trainer(network.copy(), loss, "sgd")
+    loss_on = _loss_of(network, loss)
     random = np.random.default_rng(0)
-    before = trainer.evaluate(rows.x, rows.y)["loss"]
+    before = loss_on(rows.x, rows.y)
     is_unnamed = rows.x.names == positions(len(rows.x.names))
     found = []
     for place, name in enumerate(rows.x.names):
@@ -178,7 +186,20 @@ def importances(network: Sequential, loss: Loss, rows: SampledRows) -> list[Impo
             columns = list(rows.x.columns)
             columns[place] = columns[place][random.permutation(len(rows.y))]
             shuffled = replace(rows.x, columns=tuple(columns))
-            rises.append(trainer.evaluate(shuffled, rows.y)["loss"] - before)
+            rises.append(loss_on(shuffled, rows.y) - before)
         shown = f"column {name}" if is_unnamed else name
         found.append(Importance(shown, float(np.mean(rises)), float(np.std(rises))))
     return sorted(found, key=lambda importance: -importance.mean)
+
+
+def _loss_of(model: Sequential | Ensemble, loss: Loss) -> Callable[[Table, np.ndarray], float]:
+    """Return a function that measures the loss of a model on inputs and targets."""
+    if isinstance(model, Ensemble):
+
+        def of_mean(x: Table, y: np.ndarray) -> float:
+            instead = stand_in(model, x, y)
+            return Trainer(instead.network, loss, "sgd").evaluate(instead.x, instead.y)["loss"]
+
+        return of_mean
+    trainer = Trainer(model.copy(), loss, "sgd")
+    return lambda x, y: trainer.evaluate(x, y)["loss"]

@@ -11,9 +11,11 @@ import numpy as np
 from gradflow.data.classes import class_numbers
 from gradflow.data.frames import plain_values
 from gradflow.data.sources import Source
+from gradflow.data.streams import StreamPart
 from gradflow.data.table import Table, positions
 from gradflow.data.validation import as_targets
 from gradflow.data.where import Where
+from gradflow.ensemble import Ensemble
 from gradflow.errors import DataError
 from gradflow.network import Sequential, input_format
 
@@ -29,6 +31,7 @@ class SampledRows(NamedTuple):
         numbers: the number of each row, or of each line of a text file, in its origin.
         total: the number of rows in the data.
         unit: what the numbers count: "row", from 0, or "line", from 1.
+        targets: the names of the target columns; empty if they are unknown.
     """
 
     x: Table
@@ -36,6 +39,7 @@ class SampledRows(NamedTuple):
     numbers: np.ndarray
     total: int
     unit: str = "row"
+    targets: tuple[str, ...] = ()
 
     def sample(self, rows: int) -> SampledRows:
         """Return as many rows, chosen at random, in their order; all if there are no more."""
@@ -63,7 +67,9 @@ def rows_of(network: Sequential, name: str, data: Any) -> SampledRows:
     if not total:
         raise DataError(f"{name} has no rows; at least 1 is needed")
     table, y, numbers, _ = _smallest_keys(kept)
-    return SampledRows(table, y, numbers, total, unit)
+    while isinstance(data, StreamPart):
+        data = data.whole
+    return SampledRows(table, y, numbers, total, unit, tuple(getattr(data, "target", ())))
 
 
 def _blocks(network: Sequential, name: str, data: Any) -> Generator[tuple[Table, np.ndarray, Where], None, None]:
@@ -104,7 +110,7 @@ def _smallest_keys(
     return table[chosen], y[chosen], numbers[chosen], keys[chosen]
 
 
-def class_numbers_of(network: Sequential, y: np.ndarray) -> np.ndarray:
+def class_numbers_of(network: Sequential | Ensemble, y: np.ndarray) -> np.ndarray:
     """Return the class number of each row, for class names, class numbers, or a column of probabilities per class."""
     if y.ndim == 2 and y.shape[1] > 1:
         numbers: np.ndarray = y.argmax(axis=1)

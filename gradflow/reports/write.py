@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from gradflow.checks import boolean, file_path
 from gradflow.data.columns import CategoryColumn, Column, EmbeddingColumn, NumberColumn
 from gradflow.data.dates import DateColumn
 from gradflow.data.table import positions
-from gradflow.errors import DataError, FileFormatError, GradflowError
+from gradflow.errors import DataError, GradflowError
 from gradflow.figures import for_notebooks
 from gradflow.files import write_atomically
 from gradflow.installation import pip_install
@@ -21,14 +21,10 @@ from gradflow.reports import pictures
 from gradflow.reports.diagnosis import diagnose
 from gradflow.reports.predictions import Classified, Regressed, WorstRow, importances, judge
 from gradflow.reports.rows import SampledRows, rows_of
+from gradflow.reports.runs import Run, read_run
 from gradflow.reports.surface import Surface, loss_surface
-from gradflow.storage import load_network
-from gradflow.training.progress.history import History
-from gradflow.training.repetition import trainer_of
-from gradflow.training.runs.comparison import read_config, read_history
 from gradflow.training.runs.picture import kinds_of
 from gradflow.training.runs.weight_path import weights_by_time
-from gradflow.training.step.objective import Objective
 from gradflow.version import __version__
 
 if TYPE_CHECKING:
@@ -60,24 +56,6 @@ _ENDINGS = {
 }
 
 
-class _Run(NamedTuple):
-    """A run, read from its folder.
-
-    Attributes:
-        folder: the folder.
-        config: the content of its config.json.
-        network: the trained network, on the CPU.
-        history: its values by epoch.
-        objective: what it was trained with; None if that cannot be recreated here.
-    """
-
-    folder: Path
-    config: dict[str, Any]
-    network: Sequential
-    history: History
-    objective: Objective | None
-
-
 def report(
     folder: str | os.PathLike[str],
     data: Any = None,
@@ -94,7 +72,7 @@ def report(
     against true values; the worst rows; and the permutation importance of the columns. It needs the extra ``report``.
 
     Args:
-        folder: the folder of a run.
+        folder: the folder of a run; or that of several networks at once, if it also holds their ensemble.
         data: the training data, a pair (x, y) or a source; of more than 10,000 rows, as many are chosen at random.
             Weights of rows and classes are not applied.
         held_out: data that was not trained on, for all that judges predictions; None uses ``data``.
@@ -116,10 +94,14 @@ def report(
         raise GradflowError(f"reports need {' and '.join(missing)}, not installed: {pip_install('report')}")
     if not boolean("overwrite", overwrite) and target.exists():
         raise DataError(f"{target} already exists; choose another output, or pass overwrite=True to replace it")
-    run = _read(folder)
+    run = read_run(folder)
     rows = None if data is None else rows_of(run.network, "data", data)
     judged_rows = rows if held_out is None else rows_of(run.network, "held_out", held_out)
-    write_atomically(target, _page(run, rows, judged_rows, is_held_out=held_out is not None), through_links=True)
+    write_atomically(
+        target,
+        _page(folder.resolve().name, run, rows, judged_rows, is_held_out=held_out is not None),
+        through_links=True,
+    )
     return target
 
 
@@ -137,7 +119,7 @@ def plot_loss_surface(folder: str | os.PathLike[str], data: Any) -> Figure:
         FileFormatError: if a file of the run is damaged.
         GradflowError: if matplotlib is missing.
     """
-    run = _read(file_path("folder", folder))
+    run = read_run(file_path("folder", folder))
     found = _found_surface(run, rows_of(run.network, "data", data))
     if isinstance(found, str):
         raise DataError(f"{folder}: {found}")
@@ -146,36 +128,9 @@ def plot_loss_surface(folder: str | os.PathLike[str], data: Any) -> Figure:
     return for_notebooks(pictures.surface(found))
 
 
-def _read(folder: Path) -> _Run:
-    """Read a run from its folder.
-
-    Raises:
-        DataError: if there is no finished run, or it has no finished epoch.
-        FileFormatError: if a file is damaged.
-    """
-    config = read_config(folder)
-    history = History()
-    history.stopped_by = config["result"]["stopped_by"]
-    try:
-        history.seconds = config["result"]["seconds"]
-        history.best_epoch = config["result"]["best_epoch"]
-        for values in read_history(folder):
-            history.append({name: float(value) for name, value in values.items() if name != "epoch"})
-        network = load_network(folder / "model.safetensors", "numpy")
-    except OSError as error:
-        raise DataError(f"{error.filename}, which a finished run has, cannot be read: {error.strerror}") from error
-    except (KeyError, ValueError, TypeError) as error:
-        raise FileFormatError(f"config.json or history.csv in {folder} is damaged: {error}") from error
-    if not history.epochs:
-        raise DataError(f"the run in {folder} has no finished epoch, so there is nothing to report")
-    try:
-        objective = trainer_of(config, network).objective
-    except GradflowError:
-        objective = None  # a loss or optimizer of the user's own, in a module that is not imported
-    return _Run(folder, config, network, history, objective)
-
-
-def _page(run: _Run, rows: SampledRows | None, judged_rows: SampledRows | None, *, is_held_out: bool) -> bytes:
+def _page(
+    name: str, run: Run, rows: SampledRows | None, judged_rows: SampledRows | None, *, is_held_out: bool
+) -> bytes:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -183,10 +138,10 @@ def _page(run: _Run, rows: SampledRows | None, judged_rows: SampledRows | None, 
     judged, worst = None, list[WorstRow]()
     loss = None if run.objective is None else run.objective.loss
     if judged_rows is not None and loss is not None:
-        judged, worst = judge(run.network, loss, judged_rows)
+        judged, worst = judge(run.model, loss, judged_rows)
     of_classes = judged if isinstance(judged, Classified) else None
     content = {
-        "title": f"Report on {run.folder.resolve().name}",
+        "title": f"Report on {name}",
         "version": __version__,
         "summary": _summary(run),
         "findings": diagnose(run.network, run.objective, run.history, rows, of_classes),
@@ -210,7 +165,7 @@ def _weights(network: Sequential, place: int) -> list[Any]:
     return [array for name, array in network.get_weights().items() if name.startswith(f"{place}.")]
 
 
-def _summary(run: _Run) -> str:
+def _summary(run: Run) -> str:
     config, result, history = run.config, run.config["result"], run.history
     rows = str(config.get("data", "")).partition(" rows")[0]
     measured = [
@@ -222,6 +177,15 @@ def _summary(run: _Run) -> str:
         )
         if name in history
     ]
+    if run.members:
+        epochs = sorted({member.epochs for member in run.members.values()})
+        took = str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
+        return (
+            f"{len(run.members)} networks of {run.network.n_parameters:,} parameters each were trained on {rows} rows "
+            f"for {took} epochs. The model is the mean of their predictions, by which rows and columns are judged "
+            "below. What the diagnosis says of training, the layers and the loss surface are those of the first "
+            f"network, {run.folder.name}."
+        )
     return (
         f"A network of {run.network.n_parameters:,} parameters was trained on {rows} rows for {history.epochs} epochs, "
         f"{_ENDINGS.get(result['stopped_by'], result['stopped_by'])}, in {history.seconds:.1f} seconds. "
@@ -229,7 +193,7 @@ def _summary(run: _Run) -> str:
     )
 
 
-def _settings(run: _Run) -> list[tuple[str, str]]:
+def _settings(run: Run) -> list[tuple[str, str]]:
     """Return the settings of a run that were set, by name."""
     config = run.config
     shown = [(str(name), _described(config[name])) for name in ("loss", "optimizer") if name in config]
@@ -242,6 +206,10 @@ def _settings(run: _Run) -> list[tuple[str, str]]:
         shown.append(("classes", ", ".join(map(str, run.network.classes))))
     for name in ("data", "validation_data"):
         shown += [(name.replace("_", " "), str(config[name]).partition(",")[0])] if config.get(name) else []
+    for name, history in run.members.items():
+        epoch = (history.best_epoch or history.epochs) - 1
+        values = ", ".join(f"{kind} {history[kind][epoch]:.4g}" for kind in history if kind.startswith("val_"))
+        shown.append((name, values.replace("val_", "validation ") or f"loss {history['loss'][epoch]:.4g}"))
     version = config.get("versions", {}).get("gradflow", "")
     shown.append(("dtype, seed", f"{run.network.dtype.name}, {run.network.seed}"))
     return [*shown, ("trained on", f"{config.get('device', '')}, gradflow {version}")]
@@ -278,9 +246,17 @@ def _rule(column: Column) -> str:
     return text + words[getattr(column, "missing", "refuse")]
 
 
-def _curves(run: _Run) -> dict[str, Any]:
+def _curves(run: Run) -> dict[str, Any]:
     kinds = kinds_of(run.history)
-    drawn = {kind: pictures.data_uri(pictures.curves(run.history, kind, run.network.layers)) for kind in kinds}
+    of_members = list(run.members.values())
+    drawn = {
+        kind: pictures.data_uri(
+            pictures.curves_of_members(of_members, kind)
+            if of_members and kind in run.history
+            else pictures.curves(run.history, kind, run.network.layers)
+        )
+        for kind in kinds
+    }
 
     def entries(names: Sequence[str]) -> list[_Picture]:
         return [(drawn[kind], f"{kind.replace('_', ' ')} by epoch", "") for kind in names]
@@ -292,7 +268,7 @@ def _curves(run: _Run) -> dict[str, Any]:
     }
 
 
-def _found_surface(run: _Run, rows: SampledRows | None) -> Surface | str:
+def _found_surface(run: Run, rows: SampledRows | None) -> Surface | str:
     """Return the loss around the path of the weights, or why there is none."""
     weights = weights_by_time(run.folder, run.history["loss"], run.network.state.size)
     if run.objective is None:
@@ -305,7 +281,7 @@ def _found_surface(run: _Run, rows: SampledRows | None) -> Surface | str:
     return found or "The weights did not move in two directions, so there is no plane to show."
 
 
-def _surface(run: _Run, rows: SampledRows | None) -> dict[str, Any]:
+def _surface(run: Run, rows: SampledRows | None) -> dict[str, Any]:
     found = _found_surface(run, rows)
     if isinstance(found, str):
         return {"surface": None, "no_surface": found}
@@ -382,10 +358,10 @@ def _of_numbers(judged: Regressed) -> tuple[str, list[_Picture]]:
     return "; ".join(found), drawn
 
 
-def _importance(run: _Run, rows: SampledRows | None) -> dict[str, Any]:
+def _importance(run: Run, rows: SampledRows | None) -> dict[str, Any]:
     if rows is None or run.objective is None:
         return {"importance": None, "no_importance": _DATA}
-    found = importances(run.network, run.objective.loss, rows)
+    found = importances(run.model, run.objective.loss, rows)
     if not found:
         return {"importance": None, "no_importance": "Not computed for more than 500 columns."}
     caption = f"Mean and standard deviation over 3 shuffles{'' if len(found) <= 15 else '; the first 15 columns'}."

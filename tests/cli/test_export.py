@@ -41,17 +41,14 @@ def test_a_run_is_exported_with_its_columns_and_classes(
     np.testing.assert_allclose(probabilities, network.predict(table), rtol=0, atol=1e-6)
 
 
-def test_a_run_with_several_members_is_one_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_with_several_members_is_one_model(tmp_path: Path) -> None:
     folder, file = tmp_path / "run", tmp_path / "model.onnx"
     assert main(["train", "digits", "--members", "2", "--epochs", "1", "--quiet", "--output", str(folder)]) == 0
     assert main(["export", str(folder), str(file)]) == 0
     x = gf.data.load_digits().x_test.astype(np.float32)
     session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
     _, probabilities = session.run(None, {"x": x})
-    np.testing.assert_allclose(probabilities, gf.load(folder / "ensemble.safetensors").predict(x), rtol=0, atol=1e-5)
-    capsys.readouterr()
-    assert main(["report", str(folder)]) == 2
-    assert f"report on one of them, such as {folder / 'member-000'}" in capsys.readouterr().err
+    np.testing.assert_allclose(probabilities, gf.load(folder).predict(x), rtol=0, atol=1e-5)
 
 
 def test_an_existing_file_is_replaced_on_request_only(
@@ -71,7 +68,7 @@ def test_wrong_arguments_are_errors_that_write_nothing(
 ) -> None:
     for arguments, message in (
         ([run_folder, "model.pt"], "ends in .onnx"),
-        ([tmp_path / "none", "model.onnx"], "No such file or directory"),
+        ([tmp_path / "none", "model.onnx"], "there is no file"),
         ([tmp_path, "model.onnx"], "neither model.safetensors nor checkpoints"),
         ([run_folder, tmp_path / "missing" / "model.onnx"], "No such file or directory"),
         ([run_folder / "history.csv", "model.onnx"], "is not a gradflow model"),

@@ -26,12 +26,14 @@ Examples:
 [cyan]gradflow evaluate runs/customers test.csv[/]
 
 [cyan]gradflow evaluate runs/customers test.csv --json[/]
+
+[cyan]gradflow evaluate runs/x x_test.npy --target y_test.npy[/]
 """
 
 
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="Run folder.", metavar="RUN")],
-    data: Annotated[Path, typer.Argument(help="CSV, Parquet or Arrow file with the rows.", metavar="FILE")],
+    data: Annotated[Path, typer.Argument(help="CSV, Parquet, Arrow or NumPy file with the rows.", metavar="FILE")],
     target: Annotated[
         list[str] | None,
         typer.Option(help="Column with the target; may be repeated.", metavar="COLUMN", show_default="as in training"),
@@ -46,9 +48,7 @@ def evaluate(
     run = saved_run(folder, backend)
     if not run.results:
         raise DataError(f"{folder} is no folder of a finished run, which names the loss and the metrics")
-    targets = target or run.settings.get("target")
-    if not targets:
-        raise DataError(f"the run in {folder} does not name its target; pass --target COLUMN")
+    targets = run.targets(data, target)
     read = {"delimiter": delimiter, "encoding": encoding, "na_values": missing}
     source = run.opened(existing(data), read, target=targets)
     if isinstance(run.network, Ensemble):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,11 @@ from typing import Any
 from gradflow.checks import known_name
 from gradflow.cli.file_options import DataOptions
 from gradflow.cli.rules import OF_TEXT, rules_of, text_of
+from gradflow.cli.saved_run import listed_shortly
 from gradflow.data import CSV, Dates, Parquet, open_file, profile, suggest_rule, suggest_task
 from gradflow.data.any_file import column_names, existing, kind_of, sniffed_delimiter
 from gradflow.data.loaded import Loaded
+from gradflow.data.numpy_file import NumPyFile, columns_of_targets, target_file
 from gradflow.data.profiles import ColumnProfile
 from gradflow.data.rules import ColumnRule
 from gradflow.data.streams import Stream
@@ -134,6 +136,7 @@ def look_at(path: Path, options: DataOptions, *, announces: bool = False) -> Own
     names = column_names(
         path, **{name: value for name, value in reading(options).items() if value and name != "na_values"}
     )
+    names += [name for name in options.target or () if kind_of(path) is NumPyFile and target_file(name)]
     _check_columns(path, names, options, given)
     special = {*(options.target or ()), options.sample_weight, options.group, options.time}
     read = [name for name in names if name and (name in special or given.get(name, True) is not None)]
@@ -173,14 +176,8 @@ def look_at(path: Path, options: DataOptions, *, announces: bool = False) -> Own
 def _checked(path: Path, options: DataOptions) -> DataOptions:
     """Return the options after checking that they fit together, with those that the file's format decides."""
     if not options.target:
-        names = [
-            name
-            for name in column_names(path, delimiter=options.delimiter, encoding=options.encoding or "utf-8")
-            if name
-        ]
-        likely = suggest_target(names)
-        proposal = f" Is it {likely!r}? Then add --target {likely}" if likely else " Name it with --target COLUMN"
-        raise DataError(f"which column of {path} is to be predicted? It has {', '.join(names)}.{proposal}")
+        raise _no_target(path, options)
+    options = replace(options, target=columns_of_targets(path, options.target))
     split = {"--group": options.group, "--time": options.time, "--validation-fraction": options.validation_fraction}
     if options.validation is not None and (others := [name for name, value in split.items() if value is not None]):
         raise DataError(f"--validation names the held-out rows, so {others[0]} has no meaning; omit one of them")
@@ -191,6 +188,20 @@ def _checked(path: Path, options: DataOptions) -> DataOptions:
     if options.validation is None:
         return replace(options, validation_fraction=options.validation_fraction or 0.2)
     return replace(options, validation=existing(options.validation).resolve())
+
+
+def _no_target(path: Path, options: DataOptions) -> DataError:
+    """Return the error for training without a target, with a proposal."""
+    names = [
+        name for name in column_names(path, delimiter=options.delimiter, encoding=options.encoding or "utf-8") if name
+    ]
+    likely = suggest_target(names)
+    way = " Name it with --target COLUMN"
+    if likely:
+        way = f" Is it {likely!r}? Then add --target {likely}"
+    elif kind_of(path) is NumPyFile:
+        way += ", such as --target -1 for the last one, or name a file with as many rows: --target y.npy"
+    return DataError(f"which column of {path} is to be predicted? It has {listed_shortly(names)}.{way}")
 
 
 def _check_columns(path: Path, names: list[str], options: DataOptions, rules: Mapping[str, ColumnRule | None]) -> None:
@@ -247,10 +258,17 @@ def _size(path: Path) -> int:
     return 4 * size if is_compressed else size
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, or of all files in a folder, as hex digits."""
+def files_of(path: Path, targets: Sequence[str] | None) -> list[Path]:
+    """Return the files that are read: one, or all in a folder, and those of targets that are files of their own."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    others = [target_file(name) for name in targets or () if kind_of(path) is NumPyFile]
+    return [*files, *dict.fromkeys(other for other in others if other is not None)]
+
+
+def sha256_of(files: Sequence[Path]) -> str:
+    """Return the SHA-256 of some files together, as hex digits."""
     digest = hashlib.sha256()
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+    for file in files:
         if file.is_file():
             with file.open("rb") as opened:
                 digest.update(hashlib.file_digest(opened, "sha256").digest())

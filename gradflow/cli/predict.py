@@ -12,16 +12,17 @@ import typer
 
 from gradflow.cli.prediction_files import KeptColumns, check_output, writing
 from gradflow.cli.saved_run import BackendName, Delimiter, Encoding, Missing, SavedRun, saved_run
-from gradflow.data import CSV, Arrow, Parquet
-from gradflow.data.any_file import column_names
+from gradflow.data import CSV
+from gradflow.data.any_file import FileSource, column_names
+from gradflow.data.numpy_file import NumPyFile
 from gradflow.data.sources import Block
 from gradflow.errors import DataError, unknown_name
 
 HELP = """Predict for the rows of a file, with the network of a run.
 
-The result has the columns of the file, or those of --id, followed by the prediction: for classes, the class in
-"prediction" and "probability of ..." for each; for numbers, "prediction", or "prediction of ..." for each target. Files
-of any size are read and written block by block.
+The result has the columns of the file (of an array, none), or those of --id, followed by the prediction: for classes,
+the class in "prediction" and "probability of ..." for each; for numbers, "prediction", or "prediction of ..." for each
+target. Files of any size are read and written block by block.
 
 Examples:
 
@@ -35,7 +36,7 @@ Examples:
 
 def predict(
     model: Annotated[Path, typer.Argument(help="Run folder, or the file of a model.", metavar="RUN")],
-    data: Annotated[Path, typer.Argument(help="CSV, Parquet or Arrow file with the rows.", metavar="FILE")],
+    data: Annotated[Path, typer.Argument(help="CSV, Parquet, Arrow or NumPy file with the rows.", metavar="FILE")],
     output: Annotated[
         str,
         typer.Option(help="File to write, CSV, or Parquet by its suffix; '-' is standard output.", metavar="FILE"),
@@ -57,7 +58,7 @@ def predict(
     check_output(output, overwrite=overwrite)
     run = saved_run(model, backend)
     source = run.opened(data, {"delimiter": delimiter, "encoding": encoding, "na_values": missing})
-    assert isinstance(source, CSV | Parquet | Arrow)
+    assert isinstance(source, FileSource)
     kept = _kept(data, source, ids)
     predicted = _Predictions(run, probabilities=probabilities)
     names = [*kept, *predicted.names]
@@ -75,13 +76,13 @@ def predict(
         print(f"{rows:,} predictions: {output}", file=sys.stderr)
 
 
-def _kept(path: Path, source: CSV | Parquet | Arrow, ids: Sequence[str] | None) -> list[str]:
+def _kept(path: Path, source: FileSource, ids: Sequence[str] | None) -> list[str]:
     """Return the names of the columns to keep."""
     available = list(source.names) if isinstance(source, CSV) else column_names(path)
     for name in ids or ():
         if name not in available:
             raise DataError(f"{path}: --id: {unknown_name('column', name, available)}")
-    return list(dict.fromkeys(ids)) if ids else available
+    return list(dict.fromkeys(ids or ())) if ids or isinstance(source, NumPyFile) else available
 
 
 class _Predictions:
@@ -96,7 +97,7 @@ class _Predictions:
         self._is_classifier = network.output_activation in ("softmax", "sigmoid")
         self._has_probabilities = self._is_classifier and probabilities
         self._has_labels = network.output_activation == "sigmoid" and network.n_out > 1
-        targets = run.settings.get("target") or range(1, network.n_out + 1)
+        targets = run.target_names or range(1, network.n_out + 1)
         classes = network.classes or (targets if self._has_labels else range(max(network.n_out, 2)))
         one = network.n_out == 1 or (self._is_classifier and not self._has_labels)
         self.names = ["prediction"] if one else [f"prediction of {name}" for name in targets]

@@ -16,9 +16,17 @@ import typer
 
 from gradflow.cli.fitting import BROKEN_PIPE, give_up_closed_streams
 from gradflow.data import CSV, Arrow, Parquet
+from gradflow.data.any_file import FileSource
+from gradflow.data.numpy_file import NumPyFile
 from gradflow.errors import DataError
 from gradflow.files import writing_atomically
 from gradflow.installation import pip_install
+
+_OTHER_SUFFIXES = (
+    ".arrow", ".bz2", ".feather", ".gz", ".json", ".npy", ".npz", ".onnx", ".safetensors", ".xls", ".xlsx", ".xz",
+    ".zst",
+)  # fmt: skip
+"""Suffixes under which nobody looks for CSV."""
 
 
 class Writer(Protocol):
@@ -122,6 +130,9 @@ def check_output(output: str, *, overwrite: bool) -> None:
     """
     if output == "-":
         return
+    suffix = Path(output).suffix.lower()
+    if suffix in _OTHER_SUFFIXES:
+        raise DataError(f"{output}: predictions are written as CSV, or as Parquet to a name ending in .parquet")
     if Path(output).is_dir():
         raise DataError(f"{output} is a folder; name a file in it")
     if Path(output).exists() and not overwrite:
@@ -143,17 +154,20 @@ class KeptColumns:
         names: the names of the columns.
     """
 
-    def __init__(self, source: CSV | Parquet | Arrow, names: Sequence[str]) -> None:
-        self._names = list(names)
+    def __init__(self, source: FileSource, names: Sequence[str]) -> None:
+        self._names, self._source, self._taken = list(names), source, 0
         self._fields = source.fields() if isinstance(source, CSV) else None
         self._places = [source.names.index(name) for name in names] if isinstance(source, CSV) else []
-        self._batches = iter(()) if isinstance(source, CSV) else source.record_batches(self._names)
+        self._batches = source.record_batches(self._names) if isinstance(source, Parquet | Arrow) else iter(())
         self._waiting: Any = None
 
     def take(self, rows: int) -> list[Any]:
         """Return the columns of the next rows."""
         if not self._names:
             return []
+        self._taken += rows
+        if isinstance(self._source, NumPyFile):
+            return [self._source.values(name, slice(self._taken - rows, self._taken)) for name in self._names]
         if self._fields is not None:
             piece = list(itertools.islice(self._fields, rows))
             return [[fields[place] for fields in piece] for place in self._places]

@@ -13,7 +13,7 @@ from rich.console import Console
 import gradflow.reports
 from gradflow.cli.command_line import read_command_line
 from gradflow.cli.file_options import DataOptions
-from gradflow.cli.own_data import look_at, sha256_of
+from gradflow.cli.own_data import files_of, look_at, sha256_of
 from gradflow.cli.saved_run import SavedRun, saved_run
 from gradflow.data import Source, load_digits
 from gradflow.data.any_file import existing, open_file
@@ -25,7 +25,7 @@ def report(
     folder: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN")],
     data: Annotated[
         Path | None,
-        typer.Option(help="Training data: CSV, Parquet or Arrow.", metavar="FILE", show_default="as in training"),
+        typer.Option(help="Training data: any file of gradflow train.", metavar="FILE", show_default="as in training"),
     ] = None,
     held_out: Annotated[
         Path | None,
@@ -62,9 +62,7 @@ def report(
 def _opened(run: SavedRun, path: Path | None, target: list[str] | None) -> Source | None:
     if path is None:
         return None
-    targets = target or run.settings.get("target")
-    if not targets:
-        raise DataError(f"the run in {run.path} does not name its target; pass --target COLUMN")
+    targets = run.targets(path, target)
     if run.network.feature_names is None:  # it was trained on an array, whose columns are taken in their order
         return open_file(existing(path), target=targets)
     return run.opened(existing(path), {}, target=targets)
@@ -96,7 +94,7 @@ def _own_data(run: SavedRun) -> tuple[Source, Source]:
         given["validation"] = Path(given["validation"])
     path, options = Path(run.settings["data"]), DataOptions(**given)
     for file, before in ((path, options.data_sha256), (options.validation, options.validation_sha256)):
-        if file is not None and before not in (None, sha256_of(existing(file))):
+        if file is not None and before not in (None, sha256_of(files_of(existing(file), options.target))):
             raise DataError(
                 f"{file} has changed since the run, which cannot be told apart from other data. Restore it, or name "
                 "the rows: --data FILE --held-out FILE"

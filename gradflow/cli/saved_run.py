@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,9 +13,10 @@ import typer
 from gradflow.cli.fitting import resuming
 from gradflow.cli.member_folders import member_folders
 from gradflow.cli.run_config import CONFIG_FILE, read_config
-from gradflow.data.any_file import column_names, existing, open_file
+from gradflow.data.any_file import column_names, existing, kind_of, open_file
 from gradflow.data.columns import CategoryColumn, EmbeddingColumn
 from gradflow.data.dates import DateColumn
+from gradflow.data.numpy_file import NumPyFile, columns_of_targets, target_file
 from gradflow.data.streams import Stream
 from gradflow.ensemble import Ensemble
 from gradflow.errors import DataError
@@ -31,6 +33,9 @@ Missing = Annotated[
     typer.Option(help="Text that marks a missing value.", metavar="TEXT", show_default="as in training"),
 ]
 BackendName = Annotated[str, typer.Option(help="Backend: auto, numpy or cupy.")]
+
+
+_MOST_LISTED = 30
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,12 @@ class SavedRun:
         folders = member_folders(self.path) if isinstance(self.network, Ensemble) else [self.path]
         return [read_run(folder) for folder in folders if (folder / "config.json").is_file()]
 
+    @property
+    def target_names(self) -> list[str]:
+        """The names of the targets, those from a file of their own without its folder; empty if they are unknown."""
+        names: list[str] = self.settings.get("target", [])
+        return [Path(name).name if target_file(name) else name for name in names]
+
     def opened(self, path: Path, reading: dict[str, Any], *, target: list[str] | None = None) -> Stream:
         """Open a file with the columns of the network, read as the file of its training was.
 
@@ -79,25 +90,57 @@ class SavedRun:
         read = {name: reading.get(name) or of_training[name] for name in names}
         of_header = {name: value for name, value in read.items() if value and name != "na_values"}
         available = column_names(path, **of_header)
-        features = self._features(path, available)
+        features = self._features(path, available, target or [])
         weight = self.settings.get("sample-weight") if target else None
         return open_file(path, target=target, features=features, sample_weight=weight, text=self._text(), **read)
 
-    def _features(self, path: Path, available: list[str]) -> list[str]:
+    def targets(self, path: Path, given: list[str] | None) -> list[str]:
+        """Return the names of the columns of a file with the targets.
+
+        Args:
+            path: the file.
+            given: what the user named; None means the target of the training.
+
+        Raises:
+            DataError: if the training did not name it, or it was a file of its own, with the rows of the training.
+        """
+        if given:
+            return columns_of_targets(existing(path), given)
+        names: list[str] = self.settings.get("target", [])
+        if not names:
+            raise DataError(f"the run in {self.path} does not name its target; pass --target COLUMN")
+        if kind_of(existing(self.settings["data"])) is NumPyFile and any(map(target_file, names)):
+            raise DataError(
+                f"the targets of the training were a file of their own; name that for the rows of {path}: --target "
+                "y.npy, or a column"
+            )
+        return names
+
+    def _features(self, path: Path, available: list[str], target: list[str]) -> list[str]:
         """Return the names of the columns of the network, after checking that the file has them."""
-        names = self.network.feature_names
+        network = self.networks[0]
+        names, width = network.feature_names, network.n_in
+        if names is None and network.preprocessing is not None:
+            names = network.preprocessing.names  # "0", "1", ..., which columns of an array have
+        if names is None and kind_of(path) is NumPyFile:
+            names = tuple(name for name in available if name not in target)
+            if len(names) != width:
+                raise DataError(
+                    f"{path} has {len(names)} columns of inputs, but the network takes {width}, which it "
+                    "knows by their places only"
+                )
         if names is None:
             raise DataError(
-                f"{self.path}: the network does not know the names of its {self.networks[0].n_in} columns, since it "
-                "was trained on an array; predict in Python, with network.predict"
+                f"{self.path}: the network does not know the names of its {width} columns, since it "
+                "was trained on an array; save the rows as an array too, with numpy.save, or predict in Python"
             )
         if missing := [name for name in names if name not in available]:
             meant = difflib.get_close_matches(missing[0], [name for name in available if name not in names], 1, 0.7)
             nearest = f". Is {missing[0]!r} called {meant[0]!r} there? Then rename it" if meant else ""
-            listed = ", ".join(map(repr, missing))
+            listed = listed_shortly(list(map(repr, missing)))
             raise DataError(
                 f"{path} lacks {'the column' if len(missing) == 1 else 'the columns'} {listed}, from which the network "
-                f"predicts; it has {', '.join(available)}{nearest}"
+                f"predicts; it has {listed_shortly(available)}{nearest}"
             )
         return list(names)
 
@@ -111,6 +154,12 @@ class SavedRun:
             if isinstance(column, DateColumn)
             or (isinstance(column, CategoryColumn | EmbeddingColumn) and column.is_text)
         ]
+
+
+def listed_shortly(names: Sequence[str]) -> str:
+    """Return names separated by commas, without those in the middle if there are many."""
+    shown = names if len(names) <= _MOST_LISTED else [*names[:_MOST_LISTED], "...", names[-1]]
+    return ", ".join(shown)
 
 
 def kinds_differ(path: Path, data: Any) -> bool:

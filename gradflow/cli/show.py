@@ -119,8 +119,8 @@ def _facts(run: SavedRun) -> Iterator[tuple[str, str]]:
     if network.output_scale is not None:
         pairs = zip(network.output_scale.mean, network.output_scale.std, strict=True)
         yield "targets", "; ".join(f"{std:.6g} y + {mean:.6g}" for mean, std in pairs)
-    if (target := run.settings.get("target")) is not None:
-        yield "target", ", ".join(target)
+    if run.settings:
+        yield "target", ", ".join(run.target_names)
         yield "trained on", str(near(Path(run.settings["data"])))
     if not run.results:
         return

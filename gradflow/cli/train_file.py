@@ -17,11 +17,12 @@ from gradflow.cli.file_options import AUTO, DataOptions, FileTrainingOptions
 from gradflow.cli.fitting import Command, Output, RunOptions, fit, held_out_results, predicting, print_summary
 from gradflow.cli.members import fit_members
 from gradflow.cli.option_groups import with_fields
-from gradflow.cli.own_data import OwnData, look_at, sha256_of
+from gradflow.cli.own_data import OwnData, files_of, look_at, sha256_of
 from gradflow.cli.rules import text_of
 from gradflow.cli.run_config import CONFIG_FILE, near, settings_of, toml_content, words_of
 from gradflow.data import Preprocessing, fit_preprocessing
 from gradflow.data.loaded import joined_rows
+from gradflow.data.numpy_file import target_file
 from gradflow.data.profiles import ColumnProfile
 from gradflow.data.streams import Stream
 from gradflow.errors import DataError
@@ -29,7 +30,7 @@ from gradflow.losses import get_loss
 from gradflow.network import Sequential
 from gradflow.training import History, Trainer
 
-FILE_HELP = """Train on your own data: a CSV file (also .gz, .bz2, .xz, .zst), Parquet, or Arrow (Feather).
+FILE_HELP = """Train on your own data: a CSV file (also .gz, .bz2, .xz, .zst), Parquet, Arrow (Feather), .npy or .npz.
 
 What the data say is decided by them, and shown before training: the task, a rule for each column, the rows to hold out,
 and the settings of training. Each has an option. --dry-run stops after showing it.
@@ -41,6 +42,8 @@ Examples:
 [cyan]gradflow train customers.csv --target churn --rule zip=category --rule name=ignore --dry-run[/]
 
 [cyan]gradflow train sales.parquet --target price --time date --layers 256,128 --epochs 30[/]
+
+[cyan]gradflow train x.npy --target y.npy[/]
 
 [cyan]gradflow train --config runs/customers/train.toml --learning-rate 0.01[/]
 
@@ -114,7 +117,7 @@ def _stem(path: Path) -> str:
     return name
 
 
-_SUFFIXES = (".csv", ".tsv", ".txt", ".gz", ".bz2", ".xz", ".zst", ".parquet", ".arrow", ".feather")
+_SUFFIXES = (".csv", ".tsv", ".txt", ".gz", ".bz2", ".xz", ".zst", ".parquet", ".arrow", ".feather", ".npy", ".npz")
 
 
 def _with_digests(own: OwnData, *, must_match: bool) -> OwnData:
@@ -125,7 +128,7 @@ def _with_digests(own: OwnData, *, must_match: bool) -> OwnData:
     """
     digests: dict[str, Any] = {}
     for name, path in (("data_sha256", own.path), ("validation_sha256", own.options.validation)):
-        digests[name] = None if path is None else sha256_of(path)
+        digests[name] = None if path is None else sha256_of(files_of(path, own.options.target))
         before = getattr(own.options, name)
         if before in (None, digests[name]):
             continue
@@ -297,10 +300,11 @@ def _counted(features: Sequence[str]) -> str:
 
 
 def _described_target(target: ColumnProfile) -> str:
+    name = repr(str(near(Path(target.name)))) if target_file(target.name) else repr(target.name)
     if target.counts is None or len(target.counts) > 10 or (target.kind == "numbers" and not target.are_whole):
-        return repr(target.name)
+        return name
     shares = [f"{value} {count / target.present:.0%}" for value, count in target.counts.items()]
-    return f"{target.name!r} ({', '.join(shares)})"
+    return f"{name} ({', '.join(shares)})"
 
 
 def _report(trainer: Trainer, folder: Path, rows: int, history: History) -> None:

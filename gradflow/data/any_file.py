@@ -12,10 +12,12 @@ from typing import Any
 from gradflow.checks import file_path
 from gradflow.data.arrow import Arrow, Parquet, schema_names
 from gradflow.data.csv_file import CSV
+from gradflow.data.numpy_file import NumPyFile, is_numpy_file, numpy_names
 from gradflow.data.text_file import TextFile
 from gradflow.errors import DataError
 
 DELIMITERS = ",;\t|"
+FileSource = CSV | Parquet | Arrow | NumPyFile
 _KINDS: dict[str, type[Arrow | Parquet]] = {suffix: kind for kind in (Arrow, Parquet) for suffix in kind.suffixes}
 _FIRST_BYTES: dict[bytes, type[Arrow | Parquet]] = {b"PAR1": Parquet, b"ARROW1": Arrow}
 
@@ -30,10 +32,11 @@ def open_file(
     na_values: str | float | Sequence[str | float] | None = None,
     delimiter: str | None = None,
     encoding: str | None = None,
-) -> CSV | Parquet | Arrow:
-    """Return the source for a file: Parquet or Arrow, by its first bytes or its suffix, or else CSV.
+) -> FileSource:
+    """Return the source for a file: Parquet, Arrow or NumPy, by its first bytes or its suffix, or else CSV.
 
-    A folder is read as the files in it. The delimiter of a CSV file is found in its header, unless it is given.
+    The columns of an array are called "0", "1" and so on; an array (rows,) in a .npz is a column of its name. A folder
+    is read as the files in it. The delimiter of a CSV file is found in its header, unless it is given.
 
     Args:
         path: the file or folder.
@@ -61,8 +64,10 @@ def open_file(
     return kind(path, target=target, features=features, sample_weight=sample_weight)
 
 
-def kind_of(path: Path) -> type[CSV | Parquet | Arrow]:
+def kind_of(path: Path) -> type[FileSource]:
     """Return the class of source for a file, by its first bytes or its suffix, or for a folder by the files in it."""
+    if is_numpy_file(path):
+        return NumPyFile
     if path.is_file():
         with path.open("rb") as file:
             start = file.read(max(map(len, _FIRST_BYTES)))
@@ -81,6 +86,8 @@ def column_names(path: str | os.PathLike[str], *, delimiter: str | None = None, 
     """
     path = existing(path)
     kind = kind_of(path)
+    if issubclass(kind, NumPyFile):
+        return numpy_names(path)
     if not issubclass(kind, CSV):
         return schema_names(kind, path)
     header = _header(path, encoding)

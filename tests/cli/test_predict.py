@@ -263,7 +263,7 @@ def test_an_ensemble_predicts_and_is_shown(trained: Path, new: Path, capsys: pyt
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
     assert main(["show", "both.safetensors"]) == 0
     shown = capsys.readouterr().out
-    assert "member 1:" in shown
+    assert "members 0, 1:" in shown
     assert "0.500, 0.500" in shown
     assert main(["evaluate", "both.safetensors", str(new)]) == 2
     assert "is no folder of a finished run" in capsys.readouterr().err

@@ -20,7 +20,7 @@ _OTHER_FILES = (
     (0, b"\xd0\xcf\x11\xe0", "an Excel workbook; save the sheet as CSV"),
     (0, b"PAR1", "a Parquet file; read it with gradflow.data.Parquet"),
     (0, b"ARROW1", "an Arrow file; read it with gradflow.data.Arrow"),
-    (0, b"\x93NUMPY", "a NumPy array; numpy.load(path, mmap_mode='r') opens it for training in Python"),
+    (0, b"\x93NUMPY", "a NumPy array; gradflow.data.open_file reads it"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it"),
     (0, b"\x04\x22\x4d\x18", "compressed with lz4; unpack it, or compress it with gzip"),
     (257, b"ustar", "a tar archive; unpack it"),

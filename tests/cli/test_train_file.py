@@ -355,12 +355,6 @@ def test_booleans_of_parquet_are_classes_and_dates_stay_dates(tmp_path: Path, mo
         assert settings(way)["metrics"] == ("roc_auc,f1" if way == "load" else "f1")
 
 
-def test_a_numpy_array_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    np.save(tmp_path / "x.npy", np.ones((3, 2)))
-    assert main(["train", str(tmp_path / "x.npy"), "--target", "y"]) == 2
-    assert "x.npy is a NumPy array" in capsys.readouterr().err
-
-
 @pytest.mark.gpu
 def test_a_file_is_learned_and_predicted_on_the_gpu(customers: Path) -> None:
     options = ("--target", "churn", "--rule", "city=embedding", "--epochs", "3", "--layers", "8", "--backend", "cupy")

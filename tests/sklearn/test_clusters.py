@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -18,7 +19,7 @@ import pytest
 pytest.importorskip("sklearn")
 from sklearn.base import clone
 from sklearn.datasets import load_iris
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from gradflow.backends.cpu.native import native_library
 from gradflow.sklearn import MLPClassifier
@@ -93,6 +94,51 @@ def test_a_search_finds_the_same_on_a_cluster(name: str) -> None:
 
 def run(name: str) -> None:
     check_search(dask() if name == "dask" else ray())
+
+
+_TRIALS = """
+import sys, warnings
+warnings.simplefilter("ignore")
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from tests.sklearn.test_clusters import score, threads
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+storage = JournalStorage(JournalFileBackend(sys.argv[1]))
+study = optuna.create_study(study_name="alphas", storage=storage, direction="maximize", load_if_exists=True)
+study.optimize(score, n_trials=4)
+assert threads() == 1
+"""
+
+
+def score(trial: Any) -> float:
+    """Return the mean score of a model with the penalty and the schedule of a trial."""
+    parameters = {
+        "alpha": trial.suggest_float("alpha", 1e-5, 1e-1, log=True),
+        "schedule": trial.suggest_categorical("schedule", ["constant", "cosine"]),
+    }
+    model = clone(MODEL).set_params(alpha=parameters["alpha"])
+    model.set_params(schedule=None if parameters["schedule"] == "constant" else "cosine")
+    return float(cross_val_score(model, X, Y, cv=2, error_score="raise").mean())
+
+
+@pytest.mark.thorough
+def test_processes_share_a_study_of_optuna(tmp_path: Path) -> None:
+    """Each trial is one process's, and its score is what this process computes for its parameters."""
+    optuna = pytest.importorskip("optuna")
+    path = tmp_path / "journal.log"
+    command = [sys.executable, "-c", _TRIALS, str(path)]
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    running = [subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in "ab"]
+    for process in running:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors[-3000:]
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    trials = optuna.load_study(study_name="alphas", storage=storage).trials
+    assert sorted(trial.number for trial in trials) == list(range(8))
+    for trial in trials:
+        assert trial.value == score(optuna.trial.FixedTrial(trial.params))
 
 
 def test_a_search_finds_the_same_in_threads() -> None:

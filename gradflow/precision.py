@@ -45,7 +45,7 @@ class PassPrecision:
 
     def adapted(self, ops: Executor) -> Executor:
         """Return an executor that changes calls before it passes them on."""
-        return _Adapted(ops, self.changed)
+        return Adapted(ops, self.changed)
 
     def changed(self, op: Op, arguments: dict[str, Any]) -> Call:
         """Return the call that takes the place of one in the forward and backward pass."""
@@ -103,7 +103,7 @@ class Float16(BFloat16):
     dtype_name = "float16"
 
 
-class _Adapted:
+class Adapted:
     """An executor that modifies calls before passing them to another one."""
 
     def __init__(self, ops: Executor, change: Callable[[Op, dict[str, Any]], Call]) -> None:

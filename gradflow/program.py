@@ -23,7 +23,8 @@ class Program:
 
     Attributes:
         steps_per_launch: the number of runs that a GPU combines into one launch.
-        ops: all that the program does, as ops with their arguments; None if it also calls methods of layers.
+        ops: all that the program does, as ops with their arguments; None if it also calls methods of layers, or other
+            functions.
     """
 
     def __init__(
@@ -70,6 +71,10 @@ class Recorder(Clocked):
             record_method(self, method, *args)
         else:
             self._segments.append(called_at_each_step(Eager(self.backend, self._clock), method, *args))
+
+    def call(self, function: BoundCall) -> None:
+        """Record a function, which is called at this place of each run."""
+        self._segments.append(function)
 
     def extend(self, other: Recorder) -> None:
         """Append the calls of another recorder."""

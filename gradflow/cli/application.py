@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from typing import Annotated, TextIO
 
 import typer
 
 from gradflow.cli import bench, doctor, evaluate, export, info, predict, repeat, report, show, train
 from gradflow.cli.option_names import in_options
-from gradflow.errors import DivergedError, GradflowError
+from gradflow.distributed import World, world
+from gradflow.errors import DivergedError, GradflowError, RankError
 from gradflow.version import __version__
 
 WRONG_INPUT = 2
@@ -70,20 +73,47 @@ def _options(
 def run(arguments: Sequence[str]) -> int:
     """Run the command; each gradflow error or warning is printed as one line on standard error."""
     try:
+        ranks = world()
+    except (GradflowError, ImportError) as error:
+        return _ended((WRONG_INPUT, str(error)))
+    return _ended(_outcome(arguments)) if ranks.size == 1 else _run_together(ranks, arguments)
+
+
+def _run_together(ranks: World, arguments: Sequence[str]) -> int:
+    """Run the command on several ranks: the first prints for all, another only an error of its own."""
+    if list(arguments[:1]) != ["train"]:
+        return 0 if ranks.rank else _ended(_outcome(arguments))
+    with ExitStack() as stack:
+        if ranks.rank:
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(redirect_stdout(nowhere))
+            stack.enter_context(redirect_stderr(nowhere))
+        outcome = _outcome(arguments)
+    code, error = outcome
+    with suppress(RankError), ranks.together():
+        is_told = ranks.gathered(outcome)[0] == outcome
+        if ranks.rank and error is not None and not is_told:
+            print(f"rank {ranks.rank}: error: {in_options(error)}", file=sys.stderr)
+    return code if ranks.rank else _ended(outcome)
+
+
+def _outcome(arguments: Sequence[str]) -> tuple[int, str | None]:
+    """Run the command; return its exit code, and the error that remains to be printed."""
+    try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             application(list(arguments), prog_name="gradflow", obj=list(arguments))
     except SystemExit as exit_request:
-        return exit_request.code if isinstance(exit_request.code, int) else 0
+        return exit_request.code if isinstance(exit_request.code, int) else 0, None
     except DivergedError as error:
-        return _fail(error, DIVERGED)
+        return DIVERGED, str(error)
     except GradflowError as error:
-        return _fail(error, WRONG_INPUT)
+        return WRONG_INPUT, str(error)
     except OSError as error:
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else error, WRONG_INPUT)
+        return WRONG_INPUT, f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except MemoryError as error:
-        return _fail(f"not enough memory: {error}", WRONG_INPUT)
-    return 0
+        return WRONG_INPUT, f"not enough memory: {error}"
+    return 0, None
 
 
 def _show_warning(
@@ -97,6 +127,9 @@ def _show_warning(
     print(f"warning: {in_options(str(message))}", file=sys.stderr)
 
 
-def _fail(error: object, code: int) -> int:
-    print(f"error: {in_options(str(error))}", file=sys.stderr)
+def _ended(outcome: tuple[int, str | None]) -> int:
+    """Print the error, if there is one; return the exit code."""
+    code, error = outcome
+    if error is not None:
+        print(f"error: {in_options(error)}", file=sys.stderr)
     return code

@@ -17,6 +17,8 @@ _NAME = "command.json"
 class KeepsCommandLine(Callback):
     """Writes the arguments, and further files by name, into the run folder when training begins."""
 
+    first_rank_only = True
+
     def __init__(self, folder: Path, words: Sequence[str], files: Mapping[str, bytes]) -> None:
         self._folder, self._words, self._files = folder, list(words), files
 

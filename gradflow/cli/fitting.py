@@ -22,6 +22,7 @@ from rich.table import Table
 from gradflow.cli.command_line import KeepsCommandLine
 from gradflow.cli.member_folders import remove_members
 from gradflow.cli.training_options import TrainingOptions
+from gradflow.distributed import world
 from gradflow.errors import DataError, DivergedError
 from gradflow.training import Callback, Checkpoint, EarlyStopping, History, JSONLines, Trainer, WeightPath
 from gradflow.training.runs.run_folder import run_files
@@ -69,11 +70,16 @@ class RunOptions:
     ] = False
 
     def folder(self, name: str) -> Path:
-        """Return the folder of the run: --output, or the first of runs/name, runs/name-2, ... without a run.
+        """Return the folder of the run: --output, or the first of runs/name, runs/name-2, ... without a run. Of several
+        ranks, the first chooses.
 
         Raises:
             DataError: if there is a run in the folder of --output, which must be neither resumed nor replaced.
         """
+        chosen: Path = world().gathered(self._folder(name))[0]
+        return chosen
+
+    def _folder(self, name: str) -> Path:
         default = Path("runs") / name
         if self.resume or self.overwrite:
             return self.output or default

@@ -44,8 +44,17 @@ class World:
         return self
 
     def rows(self, rows: int) -> range:
-        """Return which of the rows of a batch this rank computes: about as many as any other rank; maybe none."""
-        return range(-(-self.rank * rows // self.size), -(-(self.rank + 1) * rows // self.size))
+        """Return which of the rows of a batch this rank computes: as many as the others, but for up to 4; maybe none.
+
+        The first is a multiple of 4: the random numbers of dropout come in fours.
+        """
+        fours = -(-rows // 4)
+        first, end = (min(4 * -(-rank * fours // self.size), rows) for rank in (self.rank, self.rank + 1))
+        return range(first, end)
+
+    def share_all(self, rows: int) -> bool:
+        """True if so many rows leave no rank without one."""
+        return -(-rows // 4) >= self.size
 
     def allreduce_(self, array: Array, stream: Any = None) -> None:
         """Replace an array, contiguous and of the same shape and dtype on all ranks, by its sum over the ranks.

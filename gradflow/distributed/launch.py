@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,8 +58,7 @@ def _made_world() -> World:
         raise DataError(f'the environment variable {_VARIABLE} must be "auto", "mpi" or "0", got {wish!r}')
     expected = max((int(os.environ[name]) for name in _SIZES if os.environ.get(name, "").isdigit()), default=1)
     is_launched = expected > 1 or "PMIX_RANK" in os.environ
-    is_worker = multiprocessing.parent_process() is not None  # it has the environment of a rank, but is none
-    if wish == "0" or (wish == "auto" and (is_worker or not is_launched)):
+    if wish == "0" or (wish == "auto" and (not is_launched or _is_worker())):
         return _ALONE
     if importlib.util.find_spec("mpi4py") is None:
         raise BackendError(
@@ -70,3 +68,10 @@ def _made_world() -> World:
     from gradflow.distributed.mpi import mpi_world
 
     return mpi_world(expected, _ALONE)
+
+
+def _is_worker() -> bool:
+    """True in a worker process of a rank, which inherits its environment."""
+    import multiprocessing  # would slow down importing gradflow
+
+    return multiprocessing.parent_process() is not None

@@ -14,10 +14,21 @@ from gradflow.random import DROPOUT_STREAM, philox
 
 
 @op(shapes="x, y: *shape; clock: 4", writes=("y",), in_place=(("x", "y"),))
-def dropout(x: Array, y: Array, clock: Array, threshold: int, scale: float, seed: int, stream: int) -> None:
-    """y_i = scale x_i where word i of Philox for (seed, stream, position, epoch) is at least threshold, else 0"""
-    batch = int(clock[EPOCH]) << 32 | int(clock[POSITION]) & 0xFFFFFFFF
-    words = philox(x.size, seed=seed, stream=stream, step=batch).reshape(x.shape)
+def dropout(
+    x: Array,
+    y: Array,
+    clock: Array,
+    threshold: int,
+    scale: float,
+    seed: int,
+    stream: int,
+    rows_before: int = 0,
+    words_before: int = 0,
+) -> None:
+    """y_i = scale x_i where word i + words_before of Philox for (seed, stream, position - rows_before, epoch) is at
+    least threshold, else 0; words_before, a multiple of 4, is the number of elements in the rows before"""
+    batch = int(clock[EPOCH]) << 32 | int(clock[POSITION]) - rows_before & 0xFFFFFFFF
+    words = philox(x.size, seed=seed, stream=stream, step=batch, first=words_before).reshape(x.shape)
     y[...] = np.where(words >= threshold, scale * x, 0)
 
 

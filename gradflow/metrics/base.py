@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.configurable import Configurable
+from gradflow.distributed import World
 from gradflow.errors import DataError, GradflowError
 from gradflow.executors import Executor
+from gradflow.names import is_built_in
 from gradflow.ops import Array
 
 METRICS: dict[str, type[Metric]] = {}
@@ -88,6 +91,35 @@ class Statistics:
     def record(self, ops: Executor, batch: Batch) -> None:
         """Record the ops that add a batch."""
         raise GradflowError(f"statistics {type(self).__name__} do not define record(ops, batch)")
+
+    @classmethod
+    def adds_up(cls) -> bool:
+        """True if `merged` is right for these statistics: it is that of the class which defines `record`, or of one
+        that derives from it."""
+        return is_built_in(cls.record) or cls.merged is not Statistics.merged
+
+    def merged(self, parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Return the `vectors` of rows that several ranks have added, each some of them: their sums.
+
+        Args:
+            parts: the vectors of each rank, in the order of the ranks.
+        """
+        merged = {name: vector.copy() for name, vector in parts[0].items()}
+        for part in parts[1:]:
+            for name, vector in part.items():
+                merged[name] += vector
+        return merged
+
+    def merge(self, world: World) -> None:
+        """Replace what this rank has accumulated by what all ranks have."""
+        backend = self.task.backend
+        if type(self).merged is Statistics.merged:
+            for vector in self.vectors.values():
+                world.allreduce_(vector)
+            return
+        own = {name: backend.to_host(vector) for name, vector in self.vectors.items()}
+        for name, vector in self.merged(world.gathered(own)).items():
+            backend.copy(backend.from_host(vector), self.vectors[name])
 
     def read(self) -> np.ndarray:
         """Return the values that the metrics are computed from, on the host."""

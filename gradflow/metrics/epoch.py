@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from gradflow.checks import any_number
+from gradflow.distributed import World
 from gradflow.errors import DataError
 from gradflow.executors import Executor
 from gradflow.metrics.base import Batch, Metric, Statistics, Task
@@ -40,6 +41,26 @@ class EpochMetrics:
         """Start an epoch."""
         for statistics in self._statistics.values():
             statistics.reset()
+
+    def clear(self) -> None:
+        """Set all that is accumulated to 0, also what `reset` leaves because each row overwrites it."""
+        backend = self._task.backend
+        for vector in self.vectors.values():
+            backend.copy(backend.zeros(vector.shape, vector.dtype), vector)
+
+    def merge(self, world: World) -> None:
+        """Replace what this rank has accumulated by what all ranks have."""
+        for statistics in self._statistics.values():
+            statistics.merge(world)
+
+    def merged(self, parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Return the `vectors` of rows that several ranks have added, each some of them."""
+        merged: dict[str, np.ndarray] = {}
+        for place, statistics in enumerate(self._statistics.values()):
+            prefix = f"metrics.{place}."
+            own = [{name: part[prefix + name] for name in statistics.vectors} for part in parts]
+            merged |= {prefix + name: vector for name, vector in statistics.merged(own).items()}
+        return merged
 
     @property
     def vectors(self) -> dict[str, Array]:

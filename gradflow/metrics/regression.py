@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,19 @@ class Errors(Statistics):
 
     def record(self, ops: Executor, batch: Batch) -> None:
         ops(add_error_moments, batch.outputs, batch.targets, batch.row_weight, self.sums)
+
+    def merged(self, parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Add the sums, and combine means and spreads as `add_error_moments` does."""
+        of_all = parts[0]["moments"].copy()
+        for part in parts[1:]:
+            squares, absolutes, mean, spread, weight = part["moments"]
+            total = of_all[4] + weight
+            fraction = weight / np.where(total > 0, total, 1)
+            distance = mean - of_all[2]
+            of_all[3] += spread + distance * (of_all[4] * fraction) * distance
+            of_all[2] += distance * fraction
+            of_all[[0, 1, 4]] += squares, absolutes, weight
+        return {"moments": of_all}
 
 
 class MeanSquaredErrorMetric(Metric):

@@ -24,7 +24,7 @@ GATHERS = (
 NO_SHAPES = {kind: "the clock has one shape" for kind in SHAPES if kind not in ("one", "misaligned")}
 
 
-def _dropout(draw: Draw, *, position: int, epoch: int, rate: float) -> dict[str, Any]:
+def _dropout(draw: Draw, *, position: int, epoch: int, rate: float, rows_before: int = 0) -> dict[str, Any]:
     x = draw.reals(draw.rows, draw.columns, room=8)
     return {
         "x": x,
@@ -34,6 +34,8 @@ def _dropout(draw: Draw, *, position: int, epoch: int, rate: float) -> dict[str,
         "scale": 1 / (1 - rate),
         "seed": SEED,
         "stream": 0x02000003,
+        "rows_before": rows_before,
+        "words_before": rows_before * draw.columns,
     }
 
 
@@ -81,6 +83,8 @@ CASES: dict[str, Case] = {
             {"position": 7, "epoch": 5, "rate": 0.5},
             {"position": 2**32 + 9, "epoch": 2**31 + 1, "rate": 0.75},
             {"position": 7, "epoch": 5, "rate": 0.0},
+            {"position": 7, "epoch": 5, "rate": 0.5, "rows_before": 4},
+            {"position": 2**32 + 40, "epoch": 5, "rate": 0.5, "rows_before": 2**10},
         ),
     ),
     "gather_batch": Case(_gather, 0, EXACT, variants=GATHERS),

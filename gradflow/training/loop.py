@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from gradflow.clock import StatusReading
 from gradflow.data.classes import Classes
-from gradflow.errors import DataError, DivergedError, GradflowError, TrainingWarning, warn
+from gradflow.distributed import World
+from gradflow.errors import DataError, DivergedError, GradflowError, RankError, TrainingWarning, warn
 from gradflow.optimizers import LBFGS
 from gradflow.output_scale import OutputScale
 from gradflow.training.data.feed import PassData
@@ -28,6 +29,7 @@ from gradflow.training.step.lbfgs import Minimization, check_minimization
 from gradflow.training.step.memory import within_memory
 from gradflow.training.step.objective import Objective
 from gradflow.training.step.optimizer_state import OptimizerState
+from gradflow.training.step.ranks import check_ranks
 from gradflow.training.step.training_step import TrainingStep
 from gradflow.training.watch.diagnosis import advice_against_long_steps, non_finite_parameter, origin_of_divergence
 from gradflow.training.watch.loss_watch import LossWatch
@@ -45,6 +47,7 @@ class Plan(NamedTuple):
         batch_size: rows per step.
         parts: number of parts in which a full batch is processed.
         shuffle: True if each epoch is shuffled.
+        world: the ranks that share each batch.
     """
 
     epochs: int
@@ -54,6 +57,7 @@ class Plan(NamedTuple):
     batch_size: int
     parts: int
     shuffle: bool
+    world: World = World()
 
     def check(self, objective: Objective) -> None:
         """Raise if network, optimizer or schedule do not support these batches or epochs.
@@ -72,6 +76,7 @@ class Plan(NamedTuple):
                 )
         if isinstance(objective.optimizer, LBFGS):
             check_minimization(objective, self.data, batch_size=self.batch_size, parts=self.parts)
+        check_ranks(objective, self.world, batch_size=self.batch_size, parts=self.parts)
         names = objective.value_names(has_validation=self.validation is not None)
         objective.optimizer.schedule.check(self.epochs, names)
 
@@ -185,7 +190,7 @@ class Loop:
                     break
                 batches_done = 0
                 yield ()
-                if self.stop_requested:
+                if self.stop_requested and self._plan.world.size == 1:  # otherwise all ranks have agreed to go on
                     self.history.stopped_by = "callback"
                     break
             self._end()
@@ -233,13 +238,15 @@ class Loop:
             shuffle=plan.shuffle,
             parts=plan.parts,
             epochs=plan.epochs,
+            world=plan.world,
         )
         self._validating = None
         if plan.validation is not None:
             self._validating = evaluation(
-                self._objective, plan.validation, step.status.validation, step.update.precision
+                self._objective, plan.validation, step.status.validation, step.update.precision, plan.world
             )
-        self._interruption.wakers = [of.break_off for of in (step.epoch, self._validating) if of is not None]
+        if plan.world.size == 1:  # otherwise ranks stop between two steps, when all have agreed
+            self._interruption.wakers = [of.break_off for of in (step.epoch, self._validating) if of is not None]
         best_state = backend.empty(network.state.shape, network.dtype)
         backend.copy(network.state, best_state)
         # A validation value belongs to the weights after the epoch. A training value was measured while they changed:
@@ -254,7 +261,7 @@ class Loop:
         if step.epoch.statistics is not None:
             names += step.epoch.statistics.names
         run = network, step, best_state, measured_state, self.history, self._best, self._convergence
-        self._state = RunState(*run, names, isinstance(self._objective.optimizer, LBFGS))
+        self._state = RunState(*run, names, isinstance(self._objective.optimizer, LBFGS), plan.world)
 
     def _run_epoch(self, epoch: int, batches_done: int, *, hands_out: bool) -> Generator[Pass, None, bool]:
         """Train for an epoch and record its values; return False if it is the last one."""
@@ -341,7 +348,8 @@ class Loop:
         if self._best.update(values):
             state.network.backend.copy(state.measured_state, state.best_state)
         self._calls.epoch_ended(epoch, values, self.history)
-        reason = self._reason_to_stop(values, self._interruption.requested)
+        is_interrupted = self._agreed(epoch, values)
+        reason = self._reason_to_stop(values, is_interrupted)
         self.history.stopped_by = reason or "epochs"
         if self._checkpoints is not None:
             self._checkpoints.epoch_ended(state, epoch, is_last=reason is not None or epoch == self._plan.epochs)
@@ -382,10 +390,14 @@ class Loop:
         """Save a checkpoint if one is due; return how many batches may run before the next call."""
         self._step_ended(batches_done)
         is_last = self._interruption.requested or self._is_stopped_at_step
+        is_time = self._checkpoints is not None and self._checkpoints.is_time
+        if self._plan.world.size > 1:
+            requests = self._plan.world.gathered((is_last, is_time))
+            is_last, is_time = any(ends for ends, _ in requests), requests[0][1]
         allowed = state.step.epoch.batches
         self._calls.look(self.history.epochs, batches_done, allowed, self._plan.rows)
         if self._checkpoints is not None:
-            allowed = self._checkpoints.between_steps(state, batches_done, is_last=is_last)
+            allowed = self._checkpoints.between_steps(state, batches_done, is_due=is_last or is_time)
         return 0 if is_last else min(allowed, self._calls.steps_allowed(state.steps(batches_done)))
 
     def _step_ended(self, batches_done: int) -> None:
@@ -396,6 +408,25 @@ class Loop:
             if self.stop_requested and not was_requested and batches_done < self._state.step.epoch.batches:
                 self._is_stopped_at_step = True
                 self.history.stopped_by = "callback"
+
+    def _agreed(self, epoch: int, values: dict[str, float]) -> bool:
+        """Agree with the other ranks on whether training stops here; return True if one of them was interrupted.
+
+        Raises:
+            RankError: if the values of the epoch differ, so that the weights of the ranks do.
+        """
+        is_interrupted, world = self._interruption.requested, self._plan.world
+        if world.size > 1:
+            said = world.gathered((repr(values), is_interrupted, self.stop_requested))
+            first, *_ = said[0]
+            if (other := next((rank for rank, (of, *_) in enumerate(said) if of != first), None)) is not None:
+                raise RankError(
+                    f"epoch {epoch} on rank {other} is not that of rank 0: {said[other][0]}, and there {first}. All "
+                    "ranks must compute the same, on processors of one kind"
+                )
+            is_interrupted = any(interrupted for _, interrupted, _ in said)
+            self.stop_requested = any(stops for *_, stops in said)
+        return is_interrupted
 
     def _reason_to_stop(self, values: dict[str, float], is_interrupted: bool) -> str | None:
         if self._convergence is not None:  # every epoch, so that a resumed run can derive it from the history

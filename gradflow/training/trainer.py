@@ -14,6 +14,7 @@ from gradflow.clock import RunStatus
 from gradflow.data.classes import Classes, listed
 from gradflow.data.sources import Source
 from gradflow.data.weights import ClassWeight, described_weight
+from gradflow.distributed import World, world
 from gradflow.errors import DataError, DeviceLostError, GradflowError, SlowPathWarning, warn
 from gradflow.losses import Loss
 from gradflow.metrics import Metric
@@ -28,6 +29,7 @@ from gradflow.training.progress.display import progress_callback
 from gradflow.training.progress.early_stopping import BestValue, EarlyStopping
 from gradflow.training.progress.history import History
 from gradflow.training.runs.checkpoints import Checkpoint
+from gradflow.training.runs.ranks import SharedRunFolder, check_alike, one_voice
 from gradflow.training.runs.run_folder import RunFolder, described_run, run_path
 from gradflow.training.signals import Interruption
 from gradflow.training.step.epoch import Pass
@@ -62,7 +64,7 @@ def _warn_of_unused_gpu(network: Sequential, rows: int) -> None:
         )
 
 
-def _check_steps(optimizer: Optimizer, callbacks: Sequence[Callback]) -> None:
+def _check_steps(optimizer: Optimizer, callbacks: Sequence[Callback], ranks: World) -> None:
     """Raise if callbacks expect steps that an optimizer does not take, or their intervals are invalid."""
     with_steps = [callback for callback in callbacks if step_interval(callback) is not None]
     if with_steps and isinstance(optimizer, LBFGS):
@@ -70,13 +72,18 @@ def _check_steps(optimizer: Optimizer, callbacks: Sequence[Callback]) -> None:
             f"callback {type(with_steps[0]).__name__} has on_step_end, but L-BFGS takes no steps that could be "
             "counted; set every_steps = None, and use on_epoch_end"
         )
+    if with_steps and ranks.size > 1:
+        raise DataError(
+            f"callback {type(with_steps[0]).__name__} has on_step_end, but until the epoch ends each of several ranks "
+            "knows the losses of its own rows only; set every_steps = None, and use on_epoch_end"
+        )
 
 
 class PreparedFit(NamedTuple):
     """A call of `Trainer.fit` whose arguments have been validated.
 
     Attributes:
-        plan: the data and their batches.
+        plan: the data, their batches, and the ranks that share them.
         scale: the scale of the targets.
         stopping: when to stop.
         callbacks: the callbacks.
@@ -309,38 +316,40 @@ class Trainer:
             FileFormatError: if there are checkpoints, but all are damaged, or the last is from a newer version.
             OSError: if ``output`` cannot be written to, before training begins.
         """
-        objective = self.objective
-        data = prepare_fit(
-            self.network,
-            self.loss,
-            x,
-            y,
-            sample_weight=sample_weight,
-            class_weight=class_weight,
-            validation_data=validation_data,
-            validation_fraction=validation_fraction,
-            standardize_targets=objective.standardize_targets,
-        )
-        prepared = self._prepared(
-            data,
-            epochs=epochs,
-            batch_size=batch_size,
-            class_weight=class_weight,
-            validation_fraction=validation_fraction,
-            shuffle=shuffle,
-            drop_last=drop_last,
-            accumulate=accumulate,
-            early_stopping=early_stopping,
-            tolerance=tolerance,
-            callbacks=instances("callbacks", callbacks, Callback, "gradflow.Callback objects"),
-            progress=progress,
-            output=output,
-            checkpoint=checkpoint,
-            resume=resume,
-            overwrite=overwrite,
-        )
-        with Interruption() as interruption, using_threads(self.network.backend.blas, objective.threads):
-            return self._finished(self._epochs(prepared, interruption))
+        ranks = world().on(self.network.backend)
+        with ranks.together(), one_voice(ranks):
+            data = prepare_fit(
+                self.network,
+                self.loss,
+                x,
+                y,
+                sample_weight=sample_weight,
+                class_weight=class_weight,
+                validation_data=validation_data,
+                validation_fraction=validation_fraction,
+                standardize_targets=self.objective.standardize_targets,
+            )
+            prepared = self._prepared(
+                data,
+                epochs=epochs,
+                batch_size=batch_size,
+                class_weight=class_weight,
+                validation_fraction=validation_fraction,
+                shuffle=shuffle,
+                drop_last=drop_last,
+                accumulate=accumulate,
+                early_stopping=early_stopping,
+                tolerance=tolerance,
+                callbacks=instances("callbacks", callbacks, Callback, "gradflow.Callback objects"),
+                progress=progress,
+                output=output,
+                checkpoint=checkpoint,
+                resume=resume,
+                overwrite=overwrite,
+                ranks=ranks,
+            )
+        with Interruption() as interruption, using_threads(self.network.backend.blas, self.objective.threads):
+            return self._finished(ranks, interruption, self._epochs(prepared, interruption))
 
     def _prepared(
         self,
@@ -361,26 +370,30 @@ class Trainer:
         checkpoint: Checkpoint | None,
         resume: str | os.PathLike[str] | None,
         overwrite: bool,
+        ranks: World | None = None,
     ) -> PreparedFit:
         """Validate the other arguments of `fit`; nothing is changed."""
-        objective, training = self.objective, data.training
+        objective, training, ranks = self.objective, data.training, ranks or World()
         epochs = positive_integer("epochs", epochs)
         shuffle, drop_last = boolean("shuffle", shuffle), boolean("drop_last", drop_last)
         size = len(training) if batch_size is None else min(positive_integer("batch_size", batch_size), len(training))
         rows = len(training) - len(training) % size if drop_last else len(training)
-        plan = Plan(epochs, training, data.validation, rows, size, positive_integer("accumulate", accumulate), shuffle)
+        parts = positive_integer("accumulate", accumulate)
+        plan = Plan(epochs, training, data.validation, rows, size, parts, shuffle, ranks)
         plan.check(objective)
-        _check_steps(objective.optimizer, callbacks)
+        _check_steps(objective.optimizer, callbacks, ranks)
         _warn_of_unused_gpu(self.network, size)
         monitor = self._monitor(early_stopping, has_validation=data.validation is not None)
         best = BestValue(monitor, early_stopping.min_delta if early_stopping else 0.0)
         convergence = None if tolerance is None else BestValue("loss", non_negative("tolerance", tolerance))
         stopping = Stopping(best, convergence, early_stopping)
         callbacks = [*callbacks, *progress_callback(progress)]
+        if ranks.rank:
+            callbacks = [callback for callback in callbacks if not callback.first_rank_only]
         overwrite = boolean("overwrite", overwrite)
         run: dict[str, Any] = {}
         folder = None
-        if (path := run_path(output, resume, checkpoint, overwrite=overwrite)) is not None:
+        if (path := run_path(output, resume, checkpoint, overwrite=overwrite)) is not None or ranks.size > 1:
             settings = {
                 "epochs": epochs,
                 "batch_size": batch_size,
@@ -394,7 +407,12 @@ class Trainer:
                 "class_weight": described_weight(class_weight, training.classes),
             }
             run = described_run(objective, settings, training, data.validation)
-            folder = RunFolder(path, is_resumed=resume is not None, overwrite=overwrite)
+            if ranks.size > 1:
+                of_folder = {"folder": path and str(path), "resume": resume is not None, "overwrite": overwrite}
+                check_alike(ranks, self.network, run | of_folder | {"checkpoint": checkpoint and checkpoint.config()})
+            if path is not None:
+                how = {"is_resumed": resume is not None, "overwrite": overwrite}
+                folder = RunFolder(path, **how) if ranks.size == 1 else SharedRunFolder(path, **how, world=ranks)
         plan = plan.within_memory(objective)
         return PreparedFit(plan, data.scale, stopping, callbacks, folder, resume is not None, checkpoint, run)
 
@@ -451,31 +469,39 @@ class Trainer:
             )
         if objective.average is not None:
             raise DataError("partial_fit does not know when training ends, so it keeps no average; omit average=")
-        data, _, scale = prepare_fit(
-            self.network,
-            self.loss,
-            x,
-            y,
-            sample_weight=sample_weight,
-            class_weight=class_weight,
-            standardize_targets=objective.standardize_targets,
-        )
-        if self.optimizer_state is not None and self.network.classes is None:
-            _check_same_numbers(data.classes)
-        size = len(data) if batch_size is None else min(positive_integer("batch_size", batch_size), len(data))
-        plan = Plan(1, data, None, len(data), size, 1, boolean("shuffle", shuffle))
-        plan.check(objective)
-        plan = plan.within_memory(objective)
+        ranks = world().on(self.network.backend)
+        with ranks.together(), one_voice(ranks):
+            data, _, scale = prepare_fit(
+                self.network,
+                self.loss,
+                x,
+                y,
+                sample_weight=sample_weight,
+                class_weight=class_weight,
+                standardize_targets=objective.standardize_targets,
+            )
+            if self.optimizer_state is not None and self.network.classes is None:
+                _check_same_numbers(data.classes)
+            size = len(data) if batch_size is None else min(positive_integer("batch_size", batch_size), len(data))
+            plan = Plan(1, data, None, len(data), size, 1, boolean("shuffle", shuffle), ranks)
+            plan.check(objective)
+            if ranks.size > 1:
+                state = self.optimizer_state
+                settings = {"batch_size": size, "shuffle": shuffle, "steps": 0 if state is None else state.steps}
+                check_alike(ranks, self.network, described_run(objective, settings, data, None))
+            plan = plan.within_memory(objective)
         with Interruption() as interruption, using_threads(self.network.backend.blas, objective.threads):
             stopping, state = (BestValue("loss"), None, None), self.optimizer_state
             loop = Loop(objective, plan, *stopping, Calls([], self), None, None, interruption, state)
-            history = self._finished(self._epochs_of(loop, scale, None, {}))
+            history = self._finished(ranks, interruption, self._epochs_of(loop, scale, None, {}))
         return {name: history[name][-1] for name in history}
 
-    def _finished(self, epochs: Generator[Pass, None, None]) -> History:
+    def _finished(self, ranks: World, interruption: Interruption, epochs: Generator[Pass, None, None]) -> History:
         """Run all epochs; return their history."""
-        for _ in epochs:
-            pass
+        with ranks.together() as ending, one_voice(ranks):
+            for _ in epochs:
+                pass
+            ending.is_interrupted = interruption.requested
         assert self.history is not None
         return self.history
 

@@ -133,7 +133,8 @@ def test_dropout_keeps_where_the_word_is_at_least_the_threshold(target: BackendT
         arrays = [np.ones(n), np.full(n, 7.0), np.array([step, epoch, 6, np.iinfo(np.int64).max])]
         x, y, clock = map(target.backend.from_host, arrays)
         arguments = {"x": x, "y": y, "clock": clock, "threshold": min(threshold, 2**32 - 1), "scale": 1.5}
-        target.run(OPS["dropout"], {**arguments, "seed": SEED, "stream": 0x02000001})
+        arguments |= {"seed": SEED, "stream": 0x02000001, "rows_before": 0, "words_before": 0}
+        target.run(OPS["dropout"], arguments)
         kept = words >= min(threshold, 2**32 - 1)
         np.testing.assert_array_equal(target.backend.to_host(y), np.where(kept, 1.5, 0))
 

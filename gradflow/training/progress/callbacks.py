@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gradflow.checks import any_number, positive_integer
 from gradflow.errors import DataError, shown, unknown_name
@@ -19,12 +19,17 @@ class Callback:
 
     Calling ``trainer.stop()`` in `on_step_end` ends the training after that step, elsewhere after that epoch.
 
+    Of several ranks that train together (`gradflow.distributed`), each calls its callbacks, but only rank 0 those with
+    ``first_rank_only = True``.
+
     Raises:
         DataError: if a subclass defines any other method whose name begins with "on_": it would never be called.
     """
 
     every_steps: int | None = 1
     """`on_step_end` is called after every so many steps, counted over all epochs; None never calls it."""
+    first_rank_only: ClassVar[bool] = False
+    """True for a callback that prints or writes files."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -97,6 +97,8 @@ def fitting(parts: list[Part], width: int) -> list[str]:
 class Display(Looker):
     """Base class of displays that track the progress of training."""
 
+    first_rank_only = True
+
     def on_fit_begin(self, trainer: Any, epochs: int) -> None:
         self._epochs = epochs
         self._began = self._epoch_began = time.perf_counter()
@@ -146,6 +148,8 @@ class Display(Looker):
 
 class _Lines(Callback):
     """Prints about ten lines over the whole run, on standard error."""
+
+    first_rank_only = True
 
     def on_fit_begin(self, trainer: Any, epochs: int) -> None:
         self._epochs = epochs

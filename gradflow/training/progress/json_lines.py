@@ -26,6 +26,8 @@ class JSONLines(Callback):
         DataError: if ``file`` is not an open text file.
     """
 
+    first_rank_only = True
+
     def __init__(self, file: TextIO) -> None:
         if isinstance(file, type) or not hasattr(file, "write") or not hasattr(file, "flush"):
             raise DataError(f"file must be an open text file, such as sys.stdout, got {shown(file)}")

@@ -81,8 +81,11 @@ class Checkpoints:
         self._folder, self._settings, self._run = folder, settings, run
         self._run_folder = run_folder
         self._saved_at = time.monotonic()
-        folder.mkdir(exist_ok=True)
-        for path in folder.iterdir():
+        self._make_folder()
+
+    def _make_folder(self) -> None:
+        self._folder.mkdir(exist_ok=True)
+        for path in self._folder.iterdir():
             if _UNFINISHED.fullmatch(path.name):
                 path.unlink()
 
@@ -105,13 +108,18 @@ class Checkpoints:
                 if path.name > _name(state.steps(batches_done)):
                     path.rename(path.with_suffix(".damaged"))
 
-    def between_steps(self, state: RunState, batches_done: int, *, is_last: bool) -> int:
-        """Save if a checkpoint is due or the run ends here; return how many steps may run before the next call."""
-        step, settings = state.steps(batches_done), self._settings
-        every = settings.every_steps or sys.maxsize
-        waited = time.monotonic() - self._saved_at
-        is_time = settings.every_minutes is not None and waited >= 60 * settings.every_minutes
-        if is_last or is_time or (batches_done and step % every == 0):
+    @property
+    def is_time(self) -> bool:
+        """True if as many minutes have passed since the last checkpoint as must."""
+        minutes = self._settings.every_minutes
+        return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
+
+    def between_steps(self, state: RunState, batches_done: int, *, is_due: bool) -> int:
+        """Save if a checkpoint ``is_due`` or the number of steps says so; return how many steps may run before the next
+        call."""
+        step = state.steps(batches_done)
+        every = self._settings.every_steps or sys.maxsize
+        if is_due or (batches_done and step % every == 0):
             self._try_to_save(step, state, batches_done)
         return every - step % every
 

@@ -66,6 +66,8 @@ class RunFolder:
         OSError: if the folder cannot be created or written to; nothing has been changed.
     """
 
+    _kind_of_checkpoints = Checkpoints
+
     def __init__(self, path: Path, *, is_resumed: bool = False, overwrite: bool = False) -> None:
         self.path = path
         self._is_resumed = is_resumed
@@ -159,7 +161,7 @@ class RunFolder:
             settings = Checkpoint(**resumed.record["checkpoint"])
         assert settings is not None
         with self.explaining("checkpoints cannot be saved here", _BEFORE):
-            return Checkpoints(self._checkpoints, settings, run, self)
+            return self._kind_of_checkpoints(self._checkpoints, settings, run, self)
 
     @property
     def _checkpoints(self) -> Path:

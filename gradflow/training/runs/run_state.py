@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradflow.distributed import World
 from gradflow.errors import FileFormatError
 from gradflow.metrics.regression import moments_of_sums
 from gradflow.network import Sequential
@@ -32,6 +33,7 @@ class RunState(NamedTuple):
         best, convergence: the values that decide when training ends.
         names: names of the values in the history, without those of callbacks.
         is_minimized: True if an epoch is a run of a minimizer.
+        world: the ranks that share each batch. The results of the epoch so far differ between them, nothing else does.
     """
 
     network: Sequential
@@ -43,15 +45,18 @@ class RunState(NamedTuple):
     convergence: BestValue | None
     names: list[str]
     is_minimized: bool
+    world: World = World()
 
     def steps(self, batches_done: int) -> int:
         """Return the number of steps of the run after ``batches_done`` batches of the current epoch."""
         return self.history.epochs * self.step.epoch.batches + batches_done
 
     def take(self, batches_done: int) -> Snapshot:
-        """Return a snapshot after ``batches_done`` batches of the current epoch."""
+        """Return a snapshot after ``batches_done`` batches of the current epoch: the same on all ranks."""
         backend = self.network.backend
         vectors = {name: backend.to_host(vector) for name, vector in self._vectors(batches_done).items()}
+        if batches_done and self.world.size > 1:
+            vectors |= _named_by_rank(self.world.gathered({name: vectors[name] for name in _of_epoch(vectors)}))
         progress = {
             "batches_done": batches_done,
             "clock": backend.to_host(self.step.status.clock).tolist(),
@@ -73,7 +78,7 @@ class RunState(NamedTuple):
             raise _unlike("batches_done", batches_done, f"at least 0 and below {self.step.epoch.batches}")
         history = self._history(progress["history"])
         clock = self._clock(progress["clock"], snapshot.record["run"]["initial_state"], history.epochs, batches_done)
-        targets, vectors = self._vectors(batches_done), _as_kept_now(snapshot.vectors)
+        targets, vectors = self._vectors(batches_done), self._of_rank(_as_kept_now(snapshot.vectors))
         saved, current = (
             {name: (vector.shape, vector.dtype) for name, vector in of.items()} for of in (vectors, targets)
         )
@@ -93,6 +98,27 @@ class RunState(NamedTuple):
             if self.convergence is not None:
                 self.convergence.update(values)
         return batches_done
+
+    def _of_rank(self, vectors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the vectors of this rank. With another number of ranks than the saved ones, each takes the results of
+        the epoch of none, one or several of them."""
+        own = {name: vector for name, vector in vectors.items() if not _OF_RANK.match(name)}
+        saved: list[dict[str, np.ndarray]] = [{name: own[name] for name in _of_epoch(own)}]
+        for name in sorted(vectors.keys() - own.keys()):
+            rank, _, rest = name.removeprefix("rank.").partition(".")
+            while len(saved) <= int(rank):
+                saved.append({})
+            saved[int(rank)][rest] = vectors[name]
+        if any(part.keys() != saved[0].keys() for part in saved):
+            raise _unlike("vectors", sorted(vectors), "the same of each rank")
+        if not saved[0] or len(saved) == self.world.size == 1:
+            return own
+        parts = saved[self.world.rank :: self.world.size]
+        if not parts:
+            return own | {name: np.zeros_like(vector) for name, vector in saved[0].items()}
+        names = [name.removeprefix(_EPOCH) for name in saved[0]]
+        merged = self.step.epoch.merged([{name: part[_EPOCH + name] for name in names} for part in parts])
+        return own | {_EPOCH + name: vector for name, vector in merged.items()}
 
     def _history(self, record: dict[str, Any]) -> History:
         """Return the history in a record, after checking that it can belong to this run."""
@@ -132,13 +158,30 @@ class RunState(NamedTuple):
             "network": self.network.state,
             "best": self.best_state,
             **{f"update.{name}": vector for name, vector in self.step.update.vectors.items()},
-            **{f"epoch.{name}": vector for name, vector in self.step.epoch.results_of(batches_done).items()},
+            **{_EPOCH + name: vector for name, vector in self.step.epoch.results_of(batches_done).items()},
         }
         if self.step.epoch.statistics is not None:
             vectors["statistics"] = self.step.epoch.statistics.values
         if self.measured_state is not self.network.state:
             vectors["measured"] = self.measured_state
         return vectors
+
+
+_EPOCH = "epoch."
+_OF_RANK = re.compile(r"rank\.\d{1,6}\.")
+
+
+def _of_epoch(vectors: Mapping[str, Any]) -> list[str]:
+    return [name for name in vectors if name.startswith(_EPOCH)]
+
+
+def _named_by_rank(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return the vectors of all ranks by names such as "rank.1.epoch.losses"; those of rank 0 have none of these."""
+    return {
+        name if rank == 0 else f"rank.{rank}.{name}": vector
+        for rank, part in enumerate(parts)
+        for name, vector in part.items()
+    }
 
 
 def _as_kept_now(vectors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

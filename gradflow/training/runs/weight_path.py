@@ -45,6 +45,8 @@ class WeightPath(Callback):
         DataError: if ``folder`` is not a path, or ``most`` is out of range.
     """
 
+    first_rank_only = True
+
     def __init__(self, folder: str | os.PathLike[str], most: int = 32) -> None:
         self._folder = file_path("folder", folder)
         self._most = integer("most", most, least=_LEAST_POINTS, most=10_000)

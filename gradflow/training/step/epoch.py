@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.clock import RunStatus
 from gradflow.data.read_ahead import BrokenOffError
+from gradflow.distributed import World
 from gradflow.metrics import EpochMetrics
-from gradflow.ops import Array
+from gradflow.ops import FIRST_BAD_STEP, Array
 from gradflow.program import Program, Recorder
 from gradflow.reductions import chunk_length, chunk_sums, total
 from gradflow.training.data.feed import BatchFeed, GatheredBatches
@@ -26,6 +27,8 @@ Allowance = Callable[[int], int]
 Pass = Sequence[tuple[Program, int]]
 """Programs that make up a pass over the data, in order, and how many times each of them runs."""
 
+_OF_ROWS = ("losses", "hits")
+"""The names, in checkpoints, of the results of each row."""
 _SECONDS_BETWEEN_LOOKS = 0.02
 """Seconds that batches may run before the next look at the status, and check for an interruption."""
 _LEAST_FIRST_ROWS = 32
@@ -55,6 +58,7 @@ class Epoch:
         steps_per_launch: number of full batches per GPU launch, at most all.
         ends_at_bad_step: True to end after a batch with a non-finite loss.
         statistics: the layer statistics that ``measured`` writes.
+        world: the ranks that share each batch; the programs are for the rows of this one.
     """
 
     def __init__(
@@ -74,12 +78,15 @@ class Epoch:
         steps_per_launch: int = 1,
         ends_at_bad_step: bool = False,
         statistics: LayerStatistics | None = None,
+        world: World | None = None,
     ) -> None:
         assert results.metrics is not None
         self.results = results
         self.metrics: EpochMetrics = results.metrics
         self.statistics = statistics
         self.rows = rows
+        self._world = world or World()
+        self._backend = backend
         self.full_batches = rows // batch_size
         self._batch_size = batch_size
         self._first_rows = min(max(batch_size, _LEAST_FIRST_ROWS), rows)
@@ -130,13 +137,18 @@ class Epoch:
         rows = slice(self.position(max(batches_done - batches, 0)), min(self.position(batches_done), self.rows))
         return float(self._status.backend.to_host(self.results.losses[rows]).mean(dtype=np.float64))
 
+    def merged(self, parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Return the `results_of` several ranks, in their order, put together."""
+        rows = {name: np.sum([part[name] for part in parts], axis=0, dtype=parts[0][name].dtype) for name in _OF_ROWS}
+        return rows | self.metrics.merged(parts)
+
     def results_of(self, batches_done: int) -> dict[str, Array]:
         """Return the results of the first ``batches_done`` batches, by name."""
         if not batches_done:
             return {}
         rows = slice(self.position(batches_done))
         correct = self.results.correct[rows]
-        return {"losses": self.results.losses[rows], "hits": correct, **self.metrics.vectors}  # names in checkpoints
+        return dict(zip(_OF_ROWS, (self.results.losses[rows], correct), strict=True)) | self.metrics.vectors
 
     def run(
         self,
@@ -153,6 +165,7 @@ class Epoch:
         """
         if not batches_done:
             self.metrics.reset()
+            self.clear()
         self._last_look = None
         self._batches.begin(epochs_to_come)
         is_finished = False
@@ -162,6 +175,34 @@ class Epoch:
             if not epochs_to_come or not is_finished:
                 self.close()
         return is_finished
+
+    def clear(self) -> None:
+        """Clear the results if several ranks will add theirs."""
+        if self._world.size > 1:
+            self.metrics.clear()
+            for of_rows in (self.results.losses, self.results.correct):
+                self._backend.copy(self._backend.zeros(of_rows.shape, of_rows.dtype), of_rows)
+
+    def _merge(self) -> None:
+        """Put the results of all ranks together."""
+        if self._world.size > 1:
+            self._agreed_steps()
+            self._world.allreduce_(self.results.losses)
+            if self._has_accuracy:
+                self._world.allreduce_(self.results.correct)
+            self.metrics.merge(self._world)
+
+    def _agreed_steps(self) -> bool:
+        """Agree on the first bad step of all ranks, and on the number of launches before the next look; return True if
+        there is a bad step."""
+        first = self._status.read().first_bad_step
+        steps, launches = zip(*self._world.gathered((first, self._launches)), strict=True)
+        self._launches = launches[0]
+        bad = min((step for step in steps if step is not None), default=None)
+        if bad is not None and bad != first:
+            entry = self._status.clock[FIRST_BAD_STEP : FIRST_BAD_STEP + 1]
+            self._backend.copy(self._backend.from_host(np.array([bad], np.int64)), entry)
+        return bad is not None
 
     def programs(self, *, is_measured: bool = False) -> Pass | None:
         """Begin a whole pass that the caller runs, and return it; None if only `run` can run it, because batches come
@@ -203,6 +244,7 @@ class Epoch:
             if not self._ready(allowance, done):
                 return False
             self._rest.run()
+        self._merge()
         self._sums.run()
         return True
 
@@ -226,7 +268,8 @@ class Epoch:
             worth_a_look = int(_SECONDS_BETWEEN_LOOKS / max(seconds_of_launch, 1e-9))
             self._launches = max(1, min(2 * self._launches, worth_a_look))
         self._last_look = reading.step, now
-        return reading.first_bad_step is None or not self._ends_at_bad_step
+        is_bad = self._agreed_steps() if self._world.size > 1 else reading.first_bad_step is not None
+        return not (is_bad and self._ends_at_bad_step)
 
     def _ready(self, allowance: Allowance, done: int) -> int:
         """Return how many batches may run now and are available; 0 if the epoch ends here."""

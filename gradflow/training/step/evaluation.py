@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gradflow.clock import RunStatus, advance
+from gradflow.clock import RunStatus, advance, advance_part
+from gradflow.distributed import World
 from gradflow.layers.stack import record_inference
 from gradflow.metrics import EpochMetrics
 from gradflow.ops import Array
@@ -16,7 +17,9 @@ from gradflow.training.step.record import Results, record_evaluation
 _ROWS = 4096
 
 
-def evaluation(objective: Objective, data: PassData, sums: Array, precision: PassPrecision | None) -> Epoch:
+def evaluation(
+    objective: Objective, data: PassData, sums: Array, precision: PassPrecision | None, world: World | None = None
+) -> Epoch:
     """Return an epoch that measures loss, correct predictions and metrics over the data, in row order, without dropout.
 
     Args:
@@ -24,6 +27,7 @@ def evaluation(objective: Objective, data: PassData, sums: Array, precision: Pas
         data: the data to evaluate on.
         sums: float64 (3,), receives the sums.
         precision: the precision; None for that of the network's own arrays.
+        world: the ranks that share the rows.
     """
     network, backend = objective.network, objective.network.backend
     metrics = EpochMetrics(objective.metrics, objective.task(len(data)))
@@ -32,12 +36,19 @@ def evaluation(objective: Objective, data: PassData, sums: Array, precision: Pas
     status = RunStatus(backend)  # not that of a training, which counts its own batches
     batches = data.batches(backend, status, rows=len(data), batch_size=batch_size, seed=None)
 
+    if world is None or not world.share_all(min(len(data), _ROWS)):
+        world = World()
     infer = record_inference if precision is None else precision.record_inference
 
     def recorded(rows: int) -> Program:
-        recorder = Recorder(backend, status.clock)
-        batch = batches.next(recorder, rows)
-        record_evaluation(recorder, objective.layers, objective.loss, batch, results, infer)
+        recorder, own = Recorder(backend, status.clock), world.rows(rows)
+        if own.start and own:
+            recorder(advance_part, status.clock, own.start)
+        if own:
+            batch = batches.next(recorder, len(own))
+            record_evaluation(recorder, objective.layers, objective.loss, batch, results, infer)
+        if own.start and own:
+            recorder(advance_part, status.clock, -own.start)
         recorder(advance, status.clock, rows, len(data))
         return recorder.program()
 
@@ -53,4 +64,5 @@ def evaluation(objective: Objective, data: PassData, sums: Array, precision: Pas
         full=full,
         rest=recorded(rest) if rest else None,
         has_accuracy=objective.loss.has_accuracy,
+        world=world,
     )

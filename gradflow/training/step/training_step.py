@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any, Self
 
 from gradflow.clock import RunStatus, advance_part
+from gradflow.distributed import World
 from gradflow.layers.stack import ForwardArrays
 from gradflow.losses import Loss
 from gradflow.metrics import EpochMetrics
 from gradflow.network import Sequential
+from gradflow.ops import clear
 from gradflow.optimizers import Optimizer
 from gradflow.program import Recorder
 from gradflow.training.data.feed import PassData
@@ -16,6 +18,7 @@ from gradflow.training.data.prepare import prepare_data
 from gradflow.training.step.epoch import Epoch
 from gradflow.training.step.layer_statistics import LayerStatistics
 from gradflow.training.step.objective import Objective
+from gradflow.training.step.ranks import of_rows, record_fraction
 from gradflow.training.step.record import Results, record_step
 from gradflow.training.step.update import Update
 
@@ -31,6 +34,7 @@ class TrainingStep:
         shuffle: True to shuffle each epoch.
         parts: number of parts in which a full batch is processed, in the same memory; their gradients are added.
         epochs: number of epochs of the training.
+        world: the ranks that train together.
 
     Attributes:
         epoch: runs the steps of an epoch.
@@ -48,9 +52,11 @@ class TrainingStep:
         shuffle: bool = True,
         parts: int = 1,
         epochs: int = 1,
+        world: World | None = None,
     ) -> None:
         network, backend = objective.network, objective.network.backend
         self._objective = objective
+        self._world = world or World()
         self._rows = len(data) if rows is None else rows
         self._part_rows = -(-batch_size // parts)
         self.status = RunStatus(backend, epoch=network.epochs_begun)
@@ -98,7 +104,7 @@ class TrainingStep:
         full, arrays = self._recorded(batch_size)
         steps_per_launch = min(self._objective.steps_per_launch, full_batches)
         program, measured = full.program(steps_per_launch), None
-        if self._statistics is not None:
+        if self._statistics is not None and arrays is not None:
             recorder = Recorder(full.backend, full.clock)
             self._statistics.record(recorder, full, arrays)
             measured = recorder.program()
@@ -117,14 +123,16 @@ class TrainingStep:
             steps_per_launch=steps_per_launch,
             ends_at_bad_step=True,
             statistics=self._statistics,
+            world=self._world,
         )
 
-    def _recorded(self, batch_rows: int) -> tuple[Recorder, ForwardArrays]:
+    def _recorded(self, batch_rows: int) -> tuple[Recorder, ForwardArrays | None]:
         """Record the step on a batch, and the clock's advance to the next one."""
         objective, recorder = self._objective, Recorder(self._objective.network.backend, self.status.clock)
         whole, rest = divmod(batch_rows, self._part_rows)
         sizes = [self._part_rows] * whole + [rest] * (rest > 0)
-        if len(sizes) == 1:
+        arrays: ForwardArrays | None
+        if len(sizes) == 1 and self._world.size == 1:
             batch, update = self._batches.next(recorder, batch_rows), self.update.record
             arrays = self._record_step(recorder, objective.layers, objective.loss, batch, self._results, update)
         else:
@@ -133,20 +141,35 @@ class TrainingStep:
         self.update.learning_rates.record_advance(recorder, sizes[-1], self._rows)
         return recorder, arrays
 
-    def _record_parts(self, recorder: Recorder, sizes: list[int]) -> ForwardArrays:
+    def _record_parts(self, recorder: Recorder, sizes: list[int]) -> ForwardArrays | None:
         """Record the gradients of a batch, part by part. Each size is recorded once: its parts share their memory."""
-        objective, network = self._objective, self._objective.network
+        gradients, rows, world = self._objective.network.gradients, sum(sizes), self._world
         recorded = {size: Recorder(recorder.backend, recorder.clock) for size in sizes}
-        for size, part in recorded.items():
-            batch = self._batches.next(part, size)
-            arrays = self._record_step(part, objective.layers, objective.loss, batch, self._results)
+        arrays = [self._record_part(part, size) for size, part in recorded.items()]
         last = len(sizes) - 1
         for place, size in enumerate(sizes):
             recorder.extend(recorded[size])
-            fraction = size / sum(sizes)
-            self.update.accumulation.add(
-                recorder, network.gradients, fraction, is_first=place == 0, is_last=place == last
-            )
+            fraction = len(world.rows(size)) / rows
+            if last:
+                self.update.accumulation.add(recorder, gradients, fraction, is_first=place == 0, is_last=place == last)
+            elif world.size > 1:
+                record_fraction(recorder, gradients, fraction)
             if place < last:
                 recorder(advance_part, recorder.clock, size)
+        if world.size > 1:
+            recorder.call(lambda: world.allreduce_(gradients))
+        return arrays[-1]
+
+    def _record_part(self, recorder: Recorder, size: int) -> ForwardArrays | None:
+        """Record the gradient of this rank's rows of a part, at their position in the epoch; None if it has none."""
+        objective, rows = self._objective, self._world.rows(size)
+        if not rows:
+            recorder(clear, objective.network.gradients)
+            return None
+        if rows.start:
+            recorder(advance_part, recorder.clock, rows.start)
+        batch, ops = self._batches.next(recorder, len(rows)), of_rows(recorder, rows.start)
+        arrays = self._record_step(ops, objective.layers, objective.loss, batch, self._results)
+        if rows.start:
+            recorder(advance_part, recorder.clock, -rows.start)
         return arrays

@@ -1,0 +1,121 @@
+"""Trainings that any number of ranks must end with the same results, up to rounding. As a program: all of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import gradflow as gf
+
+ROWS, FEATURES = 500, 9
+"""The last of the batches of 48 rows has 20, the last one of 62 has 4: none for most ranks."""
+
+Scenario = Callable[[], tuple[gf.Trainer, dict[str, Any]]]
+
+
+def _inputs(rows: int = ROWS) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(rows, FEATURES))
+
+
+def _classes(x: np.ndarray) -> np.ndarray:
+    return (x[:, 0] > 0).astype(int) + (x[:, 1] * x[:, 2] > 0.5)
+
+
+def _network(*sizes: int, **settings: Any) -> gf.Sequential:
+    return gf.MLP([FEATURES, *sizes], seed=5, dtype="float64", backend="numpy", **settings)
+
+
+def weighted_classes() -> tuple[gf.Trainer, dict[str, Any]]:
+    x = _inputs(700)
+    weight = np.random.default_rng(2).uniform(0, 2, 700)
+    metrics = ["f1", "roc_auc", "top_2_accuracy", "log_loss"]
+    trainer = gf.Trainer(
+        _network(24, 3, dropout=0.3, input_dropout=0.1), "softmax_cross_entropy", gf.Adam(), metrics=metrics, l2=1e-3
+    )
+    data = {"x": x[:ROWS], "y": _classes(x)[:ROWS], "validation_data": (x[ROWS:], _classes(x)[ROWS:])}
+    return trainer, {**data, "sample_weight": weight[:ROWS], "class_weight": "balanced", "batch_size": 62}
+
+
+def standardized_numbers() -> tuple[gf.Trainer, dict[str, Any]]:
+    x = _inputs()
+    y = 1000 + 30 * np.stack([x[:, 0] ** 2, x @ np.arange(9)], axis=1)
+    trainer = gf.Trainer(
+        _network(16, 2, dropout=0.2),
+        "huber",
+        gf.SGD(gf.PlateauSchedule(0.1, patience=1), momentum=0.9),
+        metrics=["r2", "mean_absolute_error", "root_mean_squared_error"],
+        standardize_targets=True,
+        clip_norm=0.5,
+        average=0.9,
+    )
+    return trainer, {"x": x, "y": y, "batch_size": 48, "validation_fraction": 0.2}
+
+
+def parts_without_the_rest() -> tuple[gf.Trainer, dict[str, Any]]:
+    x = _inputs()
+    residual = gf.Residual([gf.LayerNorm(16), gf.Dense(16, 16), gf.Tanh()])
+    network = gf.Sequential([gf.Dense(9, 16), residual, gf.Dense(16, 1)])
+    trainer = gf.Trainer(network, "binary_cross_entropy", gf.Lion(1e-3), metrics=["roc_auc", "precision"], l1=1e-4)
+    how = {"accumulate": 3, "drop_last": True, "shuffle": False, "batch_size": 60}
+    return trainer, {"x": x.astype(np.float32), "y": x[:, :1] > 0, **how}
+
+
+def streamed_rows() -> tuple[gf.Trainer, dict[str, Any]]:
+    x = _inputs(3000)
+    trainer = gf.Trainer(_network(16, 3, dropout=0.2), "softmax_cross_entropy", gf.Adam(), metrics=["f1"])
+    return trainer, {"x": gf.data.Arrays(x, _classes(x), np.arange(3000.0)), "batch_size": 62}
+
+
+def frozen_and_stopped() -> tuple[gf.Trainer, dict[str, Any]]:
+    x = _inputs()
+    layers = [gf.Dense(9, 12), gf.BatchNorm(12), gf.ReLU(), gf.Dense(12, 3)]
+    network = gf.Sequential(layers, seed=5, dtype="float64")
+    network.frozen = (0, 1)
+    early = gf.EarlyStopping("val_loss", patience=1)
+    trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam(0.3))
+    return trainer, {"x": x, "y": _classes(x), "validation_fraction": 0.3, "early_stopping": early, "batch_size": 100}
+
+
+def named_columns() -> tuple[gf.Trainer, dict[str, Any]]:
+    x = _inputs()
+    table = {"color": np.array(["red", "green", "blue"])[_classes(x)], "size": x[:, 3], "noise": x[:, 4]}
+    preprocessing = gf.data.fit_preprocessing(table, {"color": gf.Embedding(3)})
+    network = gf.MLP([preprocessing.n_out, 8, 2], preprocessing=preprocessing, seed=5, dtype="float64")
+    trainer = gf.Trainer(network, "softmax_cross_entropy", gf.AdamW(), metrics=["balanced_accuracy"])
+    return trainer, {"x": table, "y": np.where(x[:, 0] > 0, "yes", "no"), "batch_size": None}
+
+
+SCENARIOS: dict[str, Scenario] = {
+    of.__name__: of
+    for of in (
+        weighted_classes,
+        standardized_numbers,
+        parts_without_the_rest,
+        streamed_rows,
+        frozen_and_stopped,
+        named_columns,
+    )
+}
+
+
+def results(name: str) -> dict[str, Any]:
+    """Return the history of a scenario, and its final weights."""
+    trainer, options = SCENARIOS[name]()
+    history = trainer.fit(**options, epochs=5, progress=False)
+    values = {value: [float(each) for each in history[value]] for value in history}
+    ends = {"stopped_by": history.stopped_by, "best_epoch": history.best_epoch, "values": values}
+    return ends | {"weights": trainer.network.parameters.tolist()}
+
+
+if __name__ == "__main__":
+    found = json.dumps({name: results(name) for name in SCENARIOS})
+    world = gf.distributed.world()
+    assert world.size > 1
+    assert world.gathered(found) == [found] * world.size
+    if world.rank == 0:
+        Path(sys.argv[1]).write_text(found)

@@ -1,0 +1,49 @@
+"""Several ranks train as one process does, up to rounding, and alike each time."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.distributed.ranks import needs_mpi, results_of
+from tests.distributed.scenarios import SCENARIOS, results
+
+pytestmark = needs_mpi
+
+_ALL = "import runpy, sys; runpy.run_module('tests.distributed.scenarios', run_name='__main__', alter_sys=False)"
+
+
+@pytest.fixture(scope="module")
+def of_ranks(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Run all scenarios on so many ranks, once; the program checks that all ranks have the same."""
+    folder: Path = tmp_path_factory.mktemp("scenarios")
+
+    @cache
+    def found(ranks: int) -> dict[str, Any]:
+        results_of(ranks, _ALL, folder / f"{ranks}.json")
+        return json.loads((folder / f"{ranks}.json").read_text())
+
+    return found
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_train_as_one_process_does(of_ranks: Any, ranks: int, name: str) -> None:
+    one, several = results(name), of_ranks(ranks)[name]
+    rounding = 1e-4 if name == "parts_without_the_rest" else 1e-8  # it is in float32
+    assert several["stopped_by"] == one["stopped_by"]
+    assert several["best_epoch"] == one["best_epoch"]
+    assert several["values"].keys() == one["values"].keys()
+    for value in one["values"]:
+        np.testing.assert_allclose(several["values"][value], one["values"][value], rtol=rounding, err_msg=value)
+    np.testing.assert_allclose(several["weights"], one["weights"], rtol=rounding, atol=rounding)
+
+
+def test_as_many_ranks_give_the_same_bits(of_ranks: Any, tmp_path: Path) -> None:
+    results_of(3, _ALL, tmp_path / "again.json")
+    assert json.loads((tmp_path / "again.json").read_text()) == of_ranks(3)

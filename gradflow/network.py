@@ -253,6 +253,41 @@ class Sequential:
         twin.__setstate__(state)
         return twin
 
+    def with_head(self, layers: Sequence[Layer], *, seed: int | None = None) -> Sequential:
+        """Return an independent network with copies of the same body and other last layers, for another task.
+
+        The body is all that is in front of the last layer with parameters, and keeps its weights, and which of its
+        layers are frozen. Preprocessing, feature names, dtype and backend stay; classes, output activation and output
+        scale belong to the old head and are left out. The epoch count begins at 0.
+
+        Args:
+            layers: the new last layers, at least one of them with parameters, such as ``[gf.Dense(64, 5)]``.
+            seed: for the initial weights of the head, dropout and shuffles; None keeps the seed.
+
+        Raises:
+            DataError: if the layers do not fit the body, or there is no body.
+        """
+        head = layer_tuple(layers)
+        if not any(layer.parameters() for layer in head):
+            raise DataError("a head needs at least one layer with parameters, such as Dense(n_in, n_out)")
+        length = max(place for place, layer in enumerate(self.layers) if layer.parameters())
+        if not any(layer.parameters() for layer in self.layers[:length]):
+            raise DataError("the network has one layer with parameters, and so no body; create a new network")
+        network = Sequential(
+            [*copy.deepcopy(self.layers[:length]), *head],
+            dtype=self.dtype.name,
+            seed=self.seed if seed is None else seed,
+            backend=self.backend.name,
+            device=self.backend.place,
+        )
+        weights = self.get_weights()
+        body = {name: weight for name, weight in weights.items() if int(name.partition(".")[0]) < length}
+        network.set_weights(body, partial=True)
+        network.frozen = [place for place in self._frozen if place < length]
+        network._backend_is_automatic, network.precision = self._backend_is_automatic, self._precision
+        network._preprocessing, network._feature_names = self._preprocessing, self._feature_names
+        return network
+
     def __copy__(self) -> Self:
         return self.copy()  # Layers belong to one network, so a shallow copy is impossible.
 

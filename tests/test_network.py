@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -357,3 +358,42 @@ def test_a_layer_that_runs_at_every_step_may_change_its_settings() -> None:
     losses = trainer.fit(X, np.zeros((9, 3)), epochs=2, callbacks=[Anneals()], progress=False)["loss"]
     assert_allclose(losses[1], losses[0] / 4, rtol=1e-5)
     assert_allclose(network.predict(X), network.copy().predict(X), rtol=1e-6)
+
+
+def test_a_new_head_on_a_trained_body(backend_name: str, tmp_path: Path) -> None:
+    layers = [gf.Dense(4, 5), gf.BatchNorm(5), gf.ReLU(), gf.Dense(5, 3), gf.Softmax()]
+    network = gf.Sequential(layers, dtype="float64", seed=1, backend=backend_name)
+    columns = dict(zip("abcd", X.T, strict=True))
+    labels = np.array(["x", "y", "z"] * 3)
+    gf.Trainer(network, "softmax_cross_entropy", "adam").fit(columns, labels, epochs=2, progress=False)
+    network.frozen = [0, 3]
+    gf.save(network, tmp_path / "model.safetensors")
+    loaded = gf.load(tmp_path / "model.safetensors", backend=backend_name)
+    for of in (network, loaded):
+        new = of.with_head([gf.Dense(5, 2), gf.Tanh(), gf.Dense(2, 1)], seed=7)
+        assert [type(layer).__name__ for layer in new.layers[:4]] == ["Dense", "BatchNorm", "ReLU", "Dense"]
+        assert (new.n_out, new.frozen, new.seed, new.dtype, new.epochs_begun) == (1, (0,), 7, np.float64, 0)
+        assert (new.classes, new.output_activation, new.feature_names) == (None, "identity", tuple("abcd"))
+        old, weights = network.get_weights(), new.get_weights()
+        for name, weight in old.items():
+            if not name.startswith("3."):
+                assert_allclose(weights[name], weight, rtol=0)
+        gf.Trainer(new, "mean_squared_error", "adam").fit(columns, X[:, :1], epochs=2, progress=False)
+        assert_allclose(new.get_weights()["0.weight"], old["0.weight"], rtol=0)  # frozen
+        assert (new.get_weights()["1.gamma"] != old["1.gamma"]).any()
+        assert_allclose(network.get_weights()["1.gamma"], old["1.gamma"], rtol=0)  # the old one has its own
+
+
+@pytest.mark.parametrize(
+    ("network", "layers", "message"),
+    [
+        (lambda: gf.MLP([4, 3, 2]), [gf.Dense(4, 2)], "has 4 inputs, but the layer before it has 3 outputs"),
+        (lambda: gf.MLP([4, 3, 2]), [gf.Tanh()], "a head needs at least one layer with parameters"),
+        (lambda: gf.MLP([4, 3, 2]), [], "a head needs at least one layer with parameters"),
+        (lambda: gf.MLP([4, 3, 2]), gf.Dense(3, 2), "layers must be a list of gradflow layers"),
+        (lambda: gf.MLP([4, 2]), [gf.Dense(4, 2)], "and so no body; create a new network"),
+    ],
+)
+def test_heads_that_do_not_fit(network: Any, layers: Any, message: str) -> None:
+    with pytest.raises(gf.DataError, match=message):
+        network().with_head(layers)

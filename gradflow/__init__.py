@@ -70,7 +70,9 @@ from gradflow.pack import Each, EnsembleSelection, Pack, fit_many
 from gradflow.reports import report
 from gradflow.schedules import (
     CosineSchedule,
+    CosLogSchedule,
     ExponentialSchedule,
+    FlatCosineSchedule,
     OneCycleSchedule,
     PlateauSchedule,
     Schedule,
@@ -109,6 +111,7 @@ __all__ = [
     "Callback",
     "Checkpoint",
     "CheckpointWarning",
+    "CosLogSchedule",
     "CosineSchedule",
     "DataError",
     "DataWarning",
@@ -124,6 +127,7 @@ __all__ = [
     "EnsembleSelection",
     "ExponentialSchedule",
     "FileFormatError",
+    "FlatCosineSchedule",
     "GradflowError",
     "GradientDescent",
     "HalfSquaredError",

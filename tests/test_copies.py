@@ -188,7 +188,7 @@ def test_a_copy_of_settings_has_the_same_settings(make_copy: Callable[[Any], Any
 def test_every_schedule_can_be_pickled() -> None:
     made = [
         gf.StepSchedule(0.1, every=3), gf.ExponentialSchedule(0.1, 0.9), gf.CosineSchedule(0.1, epochs=5),
-        gf.OneCycleSchedule(0.1, epochs=5), gf.PlateauSchedule(0.1),
+        gf.OneCycleSchedule(0.1, epochs=5), gf.CosLogSchedule(0.1), gf.FlatCosineSchedule(0.1), gf.PlateauSchedule(0.1),
     ]  # fmt: skip
     assert {schedule.name for schedule in made} | {"constant", "function"} == {
         name for name, cls in SCHEDULES.items() if cls.__module__.startswith("gradflow.schedules.")

@@ -10,7 +10,9 @@ from gradflow.schedules.base import ConstantSchedule as ConstantSchedule
 from gradflow.schedules.base import FunctionSchedule as FunctionSchedule
 from gradflow.schedules.base import Schedule as Schedule
 from gradflow.schedules.cosine import CosineSchedule as CosineSchedule
+from gradflow.schedules.coslog import CosLogSchedule as CosLogSchedule
 from gradflow.schedules.exponential import ExponentialSchedule as ExponentialSchedule
+from gradflow.schedules.flat_cosine import FlatCosineSchedule as FlatCosineSchedule
 from gradflow.schedules.one_cycle import OneCycleSchedule as OneCycleSchedule
 from gradflow.schedules.plateau import PlateauSchedule as PlateauSchedule
 from gradflow.schedules.step import StepSchedule as StepSchedule

@@ -67,9 +67,10 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         n_members: number of networks to train at once, from other seeds; predictions are the mean of theirs, and fitted
             attributes those of the first.
         schedule: the learning rate in each fit, in place of ``learning_rate`` and ``learning_rate_init``: a schedule of
-            gradflow, such as ``gradflow.CosineSchedule(0.01, warmup=2)``, or a function of the time in epochs; "cosine"
-            and "one_cycle" are the schedules of these names, with ``learning_rate_init`` as the highest rate, and end
-            after ``max_iter`` epochs. Set ``n_iter_no_change=numpy.inf`` to let a schedule reach its end.
+            gradflow, such as ``gradflow.CosineSchedule(0.01, warmup=2)``, or a function of the time in epochs. The
+            names "cosine", "coslog", "flat_cosine" and "one_cycle" stand for schedules with ``learning_rate_init`` as
+            the highest rate, which end after ``max_iter`` epochs. Set ``n_iter_no_change=numpy.inf`` to let a schedule
+            reach its end.
         clip_norm, average, precision, threads, callbacks: as in `gradflow.Trainer` and its `fit`.
         output: a folder for the run, as in `gradflow.Trainer.fit`; each fit replaces it, and a search needs None.
         checkpoint: when to save checkpoints to ``output``, a `gradflow.Checkpoint`; `gradflow.load` reads the last one

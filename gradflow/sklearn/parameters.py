@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gradflow.checks import (
@@ -23,7 +23,14 @@ from gradflow.data.rules import ColumnRule
 from gradflow.errors import DataError, shown
 from gradflow.layers import ACTIVATIONS, NORMALIZATIONS
 from gradflow.losses import Loss
-from gradflow.schedules import CosineSchedule, OneCycleSchedule, Schedule, get_schedule
+from gradflow.schedules import (
+    CosineSchedule,
+    CosLogSchedule,
+    FlatCosineSchedule,
+    OneCycleSchedule,
+    Schedule,
+    get_schedule,
+)
 from gradflow.sklearn.inputs import CATEGORICAL
 from gradflow.sklearn.layers import SYNONYMS
 from gradflow.training import Callback, Checkpoint
@@ -38,8 +45,10 @@ _OF_NETWORK = (
 )  # fmt: skip
 _BOOLEANS = ("shuffle", "warm_start", "nesterovs_momentum", "early_stopping", "residual", "standardize")
 
-_SCHEDULES: dict[str, type[CosineSchedule] | type[OneCycleSchedule]] = {
+_SCHEDULES: dict[str, Callable[[float], Schedule]] = {
     "cosine": CosineSchedule,
+    "coslog": CosLogSchedule,
+    "flat_cosine": FlatCosineSchedule,
     "one_cycle": OneCycleSchedule,
 }
 """Schedules that need no more than a rate, by the names that stand for them."""
@@ -75,8 +84,8 @@ def schedule_of(estimator: Any) -> Schedule | None:
         return _SCHEDULES[known_name("schedule", given, _SCHEDULES)](estimator.learning_rate_init)
     if not (isinstance(given, Schedule) or (callable(given) and not isinstance(given, type))):
         raise DataError(
-            "schedule must be a schedule of gradflow, a function of the time in epochs, 'cosine', 'one_cycle' or None, "
-            f"got {shown(given)}"
+            "schedule must be a schedule of gradflow, a function of the time in epochs, None, or one of "
+            f"{', '.join(map(repr, _SCHEDULES))}, got {shown(given)}"
         )
     return get_schedule(given)
 

@@ -86,6 +86,23 @@ def test_warm_up_rises_linearly_and_meets_the_cosine() -> None:
     assert (np.diff(found[8:]) < 0).all()
 
 
+def test_coslog_has_cycles_that_double() -> None:
+    schedule = gf.CosLogSchedule(0.4)
+    of_steps = rates(schedule, 15, steps=64)
+    starts = np.array([0, 1, 3, 7]) * 64
+    assert_allclose(of_steps[starts], 0, atol=1e-12)
+    peaks = (2 ** (np.arange(4) + 0.5) - 1) / 15 * 15  # halfway through a cycle on the scale of log2
+    assert_allclose(schedule.rates(peaks, 15, {}), 0.4, rtol=1e-12)
+    t = np.arange(15 * 64) / (15 * 64)
+    assert_allclose(of_steps, 0.4 * 0.5 * (1 - np.cos(2 * np.pi * np.log2(1 + 15 * t))), rtol=1e-9, atol=1e-12)
+
+
+def test_flat_cosine_by_hand() -> None:
+    by_hand = [0.4, 0.4, 0.4, 0.1 + 0.3 * (1 + math.cos(math.pi / 3)) / 2, 0.1 + 0.3 * (1 - math.cos(math.pi / 3)) / 2]
+    assert_allclose(rates(gf.FlatCosineSchedule(0.4, flat=0.4, final=0.1), 5), by_hand, rtol=1e-12)
+    assert_allclose(gf.FlatCosineSchedule(0.4).rates(np.array([8.0]), 8, {}), 0, atol=1e-15)
+
+
 def test_plateau_counts_epochs_without_progress() -> None:
     schedule = gf.PlateauSchedule(0.8, factor=0.5, patience=2, lowest=0.15)
     losses = [5, 4, 4, 4, 3.9, 4, 4, 4, 4, 4, 4]
@@ -114,6 +131,8 @@ SCHEDULES = [
     gf.ExponentialSchedule(0.1, 0.5),
     gf.CosineSchedule(0.2, warmup=0.6, restart_every=1.3, growth=1.5),
     gf.OneCycleSchedule(0.2),
+    gf.CosLogSchedule(0.2, cycles=2),
+    gf.FlatCosineSchedule(0.2, flat=0.25, final=0.01),
     lambda time: 0.1 / (1 + time),
 ]
 
@@ -225,6 +244,10 @@ def test_refused_before_the_first_step(case: str, backend_name: str) -> None:
         (lambda: gf.CosineSchedule(0.1, final=0.1), "final must be below learning_rate"),
         (lambda: gf.CosineSchedule(0.1, restart_every=2, epochs=5), "omit epochs"),
         (lambda: gf.CosineSchedule(0.1, growth=0.5), "growth must be at least 1"),
+        (lambda: gf.CosLogSchedule(0), "learning_rate must be above 0"),
+        (lambda: gf.CosLogSchedule(0.1, cycles=0), "cycles must be between 1 and 32, got 0"),
+        (lambda: gf.FlatCosineSchedule(0.1, flat=1), "flat must be at least 0 and below 1"),
+        (lambda: gf.FlatCosineSchedule(0.1, final=0.1), "final must be below learning_rate"),
         (lambda: gf.OneCycleSchedule(0.1, rise=1), "rise must be at least 0 and below 1"),
         (lambda: gf.OneCycleSchedule(0.1, end_division=0.5), "end_division must be at least 1"),
         (lambda: gf.PlateauSchedule(0.1, patience=0), "patience must be at least 1"),

@@ -58,7 +58,15 @@ OWN: dict[str, list[Any]] = {
     "normalization": ["batch", "layer"],
     "residual": [True],
     "n_members": [3],
-    "schedule": ["cosine", "one_cycle", gf.ExponentialSchedule(0.02, 0.9), gf.PlateauSchedule(0.02), falling],
+    "schedule": [
+        "cosine",
+        "coslog",
+        "flat_cosine",
+        "one_cycle",
+        gf.ExponentialSchedule(0.02, 0.9),
+        gf.PlateauSchedule(0.02),
+        falling,
+    ],
     "clip_norm": [0.1],
     "average": [0.9],
     "precision": ["float32"],
@@ -138,7 +146,7 @@ def test_a_rate_in_a_schedule_means_what_learning_rate_init_means() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"schedule": "linear"}, "unknown schedule 'linear'.*Valid names: cosine, one_cycle"),
+        ({"schedule": "linear"}, "unknown schedule 'linear'.*Valid names: cosine, coslog, flat_cosine, one_cycle"),
         ({"schedule": 0.1}, "schedule must be a schedule of gradflow.*got 0.1"),
         ({"schedule": gf.CosineSchedule}, "schedule must be a schedule of gradflow"),
         ({"schedule": "cosine", "learning_rate": "adaptive"}, "pass one of them"),

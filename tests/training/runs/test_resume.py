@@ -30,6 +30,7 @@ def backend_name(request: pytest.FixtureRequest) -> str:
 RULES: dict[str, Callable[[], gf.Optimizer]] = {
     **{name: partial(case.make, 0.01) for name, case in OPTIMIZER_CASES.items()},
     "cosine": lambda: gf.Adam(gf.CosineSchedule(0.02, warmup=1)),
+    "coslog": lambda: gf.Adam(gf.CosLogSchedule(0.02)),
     "factors": lambda: gf.AdamW(gf.CosineSchedule(0.02), factors={"0": 0.3, "bias": 2}, decay_factors={"0": 4}),
     "plateau": lambda: gf.Adam(gf.PlateauSchedule(0.02, patience=1)),
 }

@@ -26,6 +26,8 @@ _MOST_CLASSES = 12
 """Classes up to which each cell of a confusion matrix has its number."""
 _MOST_POINTS = 2000
 _MOST_BARS = 15
+_WIDTH_OF_NAMES = 24
+"""Letters that fit below a confusion matrix of few classes."""
 _LEVELS = 14
 
 
@@ -114,7 +116,7 @@ def confusion(found: Classified) -> Figure:
             axes.text(column, row, str(found.confusion[row, column]), ha="center", va="center", color=color, size=8)
     shown = range(0, n, -(-n // 24))
     names = [_short(found.names[place]) for place in shown]
-    axes.set_xticks(shown, names, rotation=90 if max(map(len, names)) > 2 else 0)
+    axes.set_xticks(shown, names, rotation=90 if max(map(len, names)) > max(2, _WIDTH_OF_NAMES // n) else 0)
     axes.set_yticks(shown, names)
     axes.set(xlabel="predicted", ylabel="true")
     axes.grid(False)

@@ -7,6 +7,7 @@ failed, and could not name it.
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import pickle
 import sys
@@ -33,6 +34,8 @@ _SECONDS = 600.0
 """Seconds to wait for another rank, unless the environment variable sets another limit."""
 _SECONDS_TO_TELL = 20.0
 """Seconds that a rank which failed waits for the others to notice, before it raises its error."""
+_PIECE = 2**19
+"""Bytes of a rank's block of a large array, which is exchanged piece by piece, so that a piece stays in the cache."""
 _INTERRUPTED = "it was interrupted"
 _SMALL = 2**14
 """Bytes up to which every rank gets the whole array of all others: half the messages one after the other."""
@@ -107,9 +110,13 @@ class MpiWorld(World):
             parts[self.rank] = flat
             _add_in_order(parts, flat)
             return
-        blocks = [
-            flat[len(flat) * rank // self.size : len(flat) * (rank + 1) // self.size] for rank in range(self.size)
-        ]
+        for first in range(0, len(flat), piece := self.size * _PIECE // flat.itemsize):
+            self._add(flat[first : first + piece])
+
+    def _add(self, flat: np.ndarray) -> None:
+        """Add up arrays: each rank adds a block of them, and sends the sum to all."""
+        ends = [len(flat) * rank // self.size for rank in range(self.size + 1)]
+        blocks = [flat[first:end] for first, end in itertools.pairwise(ends)]
         own = blocks[self.rank]
         parts = self._scratch_like(self.size, own)
         self._exchange({peer: blocks[peer] for peer in self._peers}, {peer: parts[peer] for peer in self._peers})

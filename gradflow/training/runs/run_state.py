@@ -87,6 +87,7 @@ class RunState(NamedTuple):
         if (precision := self.step.update.precision) is not None:
             of_update = {name.removeprefix("update."): vector for name, vector in vectors.items()}
             precision.check_vectors(of_update, step=int(clock[STEP]))
+        self.step.epoch.clear()
         for name, target in targets.items():
             backend.copy(backend.from_host(vectors[name]), target)
         backend.copy(backend.from_host(clock), self.step.status.clock)

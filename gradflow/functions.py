@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -35,3 +36,14 @@ def log_softmax(z: Array) -> Array:
 def row_weights(row_weight: Array | None, rows: int, dtype: Any) -> Array:
     """Return the weights of the rows in a dtype, 1 where none are given."""
     return np.ones(rows, dtype) if row_weight is None else row_weight.astype(dtype, copy=False)
+
+
+def cos_turns(turns: Array) -> Array:
+    """cos(2π t), as the sine of what is left to a quarter of a turn: no digits are lost for large t or small results"""
+    return np.sin(2 * math.pi * (0.25 - abs(turns - np.rint(turns))))
+
+
+def sin_turns(turns: Array) -> Array:
+    """sin(2π t), as the sine of what is left to the nearest multiple of half a turn"""
+    rest = turns - np.rint(turns)
+    return np.sin(2 * math.pi * np.where(abs(rest) > 0.25, np.copysign(0.5, rest) - rest, rest))

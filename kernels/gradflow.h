@@ -72,6 +72,8 @@ typedef unsigned long long gf_long_word; /* 64 bits */
 #define gf_expm1 GF_MATH(expm1)
 #define gf_log1p GF_MATH(log1p)
 #define gf_tanh GF_MATH(tanh)
+#define gf_cos_turns(t) gf_library_cos_turns(t)
+#define gf_sin_turns(t) gf_library_sin_turns(t)
 #else
 #include <math.h>
 #define GF_FUNCTION static inline
@@ -81,7 +83,25 @@ typedef unsigned long long gf_long_word; /* 64 bits */
 #define gf_expm1(x) _Generic((real)0, float: gf_expm1_float, double: expm1)(x)
 #define gf_log1p(x) _Generic((real)0, float: gf_log1p_float, double: log1p)(x)
 #define gf_tanh(x) _Generic((real)0, float: gf_tanh_float, double: tanh)(x)
+#define gf_cos_turns(t) _Generic((real)0, float: gf_cos_turns_float, double: gf_library_cos_turns)(t)
+#define gf_sin_turns(t) _Generic((real)0, float: gf_sin_turns_float, double: gf_library_sin_turns)(t)
 #endif
+
+/* cos(2 pi t) and sin(2 pi t): the distance to a whole number of turns has no error, so large t lose no digits. */
+#define GF_TURN ((real)6.283185307179586477)
+#ifdef __CUDACC__
+#define gf_quarter_sine(s) GF_MATH(sinpi)(2 * (s))
+#else
+#define gf_quarter_sine(s) GF_MATH(sin)(GF_TURN * (s))
+#endif
+GF_FUNCTION real gf_library_cos_turns(real t) {
+  return gf_quarter_sine((real)0.25 - gf_fabs(t - GF_MATH(rint)(t)));
+}
+GF_FUNCTION real gf_library_sin_turns(real t) {
+  const real rest = t - GF_MATH(rint)(t), size = gf_fabs(rest);
+  const real sine = gf_quarter_sine(size > (real)0.25 ? (real)0.5 - size : size);
+  return rest < 0 ? -sine : sine;
+}
 
 /* The larger value; NaN if either is NaN. */
 GF_FUNCTION real gf_max(real a, real b) { return a >= b || a != a ? a : b; }

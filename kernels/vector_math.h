@@ -1,8 +1,8 @@
-/* exp, expm1, log1p and tanh in float32 for the C compiler: straight-line code, which it can vectorize, unlike
-   calls of the library. CUDA has its own.
+/* exp, expm1, log1p, tanh, cos(2 pi t) and sin(2 pi t) in float32 for the C compiler: straight-line code, which it can
+   vectorize, unlike calls of the library. CUDA has its own.
 
    The polynomials are minimax fits, each with a relative error below 0.08 of half an ulp; with the rounding of
-   each step, the results are within 2 ulp for exp and log1p, 3 ulp for expm1 and tanh
+   each step, the results are within 2 ulp for exp and log1p, 3 ulp for expm1, tanh, cos and sin
    (tests/kernels/test_vector_math.py).
    NaN stays NaN, overflow gives infinity, underflow goes through the denormals to 0. */
 
@@ -60,4 +60,29 @@ GF_FUNCTION float gf_log1p_float(float x) {
   const float of_sum = n * 0.693359375f + (f + (f * f * (f * p - 0.5f) + (lost / sum.number - small)));
   const float above = x <= 3.4028235e38f ? of_sum : x, elsewhere = x == -1.0f ? -1.0f / 0.0f : 0.0f / 0.0f;
   return x > -1.0f ? above : elsewhere;
+}
+
+/* t - round(t), without error, for the size of a number of turns; NaN for infinity. From 2^23 on, all floats are whole. */
+GF_FUNCTION float gf_turn_rest_float(float size) {
+  const float rounder = 8388608.0f; /* 2^23: adding it rounds to a whole number */
+  return size - (size < rounder ? (size + rounder) - rounder : size);
+}
+
+/* sin(2 pi s) for |s| <= 1/4, an odd polynomial; 2 pi in two parts. */
+GF_FUNCTION float gf_quarter_sine_float(float s) {
+  const float u = s * s;
+  const float p = -41.3417015f + u * (81.605125f + u * (-76.6993103f + u * (41.9143410f - u * 13.7652073f)));
+  return s * 6.28318548f + s * (u * p - 1.74845553e-7f);
+}
+
+/* cos(2 pi t) = sin(2 pi (1/4 - r)) with r = |t - round(t)|: nothing is lost in r, nor in 1/4 - r where it is small. */
+GF_FUNCTION float gf_cos_turns_float(float t) {
+  return gf_quarter_sine_float(0.25f - fabsf(gf_turn_rest_float(fabsf(t))));
+}
+
+/* sin(2 pi t), folded into the quarter turns next to 0: sin(2 pi r) = sin(2 pi (1/2 - r)). */
+GF_FUNCTION float gf_sin_turns_float(float t) {
+  const float rest = gf_turn_rest_float(fabsf(t)), size = fabsf(rest);
+  const float sine = gf_quarter_sine_float(size > 0.25f ? 0.5f - size : size);
+  return (rest < 0.0f) != (t < 0.0f) ? -sine : sine;
 }

@@ -27,6 +27,7 @@ from gradflow.layers import (
     LayerNorm,
     LeakyReLU,
     Mish,
+    PeriodicEmbedding,
     ReLU,
     Residual,
     Sigmoid,
@@ -129,11 +130,57 @@ def _embed_columns(graph: OnnxGraph, layer: EmbedColumns, x: str) -> str:
     return graph("Concat", *parts, axis=1)
 
 
+def _each_column(graph: OnnxGraph, x: str, columns: int) -> str:
+    """The first columns, of shape (rows, columns, 1)."""
+    return graph("Reshape", graph.columns(x, range(columns)), graph.constant([-1, columns, 1], np.int64))
+
+
+def _column_dense(graph: OnnxGraph, layer: PeriodicEmbedding, z: str) -> str:
+    weight = graph("Transpose", _parameter(graph, layer, "weight"), perm=[0, 2, 1])
+    products = graph("MatMul", graph("Transpose", z, perm=[1, 0, 2]), weight)
+    return graph("Add", graph("Transpose", products, perm=[1, 0, 2]), _parameter(graph, layer, "bias"))
+
+
+def _with_others(graph: OnnxGraph, layer: PeriodicEmbedding, x: str, embedded: str) -> str:
+    """The embeddings as columns, and then the columns of x that are passed through."""
+    flat = graph("Reshape", embedded, graph.constant([-1, layer.columns * layer.size], np.int64))
+    others = range(layer.columns, layer.n_in)
+    return graph("Concat", flat, graph.columns(x, others), axis=1) if others else flat
+
+
+def _periodic_embedding(graph: OnnxGraph, layer: PeriodicEmbedding, x: str) -> str:
+    numbers = _each_column(graph, x, layer.columns)
+    turns = graph("Mul", numbers, _parameter(graph, layer, "frequencies"))
+    if layer.phases is not None:
+        turns = graph("Add", turns, graph.constant(_on_host(layer.phases) / (2 * math.pi)))
+    turns = graph.cast(turns, np.float64)
+    z = _cos_turns(graph, turns)
+    if layer.form == "plr":
+        z = graph("Concat", z, _sin_turns(graph, turns), axis=2)
+        return _with_others(graph, layer, x, graph("Relu", _column_dense(graph, layer, graph.cast(z, graph.dtype))))
+    outputs = _column_dense(graph, layer, graph.cast(z, graph.dtype))
+    return _with_others(graph, layer, x, graph("Concat", outputs, numbers, axis=2))
+
+
 # -- activations ------------------------------------------------------------------------------------------------------
 
 
 def _number(graph: OnnxGraph, value: float) -> str:
     return graph.constant(value, np.float64)
+
+
+def _sine(graph: OnnxGraph, turns: str) -> str:
+    return graph("Sin", graph("Mul", turns, _number(graph, 2 * math.pi)))
+
+
+def _cos_turns(graph: OnnxGraph, turns: str) -> str:
+    """cos(2π t), as in gradflow/functions.py."""
+    rest = graph("Abs", graph("Sub", turns, graph("Round", turns)))
+    return _sine(graph, graph("Sub", _number(graph, 0.25), rest))
+
+
+def _sin_turns(graph: OnnxGraph, turns: str) -> str:
+    return _sine(graph, graph("Sub", turns, graph("Round", turns)))
 
 
 def _in_float64(function: Callable[[OnnxGraph, Any, str], str]) -> Callable[[OnnxGraph, Any, str], str]:
@@ -252,6 +299,7 @@ EXPORTERS: dict[type[Layer], Callable[[OnnxGraph, Any, str], str]] = {
     LayerNorm: _layer_norm,
     Residual: _residual,
     EmbedColumns: _embed_columns,
+    PeriodicEmbedding: _periodic_embedding,
     Identity: lambda graph, layer, x: x,
     ReLU: lambda graph, layer, x: graph("Relu", x),
     LeakyReLU: _leaky_relu,

@@ -6,8 +6,9 @@ import numpy as np
 
 from gradflow.checks import instance
 from gradflow.errors import DataError
-from gradflow.layers import BatchNorm, Dense, EmbedColumns, LayerNorm, Residual
+from gradflow.layers import BatchNorm, Dense, LayerNorm
 from gradflow.layers.base import Layer
+from gradflow.names import is_built_in
 from gradflow.network import Sequential
 
 _NAMES = {"gamma": "weight", "beta": "bias", "running_mean": "running_mean", "running_variance": "running_var"}
@@ -32,7 +33,7 @@ def to_torch_state_dict(network: Sequential) -> dict[str, np.ndarray]:
         NumPy arrays by name, such as "0.weight", copies in the dtype of the network.
 
     Raises:
-        DataError: for a layer with parameters that ``torch.nn`` has no counterpart of: `Residual`, `EmbedColumns`, and
+        DataError: for a layer with parameters that ``torch.nn`` has no counterpart of: `Residual`, embeddings, and
             layers of your own.
     """
     instance("network", network, Sequential, "a gradflow network")
@@ -51,7 +52,7 @@ def _entry(layer: Layer, place: int, name: str, weight: np.ndarray) -> dict[str,
         return {f"{place}.{name}": np.ascontiguousarray(weight.T)}
     if type(layer) in (BatchNorm, LayerNorm):
         return {f"{place}.{_NAMES[name]}": weight}
-    reason = "" if type(layer) in (Residual, EmbedColumns) else ", a layer of your own"
+    reason = "" if is_built_in(type(layer)) else ", a layer of your own"
     raise DataError(
         f"layer {place} is {layer!r}{reason}, which torch.nn.Sequential has no module for. network.get_weights() "
         "returns its arrays for a module that you write; gradflow.to_onnx writes the whole network for other programs"

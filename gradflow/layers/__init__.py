@@ -16,6 +16,7 @@ from gradflow.layers.identity import Identity as Identity
 from gradflow.layers.layer_norm import LayerNorm as LayerNorm
 from gradflow.layers.leaky_relu import LeakyReLU as LeakyReLU
 from gradflow.layers.mish import Mish as Mish
+from gradflow.layers.periodic_embedding import PeriodicEmbedding as PeriodicEmbedding
 from gradflow.layers.relu import ReLU as ReLU
 from gradflow.layers.residual import Residual as Residual
 from gradflow.layers.selu import SELU as SELU

@@ -29,6 +29,8 @@ CASES: dict[str, Callable[[], Layer]] = {
     "LayerNorm": lambda: gf.LayerNorm(WIDTH, epsilon=1e-3),
     "LeakyReLU": lambda: gf.LeakyReLU(0.3),
     "Mish": gf.Mish,
+    "PeriodicEmbedding": lambda: gf.PeriodicEmbedding(WIDTH, 3, size=3),
+    "PeriodicEmbedding with ReLU": lambda: gf.PeriodicEmbedding(WIDTH, form="plr", frequencies=5),
     "ReLU": gf.ReLU,
     "Residual": lambda: gf.Residual([gf.Tanh(), gf.Dense(WIDTH, WIDTH)]),
     "Residual with a projection": lambda: gf.Residual([gf.BatchNorm(WIDTH), gf.Dense(WIDTH, 4)]),
@@ -66,6 +68,8 @@ def inputs_of(layer: Layer, dtype: str) -> np.ndarray:
         return np.column_stack([random.normal(size=(300, WIDTH - 2)), *numbers]).astype(dtype)
     if isinstance(layer, gf.Dense | gf.Residual):  # nothing cancels in sums of positive terms
         return random.uniform(0.1, 3, (300, WIDTH)).astype(dtype)
+    if isinstance(layer, gf.PeriodicEmbedding):  # a few tenths of a turn: rounding many turns moves a wave by more
+        return random.uniform(0.01, 0.1, (300, WIDTH)).astype(dtype)
     far = np.linspace(-40, 40, 60 * WIDTH).reshape(WIDTH, -1).T
     near = np.geomspace(1e-12, 1, 60 * WIDTH).reshape(WIDTH, -1).T
     usual = random.normal(0, 3, (200, WIDTH))

@@ -65,7 +65,13 @@ def own_layer() -> Any:
 
 
 @pytest.mark.parametrize(
-    "layer", [lambda: gf.Residual([gf.Dense(3, 3)]), lambda: gf.EmbedColumns(3, [(4, 2)]), own_layer]
+    "layer",
+    [
+        lambda: gf.Residual([gf.Dense(3, 3)]),
+        lambda: gf.EmbedColumns(3, [(4, 2)]),
+        lambda: gf.PeriodicEmbedding(3),
+        own_layer,
+    ],
 )
 def test_layers_that_torch_has_no_module_for_are_refused(layer: Any) -> None:
     made = gf.Sequential([layer()], backend="numpy")

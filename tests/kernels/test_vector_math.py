@@ -14,16 +14,27 @@ from gradflow.backends.kernel_sources import C_FLAGS, INSTRUCTION_FLAGS, kernel_
 from tests.kernels.c_library import COMPILER
 from tests.ops.targets import compiled_for
 
+
+def sine_of_rest(rest: np.ndarray) -> np.ndarray:
+    """sin(2π rest) for at most half a turn, from the nearest multiple of half a turn, where it is 0."""
+    near = np.where(abs(rest) > 0.25, np.copysign(0.5, rest) - rest, rest)
+    return np.sin(2 * np.pi * near)
+
+
 # The error bounds stated by the header, and the function that defines each result.
 FUNCTIONS: dict[str, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {
     "exp": (2, np.exp),
     "expm1": (3, np.expm1),
     "log1p": (2, np.log1p),
     "tanh": (3, np.tanh),
+    "cos_turns": (3, lambda t: np.sin(2 * np.pi * (0.25 - abs(t - np.rint(t))))),
+    "sin_turns": (3, lambda t: sine_of_rest(t - np.rint(t))),
 }
 # Points where a branch or a clamp is, where results become denormal, 0 or infinite, and the ends of the range.
 EDGES = np.float32([0, 1e-45, 1.17549435e-38, 0.29289322, 0.34657359, 0.41421356, 0.5, 0.625, 1, 87.33654, 88.72283])
 EDGES = np.append(EDGES, np.float32([89, 103.97208, 104, 3.4e38]))
+# Quarter turns, and the numbers from which a float has no fraction.
+EDGES = np.append(EDGES, np.float32([0.125, 0.25, 0.75, 1.5, 1e3 + 0.25, 2**22 + 0.5, 2**23, 2**24]))
 
 
 @pytest.fixture(scope="module", params=list(INSTRUCTION_FLAGS))

@@ -47,6 +47,8 @@ LAYER_CASES = {
     "Dropout": LayerCase(lambda: gf.Dropout(0.4)),
     "Identity": LayerCase(gf.Identity),
     "LayerNorm": LayerCase(lambda: gf.LayerNorm(WIDTH, epsilon=0.1)),
+    "PeriodicEmbedding": LayerCase(lambda: gf.PeriodicEmbedding(WIDTH, 3, frequencies=6, size=3)),
+    "PeriodicEmbedding with ReLU": LayerCase(lambda: gf.PeriodicEmbedding(WIDTH, form="plr", frequencies=3, std=1)),
     "Residual": LayerCase(lambda: gf.Residual([gf.Dense(WIDTH, 3), gf.Tanh(), gf.Dense(3, WIDTH)])),
     "Residual with projection": LayerCase(lambda: gf.Residual([gf.Sigmoid(), gf.Dense(WIDTH, 3), gf.Tanh()])),
     "Softmax": LayerCase(gf.Softmax),

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.distributed.ranks import needs_mpi, results_of
+from tests.distributed.ranks import ROOT, needs_mpi, results_of
 from tests.distributed.scenarios import SCENARIOS, results
+from tests.docs.pages import blocks
 
 pytestmark = needs_mpi
 
@@ -47,3 +48,10 @@ def test_ranks_train_as_one_process_does(of_ranks: Any, ranks: int, name: str) -
 def test_as_many_ranks_give_the_same_bits(of_ranks: Any, tmp_path: Path) -> None:
     results_of(3, _ALL, tmp_path / "again.json")
     assert json.loads((tmp_path / "again.json").read_text()) == of_ranks(3)
+
+
+def test_the_program_of_the_page_prints_the_same_on_two_ranks(tmp_path: Path) -> None:
+    (block,) = blocks(ROOT / "docs" / "distributed.md")
+    (tmp_path / "train.py").write_text(block.source)
+    program = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
+    assert results_of(2, program, tmp_path / "train.py") == block.shown

@@ -6,14 +6,17 @@ import math
 import numbers
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 
 from gradflow.errors import DataError, shown, unknown_name
 
 _T = TypeVar("_T")
+_FUNCTIONS = FunctionType, MethodType, BuiltinFunctionType, partial
 
 
 def boolean(name: str, value: Any) -> bool:
@@ -85,6 +88,11 @@ def function(name: str, value: Any, what: str) -> Callable[..., Any]:
     if isinstance(value, type) or not callable(value):
         raise DataError(f"{name} must be {what}, got {shown(value)}")
     return value  # type: ignore[no-any-return]
+
+
+def is_function(value: Any) -> TypeGuard[Callable[..., Any]]:
+    """True for a function or method, also of C, and for a `functools.partial`; False for other callable objects."""
+    return isinstance(value, _FUNCTIONS)
 
 
 def file_path(name: str, value: Any) -> Path:

@@ -64,3 +64,18 @@ def is_built_in(cls: Any) -> bool:
     """True if a class or function is gradflow's own."""
     package: str = cls.__module__.partition(".")[0]
     return package == __name__.partition(".")[0]
+
+
+def import_path(function: Any) -> str:
+    """Return where a function was defined, as "module:name"."""
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return f"{getattr(function, '__module__', None) or type(function).__module__}:{name}"
+
+
+def function_at(path: str) -> Any:
+    """Return the function that `import_path` gave, of a module that has been imported; None if it is not there."""
+    module, _, name = path.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found

@@ -10,6 +10,7 @@ from gradflow.checks import instance
 from gradflow.clock import RunStatus
 from gradflow.layers.stack import record_forward
 from gradflow.losses import Loss, get_loss
+from gradflow.losses.function import LossFunction
 from gradflow.network import Sequential
 from gradflow.program import Recorder
 from gradflow.training.data.prepare import prepare_arrays
@@ -21,7 +22,7 @@ _MOST_ENTRIES = 1000
 
 
 @np.errstate(under="ignore")
-def check_gradients(network: Sequential, loss: str | Loss, x: Any, y: Any) -> dict[str, float]:
+def check_gradients(network: Sequential, loss: str | Loss | LossFunction, x: Any, y: Any) -> dict[str, float]:
     """Return the largest relative error of each parameter's gradient against central differences, on a float64 copy.
 
     The derivative for an entry w is approximated by (L(w + h) - L(w - h)) / 2h, with h = ε^⅓ max(1, |w|). The error is
@@ -33,7 +34,7 @@ def check_gradients(network: Sequential, loss: str | Loss, x: Any, y: Any) -> di
 
     Args:
         network: the network; it is not changed.
-        loss: a loss or its name.
+        loss: a loss, its name, or a function as for `Trainer`.
         x: inputs, shape (rows, n_in).
         y: targets, in the shape that the loss takes.
 

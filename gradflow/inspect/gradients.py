@@ -10,6 +10,7 @@ from gradflow.checks import instance
 from gradflow.clock import RunStatus
 from gradflow.data.weights import ClassWeight
 from gradflow.losses import Loss, get_loss
+from gradflow.losses.function import LossFunction
 from gradflow.network import Sequential
 from gradflow.program import Recorder
 from gradflow.training.data.prepare import prepare_arrays
@@ -19,7 +20,7 @@ from gradflow.training.step.record import Results, record_step
 
 def gradients(
     network: Sequential,
-    loss: str | Loss,
+    loss: str | Loss | LossFunction,
     x: Any,
     y: Any,
     *,
@@ -34,7 +35,7 @@ def gradients(
 
     Args:
         network: the network; it is not changed.
-        loss: a loss or its name.
+        loss: a loss, its name, or a function as for `Trainer`.
         x: inputs, shape (batch, n_in).
         y: targets, in the shape that the loss takes.
         sample_weight, class_weight: weights of rows and of classes, as in `Trainer.fit`.
@@ -63,7 +64,7 @@ def gradients(
 
 
 @np.errstate(under="ignore")
-def gradient_norms(network: Sequential, loss: str | Loss, x: Any, y: Any) -> dict[str, float]:
+def gradient_norms(network: Sequential, loss: str | Loss | LossFunction, x: Any, y: Any) -> dict[str, float]:
     """Return the Euclidean norm of each parameter's gradient on a batch, by name: "0.weight", "0.bias", and so on.
 
     The gradients are those of `gradflow.gradients`. Vanishing gradients show as norms that shrink toward the first
@@ -71,7 +72,7 @@ def gradient_norms(network: Sequential, loss: str | Loss, x: Any, y: Any) -> dic
 
     Args:
         network: the network; it is not changed.
-        loss: a loss or its name.
+        loss: a loss, its name, or a function as for `Trainer`.
         x: inputs, shape (batch, n_in).
         y: targets, in the shape that the loss takes.
 

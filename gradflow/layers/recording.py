@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NoReturn
 
 from gradflow.errors import DataError, shown
@@ -49,11 +50,14 @@ def _names(layer: Layer) -> Iterator[str]:
 
 
 def called_at_each_step(ops: Executor, method: Callable[..., Any], *args: Array | None) -> Callable[[], None]:
-    """Return a function that calls a method of an unrecorded layer; its first call checks that results are written.
+    """Return a function that calls a method of an unrecorded layer or loss; the first call of a layer's method checks
+    that results are written.
 
     Raises:
         DataError: from the first call, if the method returns something, or does not write all of a result.
     """
+    if not isinstance(getattr(method, "__self__", None), Layer):
+        return partial(method, ops, *args)  # of a loss, which checks its results itself
     results = _results(method, *args)
     args = _for_reading(method, *args)
     is_checked = False

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from gradflow.checks import object_or_name
+from gradflow.checks import is_function, object_or_name
 from gradflow.errors import DataError
 from gradflow.losses.absolute_error import MeanAbsoluteError as MeanAbsoluteError
 from gradflow.losses.base import LOSSES as LOSSES
 from gradflow.losses.base import OUTPUT_ACTIVATIONS as OUTPUT_ACTIVATIONS
 from gradflow.losses.base import Loss as Loss
 from gradflow.losses.binary_cross_entropy import BinaryCrossEntropy as BinaryCrossEntropy
+from gradflow.losses.function import FunctionLoss, LossFunction
 from gradflow.losses.huber import HuberLoss as HuberLoss
 from gradflow.losses.poisson import PoissonLoss as PoissonLoss
 from gradflow.losses.quantile import QuantileLoss as QuantileLoss
@@ -17,13 +18,15 @@ from gradflow.losses.squared_error import HalfSquaredError as HalfSquaredError
 from gradflow.losses.squared_error import MeanSquaredError as MeanSquaredError
 
 
-def get_loss(loss: str | Loss) -> Loss:
-    """Return the loss of this name, or the loss itself.
+def get_loss(loss: str | Loss | LossFunction) -> Loss:
+    """Return the loss of this name, or of this function, or the loss itself.
 
     Raises:
         DataError: if the name is unknown (the most similar valid one is suggested), the loss does not define its output
             activation, or the argument is anything else.
     """
+    if is_function(loss):
+        return FunctionLoss(loss)
     found = object_or_name("loss", loss, Loss, LOSSES)
     return _complete(LOSSES[found]() if isinstance(found, str) else found)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from gradflow.checks import object_or_name, sequence
+from gradflow.checks import is_function, object_or_name, sequence
 from gradflow.errors import DataError
 from gradflow.metrics.base import LARGER_IS_BETTER, METRICS, Batch, Kind, Metric, Statistics, Task
 from gradflow.metrics.counts import F1, BalancedAccuracy, Precision, Recall
 from gradflow.metrics.epoch import EpochMetrics
+from gradflow.metrics.function import FunctionMetric, MetricFunction
 from gradflow.metrics.regression import R2, MeanAbsoluteErrorMetric, MeanSquaredErrorMetric, RootMeanSquaredError
 from gradflow.metrics.roc_auc import RocAuc
 from gradflow.metrics.rows import LogLoss, TopKAccuracy
@@ -37,14 +38,17 @@ __all__ = [
 ]
 
 
-def get_metrics(metrics: Sequence[str | Metric]) -> list[Metric]:
-    """Return the metrics of these names, such as "f1" or "top_3_accuracy", or the metrics themselves.
+def get_metrics(metrics: Sequence[str | Metric | MetricFunction]) -> list[Metric]:
+    """Return the metrics of these names, such as "f1" or "top_3_accuracy", or of these functions, or the metrics
+    themselves.
 
     Raises:
         DataError: if a name is unknown, a metric occurs twice, has the name of another value of the history or lacks a
             required attribute, or the argument is anything else.
     """
-    found = [_get_metric(metric) for metric in sequence("metrics", metrics, "a list of names or gradflow metrics")]
+    found = [
+        _get_metric(metric) for metric in sequence("metrics", metrics, "a list of names, functions or gradflow metrics")
+    ]
     labels = [metric.label for metric in found]
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):
         raise DataError(f"metrics must be distinct, got {repeated[0]!r} twice")
@@ -53,9 +57,11 @@ def get_metrics(metrics: Sequence[str | Metric]) -> list[Metric]:
     return found
 
 
-def _get_metric(metric: str | Metric) -> Metric:
+def _get_metric(metric: str | Metric | MetricFunction) -> Metric:
     if isinstance(metric, str) and (match := re.fullmatch(r"top_(\d{1,18})_accuracy", metric)):
         return TopKAccuracy(int(match[1]))
+    if is_function(metric):
+        return _complete(FunctionMetric(metric))
     found = object_or_name("metric", metric, Metric, METRICS)
     return _complete(METRICS[found]() if isinstance(found, str) else found)
 

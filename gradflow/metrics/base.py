@@ -18,13 +18,25 @@ from gradflow.ops import Array
 METRICS: dict[str, type[Metric]] = {}
 """Every metric class by its name."""
 
-LARGER_IS_BETTER: dict[str, bool] = {}
-"""True if larger values of a metric are better, by its name in the history; metrics register themselves."""
+LARGER_IS_BETTER: dict[str, bool | None] = {}
+"""True if larger values of a metric are better, by its name in the history, and None if that is unknown; metrics
+register themselves."""
 
 
 def larger_is_better(name: str) -> bool:
-    """True if larger is better for a value of this name, of the training or the validation data."""
-    return LARGER_IS_BETTER.get(name.removeprefix("val_"), name.endswith("accuracy"))
+    """True if larger is better for a value of this name, of the training or the validation data.
+
+    Raises:
+        DataError: if it is that of a function that does not say so.
+    """
+    metric = name.removeprefix("val_")
+    is_better = LARGER_IS_BETTER.get(metric, name.endswith("accuracy"))
+    if is_better is None:
+        raise DataError(
+            f"nobody knows if larger values of {name!r} are better: set {metric}.larger_is_better of that function to "
+            "True or False before you pass it to a Trainer"
+        )
+    return is_better
 
 
 Kind = Literal["classes", "binary", "multi-label", "numbers"]
@@ -40,6 +52,7 @@ class Task(NamedTuple):
         rows: the maximum number of rows in an epoch.
         dtype: the dtype of the outputs.
         std: float64 (n_out,), the factors that convert standardized outputs to target units.
+        mean: float64 (n_out,), the numbers that are added then; None for zeros.
     """
 
     kind: Kind
@@ -48,6 +61,7 @@ class Task(NamedTuple):
     rows: int
     dtype: np.dtype
     std: np.ndarray
+    mean: np.ndarray | None = None
 
 
 class Batch(NamedTuple):
@@ -148,6 +162,11 @@ class Metric(Configurable, registry=METRICS):
     def label(self) -> str:
         """Name of the metric in the history."""
         return self.name
+
+    @property
+    def saved_name(self) -> str:
+        """Name of the metric in run folders."""
+        return self.label
 
     def check(self, kind: Kind, n_out: int) -> None:
         """Check that the metric applies to a task.

@@ -25,37 +25,47 @@ def keep_rows(x: Array, kept: Array, clock: Array) -> None:
     kept[position : position + len(x)] = x
 
 
-class Scores(Statistics):
-    """The outputs, targets and weights of all rows of an epoch, from which `read` computes areas: float64 (n_out,)."""
+class KeptRows(Statistics):
+    """All rows of an epoch.
+
+    Attributes:
+        outputs: the outputs, (rows, n_out).
+        targets: the targets, in the form that the loss takes, or class numbers (rows,); None before the recording.
+        weights: the weights of the rows, (rows,); None if all have equal weight.
+    """
 
     def __init__(self, task: Task) -> None:
         super().__init__(task, (0,))
-        self._outputs: Array = task.backend.empty((task.rows, task.n_out), task.dtype)
-        self._targets: Array | None = None
-        self._weights: Array | None = None
+        self.outputs: Array = task.backend.empty((task.rows, task.n_out), task.dtype)
+        self.targets: Array | None = None
+        self.weights: Array | None = None
 
     @property
     def vectors(self) -> dict[str, Array]:
-        kept = {"outputs": self._outputs, "targets": self._targets, "weights": self._weights}
+        kept = {"outputs": self.outputs, "targets": self.targets, "weights": self.weights}
         return {name: vector for name, vector in kept.items() if vector is not None}
 
     def record(self, ops: Executor, batch: Batch) -> None:
         backend, rows = self.task.backend, self.task.rows
         targets = actual_labels(ops, batch) if self.task.kind == "classes" else batch.targets
-        if self._targets is None:
-            self._targets = backend.empty((rows, *targets.shape[1:]), targets.dtype)
-        ops(keep_rows, batch.outputs, self._outputs, batch.clock)
-        ops(keep_rows, targets, self._targets, batch.clock)
+        if self.targets is None:
+            self.targets = backend.empty((rows, *targets.shape[1:]), targets.dtype)
+        ops(keep_rows, batch.outputs, self.outputs, batch.clock)
+        ops(keep_rows, targets, self.targets, batch.clock)
         if batch.row_weight is not None:
-            if self._weights is None:
-                self._weights = backend.empty(rows, batch.row_weight.dtype)
-            ops(keep_rows, batch.row_weight, self._weights, batch.clock)
+            if self.weights is None:
+                self.weights = backend.empty(rows, batch.row_weight.dtype)
+            ops(keep_rows, batch.row_weight, self.weights, batch.clock)
+
+
+class Scores(KeptRows):
+    """The rows of an epoch, from which `read` computes areas: float64 (n_out,)."""
 
     def read(self) -> np.ndarray:
-        assert self._targets is not None
+        assert self.targets is not None
         with self.task.backend.running():
-            outputs = self._outputs
-            weights = np.ones_like(outputs[:, 0]) if self._weights is None else self._weights
+            outputs = self.outputs
+            weights = np.ones_like(outputs[:, 0]) if self.weights is None else self.weights
             weights = weights.astype(np.float64)
             if self.task.kind == "classes":
                 outputs = np.exp(outputs - outputs.max(axis=1, keepdims=True))
@@ -65,8 +75,8 @@ class Scores(Statistics):
         return self.task.backend.to_host(stacked)
 
     def _is_positive(self, column: int) -> Array:
-        assert self._targets is not None
-        return self._targets == column if self.task.kind == "classes" else self._targets[:, column] > 0.5
+        assert self.targets is not None
+        return self.targets == column if self.task.kind == "classes" else self.targets[:, column] > 0.5
 
 
 def _area(scores: Array, is_positive: Array, weights: Array) -> Array:

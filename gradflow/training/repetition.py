@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.checks import file_path, instance
+from gradflow.checks import file_path, instance, is_function
 from gradflow.errors import DataError, DivergedError, FileFormatError, GradflowError
 from gradflow.json_shape import check_shape
 from gradflow.layers.descriptions import layer_from_description
 from gradflow.losses import LOSSES
+from gradflow.names import function_at
 from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS, OPTIMIZERS, Optimizer
 from gradflow.schedules import SCHEDULES, FunctionSchedule
@@ -136,7 +137,18 @@ def trainer_of(config: Mapping[str, Any], network: Sequential) -> Trainer:
     """Return the trainer with the loss, optimizer and settings of a run, for another network."""
     # Folders of earlier versions lack some of them.
     settings = {name: config[name] for name in Objective.settings() if name in config}
-    return Trainer(network, _made(LOSSES, "loss", config["loss"]), _optimizer(config), **settings)
+    settings["metrics"] = [_function("metric", name) if ":" in name else name for name in settings.get("metrics", ())]
+    name = config["loss"]["name"]
+    loss = _function("loss", name) if ":" in name else _made(LOSSES, "loss", config["loss"])
+    return Trainer(network, loss, _optimizer(config), **settings)
+
+
+def _function(kind: str, path: str) -> Any:
+    """Return a function of a module that has been imported: a file must not decide what is imported."""
+    function = function_at(path)
+    if not is_function(function):
+        raise DataError(f"the {kind} of the run was the function {path}; import the module that defines it")
+    return function
 
 
 def _optimizer(config: Mapping[str, Any]) -> Optimizer:

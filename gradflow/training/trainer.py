@@ -17,10 +17,13 @@ from gradflow.data.weights import ClassWeight, described_weight
 from gradflow.distributed import World, world
 from gradflow.errors import DataError, DeviceLostError, GradflowError, SlowPathWarning, warn
 from gradflow.losses import Loss
+from gradflow.losses.function import LossFunction
 from gradflow.metrics import Metric
+from gradflow.metrics.function import MetricFunction
 from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS, Optimizer
 from gradflow.output_scale import OutputScale
+from gradflow.plain import plain
 from gradflow.schedules import ConstantSchedule
 from gradflow.training.data.prepare import FitData, prepare_data, prepare_fit
 from gradflow.training.loop import Loop, Plan, Stopping
@@ -91,6 +94,7 @@ class PreparedFit(NamedTuple):
         is_resumed: True if the run in the folder continues.
         checkpoint: when to save.
         run: the description of the run, for its folder.
+        settings: the arguments of `fit`, as a run folder keeps them.
     """
 
     plan: Plan
@@ -101,6 +105,7 @@ class PreparedFit(NamedTuple):
     is_resumed: bool
     checkpoint: Checkpoint | None
     run: dict[str, Any]
+    settings: dict[str, Any]
 
 
 def _check_same_numbers(classes: Classes | None) -> None:
@@ -122,10 +127,12 @@ class Trainer:
         network: the network; it is trained in place.
         loss: a loss, such as `gradflow.HuberLoss(delta=2.0)`, or its name for the default settings, such as
             "mean_squared_error" (docs/catalogue.md lists them). The cross-entropies take logits, and fold in a trailing
-            Sigmoid() or Softmax().
+            Sigmoid() or Softmax(). Or a function ``(outputs, targets) -> (losses, d_outputs)`` on arrays of NumPy, or
+            of CuPy on a GPU, which is called at every step (docs/extending.md).
         optimizer: an optimizer, such as `gradflow.Adam()`, or its name for the default settings.
         metrics: metrics that `fit` and `evaluate` compute in addition to the loss and its accuracy: names such as "f1",
-            "roc_auc", "top_3_accuracy", "r2", or `gradflow.metrics` objects. Each is exact over all rows of an epoch.
+            "roc_auc", "top_3_accuracy", "r2", `gradflow.metrics` objects, or functions ``(predictions, targets) ->
+            float``, also those of scikit-learn. Each is exact over all rows of an epoch.
         l2: coefficient of the L2 penalty, at least 0. (For decoupled weight decay, use `AdamW`.)
         l1: coefficient of the L1 penalty, at least 0. It drives weights that the data do not need toward 0.
         average: decay of a moving average of the weights, a = average · a + (1 - average) · weights after each step;
@@ -166,10 +173,10 @@ class Trainer:
     def __init__(
         self,
         network: Sequential,
-        loss: str | Loss,
+        loss: str | Loss | LossFunction,
         optimizer: str | Optimizer,
         *,
-        metrics: Sequence[str | Metric] = (),
+        metrics: Sequence[str | Metric | MetricFunction] = (),
         l2: float = 0.0,
         l1: float = 0.0,
         clip_norm: float | None = None,
@@ -200,6 +207,13 @@ class Trainer:
         self.history: History | None = None
         self.optimizer_state: OptimizerState | None = None
         self._loop: Loop | None = None
+        self._fit_settings: dict[str, Any] = {}
+
+    def config(self) -> dict[str, Any]:
+        """Return loss, optimizer and settings, with the arguments of the last `fit`, as numbers, texts and lists or
+        dicts of them."""
+        described: dict[str, Any] = plain("settings", self.objective.config() | self._fit_settings)
+        return described
 
     @property
     def network(self) -> Sequential:
@@ -391,30 +405,31 @@ class Trainer:
         if ranks.rank:
             callbacks = [callback for callback in callbacks if not callback.first_rank_only]
         overwrite = boolean("overwrite", overwrite)
+        settings = {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "shuffle": shuffle,
+            "drop_last": drop_last,
+            "accumulate": accumulate,
+            "early_stopping": early_stopping and early_stopping.config(),
+            "tolerance": tolerance,
+            "validation_fraction": validation_fraction,
+            "weighted": training.is_weighted,
+            "class_weight": described_weight(class_weight, training.classes),
+        }
         run: dict[str, Any] = {}
         folder = None
         if (path := run_path(output, resume, checkpoint, overwrite=overwrite)) is not None or ranks.size > 1:
-            settings = {
-                "epochs": epochs,
-                "batch_size": batch_size,
-                "shuffle": shuffle,
-                "drop_last": drop_last,
-                "accumulate": accumulate,
-                "early_stopping": early_stopping and early_stopping.config(),
-                "tolerance": tolerance,
-                "validation_fraction": validation_fraction,
-                "weighted": training.is_weighted,
-                "class_weight": described_weight(class_weight, training.classes),
-            }
             run = described_run(objective, settings, training, data.validation)
             if ranks.size > 1:
                 of_folder = {"folder": path and str(path), "resume": resume is not None, "overwrite": overwrite}
                 check_alike(ranks, self.network, run | of_folder | {"checkpoint": checkpoint and checkpoint.config()})
             if path is not None:
+                objective.check_functions()
                 how = {"is_resumed": resume is not None, "overwrite": overwrite}
                 folder = RunFolder(path, **how) if ranks.size == 1 else SharedRunFolder(path, **how, world=ranks)
         plan = plan.within_memory(objective)
-        return PreparedFit(plan, data.scale, stopping, callbacks, folder, resume is not None, checkpoint, run)
+        return PreparedFit(plan, data.scale, stopping, callbacks, folder, resume is not None, checkpoint, run, settings)
 
     def _epochs(
         self, fit: PreparedFit, interruption: Interruption, *, hands_out: bool = False
@@ -423,6 +438,7 @@ class Trainer:
 
         The network must belong to this thread, which decides on the number of threads too.
         """
+        self._fit_settings = fit.settings
         with fit.folder or nullcontext() as folder:
             run = fit.run
             resumed = folder.resume(run) if folder is not None and fit.is_resumed else None

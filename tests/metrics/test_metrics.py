@@ -305,8 +305,8 @@ def test_accuracy_may_be_named(backend_name: str) -> None:
         ("classes", ["top_5_accuracy"], "k must be below the number of classes, which is 5, got 5"),
         ("classes", ["rocauc"], "unknown metric 'rocauc'. Did you mean 'roc_auc'"),
         ("classes", ["f1", gf.metrics.F1()], "metrics must be distinct, got 'f1' twice"),
-        ("classes", "f1", "metrics must be a list of names or gradflow metrics, got 'f1'"),
-        ("classes", [len], "metric must be a name or a gradflow Metric, got"),
+        ("classes", "f1", "metrics must be a list of names, functions or gradflow metrics, got 'f1'"),
+        ("classes", [gf.metrics.F1], "metric must be a name or a gradflow Metric, got"),
     ],
 )
 def test_refused(kind: str, metrics: Any, message: str) -> None:

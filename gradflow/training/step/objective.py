@@ -11,7 +11,10 @@ from gradflow.checks import boolean, fraction, instance, non_negative, positive,
 from gradflow.errors import DataError
 from gradflow.layers import Layer
 from gradflow.losses import Loss, get_loss
+from gradflow.losses.function import FunctionLoss
 from gradflow.metrics import Kind, Metric, Task, get_metrics
+from gradflow.metrics.function import FunctionMetric
+from gradflow.names import function_at, import_path
 from gradflow.network import Sequential
 from gradflow.optimizers import Optimizer, get_optimizer
 from gradflow.precision import check_precision
@@ -86,7 +89,8 @@ class Objective(NamedTuple):
         network = self.network
         scale = network.output_scale
         std = np.ones(network.n_out) if scale is None else np.array(scale.std)
-        return Task(task_kind(self.loss, network.n_out), network.backend, network.n_out, rows, network.dtype, std)
+        mean = np.zeros(network.n_out) if scale is None else np.array(scale.mean)
+        return Task(task_kind(self.loss, network.n_out), network.backend, network.n_out, rows, network.dtype, std, mean)
 
     def value_names(self, *, has_validation: bool) -> list[str]:
         """Return the names of the values in the history, besides learning rates and layer statistics."""
@@ -99,8 +103,23 @@ class Objective(NamedTuple):
             "loss": {"name": self.loss.name, **self.loss.config()},
             "optimizer": {"name": self.optimizer.name, **self.optimizer.config()} | _described(self.optimizer.schedule),
             **{name: getattr(self, name) for name in self.settings()},
-            "metrics": [metric.label for metric in self.metrics],
+            "metrics": [metric.saved_name for metric in self.metrics],
         }
+
+    def check_functions(self) -> None:
+        """Check that functions that are loss or metrics can be found by the names that a run folder keeps.
+
+        Raises:
+            DataError: naming one that cannot.
+        """
+        for part in (self.loss, *self.metrics):
+            if isinstance(part, FunctionLoss | FunctionMetric):
+                path = import_path(part.function)
+                if function_at(path) is not part.function:
+                    raise DataError(
+                        f"a run folder keeps a function by the name by which it can be imported, but {path} is not the "
+                        f"function that you passed; define it with def at the top level of a module, or omit output="
+                    )
 
 
 def layers_before_loss(loss: Loss, network: Sequential) -> Sequence[Layer]:
@@ -131,7 +150,7 @@ def task_kind(loss: Loss, n_out: int) -> Kind:
 def _checked_metrics(given: Objective) -> list[Metric]:
     """Return the metrics without the loss's own accuracy; raise if the task does not support one of them."""
     loss, n_out = given.loss, given.network.n_out
-    metrics = sequence("metrics", given.metrics, "a list of names or gradflow metrics")
+    metrics = sequence("metrics", given.metrics, "a list of names, functions or gradflow metrics")
     is_accuracy = [isinstance(metric, str) and metric == "accuracy" for metric in metrics]
     if any(is_accuracy) and not loss.has_accuracy:
         raise DataError(f"loss {loss.name!r} has no accuracy; omit it from metrics")

@@ -4,6 +4,7 @@ from gradflow.training.progress.callbacks import Callback
 from gradflow.training.progress.early_stopping import EarlyStopping
 from gradflow.training.progress.history import History
 from gradflow.training.progress.json_lines import JSONLines
+from gradflow.training.progress.trackers import MLflow, TensorBoard
 from gradflow.training.repetition import repeat
 from gradflow.training.runs.checkpoints import Checkpoint
 from gradflow.training.runs.comparison import RunComparison, compare_runs
@@ -17,7 +18,9 @@ __all__ = [
     "EarlyStopping",
     "History",
     "JSONLines",
+    "MLflow",
     "RunComparison",
+    "TensorBoard",
     "Trainer",
     "WeightPath",
     "compare_runs",

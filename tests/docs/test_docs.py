@@ -17,12 +17,17 @@ from gradflow.layers import LAYERS
 from tests.docs import screenshot
 from tests.docs.pages import PAGES, PICTURES, ROOT, Block, anchors, blocks, links, run
 
+NEEDED = {"tracking.md": ("tensorboardX", "mlflow", "sqlalchemy", "alembic")}
+"""Packages that the blocks of a page need besides the library and matplotlib."""
+
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
 @pages
+@pytest.mark.filterwarnings("ignore:.*loader strategy")  # of MLflow's store
 def test_blocks_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+    for package in ("matplotlib", *NEEDED.get(page.name, ())):
+        pytest.importorskip(package)
     for block, printed in run(page, tmp_path):
         assert printed == block.shown, f"{page.name}, line {block.line}"
     drawn = {picture.name for picture in tmp_path.glob("*.png")}
@@ -34,7 +39,8 @@ def test_blocks_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
 @pages
 def test_no_page_depends_on_last_bits(page: Path, tmp_path: Path) -> None:
     """Rounding errors of another processor grow during training just as changes of the initial weights do."""
-    pytest.importorskip("matplotlib")
+    for package in ("matplotlib", *NEEDED.get(page.name, ())):
+        pytest.importorskip(package)
     if page.name == "long-runs.md":
         pytest.skip("its networks must begin as those of other processes do; it prints no measured number")
     for seed in range(5):

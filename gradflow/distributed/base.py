@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from gradflow.backends.reference import ReferenceBackend
+from gradflow.backends.reference import BoundCall, ReferenceBackend
 from gradflow.ops import Array
 
 
@@ -68,6 +69,17 @@ class World:
 
         Raises:
             RankError: if another rank failed, or did not call it within the time limit.
+        """
+
+    def sums(self, array: Array) -> BoundCall:
+        """Return `allreduce_` of an array as a call of a program: a CUDA graph can contain that of GPUs."""
+        return partial(self.allreduce_, array)
+
+    def check_programs(self) -> None:
+        """Raise if the programs that this rank and others have bound cannot run together.
+
+        Raises:
+            BackendError: naming the rank.
         """
 
     def broadcast_(self, array: Array, root: int = 0) -> None:

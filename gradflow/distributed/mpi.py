@@ -94,7 +94,9 @@ class MpiWorld(World):
         if backend.name != "cupy":
             return self
         made = self._on_gpus.get(backend)
-        if made is None or made.has_ended:
+        with self.together():  # an error may have ended it on some ranks only
+            is_missing = any(self.gathered(made is None or made.has_ended))
+        if made is None or is_missing:
             from gradflow.distributed.nccl import NcclWorld
 
             made = self._on_gpus[backend] = NcclWorld(self, cast("CupyBackend", backend))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradflow.backends.reference import ReferenceBackend
+from gradflow.backends.reference import BoundCall, ReferenceBackend
 from gradflow.distributed.base import Ending, World
 from gradflow.errors import BackendError, DataError
 from gradflow.installation import pip_install_for_nccl
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _LEAST_VERSION = 21800
 """NCCL 2.18, the oldest that CuPy 14 supports; collectives in CUDA graphs need 2.9."""
+_DEBUG = "With the environment variable NCCL_DEBUG=INFO, NCCL says why"
 _PAUSES = 20e-6, 1e-3
 """Seconds between two looks at a GPU that the host waits for, at first and at most."""
 
@@ -74,13 +75,28 @@ class NcclWorld(World):
         from cupy.cuda import nccl
 
         kind = self._kind_of(array)
-        with self._backend.current():
+        with self._backend.current(), self._named():
             pointer = (stream or self._backend.stream).ptr
             self._communicator.allReduce(array.data.ptr, array.data.ptr, array.size, kind, nccl.NCCL_SUM, pointer)
 
+    def sums(self, array: Array) -> BoundCall:
+        from cupy.cuda import get_current_stream
+
+        from gradflow.backends.cuda.graphs import DeviceCall
+
+        return DeviceCall(lambda: self.allreduce_(array, get_current_stream()))
+
+    def check_programs(self) -> None:
+        are_graphs = self.gathered(self._backend.graphs.path.is_open)
+        if len(set(are_graphs)) > 1:
+            raise BackendError(
+                f"rank {are_graphs.index(False)} cannot capture CUDA graphs, as it has warned, and rank "
+                f"{are_graphs.index(True)} does; NCCL needs all to do the same. Use the same driver on all machines"
+            )
+
     def broadcast_(self, array: Array, root: int = 0) -> None:
         kind = self._kind_of(array)
-        with self._backend.current():
+        with self._backend.current(), self._named():
             self._communicator.bcast(array.data.ptr, array.size, kind, root, self._backend.stream.ptr)
 
     def gathered(self, value: Any) -> list[Any]:
@@ -115,6 +131,16 @@ class NcclWorld(World):
             pause = min(2 * pause, longest)
             if pause == longest:
                 self._host.look_for_failures(since=began)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Context that turns an error of NCCL into one that names this rank."""
+        from cupy.cuda import nccl
+
+        try:
+            yield
+        except nccl.NcclError as error:
+            raise BackendError(f"rank {self.rank} cannot add up with the others: {error}. {_DEBUG}") from error
 
     def _kind_of(self, array: Array) -> int:
         """Return NCCL's number of the dtype of an array, which must lie on this GPU."""
@@ -169,8 +195,7 @@ class NcclWorld(World):
         (communicator,) = made
         if isinstance(communicator, Exception):
             raise BackendError(
-                f"rank {self.rank} cannot make an NCCL communicator: {communicator}. With the environment variable "
-                "NCCL_DEBUG=INFO, NCCL says why"
+                f"rank {self.rank} cannot make an NCCL communicator: {communicator}. {_DEBUG}"
             ) from communicator
         return communicator
 

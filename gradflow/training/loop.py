@@ -169,6 +169,7 @@ class Loop:
         try:
             self._describe(self._objective.loss.output_activation, scale, names, classes, self._objective.precision)
             self._record()
+            self._plan.world.check_programs()
             batches_done = self._begin(self._state)
         except BaseException:
             self._describe(*before, precision)
@@ -197,8 +198,9 @@ class Loop:
         except BaseException as error:
             is_request = isinstance(error, KeyboardInterrupt | GeneratorExit)
             self.history.stopped_by = "interrupted" if is_request else "error"
-            with suppress(GradflowError):  # the device may be lost
-                network.epochs_begun = self._state.step.status.read().epochs_begun
+            if self._plan.world.size == 1 or network.backend.name != "cupy":  # a GPU may wait for ranks that have left
+                with suppress(GradflowError):  # the device may be lost
+                    network.epochs_begun = self._state.step.status.read().epochs_begun
             raise
         finally:
             self._state.step.epoch.close()

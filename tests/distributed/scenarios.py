@@ -27,7 +27,7 @@ def _classes(x: np.ndarray) -> np.ndarray:
 
 
 def _network(*sizes: int, **settings: Any) -> gf.Sequential:
-    return gf.MLP([FEATURES, *sizes], seed=5, dtype="float64", backend="numpy", **settings)
+    return gf.MLP([FEATURES, *sizes], seed=5, dtype="float64", **settings)
 
 
 def weighted_classes() -> tuple[gf.Trainer, dict[str, Any]]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.distributed.ranks import needs_mpi, results_of, run
+from tests.distributed.scenarios import results
 
 pytestmark = [pytest.mark.gpu, needs_mpi]
 GPU = {"GRADFLOW_BACKEND": "cupy", "SIMGPU_NCCL_TIMEOUT": "40"}
@@ -177,3 +181,181 @@ def test_the_gpu_of_a_rank_is_that_of_its_place_on_the_machine(variable: str, mo
     monkeypatch.setenv(variable, "0")
     with Device(count - 1):
         assert get_backend("cupy").place == f"cuda:{count - 1}"
+
+
+_ALL = "import runpy; runpy.run_module('tests.distributed.scenarios', run_name='__main__', alter_sys=False)"
+
+
+def test_ranks_train_as_one_process_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that several processes share on the CPU they share on GPUs too: a batch whose end has no rows for a rank,
+    dropout, row weights, metrics, streams, the average of the weights, early stopping."""
+    monkeypatch.setenv("GRADFLOW_BACKEND", "cupy")
+    results_of(2, _ALL, tmp_path / "2.json", **GPU)
+    for name, several in json.loads((tmp_path / "2.json").read_text()).items():
+        one, rounding = results(name), 1e-4 if name == "parts_without_the_rest" else 1e-8  # that one is in float32
+        assert (several["stopped_by"], several["best_epoch"]) == (one["stopped_by"], one["best_epoch"])
+        for value in one["values"]:
+            np.testing.assert_allclose(several["values"][value], one["values"][value], rtol=rounding, err_msg=value)
+        np.testing.assert_allclose(several["weights"], one["weights"], rtol=rounding, atol=rounding)
+
+
+_FIT = (
+    _BEGIN
+    + """
+x = np.random.default_rng(0).normal(size=(96, 9))
+y = (x[:, 0] > 0).astype(int)
+network = gf.MLP([9, 16, 2], seed=1)
+trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam())
+rank = host.rank
+"""
+)
+
+
+def test_a_step_is_one_graph_with_one_sum() -> None:
+    pytest.importorskip("simgpu")
+    program = (
+        _FIT
+        + """
+import simgpu
+def counts(epochs):
+    simgpu.reset()
+    trainer.fit(x, y, batch_size=32, epochs=epochs, progress=False)
+    found = simgpu.stats()
+    kernels = sum(of["in_graph"] for of in found["kernels"].values())
+    sums = found["kernels"].get("ncclAllReduce", {"in_graph": 0})["in_graph"]
+    return np.array([found["graph_launches"], kernels, sums, found["d2h"]["count"], found["syncs"]])
+if sys.argv[1] == "alone":
+    with gf.distributed.alone():
+        counts(2)
+        print(*counts(12) - counts(2))
+else:
+    counts(2)
+    if rank == 0:
+        print(*counts(12) - counts(2))
+    else:
+        counts(12), counts(2)
+"""
+    )
+    steps = 10 * 3
+    alone = list(map(int, results_of(2, program, "alone", **GPU).splitlines()[0].split()))
+    launches, kernels, sums, _, syncs = map(int, results_of(2, program, "together", **GPU).split())
+    assert sums == steps
+    assert launches == alone[0]
+    assert kernels - alone[1] == 2 * steps  # the sum, and the weight of this rank's part of the batch
+    assert syncs <= alone[4]
+
+
+def test_a_rank_that_cannot_capture_is_named() -> None:
+    pytest.importorskip("simgpu")
+    program = _FIT + (
+        "import warnings; warnings.simplefilter('ignore')\n"
+        "import simgpu; simgpu.fail(capture=-1 if rank == 1 else 0)\n"
+        "trainer.fit(x, y, batch_size=32, epochs=2, progress=False)"
+    )
+    ended = run(2, program, **GPU)
+    assert ended.returncode != 0
+    assert _told(ended.stderr, "rank 1 cannot capture CUDA graphs, as it has warned, and rank 0 does") == 2
+
+
+def test_ranks_that_all_cannot_capture_train_without_graphs() -> None:
+    pytest.importorskip("simgpu")
+    program = _FIT + (
+        "import warnings; warnings.simplefilter('ignore')\n"
+        "import simgpu; simgpu.fail(capture=-1)\n"
+        "history = trainer.fit(x, y, batch_size=32, epochs=2, progress=False)\n"
+        "assert world.gathered(network.parameters.get().tobytes())[0] == network.parameters.get().tobytes()\n"
+        "print(history.epochs)"
+    )
+    assert results_of(2, program.replace("rank = host.rank", "world, rank = host, host.rank"), **GPU) == "2\n" * 2
+
+
+_IN_THE_MIDDLE = (
+    _FIT
+    + """
+import gradflow.training.loop as loop
+original, has_acted, act = loop.Loop._allowance, False, lambda: None
+def allowance(loop, state, batches_done):
+    global has_acted
+    if rank == 1 and state.history.epochs == 1 and batches_done and not has_acted:
+        has_acted = True
+        act()
+    return original(loop, state, batches_done)
+loop.Loop._allowance = allowance
+checkpoint = gf.Checkpoint(every_steps=5)  # each of which calls it
+"""
+)
+
+
+def test_an_error_in_the_middle_of_an_epoch_ends_all(tmp_path: Path) -> None:
+    program = (
+        _IN_THE_MIDDLE
+        + """
+def act():
+    raise ValueError("no more")
+try:
+    trainer.fit(x, y, batch_size=8, epochs=50, progress=False, output=sys.argv[1], checkpoint=checkpoint)
+except ValueError:
+    assert rank == 1
+except gf.RankError as error:
+    assert rank == 0 and "rank 1 of 2 ended the training of all: ValueError: no more" in str(error), error
+again = gf.MLP([9, 16, 2], seed=1)
+history = gf.Trainer(again, "softmax_cross_entropy", gf.Adam()).fit(x, y, epochs=2, progress=False)
+print(history.epochs)
+"""
+    )
+    assert results_of(2, program, tmp_path / "run", **GPU) == "2\n" * 2
+
+
+def test_ctrl_c_on_one_rank_ends_all_at_the_same_step_and_the_resumed_run_has_the_same_bits(tmp_path: Path) -> None:
+    program = (
+        _IN_THE_MIDDLE
+        + """
+def act():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.1)
+folder = sys.argv[1]
+def fitted(**options):
+    network = gf.MLP([9, 16, 2], seed=1, dropout=0.2)
+    trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam(), metrics=["roc_auc"])
+    try:
+        history = trainer.fit(x, y, batch_size=8, epochs=4, progress=False, checkpoint=checkpoint, **options)
+    except (KeyboardInterrupt, gf.RankError):
+        history = trainer.history
+    assert len(set(host.gathered(network.parameters.get().tobytes()))) == 1
+    return history.stopped_by, [*history["loss"], *history["roc_auc"]], network.parameters.get().tobytes()
+stopped_by, *_ = fitted(output=folder)
+resumed = fitted(resume=folder)
+print(stopped_by, resumed == fitted(output=folder + " whole"))
+"""
+    )
+    assert results_of(2, program, tmp_path / "run", **GPU) == "interrupted True\n" * 2
+
+
+def test_a_killed_rank_ends_all(tmp_path: Path) -> None:
+    program = (
+        _IN_THE_MIDDLE
+        + """
+def act():
+    os.kill(os.getpid(), signal.SIGKILL)
+trainer.fit(x, y, batch_size=8, epochs=5000, progress=False, output=sys.argv[1], checkpoint=checkpoint)
+"""
+    )
+    began = time.monotonic()
+    assert run(2, program, tmp_path / "run", **GPU).returncode != 0
+    assert time.monotonic() - began < 35
+
+
+def test_a_loss_that_diverges_on_one_rank_stops_all() -> None:
+    program = (
+        _FIT
+        + """
+x[90] = 1e30
+trainer = gf.Trainer(network, "softmax_cross_entropy", gf.SGD(1e30))
+try:
+    trainer.fit(x, y, batch_size=96, shuffle=False, epochs=50, progress=False)
+except gf.DivergedError as error:
+    print(error.epoch, error.step)
+"""
+    )
+    first, second = results_of(2, program, **GPU).splitlines()
+    assert first == second

@@ -100,6 +100,7 @@ class Epoch:
         self._steps_since_look = 0
         self._last_look: tuple[int, float] | None = None  # the step that it saw, and when
         self._sums = self._recorded_sums(backend, sums)
+        self.clear()  # a run that is resumed within an epoch only restores what came before
 
     def _recorded_sums(self, backend: ReferenceBackend, sums: Array) -> Program:
         ops, chunk = Recorder(backend), chunk_length(self.rows)
@@ -186,16 +187,15 @@ class Epoch:
     def _merge(self) -> None:
         """Put the results of all ranks together."""
         if self._world.size > 1:
-            self._agreed_steps()
+            self._is_bad_on_any(self._status.read().first_bad_step)
             self._world.allreduce_(self.results.losses)
             if self._has_accuracy:
                 self._world.allreduce_(self.results.correct)
             self.metrics.merge(self._world)
 
-    def _agreed_steps(self) -> bool:
-        """Agree on the first bad step of all ranks, and on the number of launches before the next look; return True if
-        there is a bad step."""
-        first = self._status.read().first_bad_step
+    def _is_bad_on_any(self, first: int | None) -> bool:
+        """Agree on the first bad step of all ranks, ``first`` on this one, and on the number of launches before the
+        next look; return True if there is a bad step."""
         steps, launches = zip(*self._world.gathered((first, self._launches)), strict=True)
         self._launches = launches[0]
         bad = min((step for step in steps if step is not None), default=None)
@@ -268,7 +268,9 @@ class Epoch:
             worth_a_look = int(_SECONDS_BETWEEN_LOOKS / max(seconds_of_launch, 1e-9))
             self._launches = max(1, min(2 * self._launches, worth_a_look))
         self._last_look = reading.step, now
-        is_bad = self._agreed_steps() if self._world.size > 1 else reading.first_bad_step is not None
+        is_bad = reading.first_bad_step is not None
+        if self._world.size > 1:
+            is_bad = self._is_bad_on_any(reading.first_bad_step)
         return not (is_bad and self._ends_at_bad_step)
 
     def _ready(self, allowance: Allowance, done: int) -> int:

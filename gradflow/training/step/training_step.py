@@ -157,7 +157,7 @@ class TrainingStep:
             if place < last:
                 recorder(advance_part, recorder.clock, size)
         if world.size > 1:
-            recorder.call(lambda: world.allreduce_(gradients))
+            recorder.call(world.sums(gradients))
         return arrays[-1]
 
     def _record_part(self, recorder: Recorder, size: int) -> ForwardArrays | None:

@@ -22,6 +22,7 @@ from mpi4py import MPI
 
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.distributed.base import Ending, World
+from gradflow.distributed.shared_memory import add_in_order, shared_memory
 from gradflow.errors import BackendError, DataError, RankError
 from gradflow.ops import Array
 
@@ -48,9 +49,15 @@ _let_others_run = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 
 class _Outcome(NamedTuple):
-    """How a rank left what all do together; error is None if it succeeded."""
+    """How a rank left what all do together.
+
+    Attributes:
+        error: its error; None if it succeeded.
+        is_of_another: True if the error is that of another rank, which it names.
+    """
 
     error: str | None
+    is_of_another: bool = False
 
 
 def mpi_world(expected: int, otherwise: World) -> World:
@@ -87,6 +94,7 @@ class MpiWorld(World):
         self._comm = MPI.COMM_WORLD
         self._finish([made], [-1])
         self._comm = comm
+        self._shared = shared_memory(self, self._waiting)
         self._previous_hook, sys.excepthook = sys.excepthook, self._on_uncaught
         atexit.register(self._exit)
 
@@ -106,11 +114,14 @@ class MpiWorld(World):
 
     def allreduce_(self, array: Array, stream: Any = None) -> None:
         flat = _flat(array)
+        if self._shared is not None:
+            self._shared.add(flat)
+            return
         if flat.nbytes <= _SMALL:
             parts = self._scratch_like(self.size, flat)
             self._exchange(dict.fromkeys(self._peers, flat), {peer: parts[peer] for peer in self._peers})
             parts[self.rank] = flat
-            _add_in_order(parts, flat)
+            add_in_order(parts, flat)
             return
         for first in range(0, len(flat), piece := self.size * _PIECE // flat.itemsize):
             self._add(flat[first : first + piece])
@@ -123,7 +134,7 @@ class MpiWorld(World):
         parts = self._scratch_like(self.size, own)
         self._exchange({peer: blocks[peer] for peer in self._peers}, {peer: parts[peer] for peer in self._peers})
         parts[self.rank] = own
-        _add_in_order(parts, own)
+        add_in_order(parts, own)
         self._exchange(dict.fromkeys(self._peers, own), {peer: blocks[peer] for peer in self._peers})
 
     def broadcast_(self, array: Array, root: int = 0) -> None:
@@ -149,15 +160,17 @@ class MpiWorld(World):
             yield Ending()
             return
         self._depth, self._turn, self._outcomes = 1, self._turn + 1, {}
+        if self._shared is not None:
+            self._shared.begin(self._turn)
         ending = Ending()
         try:
             yield ending
-            self._leave(_INTERRUPTED if ending.is_interrupted else None)
+            self._leave(_Outcome(_INTERRUPTED if ending.is_interrupted else None))
         except BaseException as error:
             error.add_note(f"This is rank {self.rank} of {self.size}.")
             if self.rank not in self._outcomes:
                 with suppress(MPI.Exception):
-                    self._leave(_told(error))
+                    self._leave(_outcome(error))
                     self._note_silence(error)
             raise
         finally:
@@ -246,19 +259,20 @@ class MpiWorld(World):
             self._raise_of_others()
 
     def _raise_of_others(self) -> None:
-        failed = {peer: outcome.error for peer, outcome in self._outcomes.items() if outcome.error is not None}
-        if failed.keys() - {self.rank}:
-            rank = min(failed.keys() - {self.rank})
-            raise RankError(f"rank {rank} of {self.size} ended the training of all: {failed[rank]}")
+        failed = [(of.is_of_another, rank, of.error) for rank, of in self._outcomes.items() if rank != self.rank]
+        for is_of_another, rank, error in sorted(outcome for outcome in failed if outcome[2] is not None):
+            raise RankError(
+                error if is_of_another else f"rank {rank} of {self.size} ended the training of all: {error}"
+            )
 
-    def _leave(self, error: str | None) -> None:
+    def _leave(self, outcome: _Outcome) -> None:
         """Tell the other ranks how this one ends, and wait until they end too.
 
         Raises:
             RankError: if this rank succeeded, but another one failed.
         """
-        self._outcomes[self.rank] = _Outcome(error)
-        sent, tag = pickle.dumps(self._outcomes[self.rank]), self._tag(_OUTCOME)
+        self._outcomes[self.rank], error = outcome, outcome.error
+        sent, tag = pickle.dumps(outcome), self._tag(_OUTCOME)
         requests = [self._comm.Isend([sent, MPI.BYTE], peer, tag) for peer in self._peers]
         timeout, self._timeout = self._timeout, self._timeout if error is None else min(self._timeout, _SECONDS_TO_TELL)
         try:
@@ -304,16 +318,10 @@ def _flat(array: Array) -> np.ndarray:
     return array.reshape(-1)
 
 
-def _told(error: BaseException) -> str:
-    return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
-
-
-def _add_in_order(parts: np.ndarray, out: np.ndarray) -> None:
-    """Add the rows of an array, from the first to the last."""
-    with np.errstate(all="ignore"):
-        np.add(parts[0], parts[1], out=out)
-        for part in parts[2:]:
-            out += part
+def _outcome(error: BaseException) -> _Outcome:
+    if isinstance(error, RankError):
+        return _Outcome(str(error), is_of_another=True)
+    return _Outcome(_INTERRUPTED if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}")
 
 
 def _named(peers: Sequence[int]) -> str:

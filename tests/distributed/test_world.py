@@ -78,7 +78,7 @@ def test_the_rows_of_all_ranks_are_those_of_the_batch(size: int, rows: int) -> N
 
 _OPERATIONS = """
 for dtype in (np.float32, np.float64, np.int64):
-    for shape in ((1,), (3, 5), (5000,), (1001, 101)):
+    for shape in ((1,), (3, 5), (5000,), (4096,), (1001, 101), (700_001,)):
         draws = [np.random.default_rng(rank) for rank in range(world.size)]
         parts = [(1e3 * draw.normal(size=shape)).astype(dtype) for draw in draws]
         expected = parts[0]
@@ -101,10 +101,17 @@ print("rank", world.rank, "of", world.size)
 """
 
 
+_BY_MESSAGES = """
+import gradflow.distributed.mpi
+gradflow.distributed.mpi.shared_memory = lambda world, waiting: None  # as between machines
+"""
+
+
 @needs_mpi
+@pytest.mark.parametrize("before", ["", _BY_MESSAGES], ids=["shared memory", "messages"])
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_sums_are_in_the_order_of_the_ranks(ranks: int) -> None:
-    lines = results_of(ranks, _BEGIN + _OPERATIONS).splitlines()
+def test_sums_are_in_the_order_of_the_ranks(ranks: int, before: str) -> None:
+    lines = results_of(ranks, before + _BEGIN + _OPERATIONS).splitlines()
     assert sorted(lines) == [f"rank {rank} of {ranks}" for rank in range(ranks)]
 
 

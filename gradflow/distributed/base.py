@@ -71,8 +71,17 @@ class World:
             RankError: if another rank failed, or did not call it within the time limit.
         """
 
-    def sums(self, array: Array) -> BoundCall:
-        """Return `allreduce_` of an array as a call of a program: a CUDA graph can contain that of GPUs."""
+    def takes_means(self, rows: int) -> bool:
+        """True if the mean over the ranks costs as little as the sum, and is that of so many rows: all have as many."""
+        return False
+
+    def sums(self, array: Array, *, is_mean: bool = False) -> BoundCall:
+        """Return `allreduce_` of an array as a call of a program: a CUDA graph can contain that of GPUs.
+
+        Args:
+            array: the array.
+            is_mean: True for the mean, where `takes_means` is.
+        """
         return partial(self.allreduce_, array)
 
     def check_programs(self) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _LEAST_VERSION = 21800
 """NCCL 2.18, the oldest that CuPy 14 supports; collectives in CUDA graphs need 2.9."""
+_AVERAGE = 4
+"""ncclAvg of nccl.h, since NCCL 2.10, for which CuPy has no name."""
 _DEBUG = "With the environment variable NCCL_DEBUG=INFO, NCCL says why"
 _PAUSES = 20e-6, 1e-3
 """Seconds between two looks at a GPU that the host waits for, at first and at most."""
@@ -74,17 +76,18 @@ class NcclWorld(World):
     def allreduce_(self, array: Array, stream: Any = None) -> None:
         from cupy.cuda import nccl
 
-        kind = self._kind_of(array)
-        with self._backend.current(), self._named():
-            pointer = (stream or self._backend.stream).ptr
-            self._communicator.allReduce(array.data.ptr, array.data.ptr, array.size, kind, nccl.NCCL_SUM, pointer)
+        self._reduce(array, nccl.NCCL_SUM, stream or self._backend.stream)
 
-    def sums(self, array: Array) -> BoundCall:
-        from cupy.cuda import get_current_stream
+    def takes_means(self, rows: int) -> bool:
+        return rows % (4 * self.size) == 0  # ranks share batches in fours of rows
+
+    def sums(self, array: Array, *, is_mean: bool = False) -> BoundCall:
+        from cupy.cuda import get_current_stream, nccl
 
         from gradflow.backends.cuda.graphs import DeviceCall
 
-        return DeviceCall(lambda: self.allreduce_(array, get_current_stream()))
+        operation = _AVERAGE if is_mean else nccl.NCCL_SUM
+        return DeviceCall(lambda: self._reduce(array, operation, get_current_stream()))
 
     def check_programs(self) -> None:
         are_graphs = self.gathered(self._backend.graphs.path.is_open)
@@ -101,6 +104,11 @@ class NcclWorld(World):
 
     def gathered(self, value: Any) -> list[Any]:
         return self._host.gathered(value)
+
+    def _reduce(self, array: Array, operation: int, stream: Any) -> None:
+        kind, place = self._kind_of(array), array.data.ptr
+        with self._backend.current(), self._named():
+            self._communicator.allReduce(place, place, array.size, kind, operation, stream.ptr)
 
     @contextmanager
     def together(self) -> Iterator[Ending]:

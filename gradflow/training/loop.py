@@ -11,7 +11,7 @@ from typing import NamedTuple
 from gradflow.clock import StatusReading
 from gradflow.data.classes import Classes
 from gradflow.distributed import World
-from gradflow.errors import DataError, DivergedError, GradflowError, RankError, TrainingWarning, warn
+from gradflow.errors import BackendError, DataError, DivergedError, GradflowError, RankError, TrainingWarning, warn
 from gradflow.optimizers import LBFGS
 from gradflow.output_scale import OutputScale
 from gradflow.training.data.feed import PassData
@@ -85,6 +85,13 @@ class Plan(NamedTuple):
         data, validation = within_memory(
             objective, self.data, self.validation, rows=self.rows, batch_size=self.batch_size, parts=self.parts
         )
+        are_on_host = self.world.gathered(data is not self.data)
+        if len(set(are_on_host)) > 1:
+            raise BackendError(
+                f"rank {are_on_host.index(True)} has too little free GPU memory for the data, and rank "
+                f"{are_on_host.index(False)} has enough; free memory there, or keep the data of all on the host: pass "
+                "gradflow.data.Arrays(x, y)"
+            )
         return self._replace(data=data, validation=validation)
 
 

@@ -146,18 +146,18 @@ class TrainingStep:
         gradients, rows, world = self._objective.network.gradients, sum(sizes), self._world
         recorded = {size: Recorder(recorder.backend, recorder.clock) for size in sizes}
         arrays = [self._record_part(part, size) for size, part in recorded.items()]
-        last = len(sizes) - 1
+        last, is_mean = len(sizes) - 1, len(sizes) == 1 and world.takes_means(rows)
         for place, size in enumerate(sizes):
             recorder.extend(recorded[size])
             fraction = len(world.rows(size)) / rows
             if last:
                 self.update.accumulation.add(recorder, gradients, fraction, is_first=place == 0, is_last=place == last)
-            elif world.size > 1:
+            elif not is_mean:
                 record_fraction(recorder, gradients, fraction)
             if place < last:
                 recorder(advance_part, recorder.clock, size)
         if world.size > 1:
-            recorder.call(world.sums(gradients))
+            recorder.call(world.sums(gradients, is_mean=is_mean))
         return arrays[-1]
 
     def _record_part(self, recorder: Recorder, size: int) -> ForwardArrays | None:

@@ -65,6 +65,13 @@ class DataOptions:
     delimiter: Annotated[
         str | None, typer.Option(help="Character between the fields of a CSV file.", show_default="found in its header")
     ] = None
+    decimal: Annotated[
+        str | None, typer.Option(help="Decimal point of a CSV file: '.' or ','.", show_default="found in its numbers")
+    ] = None
+    thousands: Annotated[
+        str | None,
+        typer.Option(help="Character between thousands in a CSV file.", show_default="found in its numbers"),
+    ] = None
     encoding: Annotated[str | None, typer.Option(help="Encoding of a CSV file.", show_default="utf-8")] = None
     missing: Annotated[
         list[str] | None,

@@ -7,7 +7,7 @@ import re
 _OPTIONS = {"na_values": "missing"}
 """Options that have another name than the argument."""
 _NAMES = "batch_size|clip_norm|early_stopping|layer_statistics|learning_rate"
-_WITH_VALUES = "epochs|threads|delimiter|encoding|na_values|overwrite"
+_WITH_VALUES = "epochs|threads|delimiter|decimal|thousands|encoding|na_values|overwrite"
 _ARGUMENT = re.compile(rf"(?<![\w.])({_NAMES}|(?:{_WITH_VALUES})(?==))\b(=)?(True\b)?")
 """Matches an argument that has an option; if its name is also an English word, only together with its value."""
 _RULE = "or add the column to text="

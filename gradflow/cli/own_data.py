@@ -20,7 +20,7 @@ from gradflow.data.numpy_file import NumPyFile, columns_of_targets, target_file
 from gradflow.data.profiles import ColumnProfile
 from gradflow.data.rules import ColumnRule
 from gradflow.data.streams import Stream
-from gradflow.data.suggestions import doubtful_text, suggest_target
+from gradflow.data.suggestions import doubtful_text, suggest_number_format, suggest_target
 from gradflow.errors import DataError, unknown_name
 
 LOADED_BYTES = 2**26
@@ -115,7 +115,13 @@ class OwnData:
 
 def reading(options: DataOptions) -> dict[str, Any]:
     """Return the arguments for reading CSV files."""
-    return {"delimiter": options.delimiter, "encoding": options.encoding, "na_values": options.missing}
+    return {
+        "delimiter": options.delimiter,
+        "decimal": options.decimal,
+        "thousands": options.thousands,
+        "encoding": options.encoding,
+        "na_values": options.missing,
+    }
 
 
 def look_at(path: Path, options: DataOptions, *, announces: bool = False) -> OwnData:
@@ -134,25 +140,24 @@ def look_at(path: Path, options: DataOptions, *, announces: bool = False) -> Own
     options = _checked(path, options)
     given = rules_of(options.rule or ())
     names = column_names(
-        path, **{name: value for name, value in reading(options).items() if value and name != "na_values"}
+        path, **{name: value for name, value in reading(options).items() if value and name in ("delimiter", "encoding")}
     )
     names += [name for name in options.target or () if kind_of(path) is NumPyFile and target_file(name)]
     _check_columns(path, names, options, given)
     special = {*(options.target or ()), options.sample_weight, options.group, options.time}
     read = [name for name in names if name and (name in special or given.get(name, True) is not None)]
-    source: Stream = open_file(
-        path,
-        target=None,
-        features=read,
-        text=[name for name, rule in given.items() if isinstance(rule, OF_TEXT)],
-        **reading(options),
-    )
     is_small = _size(path) <= LOADED_BYTES
     if announces and not is_small:
         print(f"reading {path}, to see what is in it", file=sys.stderr)
     how = options.read or ("load" if is_small else "stream")
-    loaded = Loaded(source) if known_name("--read", how, ("load", "stream")) == "load" else None
-    columns = profile(loaded or source)
+    is_loaded = known_name("--read", how, ("load", "stream")) == "load"
+    text = [name for name, rule in given.items() if isinstance(rule, OF_TEXT)]
+    loaded, columns = _profiled(path, options, read, text, is_loaded=is_loaded)
+    formatted = _with_number_format(path, options, [columns[name] for name in read if name not in text])
+    if formatted != options:
+        options, before = formatted, columns
+        loaded, columns = _profiled(path, options, read, text, is_loaded=is_loaded)
+        _check_format(path, options, before, columns)
     targets = [columns[name] for name in options.target or ()]
     task = known_name("--task", options.task or suggest_task(targets), ("classification", "regression"))
     rules = _rules(path, names, columns, given, special - {options.time})
@@ -171,6 +176,35 @@ def look_at(path: Path, options: DataOptions, *, announces: bool = False) -> Own
         ],
     )
     return OwnData(path, options, columns, rules, loaded)
+
+
+def _profiled(
+    path: Path, options: DataOptions, names: list[str], text: list[str], *, is_loaded: bool
+) -> tuple[Loaded | None, Mapping[str, ColumnProfile]]:
+    """Return the rows, if they are to be loaded, and the facts about the columns."""
+    source: Stream = open_file(path, target=None, features=names, text=text, **reading(options))
+    loaded = Loaded(source) if is_loaded else None
+    return loaded, profile(loaded or source)
+
+
+def _with_number_format(path: Path, options: DataOptions, columns: Sequence[ColumnProfile]) -> DataOptions:
+    """Return the options with the decimal point and the character between thousands that the numbers show."""
+    if kind_of(path) is not CSV or options.decimal or options.thousands:
+        return options
+    found = suggest_number_format(columns, options.delimiter or ",")
+    return options if found.is_plain else replace(options, decimal=found.decimal, thousands=found.thousands)
+
+
+def _check_format(
+    path: Path, options: DataOptions, before: Mapping[str, ColumnProfile], now: Mapping[str, ColumnProfile]
+) -> None:
+    for name, column in now.items():
+        if before[name].kind == "numbers" != column.kind:
+            other = next(other for other, facts in now.items() if before[other].kind == "text" and facts.kind != "text")
+            raise DataError(
+                f"{path}: column {name!r} has numbers with a decimal point, but {other!r} such with a comma; write all "
+                "in one way, or decide with --decimal . or --decimal ,"
+            )
 
 
 def _checked(path: Path, options: DataOptions) -> DataOptions:

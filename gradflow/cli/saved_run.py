@@ -13,6 +13,7 @@ import typer
 from gradflow.cli.fitting import resuming
 from gradflow.cli.member_folders import member_folders
 from gradflow.cli.run_config import CONFIG_FILE, read_config
+from gradflow.data import CSV
 from gradflow.data.any_file import column_names, existing, kind_of, open_file
 from gradflow.data.columns import CategoryColumn, EmbeddingColumn
 from gradflow.data.dates import DateColumn
@@ -83,12 +84,20 @@ class SavedRun:
             FileNotFoundError: if there is no such file.
             DataError: if columns are missing, or the network does not know the names of its columns.
         """
-        names = {"delimiter": "delimiter", "encoding": "encoding", "na_values": "missing"}
+        names = {
+            "delimiter": "delimiter",
+            "decimal": "decimal",
+            "thousands": "thousands",
+            "encoding": "encoding",
+            "na_values": "missing",
+        }
         of_training = {name: self.settings.get(option) for name, option in names.items()}
-        if kinds_differ(path, self.settings.get("data")):
+        if kind_of(path) is not CSV:
+            of_training = dict.fromkeys(names)
+        elif kinds_differ(path, self.settings.get("data")):
             of_training["delimiter"] = None
         read = {name: reading.get(name) or of_training[name] for name in names}
-        of_header = {name: value for name, value in read.items() if value and name != "na_values"}
+        of_header = {name: value for name, value in read.items() if value and name in ("delimiter", "encoding")}
         available = column_names(path, **of_header)
         features = self._features(path, available, target or [])
         weight = self.settings.get("sample-weight") if target else None

@@ -271,6 +271,9 @@ def _show(own: OwnData, options: FileTrainingOptions, folder: Path) -> None:
 def _decisions(own: OwnData, options: FileTrainingOptions) -> Mapping[str, str]:
     data = own.options
     way = "loaded into memory" if own.loaded is not None else "streamed, batch by batch"
+    numbers = f"decimal point {data.decimal!r}" if data.decimal == "," else ""
+    numbers += f"{', ' if numbers else ''}{data.thousands!r} between thousands" if data.thousands else ""
+    formatted = {"numbers": numbers} if numbers else {}
     split = f"{(data.validation_fraction or 0.2):.0%} of the rows, by seed {options.seed}"
     if data.validation is not None:
         split = str(near(data.validation))
@@ -285,6 +288,7 @@ def _decisions(own: OwnData, options: FileTrainingOptions) -> Mapping[str, str]:
     weight = {"rows weighted by": data.sample_weight} if data.sample_weight else {}
     return {
         "data": f"{near(own.path)}: {own.rows:,} rows, {_counted(own.features)}, {way}",
+        **formatted,
         "task": f"{data.task} of {', '.join(map(_described_target, own.targets))}",
         **weight,
         "held out": split,

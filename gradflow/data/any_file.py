@@ -31,6 +31,8 @@ def open_file(
     text: str | Sequence[str] = (),
     na_values: str | float | Sequence[str | float] | None = None,
     delimiter: str | None = None,
+    decimal: str | None = None,
+    thousands: str | None = None,
     encoding: str | None = None,
 ) -> FileSource:
     """Return the source for a file: Parquet, Arrow or NumPy, by its first bytes or its suffix, or else CSV.
@@ -42,7 +44,7 @@ def open_file(
         path: the file or folder.
         target, features, sample_weight: names of columns, as in `CSV`.
         text: columns of a CSV file that are text; other files have types.
-        na_values, delimiter, encoding: as in `CSV`, for CSV files only.
+        na_values, delimiter, decimal, thousands, encoding: as in `CSV`, for CSV files only.
 
     Raises:
         FileNotFoundError: if there is no such file; it names similar ones.
@@ -51,6 +53,7 @@ def open_file(
     path = existing(path)
     kind = kind_of(path)
     given = {"na_values": na_values, "delimiter": delimiter, "encoding": encoding}
+    given |= {"decimal": decimal, "thousands": thousands}
     given = {name: value for name, value in given.items() if value is not None}
     if issubclass(kind, CSV):
         encoding = "utf-8" if encoding is None else encoding
@@ -91,6 +94,8 @@ def column_names(path: str | os.PathLike[str], *, delimiter: str | None = None, 
     if not issubclass(kind, CSV):
         return schema_names(kind, path)
     header = _header(path, encoding)
+    if not header.strip():
+        raise DataError(f"{path} is empty; expected a header line, and one line per row")
     return next(csv.reader(io.StringIO(header), delimiter=delimiter or _delimiter_in(header)), [])
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from gradflow.checks import file_path, sequence
 from gradflow.checks import text as as_text
 from gradflow.data.held_out import ColumnPiece
+from gradflow.data.number_format import NumberFormat
 from gradflow.data.sources import Block
 from gradflow.data.streams import BLOCK_ROWS, Stream, columns_block, too_few, too_many
 from gradflow.data.table import chosen_columns, columns_to_read, is_number, listed_names, number_in, only_target
@@ -55,6 +56,8 @@ class CSV(Stream):
             field; they apply to all columns, including text. ``()`` means none. None means the usual markers, in
             numeric columns only.
         delimiter: the character between two fields.
+        decimal: the decimal point of numbers, "." or ",".
+        thousands: the character between groups of three digits, as in "1,234"; None if numbers have none.
         encoding: the encoding of the file. A byte-order mark, which Excel writes, is skipped.
         block_rows: rows per block.
 
@@ -74,11 +77,14 @@ class CSV(Stream):
         text: str | Sequence[str] = (),
         na_values: str | float | Sequence[str | float] | None = None,
         delimiter: str = ",",
+        decimal: str = ".",
+        thousands: str | None = None,
         encoding: str = "utf-8",
         block_rows: int = BLOCK_ROWS,
     ) -> None:
         super().__init__(block_rows)
         self._path, self._delimiter = file_path("path", path), _delimiter(delimiter)
+        self._format = NumberFormat(decimal, thousands)
         self._na_values, self._na_numbers = _checked_na_values(na_values)
         self._file = TextFile(self._path, encoding)
         self._rows: int | None = None
@@ -107,7 +113,7 @@ class CSV(Stream):
             for _, fields in islice(lines, 1, 1 + _TYPED_ROWS):
                 rows += 1
                 for name, field in zip(self._names, fields, strict=True):
-                    if name not in found and not (is_number(field) or self._is_missing(field)):
+                    if name not in found and not (self._is_missing(field) or is_number(self._format.plain(field))):
                         found.add(name)
         if rows == 0:
             raise DataError(f"{self._path} has no rows; expected a header line and at least one row")
@@ -215,9 +221,10 @@ class CSV(Stream):
             missing = self._na_values or ()
             return np.array([None if not field or field.strip() in missing else field for field in fields], object)
         try:
-            if "_" in "".join(fields):
+            plain = fields if self._format.is_plain else list(map(self._format.plain, fields))
+            if "_" in "".join(plain):
                 raise ValueError(name)  # float accepts underscores in numbers
-            values = np.array([float(field or "nan") for field in fields])
+            values = np.array([float(field or "nan") for field in plain])
         except ValueError:
             values = np.array([self._number(name, field, place, where) for place, field in enumerate(fields)])
         values[np.isin(values, self._na_numbers)] = np.nan
@@ -227,7 +234,7 @@ class CSV(Stream):
         if self._is_missing(field):
             return float("nan")
         try:
-            return number_in(field)
+            return number_in(self._format.plain(field))
         except ValueError:
             raise DataError(
                 f"{self._path}, {where.row(place)}: column {name!r} holds numbers further up, but {field!r} here; "

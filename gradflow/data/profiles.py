@@ -24,7 +24,9 @@ MOST_COUNTED = 1000
 """Different values to count."""
 
 Kind = Literal["numbers", "text", "times"]
-_DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+\s*")
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?(\d*|\d{1,3}(\.\d{3})+),\d+\s*")
+_COMMA_GROUPS = re.compile(r"\s*[+-]?\d{1,3}(,\d{3})+(\.\d+)?\s*")
+_WITH_SIGN = re.compile(r"\s*([$€£¥]\s*[+-]?[\d.,]+|[+-]?[\d.,]+\s*[$€£¥%])\s*")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ class ColumnProfile:
         are_booleans: True if the column has a type for True and False.
         count_up: True if each number is the previous one plus 1, as in numbers of rows.
         numbers_in_text: the number of values of a text column that are numbers.
-        decimal_commas: the number of values of a text column such as "1,5".
+        decimal_commas: the number of values of a text column such as "1,5" or "1.234,50".
+        comma_groups: the number of values of a text column such as "1,234" or "1,234.50".
+        with_signs: the number of values of a text column such as "12 %" or "$5".
         is_category: True if the file declares categories.
     """
 
@@ -61,6 +65,8 @@ class ColumnProfile:
     count_up: bool
     numbers_in_text: int
     decimal_commas: int
+    comma_groups: int
+    with_signs: int
     is_category: bool
 
     @property
@@ -106,7 +112,7 @@ class _Facts:
         self._are_whole = self._are_booleans = self._count_up = self._are_different = True
         self._texts_are_times = True
         self._last: float | None = None
-        self._numbers_in_text = self._decimal_commas = 0
+        self._numbers_in_text = self._decimal_commas = self._comma_groups = self._with_signs = 0
 
     def update(self, values: np.ndarray, where: Where) -> None:
         is_missing = _is_missing(values)
@@ -148,6 +154,8 @@ class _Facts:
                 self._texts_are_times = False
             self._numbers_in_text += count if is_number(text) else 0
             self._decimal_commas += count if _DECIMAL_COMMA.fullmatch(text) else 0
+            self._comma_groups += count if _COMMA_GROUPS.fullmatch(text) else 0
+            self._with_signs += count if _WITH_SIGN.fullmatch(text) else 0
         if self._hashes is not None:
             self._add_distinct((str(value), count) for value, count in counts.items())
 
@@ -189,6 +197,8 @@ class _Facts:
             count_up=is_numeric and self._count_up and self._numbers > 2,
             numbers_in_text=self._numbers_in_text,
             decimal_commas=self._decimal_commas,
+            comma_groups=self._comma_groups,
+            with_signs=self._with_signs,
             is_category=self._is_category,
         )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from gradflow.checks import instance, instances
 from gradflow.data.dates import Dates
+from gradflow.data.number_format import NumberFormat
 from gradflow.data.profiles import ColumnProfile
 from gradflow.data.rules import ColumnRule, Embedding, OneHot, Standardize
 from gradflow.errors import DataError
@@ -18,6 +19,7 @@ _TARGET_NAMES = ("target", "label", "class", "y", "outcome")
 _ID = re.compile(r"(.*[_\W])?(id|uuid|guid|key|index)|.*[a-z]Id", re.DOTALL)
 _MOST_CLASSES = 20
 """Whole numbers with more different values are numbers to predict."""
+_NEARLY_ALL = 0.9
 _MOST_INPUTS = 50
 """Categories from which a column is embedded; below, each has an input."""
 
@@ -83,15 +85,38 @@ def suggest_target(names: Sequence[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
+def suggest_number_format(columns: Iterable[ColumnProfile], delimiter: str) -> NumberFormat:
+    """Suggest how to read columns of text that hold numbers with commas, such as "1,5" or "1,234".
+
+    Commas are taken for decimal points, unless all numbers have them before three digits in a file whose fields they
+    separate too.
+    """
+    found = [column for column in columns if column.kind == "text" and not column.is_category]
+
+    def are_nearly_all(column: ColumnProfile, commas: int) -> bool:
+        return commas > 0 and commas + column.numbers_in_text > _NEARLY_ALL * column.present
+
+    decimals = [column for column in found if are_nearly_all(column, column.decimal_commas)]
+    groups = [column for column in found if are_nearly_all(column, column.comma_groups)]
+    if groups and delimiter != ";" and {column.name for column in decimals} <= {column.name for column in groups}:
+        return NumberFormat(thousands=",")
+    return NumberFormat(decimal=",", thousands=".") if decimals else NumberFormat()
+
+
 def doubtful_text(columns: Mapping[str, ColumnProfile]) -> dict[str, str]:
     """Return the columns of text that were probably meant to be numbers, with what is wrong with them."""
     found = {}
     for name, column in columns.items():
         if column.kind != "text" or column.is_category or not column.present:
             continue
-        if column.decimal_commas > 0.9 * column.present:
-            found[name] = "numbers with a decimal comma; write them with a point"
-        elif 0.9 * column.present < column.numbers_in_text < column.present:
+        most = _NEARLY_ALL * column.present
+        if column.with_signs > most:
+            found[name] = "numbers with a sign such as % or $; write them without it"
+        elif column.comma_groups > most:
+            found[name] = "numbers with commas between thousands; read them with thousands=','"
+        elif column.decimal_commas > most:
+            found[name] = "numbers with a decimal comma; read them with decimal=','"
+        elif most < column.numbers_in_text < column.present:
             others = column.present - column.numbers_in_text
             found[name] = f"numbers, but for {others:,} of {column.present:,} values"
     return found

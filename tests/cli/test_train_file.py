@@ -132,6 +132,41 @@ def test_several_numbers_are_predicted_at_once(customers: Path) -> None:
     assert settings()["target"] == ["spent", "zip"]
 
 
+def test_numbers_are_read_as_other_countries_write_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, delimiter, a, price, shown in (
+        ("german", ";", "{0},5", "{0}.{1:03},75", "decimal point ',', '.' between thousands"),
+        ("english", "\t", "{0}.5", "{0},{1:03}.75", "',' between thousands"),
+        ("swiss", ",", "{0}.5", "{0}'{1:03}.75", ""),
+    ):
+        rows = [
+            (a.format(row * 7 % 80), price.format(row % 9 + 1, row), "yes" if row > 40 else "no") for row in range(80)
+        ]
+        Path(f"{name}.csv").write_text("\n".join(map(delimiter.join, [("a", "price", "y"), *rows])))
+        options = ("--thousands", "'") if name == "swiss" else ()
+        assert main(["train", f"{name}.csv", "--target", "y", *options, *_QUICK]) == 0
+        assert shown in capsys.readouterr().out
+        assert main(["predict", f"runs/{name}", f"{name}.csv", "--output", f"{name}.txt"]) == 0
+        preprocessing = gf.load(f"runs/{name}").preprocessing
+        assert preprocessing is not None
+        assert preprocessing == gf.load("runs/german").preprocessing
+        assert rules(f"runs/{name}") == {"a": "number", "price": "number"}
+        assert main(["repeat", f"runs/{name}"]) == 0
+        assert main(["train", "--config", f"runs/{name}", "--dry-run"]) == 0
+    assert "1.000,75" in Path("german.txt").read_text()  # as it was
+
+
+def test_a_run_of_a_text_file_predicts_on_parquet(customers: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    options = ("--target", "churn", "--encoding", "cp1252", "--missing", "NA", "--rule", "joined=ignore")
+    assert main(["train", str(customers), *options, "--read", "stream", *_QUICK]) == 0
+    pandas.read_csv(customers).to_parquet("new.parquet")
+    assert main(["predict", "runs/customers", "new.parquet", "--output", "p.csv"]) == 0
+
+
 def test_whole_numbers_are_classes_if_they_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rows = [f"{row},{row * 7 % 11},{3 + row % 3}" for row in range(60)]
@@ -247,7 +282,7 @@ _CSV = "a,b,y\n" + "".join(f"{row % 17}.5,x,{'yes' if row % 2 else 'no'}\n" for 
         (_CSV, (), "which column of data.csv is to be predicted? It has a, b, y. Is it 'y'? Then add --target y"),
         ("a,b\n1,2\n", (), "It has a, b. Name it with --target COLUMN"),
         ("a,b,y\n", ("--target", "y"), "data.csv has no rows"),
-        ("", ("--target", "y"), "data.csv: --target: unknown column 'y'"),
+        ("", ("--target", "y"), "data.csv is empty; expected a header line"),
         (_CSV, ("--target", "y", "--rule", "c=ignore"), "--rule: unknown column 'c'"),
         (_CSV, ("--target", "y", "--rule", "a=log"), "--rule must be COLUMN=RULE or COLUMN=RULE:MISSING"),
         (
@@ -273,7 +308,17 @@ _CSV = "a,b,y\n" + "".join(f"{row % 17}.5,x,{'yes' if row % 2 else 'no'}\n" for 
             ("--target", "y", "--encoding", "ascii"),
             "pass --encoding, such",
         ),
-        ("a;y\n1,5;2\n2,5;3\n3,5;2\n", ("--target", "y"), "numbers with a decimal comma; write them with a point"),
+        (
+            "a;b;y\n" + "".join(f"{row},5;{row}.25;{row % 2}\n" for row in range(40)),
+            ("--target", "y"),
+            "column 'b' has numbers with a decimal point, but 'a' such with a comma",
+        ),
+        (
+            "a,y\n" + "".join(f"{row}%,{row % 2}\n" for row in range(40)),
+            ("--target", "y"),
+            "column 'a' holds numbers with a sign such as % or $; write them without it, such as '0%'",
+        ),
+        ("a;y\n1;2\n2;1\n", ("--target", "y", "--decimal", ";"), "decimal must be '.' or ',', got ';'"),
         (
             "a,y\n" + "".join(f"{row if row != 7 else 'unknown'},{row % 2}\n" for row in range(40)),
             ("--target", "y"),

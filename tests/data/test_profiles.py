@@ -15,7 +15,7 @@ import gradflow as gf
 from gradflow.data.any_file import column_names
 from gradflow.data.loaded import Loaded, joined_rows
 from gradflow.data.profiles import ColumnProfile
-from gradflow.data.suggestions import doubtful_text, suggest_target
+from gradflow.data.suggestions import doubtful_text, suggest_number_format, suggest_target
 from gradflow.data.table import Table
 
 
@@ -114,9 +114,40 @@ def test_text_that_was_meant_to_be_numbers_is_named(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a;b\n" + "".join(f"{row},5;{row if row else 'x'}\n" for row in range(20)))
     found = doubtful_text(gf.data.profile(gf.data.open_file(tmp_path / "t.csv", target=None)))
     assert found == {
-        "a": "numbers with a decimal comma; write them with a point",
+        "a": "numbers with a decimal comma; read them with decimal=','",
         "b": "numbers, but for 1 of 20 values",
     }
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "texts", "decimal", "thousands"),
+    [
+        (";", ["1,5", "2,25", "3"], ",", "."),
+        (";", ["1,234", "5,678"], ",", "."),
+        (";", ["1.234,5", "17,25"], ",", "."),
+        ("\t", ["1,234", "5,678", "910"], ".", ","),
+        ("\t", ["1,234.50", "12,345,678"], ".", ","),
+        ("\t", ["1,5", "1,234"], ",", "."),
+        ("\t", ["1.5", "2"], ".", None),
+        ("\t", ["1,5", "Oslo", "Rome"], ".", None),
+        ("\t", ["12.5 %", "13 %"], ".", None),
+    ],
+)
+def test_the_way_that_numbers_are_written_is_found(
+    delimiter: str, texts: list[str], decimal: str, thousands: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"a{delimiter}b\n" + "".join(f"{text}{delimiter}1\n" for text in texts * 10))
+    columns = gf.data.profile(gf.data.open_file(path, target=None))
+    found = suggest_number_format(columns.values(), delimiter)
+    assert (found.decimal, found.thousands) == (decimal, thousands)
+
+
+def test_numbers_with_a_sign_are_doubtful(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,c\n" + "".join(f"{row} %,$1.{row},{row}m\n" for row in range(30)))
+    found = doubtful_text(gf.data.profile(gf.data.open_file(path, target=None)))
+    assert found == dict.fromkeys("ab", "numbers with a sign such as % or $; write them without it")
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])

@@ -28,6 +28,7 @@ from gradflow.inference import Inference, InferencePrograms
 from gradflow.initializers import Initializer
 from gradflow.layers import ACTIVATIONS, Dense, Dropout, EmbedColumns, Layer, Sigmoid, Softmax
 from gradflow.layers.base import Attachment
+from gradflow.layers.members import averaging, check_members
 from gradflow.layers.stack import (
     all_recorded,
     attach,
@@ -36,6 +37,7 @@ from gradflow.layers.stack import (
     layer_tuple,
     parameters_of,
     record_inference,
+    with_inner,
 )
 from gradflow.losses.base import OUTPUT_ACTIVATIONS
 from gradflow.ops import Array
@@ -105,6 +107,8 @@ class Sequential:
     ) -> None:
         self.layers: tuple[Layer, ...] = layer_tuple(layers)
         self.n_in, self.n_out = check_stack(self.layers)
+        check_members(self.layers, None)
+        _check_last(self.layers, self.layers[-2] if self._trailing_activation else self.layers[-1])
         self.dtype = _dtype(dtype)
         self.seed = integer("seed", seed, least=0, most=2**64 - 1)
         n_parameters = sum(math.prod(spec.shape) for spec in parameters_of(self.layers).values())
@@ -393,8 +397,9 @@ class Sequential:
 
     @property
     def logit_layers(self) -> Sequence[Layer]:
-        """Layers before the output activation."""
-        return self.layers[:-1] if self._trailing_activation else self.layers
+        """Layers before the output activation; a `MeanOfMembers` averages what that makes of the members' outputs."""
+        layers = self.layers[:-1] if self._trailing_activation else self.layers
+        return averaging(layers, self.output_activation)
 
     # -- inputs ---------------------------------------------------------------------------------------------------
 
@@ -411,7 +416,7 @@ class Sequential:
     @preprocessing.setter
     def preprocessing(self, preprocessing: Preprocessing | None) -> None:
         if preprocessing is not None:
-            _checked_preprocessing(preprocessing, self.n_in)
+            checked_preprocessing(preprocessing, self.n_in)
         if preprocessing is not None and preprocessing.tables != (tables := _tables(self.layers)):
             raise DataError(
                 f"the embeddings of the preprocessing have the tables {preprocessing.tables}, but the first layer has "
@@ -644,7 +649,7 @@ def input_format(network: Sequential, feature_names: Sequence[str] | None = None
     return InputFormat(network.n_in, network.dtype, network.backend, network.preprocessing, names, categories)
 
 
-def _checked_preprocessing(preprocessing: Any, n_in: int) -> Preprocessing:
+def checked_preprocessing(preprocessing: Any, n_in: int) -> Preprocessing:
     """Return the preprocessing after checking that it produces as many inputs as the network takes."""
     if type(preprocessing) is not Preprocessing:
         raise DataError(
@@ -663,6 +668,15 @@ def _tables(layers: Sequence[Layer]) -> tuple[tuple[int, int], ...]:
     return layers[0].tables if isinstance(layers[0], EmbedColumns) else ()
 
 
+def _check_last(layers: Sequence[Layer], last: Layer) -> None:
+    """Check that no layer comes after one that makes the predictions, except for an output activation."""
+    if wrong := next((layer for layer in with_inner(layers) if layer.last_only and layer is not last), None):
+        raise DataError(
+            f"{wrong!r} makes the predictions of its network: it must be the last layer, with no more than a Sigmoid "
+            "or Softmax after it, and not inside another layer"
+        )
+
+
 def recording_on(network: Sequential, backend: ReferenceBackend) -> Sequential:
     """Return a view of a network on a backend that records programs but runs none; it shares layers and arrays.
 
@@ -671,6 +685,14 @@ def recording_on(network: Sequential, backend: ReferenceBackend) -> Sequential:
     view = object.__new__(type(network))
     vars(view).update(vars(network), backend=backend)
     return view
+
+
+def checked_sizes(sizes: Sequence[int]) -> list[int]:
+    """Return the widths of a multi-layer perceptron, from the inputs to the outputs, after checking them."""
+    given = sequence("sizes", sizes, "a list of the widths from the inputs to the outputs, such as [64, 10]")
+    if len(given) < 2:
+        raise DataError(f"sizes must list at least the numbers of inputs and outputs, such as [64, 10], got {given!r}")
+    return [positive_integer(f"sizes[{index}]", size) for index, size in enumerate(given)]
 
 
 class MLP(Sequential):
@@ -713,12 +735,7 @@ class MLP(Sequential):
         backend: str = "auto",
         device: str | None = None,
     ) -> None:
-        given = sequence("sizes", sizes, "a list of the widths from the inputs to the outputs, such as [64, 10]")
-        if len(given) < 2:
-            raise DataError(
-                f"sizes must list at least the numbers of inputs and outputs, such as [64, 10], got {given!r}"
-            )
-        widths = [positive_integer(f"sizes[{index}]", size) for index, size in enumerate(given)]
+        widths = checked_sizes(sizes)
         if not isinstance(activation, str):
             raise DataError(
                 f"activation must be one name, for all hidden layers, got {shown(activation)}; for several, list the "
@@ -727,7 +744,7 @@ class MLP(Sequential):
         hidden = ACTIVATIONS[known_name("activation", activation, ACTIVATIONS)]
         rate = fraction("dropout", dropout)
         layers: list[Layer] = []
-        if preprocessing is not None and _checked_preprocessing(preprocessing, widths[0]).tables:
+        if preprocessing is not None and checked_preprocessing(preprocessing, widths[0]).tables:
             embeddings = EmbedColumns(preprocessing.n_out, preprocessing.tables)
             layers.append(embeddings)
             widths[0] = embeddings.n_out

@@ -14,7 +14,7 @@ from gradflow.backends.reference import ReferenceBackend
 from gradflow.checks import known_name
 from gradflow.errors import DataError
 from gradflow.executors import Eager, Executor
-from gradflow.layers import Layer
+from gradflow.layers import Layer, MeanOfMembers
 from gradflow.layers.dense import add_bias, gemm
 from gradflow.layers.recording import record_method
 from gradflow.layers.stack import all_recorded, record_inference
@@ -78,8 +78,11 @@ class BFloat16(PassPrecision):
         Eager(self._backend)(copy, self._parameters, self.copies)
 
     def record_inference(self, ops: Executor, layers: Sequence[Layer], x: Array) -> Array:
-        outputs = super().record_inference(ops, layers, copied(ops, x, self.dtype))
-        return copied(ops, outputs, self._parameters.dtype)
+        *before, last = layers
+        averages = isinstance(last, MeanOfMembers)  # sums over members keep their digits
+        outputs = super().record_inference(ops, before if averages else layers, copied(ops, x, self.dtype))
+        outputs = copied(ops, outputs, self._parameters.dtype)
+        return record_inference(ops, [last], outputs) if averages else outputs
 
     def changed(self, op: Op, arguments: dict[str, Any]) -> Call:
         if op not in (gemm, add_bias):

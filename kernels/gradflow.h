@@ -177,7 +177,7 @@ typedef union {
 /* All lanes take part in each turn, so that they can combine values in it. */
 #define GF_COLUMN_PART 1
 #define GF_COLUMN_PARTS(first, columns) \
-  for (gf_index first = GF_LANE; first - (gf_index)GF_LANE < (columns); first += GF_LANES)
+  for (gf_index first = GF_FIRST_COLUMN; first - (gf_index)GF_LANE < (columns); first += GF_NEXT_COLUMN)
 #define GF_PART_COLUMNS(j, first, columns) for (gf_index j = 0; j < ((first) < (columns)); j++)
 
 /* Four neighboring elements of an array, in registers. */

@@ -150,6 +150,7 @@ REQUIRED: dict[str, Callable[[], Any]] = {
     "Batches.iterable": lambda: [(X, Y)],
     "MLP.sizes": lambda: [3, 4, 2],
     "Residual.layers": lambda: [gf.Dense(3, 3)],
+    "TabM.sizes": lambda: [3, 4, 2],
     "Sequential.layers": lambda: [gf.Dense(3, 3)],
     "append.values": lambda: {"loss": 1.0},
     "CSV.path": lambda: "data.csv",

@@ -75,6 +75,18 @@ class Preprocessing:
         return (*numbers, *marks, *dates, *categories, *embedded)
 
     @property
+    def widths(self) -> list[int]:
+        """The numbers of neighboring network inputs that come from the same column, in the order of `output_names`."""
+        numbers = [column.scale > 0 for _, column in self._of(NumberColumn)]
+        marks = [column.missing == "mark" for _, column in self._of(NumberColumn)]
+        dates = [len(column.output_names(name)) for name, column in self._of(DateColumn)]
+        categories = [
+            len(_distinguishing(column)) + (column.missing == "mark") for _, column in self._of(CategoryColumn)
+        ]
+        embedded = [1 for _ in self._of(EmbeddingColumn)]
+        return [int(width) for width in (*numbers, *marks, *dates, *categories, *embedded) if width]
+
+    @property
     def n_out(self) -> int:
         """The number of network inputs that it produces: the network's n_in."""
         return len(self._output_names)

@@ -21,11 +21,15 @@ from gradflow.layers import (
     SELU,
     BatchNorm,
     Dense,
+    EachMember,
     EmbedColumns,
     Identity,
     Layer,
     LayerNorm,
     LeakyReLU,
+    MeanOfMembers,
+    MemberDense,
+    MemberScale,
     Mish,
     PeriodicEmbedding,
     ReLU,
@@ -162,6 +166,48 @@ def _periodic_embedding(graph: OnnxGraph, layer: PeriodicEmbedding, x: str) -> s
     return _with_others(graph, layer, x, graph("Concat", outputs, numbers, axis=2))
 
 
+def _each_member(graph: OnnxGraph, layer: EachMember, x: str) -> str:
+    axis = graph.constant([1], np.int64)
+    scaled = graph("Mul", graph("Unsqueeze", x, axis), _parameter(graph, layer, "scale"))
+    y = add_layers(graph, layer.layers, _reshaped(graph, scaled, -1, layer.n_in))
+    return _reshaped(graph, y, -1, layer.output_width(layer.n_in))
+
+
+def _member_scale(graph: OnnxGraph, layer: MemberScale, x: str) -> str:
+    by_member = _reshaped(graph, x, -1, layer.members, layer.n_in)
+    y = graph("Mul", by_member, _parameter(graph, layer, "scale"))
+    y = graph("Add", y, _parameter(graph, layer, "bias")) if layer.has_bias else y
+    return _reshaped(graph, y, -1, layer.n_in)
+
+
+def _member_dense(graph: OnnxGraph, layer: MemberDense, x: str) -> str:
+    columns = _reshaped(graph, x, -1, layer.members, layer.n_in, 1)
+    y = _reshaped(graph, graph("MatMul", _parameter(graph, layer, "weight"), columns), -1, layer.members, layer.n_out)
+    y = graph("Add", y, _parameter(graph, layer, "bias")) if layer.has_bias else y
+    return _reshaped(graph, y, -1, layer.n_out)
+
+
+def _mean_of_members(graph: OnnxGraph, layer: MeanOfMembers, x: str) -> str:
+    """The mean of the outputs, or the logits of the mean probabilities, in float64."""
+    z = graph.cast(_reshaped(graph, x, 0, layer.members, -1), np.float64)
+    if layer.activation == "softmax":
+        y = graph("Log", _mean_over_members(graph, _softmax(graph, z, axis=2)))
+    elif layer.activation == "sigmoid":
+        one, zero = (_mean_over_members(graph, _sigmoid(graph, side)) for side in (z, graph("Neg", z)))
+        y = graph("Sub", graph("Log", one), graph("Log", zero))
+    else:
+        y = _mean_over_members(graph, z)
+    return graph.cast(y, graph.dtype)
+
+
+def _mean_over_members(graph: OnnxGraph, x: str) -> str:
+    return graph("ReduceMean", x, graph.constant([1], np.int64), keepdims=0)
+
+
+def _reshaped(graph: OnnxGraph, x: str, *shape: int) -> str:
+    return graph("Reshape", x, graph.constant(list(shape), np.int64))
+
+
 # -- activations ------------------------------------------------------------------------------------------------------
 
 
@@ -282,10 +328,10 @@ def _gelu(graph: OnnxGraph, layer: GELU, x: str) -> str:
     return _times(graph, x, _sigmoid(graph, inner))
 
 
-def _softmax(graph: OnnxGraph, x: str) -> str:
-    axis = graph.constant([1], np.int64)
-    exponentials = graph("Exp", graph("Sub", x, graph("ReduceMax", x, axis, keepdims=1)))
-    return graph("Div", exponentials, graph("ReduceSum", exponentials, axis, keepdims=1))
+def _softmax(graph: OnnxGraph, x: str, axis: int = 1) -> str:
+    along = graph.constant([axis], np.int64)
+    exponentials = graph("Exp", graph("Sub", x, graph("ReduceMax", x, along, keepdims=1)))
+    return graph("Div", exponentials, graph("ReduceSum", exponentials, along, keepdims=1))
 
 
 def _leaky_relu(graph: OnnxGraph, layer: LeakyReLU, x: str) -> str:
@@ -300,6 +346,10 @@ EXPORTERS: dict[type[Layer], Callable[[OnnxGraph, Any, str], str]] = {
     Residual: _residual,
     EmbedColumns: _embed_columns,
     PeriodicEmbedding: _periodic_embedding,
+    EachMember: _each_member,
+    MemberScale: _member_scale,
+    MemberDense: _member_dense,
+    MeanOfMembers: _mean_of_members,
     Identity: lambda graph, layer, x: x,
     ReLU: lambda graph, layer, x: graph("Relu", x),
     LeakyReLU: _leaky_relu,

@@ -33,8 +33,8 @@ def to_torch_state_dict(network: Sequential) -> dict[str, np.ndarray]:
         NumPy arrays by name, such as "0.weight", copies in the dtype of the network.
 
     Raises:
-        DataError: for a layer with parameters that ``torch.nn`` has no counterpart of: `Residual`, embeddings, and
-            layers of your own.
+        DataError: for a layer with parameters that ``torch.nn`` has no counterpart of: `Residual`, embeddings,
+            `EachMember`, and layers of your own.
     """
     instance("network", network, Sequential, "a gradflow network")
     weights = network.get_weights()

@@ -15,7 +15,7 @@ from gradflow.network import Sequential
 from gradflow.program import Recorder
 from gradflow.training.data.prepare import prepare_arrays
 from gradflow.training.step.objective import layers_before_loss
-from gradflow.training.step.record import Results, record_results, record_step
+from gradflow.training.step.record import Results, record_loss_gradient, record_step
 
 _STEP = np.finfo(np.float64).eps ** (1 / 3)
 _MOST_ENTRIES = 1000
@@ -51,8 +51,7 @@ def check_gradients(network: Sequential, loss: str | Loss | LossFunction, x: Any
     clock = RunStatus(backend, epoch=copy.epochs_begun).clock
 
     forward, step = Recorder(backend, clock), Recorder(backend, clock)
-    outputs = record_forward(forward, layers, data.x).outputs[-1]
-    record_results(forward, loss, outputs, data, backend.empty(outputs.shape, copy.dtype), results)
+    record_loss_gradient(forward, layers, loss, record_forward(forward, layers, data.x), data, results)
     record_step(step, layers, loss, data, results)
     measure = forward.program()
 

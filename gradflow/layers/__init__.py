@@ -15,6 +15,10 @@ from gradflow.layers.gelu import GELU as GELU
 from gradflow.layers.identity import Identity as Identity
 from gradflow.layers.layer_norm import LayerNorm as LayerNorm
 from gradflow.layers.leaky_relu import LeakyReLU as LeakyReLU
+from gradflow.layers.members import EachMember as EachMember
+from gradflow.layers.members import MeanOfMembers as MeanOfMembers
+from gradflow.layers.members import MemberDense as MemberDense
+from gradflow.layers.members import MemberScale as MemberScale
 from gradflow.layers.mish import Mish as Mish
 from gradflow.layers.periodic_embedding import PeriodicEmbedding as PeriodicEmbedding
 from gradflow.layers.relu import ReLU as ReLU

@@ -138,6 +138,8 @@ class Layer(Configurable):
     """True if prediction skips the layer."""
     first_only: ClassVar[bool] = False
     """True if the layer reads user data, and so must be the first of its network."""
+    last_only: ClassVar[bool] = False
+    """True if the layer makes the predictions of its network, and so must be the last before an output activation."""
     preferred_initializer: ClassVar[str | None] = "glorot_uniform"
     """Default initializer of the weights before this layer; None leaves the choice to the next layer."""
 

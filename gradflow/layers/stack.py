@@ -19,6 +19,10 @@ class ForwardArrays(NamedTuple):
     inputs: list[Array]
     outputs: list[Array]
 
+    def without_last(self) -> ForwardArrays:
+        """Return the arrays of all layers but the last."""
+        return ForwardArrays(self.inputs[:-1], self.outputs[:-1])
+
 
 def layer_tuple(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     """Return the layers of a stack as a tuple, which cannot change later.

@@ -16,11 +16,20 @@ from tests.export.run import run, ulps
 from tests.registries import forgotten
 
 WIDTH = 5
+
+
+def member_layers() -> list[Layer]:
+    """Return layers for the rows of members."""
+    scales = [gf.MemberScale(4, members=3, bias=has_bias) for has_bias in (True, False)]
+    return [gf.Dense(WIDTH, 4), *scales, gf.MemberDense(4, 3, members=3), gf.MemberDense(3, 2, members=3, bias=False)]
+
+
 CASES: dict[str, Callable[[], Layer]] = {
     "BatchNorm": lambda: gf.BatchNorm(WIDTH, epsilon=1e-3),
     "Dense": lambda: gf.Dense(WIDTH, 4),
     "Dense without bias": lambda: gf.Dense(WIDTH, 4, bias=False),
     "Dropout": lambda: gf.Dropout(0.5),
+    "EachMember": lambda: gf.EachMember(member_layers(), members=3),
     "ELU": lambda: gf.ELU(0.7),
     "EmbedColumns": lambda: gf.EmbedColumns(WIDTH, [(4, 3), (2, 1)]),
     "GELU": gf.GELU,
@@ -66,7 +75,7 @@ def inputs_of(layer: Layer, dtype: str) -> np.ndarray:
     if isinstance(layer, gf.EmbedColumns):
         numbers = [random.integers(0, rows, 300) for rows, _ in layer.tables]
         return np.column_stack([random.normal(size=(300, WIDTH - 2)), *numbers]).astype(dtype)
-    if isinstance(layer, gf.Dense | gf.Residual):  # nothing cancels in sums of positive terms
+    if isinstance(layer, gf.Dense | gf.Residual | gf.EachMember):  # nothing cancels in sums of positive terms
         return random.uniform(0.1, 3, (300, WIDTH)).astype(dtype)
     if isinstance(layer, gf.PeriodicEmbedding):  # a few tenths of a turn: rounding many turns moves a wave by more
         return random.uniform(0.01, 0.1, (300, WIDTH)).astype(dtype)
@@ -80,7 +89,12 @@ def inputs_of(layer: Layer, dtype: str) -> np.ndarray:
 
 def test_every_layer_of_the_catalogue_has_a_case() -> None:
     shipped = {name for name, layer in LAYERS.items() if layer.__module__.startswith("gradflow.layers.")}
-    shipped.discard("Activation")
+    shipped -= {
+        "Activation",
+        "MemberScale",
+        "MemberDense",
+        "MeanOfMembers",
+    }  # the last three are in networks of members
     assert {name.split(" with")[0] for name in CASES} == shipped
 
 
@@ -93,6 +107,22 @@ def test_a_layer_computes_the_same(name: str, dtype: str) -> None:
     assert ulps(found, network.predict(x)) <= 4
     (one,) = run(network, x[:1])
     assert one.shape == (1, network.n_out)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("activation", "n_out"), [("identity", 2), ("sigmoid", 1), ("sigmoid", 2), ("softmax", 3)])
+def test_members_are_averaged(activation: str, n_out: int, dtype: str) -> None:
+    stack = [
+        gf.Dense(WIDTH, 4),
+        gf.MemberScale(4, members=3, bias=True),
+        gf.Tanh(),
+        gf.MemberDense(4, n_out, members=3),
+    ]
+    network = gf.Sequential([gf.EachMember(stack, members=3), gf.MeanOfMembers(3)], dtype=dtype, backend="numpy")
+    network.output_activation = activation
+    x = np.random.default_rng(0).normal(0, 9, (200, WIDTH)).astype(dtype)
+    found = run(network, x)[-1]
+    np.testing.assert_allclose(found, network.predict(x), rtol=2e-5 if dtype == "float32" else 1e-12, atol=1e-6)
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.5, 4.0, 1e9])

@@ -70,6 +70,7 @@ def own_layer() -> Any:
         lambda: gf.Residual([gf.Dense(3, 3)]),
         lambda: gf.EmbedColumns(3, [(4, 2)]),
         lambda: gf.PeriodicEmbedding(3),
+        lambda: gf.EachMember([gf.Dense(3, 3)]),
         own_layer,
     ],
 )

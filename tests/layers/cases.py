@@ -45,6 +45,18 @@ LAYER_CASES = {
     "Dense": LayerCase(lambda: gf.Dense(WIDTH, WIDTH)),
     "Dense without bias": LayerCase(lambda: gf.Dense(WIDTH, WIDTH, bias=False)),
     "Dropout": LayerCase(lambda: gf.Dropout(0.4)),
+    "EachMember": LayerCase(
+        lambda: gf.EachMember(
+            [
+                gf.Dense(WIDTH, 3),
+                gf.MemberScale(3, members=2, bias=True, initializer=0.7),
+                gf.Tanh(),
+                gf.MemberDense(3, 4, members=2),
+            ],
+            members=2,
+            initial_scale="normal",
+        )
+    ),
     "Identity": LayerCase(gf.Identity),
     "LayerNorm": LayerCase(lambda: gf.LayerNorm(WIDTH, epsilon=0.1)),
     "PeriodicEmbedding": LayerCase(lambda: gf.PeriodicEmbedding(WIDTH, 3, frequencies=6, size=3)),

@@ -9,7 +9,8 @@ import numpy as np
 
 from gradflow.checks import boolean, fraction, instance, non_negative, positive, positive_integer, sequence
 from gradflow.errors import DataError
-from gradflow.layers import Layer
+from gradflow.layers import Layer, MeanOfMembers
+from gradflow.layers.members import averaging
 from gradflow.losses import Loss, get_loss
 from gradflow.losses.function import FunctionLoss
 from gradflow.metrics import Kind, Metric, Task, get_metrics
@@ -129,13 +130,18 @@ def layers_before_loss(loss: Loss, network: Sequential) -> Sequence[Layer]:
         DataError: if the trailing activation is not the one of the loss.
     """
     if loss.output_activation == "identity":
-        return network.layers
+        if network.ends_in_activation and isinstance(network.logit_layers[-1], MeanOfMembers):
+            raise DataError(
+                f"loss {loss.name!r} works on the outputs of each member, but {network.layers[-1]!r} comes after their "
+                "mean; omit that layer"
+            )
+        return averaging(network.layers, "identity")
     if network.ends_in_activation and network.output_activation != loss.output_activation:
         raise DataError(
             f"loss {loss.name!r} applies {loss.output_activation} itself, but the network ends in "
             f"{network.layers[-1]!r}; omit that layer"
         )
-    return network.logit_layers
+    return averaging(network.logit_layers, loss.output_activation)
 
 
 def task_kind(loss: Loss, n_out: int) -> Kind:

@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from gradflow.executors import Executor
-from gradflow.layers import Layer
-from gradflow.layers.stack import ForwardArrays, record_backward, record_forward
+from gradflow.layers import Layer, MeanOfMembers
+from gradflow.layers.stack import ForwardArrays, record_backward, record_forward, record_inference
 from gradflow.losses import Loss
 from gradflow.network import Sequential
 from gradflow.ops import Array, copy
 from gradflow.optimizers.loss_scaling import LossScaling, check_scaling, scaled_copy
 from gradflow.precision import TF32, BFloat16, Float16, PassPrecision, copied
 from gradflow.training.data.feed import DataSet
+from gradflow.training.step.member_losses import record_member_losses
 from gradflow.training.step.record import Results, record_results, record_step
 
 
@@ -85,9 +86,15 @@ class BFloat16Step(StepPrecision, BFloat16):
         self, ops: Executor, layers: Sequence[Layer], loss: Loss, batch: DataSet, results: Results
     ) -> ForwardArrays:
         arrays = record_forward(ops, layers, copied(ops, batch.x, self.dtype))
-        outputs = copied(ops, arrays.outputs[-1], self._network.dtype)
-        record_results(ops, loss, outputs, batch, outputs, results)
-        record_backward(ops, layers, arrays, self._lowered(ops, outputs))
+        if isinstance(mean := layers[-1], MeanOfMembers):
+            outputs = copied(ops, arrays.inputs[-1], self._network.dtype)
+            record_results(ops, loss, prediction := record_inference(ops, [mean], outputs), batch, prediction, results)
+            d_outputs = record_member_losses(ops, loss, mean, outputs, batch, results.losses)
+            record_backward(ops, layers[:-1], arrays.without_last(), self._lowered(ops, d_outputs))
+        else:
+            outputs = copied(ops, arrays.outputs[-1], self._network.dtype)
+            record_results(ops, loss, outputs, batch, outputs, results)
+            record_backward(ops, layers, arrays, self._lowered(ops, outputs))
         return arrays
 
     def _lowered(self, ops: Executor, d_outputs: Array) -> Array:

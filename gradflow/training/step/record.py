@@ -9,7 +9,7 @@ import numpy as np
 
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.executors import Executor
-from gradflow.layers import Layer
+from gradflow.layers import Layer, MeanOfMembers
 from gradflow.layers.stack import ForwardArrays, record_backward, record_forward, record_inference
 from gradflow.losses import Loss
 from gradflow.losses.base import weigh_correct
@@ -17,6 +17,7 @@ from gradflow.losses.recording import record_loss
 from gradflow.metrics import Batch, EpochMetrics
 from gradflow.ops import Array
 from gradflow.training.data.feed import DataSet
+from gradflow.training.step.member_losses import record_member_losses
 
 
 class Results(NamedTuple):
@@ -62,13 +63,28 @@ def record_step(
         The arrays of the forward pass.
     """
     arrays = record_forward(ops, layers, batch.x)
-    outputs = arrays.outputs[-1]
-    d_outputs = ops.backend.empty(outputs.shape, outputs.dtype) if "y" in layers[-1].backward_reads else outputs
-    record_results(ops, loss, outputs, batch, d_outputs, results)
-    record_backward(ops, layers, arrays, d_outputs)
+    record_backward(ops, *record_loss_gradient(ops, layers, loss, arrays, batch, results))
     if update is not None:
         update(ops)
     return arrays
+
+
+def record_loss_gradient(
+    ops: Executor, layers: Sequence[Layer], loss: Loss, arrays: ForwardArrays, batch: DataSet, results: Results
+) -> tuple[Sequence[Layer], ForwardArrays, Array]:
+    """Record results and gradient of the loss of a training step.
+
+    Returns:
+        What the backward pass runs through: the layers, their arrays, and the gradient of the last of their outputs.
+    """
+    outputs, last = arrays.outputs[-1], layers[-1]
+    if isinstance(last, MeanOfMembers):
+        record_results(ops, loss, outputs, batch, outputs, results)
+        d_outputs = record_member_losses(ops, loss, last, arrays.inputs[-1], batch, results.losses)
+        return layers[:-1], arrays.without_last(), d_outputs
+    d_outputs = ops.backend.empty(outputs.shape, outputs.dtype) if "y" in last.backward_reads else outputs
+    record_results(ops, loss, outputs, batch, d_outputs, results)
+    return layers, arrays, d_outputs
 
 
 def record_evaluation(

@@ -270,7 +270,10 @@ def test_a_pack_trains_each_network_as_it_would_alone(backend_name: str) -> None
     pack.fit(X, y, epochs=3, batch_size=8, progress=False)
     for network, trainer in zip(pack, alone, strict=True):
         trainer.fit(X, y, epochs=3, batch_size=8, progress=False)
-        assert network.predict(X).tobytes() == trainer.network.predict(X).tobytes()
+        if backend_name == "cupy":  # each member in a thread block, which adds up in another order
+            assert_allclose(network.predict(X), trainer.network.predict(X), rtol=1e-4)
+        else:
+            assert network.predict(X).tobytes() == trainer.network.predict(X).tobytes()
 
 
 def test_probabilities_far_from_a_half_keep_their_digits(backend_name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Container, Mapping
+from functools import cache
 from typing import Any
 
 from gradflow.backends.kernel_sources import Kernel
@@ -38,18 +39,23 @@ def fuse_bias_and_activation(calls: list[Call], kernels: Container[str]) -> list
 
 def _joined(first: Call, second: Call, kernels: Container[str]) -> Call | None:
     (add_bias, of_bias), (activation, of_activation) = first, second
-    name = f"bias_{activation.name}"
     in_place = of_activation.get("x") is of_activation.get("y") is of_bias.get("y")
-    if add_bias.name != "add_bias" or name not in kernels or not in_place:
+    if add_bias.name != "add_bias" or f"bias_{activation.name}" not in kernels or not in_place:
         return None
+    return _bias_and(add_bias, activation), of_activation | {"x": of_bias["x"], "bias": of_bias["bias"]}
+
+
+@cache
+def _bias_and(add_bias: Op, activation: Op) -> Op:
+    """Return the op that adds a bias and computes an activation."""
 
     def reference(x: Array, bias: Array, y: Array, **config: float) -> None:
         add_bias.reference(x, bias, y)
         activation.reference(y, y, **config)
 
     signature = inspect.signature(reference)
-    op = Op(name, reference, add_bias.shapes, add_bias.writes, add_bias.in_place, shape_of_first, signature)
-    return op, of_activation | {"x": of_bias["x"], "bias": of_bias["bias"]}
+    name = f"bias_{activation.name}"
+    return Op(name, reference, add_bias.shapes, add_bias.writes, add_bias.in_place, shape_of_first, signature)
 
 
 def fuse_update_and_copy(calls: list[Call]) -> list[Call]:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from gradflow.backends.blas import Blas, numpy_blas
+from gradflow.backends.cpu.forms import Forms, form_of
 from gradflow.backends.cpu.native import NativeLibrary
 from gradflow.backends.cpu.native_call import NativeCall
 from gradflow.backends.cpu.native_program import NativeProgram
@@ -26,6 +27,7 @@ class NumpyBackend(ReferenceBackend):
 
     def __init__(self, native: NativeLibrary | None) -> None:
         self.native = native
+        self._forms = Forms()
 
     @property
     def blas(self) -> Blas | None:
@@ -40,9 +42,17 @@ class NumpyBackend(ReferenceBackend):
 
     def bind_all(self, calls: list[tuple[Op, dict[str, Any]]]) -> list[BoundCall]:
         """Bind a program; adjacent compiled calls become one call into C."""
-        if self.native is not None:
-            calls = fuse_bias_and_activation(calls, kernels("c"))
-        return self._joined([self._bind_one(op, arguments) for op, arguments in calls])
+        if self.native is None:
+            return self._joined([self._bind_one(op, arguments) for op, arguments in calls])
+        calls = fuse_bias_and_activation(calls, kernels("c"))
+        form = form_of(calls)
+        if (program := self._forms.program(form)) is not None:
+            return [program]
+        bound = [self._bind_one(op, arguments) for op, arguments in calls]
+        joined = self._joined(bound)
+        if len(joined) == 1 and isinstance(joined[0], NativeProgram):
+            self._forms.keep(form, [call for call in bound if isinstance(call, NativeCall)], joined[0])
+        return joined
 
     def _bind_one(self, op: Op, arguments: dict[str, Any]) -> NativeCall | BoundCall:
         self.check(op, arguments)

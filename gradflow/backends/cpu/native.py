@@ -73,17 +73,19 @@ class NativeLibrary:
             raise OSError(_OTHER_SOURCES)
         self._library.gf_find.restype = ctypes.POINTER(_Entry)
         self._library.gf_items.restype = ctypes.c_longlong
+        self._short = ctypes.PyDLL(str(path))  # the same, for calls too short to let other Python threads run meanwhile
         number = ctypes.c_longlong
-        self._library.gf_run.argtypes = [
-            ctypes.POINTER(CPhase),
-            number,
-            number,
-            ctypes.POINTER(CPace),
-            ctypes.c_void_p,
-            ctypes.c_int,
-            ctypes.c_int,
-        ]
-        self._library.gf_run.restype = None
+        for library in (self._library, self._short):
+            library.gf_run.argtypes = [
+                ctypes.POINTER(CPhase),
+                number,
+                number,
+                ctypes.POINTER(CPace),
+                ctypes.c_void_p,
+                ctypes.c_int,
+                ctypes.c_int,
+            ]
+            library.gf_run.restype = None
         self.supported = [
             name
             for name in INSTRUCTIONS
@@ -130,6 +132,7 @@ class NativeLibrary:
         entry = self._find(kernel.name, real, self.instructions)
         if not entry or ("columns" in values and values["columns"] == 0):
             return None
+        addresses = {name: array.ctypes.data for name, array in arguments.items() if isinstance(array, np.ndarray)}
         packed = []
         for parameter in kernel.parameters:
             value, dtype = values[parameter.name], parameter.dtype(real)
@@ -137,7 +140,7 @@ class NativeLibrary:
                 holds_words = parameter.c_type == "gf_word" and value.itemsize % 4 == 0
                 if value is not None and value.dtype != dtype and not holds_words:
                     return None
-                packed.append(CValue(pointer=None if value is None else value.ctypes.data))
+                packed.append(CValue(pointer=addresses.get(parameter.name)))
             elif dtype in ("float32", "float64"):
                 packed.append(CValue(number=value))
             else:
@@ -152,11 +155,13 @@ class NativeLibrary:
             entry.contents.function, packed_values, items, grain, part, per_row, per_item, entry.contents.items
         )
         uses = tuple(
-            ArrayUse.to(array, is_written=name in op.writes, is_by_row=name in by_row)
-            for name, array in arguments.items()
-            if isinstance(array, np.ndarray)
+            ArrayUse(address, address + arguments[name].nbytes, name in op.writes, name in by_row)
+            for name, address in addresses.items()
         )
-        return NativeCall(call, cost, Footprint(uses, rows), list(values.values()))
+        names = [parameter.name for parameter in kernel.parameters]
+        bound = NativeCall(call, cost, Footprint(uses, rows), names)
+        bound.owners = list(values.values())
+        return bound
 
     def _blas_gemm(self, a: Any, b: Any, out: Any, **transposed: bool) -> NativeCall | None:
         dtypes = {matrix.dtype.name for matrix in (a, b, out)}
@@ -179,6 +184,7 @@ class NativeLibrary:
 
         If ``leaves_threads``, a BLAS that can leaves threads to us.
         """
+        addresses = [array.ctypes.data for array in (a, b, out)]
         m, n = out.shape
         k = len(a) if transpose_a else a.shape[1]
         function = getattr(self._library, f"gf_gemm_{out.dtype.name}_{blas.bits}")
@@ -192,25 +198,44 @@ class NativeLibrary:
             CValue(integer=_TRANSPOSE if transpose_a else _NO_TRANSPOSE),
             CValue(integer=_TRANSPOSE if transpose_b else _NO_TRANSPOSE),
             *(CValue(integer=size) for size in (m, n, k)),
-            *(CValue(pointer=array.ctypes.data) for array in (a, b, out)),
+            *(CValue(pointer=address) for address in addresses),
             *(CValue(integer=number) for number in (width, n > m)),
         ]
+        names = (
+            "function",
+            "threads",
+            "transpose_a",
+            "transpose_b",
+            "m",
+            "n",
+            "k",
+            "a",
+            "b",
+            "out",
+            "width",
+            "by_column",
+        )
         address = ctypes.cast(function, ctypes.c_void_p).value or 0
         call = CCall(address, (CValue * len(packed))(*packed), slices, 1, 1)
-        uses = tuple(ArrayUse.to(array, is_written=array is out) for array in (a, b, out))
+        uses = tuple(
+            ArrayUse(address, address + array.nbytes, array is out, is_by_row=False)
+            for address, array in zip(addresses, (a, b, out), strict=True)
+        )
         footprint = Footprint(uses, is_lonely=not local_threads)
-        return NativeCall(call, m * n * k // _MULTIPLICATIONS, footprint, [a, b, out])
+        bound = NativeCall(call, m * n * k // _MULTIPLICATIONS, footprint, names)
+        bound.owners = [a, b, out]
+        return bound
 
     def delays(self) -> tuple[float, float]:
         """Return the seconds for which programs that could use several threads have run, in this process, and for how
         many of them other work on the processors held them back."""
         run, held_back = ctypes.c_double(), ctypes.c_double()
-        self._library.gf_delays(ctypes.byref(run), ctypes.byref(held_back))
+        self._short.gf_delays(ctypes.byref(run), ctypes.byref(held_back))
         return run.value, held_back.value
 
     def program(self, calls: Sequence[NativeCall]) -> NativeProgram:
         """Combine several calls into one program."""
-        return NativeProgram(self._library, self.threads_address, calls)
+        return NativeProgram(self._library, self.threads_address, calls, self._short)
 
 
 def _cost(kernel: Kernel, values: Mapping[str, Any], items: int) -> int:

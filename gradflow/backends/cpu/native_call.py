@@ -6,8 +6,6 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 
 class CValue(ctypes.Union):
     """gf_value of native.h."""
@@ -45,11 +43,6 @@ class ArrayUse(NamedTuple):
     end: int
     is_written: bool
     is_by_row: bool
-
-    @classmethod
-    def to(cls, array: np.ndarray, *, is_written: bool, is_by_row: bool = False) -> ArrayUse:
-        """The use of a contiguous array."""
-        return cls(array.ctypes.data, array.ctypes.data + array.nbytes, is_written, is_by_row)
 
     def collides(self, other: ArrayUse) -> bool:
         """True if the order of the two uses matters."""
@@ -91,11 +84,15 @@ class NativeCall:
         call: the function with its arguments.
         cost: its approximate cost on one thread.
         footprint: the arrays that it touches, and the rows that it can be split by.
+        names: the names of the op's arguments that the function takes, in its order; others for what it takes besides.
+
+    Attributes:
         owners: the objects that the arguments point into.
     """
 
-    def __init__(self, call: CCall, cost: int, footprint: Footprint, owners: Sequence[Any]) -> None:
+    def __init__(self, call: CCall, cost: int, footprint: Footprint, names: Sequence[str]) -> None:
         self.call = call
         self.cost = cost
         self.footprint = footprint
-        self._owners = tuple(owners)
+        self.owners: Sequence[Any] = ()
+        self.names = tuple(names)

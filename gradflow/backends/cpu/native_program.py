@@ -5,8 +5,12 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
+from copy import copy
+from typing import Any, Self
 
-from gradflow.backends.cpu.native_call import CCall, NativeCall
+import numpy as np
+
+from gradflow.backends.cpu.native_call import CCall, CValue, NativeCall
 from gradflow.backends.cpu.phases import phases
 from gradflow.backends.cpu.processors import processors
 
@@ -14,6 +18,7 @@ from gradflow.backends.cpu.processors import processors
 # handover, and if the threads are asleep, must clearly outweigh waking them.
 LEAST_PART = 1 << 15
 _WORTH_WAKING = 1 << 21
+_SHORT = 1 << 16  # a run that costs less ends before another Python thread could have done much
 
 _MOST_THREADS, _ROW_GRAIN = 16, 16  # MOST_THREADS of team.c, GF_ROW_GRAIN of native.h
 
@@ -57,27 +62,66 @@ class NativeProgram:
         library: the compiled kernels.
         threads: the address of a C function that returns the maximum number of threads; None for one thread.
         calls: the functions.
+        short: the same library, for runs too short to let other Python threads run meanwhile; None for none.
 
     Attributes:
         pace: what is known of how fast it runs on how many threads.
+        order: the places of the functions in ``calls``, in the order in which they run on one thread.
+        values: the arguments of all functions, in this order, 8 bytes each.
+        owners: the objects that they point into.
     """
 
-    def __init__(self, library: ctypes.CDLL, threads: int | None, calls: Sequence[NativeCall]) -> None:
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        threads: int | None,
+        calls: Sequence[NativeCall],
+        short: ctypes.PyDLL | None = None,
+    ) -> None:
         self._library = library
-        self._owners = tuple(calls)
+        self._short = library if short is None else short
+        self._cost = sum(bound.cost for bound in calls)
         self._threads = threads
         grouped = phases([bound.footprint for bound in calls])
-        self._calls = (CCall * len(calls))(*(calls[place].call for phase in grouped for place in phase.places))
+        self.order = [place for phase in grouped for place in phase.places]
+        self._calls = (CCall * len(calls))(*(calls[place].call for place in self.order))
         self._phases = (CPhase * len(grouped))()
         # Threads that spin while waiting would compete with those of the BLAS.
         self._keeps_awake = not any(bound.footprint.is_lonely for bound in calls)
-        first = self._most_threads = 0
+        self._parts = 0
         for phase, (places, rows) in zip(self._phases, grouped, strict=True):
-            phase.calls = ctypes.pointer(self._calls[first])
             phase.count = len(places)
-            first += len(places)
             self._plan(phase, rows, [calls[place] for place in places])
-        self._most_threads = min(self._most_threads, _MOST_THREADS, processors())
+        counts = [len(calls[place].names) for place in self.order]
+        self._first_values = np.cumsum([0, *counts[:-1]])
+        values = b"".join(
+            ctypes.string_at(call.values, count * ctypes.sizeof(CValue))
+            for call, count in zip(self._calls, counts, strict=True)
+        )
+        self._begin(np.frombuffer(bytearray(values), np.uint64))
+        self.owners = [bound.owners for bound in calls]
+
+    def again(self, values: np.ndarray) -> Self:
+        """Return the same functions, in the same order, with other arguments, which have no owners yet.
+
+        Args:
+            values: the arguments, uint64, like those in `values`.
+        """
+        program = copy(self)
+        program._calls = type(self._calls).from_buffer_copy(self._calls)
+        program._phases = type(self._phases).from_buffer_copy(self._phases)
+        program.owners = []
+        program._begin(values)
+        return program
+
+    def _begin(self, values: np.ndarray) -> None:
+        """Point the calls to their arguments, and the phases to their calls."""
+        self.values = values
+        _pointers(self._calls, CCall.values.offset)[:] = values.ctypes.data + ctypes.sizeof(CValue) * self._first_values
+        first_calls = np.cumsum([0, *(phase.count for phase in self._phases[:-1])])
+        calls = _pointers(self._phases, CPhase.calls.offset)
+        calls[:] = ctypes.addressof(self._calls) + ctypes.sizeof(CCall) * first_calls
+        self._most_threads = min(self._parts, _MOST_THREADS, processors())
         # Before anything is measured: all threads where a single phase is worth waking them.
         is_long = any(phase.is_worth_waking for phase in self._phases)
         level = (self._most_threads - 1).bit_length() if is_long and self._most_threads else 0
@@ -92,9 +136,16 @@ class NativeProgram:
         phase.is_shared = parts > 1 and cost >= 2 * LEAST_PART
         phase.is_worth_waking = parts > 1 and cost >= _WORTH_WAKING
         if phase.is_worth_waking or (phase.is_shared and self._keeps_awake):
-            self._most_threads = max(self._most_threads, parts)
+            self._parts = max(self._parts, parts)
 
     def __call__(self, times: int = 1) -> None:
-        self._library.gf_run(
+        library = self._short if times * self._cost < _SHORT else self._library
+        library.gf_run(
             self._phases, len(self._phases), times, self.pace, self._threads, self._most_threads, self._keeps_awake
         )
+
+
+def _pointers(structures: ctypes.Array[Any], offset: int) -> np.ndarray:
+    """Return a view of a pointer in each of several structures."""
+    size, data = ctypes.sizeof(structures) // len(structures), np.frombuffer(memoryview(structures), np.uint8)
+    return np.ndarray(len(structures), np.uintp, data, offset, (size,))

@@ -74,8 +74,8 @@ class RunStatus:
 
 
 def _reading(words: np.ndarray) -> StatusReading:
-    step, epoch, position, first_bad_step = (int(word) for word in words[: len(CLOCK_ENTRIES)])
-    sums = tuple(float(value) for value in words[len(CLOCK_ENTRIES) :].view(np.float64))
+    step, epoch, position, first_bad_step = words[: len(CLOCK_ENTRIES)].tolist()
+    sums = tuple(words[len(CLOCK_ENTRIES) :].view(np.float64).tolist())
     bad_step = None if first_bad_step == NEVER else first_bad_step
     return StatusReading(step, epoch, position, bad_step, sums[:3], sums[3:])
 

@@ -231,6 +231,8 @@ class Epoch:
             if not ready:
                 return False
             together = min(self._launches * self._steps_per_launch, unmeasured - done, ready)
+            if unmeasured - done <= min(2 * together, ready):  # the rest would be fewer
+                together = unmeasured - done
             self._full.run(together)
             done += together
             if not self._is_well_after(together):

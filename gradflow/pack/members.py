@@ -77,11 +77,14 @@ class Member:
         If the member hands out passes, return one, which the caller must run before the next call; an empty one at the
         end of an epoch.
         """
+        return self._run(lambda: next(self._epochs))
+
+    def _run(self, train: Callable[[], Pass]) -> Pass:
         network = self.trainer.network
         collect = collecting_warnings(lambda message, category: self.warnings.append((message, category)))
         with collect, network.access.training_for(), network.backend.current():
             try:
-                return next(self._epochs)
+                return train()
             except StopIteration:
                 self._end()
             except DivergedError as error:
@@ -95,9 +98,15 @@ class Member:
 
     def finish(self) -> None:
         """Train to the end, in this thread."""
-        while not self.is_done:
-            for program, times in self.advance():
+        if not self.is_done:
+            self._run(self._finish)
+
+    def _finish(self) -> Pass:
+        for programs in self._epochs:
+            for program, times in programs:
                 program.run(times)
+        self._end()
+        return ()
 
     def close(self) -> None:
         """Give up a training that has not ended, and with it its run folder."""

@@ -207,6 +207,15 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
             return np.ones_like(probabilities)
         return np.hstack([1 - probabilities, probabilities])
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
+        """Return the accuracy on labels y, (rows,); for several labels (rows, n_labels), that of whole rows."""
+        known = self.__dict__.get("classes_")
+        if sample_weight is None and known is not None and isinstance(y, np.ndarray) and y.dtype == known.dtype:
+            predicted = self.predict(X)
+            if predicted.shape == y.shape and y.dtype.kind in "biuU" and y.ndim == 1:
+                return float(np.mean(predicted == y))  # as scikit-learn does, after checks that take longer
+        return float(super().score(X, y, sample_weight))
+
     def predict_log_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the logarithm of `predict_proba`."""
         with np.errstate(divide="ignore"):

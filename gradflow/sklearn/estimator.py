@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone, is_classifier
@@ -18,6 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from gradflow.backends.blas import using_threads
 from gradflow.checks import positive_integer
 from gradflow.data.frames import as_columns
+from gradflow.data.preprocessing import Preprocessing
 from gradflow.ensemble import Ensemble
 from gradflow.errors import DataError, DivergedError, warn
 from gradflow.layers import EmbedColumns
@@ -35,6 +36,7 @@ from gradflow.sklearn.sparse import dense_if_small, is_sparse, row_blocks
 from gradflow.sklearn.watch import Penalty, Watch
 from gradflow.training import Trainer
 from gradflow.training.data.prepare import prepare_fit
+from gradflow.training.signals import Interruption
 from gradflow.training.step.lbfgs import Minimization
 from gradflow.training.step.objective import Objective
 from gradflow.training.step.optimizer_state import OptimizerState
@@ -47,6 +49,20 @@ _SPARSE = ("csr", "csc")
 _NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
 )
+
+
+class Epochs(NamedTuple):
+    """The epochs of a fit, ready to begin.
+
+    Attributes:
+        trainer: the trainer.
+        watch: the callback that keeps the attributes of the estimator.
+        settings: other arguments of `Trainer.fit`.
+    """
+
+    trainer: Trainer
+    watch: Watch
+    settings: dict[str, Any]
 
 
 class MLPEstimator(BaseEstimator):  # type: ignore[misc]
@@ -125,7 +141,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         rows = self._validated(X, y, sample_weight, is_first=is_first, is_partial=is_partial)
         random = check_random_state(self.random_state)
         if is_first:
-            self._begin(rows.x, random)
+            self._begin(rows.x, self._fitted_inputs(rows.x), random)
         self.__dict__.pop("ensemble_", None)
         with advising(self._remedies()):
             if is_partial:
@@ -200,15 +216,17 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
             x = validate_data(self, X, accept_sparse=_SPARSE, dtype=_DTYPES, reset=reset)
         return x.toarray() if is_sparse(x) and reset else dense_if_small(x)
 
-    def _begin(self, x: Any, random: Any) -> None:
+    def _fitted_inputs(self, x: Any) -> Preprocessing | None:
+        """Return the preprocessing of inputs, fitted on them; None without."""
+        if not self._takes_tables:
+            return None
+        return fit_inputs(
+            x, standardize=self.standardize, categorical_features=self.categorical_features, rules=self.rules
+        )
+
+    def _begin(self, x: Any, preprocessing: Preprocessing | None, random: Any) -> None:
         """Make the network, and reset the attributes that later fits continue."""
-        preprocessing, dtype = None, np.dtype(np.float32)
-        if self._takes_tables:
-            preprocessing = fit_inputs(
-                x, standardize=self.standardize, categorical_features=self.categorical_features, rules=self.rules
-            )
-        else:
-            dtype = x.dtype
+        dtype = x.dtype if preprocessing is None else np.dtype(np.float32)
         n_in = x.shape[1] if preprocessing is None else preprocessing.n_out
         first = []
         if preprocessing is not None and preprocessing.tables:
@@ -225,9 +243,12 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         )
         weights = initial_weights(sizes, stack.dense, self.activation, random, dtype)
         seed = int(random.randint(2**31 - 1))
-        self.network_ = Sequential(stack.layers, dtype=dtype.name, seed=seed, backend=self.backend, device=self.device)
+        has_others = bool(first) or self.normalization is not None  # which begin with gradflow's initial values
+        settings = {"dtype": dtype.name, "seed": seed, "backend": self.backend, "device": self.device}
+        self.network_ = Sequential(stack.layers, weights=None if has_others else weights, **settings)
         self.network_.preprocessing = preprocessing
-        self.network_.set_weights(weights, partial=True)
+        if has_others:
+            self.network_.set_weights(weights, partial=True)
         self.network_.output_activation = self._make_loss().output_activation
         self.network_.classes = self._class_names()
         self._dense_names = stack.dense
@@ -268,35 +289,50 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         )
 
     def _fit_epochs(self, rows: Rows, validation: Rows | None) -> None:
+        fit, error = self._epochs(rows, validation), None
+        x, targets, weight = self._as_given(rows).source
+        settings = {"progress": False, "output": self.output, "overwrite": self.output is not None}
+        try:
+            fit.trainer.fit(x, targets, sample_weight=weight, checkpoint=self.checkpoint, **settings, **fit.settings)
+        except (DivergedError, KeyboardInterrupt) as caught:
+            error = caught
+        self._epochs_ended(fit, error)
+
+    def _epochs(self, rows: Rows, validation: Rows | None) -> Epochs:
+        """Prepare the epochs of a fit.
+
+        Args:
+            rows: the rows to train on, whose inputs are not looked at.
+            validation: the rows for early stopping.
+        """
         loss, batch_rows = self._make_loss(), self._batch_rows(rows.n_rows)
         self._optimizer = self._solver()
         trainer = self._trainer(loss, rows, batch_rows, is_partial=False)
         watch = self._watch(rows, batch_rows, None if validation is None else partial(self._score_on, validation))
         self._begin_epochs()
-        try:
-            x, targets, weight = self._as_given(rows).source
-            trainer.fit(
-                x,
-                targets,
-                epochs=self.max_iter,
-                batch_size=batch_rows,
-                sample_weight=weight,
-                class_weight=self._class_weights(),
-                shuffle=self.shuffle,
-                progress=False,
-                callbacks=[watch, *self.callbacks],
-                output=self.output,
-                overwrite=self.output is not None,
-                checkpoint=self.checkpoint,
-            )
-        except DivergedError as error:
-            if validation is None:
+        settings = {
+            "epochs": self.max_iter,
+            "batch_size": batch_rows,
+            "class_weight": self._class_weights(),
+            "shuffle": self.shuffle,
+            "callbacks": [watch, *self.callbacks],
+        }
+        return Epochs(trainer, watch, settings)
+
+    def _epochs_ended(self, fit: Epochs, error: BaseException | None) -> None:
+        """Set the attributes that the end of the epochs decides, which may have been a divergence or Ctrl-C.
+
+        Raises:
+            ValueError: if the fit diverged, without early stopping, which has the best weights.
+        """
+        if isinstance(error, DivergedError):
+            if not self.early_stopping:
                 raise ValueError(f"{_NOT_FINITE} {error}") from error
-            watch.diverged()
-        except KeyboardInterrupt:
+            fit.watch.diverged()
+        elif error is not None:
             warn("Training interrupted by user.", UserWarning)
-        self._optimizer_state = trainer.optimizer_state
-        if self.n_iter_ == self.max_iter and not watch.has_converged:
+        self._optimizer_state = fit.trainer.optimizer_state
+        if self.n_iter_ == self.max_iter and not fit.watch.has_converged:
             warn(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
                 "converged yet.",
@@ -361,7 +397,9 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
                 standardize_targets=self._standardizes_targets(loss),
             )
             search = Minimization(objective, TrainingStep(objective, data, batch_size=count, shuffle=False))
-            search.run()
+            with Interruption() as interruption:
+                if not search.run(lambda: interruption.requested):
+                    raise KeyboardInterrupt
         minimum = search.minimum
         if not (np.isfinite(minimum.value) and np.isfinite(minimum.point).all()):
             raise ValueError(_NOT_FINITE)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextvars import copy_context
 from typing import Any
 
 from gradflow.backends import get_backend
 from gradflow.backends.availability import gpu_problem
 from gradflow.pack.threads import one_thread_each
+from gradflow.training.signals import Interruption, interrupt
+
+_BETWEEN_LOOKS = 0.05  # seconds after which a request to end is seen
 
 
 def may_use_gpu(estimator: Any) -> bool:
@@ -21,13 +25,28 @@ def fit_at_once(fits: Sequence[Callable[[], object]], threads: int | None) -> No
     """Run fits on the CPU, as many at a time as there are threads; None for one on each processor that may be used.
 
     Raises:
-        Exception: the first error, after the fits that had begun have ended.
+        KeyboardInterrupt: after Ctrl-C, when the fits that had begun have ended after their current step.
+        Exception: the first error, likewise.
     """
-    with one_thread_each(get_backend("numpy"), threads) as most, ThreadPoolExecutor(most) as pool:
-        futures = [pool.submit(copy_context().run, fit) for fit in fits]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    idents: set[int] = set()
+
+    def run(fit: Callable[[], object]) -> None:
+        idents.add(threading.get_ident())
+        fit()
+
+    with (
+        Interruption() as interruption,
+        one_thread_each(get_backend("numpy"), threads) as most,
+        ThreadPoolExecutor(most) as pool,
+    ):
+        futures = [pool.submit(copy_context().run, run, fit) for fit in fits]
+        left, must_end = set(futures), False
+        while left:
+            ended, left = wait(left, timeout=_BETWEEN_LOOKS, return_when="FIRST_COMPLETED")
+            must_end = must_end or interruption.requested or any(future.exception() for future in ended)
+            if must_end:
+                left = {future for future in left if not future.cancel()}
+                interrupt(idents)  # again and again, since a fit that still validates has nothing to interrupt
+    for future in futures:
+        if not future.cancelled():
+            future.result()

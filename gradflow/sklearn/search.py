@@ -1,29 +1,45 @@
-"""`PackSearchCV`: a randomized search whose fits share the processors of this process."""
+"""`PackSearchCV`: a randomized search whose fits are members of packs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
 from joblib import parallel_config
+from joblib.parallel import ParallelBackendBase
+from sklearn.base import clone
 from sklearn.model_selection import RandomizedSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples
 
 from gradflow.backends import get_backend
 from gradflow.checks import positive_integer
 from gradflow.errors import SlowPathWarning, warn
 from gradflow.pack.threads import one_thread_each
 from gradflow.sklearn.estimator import MLPEstimator
-from gradflow.sklearn.members import may_use_gpu
+from gradflow.sklearn.members import fit_at_once, may_use_gpu
+from gradflow.sklearn.packed import CannotBePackedError, Fit, SharedRows, train
+
+_Task = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+"""A call of scikit-learn's function that fits a candidate to a fold and scores it: function and arguments."""
 
 
 class PackSearchCV(RandomizedSearchCV):  # type: ignore[misc]
-    """scikit-learn's `RandomizedSearchCV`, with all candidates and folds trained side by side, one on each processor.
+    """scikit-learn's `RandomizedSearchCV`, with all candidates and folds trained side by side, as members of a `Pack`.
 
-    No processes are started and nothing is sent to them: the fits run on threads of this process, which gradflow's
-    kernels let run at the same time, each on one of them, with the BLAS held to one thread. Attributes, methods and
-    results are those of `RandomizedSearchCV` on estimators with ``threads=1``. The estimator may be part of a pipeline.
-    Estimators of other libraries, and those on a GPU, are fitted one after the other, with a `SlowPathWarning`.
+    The data are validated and held once, of which each member takes the rows of its fold; several members train at a
+    time, each on one thread of this process. Preprocessing inside the estimator, and steps of a pipeline in front of
+    it, are fitted on the rows of each fold, once for all candidates. Attributes, methods and results are those of
+    `RandomizedSearchCV` on estimators with ``threads=1``.
+
+    Fits that cannot be members of a pack run on threads too, each on a copy of its fold, with a `SlowPathWarning` that
+    says why: those with ``solver="lbfgs"``, ``n_members`` or ``output``, on large sparse matrices, on folds that lack a
+    class, and in pipelines with parameters of other steps among those that are searched, or anything but a pipeline
+    around the estimator. Estimators of other libraries, and those on a GPU, are fitted one after the other.
 
     Args:
         estimator: an `MLPClassifier` or `MLPRegressor` of gradflow, or a pipeline with one.
@@ -34,7 +50,7 @@ class PackSearchCV(RandomizedSearchCV):  # type: ignore[misc]
     """
 
     n_jobs = None
-    pre_dispatch = "2*n_jobs"
+    pre_dispatch = "all"
 
     def __init__(
         self,
@@ -59,13 +75,17 @@ class PackSearchCV(RandomizedSearchCV):  # type: ignore[misc]
 
         Raises:
             ValueError: if parameters or data are invalid.
+            KeyboardInterrupt: after Ctrl-C, when all fits have ended after their current step.
         """
         threads = None if self.threads is None else positive_integer("threads", self.threads)
+        packed = _RunPacked(threads)
+        run: Callable[[Sequence[_Task]], list[Any]] = packed
         if problem := self._why_alone():
             warn(f"{problem}, so the fits run one after the other", SlowPathWarning)
-            threads = 1
-        with one_thread_each(get_backend("numpy"), threads) as most, parallel_config("threading", n_jobs=most):
+            threads, run = 1, _run_in_turn
+        with one_thread_each(get_backend("numpy"), threads), parallel_config(_Together(run)):
             super().fit(X, y, **params)
+        packed.warn()
         return self
 
     def _why_alone(self) -> str | None:
@@ -77,3 +97,200 @@ class PackSearchCV(RandomizedSearchCV):  # type: ignore[misc]
         if may_use_gpu(ours):
             return "the estimator may train on the GPU"
         return None
+
+
+class _Together(ParallelBackendBase):  # type: ignore[misc]
+    """A backend of joblib that runs all calls of a `joblib.Parallel` together, when the first result is needed.
+
+    Args:
+        run: returns the results of calls.
+    """
+
+    uses_threads = True
+    supports_sharedmem = True
+
+    def __init__(self, run: Callable[[Sequence[_Task]], list[Any]]) -> None:
+        super().__init__(nesting_level=0)
+        self._run = run
+        self._waiting: list[_Job] = []
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        return 2  # joblib itself would make one call after the other for 1
+
+    def submit(self, func: Any, callback: Callable[[Any], None] | None = None) -> _Job:
+        self._waiting.append(_Job(self, func, callback))
+        return self._waiting[-1]
+
+    apply_async = submit  # its name before joblib 1.5
+
+    def run_all(self) -> None:
+        """Run the calls that wait."""
+        jobs, self._waiting = self._waiting, []
+        with parallel_config("threading", n_jobs=1):  # for what they call
+            results = iter(self._run([task for job in jobs for task in job.tasks]))
+        for job in jobs:
+            job.results = [next(results) for _ in job.tasks]
+
+
+class _Job:
+    """Calls that joblib has submitted together.
+
+    Args:
+        backend: the backend.
+        batch: the calls, joblib's ``BatchedCalls``.
+        callback: to be called afterwards.
+    """
+
+    def __init__(self, backend: _Together, batch: Any, callback: Callable[[Any], None] | None) -> None:
+        self.tasks: list[_Task] = batch.items
+        self.results: list[Any] | None = None
+        self._backend, self._callback = backend, callback
+
+    def get(self, timeout: float | None = None) -> list[Any]:
+        """Return the results."""
+        if self.results is None:
+            self._backend.run_all()
+        assert self.results is not None
+        if self._callback is not None:
+            self._callback(self.results)
+        return self.results
+
+
+def _run_in_turn(tasks: Sequence[_Task]) -> list[Any]:
+    return [function(*args, **kwargs) for function, args, kwargs in tasks]
+
+
+class _RunPacked:
+    """Runs fits and scores: those that can be members of packs, and others on threads.
+
+    Args:
+        threads: number of fits at a time; None for one on each processor.
+
+    Attributes:
+        fits: number of fits that have run.
+        reasons: why fits could not be members of packs, and how many.
+    """
+
+    def __init__(self, threads: int | None) -> None:
+        self.fits = 0
+        self.reasons: Counter[str] = Counter()
+        self._threads = threads
+
+    def __call__(self, tasks: Sequence[_Task]) -> list[Any]:
+        if not all({"train", "parameters", "fit_params"} <= kwargs.keys() for _, _, kwargs in tasks):
+            return _run_in_turn(tasks)  # something else that is done in parallel
+        self.fits += len(tasks)
+        fits = self._prepared(tasks)
+        left = train(list(fits.values()), self._threads)
+        fits = {place: fit for place, fit in fits.items() if fit not in left}
+        results: list[Any] = [None] * len(tasks)
+
+        def run(place: int) -> None:
+            function, args, kwargs = tasks[place]
+            results[place] = function(*args, **kwargs)
+
+        others = [partial(run, place) for place in range(len(tasks)) if place not in fits]
+        if others:
+            fit_at_once(others, self._threads)
+        for place, fit in fits.items():
+            estimator = tasks[place][1][0]
+            estimator.fit = partial(_finished, fit, estimator)
+            run(place)
+            results[place]["fit_time"] = fit.seconds
+        return results
+
+    def _prepared(self, tasks: Sequence[_Task]) -> dict[int, Fit]:
+        """Return the fits that can be members of packs, by the places of their tasks."""
+        fits: dict[int, Fit] = {}
+        folds = _Folds()
+        for place, (_, (estimator, *data), kwargs) in enumerate(tasks):
+            given = {name: kwargs[name] for name in ("train", "parameters", "fit_params")}
+            try:
+                fits[place] = folds.fit_of(estimator, *data, **given)
+            except CannotBePackedError as reason:
+                self.reasons[str(reason)] += 1
+            except Exception:  # its own fit will have the same error
+                continue
+        return fits
+
+    def warn(self) -> None:
+        """Warn of fits that could not be members of packs."""
+        if self.reasons:
+            reasons = "; ".join(f"{reason} ({count} fits)" for reason, count in self.reasons.most_common())
+            warn(
+                f"{self.reasons.total()} of {self.fits} fits could not be members of a pack, and have each trained on "
+                f"a copy of their rows: {reasons}",
+                SlowPathWarning,
+            )
+
+
+def _finished(fit: Fit, estimator: Any, *_: Any, **__: Any) -> Any:
+    """Stand for the method ``fit`` of an estimator that has been trained in a pack."""
+    del estimator.fit
+    fit.finish()
+    return estimator
+
+
+class _Folds:
+    """The data of the folds, which the fits of all candidates share."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, np.ndarray] = {}
+        self._whole: SharedRows | None = None
+        self._behind: dict[int, tuple[list[Any], SharedRows, np.ndarray]] = {}
+
+    def fit_of(self, estimator: Any, X: Any, y: Any, *, train: Any, parameters: Any, fit_params: Any) -> Fit:  # noqa: N803
+        """Prepare the fit of a candidate to a fold; arguments as scikit-learn passes them.
+
+        Raises:
+            CannotBePackedError: if it cannot be a member of a pack.
+            Exception: if parameters or data are invalid.
+        """
+        prefix = ""
+        if isinstance(estimator, Pipeline) and len(estimator.steps) > 1 and estimator.memory is None:
+            prefix = f"{estimator.steps[-1][0]}__"
+            if others := [name for name in parameters if not name.startswith(prefix)]:
+                raise CannotBePackedError(f"the search changes {others[0]!r}, a parameter of another step")
+        estimator.set_params(**clone(parameters, safe=False))
+        ours = estimator.steps[-1][1] if prefix else estimator
+        if not isinstance(ours, MLPEstimator):
+            raise CannotBePackedError(f"{type(estimator).__name__} is no estimator of gradflow, nor a plain pipeline")
+        weight_name = f"{prefix}sample_weight"
+        if others := fit_params.keys() - {weight_name}:
+            raise CannotBePackedError(f"fit is called with {min(others)}")
+        weight = fit_params.get(weight_name)
+        if weight is not None and len(weight) != _num_samples(X):
+            raise ValueError("sample_weight must have one value for each row")
+        rows = self._rows_of(train, _num_samples(X))
+        if not prefix:
+            self._whole = self._whole or SharedRows(X, y, weight)
+            return self._whole.fit_of(ours, rows)
+        steps, shared, all_rows = self._behind_steps(estimator, X, y, weight, rows)
+        fit = shared.fit_of(ours, all_rows)
+        estimator.steps[:-1] = steps
+        return fit
+
+    def _rows_of(self, train: Any, count: int) -> np.ndarray:
+        """Return the rows of a fold: one object for all of its fits."""
+        if id(train) not in self._rows:
+            rows = np.asarray(train)
+            rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64, casting="safe")
+            self._rows[id(train)] = np.where(rows < 0, rows + count, rows)
+        return self._rows[id(train)]
+
+    def _behind_steps(
+        self,
+        pipeline: Pipeline,
+        X: Any,  # noqa: N803
+        y: Any,
+        weight: Any,
+        rows: np.ndarray,
+    ) -> tuple[list[Any], SharedRows, np.ndarray]:
+        """Return the other steps of a pipeline, fitted on a fold, its rows as they leave them, and their places."""
+        if id(rows) not in self._behind:
+            steps = pipeline[:-1]
+            targets, weight = _safe_indexing(y, rows), None if weight is None else _safe_indexing(weight, rows)
+            transformed = steps.fit_transform(_safe_indexing(X, rows), targets)
+            shared = SharedRows(transformed, targets, weight)
+            self._behind[id(rows)] = steps.steps, shared, np.arange(len(rows))
+        return self._behind[id(rows)]

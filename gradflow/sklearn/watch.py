@@ -134,4 +134,5 @@ class Watch(Callback):
             return 0.0
         network = self._estimator.network_
         weights = network.backend.to_host(network.parameters[: network.n_decayed])
-        return float(weights @ weights)
+        with np.errstate(over="ignore"):  # of a fit that diverges
+            return float(weights @ weights)

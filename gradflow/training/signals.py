@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
@@ -31,6 +31,7 @@ class Interruption:
         self.wakers: list[Callable[[], None]] = []
         self._received: int | None = None
         self._previous: dict[int, Any] = {}
+        self._thread: int | None = None
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
@@ -51,6 +52,7 @@ class Interruption:
         self._restore()
 
     def __enter__(self) -> Interruption:
+        self._thread = threading.get_ident()
         _active.append(self)
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -72,6 +74,15 @@ class Interruption:
 
 
 _active: list[Interruption] = []
+
+
+def interrupt(threads: Collection[int]) -> None:
+    """Request the trainings that run in other threads, given by their idents, to end."""
+    for interruption in tuple(_active):  # others may begin and end meanwhile
+        if interruption._thread in threads:
+            interruption.requested = True
+            for wake in interruption.wakers:
+                wake()
 
 
 def _leave_all_to_the_parent() -> None:

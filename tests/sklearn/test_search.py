@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
+import threading
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,16 +15,18 @@ import pytest
 
 pytest.importorskip("sklearn")
 from scipy.stats import loguniform
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import RandomizedSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.metrics import log_loss
+from sklearn.model_selection import KFold, RandomizedSearchCV, ShuffleSplit
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 import gradflow as gf
 from gradflow.backends.blas import numpy_blas
+from gradflow.pack import Pack
 from gradflow.sklearn import MLPClassifier, MLPRegressor, PackSearchCV
 
 X, Y = load_iris(return_X_y=True)
@@ -47,6 +53,39 @@ def _not_converged() -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Stochastic Optimizer: Maximum iterations")
         yield
+
+
+@pytest.fixture
+def packs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the packs that are trained."""
+    sizes: list[int] = []
+    fit = Pack.fit
+
+    def noted(pack: Pack, *args: Any, **settings: Any) -> Any:
+        sizes.append(len(pack))
+        return fit(pack, *args, **settings)
+
+    monkeypatch.setattr(Pack, "fit", noted)
+    return sizes
+
+
+def assert_same_as_alone(
+    model: Any, drawn: Any, x: Any, y: Any, packs: Sequence[int], expected: Sequence[int], **settings: Any
+) -> PackSearchCV:
+    """Check a search against scikit-learn's on the same estimator with one thread, and the sizes of its packs."""
+    fit = settings.pop("fit", {})
+    settings = {"n_iter": 3, "random_state": 1, "cv": 3} | settings
+    ours = PackSearchCV(model, drawn, threads=2, **settings).fit(x, y, **fit)
+    assert packs == expected
+    names = [name for name in model.get_params() if name == "threads" or name.endswith("__threads")]
+    alone = clone(model).set_params(**dict.fromkeys(names, 1))
+    theirs = RandomizedSearchCV(alone, drawn, n_jobs=1, **settings).fit(x, y, **fit)
+    if settings.get("refit", True):
+        assert_same_results(ours, theirs, x)
+    else:
+        scores = [result.cv_results_["split0_test_score"] for result in (ours, theirs)]
+        np.testing.assert_array_equal(*scores)
+    return ours
 
 
 @pytest.mark.parametrize("threads", [None, 1, 3])
@@ -120,3 +159,203 @@ def test_it_is_an_estimator_of_scikit_learn() -> None:
     np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
     assert loaded.score(X, Y) == fitted.score(X, Y)
     assert "PackSearchCV" in repr(search)
+
+
+@pytest.mark.filterwarnings("ignore:batch_size=500 is larger")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"early_stopping": True, "n_iter_no_change": 2},
+        {"early_stopping": True, "scoring": "neg_log_loss", "validation_fraction": 0.3},
+        {"solver": "sgd", "learning_rate": "adaptive", "learning_rate_init": 0.1, "n_iter_no_change": 1},
+        {"dropout": 0.3, "normalization": "batch", "batch_size": 16},
+        {"standardize": True, "class_weight": "balanced", "activation": "tanh", "clip_norm": 1.0},
+        {"batch_size": 500, "shuffle": False, "schedule": "cosine"},
+    ],
+    ids=str,
+)
+def test_every_setting_has_the_bits_of_fits_alone(settings: dict[str, Any], packs: list[int]) -> None:
+    assert_same_as_alone(classifier(**settings), DRAWN, X, NAMES, packs, [9])
+
+
+def test_tables_are_preprocessed_for_each_fold(packs: list[int]) -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(X, columns=list("abcd"))
+    table.loc[::7, "a"] = np.nan
+    table["kind"] = pandas.Categorical(np.array(["u", "v", "w"])[np.arange(len(X)) % 3])
+    model = classifier(standardize=True, categorical_features="from_dtype")
+    search = assert_same_as_alone(model, DRAWN, table, NAMES, packs, [9])
+    assert search.feature_names_in_.tolist() == [*"abcd", "kind"]
+
+
+def test_regressions_with_several_targets_and_losses(packs: list[int]) -> None:
+    x, y = load_diabetes(return_X_y=True)
+    model = MLPRegressor(max_iter=6, random_state=0, backend="numpy")
+    assert_same_as_alone(model, {"alpha": [1e-4, 1e-2]}, x, np.stack([y, -y], axis=1), packs, [6], n_iter=2)
+    packs.clear()
+    drawn = {"loss": ["squared_error", "poisson", gf.HuberLoss()]}
+    assert_same_as_alone(model, drawn, x.astype(np.float32), y, packs, [3, 3, 3], scoring="r2")
+
+
+def test_other_folds_scores_and_results(packs: list[int]) -> None:
+    def score(model: Any, x: Any, y: Any) -> float:
+        return -float(log_loss(y, model.predict_proba(x)))
+
+    settings: dict[str, Any] = {"cv": ShuffleSplit(2, random_state=0), "scoring": score, "refit": False}
+    search = assert_same_as_alone(classifier(), DRAWN, X, Y, packs, [6], **settings)
+    assert not hasattr(search, "best_estimator_")
+    packs.clear()
+    masks = [(np.arange(len(Y)) % 3 != fold, np.flatnonzero(np.arange(len(Y)) % 3 == fold)) for fold in range(3)]
+    assert_same_as_alone(classifier(), DRAWN, X, NAMES, packs, [9], cv=masks)
+    packs.clear()
+    weight = np.random.default_rng(0).uniform(0.5, 2, len(Y))
+    assert_same_as_alone(classifier(), DRAWN, X.tolist(), Y.tolist(), packs, [9], fit={"sample_weight": weight})
+    packs.clear()
+    labels = np.stack([Y == 0, Y == 1], axis=1).astype(int)
+    assert_same_as_alone(classifier(), DRAWN, X, labels, packs, [9], cv=KFold(3, shuffle=True, random_state=0))
+
+
+class Counting(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """A step that changes nothing and counts its fits."""
+
+    fits = 0
+
+    def fit(self, x: Any, y: Any = None) -> Counting:
+        Counting.fits += 1
+        self.n_features_in_ = x.shape[1]
+        return self
+
+    def transform(self, x: Any) -> Any:
+        return x
+
+
+def test_steps_of_a_pipeline_are_fitted_once_for_each_fold(packs: list[int]) -> None:
+    model = make_pipeline(MinMaxScaler(), Counting(), classifier())
+    drawn = {f"mlpclassifier__{name}": values for name, values in DRAWN.items()}
+    before = Counting.fits
+    PackSearchCV(model, drawn, n_iter=3, cv=3, random_state=1).fit(X, NAMES)
+    assert Counting.fits - before == 3 + 1  # the last for the best candidate
+    packs.clear()
+    weight = np.random.default_rng(0).uniform(0.5, 2, len(Y))
+    fit = {"mlpclassifier__sample_weight": weight}
+    assert_same_as_alone(model, drawn, X, NAMES, packs, [3, 3, 3], fit=fit, return_train_score=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "drawn", "y", "expected", "reason"),
+    [
+        (classifier(), {"solver": ["adam", "lbfgs"]}, Y, [3], r"3 of 6 fits .* solver='lbfgs' \(3 fits\)"),
+        (classifier(), {"n_members": [1, 2]}, Y, [3], r"n_members=2 \(3 fits\)"),
+        (classifier(), {"alpha": [0.1, 0.2]}, np.r_[Y[:-1], 3], [4], r"2 of 6 fits .* lack a class \(2 fits\)"),
+        (
+            Pipeline([("scale", MinMaxScaler()), ("mlp", classifier())]),
+            {"scale__clip": [False, True]},
+            Y,
+            [],
+            "the search changes 'scale__clip', a parameter of another step",
+        ),
+    ],
+    ids=["solver", "members", "classes", "pipeline"],
+)
+@pytest.mark.filterwarnings(
+    "ignore:The least populated class in y has only 1 member", "ignore:lbfgs failed to converge"
+)
+def test_fits_that_cannot_be_packed_run_alone_and_say_so(
+    model: Any, drawn: Any, y: np.ndarray, expected: list[int], reason: str, packs: list[int]
+) -> None:
+    with pytest.warns(gf.SlowPathWarning, match=reason):
+        assert_same_as_alone(model, drawn, X, y, packs, expected, n_iter=2)
+
+
+@pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite", "ignore:the loss has exploded")
+def test_a_fit_that_diverges_fails_alone(packs: list[int]) -> None:
+    drawn = {"learning_rate_init": [1e-3, 1e30]}
+    search = PackSearchCV(classifier(solver="sgd"), drawn, n_iter=2, cv=3)
+    with pytest.warns(FitFailedWarning, match=r"3 fits failed out of a total of 6(?s:.*)non-finite parameter weights"):
+        search.fit(X, Y)
+    assert packs == [6]
+    rates = search.cv_results_["param_learning_rate_init"]
+    assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [rate > 1 for rate in rates]
+    with pytest.raises(ValueError, match="non-finite parameter weights"):
+        PackSearchCV(classifier(solver="sgd"), drawn, n_iter=2, cv=3, error_score="raise").fit(X, Y)
+
+
+@pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
+def test_an_error_between_epochs_fails_one_fit() -> None:
+    def score(model: Any, x: Any, y: Any) -> float:
+        if model.alpha > 1:
+            raise RuntimeError("this scorer does not like it")
+        return 0.5
+
+    model = classifier(early_stopping=True, scoring=score)
+    search = PackSearchCV(model, {"alpha": [0.1, 2.0]}, n_iter=2, cv=2, scoring="accuracy", error_score=-1.0)
+    with pytest.warns(FitFailedWarning, match=r"2 fits failed out of a total of 4(?s:.*)does not like it"):
+        search.fit(X, Y)
+    assert (search.cv_results_["mean_test_score"] < 0).tolist() == [a > 1 for a in search.cv_results_["param_alpha"]]
+
+
+class InterruptOnce(gf.Callback):
+    """Sends Ctrl-C to the process after the second epoch of the first fit that comes so far."""
+
+    sent = False
+    epochs = 0
+
+    def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
+        InterruptOnce.epochs += 1
+        if epoch == 2 and not InterruptOnce.sent:
+            InterruptOnce.sent = True
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture
+def interrupting() -> InterruptOnce:
+    if threading.current_thread() is not threading.main_thread() or os.name == "nt":
+        pytest.skip("signals reach the main thread, by os.kill")
+    InterruptOnce.sent, InterruptOnce.epochs = False, 0
+    return InterruptOnce()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("settings", [{}, {"n_members": 2}, {"early_stopping": True}], ids=str)
+@pytest.mark.filterwarnings("ignore::gradflow.SlowPathWarning")
+def test_ctrl_c_ends_all_fits(settings: dict[str, Any], threads: int, interrupting: InterruptOnce) -> None:
+    model = classifier(callbacks=[interrupting], n_iter_no_change=100000, **settings).set_params(max_iter=100000)
+    search = PackSearchCV(model, DRAWN, n_iter=3, cv=3, random_state=0, threads=threads)
+    before = set(threading.enumerate())
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(X, Y)
+    assert set(threading.enumerate()) == before
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert not hasattr(search, "cv_results_")
+    assert not hasattr(search, "best_estimator_")
+    done = InterruptOnce.epochs
+    search.set_params(estimator__max_iter=2).fit(X, Y)
+    assert search.cv_results_["rank_test_score"].shape == (3,)
+    assert InterruptOnce.epochs > done
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ctrl_c_leaves_an_estimator_of_members_as_it_was(threads: int, interrupting: InterruptOnce) -> None:
+    model = classifier(n_members=3, threads=threads).fit(X, Y)
+    before = model.predict_proba(X)
+    running = set(threading.enumerate())
+    model.set_params(callbacks=[interrupting], max_iter=100000, n_iter_no_change=100000)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y)
+    assert set(threading.enumerate()) == running
+    np.testing.assert_array_equal(model.predict_proba(X), before)
+    assert len(model.ensemble_) == 3
+
+
+def test_a_search_may_be_a_step_and_run_in_a_thread(packs: list[int]) -> None:
+    settings: dict[str, Any] = {"n_iter": 2, "cv": 2, "random_state": 0}
+    pipeline = make_pipeline(StandardScaler(), PackSearchCV(classifier(), DRAWN, **settings))
+    scores: list[float] = []
+    thread = threading.Thread(target=lambda: scores.append(clone(pipeline).fit(X, Y).score(X, Y)))
+    thread.start()
+    thread.join()
+    assert packs == [4]
+    assert scores == [pipeline.fit(X, Y).score(X, Y)]
+    nested = pickle.loads(pickle.dumps(pipeline))
+    np.testing.assert_array_equal(nested.predict_proba(X), pipeline.predict_proba(X))

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -170,6 +171,81 @@ def test_nested_trainings_both_keep_their_work(action: Callable[[], None]) -> No
     for one, epochs in ((inner, 1), (outer, 2)):
         assert one.history is not None
         assert (one.history.stopped_by, one.history.epochs) == ("interrupted", epochs)
+
+
+# -- whole programs ---------------------------------------------------------------------------------------------------
+
+LOOP = """
+import sys
+import numpy as np
+import gradflow as gf
+
+class Says(gf.Callback):
+    def on_epoch_end(self, trainer, epoch, values):
+        if epoch == 2:
+            print("in epoch 3 of model", model, flush=True)
+
+x, y = np.random.default_rng(0).normal(size=(20000, 8)), np.arange(20000) % 3
+trainers = []
+try:
+    for model in range(3):
+        trainers.append(gf.Trainer(gf.MLP([8, 16, 3], backend="numpy"), "softmax_cross_entropy", "adam"))
+        trainers[-1].fit(x, y, epochs=100_000, callbacks=[Says()], output=f"run-{model}")
+finally:
+    history = trainers[-1].history
+    print(len(trainers), history.stopped_by, history.epochs >= 2, flush=True)
+"""
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_ends_a_program_that_fits_in_a_loop(number: signal.Signals, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LOOP]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "in epoch 3 of model 0\n"
+        program.send_signal(number)
+        said, errors = program.communicate(timeout=120)
+    if number == signal.SIGINT:
+        assert said == "1 interrupted True\n"
+        assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert program.returncode == -number
+    saved = json.loads((tmp_path / "run-0" / "config.json").read_text())["result"]
+    assert saved["stopped_by"] == "interrupted"
+    assert gf.load(tmp_path / "run-0").n_in == 8
+    assert not (tmp_path / "run-1").exists()
+
+
+@posix
+def test_ctrl_c_ends_a_cell_of_a_notebook_and_its_network_is_kept(tmp_path: Path) -> None:
+    """In a real kernel, whose button "interrupt" sends SIGINT."""
+    pytest.importorskip("ipykernel")
+    manager = pytest.importorskip("jupyter_client.manager")
+    kernel, client = manager.start_new_kernel(kernel_name="python3", cwd=str(tmp_path))
+    try:
+        cell = LOOP.replace("finally:", "except KeyboardInterrupt:") + "    raise\n"
+        request = client.execute(cell)
+        said, shown = "", list[str]()
+        while "in epoch 3 of model 0" not in said:
+            message = client.get_iopub_msg(timeout=120)
+            said += message["content"].get("text", "")
+            shown.append(message["content"].get("data", {}).get("text/plain", ""))
+            assert message["msg_type"] != "error", message["content"]
+        assert any(line.startswith("epoch 1/100000") for line in shown)
+        kernel.interrupt_kernel()
+        while (reply := client.get_shell_msg(timeout=120))["parent_header"]["msg_id"] != request:
+            pass  # the answers to what a client asks of a new kernel
+        assert (reply["content"]["status"], reply["content"].get("ename")) == ("error", "KeyboardInterrupt")
+        answers: list[dict[str, Any]] = []
+        client.execute_interactive(
+            "print(len(trainers), history.stopped_by, trainers[0].network.predict(x[:2]).shape)",
+            output_hook=lambda message: answers.append(message["content"]),
+            timeout=120,
+        )
+        assert "".join(answer.get("text", "") for answer in answers).endswith("1 interrupted (2, 3)\n")
+    finally:
+        client.stop_channels()
+        kernel.shutdown_kernel(now=True)
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------

@@ -166,11 +166,12 @@ class _Notebook(Display):
     """Shows one line below a notebook cell, updated twice a second."""
 
     def on_fit_begin(self, trainer: Any, epochs: int) -> None:
-        from IPython.display import display
+        from IPython import display
 
+        show: Any = display.display  # which has no types
         super().on_fit_begin(trainer, epochs)
         self._updated = self._began
-        self._handle: Any = display(self._bundle(), raw=True, display_id=True)
+        self._handle: Any = show(self._bundle(), raw=True, display_id=True)
 
     def look(self, epochs_done: int, step: int, steps: int, rows: int) -> None:
         super().look(epochs_done, step, steps, rows)

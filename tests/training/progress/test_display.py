@@ -145,6 +145,7 @@ def ipython(monkeypatch: pytest.MonkeyPatch, shell: object) -> list[Handle]:
     package, displays = ModuleType("IPython"), ModuleType("IPython.display")
     package.get_ipython = lambda: shell  # type: ignore[attr-defined]
     displays.display = display  # type: ignore[attr-defined]
+    package.display = displays  # type: ignore[attr-defined]
     for name, module in {"IPython": package, "IPython.display": displays, "ipykernel": ModuleType("ipykernel")}.items():
         monkeypatch.setitem(sys.modules, name, module)
     return handles

@@ -11,6 +11,7 @@ import pytest
 import gradflow as gf
 from gradflow.backends import get_backend
 from gradflow.clock import RunStatus, StatusReading
+from gradflow.training.progress.display import Display
 from gradflow.training.step import epoch as epoch_module
 from gradflow.training.step import evaluation as evaluation_module
 
@@ -131,6 +132,8 @@ def test_a_look_is_one_copy_and_at_most_one_wait(monkeypatch: pytest.MonkeyPatch
     Looks(monkeypatch)
     fitted("cupy", callbacks=[Counts()])
     assert stats[1]["d2h"]["count"] == stats[1]["syncs"] == STEPS + 1
+    fitted("cupy", callbacks=[Display(), Counts()])  # the display hears of progress without another wait
+    assert (stats[3]["d2h"]["count"], stats[3]["syncs"]) == (STEPS + 1, STEPS + 1)
     assert stats[1]["h2d"]["count"] == stats[1]["mallocs"] == stats[1]["host_allocs"] == stats[1]["launches"] == 0
     looks = Looks(monkeypatch, 1e6)
     fitted("cupy", epochs=4)

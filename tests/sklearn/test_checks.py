@@ -34,6 +34,8 @@ SEARCHED = {"max_iter": 150, "learning_rate_init": 0.01, "random_state": 0, "bac
     "ignore::gradflow.SlowPathWarning",
     "ignore::sklearn.exceptions.FitFailedWarning",
     "ignore:The least populated class in y",
+    "ignore:Scoring failed",
+    "ignore:invalid value encountered in cast",  # by scikit-learn
     "ignore:One or more of the test scores are non-finite",
 )
 def test_search_keeps_what_scikit_learn_asks(estimator: Any, check: Any) -> None:

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from gradflow.errors import GradflowError
 from gradflow.export.onnx_graph import OnnxGraph
 from gradflow.layers import (
+    ACTIVATIONS,
     ELU,
     GELU,
     SELU,
     BatchNorm,
+    CosineEmbedding,
     Dense,
     EachMember,
     EmbedColumns,
@@ -31,9 +33,12 @@ from gradflow.layers import (
     MemberDense,
     MemberScale,
     Mish,
+    Parametric,
     PeriodicEmbedding,
+    PiecewiseLinearEmbedding,
     ReLU,
     Residual,
+    Scale,
     Sigmoid,
     SiLU,
     Softmax,
@@ -43,6 +48,8 @@ from gradflow.layers import (
 from gradflow.layers.gelu import NORMAL_TAIL
 from gradflow.layers.selu import NEGATIVE_SCALE, POSITIVE_SCALE
 from gradflow.ops import SATURATED
+
+Embedding: TypeAlias = PeriodicEmbedding | PiecewiseLinearEmbedding | CosineEmbedding
 
 
 def add_layers(graph: OnnxGraph, layers: Sequence[Layer], x: str) -> str:
@@ -139,13 +146,13 @@ def _each_column(graph: OnnxGraph, x: str, columns: int) -> str:
     return graph("Reshape", graph.columns(x, range(columns)), graph.constant([-1, columns, 1], np.int64))
 
 
-def _column_dense(graph: OnnxGraph, layer: PeriodicEmbedding, z: str) -> str:
+def _column_dense(graph: OnnxGraph, layer: Layer, z: str) -> str:
     weight = graph("Transpose", _parameter(graph, layer, "weight"), perm=[0, 2, 1])
     products = graph("MatMul", graph("Transpose", z, perm=[1, 0, 2]), weight)
     return graph("Add", graph("Transpose", products, perm=[1, 0, 2]), _parameter(graph, layer, "bias"))
 
 
-def _with_others(graph: OnnxGraph, layer: PeriodicEmbedding, x: str, embedded: str) -> str:
+def _with_others(graph: OnnxGraph, layer: Embedding, x: str, embedded: str) -> str:
     """The embeddings as columns, and then the columns of x that are passed through."""
     flat = graph("Reshape", embedded, graph.constant([-1, layer.columns * layer.size], np.int64))
     others = range(layer.columns, layer.n_in)
@@ -206,6 +213,36 @@ def _mean_over_members(graph: OnnxGraph, x: str) -> str:
 
 def _reshaped(graph: OnnxGraph, x: str, *shape: int) -> str:
     return graph("Reshape", x, graph.constant(list(shape), np.int64))
+
+
+def _piecewise_linear(graph: OnnxGraph, layer: PiecewiseLinearEmbedding, x: str) -> str:
+    starts, slopes = layer.encoding()
+    has_above = np.pad(slopes[:, 1:] != 0, ((0, 0), (0, 1)))
+    least = np.broadcast_to(np.where(np.arange(slopes.shape[1]) > 0, 0, -np.inf), slopes.shape)
+    place = graph("Sub", _each_column(graph, x, layer.columns), graph.constant(starts))
+    place = graph("Max", graph("Mul", place, graph.constant(slopes)), graph.constant(least))
+    embedded = _column_dense(graph, layer, graph("Min", place, graph.constant(np.where(has_above, 1, np.inf))))
+    return _with_others(graph, layer, x, graph("Relu", embedded) if layer.relu else embedded)
+
+
+def _cosine_embedding(graph: OnnxGraph, layer: CosineEmbedding, x: str) -> str:
+    numbers, by_column = _each_column(graph, x, layer.columns), (layer.columns, layer.size)
+    turns = graph("Mul", numbers, _parameter(graph, layer, "frequencies"))
+    turns = graph("Add", turns, _parameter(graph, layer, "phases"))
+    waves = graph.cast(_cos_turns(graph, graph.cast(turns, np.float64)), graph.dtype)
+    scale, shift = (_on_host(array).reshape(by_column) for array in (layer.scale, layer.shift))
+    scaled = graph("Mul", graph("Concat", numbers, waves, axis=2), graph.constant(scale))
+    return _with_others(graph, layer, x, graph("Add", scaled, graph.constant(shift)))
+
+
+def _parametric(graph: OnnxGraph, layer: Parametric, x: str) -> str:
+    alpha = _on_host(layer.alpha)
+    activated = add_layers(graph, [ACTIVATIONS[layer.activation]()], x)
+    return graph(
+        "Add",
+        graph("Mul", x, graph.constant(1 - alpha)),
+        graph("Mul", activated, graph.constant(alpha)),
+    )
 
 
 # -- activations ------------------------------------------------------------------------------------------------------
@@ -350,6 +387,10 @@ EXPORTERS: dict[type[Layer], Callable[[OnnxGraph, Any, str], str]] = {
     MemberScale: _member_scale,
     MemberDense: _member_dense,
     MeanOfMembers: _mean_of_members,
+    PiecewiseLinearEmbedding: _piecewise_linear,
+    CosineEmbedding: _cosine_embedding,
+    Scale: lambda graph, layer, x: graph("Mul", x, _parameter(graph, layer, "scale")),
+    Parametric: _parametric,
     Identity: lambda graph, layer, x: x,
     ReLU: lambda graph, layer, x: graph("Relu", x),
     LeakyReLU: _leaky_relu,

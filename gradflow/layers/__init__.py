@@ -7,6 +7,7 @@ from gradflow.layers.base import BufferSpec as BufferSpec
 from gradflow.layers.base import Layer as Layer
 from gradflow.layers.base import ParameterSpec as ParameterSpec
 from gradflow.layers.batch_norm import BatchNorm as BatchNorm
+from gradflow.layers.cosine_embedding import CosineEmbedding as CosineEmbedding
 from gradflow.layers.dense import Dense as Dense
 from gradflow.layers.dropout import Dropout as Dropout
 from gradflow.layers.elu import ELU as ELU
@@ -20,9 +21,13 @@ from gradflow.layers.members import MeanOfMembers as MeanOfMembers
 from gradflow.layers.members import MemberDense as MemberDense
 from gradflow.layers.members import MemberScale as MemberScale
 from gradflow.layers.mish import Mish as Mish
+from gradflow.layers.parametric import Parametric as Parametric
 from gradflow.layers.periodic_embedding import PeriodicEmbedding as PeriodicEmbedding
+from gradflow.layers.piecewise_embedding import PiecewiseLinearEmbedding as PiecewiseLinearEmbedding
+from gradflow.layers.piecewise_embedding import quantile_bins as quantile_bins
 from gradflow.layers.relu import ReLU as ReLU
 from gradflow.layers.residual import Residual as Residual
+from gradflow.layers.scale import Scale as Scale
 from gradflow.layers.selu import SELU as SELU
 from gradflow.layers.sigmoid import Sigmoid as Sigmoid
 from gradflow.layers.silu import SiLU as SiLU

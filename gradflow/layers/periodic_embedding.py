@@ -91,7 +91,7 @@ def periodic_backward(
 ) -> None:
     """dL/dx_ij += Σ_k frequency_jk s_ijk, with s = dL/dt = 2π (cos(2π t) dL/dsine - sin(2π t) dL/dcosine)"""
     slopes = _slopes(x, frequencies, phases, d_z, sines, turns_per_phase)
-    d_x[:, : len(frequencies)] += (frequencies * slopes).sum(axis=2, dtype=np.float64).astype(d_x.dtype)
+    d_x[:, : len(frequencies)] += (frequencies * slopes).sum(axis=2)
 
 
 def _first(frequencies: Array, z: Array, sines: bool) -> int:

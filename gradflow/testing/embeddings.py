@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.ops import Array
-from gradflow.testing.case import COLUMN_SUMS, EXACT, LIBRARY, Case
+from gradflow.testing.case import COLUMN_SUMS, EXACT, LIBRARY, PRODUCTS, Case
 from gradflow.testing.draw import Draw
 from gradflow.testing.sensitivity import sensitivity
 
@@ -129,11 +129,70 @@ def _periodic_backward(draw: Draw, **variant: Any) -> dict[str, Any]:
     return arguments | {"d_x": draw.random.normal(size=arguments["x"].shape).astype(draw.dtype)}
 
 
+def _piecewise(draw: Draw) -> dict[str, Any]:
+    """Return x with bins of unit size around 0, fewer of them in the last column, and numbers on edges."""
+    numbers, bins = max(draw.columns - 1, 1), 5
+    x = draw.reals(draw.rows, draw.columns, room=64, power=2)
+    if draw.values == "ordinary":
+        x.reshape(-1)[::7] = 0.5
+    starts = np.sort(draw.random.normal(size=(numbers, bins))).astype(draw.dtype)
+    starts[:, 2] = 0.5
+    slopes = (1 / draw.random.uniform(0.5, 2, (numbers, bins))).astype(draw.dtype)
+    slopes[-1, 3:] = 0
+    return {"x": x, "starts": starts, "slopes": slopes}
+
+
+def _piecewise_forward(draw: Draw) -> dict[str, Any]:
+    arguments = _piecewise(draw)
+    return arguments | {"z": draw.blank(draw.rows, *arguments["starts"].shape)}
+
+
+def _piecewise_backward(draw: Draw) -> dict[str, Any]:
+    arguments = _piecewise(draw)
+    d_z, d_x = (
+        draw.random.normal(size=(draw.rows, *arguments["starts"].shape)),
+        draw.random.normal(size=(draw.rows, draw.columns)),
+    )
+    return arguments | {"d_z": d_z.astype(draw.dtype), "d_x": d_x.astype(draw.dtype)}
+
+
+def _scale_columns(draw: Draw, *, has_shift: bool) -> dict[str, Any]:
+    x, columns = draw.reals(draw.rows, draw.columns + 2, room=4, power=2), draw.columns
+    return {
+        "x": x,
+        "scale": draw.reals(columns, room=4, power=2),
+        "shift": draw.reals(columns, room=4) if has_shift else None,
+        "y": draw.reals(draw.rows, columns + 1),
+    }
+
+
+def _scale_gradients(draw: Draw, *, has_shift: bool) -> dict[str, Any]:
+    room = 4 * draw.rows + 1
+    return {
+        "x": draw.reals(draw.rows, draw.columns + 1, room=room, power=2),
+        "d_y": draw.reals(draw.rows, draw.columns + 2, room=room, power=2),
+        "d_scale": draw.blank(draw.columns),
+        "d_shift": draw.blank(draw.columns) if has_shift else None,
+    }
+
+
+def _blend(draw: Draw) -> dict[str, Any]:
+    x, f = (draw.reals(draw.rows, draw.columns, room=16, power=2) for _ in range(2))
+    return {"x": x, "f": f, "alpha": draw.random.normal(size=draw.columns).astype(draw.dtype), "y": draw.like(x)}
+
+
+def _blend_gradient(draw: Draw) -> dict[str, Any]:
+    room = 16 * draw.rows + 1
+    x, f, d_y = (draw.reals(draw.rows, draw.columns, room=room, power=2) for _ in range(3))
+    return {"x": x, "f": f, "d_y": d_y, "d_alpha": draw.blank(draw.columns)}
+
+
 def _of(arguments: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: arguments[name] for name in names}
 
 
 BY_COLUMN = ({"numbers": 3, "is_rectified": False}, {"numbers": 2, "is_rectified": True})
+SHIFTS = ({"has_shift": False}, {"has_shift": True})
 FEATURE_SUMS = "sums of a row's features in the dtype, in any order"
 WAVES = (
     {"waves": 5, "sines": False, "has_phases": True},
@@ -170,4 +229,10 @@ CASES: dict[str, Case] = {
     "periodic_backward": Case(
         _periodic_backward, 16, f"{LIBRARY}; {COLUMN_SUMS}", variants=WAVES, magnitude=sensitivity, without=NO_TURNS
     ),
+    "piecewise_forward": Case(_piecewise_forward, 4, PRODUCTS, magnitude=sensitivity),
+    "piecewise_backward": Case(_piecewise_backward, 16, COLUMN_SUMS, magnitude=sensitivity),
+    "scale_columns": Case(_scale_columns, 2, PRODUCTS, variants=SHIFTS, magnitude=sensitivity),
+    "scale_gradients": Case(_scale_gradients, 32, COLUMN_SUMS, variants=SHIFTS, magnitude=sensitivity),
+    "blend": Case(_blend, 4, PRODUCTS, magnitude=sensitivity),
+    "blend_gradient": Case(_blend_gradient, 32, COLUMN_SUMS, magnitude=sensitivity),
 }

@@ -26,6 +26,7 @@ def member_layers() -> list[Layer]:
 
 CASES: dict[str, Callable[[], Layer]] = {
     "BatchNorm": lambda: gf.BatchNorm(WIDTH, epsilon=1e-3),
+    "CosineEmbedding": lambda: gf.CosineEmbedding(WIDTH, 3, size=4),
     "Dense": lambda: gf.Dense(WIDTH, 4),
     "Dense without bias": lambda: gf.Dense(WIDTH, 4, bias=False),
     "Dropout": lambda: gf.Dropout(0.5),
@@ -38,11 +39,15 @@ CASES: dict[str, Callable[[], Layer]] = {
     "LayerNorm": lambda: gf.LayerNorm(WIDTH, epsilon=1e-3),
     "LeakyReLU": lambda: gf.LeakyReLU(0.3),
     "Mish": gf.Mish,
+    "Parametric": lambda: gf.Parametric(WIDTH, "selu"),
     "PeriodicEmbedding": lambda: gf.PeriodicEmbedding(WIDTH, 3, size=3),
     "PeriodicEmbedding with ReLU": lambda: gf.PeriodicEmbedding(WIDTH, form="plr", frequencies=5),
+    "PiecewiseLinearEmbedding": lambda: gf.PiecewiseLinearEmbedding(WIDTH, [[0.1, 1, 2, 3], [0.2, 1]], size=3),
+    "PiecewiseLinearEmbedding with ReLU": lambda: gf.PiecewiseLinearEmbedding(WIDTH, [[0, 1, 2]], relu=True),
     "ReLU": gf.ReLU,
     "Residual": lambda: gf.Residual([gf.Tanh(), gf.Dense(WIDTH, WIDTH)]),
     "Residual with a projection": lambda: gf.Residual([gf.BatchNorm(WIDTH), gf.Dense(WIDTH, 4)]),
+    "Scale": lambda: gf.Scale(WIDTH),
     "SELU": gf.SELU,
     "Sigmoid": gf.Sigmoid,
     "SiLU": gf.SiLU,
@@ -64,6 +69,8 @@ def network_of(layer: Layer, dtype: str) -> gf.Sequential:
     network = gf.Sequential([*layers, gf.Identity()], dtype=dtype, seed=1, backend="numpy")
     random = np.random.default_rng(0)
     weights = {name: random.uniform(0.2, 1.5, weight.shape) for name, weight in network.get_weights().items()}
+    # Rounding many turns moves a wave by more than a few units of the last place.
+    weights |= {name: weight / 10 for name, weight in weights.items() if name.endswith("phases")}
     if not layer.first_only:
         weights |= {"0.weight": np.eye(WIDTH), "0.bias": np.zeros(WIDTH)}
     network.set_weights(weights)
@@ -75,9 +82,11 @@ def inputs_of(layer: Layer, dtype: str) -> np.ndarray:
     if isinstance(layer, gf.EmbedColumns):
         numbers = [random.integers(0, rows, 300) for rows, _ in layer.tables]
         return np.column_stack([random.normal(size=(300, WIDTH - 2)), *numbers]).astype(dtype)
-    if isinstance(layer, gf.Dense | gf.Residual | gf.EachMember):  # nothing cancels in sums of positive terms
+    # Nothing cancels in sums of positive terms.
+    if isinstance(layer, gf.Dense | gf.Residual | gf.EachMember | gf.PiecewiseLinearEmbedding):
         return random.uniform(0.1, 3, (300, WIDTH)).astype(dtype)
-    if isinstance(layer, gf.PeriodicEmbedding):  # a few tenths of a turn: rounding many turns moves a wave by more
+    # A few tenths of a turn: rounding many turns moves a wave by more.
+    if isinstance(layer, gf.PeriodicEmbedding | gf.CosineEmbedding):
         return random.uniform(0.01, 0.1, (300, WIDTH)).astype(dtype)
     far = np.linspace(-40, 40, 60 * WIDTH).reshape(WIDTH, -1).T
     near = np.geomspace(1e-12, 1, 60 * WIDTH).reshape(WIDTH, -1).T

@@ -42,6 +42,7 @@ def activations() -> Iterator[tuple[str, LayerCase]]:
 LAYER_CASES = {
     **dict(activations()),
     "BatchNorm": LayerCase(lambda: gf.BatchNorm(WIDTH, momentum=0.3, epsilon=0.1)),
+    "CosineEmbedding": LayerCase(lambda: gf.CosineEmbedding(WIDTH, 3, size=4)),
     "Dense": LayerCase(lambda: gf.Dense(WIDTH, WIDTH)),
     "Dense without bias": LayerCase(lambda: gf.Dense(WIDTH, WIDTH, bias=False)),
     "Dropout": LayerCase(lambda: gf.Dropout(0.4)),
@@ -59,9 +60,19 @@ LAYER_CASES = {
     ),
     "Identity": LayerCase(gf.Identity),
     "LayerNorm": LayerCase(lambda: gf.LayerNorm(WIDTH, epsilon=0.1)),
+    "Parametric SELU": LayerCase(lambda: gf.Parametric(WIDTH, "selu"), away_from_zero),
+    "Parametric Mish": LayerCase(lambda: gf.Parametric(WIDTH, "mish")),
+    "Parametric ReLU": LayerCase(lambda: gf.Parametric(WIDTH, "relu"), away_from_zero),
     "PeriodicEmbedding": LayerCase(lambda: gf.PeriodicEmbedding(WIDTH, 3, frequencies=6, size=3)),
     "PeriodicEmbedding with ReLU": LayerCase(lambda: gf.PeriodicEmbedding(WIDTH, form="plr", frequencies=3, std=1)),
+    "PiecewiseLinearEmbedding": LayerCase(
+        lambda: gf.PiecewiseLinearEmbedding(WIDTH, [[-0.5, 0.3, 0.4, 1.2], [-1, 0]], size=3)
+    ),
+    "PiecewiseLinearEmbedding with ReLU": LayerCase(
+        lambda: gf.PiecewiseLinearEmbedding(WIDTH, [[-1, 0.1, 1.2]] * WIDTH, size=2, relu=True)
+    ),
     "Residual": LayerCase(lambda: gf.Residual([gf.Dense(WIDTH, 3), gf.Tanh(), gf.Dense(3, WIDTH)])),
     "Residual with projection": LayerCase(lambda: gf.Residual([gf.Sigmoid(), gf.Dense(WIDTH, 3), gf.Tanh()])),
+    "Scale": LayerCase(lambda: gf.Scale(WIDTH)),
     "Softmax": LayerCase(gf.Softmax),
 }

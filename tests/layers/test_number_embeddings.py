@@ -19,9 +19,15 @@ ROWS, N_IN = 50, 5
 X = RNG.normal(size=(ROWS, N_IN))
 Y = np.column_stack([np.sin(3 * X[:, 0]) + X[:, 4], abs(X[:, 1])])
 
+BINS = gf.quantile_bins(X[:, :3], 9)
+BINS[1] = BINS[1][:4]  # rows beyond the last edge
+
 LAYERS: dict[str, Callable[[], gf.Layer]] = {
     "pbld": lambda: gf.PeriodicEmbedding(N_IN, 3, frequencies=7, size=3),
     "plr": lambda: gf.PeriodicEmbedding(N_IN, 3, form="plr", frequencies=5, size=6, std=0.5),
+    "piecewise": lambda: gf.PiecewiseLinearEmbedding(N_IN, BINS, size=4),
+    "piecewise, relu": lambda: gf.PiecewiseLinearEmbedding(N_IN, BINS, size=5, relu=True),
+    "cosine": lambda: gf.CosineEmbedding(N_IN, 3, size=6, std=0.4),
 }
 
 
@@ -36,12 +42,31 @@ def linear(z: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
     return np.einsum("ijk,jsk->ijs", z, weights["0.weight"]) + weights["0.bias"]
 
 
+def encoded(x: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return the encoding of a column (rows, 1) in nine bins: equation 1 of Gorishniy et al. (2022), bin by bin."""
+    z = np.zeros((len(x), 9))
+    for t in range(len(edges) - 1):
+        z[:, t] = (x[:, 0] - edges[t]) / (edges[t + 1] - edges[t])
+        if t > 0:
+            z[x[:, 0] < edges[t], t] = 0
+        if t < len(edges) - 2:
+            z[x[:, 0] >= edges[t + 1], t] = 1
+    return z
+
+
 def expected_embeddings(name: str, weights: dict[str, np.ndarray]) -> np.ndarray:
     """Return the embeddings of the first three columns of X, of shape (rows, 3, size)."""
     x = X[:, :3, None]
     if name == "pbld":
         waves = np.cos(2 * np.pi * weights["0.frequencies"] * x + weights["0.phases"])
         return np.concatenate([linear(waves, weights), x], axis=2)
+    if name == "cosine":
+        waves = np.cos(2 * np.pi * (weights["0.frequencies"] * x + weights["0.phases"]))
+        scale, shift = (weights[key].reshape(3, -1) for key in ("0.scale", "0.shift"))
+        return scale * np.concatenate([x, waves], axis=2) + shift
+    if name.startswith("piecewise"):
+        outputs = linear(np.stack([encoded(x[:, j], np.array(BINS[j])) for j in range(3)], axis=1), weights)
+        return np.maximum(outputs, 0) if "relu" in name else outputs
     turns = 2 * np.pi * weights["0.frequencies"] * x
     return np.maximum(linear(np.concatenate([np.cos(turns), np.sin(turns)], axis=2), weights), 0)
 
@@ -49,6 +74,10 @@ def expected_embeddings(name: str, weights: dict[str, np.ndarray]) -> np.ndarray
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_formula(name: str, backend_name: str) -> None:
     network = gf.Sequential([LAYERS[name]()], dtype="float64", backend=backend_name)
+    if name == "cosine":  # where it begins, all outputs are 0
+        rng = np.random.default_rng(2)
+        weights = {key: rng.normal(size=weight.shape) for key, weight in network.get_weights().items()}
+        network.set_weights(weights)
     assert network.n_out == network.layers[0].n_out
     expected = np.column_stack([expected_embeddings(name, network.get_weights()).reshape(ROWS, -1), X[:, 3:]])
     assert_allclose(network.predict(X), expected, rtol=1e-12, atol=1e-14)
@@ -58,6 +87,8 @@ def test_the_formula(name: str, backend_name: str) -> None:
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients(name: str, rows: int, backend_name: str) -> None:
     network = make_network(name, backend_name, dtype="float64")
+    if name == "cosine":  # not where it begins, at scale 0
+        network.set_weights({"0.scale": np.linspace(-1, 1, 18)}, partial=True)
     assert max(gf.check_gradients(network, "mean_squared_error", X[:rows], Y[:rows]).values()) < 1e-5
 
 
@@ -71,9 +102,32 @@ def test_initial_waves() -> None:
     assert abs(weights["0.bias"]).max() <= 0.1
 
 
-@pytest.mark.parametrize("name", LAYERS)
+def test_initial_cosines(backend_name: str) -> None:
+    network = gf.Sequential([gf.CosineEmbedding(40, size=101, std=2.0)], dtype="float64", backend=backend_name)
+    frequencies = network.get_weights()["0.frequencies"] / 2
+    assert 2.5 < abs(frequencies).max() <= 3
+    # The standard deviation of N(0, 1) between -3 and 3 is 0.9866; that of 4000 numbers is known to 0.011.
+    assert_allclose(frequencies.std(), 0.9866, rtol=0.05)
+    assert (network.predict(np.ones((3, 40))) == 0).all()
+
+
+def test_quantile_bins() -> None:
+    x = np.column_stack([np.arange(101.0), [0] * 60 + [1] * 41])
+    assert gf.quantile_bins(x, 4) == [[0, 25, 50, 75, 100], [0, 1]]
+    assert_allclose(gf.quantile_bins(X, 5), np.quantile(X, [0, 0.2, 0.4, 0.6, 0.8, 1], axis=0).T)
+
+
+ALONE: dict[str, Callable[[], gf.Layer]] = {
+    "pbld": lambda: gf.PeriodicEmbedding(1, size=8, std=1.0),
+    "plr": lambda: gf.PeriodicEmbedding(1, form="plr", size=8, std=1.0),
+    "piecewise": lambda: gf.PiecewiseLinearEmbedding(1, [np.linspace(-2, 2, 33).tolist()], size=8),
+    "cosine": lambda: gf.CosineEmbedding(1, size=8),
+}
+
+
+@pytest.mark.parametrize("name", ALONE)
 def test_it_fits_what_a_line_cannot(name: str, backend_name: str) -> None:
-    embed = gf.PeriodicEmbedding(1, form=name, size=8, std=1.0)
+    embed = ALONE[name]()
     network = gf.Sequential([embed, gf.Dense(8, 1)], seed=1, backend=backend_name)
     x = np.linspace(-2, 2, 200)[:, None]
     y = np.sin(5 * x)
@@ -124,12 +178,18 @@ def test_threads_do_not_change_a_bit(name: str) -> None:
     assert len(found) == 1
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", ["cosine", "pbld", "piecewise"])
 def test_it_embeds_what_a_preprocessing_has_made(name: str, backend_name: str) -> None:
     columns = {"city": np.array(["Rome", "Oslo"] * (ROWS // 2)), "a": 100 * X[:, 0], "b": X[:, 1]}
     preprocessing = gf.data.fit_preprocessing(columns)
     assert preprocessing.output_names == ["a", "b", "city = Oslo", "city = Rome"]
-    layer = gf.PeriodicEmbedding(4, 2, form=name)
+    x = preprocessing.transform(columns)[:, :2]
+    made: dict[str, Callable[[], gf.Layer]] = {
+        "cosine": lambda: gf.CosineEmbedding(4, 2),
+        "pbld": lambda: gf.PeriodicEmbedding(4, 2),
+        "piecewise": lambda: gf.PiecewiseLinearEmbedding(4, gf.quantile_bins(x)),
+    }
+    layer = made[name]()
     network = gf.Sequential([layer, gf.Dense(layer.n_out, 2)], backend=backend_name)
     network.preprocessing = preprocessing
     gf.Trainer(network, "mean_squared_error", "adam").fit(columns, Y, epochs=1, progress=False)
@@ -151,6 +211,16 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "a size without a wave": (lambda: gf.PeriodicEmbedding(3, size=1), "size must be at least 2 for form='pbld'"),
     "no frequencies": (lambda: gf.PeriodicEmbedding(3, frequencies=0), "frequencies must be"),
     "a standard deviation of 0": (lambda: gf.PeriodicEmbedding(3, std=0), "std must be"),
+    "a size without a cosine": (lambda: gf.CosineEmbedding(3, size=1), "size must be"),
+    "a constant column": (lambda: gf.quantile_bins(np.ones((5, 2))), "column 0 of x is constant"),
+    "a gap": (lambda: gf.quantile_bins([[0.0], [np.nan]]), "NaN or infinity"),
+    "a vector": (lambda: gf.quantile_bins([1.0, 2.0]), "a matrix of numbers"),
+    "edges that fall": (lambda: gf.PiecewiseLinearEmbedding(3, [[0, 2, 1]]), r"bins\[0\] must be at least two finite"),
+    "one edge": (lambda: gf.PiecewiseLinearEmbedding(3, [[0, 1], [0]]), r"bins\[1\] must be at least two finite"),
+    "an infinite edge": (lambda: gf.PiecewiseLinearEmbedding(3, [[0, np.inf]]), r"bins\[0\] must be"),
+    "text": (lambda: gf.PiecewiseLinearEmbedding(3, [["a", "b"]]), r"bins\[0\] must be a list of numbers"),
+    "no bins": (lambda: gf.PiecewiseLinearEmbedding(3, []), "bins of from 1 to 3 columns, got 0"),
+    "bins of too many columns": (lambda: gf.PiecewiseLinearEmbedding(1, [[0, 1]] * 2), "from 1 to 1 columns, got 2"),
     "other inputs": (
         lambda: gf.Sequential([gf.Dense(2, 2), gf.PeriodicEmbedding(3)]),
         "has 3 inputs, but the layer before it has 2 outputs",

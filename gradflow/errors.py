@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 
 
 class GradflowError(Exception):
@@ -37,6 +38,9 @@ class DivergedError(GradflowError):
         super().__init__(message)
         self.epoch = epoch
         self.step = step
+
+    def __reduce__(self) -> tuple[Callable[..., DivergedError], tuple[str]]:
+        return partial(DivergedError, epoch=self.epoch, step=self.step), (str(self),)
 
 
 class RankError(GradflowError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import warnings
 from collections.abc import Callable
@@ -63,3 +64,9 @@ def test_a_warning_of_a_user_is_at_its_own_line() -> None:
     with pytest.warns(gf.TrainingWarning, match="look") as caught:
         warn("look", gf.TrainingWarning)
     assert caught[0].filename == __file__
+
+
+def test_a_divergence_can_be_pickled() -> None:
+    error = pickle.loads(pickle.dumps(gf.DivergedError("it exploded", epoch=3, step=7)))
+    assert type(error) is gf.DivergedError
+    assert (str(error), error.epoch, error.step) == ("it exploded", 3, 7)

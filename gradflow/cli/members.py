@@ -25,6 +25,7 @@ from gradflow.cli.fitting import (
 from gradflow.cli.member_folders import member_folder, remove_members
 from gradflow.cli.training_options import TrainingOptions
 from gradflow.data.sources import Source
+from gradflow.distributed import world
 from gradflow.ensemble import Ensemble, stand_in
 from gradflow.errors import DataError
 from gradflow.pack import Each, Pack
@@ -60,6 +61,8 @@ def fit_members(
     """
     if run.json_lines:
         raise DataError("runs of several members have no JSON lines; omit --json-lines or --members")
+    if run.overwrite and world().size > 1:
+        raise DataError("--overwrite would let each rank remove the runs of all members; remove the folder first")
     left = f"progress is saved; resume with: {resuming(folder)}"
     if command.is_repetition:
         left = "the repetition was interrupted, and nothing was compared"

@@ -110,6 +110,11 @@ class World:
         """
 
     @contextmanager
+    def patient(self) -> Iterator[None]:
+        """Context without a time limit, for ranks that work for themselves and finish at different times."""
+        yield
+
+    @contextmanager
     def together(self) -> Iterator[Ending]:
         """Context of work that all ranks do together: none leaves it before all do, or one fails.
 

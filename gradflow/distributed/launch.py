@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 from gradflow.distributed.base import World
 from gradflow.errors import BackendError, DataError
@@ -19,18 +19,23 @@ _VARIABLE = "GRADFLOW_DISTRIBUTED"
 
 
 _ALONE = World()
-_is_alone: ContextVar[bool] = ContextVar("_is_alone", default=False)
+_alone_lock = threading.Lock()
+_times_alone = 0
 _of_process: World | None = None
 
 
 @contextmanager
 def alone() -> Iterator[World]:
-    """Context in which `world` is a world of one, so that each rank trains networks of its own."""
-    token = _is_alone.set(True)
+    """Context in which `world` is a world of one, in all threads of this process, so that each rank trains networks of
+    its own."""
+    global _times_alone
+    with _alone_lock:
+        _times_alone += 1
     try:
         yield _ALONE
     finally:
-        _is_alone.reset(token)
+        with _alone_lock:
+            _times_alone -= 1
 
 
 def world() -> World:
@@ -45,7 +50,7 @@ def world() -> World:
         RankError: if another rank does not arrive here.
     """
     global _of_process
-    if _is_alone.get():
+    if _times_alone:
         return _ALONE
     if _of_process is None:
         _of_process = _made_world()

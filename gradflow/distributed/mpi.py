@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import math
 import os
 import pickle
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,7 +25,7 @@ from mpi4py import MPI
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.distributed.base import Ending, World
 from gradflow.distributed.shared_memory import add_in_order, shared_memory
-from gradflow.errors import BackendError, DataError, RankError
+from gradflow.errors import BackendError, DataError, GradflowError, RankError
 from gradflow.ops import Array
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ class MpiWorld(World):
         self.rank, self.size = MPI.COMM_WORLD.Get_rank(), MPI.COMM_WORLD.Get_size()
         self._timeout = _time_limit()
         self._peers = [(self.rank + step) % self.size for step in range(1, self.size)]
-        self._turn = self._depth = 0
+        self._turn = self._depth = self._thread = 0
         self._outcomes: dict[int, _Outcome] = {}
         self._scratch = np.empty(0, np.uint8)
         self._broken: str | None = None
@@ -153,12 +155,26 @@ class MpiWorld(World):
         return [values[rank] for rank in range(self.size)]
 
     @contextmanager
+    def patient(self) -> Iterator[None]:
+        timeout, self._timeout = self._timeout, math.inf
+        try:
+            yield
+        finally:
+            self._timeout = timeout
+
+    @contextmanager
     def together(self) -> Iterator[Ending]:
         if self._broken is not None:
             raise RankError(f"this process cannot train with the other ranks any more: {self._broken}")
         if self._depth:
+            if self._thread != threading.get_ident():
+                raise GradflowError(
+                    "several ranks train one network at a time, and another thread of this process does; train in one "
+                    "thread, or each rank for itself: with gradflow.distributed.alone()"
+                )
             yield Ending()
             return
+        self._thread = threading.get_ident()
         self._depth, self._turn, self._outcomes = 1, self._turn + 1, {}
         if self._shared is not None:
             self._shared.begin(self._turn)

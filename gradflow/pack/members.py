@@ -172,12 +172,11 @@ def train_in_rounds(members: Sequence[Member], crew: Crew, after_round: Callable
         after_round()
 
 
-def warn_together(members: Sequence[Member]) -> None:
-    """Give the warnings of all members, each text once."""
+def warn_together(warnings: Sequence[tuple[int, tuple[str, type[Warning]]]]) -> None:
+    """Give the warnings of members, by their places, each text once."""
     of_members: dict[tuple[str, type[Warning]], list[int]] = {}
-    for member in members:
-        for warning in member.warnings:
-            of_members.setdefault(warning, []).append(member.index)
+    for place, warning in warnings:
+        of_members.setdefault(warning, []).append(place)
     for (message, category), places in of_members.items():
         warn(f"{named(places)}: {message}", category)
 

@@ -13,12 +13,14 @@ import numpy as np
 from gradflow.checks import file_path, instance, instances, integer, positive_integer, sequence
 from gradflow.data.sources import Source
 from gradflow.data.weights import ClassWeight
+from gradflow.distributed import World, world
 from gradflow.ensemble import Ensemble
 from gradflow.errors import DataError, DivergedError, TrainingWarning, warn
 from gradflow.network import Sequential
 from gradflow.pack.each import Each, of_each
 from gradflow.pack.members import Crew, Member, named, train_in_rounds, train_to_the_end, warn_together
 from gradflow.pack.memory import check_memory
+from gradflow.pack.ranks import check_same_pack, check_whole, exchange
 from gradflow.pack.selection import EnsembleSelection, OnlineSelection
 from gradflow.pack.shared_data import SharedData
 from gradflow.pack.side_by_side import train_side_by_side
@@ -28,6 +30,7 @@ from gradflow.training.progress.callbacks import Callback
 from gradflow.training.progress.early_stopping import EarlyStopping
 from gradflow.training.progress.history import History
 from gradflow.training.runs.checkpoints import Checkpoint, checkpoint_files, last_good_checkpoint
+from gradflow.training.runs.ranks import one_voice
 from gradflow.training.signals import Interruption
 from gradflow.training.trainer import PreparedFit, Trainer
 
@@ -187,8 +190,12 @@ class Pack:
             instance("ensemble", ensemble, EnsembleSelection, "a gradflow.EnsembleSelection")
             if resume is not None or checkpoint is not None:
                 raise DataError("a pack that chooses an ensemble cannot be resumed; omit checkpoint= and resume=")
-        calls = Turns(of_each("callbacks", callbacks, len(self)), progress)
+        ranks = world()
+        check_whole(ranks, has_ensemble=ensemble is not None)
+        calls = Turns(of_each("callbacks", callbacks, len(self)), progress if ranks.rank == 0 else False)
         with ExitStack() as stack:
+            stack.enter_context(ranks.together())
+            stack.enter_context(one_voice(ranks))
             for trainer in self.trainers:
                 stack.enter_context(trainer.network.access.training())
             fits = [
@@ -198,9 +205,10 @@ class Pack:
             if ensemble is not None:
                 online = OnlineSelection(ensemble, self.trainers, fits, data.held_out_targets(chosen))
                 fits = [online.watched(place, fit) for place, fit in enumerate(fits)]
-            calls.begin(sum(fit.plan.epochs for fit in fits))
+            check_same_pack(ranks, self.trainers, fits)
+            calls.begin(sum(fit.plan.epochs for fit in fits[ranks.rank :: ranks.size]))
             stack.callback(calls.end)
-            self._train(fits, None if threads is None else positive_integer("threads", threads), online)
+            self._train(ranks, fits, None if threads is None else positive_integer("threads", threads), online)
         return self.histories
 
     def _rows(self, data: SharedData, name: str, rows: Any) -> list[np.ndarray | None]:
@@ -276,7 +284,10 @@ class Pack:
                 "stratified folds, or set pack.may_lack_classes = True"
             )
 
-    def _train(self, fits: Sequence[PreparedFit], threads: int | None, online: OnlineSelection | None) -> None:
+    def _train(
+        self, ranks: World, fits: Sequence[PreparedFit], threads: int | None, online: OnlineSelection | None
+    ) -> None:
+        """Train the members of this rank, and exchange results with the others."""
         backend = self.trainers[0].network.backend
         self.errors, self.ensemble = {}, None
         for trainer in self.trainers:
@@ -286,6 +297,7 @@ class Pack:
             members = [
                 Member(place, trainer, fit, interruption, hands_out=is_on_gpu)
                 for place, (trainer, fit) in enumerate(zip(self.trainers, fits, strict=True))
+                if place % ranks.size == ranks.rank
             ]
             interruption.wakers = [lambda: _wake(members)]
             try:
@@ -304,12 +316,15 @@ class Pack:
                     member.close()
                 self.ensemble = None if online is None else online.ensemble()
                 self.errors = {member.index: member.error for member in members if member.error is not None}
-        self._report(members)
+            warnings = [(member.index, warning) for member in members for warning in member.warnings]
+            if ranks.size > 1:
+                self.errors, warnings = exchange(ranks, self.trainers, self.errors, warnings)
+        self._report(warnings)
 
-    def _report(self, members: Sequence[Member]) -> None:
+    def _report(self, warnings: Sequence[tuple[int, tuple[str, type[Warning]]]]) -> None:
         """Warn of what happened to the members; raise if all have diverged."""
-        warn_together(members)
-        if len(self.errors) == len(members):
+        warn_together(warnings)
+        if len(self.errors) == len(self):
             raise self.errors[0]
         if self.errors:
             first = next(iter(self.errors))

@@ -18,6 +18,7 @@ from sklearn.utils.validation import _num_samples
 
 from gradflow.backends import get_backend
 from gradflow.checks import positive_integer
+from gradflow.distributed import alone
 from gradflow.errors import SlowPathWarning, warn
 from gradflow.pack.threads import one_thread_each
 from gradflow.sklearn.estimator import MLPEstimator
@@ -39,7 +40,8 @@ class PackSearchCV(RandomizedSearchCV):  # type: ignore[misc]
     Fits that cannot be members of a pack run on threads too, each on a copy of its fold, with a `SlowPathWarning` that
     says why: those with ``solver="lbfgs"``, ``n_members`` or ``output``, on large sparse matrices, on folds that lack a
     class, and in pipelines with parameters of other steps among those that are searched, or anything but a pipeline
-    around the estimator. Estimators of other libraries, and those on a GPU, are fitted one after the other.
+    around the estimator. Estimators of other libraries, and those on a GPU, are fitted one after the other. Of
+    several ranks (`gradflow.distributed`), each makes the whole search.
 
     Args:
         estimator: an `MLPClassifier` or `MLPRegressor` of gradflow, or a pipeline with one.
@@ -83,7 +85,7 @@ class PackSearchCV(RandomizedSearchCV):  # type: ignore[misc]
         if problem := self._why_alone():
             warn(f"{problem}, so the fits run one after the other", SlowPathWarning)
             threads, run = 1, _run_in_turn
-        with one_thread_each(get_backend("numpy"), threads), parallel_config(_Together(run)):
+        with alone(), one_thread_each(get_backend("numpy"), threads), parallel_config(_Together(run)):
             super().fit(X, y, **params)
         packed.warn()
         return self

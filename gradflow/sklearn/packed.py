@@ -14,7 +14,6 @@ from gradflow.errors import DataError, DivergedError, collecting_warnings, warn
 from gradflow.losses.base import LOSSES
 from gradflow.names import is_built_in
 from gradflow.pack import Each, Pack
-from gradflow.pack.members import Member
 from gradflow.sklearn.estimator import Epochs, MLPEstimator
 from gradflow.sklearn.parameters import check_parameters
 from gradflow.sklearn.rows import Rows
@@ -208,12 +207,13 @@ class _PackOfFits(Pack):
         self.may_lack_classes = True  # `SharedRows` sees to it
         self._fits = fits
 
-    def _report(self, members: Sequence[Member]) -> None:
-        for fit, member in zip(self._fits, members, strict=True):
-            fit.warnings += member.warnings
-            fit.error = fit.error or member.error
-            if member.trainer.history is not None:
-                fit.seconds += member.trainer.history.seconds
+    def _report(self, warnings: Sequence[tuple[int, tuple[str, type[Warning]]]]) -> None:
+        for place, warning in warnings:
+            self._fits[place].warnings.append(warning)
+        for place, fit in enumerate(self._fits):
+            fit.error = fit.error or self.errors.get(place)
+            if (history := self.trainers[place].history) is not None:
+                fit.seconds += history.seconds
 
 
 class _OfFit(Callback):

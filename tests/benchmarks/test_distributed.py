@@ -14,10 +14,14 @@ RESULT = {
     "machine": {
         "processor": "P",
         "cores": 2,
-        "blas": {"internal_api": "openblas", "version": "1"},
+        "system": "Linux",
+        "python": "3.13",
+        "versions": {"numpy": "2"},
+        "blas": {"internal_api": "openblas", "version": "1", "architecture": "Haswell", "num_threads": 2},
+        "gradflow": "0",
         "kernels": "avx2",
         "date": "today",
-        "versions": {"numpy": "2"},
+        "load_average": 0.1,
     },
     "rounds": 3,
     "networks": [
@@ -31,8 +35,8 @@ RESULT = {
 
 def test_ratios_are_formed_within_the_rounds() -> None:
     lines = text(RESULT).splitlines()
-    assert "| M | 1 rank, 1 thread | 20.00 | 1.00 (1.00 to 1.00) |" in lines
-    assert "| M | 2 ranks, 1 thread each | 10.00 | 2.00 (1.75 to 2.00) |" in lines
+    assert "| M | 1 rank, 1 thread | 20.00 | 1.00 [1.00, 1.00] |" in lines
+    assert "| M | 2 ranks, 1 thread each | 10.00 | 2.00 [1.75, 2.00] |" in lines
 
 
 @needs_mpi

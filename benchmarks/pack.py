@@ -2,7 +2,8 @@
 
 Every contestant trains P networks on the same data, in the same batches and from the same weights; first the losses are
 compared. Each measurement runs in a process of its own, in turn with the others. Then a randomized search on two data
-sets: `PackSearchCV` against scikit-learn's `RandomizedSearchCV` over its own estimator, with two processes.
+sets: `PackSearchCV` against scikit-learn's `RandomizedSearchCV` over its own estimator and that of skorch, with two
+processes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 from benchmarks.machine import machine, results_folder, write_results
 from benchmarks.networks import LEARNING_RATES, Network
-from benchmarks.real_data import DATA_SETS
+from benchmarks.real_data import DATA_SETS, DataSet
 from benchmarks.rounds import ratios, rounds_in_turn, spread
 from benchmarks.tables import in_brackets, machine_line, table
 from gradflow.backends.cpu.processors import processors
@@ -35,6 +36,7 @@ NETWORKS = {
 """The networks, each on about 10,000 rows."""
 
 PACK, THREADS, LOOP = "gradflow, pack", "gradflow, threads", "gradflow, loop"
+SKORCH = "skorch, joblib"
 SKLEARN, TORCH, VMAP, JAX = "scikit-learn, joblib", "PyTorch, loop", "PyTorch, vmap", "JAX, vmap"
 CONTESTANTS = (PACK, THREADS, LOOP, SKLEARN, TORCH, VMAP, JAX)
 _MOST = {LOOP: 8, SKLEARN: 8, TORCH: 8}
@@ -204,31 +206,55 @@ def compare(network: Network, members: int, contestants: list[str], rounds: int)
     return {"network": str(network), "members": members, "seconds": seconds}
 
 
-def search_seconds(library: str, name: str, candidates: int) -> float:
-    """Return the seconds of a randomized search with five folds."""
-    from scipy.stats import loguniform
+def searched(library: str, name: str, candidates: int) -> dict[str, float]:
+    """Return the seconds of a randomized search with five folds, and the best mean score."""
     from sklearn.model_selection import RandomizedSearchCV
-    from sklearn.neural_network import MLPClassifier as Theirs
 
-    from gradflow.sklearn import MLPClassifier, PackSearchCV
+    from gradflow.sklearn import PackSearchCV
 
     warnings.simplefilter("ignore")
-    data_set = DATA_SETS[name]
-    split = data_set.split(0)
-    drawn = {
-        "alpha": loguniform(1e-5, 1e-1),
-        "learning_rate_init": loguniform(1e-4, 1e-2),
-        "hidden_layer_sizes": [(64,), (64, 64), (128, 64)],
-    }
-    kind = MLPClassifier if library == PACK else Theirs
-    model = kind(max_iter=data_set.epochs, batch_size=data_set.batch_size, random_state=0, n_iter_no_change=1000)
+    split = DATA_SETS[name].split(0)
+    model, drawn = _model_and_candidates(library, DATA_SETS[name], split.x_train.shape[1], len(set(split.y_train)))
     settings: dict[str, Any] = {"n_iter": candidates, "cv": 5, "random_state": 0}
     search: Any = PackSearchCV(model, drawn, **settings)
     if library != PACK:
         search = RandomizedSearchCV(model, drawn, n_jobs=2, **settings)
     began = time.perf_counter()
     search.fit(split.x_train, split.y_train)
-    return time.perf_counter() - began
+    return {"seconds": time.perf_counter() - began, "score": float(search.best_score_)}
+
+
+def _model_and_candidates(library: str, data: DataSet, n_in: int, n_out: int) -> tuple[Any, dict[str, Any]]:
+    """Return an estimator, and the distributions of its penalty, learning rate and hidden layers."""
+    from scipy.stats import loguniform
+    from sklearn.neural_network import MLPClassifier as Theirs
+
+    from gradflow.sklearn import MLPClassifier
+
+    penalty, rate, hidden = loguniform(1e-5, 1e-1), loguniform(1e-4, 1e-2), [(64,), (64, 64), (128, 64)]
+    if library == SKORCH:
+        from benchmarks.contestants.with_skorch import classifier
+
+        model = classifier(n_in, n_out, epochs=data.epochs, batch_size=data.batch_size)
+        # The penalty of scikit-learn is divided by the rows of a batch.
+        decay = loguniform(1e-5 / data.batch_size, 1e-1 / data.batch_size)
+        return model, {"optimizer__weight_decay": decay, "optimizer__lr": rate, "module__hidden": hidden}
+    kind = MLPClassifier if library == PACK else Theirs
+    model = kind(max_iter=data.epochs, batch_size=data.batch_size, random_state=0, n_iter_no_change=1000)
+    return model, {"alpha": penalty, "learning_rate_init": rate, "hidden_layer_sizes": hidden}
+
+
+def compare_searches(data: str, libraries: list[str], candidates: int, rounds: int) -> dict[str, Any]:
+    """Return the seconds of a search on a data set, by library and round, and the best score of each."""
+    scores: dict[str, float] = {}
+
+    def measure(library: str) -> float:
+        found = in_process(["--search", library, data, str(candidates)])
+        scores[library] = found["score"]
+        return float(found["seconds"])
+
+    seconds = rounds_in_turn({library: partial(measure, library) for library in libraries}, rounds)
+    return {"data": data, "seconds": seconds, "scores": scores}
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -243,31 +269,48 @@ def markdown(result: dict[str, Any]) -> str:
     searches = [
         [
             entry["data"],
-            *(f"{spread(entry['seconds'][library]).median:.1f}" for library in (PACK, SKLEARN)),
-            f"{spread(ratios(entry['seconds'][SKLEARN], entry['seconds'][PACK])).median:.1f}",
+            library,
+            in_brackets(spread(seconds), lambda value: f"{value:.1f}"),
+            f"{spread(ratios(seconds, entry['seconds'][PACK])).median:.1f}",
+            f"{entry['scores'][library]:.3f}",
         ]
         for entry in result["searches"]
+        for library, seconds in entry["seconds"].items()
     ]
+    counts = {len(seconds) for entry in result["packs"] for seconds in entry["seconds"].values()}
+    rounds = " or ".join(map(str, sorted(counts)))
     parts = [
         "# Many networks at once",
         machine_line(result),
-        f"Milliseconds for an epoch of a member, with Adam, median and quartiles of {result['rounds']} rounds; the "
-        "last column is the median of the ratios to the pack in each round. Everything counts but importing the "
+        *(f"Kept from an earlier run: {machine_line({'machine': each})}" for each in [result.get("earlier")] if each),
+        f"Milliseconds for an epoch of a member, with Adam, median and quartiles of {rounds} rounds; the last "
+        "column is the median of the ratios to the pack in each round. Everything counts but importing the "
         "libraries, and compiling in JAX. Each member's losses were the same first. For loops, whose time for a member "
         "does not depend on the number of members, it is given for few.",
         table(["network (rows of a batch)", "members", "contestant", "ms per member and epoch", "pack = 1"], rows),
-        f"A randomized search of {result['candidates']} candidates with five folds, in seconds: `PackSearchCV` "
-        "against `RandomizedSearchCV(MLPClassifier, n_jobs=2)` of scikit-learn.",
-        table(["data", "gradflow", "scikit-learn", "times as fast"], searches),
+        f"A randomized search of {result['candidates']} candidates with five folds, in seconds: `PackSearchCV`, and "
+        "`RandomizedSearchCV(..., n_jobs=2)` over the estimators of scikit-learn and skorch. All train for the same "
+        "number of epochs, with the same batches and ranges of settings; the last column is the best mean score.",
+        table(["data", "contestant", "seconds", "gradflow = 1", "accuracy"], searches),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def keep_others(result: dict[str, Any], folder: Path) -> None:
+    """Add what the results in a folder have of other networks, numbers of members and data sets."""
+    earlier = json.loads((folder / "pack.json").read_text())
+    for part, names in (("packs", ("network", "members")), ("searches", ("data",))):
+        measured = [[entry[name] for name in names] for entry in result[part]]
+        kept = [entry for entry in earlier[part] if [entry[name] for name in names] not in measured]
+        result[part] = kept + result[part]
+    result["earlier"] = earlier["machine"]
 
 
 def installed(contestants: tuple[str, ...]) -> list[str]:
     """Return the contestants whose packages are installed."""
     import importlib.util
 
-    needs = {SKLEARN: "sklearn", TORCH: "torch", VMAP: "torch", JAX: "jax"}
+    needs = {SKLEARN: "sklearn", TORCH: "torch", VMAP: "torch", JAX: "jax", SKORCH: "skorch"}
     return [name for name in contestants if importlib.util.find_spec(needs.get(name, "numpy")) is not None]
 
 
@@ -275,12 +318,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure, and write pack.json and pack.md."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pack", description=__doc__)
     parser.add_argument("--members", nargs="+", type=int, default=[1, 8, 64, 512], help="default: %(default)s")
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="default: all")
+    parser.add_argument("--networks", nargs="*", choices=NETWORKS, default=list(NETWORKS), help="default: all")
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--candidates", type=int, default=_CANDIDATES, help="of the search; default: %(default)s")
     parser.add_argument("--searches", type=int, default=3, help="rounds of it; default: %(default)s")
     parser.add_argument("--output", type=Path, default=results_folder(), help="folder; default: %(default)s")
+    parser.add_argument("--keep", action="store_true", help="keep other results that are in the folder")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--search", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -290,23 +334,21 @@ def main(arguments: list[str] | None = None) -> None:
         return
     if options.search:
         library, name, candidates = options.search
-        print(json.dumps(search_seconds(library, name, int(candidates))))
+        print(json.dumps(searched(library, name, int(candidates))))
         return
-    result: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "candidates": options.candidates}
-    result["packs"], result["searches"] = [], []
+    result: dict[str, Any] = {"machine": machine(), "candidates": options.candidates, "packs": [], "searches": []}
     contestants = installed(tuple(dict.fromkeys([PACK, *options.contestants])))
     for name in options.networks:
         for members in options.members:
             able = [each for each in contestants if members <= _MOST.get(each, members)]
             result["packs"].append(compare(NETWORKS[name], members, able, options.rounds))
             print(f"measured: {members} of {name}", flush=True)
-    for data in _SEARCHED if options.searches and SKLEARN in contestants else ():
-        run = {
-            library: partial(in_process, ["--search", library, data, str(options.candidates)])
-            for library in (PACK, SKLEARN)
-        }
-        result["searches"].append({"data": data, "seconds": rounds_in_turn(run, options.searches)})
+    libraries = installed((PACK, SKLEARN, SKORCH))
+    for data in _SEARCHED if options.searches and len(libraries) > 1 else ():
+        result["searches"].append(compare_searches(data, libraries, options.candidates, options.searches))
         print(f"searched: {data}", flush=True)
+    if options.keep:
+        keep_others(result, options.output)
     write_results(options.output, "pack", result, markdown(result))
     print(f"\n{markdown(result)}\nwritten: {options.output}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import warnings
@@ -12,9 +13,10 @@ from typing import Annotated, TextIO
 import typer
 
 from gradflow.cli import bench, doctor, evaluate, export, info, predict, repeat, report, show, train
+from gradflow.cli.command_line import without
 from gradflow.cli.option_names import in_options
 from gradflow.distributed import World, world
-from gradflow.errors import DivergedError, GradflowError, RankError
+from gradflow.errors import DataError, DivergedError, GradflowError, RankError
 from gradflow.version import __version__
 
 WRONG_INPUT = 2
@@ -38,7 +40,11 @@ and see which devices this computer can train on:
 """
 
 application = typer.Typer(
-    help=_HELP, rich_markup_mode="rich", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
+    help=_HELP,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
 )
 application.add_typer(train.application, name="train")
 application.command("predict", help=predict.HELP)(predict.predict)
@@ -58,6 +64,16 @@ def _print_version(is_wanted: bool) -> None:
         raise typer.Exit
 
 
+def _import(modules: list[str]) -> None:
+    """Import modules of the user's own, from the current folder or installed."""
+    sys.path.insert(0, "")
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise DataError(f"--import {name}: {type(error).__name__}: {error}") from error
+
+
 @application.callback()
 def _options(
     version: Annotated[
@@ -66,6 +82,15 @@ def _options(
             "--version", metavar="", help="Show the version and exit.", callback=_print_version, is_eager=True
         ),
     ] = False,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="MODULE",
+            help="Import a Python module first, which defines layers of your own; may be repeated.",
+            callback=lambda modules: _import(modules or []),
+        ),
+    ] = None,
 ) -> None:
     pass
 
@@ -102,7 +127,7 @@ def _outcome(arguments: Sequence[str]) -> tuple[int, str | None]:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            application(list(arguments), prog_name="gradflow", obj=list(arguments))
+            application(list(arguments), prog_name="gradflow", obj=without(arguments, "--import"))
     except SystemExit as exit_request:
         return exit_request.code if isinstance(exit_request.code, int) else 0, None
     except DivergedError as error:

@@ -12,9 +12,12 @@ _ARGUMENT = re.compile(rf"(?<![\w.])({_NAMES}|(?:{_WITH_VALUES})(?==))\b(=)?(Tru
 """Matches an argument that has an option; if its name is also an English word, only together with its value."""
 _RULE = "or add the column to text="
 
+_IMPORT = "import the module that defines it before loading"
+
 
 def in_options(message: str) -> str:
     """Replace "clip_norm=1.0" by "--clip-norm 1.0" in a message, and so on."""
+    message = message.replace(_IMPORT, "name the module that defines it: gradflow --import MODULE ...")
     message = message.replace(_RULE, "or make it a category: --rule COLUMN=category")
     return _ARGUMENT.sub(_option, message)
 

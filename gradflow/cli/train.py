@@ -36,7 +36,7 @@ class _DigitsOrFile(TyperGroup):
         return super().parse_args(ctx, words)
 
     def _means_a_file(self, words: list[str]) -> bool:
-        if not words or (set(words) & {"--help", "--resume"} and words[0].startswith("-")):
+        if not words or (set(words) & {"-h", "--help", "--resume"} and words[0].startswith("-")):
             return False
         if words[0].startswith("-"):
             return not set(words) & self.commands.keys()

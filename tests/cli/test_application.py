@@ -27,6 +27,22 @@ def test_help_names_the_first_command_to_try() -> None:
     assert "gradflow info" in done.stdout
 
 
+@pytest.mark.parametrize("arguments", [(), ("train",), ("train", "customers.csv"), ("predict",)])
+def test_help_has_a_short_option(arguments: tuple[str, ...]) -> None:
+    short, long = (gradflow(*arguments, option) for option in ("-h", "--help"))
+    assert short.returncode == 0
+    assert short.stdout == long.stdout != ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("gradflow tr", "train"), ("gradflow train x.csv --tar", "--target"), ("gradflow predict --ov", "--overwrite")],
+)
+def test_shells_complete_commands_and_options(typed: str, completed: str) -> None:
+    completing = {"_GRADFLOW_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    assert gradflow(**completing).stdout.split() == [completed]
+
+
 @pytest.mark.parametrize("arguments", [(), ("train",)])
 def test_no_command_shows_the_help(arguments: tuple[str, ...]) -> None:
     done = gradflow(*arguments)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 import gradflow as gf
 from gradflow.cli import main
+from tests.cli.command import gradflow
 
 
 @pytest.fixture
@@ -49,6 +52,27 @@ def test_a_run_with_several_members_is_one_model(tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
     _, probabilities = session.run(None, {"x": x})
     np.testing.assert_allclose(probabilities, gf.load(folder).predict(x), rtol=0, atol=1e-5)
+
+
+def test_a_layer_of_ones_own_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "own_layers.py").write_text(
+        "import gradflow as gf\nclass Doubled(gf.Layer):\n    def forward(self, ops, x, y):\n        y[...] = 2 * x\n"
+        "    def backward(self, ops, x, y, d_y, d_x):\n        d_x[...] = 2 * d_y\n"
+    )
+    made = "import own_layers, gradflow as gf; gf.save(gf.Sequential([gf.Dense(2, 2), own_layers.Doubled()]), 'm')"
+    subprocess.run([sys.executable, "-c", made], cwd=tmp_path, check=True)
+    for arguments, message in (
+        (("export", "m", "m.onnx"), "unknown layer 'Doubled'; name the module that defines it: gradflow --import"),
+        (("--import", "own_layers", "export", "m", "m.onnx"), "Doubled"),
+        (("--import", "none", "export", "m", "m.onnx"), "--import none: ModuleNotFoundError"),
+    ):
+        done = gradflow(*arguments, folder=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert message in done.stderr
+    assert not (tmp_path / "m.onnx").exists()
+    done = gradflow("--import", "own_layers", "show", "m", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Doubled" in done.stdout
 
 
 def test_an_existing_file_is_replaced_on_request_only(

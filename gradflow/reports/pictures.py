@@ -24,6 +24,8 @@ _SIZE = 4.8, 3.6
 """Inches: a picture keeps its size in a column of a wide page, and shrinks little on a phone."""
 _MOST_CLASSES = 12
 """Classes up to which each cell of a confusion matrix has its number."""
+_MOST_INSIDE = 4
+"""Curves up to which the legend is inside of the picture, where it may cover some."""
 _MOST_POINTS = 2000
 _MOST_BARS = 15
 _WIDTH_OF_NAMES = 24
@@ -56,6 +58,8 @@ def curves(history: History, kind: str, layers: Sequence[Layer]) -> Figure:
     """Draw one kind of values by epoch, such as the loss or the update ratio of each layer."""
     figure, axes = _empty()
     draw_kind(axes, kind, history, layers)
+    if len(axes.lines) > _MOST_INSIDE:
+        axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -146,6 +150,7 @@ def predicted_against_true(found: Regressed, output: int) -> Figure:
     axes.plot(ends, ends, ":", color="0.4", label="exact")
     axes.plot(true[chosen], predicted[chosen], "o", color=COLORS[0], markersize=3, alpha=0.4, label="rows")
     axes.set(xlabel="true", ylabel="predicted")
+    axes.locator_params(axis="x", nbins=5)  # so that long numbers do not touch
     axes.legend(frameon=False)
     return figure
 

@@ -26,6 +26,8 @@ _WORDS = {
 }
 _LOGARITHMIC = ("gradient_norm", "update_ratio")
 _HEALTHY_UPDATE = 0.001
+_STYLES = ("-", "--", ":", "-.")
+"""Line styles of layers, each for as many as there are colors."""
 
 
 def run_picture(history: History, layers: Sequence[Layer]) -> bytes:
@@ -70,7 +72,8 @@ def draw_kind(axes: Axes, kind: str, history: History, layers: Sequence[Layer]) 
             draw_curve(axes, history[f"val_{kind}"], COLORS[1], "validation")
     of_layers = [name for name in history if name.startswith(f"{kind}/")]
     for number, name in enumerate(of_layers):
-        draw_curve(axes, history[name], COLORS[number % len(COLORS)], _label(name.partition("/")[2], layers))
+        color, style = COLORS[number % len(COLORS)], _STYLES[number // len(COLORS) % len(_STYLES)]
+        draw_curve(axes, history[name], color, _label(name.partition("/")[2], layers), style)
     if kind == "update_ratio":
         axes.axhline(_HEALTHY_UPDATE, color="0.6", linestyle=":")
     label, good = _WORDS.get(kind, (kind, ""))

@@ -46,7 +46,7 @@ _VERSIONS = (
 )
 # The modules of the functions that the workers of process pools run, and the variables that set the number of threads.
 _POOLS = ("multiprocessing.pool", "concurrent.futures.process")
-_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 _REPRODUCIBLE_ON_THIS_PROCESSOR = 2  # MKL_CBWR_AUTO
 
 
@@ -249,7 +249,7 @@ def _share_in_pools(blas: Blas) -> None:
 
     def limit(_: object = None) -> None:
         worker = getattr(multiprocessing.current_process(), "_target", None)
-        if getattr(worker, "__module__", None) in _POOLS and not any(name in os.environ for name in _VARIABLES):
+        if getattr(worker, "__module__", None) in _POOLS and not any(name in os.environ for name in THREAD_VARIABLES):
             with suppress(BackendError):
                 blas.set_threads(1)
 

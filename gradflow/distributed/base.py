@@ -31,10 +31,13 @@ class World:
     Attributes:
         rank: the number of this process, from 0. Rank 0 prints and writes files.
         size: the number of processes.
+        threads: the number of threads that leaves other ranks on the same processors theirs; None if there are none, or
+            an environment variable, such as OMP_NUM_THREADS, says it.
     """
 
     rank: int = 0
     size: int = 1
+    threads: int | None = None
 
     def on(self, backend: ReferenceBackend) -> World:
         """Return the world whose operations take arrays of this backend.

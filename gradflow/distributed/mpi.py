@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 from mpi4py import MPI
 
+from gradflow.backends.blas import THREAD_VARIABLES
+from gradflow.backends.cpu.processors import processors
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.distributed.base import Ending, World
 from gradflow.distributed.shared_memory import add_in_order, shared_memory
@@ -97,6 +99,7 @@ class MpiWorld(World):
         self._finish([made], [-1])
         self._comm = comm
         self._shared = shared_memory(self, self._waiting)
+        self.threads = self._fair_threads()
         self._previous_hook, sys.excepthook = sys.excepthook, self._on_uncaught
         atexit.register(self._exit)
 
@@ -191,6 +194,14 @@ class MpiWorld(World):
             raise
         finally:
             self._depth = 0
+
+    def _fair_threads(self) -> int | None:
+        """Return this rank's part of the processors that it may run on, of which other ranks may use some too."""
+        mask = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset({0})
+        machine = MPI.Get_processor_name()
+        ranks = sum(other == machine and bool(mask & of_other) for other, of_other in self.gathered((machine, mask)))
+        is_said = any(os.environ.get(name) for name in THREAD_VARIABLES)
+        return None if is_said else max(1, processors() // ranks)
 
     # -- messages -----------------------------------------------------------------------------------------------------
 

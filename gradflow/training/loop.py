@@ -286,6 +286,7 @@ class Loop:
                 yield programs
             else:
                 is_finished = self._validating.run()
+        step.epoch.agree_on_bad_step()
         reading = step.status.read()
         network._epochs_begun = reading.epochs_begun  # the property would wait for readers, in every epoch
         if reading.first_bad_step is not None:
@@ -448,6 +449,17 @@ class Loop:
             return "converged"
         return "callback" if self.stop_requested else None
 
+    def _has_bad_weights(self) -> bool:
+        """True if the bad step found weights that are not finite; all ranks then have them.
+
+        If the loss of one rank was not finite, that rank has left its weights unchanged, and the others get them.
+        """
+        network, world = self._network, self._plan.world
+        is_bad = world.gathered(non_finite_parameter(network) is not None)
+        if world.size > 1 and not all(is_bad):
+            world.broadcast_(network.state, root=is_bad.index(False))
+        return all(is_bad)
+
     def _diverge(self, epoch: int, bad_step: int) -> None:
         """Record the divergence: a step of the epoch had a non-finite loss, or non-finite weights. Find out where it
         began."""
@@ -455,7 +467,7 @@ class Loop:
         training, update = step.epoch, step.update
         update.put_back()
         before = (epoch - 1) * training.batches + (0 if self._continued is None else self._continued.steps)
-        has_bad_weights = non_finite_parameter(objective.network) is not None
+        has_bad_weights = self._has_bad_weights()
         if has_bad_weights:  # the step before has made them so
             bad_step = max(bad_step - 1, before + 1)
         first = (bad_step - before - 1) * plan.batch_size

@@ -362,7 +362,7 @@ class Trainer:
                 overwrite=overwrite,
                 ranks=ranks,
             )
-        with Interruption() as interruption, using_threads(self.network.backend.blas, self.objective.threads):
+        with Interruption() as interruption, using_threads(self.network.backend.blas, self._threads(ranks)):
             return self._finished(ranks, interruption, self._epochs(prepared, interruption))
 
     def _prepared(
@@ -506,11 +506,18 @@ class Trainer:
                 settings = {"batch_size": size, "shuffle": shuffle, "steps": 0 if state is None else state.steps}
                 check_alike(ranks, self.network, described_run(objective, settings, data, None))
             plan = plan.within_memory(objective)
-        with Interruption() as interruption, using_threads(self.network.backend.blas, objective.threads):
+        with Interruption() as interruption, using_threads(self.network.backend.blas, self._threads(ranks)):
             stopping, state = (BestValue("loss"), None, None), self.optimizer_state
             loop = Loop(objective, plan, *stopping, Calls([], self), None, None, interruption, state)
             history = self._finished(ranks, interruption, self._epochs_of(loop, scale, None, {}))
         return {name: history[name][-1] for name in history}
+
+    def _threads(self, ranks: World) -> int | None:
+        """Return the number of threads to set for the BLAS; None leaves it as it is."""
+        blas = self.network.backend.blas
+        if self.objective.threads is not None or ranks.threads is None or blas is None or blas.threads is None:
+            return self.objective.threads
+        return min(ranks.threads, blas.threads)
 
     def _finished(self, ranks: World, interruption: Interruption, epochs: Generator[Pass, None, None]) -> History:
         """Run all epochs; return their history."""

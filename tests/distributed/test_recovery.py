@@ -135,7 +135,11 @@ def kill_one(folder: Path, moment: float, seed: int) -> None:
     process = start(2, _RUN, folder, "new", "slow0.1")
     try:
         deadline = time.monotonic() + 60
-        while not list(folder.glob("checkpoints/*")) and time.monotonic() < deadline and process.poll() is None:
+        while (
+            not list(folder.glob("checkpoints/step-*.safetensors"))
+            and time.monotonic() < deadline
+            and process.poll() is None
+        ):
             time.sleep(0.01)
         time.sleep(moment)
         ranks = ranks_of(process.pid)

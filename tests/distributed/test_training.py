@@ -55,3 +55,24 @@ def test_the_program_of_the_page_prints_the_same_on_two_ranks(tmp_path: Path) ->
     (tmp_path / "train.py").write_text(block.source)
     program = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
     assert results_of(2, program, tmp_path / "train.py") == block.shown
+
+
+_DIVERGING = """
+import numpy as np
+import gradflow as gf
+x = np.random.default_rng(0).normal(size=(64, 4))
+x[60] = 1e200  # in the rows of the last rank
+trainer = gf.Trainer(gf.MLP([4, 1], seed=0, backend="numpy"), "half_squared_error", gf.SGD(0.1))
+try:
+    trainer.fit(x.astype(np.float64), x[:, :1] * 0, epochs=3, batch_size=32, shuffle=False)
+except gf.DivergedError as error:
+    print(error.epoch, error.step, trainer.network.parameters.tolist(), str(error).partition("Cause")[0])
+"""
+
+
+def test_a_loss_that_explodes_on_one_rank_ends_all_with_the_weights_from_before(tmp_path: Path) -> None:
+    program = _DIVERGING.replace("seed=0,", "seed=0, dtype='float64',")
+    lines = results_of(2, program).splitlines()
+    (alone,) = results_of(1, program).splitlines()
+    assert lines == [alone, alone]
+    assert alone.startswith("1 2 ")

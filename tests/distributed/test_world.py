@@ -11,6 +11,7 @@ import pytest
 
 import gradflow as gf
 from gradflow.backends import get_backend
+from gradflow.backends.cpu.processors import processors
 from tests.distributed.ranks import needs_mpi, results_of, run
 
 _BEGIN = """
@@ -172,3 +173,10 @@ def test_a_wrong_time_limit_is_refused() -> None:
     ended = run(2, _BEGIN, GRADFLOW_RANK_TIMEOUT="soon")
     assert ended.returncode != 0
     assert "GRADFLOW_RANK_TIMEOUT must be a number of seconds above 0, got 'soon'" in ended.stderr
+
+
+@needs_mpi
+def test_ranks_on_the_same_processors_share_them() -> None:
+    unset = {"OMP_NUM_THREADS": "", "MKL_NUM_THREADS": "", "OPENBLAS_NUM_THREADS": ""}
+    assert results_of(2, _BEGIN + "print(world.threads)", **unset).split() == 2 * [str(max(1, processors() // 2))]
+    assert results_of(2, _BEGIN + "print(world.threads)", OMP_NUM_THREADS="3").split() == ["None", "None"]

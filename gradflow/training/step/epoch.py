@@ -187,11 +187,15 @@ class Epoch:
     def _merge(self) -> None:
         """Put the results of all ranks together."""
         if self._world.size > 1:
-            self._is_bad_on_any(self._status.read().first_bad_step)
             self._world.allreduce_(self.results.losses)
             if self._has_accuracy:
                 self._world.allreduce_(self.results.correct)
             self.metrics.merge(self._world)
+
+    def agree_on_bad_step(self) -> None:
+        """Set the first bad step of all ranks on the clock of each."""
+        if self._world.size > 1:
+            self._is_bad_on_any(self._status.read().first_bad_step)
 
     def _is_bad_on_any(self, first: int | None) -> bool:
         """Agree on the first bad step of all ranks, ``first`` on this one, and on the number of launches before the

@@ -17,9 +17,9 @@ from typing import Any
 
 from benchmarks.fits import LIBRARIES, fit_and_score
 from benchmarks.machine import machine, results_folder, write_results
+from benchmarks.markdown import machine_line, table
 from benchmarks.real_data import DATA_SETS
 from benchmarks.rounds import ratios, rounds_in_turn, spread
-from benchmarks.tables import machine_line, table
 
 _SEEDS = 20
 _QUICK_SEEDS, _QUICK_DATA_SETS = 3, ["iris", "diabetes"]

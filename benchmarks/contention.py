@@ -19,9 +19,9 @@ from typing import Any
 from benchmarks.busy import KINDS, busy_processes
 from benchmarks.contestants import problem_with
 from benchmarks.machine import machine, results_folder, write_results
+from benchmarks.markdown import machine_line, table
 from benchmarks.networks import Network
 from benchmarks.rounds import rounds_in_turn
-from benchmarks.tables import machine_line, table
 from benchmarks.worker import Worker
 
 CONTENDERS = ("gradflow", "gradflow, one thread", "PyTorch", "PyTorch, one thread", "scikit-learn")

@@ -19,9 +19,9 @@ from typing import Any
 
 import gradflow as gf
 from benchmarks.machine import machine, results_folder, write_results
+from benchmarks.markdown import in_brackets, machine_line, table
 from benchmarks.networks import NETWORKS, Network
 from benchmarks.rounds import ratios, rounds_in_turn, spread
-from benchmarks.tables import in_brackets, machine_line, table
 
 _NAMES = ("M", "L")
 _ROUNDS, _QUICK_ROUNDS = 7, 1

@@ -17,9 +17,9 @@ from typing import Any
 
 from benchmarks.accuracy import is_as_good
 from benchmarks.machine import machine, results_folder, write_results
+from benchmarks.markdown import machine_line, table
 from benchmarks.real_data import DATA_SETS, HIDDEN, DataSet
 from benchmarks.rounds import ratios, rounds_in_turn, spread
-from benchmarks.tables import machine_line, table
 
 OURS, THEIRS = "gradflow", "scikit-learn"
 _SEEDS, _SEARCHES = 20, 3

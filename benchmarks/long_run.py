@@ -16,7 +16,7 @@ import numpy as np
 
 import gradflow as gf
 from benchmarks.machine import machine, results_folder, write_results
-from benchmarks.tables import machine_line, table
+from benchmarks.markdown import machine_line, table
 
 _WIDTH, _DATA_TIMES = 512, 4
 _EPOCHS, _AT_EACH_END = 60, 5

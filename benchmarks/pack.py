@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import machine, results_folder, write_results
+from benchmarks.markdown import in_brackets, machine_line, table
 from benchmarks.networks import LEARNING_RATES, Network
 from benchmarks.real_data import DATA_SETS, DataSet
 from benchmarks.rounds import ratios, rounds_in_turn, spread
-from benchmarks.tables import in_brackets, machine_line, table
 from gradflow.backends.cpu.processors import processors
 
 NETWORKS = {

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import machine, results_folder, write_results
+from benchmarks.markdown import aligned, machine_line, microseconds, table
 from benchmarks.networks import NETWORKS, Network
 from benchmarks.processes import in_fresh_process
-from benchmarks.tables import aligned, machine_line, microseconds, table
 from gradflow.backends.blas import Blas, installed_mkl, numpy_blas
 from gradflow.backends.cpu.native import NativeLibrary, native_library
 from gradflow.backends.cpu.native_program import NativeProgram

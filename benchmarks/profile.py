@@ -31,8 +31,8 @@ import gradflow as gf
 from benchmarks.contestants.with_gradflow import gradflow_network
 from benchmarks.limits import bytes_moved, square_matrices
 from benchmarks.machine import machine
+from benchmarks.markdown import aligned, microseconds
 from benchmarks.networks import LEARNING_RATES, NETWORKS, Network
-from benchmarks.tables import aligned, microseconds
 from gradflow.backends.blas import using_threads
 from gradflow.backends.cpu.backend import NumpyBackend
 from gradflow.backends.cpu.native import native_library

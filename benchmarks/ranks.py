@@ -15,8 +15,8 @@ from statistics import median
 
 from benchmarks.gpu_estimates import CARDS, Card, counted, estimate
 from benchmarks.machine import RESULTS
+from benchmarks.markdown import table
 from benchmarks.networks import GPU_NETWORKS, NETWORKS, Network
-from benchmarks.tables import table
 from gradflow.doctor.traffic import StepTraffic
 
 _FILE, _PICTURE = RESULTS / "ranks.md", RESULTS / "ranks.png"

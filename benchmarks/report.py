@@ -10,9 +10,9 @@ from typing import Any
 from benchmarks import contention, estimators, long_run
 from benchmarks.contestants import CONTESTANTS, GEMMS, PEERS
 from benchmarks.machine import RESULTS, results_folder
+from benchmarks.markdown import in_brackets, machine_line, microseconds, table
 from benchmarks.networks import NETWORKS
 from benchmarks.rounds import Spread, ratios, spread
-from benchmarks.tables import in_brackets, machine_line, microseconds, table
 
 README = Path(__file__).parent.parent / "README.md"
 _OTHERS = {"estimators": estimators, "contention": contention, "long_run": long_run}

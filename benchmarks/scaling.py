@@ -22,9 +22,9 @@ from benchmarks.contestants.gemms import GradflowGemms
 from benchmarks.contestants.with_gradflow import Gradflow
 from benchmarks.limits import bytes_moved, copy_rate
 from benchmarks.machine import machine, results_folder, write_results
+from benchmarks.markdown import table
 from benchmarks.networks import Network
 from benchmarks.rounds import rounds_in_turn, spread
-from benchmarks.tables import table
 from benchmarks.worker import seconds_of
 from gradflow.backends.cpu.backend import NumpyBackend
 from gradflow.backends.cpu.native import native_library

@@ -21,9 +21,9 @@ import numpy as np
 import gradflow as gf
 from benchmarks.contestants.with_gradflow import gradflow_network
 from benchmarks.machine import machine, results_folder, write_results
+from benchmarks.markdown import table
 from benchmarks.networks import LEARNING_RATES, NETWORKS, Network
 from benchmarks.rounds import Spread, ratios, rounds_in_turn, spread
-from benchmarks.tables import table
 from gradflow.backends import get_backend
 from gradflow.backends.blas import using_threads
 from gradflow.clock import RunStatus

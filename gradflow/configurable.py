@@ -15,6 +15,8 @@ class Configurable:
     """
 
     name: ClassVar[str]
+    fractions: ClassVar[tuple[str, ...]] = ()
+    """The attributes that may be a schedule, of values below 1."""
     _family: ClassVar[tuple[dict[str, Any], type[Any]] | None] = None
     """The registry of the classes by name, and the base class they share."""
 

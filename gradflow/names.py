@@ -9,6 +9,26 @@ from gradflow.errors import DataError
 
 _Class = TypeVar("_Class", bound=type[Any])
 
+LARGER_IS_BETTER: dict[str, bool | None] = {}
+"""True if larger values of a metric are better, by its name in the history, and None if that is unknown; metrics
+register themselves."""
+
+
+def larger_is_better(name: str) -> bool:
+    """True if larger is better for a value of this name, of the training or the validation data.
+
+    Raises:
+        DataError: if it is that of a function that does not say so.
+    """
+    metric = name.removeprefix("val_")
+    is_better = LARGER_IS_BETTER.get(metric, name.endswith("accuracy"))
+    if is_better is None:
+        raise DataError(
+            f"nobody knows if larger values of {name!r} are better: set {metric}.larger_is_better of that function to "
+            "True or False before you pass it to a Trainer"
+        )
+    return is_better
+
 
 def register(classes: dict[str, _Class], cls: _Class, base: type[Any]) -> None:
     """Register a new class under its name. A subclass that does not define a name of its own gets its class name, so

@@ -45,6 +45,7 @@ from gradflow.output_scale import OutputScale
 from gradflow.parameters import ParameterVectors, check_weights, converted_weight
 from gradflow.precision import PRECISIONS, PassPrecision, check_precision
 from gradflow.program import Recorder
+from gradflow.schedules import Scheduled, number_or_schedule
 
 _PREDICTION_ROWS = 4096
 _NOT_PICKLED = (
@@ -702,7 +703,7 @@ class MLP(Sequential):
         sizes: the widths from the inputs to the outputs: ``[64, 128, 10]`` has one hidden layer of 128 units.
         activation: the name of the hidden activation, such as "relu" (docs/catalogue.md lists them), or of a subclass
             of `Activation` of your own.
-        dropout: the dropout rate after each hidden activation; 0 disables it.
+        dropout: the dropout rate after each hidden activation, or a schedule of it; 0 disables it.
         input_dropout: the dropout rate on the inputs, after an `EmbedColumns`; 0 disables it. Above 0 the first layer
             is a `Dropout`, and the weights are named "1.weight" and so on.
         bias: True if the dense layers have biases.
@@ -725,8 +726,8 @@ class MLP(Sequential):
         sizes: Sequence[int],
         activation: str = "relu",
         *,
-        dropout: float = 0.0,
-        input_dropout: float = 0.0,
+        dropout: Scheduled = 0.0,
+        input_dropout: Scheduled = 0.0,
         bias: bool = True,
         initializer: Initializer | None = None,
         preprocessing: Preprocessing | None = None,
@@ -742,13 +743,13 @@ class MLP(Sequential):
                 "layers: gradflow.Sequential([gradflow.Dense(64, 32), gradflow.Tanh(), gradflow.Dense(32, 10)])"
             )
         hidden = ACTIVATIONS[known_name("activation", activation, ACTIVATIONS)]
-        rate = fraction("dropout", dropout)
+        rate = number_or_schedule("dropout", dropout, fraction)
         layers: list[Layer] = []
         if preprocessing is not None and checked_preprocessing(preprocessing, widths[0]).tables:
             embeddings = EmbedColumns(preprocessing.n_out, preprocessing.tables)
             layers.append(embeddings)
             widths[0] = embeddings.n_out
-        if fraction("input_dropout", input_dropout):
+        if number_or_schedule("input_dropout", input_dropout, fraction):
             layers.append(Dropout(input_dropout))
         for index, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
             layers.append(Dense(n_in, n_out, bias=bias, initializer=initializer))

@@ -19,6 +19,7 @@ from gradflow.layers.dense import add_bias, gemm
 from gradflow.layers.recording import record_method
 from gradflow.layers.stack import all_recorded, record_inference
 from gradflow.ops import Array, Op, copy
+from gradflow.schedules import Scheduled
 
 _gemm_tf32 = gemm._replace(name=TF32_GEMM)
 
@@ -118,6 +119,10 @@ class Adapted:
     def clock(self) -> Array:
         """The clock of the training run."""
         return self._ops.clock
+
+    def value(self, of: Scheduled) -> Array:
+        """Return a number that may be scheduled, on the device."""
+        return self._ops.value(of)
 
     def __call__(self, op: Op, /, *args: Any, **kwargs: Any) -> None:
         changed, arguments = self._change(op, op.arguments(*args, **kwargs))

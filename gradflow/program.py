@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any
 
@@ -50,8 +50,10 @@ class Program:
 class Recorder(Clocked):
     """The executor that keeps calls instead of running them."""
 
-    def __init__(self, backend: ReferenceBackend, clock: Array | None = None) -> None:
-        super().__init__(backend, clock)
+    def __init__(
+        self, backend: ReferenceBackend, clock: Array | None = None, values: Mapping[int, Array] | None = None
+    ) -> None:
+        super().__init__(backend, clock, values)
         self._segments: list[list[tuple[Op, dict[str, Any]]] | BoundCall] = []
 
     def __call__(self, op: Op, /, *args: Any, **kwargs: Any) -> None:
@@ -70,7 +72,7 @@ class Recorder(Clocked):
         if recorded:
             record_method(self, method, *args)
         else:
-            self._segments.append(called_at_each_step(Eager(self.backend, self._clock), method, *args))
+            self._segments.append(called_at_each_step(Eager(self.backend, self._clock, self._values), method, *args))
 
     def call(self, function: BoundCall) -> None:
         """Record a function, which is called at this place of each run."""

@@ -19,6 +19,7 @@ from gradflow.errors import DataError
 from gradflow.executors import Executor
 from gradflow.names import is_built_in
 from gradflow.ops import Array, Op
+from gradflow.schedules import Scheduled
 
 IN_AN_OP = "put the formula into an op: a function decorated with gradflow.ops.op, which this method calls"
 """Advice for a method that does its own array math, if there is no other remedy."""
@@ -118,6 +119,10 @@ class Sealing:
     def clock(self) -> Any:
         """The clock of the training run, sealed."""
         return self.seal(self._ops.clock)
+
+    def value(self, of: Scheduled) -> Any:
+        """Return a number that may be scheduled, on the device, sealed."""
+        return self.seal(self._ops.value(of))
 
     def seal(self, value: Any) -> Any:
         """Seal an array (always to the same object), or the arrays in a record or mapping; return the rest as is."""

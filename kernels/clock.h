@@ -28,20 +28,27 @@ GF_FUNCTION void gf_advance(gf_index *clock, gf_index batch_size, gf_index epoch
   }
 }
 
+/* The scheduled values of the next step. */
+GF_FUNCTION void gf_schedule(const gf_index *clock, const double *table, double *values, gf_index steps,
+                             gf_index entries) {
+  const gf_index first = clock[GF_STEP] % steps * entries;
+  for (gf_index entry = 0; entry < entries; entry++) values[entry] = table[first + entry];
+}
+
 /* A kernel with GF_END_STEP at its end has a form, under CUDA only, that also ends the step (advance.cu), which saves a
    launch. Its last block does that: then no other block has to read the clock or the learning rate. */
 #ifdef GF_ENDING
-GF_FUNCTION void gf_end_step(gf_index *run_clock, const double *rates, double *rate, gf_word *arrived,
-                             gf_index batch_size, gf_index epoch_rows, gf_index steps) {
+GF_FUNCTION void gf_end_step(gf_index *run_clock, const double *table, double *values, gf_word *arrived,
+                             gf_index batch_size, gf_index epoch_rows, gf_index steps, gf_index entries) {
   __syncthreads();
   if (threadIdx.x != 0) return;
   __threadfence();
   if (atomicAdd(arrived, 1) != gridDim.x - 1) return;
   *arrived = 0;
-  if (rates) *rate = rates[run_clock[GF_STEP] % steps];
+  if (table) gf_schedule(run_clock, table, values, steps, entries);
   gf_advance(run_clock, batch_size, epoch_rows);
 }
-#define GF_END_STEP gf_end_step(run_clock, rates, rate, arrived, batch_size, epoch_rows, steps)
+#define GF_END_STEP gf_end_step(run_clock, table, values, arrived, batch_size, epoch_rows, steps, entries)
 #else
 #define GF_END_STEP
 #endif

@@ -78,14 +78,14 @@ def fuse_update_and_advance(calls: list[Call], kernels: Mapping[str, Kernel]) ->
         before, of_before = fused[-1] if fused else (op, arguments)
         kernel = kernels.get(before.name.removesuffix(MIRRORED))
         if op.name in ("advance", "advance_scheduled") and kernel is not None and kernel.can_end_step:
-            rates = arguments.get("rates")
+            table = arguments.get("table")
             ending = {
                 "run_clock": arguments["clock"],
-                "rates": rates,
-                "rate": arguments.get("hyper"),
+                "table": table,
+                "values": arguments.get("values"),
                 "batch_size": arguments["batch_size"],
                 "epoch_rows": arguments["epoch_rows"],
-                "steps": 1 if rates is None else len(rates),
+                **({"steps": 1, "entries": 0} if table is None else op.sizes(arguments)),
             }
             fused[-1] = before._replace(name=before.name + ENDING), of_before | ending
         else:

@@ -175,8 +175,8 @@ def _parsed(declarations: str) -> tuple[Parameter, ...]:
 
 
 _ENDING = (
-    "gf_index *run_clock, const double *rates, double *rate, gf_word *arrived, gf_index batch_size, "
-    "gf_index epoch_rows, gf_index steps"
+    "gf_index *run_clock, const double *table, double *values, gf_word *arrived, gf_index batch_size, "
+    "gf_index epoch_rows, gf_index steps, gf_index entries"
 )
 ENDING_PARAMETERS = _parsed(_ENDING)
 """The additional arguments of a kernel that also ends the step; they come last."""

@@ -11,6 +11,7 @@ from gradflow.executors import Executor
 from gradflow.layers.base import Layer
 from gradflow.ops import EPOCH, POSITION, Array, op
 from gradflow.random import DROPOUT_STREAM, philox
+from gradflow.schedules import Schedule, Scheduled, described, number_or_schedule
 
 
 @op(shapes="x, y: *shape; clock: 4", writes=("y",), in_place=(("x", "y"),))
@@ -32,6 +33,22 @@ def dropout(
     y[...] = np.where(words >= threshold, scale * x, 0)
 
 
+@op(shapes="x, y: *shape; clock: 4; rate: 1", writes=("y",), in_place=(("x", "y"),))
+def scheduled_dropout(
+    x: Array,
+    y: Array,
+    clock: Array,
+    rate: Array,
+    seed: int,
+    stream: int,
+    rows_before: int = 0,
+    words_before: int = 0,
+) -> None:
+    """The same, with scale = 1 / (1 - rate) and threshold = rate 2³², rounded"""
+    threshold = min(int(rate[0] * 2**32 + 0.5), 2**32 - 1)
+    dropout.reference(x, y, clock, threshold, float(1 / (1 - rate[0])), seed, stream, rows_before, words_before)
+
+
 class Dropout(Layer):
     """Set each element of x (batch, n) to 0 with probability ``rate``, else to x / (1 - rate), during training.
 
@@ -39,7 +56,7 @@ class Dropout(Layer):
     from (seed, layer, epoch, first row of the batch); it is never stored. Prediction skips the layer.
 
     Args:
-        rate: the probability of dropping an element, at least 0 and below 1.
+        rate: the probability of dropping an element, at least 0 and below 1; or a schedule of it.
     """
 
     recorded = True
@@ -48,11 +65,13 @@ class Dropout(Layer):
     training_only = True
     preferred_initializer = None
 
-    def __init__(self, rate: float) -> None:
-        self.rate = fraction("rate", rate)
+    fractions = ("rate",)
+
+    def __init__(self, rate: Scheduled) -> None:
+        self.rate = number_or_schedule("rate", rate, fraction)
 
     def config(self) -> dict[str, Any]:
-        return {"rate": self.rate}
+        return {"rate": described(self.rate)}
 
     def forward(self, ops: Executor, x: Array, y: Array) -> None:
         self._apply(ops, x, y)
@@ -63,13 +82,9 @@ class Dropout(Layer):
 
     def _apply(self, ops: Executor, x: Array, y: Array) -> None:
         assert self.attached is not None
-        ops(
-            dropout,
-            x,
-            y,
-            ops.clock,
-            threshold=min(round(self.rate * 2**32), 2**32 - 1),
-            scale=1 / (1 - self.rate),
-            seed=self.attached.seed,
-            stream=DROPOUT_STREAM + self.attached.index,
-        )
+        words = {"seed": self.attached.seed, "stream": DROPOUT_STREAM + self.attached.index}
+        if isinstance(self.rate, Schedule):
+            ops(scheduled_dropout, x, y, ops.clock, ops.value(self.rate), **words)
+            return
+        threshold = min(round(self.rate * 2**32), 2**32 - 1)
+        ops(dropout, x, y, ops.clock, threshold=threshold, scale=1 / (1 - self.rate), **words)

@@ -14,6 +14,7 @@ from gradflow.losses.base import Loss, dense_targets, record_losses, record_side
 from gradflow.losses.focal import binary_focal
 from gradflow.losses.smoothing import smooth_targets
 from gradflow.ops import Array, op
+from gradflow.schedules import Scheduled, described, initial, number_or_schedule
 
 
 @op(
@@ -46,7 +47,7 @@ class BinaryCrossEntropy(Loss):
 
     Args:
         label_smoothing: the fraction s of each target that is replaced by ½: t (1 - s) + s / 2 (Szegedy et al., 2016,
-            section 7). At least 0 and below 1.
+            section 7). At least 0 and below 1, or a schedule; evaluation takes its first value.
         focal_gamma: the exponent γ of the focal loss (Lin et al., 2017, equation 4), at least 0: the two terms are
             multiplied by (1 - p)^γ and p^γ, which reduces the weight of correct predictions. 0 is the plain loss.
     """
@@ -56,12 +57,14 @@ class BinaryCrossEntropy(Loss):
     has_accuracy = True
     takes_classes = True
 
-    def __init__(self, label_smoothing: float = 0.0, focal_gamma: float = 0.0) -> None:
-        self.label_smoothing = fraction("label_smoothing", label_smoothing)
+    fractions = ("label_smoothing",)
+
+    def __init__(self, label_smoothing: Scheduled = 0.0, focal_gamma: float = 0.0) -> None:
+        self.label_smoothing = number_or_schedule("label_smoothing", label_smoothing, fraction)
         self.focal_gamma = non_negative("focal_gamma", focal_gamma)
 
     def config(self) -> dict[str, Any]:
-        return {"label_smoothing": self.label_smoothing, "focal_gamma": self.focal_gamma}
+        return {"label_smoothing": described(self.label_smoothing), "focal_gamma": self.focal_gamma}
 
     def targets(self, y: Array, n_out: int, dtype: Any) -> Array:
         targets = dense_targets(y, n_out, dtype)
@@ -75,7 +78,7 @@ class BinaryCrossEntropy(Loss):
 
     def smoothed(self, targets: Array) -> Array:
         smoothed = np.empty_like(targets)
-        smooth_targets.reference(targets, smoothed, self.label_smoothing, 2)
+        smooth_targets.reference(targets, smoothed, np.array([initial(self.label_smoothing)]), 2)
         return smoothed
 
     def apply(
@@ -91,7 +94,7 @@ class BinaryCrossEntropy(Loss):
     ) -> None:
         if self.label_smoothing:
             given, targets = targets, ops.backend.empty(outputs.shape, outputs.dtype)
-            ops(smooth_targets, given, targets, self.label_smoothing, 2)
+            ops(smooth_targets, given, targets, ops.value(self.label_smoothing), 2)
         arguments = (outputs, targets, row_weight, d_outputs, row_losses, row_correct, clock)
         if self.focal_gamma:
             ops(binary_focal, *arguments, self.focal_gamma)

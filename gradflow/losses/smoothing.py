@@ -11,8 +11,8 @@ import numpy as np
 from gradflow.ops import Array, op
 
 
-@op(shapes="targets, smoothed: rows columns", writes=("smoothed",))
-def smooth_targets(targets: Array, smoothed: Array, smoothing: float, classes: int) -> None:
+@op(shapes="targets, smoothed: rows columns; smoothing: 1", writes=("smoothed",))
+def smooth_targets(targets: Array, smoothed: Array, smoothing: Array, classes: int) -> None:
     """smoothed = (1 - smoothing) t + smoothing / classes"""
-    np.multiply(targets, 1 - smoothing, out=smoothed)
-    smoothed += smoothing / classes
+    np.multiply(targets, float(1 - smoothing[0]), out=smoothed)
+    smoothed += float(smoothing[0] / classes)

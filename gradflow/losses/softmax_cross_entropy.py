@@ -14,6 +14,7 @@ from gradflow.losses.base import Loss, dense_targets, record_class_correct, reco
 from gradflow.losses.focal import softmax_focal
 from gradflow.losses.smoothing import smooth_targets
 from gradflow.ops import Array, op, shape_of_first
+from gradflow.schedules import Scheduled, described, initial, number_or_schedule
 
 
 @op(
@@ -59,14 +60,14 @@ def softmax_cross_entropy_labels(
 
 
 @op(
-    shapes="probabilities: rows columns; labels: rows",
+    shapes="probabilities: rows columns; labels: rows; smoothing: 1",
     writes=("probabilities",),
     sizes=lambda arguments: shape_of_first({"probabilities": arguments["probabilities"]}),
 )
-def label_probabilities(labels: Array, probabilities: Array, smoothing: float) -> None:
+def label_probabilities(labels: Array, probabilities: Array, smoothing: Array) -> None:
     """t_k = smoothing / n_out, plus 1 - smoothing for the label of the row"""
-    n_out = probabilities.shape[1]
-    probabilities[...] = np.where(np.arange(n_out) == labels[:, None], 1 - smoothing, 0) + smoothing / n_out
+    n_out, spread = probabilities.shape[1], float(smoothing[0])
+    probabilities[...] = np.where(np.arange(n_out) == labels[:, None], 1 - spread, 0) + spread / n_out
 
 
 class SoftmaxCrossEntropy(Loss):
@@ -78,7 +79,7 @@ class SoftmaxCrossEntropy(Loss):
 
     Args:
         label_smoothing: the fraction s of each target that is spread over all classes: t (1 - s) + s / n_out (Szegedy
-            et al., 2016, section 7). At least 0 and below 1.
+            et al., 2016, section 7). At least 0 and below 1, or a schedule; evaluation takes its first value.
         focal_gamma: the exponent γ of the focal loss (Lin et al., 2017, equation 4), at least 0: each term is
             multiplied by (1 - p_k)^γ, which reduces the weight of correct predictions. 0 is the plain loss.
     """
@@ -88,12 +89,14 @@ class SoftmaxCrossEntropy(Loss):
     has_accuracy = True
     takes_classes = True
 
-    def __init__(self, label_smoothing: float = 0.0, focal_gamma: float = 0.0) -> None:
-        self.label_smoothing = fraction("label_smoothing", label_smoothing)
+    fractions = ("label_smoothing",)
+
+    def __init__(self, label_smoothing: Scheduled = 0.0, focal_gamma: float = 0.0) -> None:
+        self.label_smoothing = number_or_schedule("label_smoothing", label_smoothing, fraction)
         self.focal_gamma = non_negative("focal_gamma", focal_gamma)
 
     def config(self) -> dict[str, Any]:
-        return {"label_smoothing": self.label_smoothing, "focal_gamma": self.focal_gamma}
+        return {"label_smoothing": described(self.label_smoothing), "focal_gamma": self.focal_gamma}
 
     def targets(self, y: Array, n_out: int, dtype: Any) -> Array:
         if n_out < 2:
@@ -134,7 +137,7 @@ class SoftmaxCrossEntropy(Loss):
 
     def smoothed(self, targets: Array) -> Array:
         smoothed = np.empty_like(targets)
-        smooth_targets.reference(targets, smoothed, self.label_smoothing, targets.shape[1])
+        smooth_targets.reference(targets, smoothed, np.array([initial(self.label_smoothing)]), targets.shape[1])
         return smoothed
 
     def apply(
@@ -150,10 +153,10 @@ class SoftmaxCrossEntropy(Loss):
     ) -> None:
         if targets.ndim == 1 and (self.label_smoothing or self.focal_gamma):
             labels, targets = targets, ops.backend.empty(outputs.shape, outputs.dtype)
-            ops(label_probabilities, labels, targets, self.label_smoothing)
+            ops(label_probabilities, labels, targets, ops.value(self.label_smoothing))
         elif self.label_smoothing:
             given, targets = targets, ops.backend.empty(outputs.shape, outputs.dtype)
-            ops(smooth_targets, given, targets, self.label_smoothing, outputs.shape[1])
+            ops(smooth_targets, given, targets, ops.value(self.label_smoothing), outputs.shape[1])
         arguments = (outputs, targets, row_weight, d_outputs, row_losses, row_correct, clock)
         if self.focal_gamma:
             ops(softmax_focal, *arguments, self.focal_gamma)

@@ -12,32 +12,13 @@ from gradflow.configurable import Configurable
 from gradflow.distributed import World
 from gradflow.errors import DataError, GradflowError
 from gradflow.executors import Executor
+from gradflow.names import LARGER_IS_BETTER as LARGER_IS_BETTER
 from gradflow.names import is_built_in
+from gradflow.names import larger_is_better as larger_is_better
 from gradflow.ops import Array
 
 METRICS: dict[str, type[Metric]] = {}
 """Every metric class by its name."""
-
-LARGER_IS_BETTER: dict[str, bool | None] = {}
-"""True if larger values of a metric are better, by its name in the history, and None if that is unknown; metrics
-register themselves."""
-
-
-def larger_is_better(name: str) -> bool:
-    """True if larger is better for a value of this name, of the training or the validation data.
-
-    Raises:
-        DataError: if it is that of a function that does not say so.
-    """
-    metric = name.removeprefix("val_")
-    is_better = LARGER_IS_BETTER.get(metric, name.endswith("accuracy"))
-    if is_better is None:
-        raise DataError(
-            f"nobody knows if larger values of {name!r} are better: set {metric}.larger_is_better of that function to "
-            "True or False before you pass it to a Trainer"
-        )
-    return is_better
-
 
 Kind = Literal["classes", "binary", "multi-label", "numbers"]
 

@@ -17,7 +17,7 @@ from gradflow.checks import fraction, non_negative, positive
 from gradflow.ops import STEP, Array, has_diverged, op, record_update
 from gradflow.optimizers.base import OWN, Optimizer, learning_rates, regularized, weight_decays
 from gradflow.optimizers.factors import checked_factors
-from gradflow.schedules import LearningRate
+from gradflow.schedules import LearningRate, Scheduled, described, number_or_schedule
 
 
 def _change(
@@ -143,7 +143,7 @@ class AdamW(Adam):
         beta1: the decay rate of m, at least 0 and below 1.
         beta2: the decay rate of v, at least 0 and below 1.
         epsilon: keeps the quotient finite, above 0.
-        weight_decay: the decay per step in units of the learning rate, at least 0.
+        weight_decay: the decay per step in units of the learning rate, at least 0; or a schedule of it.
         factors: factors of the learning rate by layer or kind of parameter (`Optimizer`).
         decay_factors: factors of the weight decay by the same names.
     """
@@ -157,14 +157,14 @@ class AdamW(Adam):
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
-        weight_decay: float = 0.01,
+        weight_decay: Scheduled = 0.01,
         *,
         factors: Mapping[str, float] | None = None,
         decay_factors: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(learning_rate, beta1, beta2, epsilon, factors=factors)
         self.decay_factors = checked_factors("decay_factors", decay_factors, may_be_zero=True)
-        self.weight_decay = non_negative("weight_decay", weight_decay)
+        self.weight_decay = number_or_schedule("weight_decay", weight_decay, non_negative)
 
     def config(self) -> dict[str, Any]:
-        return super().config() | {"weight_decay": self.weight_decay}
+        return super().config() | {"weight_decay": described(self.weight_decay)}

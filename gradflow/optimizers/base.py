@@ -15,7 +15,7 @@ from gradflow.layers import Layer
 from gradflow.names import is_built_in
 from gradflow.ops import Array, Op
 from gradflow.optimizers.factors import Segment, checked_factors, segments
-from gradflow.schedules import ConstantSchedule, LearningRate, Schedule, get_schedule
+from gradflow.schedules import ConstantSchedule, LearningRate, Schedule, Scheduled, get_schedule
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {}
 """Every optimizer class by the name that the command line accepts."""
@@ -101,8 +101,8 @@ class Optimizer(Configurable, registry=OPTIMIZERS):
     default_learning_rate: ClassVar[float] = 0.01
     """Learning rate used when the optimizer is given by name only."""
     state: tuple[str, ...] = ()
-    weight_decay: float = 0.0
-    """Decoupled weight decay per step, in units of the learning rate."""
+    weight_decay: Scheduled = 0.0
+    """Decoupled weight decay per step, in units of the learning rate; a number or a schedule."""
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ import numpy as np
 from gradflow.checks import fraction, non_negative
 from gradflow.ops import Array, has_diverged, op, record_update
 from gradflow.optimizers.base import OWN, Optimizer, learning_rates, regularized, weight_decays
-from gradflow.schedules import LearningRate
+from gradflow.schedules import LearningRate, Scheduled, described, number_or_schedule
 
 
 @op(
@@ -53,7 +53,7 @@ class Lion(Optimizer):
         learning_rate: the step size, above 0, or a schedule.
         beta1: the weight of m in the direction of the step, at least 0 and below 1.
         beta2: the decay rate of m, at least 0 and below 1.
-        weight_decay: the decay per step in units of the learning rate, at least 0.
+        weight_decay: the decay per step in units of the learning rate, at least 0; or a schedule of it.
         factors: factors of the learning rate by layer or kind of parameter (`Optimizer`).
         decay_factors: factors of the weight decay by the same names.
     """
@@ -68,7 +68,7 @@ class Lion(Optimizer):
         learning_rate: LearningRate = 1e-4,
         beta1: float = 0.9,
         beta2: float = 0.99,
-        weight_decay: float = 0.0,
+        weight_decay: Scheduled = 0.0,
         *,
         factors: Mapping[str, float] | None = None,
         decay_factors: Mapping[str, float] | None = None,
@@ -76,10 +76,14 @@ class Lion(Optimizer):
         super().__init__(learning_rate, factors=factors, decay_factors=decay_factors)
         self.beta1 = fraction("beta1", beta1)
         self.beta2 = fraction("beta2", beta2)
-        self.weight_decay = non_negative("weight_decay", weight_decay)
+        self.weight_decay = number_or_schedule("weight_decay", weight_decay, non_negative)
 
     def hyper(self) -> list[float]:
         return [self.beta1, self.beta2]
 
     def config(self) -> dict[str, Any]:
-        return super().config() | {"beta1": self.beta1, "beta2": self.beta2, "weight_decay": self.weight_decay}
+        return super().config() | {
+            "beta1": self.beta1,
+            "beta2": self.beta2,
+            "weight_decay": described(self.weight_decay),
+        }

@@ -30,6 +30,9 @@ class EpochValues(Protocol):
 class Schedule(Configurable, registry=SCHEDULES):
     """The learning rate as a function of time, measured in epochs: 2.5 is the middle of the third epoch.
 
+    Weight decay, the rate of dropout and label smoothing can be schedules, too; ``learning_rate`` is then their highest
+    value.
+
     When an epoch begins, the rates of all its steps are computed on the host in float64 and copied to the device, 8
     bytes per step. A step thus needs no additional transfer or launch, and every backend sees the same bits.
 
@@ -45,6 +48,10 @@ class Schedule(Configurable, registry=SCHEDULES):
             history: the values measured in previous epochs.
         """
         raise GradflowError(f"schedule {type(self).__name__} does not define rates(times, epochs, history)")
+
+    def initial(self) -> float:
+        """Return the value at the beginning of a long training."""
+        return float(self.rates(np.zeros(1), 10**6, {})[0])
 
     def check(self, epochs: int, names: Collection[str]) -> None:
         """Check, before training begins, that this schedule is suitable for it.

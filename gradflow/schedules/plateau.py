@@ -9,7 +9,7 @@ import numpy as np
 
 from gradflow.checks import fraction, non_negative, positive, positive_integer, text
 from gradflow.errors import DataError
-from gradflow.metrics.base import larger_is_better
+from gradflow.names import larger_is_better
 from gradflow.schedules.base import EpochValues, Schedule
 
 

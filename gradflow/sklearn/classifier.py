@@ -15,7 +15,7 @@ from gradflow.data.rules import ColumnRule
 from gradflow.data.weights import weights_by_number
 from gradflow.errors import DataError
 from gradflow.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy, get_loss
-from gradflow.schedules import Schedule
+from gradflow.schedules import Schedule, Scheduled
 from gradflow.sklearn.estimator import MLPEstimator
 from gradflow.sklearn.inputs import as_numpy
 from gradflow.sklearn.rows import Rows
@@ -61,7 +61,7 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
             None refuses them.
         rules: the rules of single columns, as in `gradflow.data.fit_preprocessing`, by name, or by position in an
             array: ``{"day": gradflow.data.Dates()}``.
-        dropout: the dropout rate after each hidden activation.
+        dropout: the dropout rate after each hidden activation, or a schedule of it.
         normalization: "batch" or "layer" normalization in each hidden layer.
         residual: shortcuts around hidden layers that keep the width.
         n_members: number of networks to train at once, from other seeds; predictions are the mean of theirs, and fitted
@@ -122,7 +122,7 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         standardize: bool = False,
         categorical_features: str | ColumnRule | None = None,
         rules: Mapping[str | int, ColumnRule] | None = None,
-        dropout: float = 0.0,
+        dropout: Scheduled = 0.0,
         normalization: str | None = None,
         residual: bool = False,
         n_members: int = 1,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradflow.layers import ACTIVATIONS, NORMALIZATIONS, Dense, Dropout, Layer, Residual
+from gradflow.schedules import Scheduled
 
 SYNONYMS = {"logistic": "sigmoid"}
 """scikit-learn's names of activations, where gradflow has others."""
@@ -27,7 +28,7 @@ def make_stack(
     activation: str,
     *,
     first: Sequence[Layer] = (),
-    dropout: float,
+    dropout: Scheduled,
     normalization: str | None,
     residual: bool,
 ) -> Stack:

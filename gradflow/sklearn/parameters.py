@@ -30,6 +30,7 @@ from gradflow.schedules import (
     OneCycleSchedule,
     Schedule,
     get_schedule,
+    number_or_schedule,
 )
 from gradflow.sklearn.inputs import CATEGORICAL
 from gradflow.sklearn.layers import SYNONYMS
@@ -38,7 +39,7 @@ from gradflow.training import Callback, Checkpoint
 _AT_LEAST_ONE = ("max_iter", "max_fun", "n_members")
 _ABOVE_ZERO = ("learning_rate_init", "epsilon")
 _NOT_BELOW_ZERO = ("alpha", "power_t", "tol")
-_FRACTIONS = ("momentum", "validation_fraction", "beta_1", "beta_2", "dropout")
+_FRACTIONS = ("momentum", "validation_fraction", "beta_1", "beta_2")
 _OF_NETWORK = (
     "hidden_layer_sizes", "activation", "standardize", "categorical_features", "rules", "dropout", "normalization",
     "residual",
@@ -172,6 +173,7 @@ def check_parameters(estimator: Any, losses: Sequence[str], *, is_partial: bool)
     each(_ABOVE_ZERO, positive)
     each(_NOT_BELOW_ZERO, non_negative)
     each(_FRACTIONS, fraction)
+    number_or_schedule("dropout", estimator.dropout, fraction)
     each(_BOOLEANS, boolean)
     if estimator.batch_size != "auto":
         positive_integer("batch_size", estimator.batch_size)

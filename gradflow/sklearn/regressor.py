@@ -15,7 +15,7 @@ from sklearn.utils.validation import column_or_1d
 from gradflow.data.rules import ColumnRule
 from gradflow.errors import DataError
 from gradflow.losses import HalfSquaredError, Loss, PoissonLoss, QuantileLoss, get_loss
-from gradflow.schedules import Schedule
+from gradflow.schedules import Schedule, Scheduled
 from gradflow.sklearn.estimator import MLPEstimator
 from gradflow.sklearn.inputs import as_numpy
 from gradflow.sklearn.rows import Rows
@@ -69,7 +69,7 @@ class MLPRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
         standardize: bool = False,
         categorical_features: str | ColumnRule | None = None,
         rules: Mapping[str | int, ColumnRule] | None = None,
-        dropout: float = 0.0,
+        dropout: Scheduled = 0.0,
         normalization: str | None = None,
         residual: bool = False,
         n_members: int = 1,

@@ -39,6 +39,13 @@ def _dropout(draw: Draw, *, position: int, epoch: int, rate: float, rows_before:
     }
 
 
+def _scheduled_dropout(draw: Draw, *, rate: float, **settings: int) -> dict[str, Any]:
+    arguments = _dropout(draw, rate=rate, **settings)
+    return {name: value for name, value in arguments.items() if name not in ("threshold", "scale")} | {
+        "rate": np.array([rate])
+    }
+
+
 def _gather(
     draw: Draw, *, labels: bool, position: int, is_weighted: bool, has_places: bool, **settings: int
 ) -> dict[str, Any]:
@@ -63,11 +70,11 @@ def _advance(draw: Draw, *, batch_size: int, position: int) -> dict[str, Any]:
     return {"clock": clock(step=2**40, position=position), "batch_size": batch_size, "epoch_rows": 100}
 
 
-def _advance_scheduled(draw: Draw, *, batch_size: int, position: int) -> dict[str, Any]:
+def _advance_scheduled(draw: Draw, *, batch_size: int, position: int, entries: int = 1) -> dict[str, Any]:
     return {
         "clock": clock(step=2**40 + 6, position=position),
-        "rates": np.geomspace(1e-5, 1, 7),
-        "hyper": np.array([0.5, 0.1, 0.9]),
+        "table": np.geomspace(1e-5, 1, 7 * entries).reshape(7, entries),
+        "values": np.array([0.5, 0.1, 0.9]),
         "batch_size": batch_size,
         "epoch_rows": 100,
     }
@@ -87,11 +94,27 @@ CASES: dict[str, Case] = {
             {"position": 2**32 + 40, "epoch": 5, "rate": 0.5, "rows_before": 2**10},
         ),
     ),
+    "scheduled_dropout": Case(
+        _scheduled_dropout,
+        0,
+        "the words are integers; one product",
+        variants=(
+            {"position": 1, "epoch": 0, "rate": 0.25},
+            {"position": 2**32 + 9, "epoch": 2**31 + 1, "rate": 0.75},
+            {"position": 7, "epoch": 5, "rate": 0.0},
+            {"position": 7, "epoch": 5, "rate": 0.1, "rows_before": 4},
+            {"position": 7, "epoch": 5, "rate": 1 - 2**-53},
+        ),
+    ),
     "gather_batch": Case(_gather, 0, EXACT, variants=GATHERS),
     "gather_shuffled_batch": Case(_gather, 0, EXACT, variants=tuple({**variant, "seed": SEED} for variant in GATHERS)),
     "advance": Case(_advance, 0, "integers", variants=ADVANCES, without={**NO_VALUES, **NO_SHAPES}),
     "advance_scheduled": Case(
-        _advance_scheduled, 0, "integers and a copy", variants=ADVANCES, without={**NO_VALUES, **NO_SHAPES}
+        _advance_scheduled,
+        0,
+        "integers and a copy",
+        variants=(*ADVANCES, {**ADVANCES[2], "entries": 3}),
+        without={**NO_VALUES, **NO_SHAPES},
     ),
     "advance_part": Case(
         lambda draw: {"clock": clock(position=32), "part_rows": 8}, 0, "integers", without={**NO_VALUES, **NO_SHAPES}

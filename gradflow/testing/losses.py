@@ -87,12 +87,12 @@ def _focal(make: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]
 
 def _label_probabilities(draw: Draw, *, smoothing: float) -> dict[str, Any]:
     labels = draw.random.integers(0, max(draw.columns, 1), draw.rows).astype(np.int32)
-    return {"labels": labels, "probabilities": draw.blank(draw.rows, draw.columns), "smoothing": smoothing}
+    return {"labels": labels, "probabilities": draw.blank(draw.rows, draw.columns), "smoothing": np.array([smoothing])}
 
 
 def _smooth_targets(draw: Draw, *, smoothing: float) -> dict[str, Any]:
     targets = draw.between(0, 1, draw.rows, draw.columns)
-    return {"targets": targets, "smoothed": draw.like(targets), "smoothing": smoothing, "classes": 3}
+    return {"targets": targets, "smoothed": draw.like(targets), "smoothing": np.array([smoothing]), "classes": 3}
 
 
 def binary_cross_entropy(draw: Draw, **settings: Any) -> dict[str, Any]:

@@ -78,7 +78,8 @@ class Plan(NamedTuple):
             check_minimization(objective, self.data, batch_size=self.batch_size, parts=self.parts)
         check_ranks(objective, self.world, batch_size=self.batch_size, parts=self.parts)
         names = objective.value_names(has_validation=self.validation is not None)
-        objective.optimizer.schedule.check(self.epochs, names)
+        for schedule in objective.schedules():
+            schedule.check(self.epochs, names)
 
     def within_memory(self, objective: Objective) -> Plan:
         """Return the plan with its data on the host if they do not fit on the device (`memory.within_memory`)."""

@@ -24,7 +24,6 @@ from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS, Optimizer
 from gradflow.output_scale import OutputScale
 from gradflow.plain import plain
-from gradflow.schedules import ConstantSchedule
 from gradflow.training.data.prepare import FitData, prepare_data, prepare_fit
 from gradflow.training.loop import Loop, Plan, Stopping
 from gradflow.training.progress.callbacks import Callback, Calls, step_interval
@@ -474,14 +473,16 @@ class Trainer:
         ``fit(..., epochs=n)``. Arguments, signals and errors are those of `fit`, with two additions.
 
         Raises:
-            DataError: if the learning rate is scheduled, weights are averaged, or the optimizer is L-BFGS, which need
-                to know when training begins and ends; or if class names follow class numbers.
+            DataError: if the learning rate or another number is scheduled, weights are averaged, or the optimizer is
+                L-BFGS, which need to know when training begins and ends; or if class names follow class numbers.
         """
         objective = self.objective
-        if type(objective.optimizer.schedule) is not ConstantSchedule or isinstance(objective.optimizer, LBFGS):
+        needs = (
+            objective.optimizer if isinstance(objective.optimizer, LBFGS) else next(iter(objective.schedules()), None)
+        )
+        if needs is not None:
             raise DataError(
-                f"partial_fit does not know when training ends, as {objective.optimizer!r} must; use a constant "
-                "learning rate, or fit"
+                f"partial_fit does not know when training ends, as {needs!r} must; use constant numbers, or fit"
             )
         if objective.average is not None:
             raise DataError("partial_fit does not know when training ends, so it keeps no average; omit average=")

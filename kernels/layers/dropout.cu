@@ -19,3 +19,19 @@ GF_KERNEL(dropout, const real *x, real *y, const gf_index *clock, gf_word thresh
     }
   }
 }
+
+/* The same for a rate on the device, which changes from step to step. */
+GF_KERNEL(scheduled_dropout, const real *x, real *y, const gf_index *clock, const double *rate, gf_long_word seed,
+          gf_word stream, gf_index rows_before, gf_index words_before, gf_index n) {
+  const gf_long_word batch = (gf_long_word)clock[GF_EPOCH] << 32 | (gf_word)(clock[GF_POSITION] - rows_before);
+  const gf_long_word rounded = (gf_long_word)(rate[0] * 4294967296.0 + 0.5);
+  const gf_word threshold = rounded > 0xffffffffu ? 0xffffffffu : (gf_word)rounded;
+  const real scale = (real)(1 / (1 - rate[0]));
+  GF_FOURS(block, n, x, y) {
+    const gf_words words = gf_philox((gf_word)(words_before / 4 + block), stream, batch, seed);
+    GF_OF_FOUR(lane, block, n) {
+      const gf_index i = 4 * block + lane;
+      y[i] = words.word[lane] >= threshold ? scale * x[i] : 0;
+    }
+  }
+}

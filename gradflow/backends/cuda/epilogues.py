@@ -110,7 +110,9 @@ def _relu_before_dropout(calls: Iterable[Call]) -> list[Call]:
     in_turn: list[Call] = []
     for call in calls:
         *_, gemm, before = [call, call, *in_turn[-2:]]
-        is_after_dropout = before[0].name == "dropout" and before[1]["x"] is before[1]["y"] is gemm[1].get("out")
+        is_after_dropout = before[0].name in ("dropout", "scheduled_dropout") and before[1]["x"] is before[1][
+            "y"
+        ] is gemm[1].get("out")
         if is_after_dropout and call[0].name == "relu_backward" and _joins(call, gemm):
             in_turn.insert(-1, call)
         else:

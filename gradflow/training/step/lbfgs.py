@@ -34,6 +34,8 @@ def check_minimization(objective: Objective, data: PassData, *, batch_size: int,
             f"L-BFGS needs all {len(data)} rows as one batch; pass batch_size=None and accumulate=1, got batches of "
             f"{batch_size} rows in {parts} parts"
         )
+    if objective.scheduled_values():
+        raise DataError(f"the label smoothing of {objective.loss!r} must be a number with L-BFGS")
     everywhere = with_inner(objective.network.layers)
     if layer := next((layer for layer in everywhere if layer.training_only or isinstance(layer, Dropout)), None):
         raise DataError(f"{layer!r} makes the loss random, but L-BFGS needs a deterministic one; omit the layer")

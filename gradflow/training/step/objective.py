@@ -11,6 +11,7 @@ from gradflow.checks import boolean, fraction, instance, non_negative, positive,
 from gradflow.errors import DataError
 from gradflow.layers import Layer, MeanOfMembers
 from gradflow.layers.members import averaging
+from gradflow.layers.stack import with_inner
 from gradflow.losses import Loss, get_loss
 from gradflow.losses.function import FunctionLoss
 from gradflow.metrics import Kind, Metric, Task, get_metrics
@@ -19,7 +20,8 @@ from gradflow.names import function_at, import_path
 from gradflow.network import Sequential
 from gradflow.optimizers import Optimizer, get_optimizer
 from gradflow.precision import check_precision
-from gradflow.schedules import ConstantSchedule, Schedule
+from gradflow.schedules import ConstantSchedule, Schedule, schedules_of
+from gradflow.training.step.learning_rates import ScheduledValue
 
 
 class Objective(NamedTuple):
@@ -97,6 +99,22 @@ class Objective(NamedTuple):
         """Return the names of the values in the history, besides learning rates and layer statistics."""
         names = ["loss", *(["accuracy"] if self.loss.has_accuracy else []), *(metric.label for metric in self.metrics)]
         return names + [f"val_{name}" for name in names] if has_validation else names
+
+    def scheduled_values(self) -> list[ScheduledValue]:
+        """Return the scheduled values of layers and loss, each schedule once."""
+        owners = [*with_inner(self.layers), self.loss]
+        found = {
+            id(schedule): ScheduledValue(f"{name} of {type(owner).__name__}", schedule, name in owner.fractions)
+            for owner in owners
+            for name, schedule in schedules_of(owner).items()
+        }
+        return list(found.values())
+
+    def schedules(self) -> list[Schedule]:
+        """Return the schedules of all values that change during training."""
+        given = [self.optimizer.schedule, self.optimizer.weight_decay]
+        changing = [each for each in given if isinstance(each, Schedule) and type(each) is not ConstantSchedule]
+        return [*changing, *(value.schedule for value in self.scheduled_values())]
 
     def config(self) -> dict[str, Any]:
         """Return loss, optimizer and settings as JSON for the run folder."""

@@ -7,7 +7,7 @@ from typing import Any
 from gradflow.distributed import World
 from gradflow.errors import DataError
 from gradflow.executors import Executor
-from gradflow.layers.dropout import dropout
+from gradflow.layers.dropout import dropout, scheduled_dropout
 from gradflow.layers.stack import with_inner
 from gradflow.ops import Array, Op
 from gradflow.optimizers import LBFGS
@@ -52,7 +52,7 @@ def of_rows(ops: Executor, first: int) -> Executor:
     """Return an executor for the rows of a batch from ``first`` on: they get the dropout masks of the whole batch."""
 
     def change(op: Op, arguments: dict[str, Any]) -> tuple[Op, dict[str, Any]]:
-        if op is dropout:
+        if op in (dropout, scheduled_dropout):
             arguments |= {"rows_before": first, "words_before": first * arguments["x"][0].size}
         return op, arguments
 

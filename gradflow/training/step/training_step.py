@@ -105,7 +105,7 @@ class TrainingStep:
         steps_per_launch = min(self._objective.steps_per_launch, full_batches)
         program, measured = full.program(steps_per_launch), None
         if self._statistics is not None and arrays is not None:
-            recorder = Recorder(full.backend, full.clock)
+            recorder = self._recorder()
             self._statistics.record(recorder, full, arrays)
             measured = recorder.program()
         return Epoch(
@@ -128,7 +128,7 @@ class TrainingStep:
 
     def _recorded(self, batch_rows: int) -> tuple[Recorder, ForwardArrays | None]:
         """Record the step on a batch, and the clock's advance to the next one."""
-        objective, recorder = self._objective, Recorder(self._objective.network.backend, self.status.clock)
+        objective, recorder = self._objective, self._recorder()
         whole, rest = divmod(batch_rows, self._part_rows)
         sizes = [self._part_rows] * whole + [rest] * (rest > 0)
         arrays: ForwardArrays | None
@@ -141,10 +141,13 @@ class TrainingStep:
         self.update.learning_rates.record_advance(recorder, sizes[-1], self._rows)
         return recorder, arrays
 
+    def _recorder(self) -> Recorder:
+        return Recorder(self.status.backend, self.status.clock, self.update.learning_rates.values)
+
     def _record_parts(self, recorder: Recorder, sizes: list[int]) -> ForwardArrays | None:
         """Record the gradients of a batch, part by part. Each size is recorded once: its parts share their memory."""
         gradients, rows, world = self._objective.network.gradients, sum(sizes), self._world
-        recorded = {size: Recorder(recorder.backend, recorder.clock) for size in sizes}
+        recorded = {size: self._recorder() for size in sizes}
         arrays = [self._record_part(part, size) for size, part in recorded.items()]
         last, is_mean = len(sizes) - 1, len(sizes) == 1 and world.takes_means(rows)
         for place, size in enumerate(sizes):

@@ -16,6 +16,7 @@ from gradflow.optimizers.accumulation import GradientAccumulation
 from gradflow.optimizers.averaging import average_weights
 from gradflow.optimizers.base import hyper_vector
 from gradflow.optimizers.clipping import GradientClipping
+from gradflow.schedules import initial
 from gradflow.schedules.base import EpochValues
 from gradflow.sealing import is_of_users, record_sealed
 from gradflow.training.step.learning_rates import LearningRates
@@ -45,18 +46,20 @@ class Update:
         limit = math.inf if objective.clip_value is None else objective.clip_value
         hyper = hyper_vector(
             optimizer.hyper(),
-            weight_decay=optimizer.weight_decay,
+            weight_decay=initial(optimizer.weight_decay),
             l2=objective.l2,
             l1=objective.l1,
             clip_value=limit,
             factors=optimizer.segments(network.layers, network.parameter_ranges),
         )
-        self._hyper = backend.from_host(hyper)
         self._gradient_scale = backend.from_host(np.ones(1, network.dtype))
         self._clipping = None
         if objective.clip_norm is not None:
             self._clipping = GradientClipping(backend, network.n_parameters, objective.clip_norm)
-        self.learning_rates = LearningRates(backend, optimizer.schedule, self._hyper, epochs=epochs, steps=steps)
+        self.learning_rates = LearningRates(
+            backend, optimizer, objective.scheduled_values(), hyper, epochs=epochs, steps=steps
+        )
+        self._hyper = self.learning_rates.hyper
         self.precision = make_precision(objective.precision, network)
         self._average: Array | None = None
         if objective.average is not None:

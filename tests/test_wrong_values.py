@@ -152,6 +152,8 @@ REQUIRED: dict[str, Callable[[], Any]] = {
     "Residual.layers": lambda: [gf.Dense(3, 3)],
     "TabM.sizes": lambda: [3, 4, 2],
     "Sequential.layers": lambda: [gf.Dense(3, 3)],
+    "activation": lambda: "selu",
+    "bins": lambda: [[0, 1, 2]],
     "append.values": lambda: {"loss": 1.0},
     "CSV.path": lambda: "data.csv",
     "open_file.path": lambda: "data.csv",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from gradflow.data import Dates, Embedding, OneHot, RobustScale, Standardize, Unchanged
+from gradflow.data import Dates, Embedding, OneHot, RobustScale, SmoothClip, Standardize, Unchanged
 from gradflow.data.columns import MISSING
 from gradflow.data.rules import ColumnRule
 from gradflow.errors import DataError
@@ -14,6 +14,7 @@ IGNORE = "ignore"
 _RULES: dict[str, type[ColumnRule]] = {
     "number": Standardize,
     "robust": RobustScale,
+    "clipped": SmoothClip,
     "unchanged": Unchanged,
     "category": OneHot,
     "embedding": Embedding,

@@ -10,7 +10,7 @@ from gradflow.data.in_memory import split
 from gradflow.data.iterables import Batches
 from gradflow.data.preprocessing import Preprocessing, fit_preprocessing
 from gradflow.data.profiles import profile
-from gradflow.data.rules import Embedding, OneHot, RobustScale, Standardize, Unchanged
+from gradflow.data.rules import Embedding, OneHot, RobustScale, SmoothClip, Standardize, Unchanged
 from gradflow.data.sources import Source
 from gradflow.data.suggestions import suggest_rule, suggest_task
 
@@ -26,6 +26,7 @@ __all__ = [
     "Parquet",
     "Preprocessing",
     "RobustScale",
+    "SmoothClip",
     "Source",
     "Standardize",
     "Unchanged",

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradflow.checks import known_name, positive_integer
+from gradflow.checks import known_name, positive, positive_integer
 from gradflow.data.table import number_in
 from gradflow.data.where import Where
 from gradflow.errors import DataError, shown
@@ -17,6 +17,9 @@ MISSING = ("refuse", "fill", "mark")
 UNKNOWN = ("refuse", "zeros")
 MOST_NUMBERS = 2**24
 """float32 holds every whole number up to this one."""
+
+LARGEST_SQUARED = 1e150
+"""Numbers are limited to this before they are squared."""
 
 
 # -- input columns ----------------------------------------------------------------------------------------------------
@@ -122,6 +125,29 @@ class NumberColumn(Column):
         if not (np.isfinite([self.center, self.scale]).all() and self.scale >= 0):
             raise DataError(f"center and scale must be finite, and scale at least 0, got {self!r}")
         known_name("missing", self.missing, MISSING)
+
+
+@dataclass(frozen=True)
+class ClippedColumn(NumberColumn):
+    """Numbers, as y / √(1 + (y / limit)²) with y = (x - center) / scale: nearly y around 0, and always within ±limit.
+
+    Attributes:
+        limit: the limit, above 0.
+    """
+
+    kind: ClassVar[str] = "clipped number"
+    limit: float = 3.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive("limit", self.limit)
+
+    def shape(self, scaled: np.ndarray) -> np.ndarray:
+        """Return the clipped numbers for those that are centered and scaled."""
+        # Squares of larger numbers might overflow; these are at the limit anyway.
+        size = np.clip(scaled / self.limit, -LARGEST_SQUARED, LARGEST_SQUARED)
+        clipped: np.ndarray = self.limit * (size / np.sqrt(1 + size * size))
+        return clipped
 
 
 @dataclass(frozen=True)

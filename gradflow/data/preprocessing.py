@@ -12,6 +12,7 @@ import numpy as np
 from gradflow.checks import instance
 from gradflow.data.columns import (
     CategoryColumn,
+    ClippedColumn,
     Column,
     EmbeddingColumn,
     NumberColumn,
@@ -31,7 +32,7 @@ from gradflow.data.where import Where
 from gradflow.errors import DataError, shown, unknown_name
 
 _KINDS: dict[str, type[Column]] = {
-    kind.kind: kind for kind in (NumberColumn, DateColumn, CategoryColumn, EmbeddingColumn)
+    kind.kind: kind for kind in (NumberColumn, ClippedColumn, DateColumn, CategoryColumn, EmbeddingColumn)
 }
 
 
@@ -92,6 +93,11 @@ class Preprocessing:
         return len(self._output_names)
 
     @property
+    def n_numbers(self) -> int:
+        """The number of leading inputs that are numbers: the ``columns`` of embeddings such as `PeriodicEmbedding`."""
+        return sum(column.scale > 0 for _, column in self._of(NumberColumn))
+
+    @property
     def timestamps(self) -> list[str]:
         """The names of the columns that hold timestamps."""
         return [name for name, _ in self._of(DateColumn)]
@@ -138,6 +144,9 @@ class Preprocessing:
         center, scale = (np.array([getattr(column, key) for _, column in named]) for key in ("center", "scale"))
         varies, marked = scale > 0, np.array([column.missing == "mark" for _, column in named])
         scaled = (np.where(missing, center, numbers)[:, varies] - center[varies]) / scale[varies]
+        for place, column in enumerate(column for _, column in named if column.scale > 0):
+            if isinstance(column, ClippedColumn):
+                scaled[:, place] = column.shape(scaled[:, place])
         return np.hstack([scaled, missing[:, marked]])
 
     def _of(self, kind: type[Any]) -> Generator[tuple[str, Any], None, None]:

@@ -10,12 +10,13 @@ from typing import Self
 
 import numpy as np
 
-from gradflow.checks import integer, known_name, positive_integer
+from gradflow.checks import integer, known_name, positive, positive_integer
 from gradflow.data.columns import (
     MISSING,
     MOST_NUMBERS,
     UNKNOWN,
     CategoryColumn,
+    ClippedColumn,
     Column,
     EmbeddingColumn,
     NumberColumn,
@@ -84,6 +85,29 @@ class RobustScale(_NumberRule):
 
     def begin(self) -> ColumnFit:
         return _Quantiles(self.missing)
+
+
+class SmoothClip(_NumberRule):
+    """Scale numbers robustly, and keep outliers within ±limit without a jump: the preprocessing of RealMLP.
+
+    It is y / √(1 + (y / limit)²) with y = (x - median) / s, where s is the interquartile range; half the range of x
+    where the quartiles coincide (Holzmüller, Grinsztajn & Steinwart, 2024, arXiv:2407.04491). Quantiles are those of
+    `RobustScale`, and a constant column is dropped.
+
+    Args:
+        missing: "refuse" missing values; "fill" them with the median; or also "mark" them in an extra input.
+        limit: the limit, above 0.
+    """
+
+    def __init__(self, missing: str = "refuse", limit: float = 3.0) -> None:
+        super().__init__(missing)
+        self.limit = positive("limit", limit)
+
+    def begin(self) -> ColumnFit:
+        return _ClippedFit(self.missing, self.limit)
+
+    def __repr__(self) -> str:
+        return f"SmoothClip(missing={self.missing!r}, limit={self.limit!r})"
 
 
 class Unchanged(ColumnRule):
@@ -191,7 +215,9 @@ class Moments(_NumberFit):
     def _add(self, numbers: np.ndarray) -> None:
         mean, count = float(numbers.mean()), self._count + len(numbers)
         difference = mean - self.mean
-        self._squares += float(((numbers - mean) ** 2).sum()) + difference**2 * self._count * len(numbers) / count
+        self._squares += (
+            float(((numbers - mean) ** 2).sum()) + difference * difference * self._count * len(numbers) / count
+        )
         self.mean += difference * len(numbers) / count
         self._count = count
         self._low, self._high = min(self._low, float(numbers.min())), max(self._high, float(numbers.max()))
@@ -203,6 +229,12 @@ class Moments(_NumberFit):
             return 0.0
         # The squares of numbers around 1e-170 underflow to 0; their range then serves as the scale.
         return math.sqrt(self._squares / self._count) or self._high - self._low
+
+    @property
+    def half_range(self) -> float:
+        """Half the distance of the smallest and the largest number; 0 without numbers."""
+        of_all = self.complete()
+        return of_all._high / 2 - of_all._low / 2 if of_all._low < of_all._high else 0.0
 
     def result(self) -> NumberColumn:
         of_all = self.complete()
@@ -231,11 +263,26 @@ class _Quantiles(_NumberFit):
             self._keys, self._sample = self._keys[kept], self._sample[kept]
 
     def result(self) -> NumberColumn:
-        sample, std = self.complete()._sample, self._moments.complete().std
-        if not len(sample):
-            return NumberColumn(0.0, 0.0, self._missing)
-        low, median, high = (float(value) for value in np.quantile(sample, [0.25, 0.5, 0.75]))
+        low, median, high = self.quartiles()
+        std = self._moments.complete().std
         return NumberColumn(median, high - low if std and high > low else std, self._missing)
+
+    def quartiles(self) -> tuple[float, float, float]:
+        """Return the quartiles of the sample; 0 if it is empty."""
+        sample = self.complete()._sample
+        low, median, high = np.quantile(sample, [0.25, 0.5, 0.75]).tolist() if len(sample) else (0.0, 0.0, 0.0)
+        return low, median, high
+
+
+class _ClippedFit(_Quantiles):
+    def __init__(self, missing: str, limit: float) -> None:
+        super().__init__(missing)
+        self._limit = limit
+
+    def result(self) -> ClippedColumn:
+        low, median, high = self.quartiles()
+        scale = high - low if self._moments.complete().std and high > low else self._moments.half_range
+        return ClippedColumn(median, scale, self._missing, self._limit)
 
 
 class _Nothing(ColumnFit):

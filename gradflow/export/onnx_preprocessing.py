@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradflow.data.columns import CategoryColumn, Column, EmbeddingColumn, NumberColumn
+from gradflow.data.columns import LARGEST_SQUARED, CategoryColumn, ClippedColumn, Column, EmbeddingColumn, NumberColumn
 from gradflow.data.dates import DateColumn
 from gradflow.data.preprocessing import Preprocessing
 from gradflow.errors import DataError
@@ -82,10 +82,25 @@ def _numbers(graph: OnnxGraph, columns: dict[str, NumberColumn]) -> list[str]:
     parts = []
     if len(varying := np.flatnonzero(scale > 0)):
         shifted = graph("Sub", graph.columns(filled, varying), graph.constant(center[varying], np.float64))
-        parts.append(graph("Div", shifted, graph.constant(scale[varying], np.float64)))
+        scaled = graph("Div", shifted, graph.constant(scale[varying], np.float64))
+        parts.append(_clipped(graph, [fitted[place] for place in varying], scaled))
     if marked := [place for place, column in enumerate(fitted) if column.missing == "mark"]:
         parts.append(graph.cast(graph.columns(missing, marked), np.float64))
     return parts
+
+
+def _clipped(graph: OnnxGraph, columns: list[NumberColumn], scaled: str) -> str:
+    """Return the scaled numbers, those of `ClippedColumn` clipped smoothly."""
+    limits = np.array([column.limit if isinstance(column, ClippedColumn) else np.nan for column in columns])
+    is_clipped = ~np.isnan(limits)
+    if not is_clipped.any():
+        return scaled
+    limit = graph.constant(np.where(is_clipped, limits, 1), np.float64)
+    least, most = (graph.constant(bound, np.float64) for bound in (-LARGEST_SQUARED, LARGEST_SQUARED))
+    size = graph("Clip", graph("Div", scaled, limit), least, most)
+    root = graph("Sqrt", graph("Add", graph("Mul", size, size), graph.constant(1, np.float64)))
+    clipped = graph("Mul", limit, graph("Div", size, root))
+    return graph("Where", graph.constant(is_clipped, np.bool_), clipped, scaled)
 
 
 def _place(graph: OnnxGraph, column: CategoryColumn | EmbeddingColumn, x: str) -> str:

@@ -78,7 +78,11 @@ def quantile_bins(x: Any, bins: int = 48) -> list[list[float]]:
     Raises:
         DataError: if x is no matrix of finite numbers, or a column is constant.
     """
-    array, bins = np.asarray(x), positive_integer("bins", bins)
+    bins = positive_integer("bins", bins)
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        raise DataError(f"x must be a matrix of numbers (rows, columns), got {shown(x)}") from None
     if array.ndim != 2 or array.dtype.kind not in "fiub" or not array.size:
         raise DataError(f"x must be a matrix of numbers (rows, columns), got {shown(x)}")
     array = array.astype(np.float64)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradflow.checks import boolean, file_path
-from gradflow.data.columns import CategoryColumn, Column, EmbeddingColumn, NumberColumn
+from gradflow.data.columns import CategoryColumn, ClippedColumn, Column, EmbeddingColumn, NumberColumn
 from gradflow.data.dates import DateColumn
 from gradflow.data.table import positions
 from gradflow.errors import DataError, GradflowError
@@ -236,6 +236,7 @@ def _rule(column: Column) -> str:
     if isinstance(column, NumberColumn):
         is_constant = column.scale == 0
         text = "nothing: it is constant" if is_constant else f"(x - {column.center:.4g}) / {column.scale:.4g}"
+        text += f", clipped smoothly to ±{column.limit:g}" if isinstance(column, ClippedColumn) else ""
     elif isinstance(column, DateColumn):
         text = f"time: {', '.join(column.parts)}"
     elif isinstance(column, EmbeddingColumn):

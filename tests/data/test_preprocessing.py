@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import gradflow as gf
-from gradflow.data import Batches, OneHot, Preprocessing, RobustScale, Standardize, Unchanged, fit_preprocessing
+from gradflow.data import (
+    Batches,
+    OneHot,
+    Preprocessing,
+    RobustScale,
+    SmoothClip,
+    Standardize,
+    Unchanged,
+    fit_preprocessing,
+)
 from gradflow.storage import checksum
 
 RNG = np.random.default_rng(0)
@@ -102,6 +111,29 @@ def test_missing_numbers_are_filled_or_marked() -> None:
 def test_columns_with_half_of_the_values_equal_are_scaled_by_their_std() -> None:
     x = np.array([[0.0], [0], [0], [0], [10]])
     assert_allclose(fit_preprocessing(x, {0: RobustScale()}).transform(x).max(), 10 / 4)
+
+
+def test_smooth_clip_is_that_of_realmlp() -> None:
+    x = np.array([[0.0], [1], [2], [3], [1e300]])
+    low, median, high = np.quantile(x, [0.25, 0.5, 0.75])
+    y = (x - median) / (high - low)
+    with np.errstate(over="ignore"):
+        expected = np.append((y / np.sqrt(1 + (y / 3) ** 2))[:4], 3)[:, None]
+    fitted = fit_preprocessing(x, {0: SmoothClip()})
+    assert_allclose(fitted.transform(x), expected, rtol=1e-14)
+    assert Preprocessing.from_config(json.loads(json.dumps(fitted.config()))) == fitted
+    assert fit_preprocessing(in_pieces(x, [2, 3]), {0: SmoothClip()}) == fitted
+    # Half of the values are equal: the scale is half the range, 5, and not the interquartile range of 0.
+    rare = fit_preprocessing(np.array([[0.0], [0], [0], [0], [10]]), {0: SmoothClip(limit=1.0)})
+    assert_allclose(rare.transform(np.array([[10.0], [0]])), [[2 / np.sqrt(5)], [0]], rtol=1e-14)
+    gap = fit_preprocessing(np.array([[1.0, 4], [2, 5], [np.nan, 4]]), {0: SmoothClip("mark"), 1: SmoothClip()})
+    assert gap.output_names == ["0", "1", "0 is missing"]
+    assert gap.n_numbers == 2
+    assert gap.transform(np.array([[np.nan, 4.0]])).tolist()[0] == [0, 0, 1]
+    with pytest.raises(gf.DataError, match="all columns are constant"):
+        fit_preprocessing(np.ones((3, 1)), {0: SmoothClip()})
+    with pytest.raises(gf.DataError, match="limit must be"):
+        SmoothClip(limit=0)
 
 
 def test_quantiles_of_many_rows_come_from_a_sample() -> None:

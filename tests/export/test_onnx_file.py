@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gradflow as gf
-from gradflow.data import Dates, OneHot, RobustScale, Standardize, Unchanged
+from gradflow.data import Dates, OneHot, RobustScale, SmoothClip, Standardize, Unchanged
 from gradflow.output_scale import OutputScale
 from tests.export.run import run, ulps
 
@@ -41,6 +41,9 @@ TEXT_WITH_GAPS = np.array(["b", None, "c", "b"], object)
 RULES: dict[str, tuple[np.ndarray, gf.data.ColumnRule]] = {
     "standardized": (NUMBERS, Standardize()),
     "robust": (NUMBERS, RobustScale()),
+    "clipped": (NUMBERS, SmoothClip(limit=0.5)),
+    "clipped, marked": (WITH_GAPS, SmoothClip("mark")),
+    "clipped, constant": (np.full(4, 2.0), SmoothClip()),
     "unchanged": (NUMBERS, Unchanged()),
     "constant": (np.full(4, 2.0), Standardize()),
     "filled": (WITH_GAPS, Standardize("fill")),

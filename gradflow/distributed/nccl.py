@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gradflow.backends.reference import BoundCall, ReferenceBackend
 from gradflow.distributed.base import Ending, World
@@ -25,6 +26,9 @@ _AVERAGE = 4
 _DEBUG = "With the environment variable NCCL_DEBUG=INFO, NCCL says why"
 _PAUSES = 20e-6, 1e-3
 """Seconds between two looks at a GPU that the host waits for, at first and at most."""
+_SECONDS_BETWEEN_CHECKS = 0.02
+
+_Result = TypeVar("_Result")
 
 
 class _Able(NamedTuple):
@@ -76,7 +80,7 @@ class NcclWorld(World):
     def allreduce_(self, array: Array, stream: Any = None) -> None:
         from cupy.cuda import nccl
 
-        self._reduce(array, nccl.NCCL_SUM, stream or self._backend.stream)
+        self._patiently(lambda: self._reduce(array, nccl.NCCL_SUM, stream or self._backend.stream))
 
     def takes_means(self, rows: int) -> bool:
         return rows % (4 * self.size) == 0  # ranks share batches in fours of rows
@@ -87,6 +91,9 @@ class NcclWorld(World):
         from gradflow.backends.cuda.graphs import DeviceCall
 
         operation = _AVERAGE if is_mean else nccl.NCCL_SUM
+        # The first sum of a size may connect the ranks, which is nothing for a capture. Nobody has read the array yet.
+        self._patiently(lambda: self._reduce(array, operation, self._backend.stream))
+        self._backend.synchronize()
         return DeviceCall(lambda: self._reduce(array, operation, get_current_stream()))
 
     def check_programs(self) -> None:
@@ -98,9 +105,13 @@ class NcclWorld(World):
             )
 
     def broadcast_(self, array: Array, root: int = 0) -> None:
-        kind = self._kind_of(array)
-        with self._backend.current(), self._named():
-            self._communicator.bcast(array.data.ptr, array.size, kind, root, self._backend.stream.ptr)
+        kind, stream = self._kind_of(array), self._backend.stream
+
+        def broadcast() -> None:
+            with self._backend.current(), self._named():
+                self._communicator.bcast(array.data.ptr, array.size, kind, root, stream.ptr)
+
+        self._patiently(broadcast)
 
     def gathered(self, value: Any) -> list[Any]:
         return self._host.gathered(value)
@@ -118,7 +129,8 @@ class NcclWorld(World):
                 yield ending
         except BaseException:
             self.has_ended = True
-            self._communicator.abort()  # so that the GPU no longer waits for ranks that have left
+            # The GPU must not wait for ranks that have left. The abort itself waits until no graph contains a sum.
+            threading.Thread(target=self._communicator.abort, daemon=True).start()
             raise
         finally:
             self._backend.watch = outer
@@ -183,29 +195,42 @@ class NcclWorld(World):
         return agreed
 
     def _entered(self, identity: bytes) -> Any:
-        """Make the communicator in a thread, because NCCL waits for the other ranks without a limit."""
+        """Return the communicator. It lives as long as the process, since its end would wait for that of all graphs."""
+        import ctypes
+
         from cupy.cuda import Device, nccl
 
-        made: list[Any] = []
+        def make() -> Any:
+            with Device(self._backend.device_number):
+                return nccl.NcclCommunicator(self.size, identity, self.rank)
 
-        def make() -> None:
-            try:
-                with Device(self._backend.device_number):
-                    made.append(nccl.NcclCommunicator(self.size, identity, self.rank))
-            except Exception as error:
-                made.append(error)
-
-        thread, began = threading.Thread(target=make, daemon=True), time.monotonic()
-        thread.start()
-        while thread.is_alive():
-            thread.join(_PAUSES[1])
-            self._host.look_for_failures(since=began)
-        (communicator,) = made
-        if isinstance(communicator, Exception):
-            raise BackendError(
-                f"rank {self.rank} cannot make an NCCL communicator: {communicator}. {_DEBUG}"
-            ) from communicator
+        try:
+            communicator = self._patiently(make)
+        except nccl.NcclError as error:
+            raise BackendError(f"rank {self.rank} cannot make an NCCL communicator: {error}. {_DEBUG}") from error
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(communicator))
         return communicator
+
+    def _patiently(self, call: Callable[[], _Result]) -> _Result:
+        """Return what a call returns, from a thread: NCCL may wait in it for the other ranks, without a limit.
+
+        Raises:
+            RankError: if one has failed, or the time is up.
+        """
+        done: Future[_Result] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(call())
+            except BaseException as error:
+                done.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        began = time.monotonic()
+        while True:
+            with suppress(TimeoutError):
+                return done.result(_SECONDS_BETWEEN_CHECKS)
+            self._host.look_for_failures(since=began)
 
 
 def _able(backend: CupyBackend) -> _Able:

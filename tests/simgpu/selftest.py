@@ -1595,6 +1595,7 @@ s.synchronize()
 assert (x.get() == (2.0 * size) ** 3).all()
 stats = simgpu.stats()
 assert stats["kernels"]["ncclAllReduce"] == {"count": 3, "in_graph": 3, "threads": 0}, stats["kernels"]
+del graph
 # A second stream that waits by an event, and a query that does not wait for the other rank.
 other, event = cp.cuda.Stream(non_blocking=True), cp.cuda.Event()
 with s:
@@ -1679,6 +1680,29 @@ if rank == 0:
     assert not simgpu.stats()["guard_errors"]
 """,
         SIMGPU_NCCL_TIMEOUT="30",
+    )
+    # The end of a communicator, also that by an abort, waits for the end of the graphs with its collectives.
+    all_well(
+        """
+import threading
+x = cp.ones(4, "f4")
+s = cp.cuda.Stream(non_blocking=True)
+with s:
+    s.begin_capture()
+    sum_(x, s)
+    graph = s.end_capture()
+if rank == 0:
+    graph.launch(s)
+    assert not s.done
+ending = threading.Thread(target=comm.abort)
+ending.start()
+s.synchronize()
+ending.join(0.3)
+assert ending.is_alive()
+del graph
+ending.join(10)
+assert not ending.is_alive()
+"""
     )
     for mode in ("lazy", "eager"):  # nor do they keep a process from ending
         began = time.time()

@@ -50,6 +50,7 @@ struct NcclComm {
   unsigned long long done = 0;
   int error = NC_OK;
   bool aborted = false, destroyed = false;
+  std::vector<std::weak_ptr<Wish>> captured;    // by graphs, which keep them while they exist
   char *buffer(int of, unsigned long long number) { return buffers + ((size_t)of * 2 + number % 2) * BUFFER; }
 };
 
@@ -195,6 +196,7 @@ template <class F> static int collective(const char *name, NcclComm *c, const vo
     snprintf(wish->name, sizeof wish->name, "%s", name);
     wish->count = count; wish->type = type; wish->reduction = reduction; wish->root = root;
     wish->in_graph = capturing(stream);
+    if (wish->in_graph) c->captured.push_back(wish);
     Op op;
     op.kind = K_KERNEL;
     op.name = name;
@@ -310,7 +312,14 @@ NCCL ncclCommInitRankConfig(ncclComm_t *out, int size, ncclUniqueId id, int rank
 NCCL ncclCommInitRank(ncclComm_t *out, int size, ncclUniqueId id, int rank) {
   return ncclCommInitRankConfig(out, size, id, rank, nullptr);
 }
-// Communicators are never deleted: work that was queued or captured refers to them.
+// As NCCL does, wait until no graph has a collective of the communicator.
+static int wait_for_graphs(NcclComm *c) {
+  auto none = [&] { for (auto &w : c->captured) if (!w.expired()) return false; return true; };
+  if (wait_for(none)) return NC_OK;
+  say("NCCL: rank %d: waited too long for the end of the graphs that contain collectives of a communicator", c->rank);
+  return NC_USAGE;
+}
+// Communicators are never deleted: work that was queued refers to them.
 NCCL ncclCommDestroy(ncclComm_t c) {
   if (!c) return NC_OK;
   Lock l;
@@ -319,16 +328,17 @@ NCCL ncclCommDestroy(ncclComm_t c) {
   cudaSetDevice(c->device);
   if (!c->aborted) sync_all();  // waits for the collectives
   cudaSetDevice(saved);
+  int e = wait_for_graphs(c);
   c->destroyed = true;
   c->shared->ranks[c->rank].gone = 1;
-  return NC_OK;
+  return e;
 }
 NCCL ncclCommAbort(ncclComm_t c) {
   if (!c) return NC_OK;
   Lock l;
   c->aborted = c->destroyed = true;  // collectives that wait end, with no result
   c->shared->ranks[c->rank].gone = 1;
-  return NC_OK;
+  return wait_for_graphs(c);
 }
 NCCL ncclCommGetAsyncError(ncclComm_t c, int *e) { *e = c->error; return NC_OK; }
 NCCL ncclCommCount(ncclComm_t c, int *n) { *n = c->size; return NC_OK; }

@@ -66,7 +66,8 @@ def _print_version(is_wanted: bool) -> None:
 
 def _import(modules: list[str]) -> None:
     """Import modules of the user's own, from the current folder or installed."""
-    sys.path.insert(0, "")
+    if modules:
+        sys.path.insert(0, "")
     for name in modules:
         try:
             importlib.import_module(name)

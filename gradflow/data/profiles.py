@@ -26,6 +26,7 @@ MOST_COUNTED = 1000
 Kind = Literal["numbers", "text", "times"]
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?(\d*|\d{1,3}(\.\d{3})+),\d+\s*")
 _COMMA_GROUPS = re.compile(r"\s*[+-]?\d{1,3}(,\d{3})+(\.\d+)?\s*")
+_OTHER_DATE = re.compile(r"\s*\d{1,2}([./-])\d{1,2}\1(\d{4}|\d{2})\s*")
 _WITH_SIGN = re.compile(r"\s*([$€£¥]\s*[+-]?[\d.,]+|[+-]?[\d.,]+\s*[$€£¥%])\s*")
 
 
@@ -48,6 +49,7 @@ class ColumnProfile:
         numbers_in_text: the number of values of a text column that are numbers.
         decimal_commas: the number of values of a text column such as "1,5" or "1.234,50".
         comma_groups: the number of values of a text column such as "1,234" or "1,234.50".
+        other_dates: the number of values of a text column such as "31.12.2024" or "12/31/24", which are not understood.
         with_signs: the number of values of a text column such as "12 %" or "$5".
         is_category: True if the file declares categories.
     """
@@ -66,6 +68,7 @@ class ColumnProfile:
     numbers_in_text: int
     decimal_commas: int
     comma_groups: int
+    other_dates: int
     with_signs: int
     is_category: bool
 
@@ -112,7 +115,8 @@ class _Facts:
         self._are_whole = self._are_booleans = self._count_up = self._are_different = True
         self._texts_are_times = True
         self._last: float | None = None
-        self._numbers_in_text = self._decimal_commas = self._comma_groups = self._with_signs = 0
+        self._numbers_in_text = self._decimal_commas = self._comma_groups = 0
+        self._with_signs = self._other_dates = 0
 
     def update(self, values: np.ndarray, where: Where) -> None:
         is_missing = _is_missing(values)
@@ -155,6 +159,7 @@ class _Facts:
             self._numbers_in_text += count if is_number(text) else 0
             self._decimal_commas += count if _DECIMAL_COMMA.fullmatch(text) else 0
             self._comma_groups += count if _COMMA_GROUPS.fullmatch(text) else 0
+            self._other_dates += count if _OTHER_DATE.fullmatch(text) else 0
             self._with_signs += count if _WITH_SIGN.fullmatch(text) else 0
         if self._hashes is not None:
             self._add_distinct((str(value), count) for value, count in counts.items())
@@ -198,6 +203,7 @@ class _Facts:
             numbers_in_text=self._numbers_in_text,
             decimal_commas=self._decimal_commas,
             comma_groups=self._comma_groups,
+            other_dates=self._other_dates,
             with_signs=self._with_signs,
             is_category=self._is_category,
         )

@@ -54,8 +54,10 @@ def suggest_rule(column: ColumnProfile) -> Suggestion:
         return Suggestion(None, "an identifier, different in each row")
     if column.kind == "numbers" and not column.is_category:
         return Suggestion(Standardize(missing=missing), f"numbers{gaps}")
+    others = column.other_dates > _NEARLY_ALL * column.present
+    gaps += "; dates are understood if written as 2024-12-31" if others else ""
     if column.is_mostly_distinct:
-        return Suggestion(None, "text that differs in most rows")
+        return Suggestion(None, f"text that differs in most rows{gaps if others else ''}")
     count = f"{column.distinct:,} categor{'y' if column.distinct == 1 else 'ies'}{gaps}"
     if column.distinct is not None and column.distinct <= _MOST_INPUTS:
         return Suggestion(OneHot(missing=missing, unknown="zeros"), count)

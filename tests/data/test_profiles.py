@@ -143,6 +143,18 @@ def test_the_way_that_numbers_are_written_is_found(
     assert (found.decimal, found.thousands) == (decimal, thousands)
 
 
+def test_dates_of_other_countries_are_pointed_out(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,c\n" + "".join(f"{row % 12 + 1:02}/31/2024,{row + 1}.1.24,1/2/x\n" for row in range(30)))
+    columns = gf.data.profile(gf.data.open_file(path, target=None))
+    reasons = [gf.data.suggest_rule(columns[name]).reason for name in "ab"]
+    assert reasons == [
+        "12 categories; dates are understood if written as 2024-12-31",
+        "text that differs in most rows; dates are understood if written as 2024-12-31",
+    ]
+    assert columns["c"].other_dates == 0
+
+
 def test_numbers_with_a_sign_are_doubtful(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a,b,c\n" + "".join(f"{row} %,$1.{row},{row}m\n" for row in range(30)))

@@ -306,7 +306,7 @@ class Loop:
         """Run the remaining steps of an epoch, or yield the pass; return False if it was interrupted."""
         objective, step = self._objective, self._state.step
         if isinstance(objective.optimizer, LBFGS):
-            return Minimization(objective, step).run(lambda: self._interruption.requested)
+            return Minimization(objective, step).run(self._is_interrupted)
         hands_out = hands_out and not self._calls.has_steps
         if hands_out and not batches_done and (programs := step.epoch.programs(is_measured=is_measured)) is not None:
             if not self._allowance(self._state, 0):
@@ -419,6 +419,10 @@ class Loop:
             if self.stop_requested and not was_requested and batches_done < self._state.step.epoch.batches:
                 self._is_stopped_at_step = True
                 self.history.stopped_by = "callback"
+
+    def _is_interrupted(self) -> bool:
+        """True if a signal asked one of the ranks to end."""
+        return any(self._plan.world.gathered(self._interruption.requested))
 
     def _agreed(self, epoch: int, values: dict[str, float]) -> bool:
         """Agree with the other ranks on whether training stops here; return True if one of them was interrupted.

@@ -90,6 +90,12 @@ def named_columns() -> tuple[gf.Trainer, dict[str, Any]]:
     return trainer, {"x": table, "y": np.where(x[:, 0] > 0, "yes", "no"), "batch_size": None}
 
 
+def minimized() -> tuple[gf.Trainer, dict[str, Any]]:
+    x = _inputs()
+    trainer = gf.Trainer(_network(6, 1, activation="tanh"), "mean_squared_error", gf.LBFGS(max_iterations=5), l2=1e-3)
+    return trainer, {"x": x, "y": np.sin(x[:, :1]), "batch_size": None, "validation_fraction": 0.2}
+
+
 SCENARIOS: dict[str, Scenario] = {
     of.__name__: of
     for of in (
@@ -99,6 +105,7 @@ SCENARIOS: dict[str, Scenario] = {
         streamed_rows,
         frozen_and_stopped,
         named_columns,
+        minimized,
     )
 }
 

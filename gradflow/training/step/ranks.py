@@ -10,7 +10,6 @@ from gradflow.executors import Executor
 from gradflow.layers.dropout import dropout, scheduled_dropout
 from gradflow.layers.stack import with_inner
 from gradflow.ops import Array, Op
-from gradflow.optimizers import LBFGS
 from gradflow.optimizers.accumulation import accumulate
 from gradflow.precision import Adapted
 from gradflow.training.step.objective import Objective
@@ -25,8 +24,6 @@ def check_ranks(objective: Objective, world: World, *, batch_size: int, parts: i
     if world.size == 1:
         return
     remedy = f"train it by one process, or with GRADFLOW_DISTRIBUTED=0 by each of the {world.size} ranks for itself"
-    if isinstance(objective.optimizer, LBFGS):
-        raise DataError(f"L-BFGS is not supported with several ranks; use another optimizer, or {remedy}")
     if objective.layer_statistics:
         raise DataError("layer_statistics are not supported with several ranks: each sees only its rows; omit it")
     if not world.share_all(-(-batch_size // parts)):

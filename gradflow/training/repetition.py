@@ -147,7 +147,7 @@ def _function(kind: str, path: str) -> Any:
     """Return a function of a module that has been imported: a file must not decide what is imported."""
     function = function_at(path)
     if not is_function(function):
-        raise DataError(f"the {kind} of the run was the function {path}; import the module that defines it")
+        raise DataError(f"the {kind} of the run was the function {path}; define it, or import its module, first")
     return function
 
 

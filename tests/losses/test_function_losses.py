@@ -238,7 +238,9 @@ def test_a_run_keeps_the_name_of_its_function(tmp_path: Path) -> None:
 def test_a_function_that_is_gone_cannot_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fit(trainer(squares), output=tmp_path)
     monkeypatch.delattr(f"{__name__}.squares")
-    with pytest.raises(gf.DataError, match=r"the loss of the run was the function .*:squares; import the module"):
+    with pytest.raises(
+        gf.DataError, match=r"the loss of the run was the function .*:squares; define it, or import its module"
+    ):
         gf.repeat(tmp_path, X, Y)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 import gradflow as gf
@@ -82,6 +85,25 @@ def test_the_loss_is_the_mean_over_the_rows_of_the_last_steps(backend_name: str)
         expected = np.average([of_step[each] for each in steps], weights=[rows[each] for each in steps])
         assert_allclose(loss, expected, rtol=1e-6)
     assert_allclose([loss for _, loss in epochs.heard], history["loss"], rtol=1e-6)
+
+
+@given(
+    every=st.lists(st.integers(1, 30), min_size=1, max_size=3),
+    batch_size=st.integers(5, 80),
+    saved_every=st.integers(1, 12),
+    steps_per_launch=st.integers(1, 4),
+)
+@settings(max_examples=25, deadline=None)
+def test_steps_are_heard_whatever_else_happens_between_them(
+    every: list[int], batch_size: int, saved_every: int, steps_per_launch: int
+) -> None:
+    callbacks = [Steps(each) for each in every]
+    of = trainer("numpy", steps_per_launch=steps_per_launch)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = gf.Checkpoint(every_steps=saved_every)
+        fit(of, Path(folder), checkpoint=checkpoint, batch_size=batch_size, epochs=3, callbacks=callbacks)
+    steps = 3 * -(-len(X) // min(batch_size, len(X)))
+    assert [callback.steps for callback in callbacks] == [list(range(each, steps + 1, each)) for each in every]
 
 
 def test_the_loss_of_a_step_is_weighted(backend_name: str) -> None:

@@ -31,6 +31,7 @@ from gradflow.export import to_onnx, to_torch_state_dict
 from gradflow.inspect import learning_rate_range_test
 from gradflow.inspect.gradient_check import check_gradients
 from gradflow.inspect.gradients import gradients
+from gradflow.inspect.initial_weights import fit_initial_weights, ntk_factors
 from gradflow.layers import (
     ELU,
     GELU,
@@ -199,12 +200,14 @@ __all__ = [
     "data",
     "distributed",
     "export",
+    "fit_initial_weights",
     "fit_many",
     "gradients",
     "inspect",
     "learning_rate_range_test",
     "load",
     "metrics",
+    "ntk_factors",
     "quantile_bins",
     "repeat",
     "report",

@@ -28,7 +28,7 @@ def layer_outputs(network: Sequential, x: Any) -> dict[str, np.ndarray]:
     Raises:
         DataError: if x is invalid.
     """
-    passed = _forward(network, x)
+    passed = forward_steps(network, x)
     return {step.name: network.backend.to_host(step.y) for step in passed}
 
 
@@ -47,7 +47,7 @@ def dead_units(network: Sequential, x: Any) -> dict[str, float]:
         DataError: if x is invalid.
     """
     fractions = {}
-    for step in _forward(network, x):
+    for step in forward_steps(network, x):
         if not isinstance(step.layer, Activation) or isinstance(step.layer, Softmax):
             continue
         backend = network.backend
@@ -77,7 +77,7 @@ def saturated_units(network: Sequential, x: Any, *, distance: float = SATURATION
     if positive("distance", distance) >= 0.5:
         raise DataError(f"distance must be above 0 and below 0.5, got {distance!r}")
     fractions = {}
-    for step in _forward(network, x):
+    for step in forward_steps(network, x):
         if type(step.layer) in LIMITS:
             backend = network.backend
             units = backend.empty(step.y.shape[1], np.float64)
@@ -86,7 +86,7 @@ def saturated_units(network: Sequential, x: Any, *, distance: float = SATURATION
     return fractions
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """A layer with its input and output, on the device."""
 
     name: str
@@ -95,7 +95,7 @@ class _Step(NamedTuple):
     y: Array
 
 
-def _forward(network: Sequential, x: Any) -> list[_Step]:
+def forward_steps(network: Sequential, x: Any) -> list[Step]:
     """Run the forward pass of prediction, with a separate array for every output."""
     instance("network", network, Sequential, "a gradflow network")
     backend = network.backend
@@ -107,7 +107,7 @@ def _forward(network: Sequential, x: Any) -> list[_Step]:
             continue
         y = backend.empty((len(current), layer.output_width(current.shape[1])), network.dtype)
         recorder.record(layer.infer, current, y, recorded=layer.recorded)
-        steps.append(_Step(f"{index}.{type(layer).__name__}", layer, current, y))
+        steps.append(Step(f"{index}.{type(layer).__name__}", layer, current, y))
         current = y
     with network.inferring():
         recorder.program().run()

@@ -191,7 +191,8 @@ def test_ranks_train_as_one_process_does(tmp_path: Path, monkeypatch: pytest.Mon
     """All that several processes share on the CPU they share on GPUs too: a batch whose end has no rows for a rank,
     dropout, row weights, metrics, streams, the average of the weights, early stopping."""
     monkeypatch.setenv("GRADFLOW_BACKEND", "cupy")
-    results_of(2, _ALL, tmp_path / "2.json", **GPU)
+    ended = run(2, _ALL, tmp_path / "2.json", seconds=400, **GPU)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
     for name, several in json.loads((tmp_path / "2.json").read_text()).items():
         one, rounding = results(name), 1e-4 if name == "parts_without_the_rest" else 1e-8  # that one is in float32
         assert (several["stopped_by"], several["best_epoch"]) == (one["stopped_by"], one["best_epoch"])

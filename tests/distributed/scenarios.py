@@ -45,7 +45,7 @@ def standardized_numbers() -> tuple[gf.Trainer, dict[str, Any]]:
     x = _inputs()
     y = 1000 + 30 * np.stack([x[:, 0] ** 2, x @ np.arange(9)], axis=1)
     trainer = gf.Trainer(
-        _network(16, 2, dropout=0.2),
+        _network(16, 2, dropout=gf.CosineSchedule(0.3)),
         "huber",
         gf.SGD(gf.PlateauSchedule(0.1, patience=1), momentum=0.9),
         metrics=["r2", "mean_absolute_error", "root_mean_squared_error"],

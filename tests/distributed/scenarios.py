@@ -96,6 +96,15 @@ def minimized() -> tuple[gf.Trainer, dict[str, Any]]:
     return trainer, {"x": x, "y": np.sin(x[:, :1]), "batch_size": None, "validation_fraction": 0.2}
 
 
+def members_that_share_weights() -> tuple[gf.Trainer, dict[str, Any]]:
+    x = _inputs()
+    sizes = [FEATURES, 8, 3]
+    network = gf.TabM(sizes, members=3, dropout=0.3, batch_ensemble=True, seed=5, dtype="float64", backend="numpy")
+    trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam(0.01), metrics=["f1", "log_loss"])
+    weight = np.random.default_rng(2).uniform(0, 2, ROWS)
+    return trainer, {"x": x, "y": _classes(x), "sample_weight": weight, "validation_fraction": 0.2, "batch_size": 62}
+
+
 SCENARIOS: dict[str, Scenario] = {
     of.__name__: of
     for of in (
@@ -106,6 +115,7 @@ SCENARIOS: dict[str, Scenario] = {
         frozen_and_stopped,
         named_columns,
         minimized,
+        members_that_share_weights,
     )
 }
 

@@ -45,15 +45,17 @@ def check_ranks(objective: Objective, world: World, *, batch_size: int, parts: i
             )
 
 
-def of_rows(ops: Executor, first: int) -> Executor:
-    """Return an executor for the rows of a batch from ``first`` on: they get the dropout masks of the whole batch."""
+def of_rows(ops: Executor, rows: range) -> Executor:
+    """Return an executor for some rows of a batch: they get the dropout masks of the whole batch. Layers may have
+    several rows for each of them (`gradflow.layers.EachMember`)."""
 
     def change(op: Op, arguments: dict[str, Any]) -> tuple[Op, dict[str, Any]]:
         if op in (dropout, scheduled_dropout):
-            arguments |= {"rows_before": first, "words_before": first * arguments["x"][0].size}
+            words = arguments["x"].size // len(rows)
+            arguments |= {"rows_before": rows.start, "words_before": rows.start * words}
         return op, arguments
 
-    return Adapted(ops, change) if first else ops
+    return Adapted(ops, change) if rows.start else ops
 
 
 def record_fraction(ops: Executor, gradients: Array, fraction: float) -> None:

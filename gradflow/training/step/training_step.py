@@ -171,7 +171,7 @@ class TrainingStep:
             return None
         if rows.start:
             recorder(advance_part, recorder.clock, rows.start)
-        batch, ops = self._batches.next(recorder, len(rows)), of_rows(recorder, rows.start)
+        batch, ops = self._batches.next(recorder, len(rows)), of_rows(recorder, rows)
         arrays = self._record_step(ops, objective.layers, objective.loss, batch, self._results)
         if rows.start:
             recorder(advance_part, recorder.clock, -rows.start)

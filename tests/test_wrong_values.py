@@ -310,6 +310,7 @@ CLASSES: dict[str, Any] = {
     "Optimizer": gf.Optimizer,
     "OutputScale": OutputScale,
     "Preprocessing": gf.data.Preprocessing,
+    "Scheduled": Real | gf.Schedule,
     "Scorer": Callable,
     "Sequence": Sequence | Iterator | np.ndarray,
     "Sequential": gf.Sequential,

@@ -29,6 +29,7 @@ from gradflow.errors import (
 )
 from gradflow.export import to_onnx, to_torch_state_dict
 from gradflow.inspect import learning_rate_range_test
+from gradflow.inspect.calibration import calibrate
 from gradflow.inspect.gradient_check import check_gradients
 from gradflow.inspect.gradients import gradients
 from gradflow.inspect.initial_weights import fit_initial_weights, ntk_factors
@@ -195,6 +196,7 @@ __all__ = [
     "TrainingWarning",
     "WeightPath",
     "__version__",
+    "calibrate",
     "check_gradients",
     "compare_runs",
     "data",

@@ -81,6 +81,8 @@ class Op(NamedTuple):
 
     def arguments(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the arguments of a call by name, in signature order, including defaults."""
+        if args and not kwargs and len(args) == len(names := _positional_names(self.reference)):
+            return dict(zip(names, args, strict=True))  # what `bind` would do, which takes a good part of recording
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         return dict(bound.arguments)
@@ -115,6 +117,14 @@ class Op(NamedTuple):
                     f"op {self.name!r}: argument {name!r} of shape ({', '.join(dimensions)}) must be {expected} beside "
                     f"the other arguments, got {tuple(array.shape)}"
                 )
+
+
+@cache
+def _positional_names(reference: Callable[..., None]) -> tuple[str, ...]:
+    """Return the names of the arguments of an op; none if it takes some only by name."""
+    parameters = inspect.signature(reference).parameters.values()
+    are_positional = all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
+    return tuple(parameter.name for parameter in parameters) if are_positional else ()
 
 
 def _op_of_name(name: str) -> Op:

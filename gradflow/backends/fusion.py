@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Container, Mapping
-from functools import cache
 from typing import Any
 
 from gradflow.backends.kernel_sources import Kernel
@@ -42,10 +41,16 @@ def _joined(first: Call, second: Call, kernels: Container[str]) -> Call | None:
     in_place = of_activation.get("x") is of_activation.get("y") is of_bias.get("y")
     if add_bias.name != "add_bias" or f"bias_{activation.name}" not in kernels or not in_place:
         return None
-    return _bias_and(add_bias, activation), of_activation | {"x": of_bias["x"], "bias": of_bias["bias"]}
+    key = add_bias.reference, activation.reference
+    if key not in _FUSED:
+        _FUSED[key] = _bias_and(add_bias, activation)
+    return _FUSED[key], of_activation | {"x": of_bias["x"], "bias": of_bias["bias"]}
 
 
-@cache
+_FUSED: dict[tuple[Any, Any], Op] = {}
+"""The fused ops by what their parts do; to hash an op takes long."""
+
+
 def _bias_and(add_bias: Op, activation: Op) -> Op:
     """Return the op that adds a bias and computes an activation."""
 

@@ -63,7 +63,10 @@ class LossWatch:
         if self._first is None:
             self._first = first_loss
         self._note(loss)
-        self._warn(lambda: self._explosion(epoch, loss, best_state, learning_rate) or self._stall(loss, learning_rate))
+        if loss > EXPLODED * abs(self._first) or self._epochs_since >= self._patience:  # most epochs need no look
+            self._warn(
+                lambda: self._explosion(epoch, loss, best_state, learning_rate) or self._stall(loss, learning_rate)
+            )
 
     def fit_ended(self, epochs: int) -> None:
         """Check the final loss, after ``epochs`` epochs."""

@@ -39,6 +39,7 @@ PACK, THREADS, LOOP = "gradflow, pack", "gradflow, threads", "gradflow, loop"
 SKORCH = "skorch, joblib"
 SKLEARN, TORCH, VMAP, JAX = "scikit-learn, joblib", "PyTorch, loop", "PyTorch, vmap", "JAX, vmap"
 CONTESTANTS = (PACK, THREADS, LOOP, SKLEARN, TORCH, VMAP, JAX)
+SEARCHES = (PACK, SKLEARN, SKORCH)
 _MOST = {LOOP: 8, SKLEARN: 8, TORCH: 8}
 """Members up to which a contestant is measured, whose time for a member does not depend on their number."""
 _EPOCHS = 10
@@ -319,7 +320,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pack", description=__doc__)
     parser.add_argument("--members", nargs="+", type=int, default=[1, 8, 64, 512], help="default: %(default)s")
     parser.add_argument("--networks", nargs="*", choices=NETWORKS, default=list(NETWORKS), help="default: all")
-    parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+    parser.add_argument("--contestants", nargs="+", choices={*CONTESTANTS, *SEARCHES}, help="default: all")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--candidates", type=int, default=_CANDIDATES, help="of the search; default: %(default)s")
     parser.add_argument("--searches", type=int, default=3, help="rounds of it; default: %(default)s")
@@ -337,13 +338,13 @@ def main(arguments: list[str] | None = None) -> None:
         print(json.dumps(searched(library, name, int(candidates))))
         return
     result: dict[str, Any] = {"machine": machine(), "candidates": options.candidates, "packs": [], "searches": []}
-    contestants = installed(tuple(dict.fromkeys([PACK, *options.contestants])))
+    chosen = {PACK, *(options.contestants or (*CONTESTANTS, *SEARCHES))}
+    contestants, libraries = (installed(tuple(n for n in each if n in chosen)) for each in (CONTESTANTS, SEARCHES))
     for name in options.networks:
         for members in options.members:
             able = [each for each in contestants if members <= _MOST.get(each, members)]
             result["packs"].append(compare(NETWORKS[name], members, able, options.rounds))
             print(f"measured: {members} of {name}", flush=True)
-    libraries = installed((PACK, SKLEARN, SKORCH))
     for data in _SEARCHED if options.searches and len(libraries) > 1 else ():
         result["searches"].append(compare_searches(data, libraries, options.candidates, options.searches))
         print(f"searched: {data}", flush=True)

@@ -90,6 +90,22 @@ def named_columns() -> tuple[gf.Trainer, dict[str, Any]]:
     return trainer, {"x": table, "y": np.where(x[:, 0] > 0, "yes", "no"), "batch_size": None}
 
 
+def log_cosh(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    error = outputs - targets
+    return np.log(np.cosh(error)).sum(axis=1), np.tanh(error)
+
+
+def worst_error(predictions: np.ndarray, targets: np.ndarray, sample_weight: np.ndarray) -> float:
+    return float((abs(predictions - targets) * sample_weight).max())
+
+
+def functions() -> tuple[gf.Trainer, dict[str, Any]]:
+    x = _inputs()
+    trainer = gf.Trainer(_network(16, 1), log_cosh, gf.Adam(), metrics=[worst_error])
+    weight = np.random.default_rng(2).uniform(0, 2, ROWS)
+    return trainer, {"x": x, "y": np.sin(x[:, 0]), "batch_size": 62, "sample_weight": weight}
+
+
 def minimized() -> tuple[gf.Trainer, dict[str, Any]]:
     x = _inputs()
     trainer = gf.Trainer(_network(6, 1, activation="tanh"), "mean_squared_error", gf.LBFGS(max_iterations=5), l2=1e-3)
@@ -114,6 +130,7 @@ SCENARIOS: dict[str, Scenario] = {
         streamed_rows,
         frozen_and_stopped,
         named_columns,
+        functions,
         minimized,
         members_that_share_weights,
     )

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from gradflow.backends.blas import Blas, numpy_blas
-from gradflow.backends.cpu.forms import Forms, form_of
+from gradflow.backends.cpu.forms import ProgramForms, form_of
 from gradflow.backends.cpu.native import NativeLibrary
 from gradflow.backends.cpu.native_call import NativeCall
 from gradflow.backends.cpu.native_program import NativeProgram
@@ -27,7 +27,7 @@ class NumpyBackend(ReferenceBackend):
 
     def __init__(self, native: NativeLibrary | None) -> None:
         self.native = native
-        self._forms = Forms()
+        self._forms = ProgramForms()
 
     @property
     def blas(self) -> Blas | None:

@@ -21,7 +21,7 @@ _SEED = "seed"
 """The name of integers that are no part of the form; all others are, since sizes may depend on them."""
 
 
-class Form(NamedTuple):
+class ProgramForm(NamedTuple):
     """The calls of a program, separated into what programs of one form have in common, and what differs.
 
     Attributes:
@@ -40,7 +40,7 @@ class Form(NamedTuple):
     numbers: list[float]
 
 
-def form_of(calls: Sequence[Call]) -> Form:
+def form_of(calls: Sequence[Call]) -> ProgramForm:
     """Return the form of a program."""
     places: dict[tuple[int, str, type], int] = {}
     arrays: list[np.ndarray] = []
@@ -64,7 +64,7 @@ def form_of(calls: Sequence[Call]) -> Form:
             constants.append(kind)
     addresses = [array.ctypes.data for array in arrays]
     shapes = tuple((array.shape, array.strides, array.dtype.str) for array in arrays)
-    return Form((tuple(constants), shapes, _overlaps(arrays, addresses)), places, arrays, addresses, numbers)
+    return ProgramForm((tuple(constants), shapes, _overlaps(arrays, addresses)), places, arrays, addresses, numbers)
 
 
 def _overlaps(arrays: Sequence[np.ndarray], addresses: Sequence[int]) -> tuple[tuple[int, int], ...]:
@@ -97,14 +97,14 @@ class _Known(NamedTuple):
     numbers: dict[type, np.ndarray]
 
 
-class Forms:
+class ProgramForms:
     """The forms of the programs that have been bound so far."""
 
     def __init__(self) -> None:
         self._known: dict[Any, _Known] = {}
         self._lock = Lock()
 
-    def program(self, form: Form) -> NativeProgram | None:
+    def program(self, form: ProgramForm) -> NativeProgram | None:
         """Return a program with this form and its arguments; None if none of this form has been kept."""
         try:
             known = self._known.get(form.key)
@@ -123,7 +123,7 @@ class Forms:
         program.owners = [form.arrays]
         return program
 
-    def keep(self, form: Form, calls: Sequence[NativeCall], program: NativeProgram) -> None:
+    def keep(self, form: ProgramForm, calls: Sequence[NativeCall], program: NativeProgram) -> None:
         """Keep the form of a program, which consists of these calls."""
         found: dict[type, list[tuple[int, int]]] = {np.ndarray: [], float: [], int: []}
         value = 0

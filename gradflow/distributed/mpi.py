@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -24,7 +25,7 @@ from mpi4py import MPI
 
 from gradflow.backends.blas import THREAD_VARIABLES
 from gradflow.backends.cpu.processors import processors
-from gradflow.backends.reference import ReferenceBackend
+from gradflow.backends.reference import BoundCall, ReferenceBackend
 from gradflow.distributed.base import Ending, World
 from gradflow.distributed.shared_memory import add_in_order, shared_memory
 from gradflow.errors import BackendError, DataError, GradflowError, RankError
@@ -118,20 +119,29 @@ class MpiWorld(World):
     # -- the operations ---------------------------------------------------------------------------------------------
 
     def allreduce_(self, array: Array, stream: Any = None) -> None:
-        flat = _flat(array)
+        self._add(_flat(array), 1)
+
+    def takes_means(self, rows: int) -> bool:
+        return rows % (4 * self.size) == 0  # ranks share batches in fours of rows
+
+    def sums(self, array: Array, *, is_mean: bool = False) -> BoundCall:
+        return partial(self._add, _flat(array), self.size if is_mean else 1)
+
+    def _add(self, flat: np.ndarray, divisor: int) -> None:
+        """Replace an array (n,) by its sum over the ranks, divided by a number."""
         if self._shared is not None:
-            self._shared.add(flat)
+            self._shared.add(flat, divisor)
             return
         if flat.nbytes <= _SMALL:
             parts = self._scratch_like(self.size, flat)
             self._exchange(dict.fromkeys(self._peers, flat), {peer: parts[peer] for peer in self._peers})
             parts[self.rank] = flat
-            add_in_order(parts, flat)
+            add_in_order(parts, flat, divisor)
             return
         for first in range(0, len(flat), piece := self.size * _PIECE // flat.itemsize):
-            self._add(flat[first : first + piece])
+            self._add_blocks(flat[first : first + piece], divisor)
 
-    def _add(self, flat: np.ndarray) -> None:
+    def _add_blocks(self, flat: np.ndarray, divisor: int) -> None:
         """Add up arrays: each rank adds a block of them, and sends the sum to all."""
         ends = [len(flat) * rank // self.size for rank in range(self.size + 1)]
         blocks = [flat[first:end] for first, end in itertools.pairwise(ends)]
@@ -139,7 +149,7 @@ class MpiWorld(World):
         parts = self._scratch_like(self.size, own)
         self._exchange({peer: blocks[peer] for peer in self._peers}, {peer: parts[peer] for peer in self._peers})
         parts[self.rank] = own
-        add_in_order(parts, own)
+        add_in_order(parts, own, divisor)
         self._exchange(dict.fromkeys(self._peers, own), {peer: blocks[peer] for peer in self._peers})
 
     def broadcast_(self, array: Array, root: int = 0) -> None:

@@ -91,8 +91,8 @@ class SharedMemory:
         """Begin to count anew, for the same turn on all ranks: an error may have ended the previous one anywhere."""
         self._count = turn << 32
 
-    def add(self, flat: np.ndarray) -> None:
-        """Replace an array (n,) by its sum over the ranks, added in their order."""
+    def add(self, flat: np.ndarray, divisor: int = 1) -> None:
+        """Replace an array (n,) by its sum over the ranks, added in their order, divided by a number."""
         for first in range(0, len(flat), step := _PIECE // flat.itemsize):
             piece = flat[first : first + step]
             buffer = self._buffers[self._count // 2 % 2]
@@ -101,17 +101,17 @@ class SharedMemory:
             self._show()
             self._wait()
             if piece.nbytes <= _SMALL:
-                add_in_order(parts, piece)
+                add_in_order(parts, piece, divisor)
                 self._count += 1  # two for each piece
             else:
-                self._add_blocks(piece, parts)
+                self._add_blocks(piece, parts, divisor)
 
-    def _add_blocks(self, piece: np.ndarray, parts: Sequence[np.ndarray]) -> None:
+    def _add_blocks(self, piece: np.ndarray, parts: Sequence[np.ndarray], divisor: int) -> None:
         """Let each rank add a block of the piece, and show the sum."""
         ends = [len(piece) * rank // self.size for rank in range(self.size + 1)]
         blocks = [slice(*pair) for pair in itertools.pairwise(ends)]
         own = blocks[self.rank]
-        add_in_order([part[own] for part in parts], piece[own])
+        add_in_order([part[own] for part in parts], piece[own], divisor)
         parts[self.rank][own] = piece[own]
         self._show()
         self._wait()
@@ -134,9 +134,11 @@ class SharedMemory:
                 break
 
 
-def add_in_order(parts: Sequence[np.ndarray] | np.ndarray, out: np.ndarray) -> None:
-    """Add arrays, from the first to the last."""
+def add_in_order(parts: Sequence[np.ndarray] | np.ndarray, out: np.ndarray, divisor: int = 1) -> None:
+    """Add arrays, from the first to the last, and divide the sum."""
     with np.errstate(all="ignore"):
         np.add(parts[0], parts[1], out=out)
         for part in parts[2:]:
             out += part
+        if divisor > 1:
+            out *= out.dtype.type(1 / divisor)

@@ -33,9 +33,11 @@ addEventListener("load", () => {{
 @pytest.mark.thorough
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
 @pytest.mark.parametrize("width", [400, 1400])
-def test_a_report_is_readable(width: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("members", ["1", "2"])
+def test_a_report_is_readable(width: int, members: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     arguments = ["train", "digits", "--epochs", "4", "--layer-statistics", "--quiet", "--output", str(folder)]
+    arguments += ["--members", members]
     assert main(arguments) == main(["report", str(folder)]) == 0
     page = (folder / "report.html").read_text(encoding="utf-8")
     (tmp_path / "frame.html").write_text(FRAME.format(width=width, page=html.escape(page)), encoding="utf-8")

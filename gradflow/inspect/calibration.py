@@ -18,6 +18,7 @@ from gradflow.functions import sigmoid, softmax
 from gradflow.layers import Dense
 from gradflow.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from gradflow.network import Sequential
+from gradflow.ops import Array
 from gradflow.training.data.prepare import prepare_arrays
 
 _MOST = 20.0
@@ -51,10 +52,9 @@ def calibrate(network: Sequential, x: Any, y: Any, *, sample_weight: Any = None)
     if type(network.layers[place]) is not Dense:
         raise DataError(f"calibrate changes the last Dense layer, but the network ends in {network.layers[place]!r}")
     data = prepare_arrays(network, loss, x, y, sample_weight=sample_weight)
-    z = network.backend.to_host(network.logits(x)).astype(np.float64)
-    targets, weight = (
-        None if array is None else network.backend.to_host(array) for array in (data.targets, data.row_weight)
-    )
+    z = _on_host(network.logits(x)).astype(np.float64)
+    targets = _on_host(data.targets)
+    weight = None if data.row_weight is None else _on_host(data.row_weight)
     inverse = _inverse_temperature(z, targets, weight, network.output_activation)
     weights = network.get_weights()
     scaled = {name: inverse * weight for name, weight in weights.items() if name.startswith(f"{place}.")}
@@ -62,7 +62,13 @@ def calibrate(network: Sequential, x: Any, y: Any, *, sample_weight: Any = None)
     return 1 / inverse
 
 
-def _inverse_temperature(z: np.ndarray, targets: Any, weight: Any, activation: str) -> float:
+def _on_host(array: Array) -> np.ndarray:
+    """Return an array that is where x was."""
+    found: np.ndarray = array.get() if hasattr(array, "__cuda_array_interface__") else array
+    return found
+
+
+def _inverse_temperature(z: np.ndarray, targets: np.ndarray, weight: np.ndarray | None, activation: str) -> float:
     """Return the b with the least log loss of b z, by bisection of the derivative, which grows with b."""
     if activation == "softmax" and targets.ndim == 1:
         targets = np.eye(z.shape[1])[targets]

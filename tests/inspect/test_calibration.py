@@ -71,6 +71,15 @@ def test_rows_that_are_all_right_have_a_limited_temperature() -> None:
     assert_allclose(gf.calibrate(network, X, X.argmax(axis=1)), 0.05, rtol=1e-9)
 
 
+@pytest.mark.gpu
+def test_rows_on_the_gpu() -> None:
+    import cupy
+
+    network, other = make_network(5.0, "cupy"), make_network(5.0, "cupy")
+    on_device = gf.calibrate(network, cupy.asarray(X), cupy.asarray(LABELS), sample_weight=cupy.ones(len(X)))
+    assert_allclose(on_device, gf.calibrate(other, X, LABELS), rtol=1e-9)
+
+
 def test_what_has_no_probabilities_is_refused() -> None:
     network = gf.Sequential([gf.Dense(3, 2)], backend="numpy")
     with pytest.raises(gf.DataError, match="a trained classifier, with softmax or sigmoid outputs"):

@@ -167,6 +167,19 @@ def test_copies_and_files_predict_the_same(name: str, backend_name: str, tmp_pat
 
 
 @pytest.mark.parametrize("name", LAYERS)
+def test_a_pack_trains_it_as_each_network_alone(name: str, backend_name: str) -> None:
+    alone, members = ([make_network(name, backend_name, seed=seed) for seed in (1, 2)] for _ in range(2))
+    for network in alone:
+        gf.Trainer(network, "mean_squared_error", "adam").fit(X, Y, epochs=2, batch_size=16, progress=False)
+    pack = gf.Pack([gf.Trainer(network, "mean_squared_error", "adam") for network in members])
+    pack.fit(X, Y, epochs=2, batch_size=16, progress=False)
+    for network, member in zip(alone, members, strict=True):
+        weights = member.get_weights()
+        for key, weight in network.get_weights().items():
+            assert_allclose(weights[key], weight, rtol=1e-4, atol=1e-5, err_msg=key)
+
+
+@pytest.mark.parametrize("name", LAYERS)
 def test_threads_do_not_change_a_bit(name: str) -> None:
     found = set()
     x = np.random.default_rng(1).normal(size=(3000, N_IN))

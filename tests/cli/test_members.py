@@ -155,6 +155,6 @@ def test_the_report_judges_the_ensemble(customers: Path) -> None:
     page = Path("runs/customers/report.html").read_text()
     for words in ("2 networks of", "member-001", "zip: root mean squared error", "On 40 held-out rows"):
         assert words in page
-    assert page.count("<img") == 1 + 1 + 2 + 1  # loss, surface, predictions of two targets, importance
+    assert page.count("<img") == 3 + 1 + 2 + 1  # loss and metrics, surface, predictions of two targets, importance
     assert main(["report", "runs/customers/member-001"]) == 0
-    assert Path("runs/customers/member-001/report.html").read_text().count("<img") == 5
+    assert Path("runs/customers/member-001/report.html").read_text().count("<img") == 7

@@ -80,7 +80,8 @@ def test_folder_next_to_the_package_counts_only_in_a_source_tree(
 
 def test_parameters_are_parsed() -> None:
     parameters = {parameter.name: parameter for parameter in kernels("cuda")["dropout"].parameters}
-    assert list(parameters) == ["x", "y", "clock", "threshold", "scale", "seed", "stream", "n"]
+    names = ["x", "y", "clock", "threshold", "scale", "seed", "stream", "rows_before", "words_before", "n"]
+    assert list(parameters) == names
     assert parameters["x"] == Parameter("x", "real", is_pointer=True)
     assert parameters["clock"].dtype("float32") == "int64"
     assert parameters["threshold"] == Parameter("threshold", "gf_word", is_pointer=False)

@@ -25,6 +25,7 @@ _ACTIVATIONS = [name for name in kernels("cuda").keys() & OPS.keys() if name.end
 ELEMENTWISE = sorted(
     {name for name in _ACTIVATIONS if "norm" not in name} | {"add_bias", "copy", "dropout", "scaled_copy"}
 )
+OF_COLUMNS = ("z", "d_z")  # the features of each column of a batch, (rows, columns, features)
 UPDATING = sorted(OPTIMIZERS.keys() - {"lbfgs"})  # L-BFGS has no op
 # The relative distance between neighboring numbers.
 ULP = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
@@ -43,7 +44,8 @@ def test_a_kernel_reads_and_writes_16_bits(name: str, dtype: str) -> None:
     arguments = CASES[name].make(Draw("float32", "odd", "ordinary"), **CASES[name].variants[0])
     if name == "scaled_copy":
         arguments["scaling"][0] = 4
-    matrices = {key for key, value in arguments.items() if isinstance(value, np.ndarray) and value.ndim == 2}
+    arrays = {key: value for key, value in arguments.items() if isinstance(value, np.ndarray)}
+    matrices = {key for key, value in arrays.items() if value.ndim == 2 or key in OF_COLUMNS}
     with np.errstate(over="ignore"):
         rounded = {
             key: np.clip(value, -50, 50).astype(low) if key in matrices else value for key, value in arguments.items()

@@ -108,7 +108,7 @@ def test_training_loss_is_the_mean_of_the_members_losses_and_the_others_are_thos
 def test_gradients(task: str, rows: int, full: bool, backend_name: str) -> None:
     loss, y, n_out = TASKS[task]
     network = make_network(backend_name, n_out, full=full, dropout=0.2)
-    if network.backend.name == "reference" and rows > 1:
+    if network.backend.name != "numpy" and rows > 1:  # on which kernels are slow, in Python or simulated
         rows = 3
     errors = gf.check_gradients(network, loss, X[:rows], y[:rows])
     assert max(errors.values()) < (1e-5 if task != "quantiles" else 1e-3)

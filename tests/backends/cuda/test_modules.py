@@ -58,8 +58,9 @@ def test_the_error_is_that_of_the_first_kernel_of_the_program(
 
         def compile(self) -> None:
             if self._is_last:
-                assert others.acquire(timeout=60)
-                assert others.acquire(timeout=60)
+                # The failure of the first one may end the compilation before the third begins.
+                for _ in NAMES[1:] if fails_last == NAMES[0] else NAMES[:1]:
+                    assert others.acquire(timeout=60)
             else:
                 others.release()
             raise RuntimeError("no compiler")

@@ -23,7 +23,7 @@ _FILE, _PICTURE = RESULTS / "ranks.md", RESULTS / "ranks.png"
 _MEASURED = RESULTS / "amd-epyc-avx512-2" / "peers.json"
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 _GAIN = 1.25
-"""How many times as fast a step must become with twice the ranks for these to be worth it."""
+"""The least factor by which a step must become faster with twice the ranks for these to be worth it."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Link:
-    """What connects the ranks.
+    """The connection between ranks.
 
     Attributes:
         name: its name.

@@ -14,7 +14,7 @@ from gradflow.ops import Array
 
 @dataclass
 class Ending:
-    """How a rank leaves work that all ranks do together.
+    """The way in which a rank leaves work that all ranks do together.
 
     Attributes:
         is_interrupted: True if a signal asked this rank to end, which the others are told.

@@ -54,7 +54,7 @@ _let_others_run = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 
 class _Outcome(NamedTuple):
-    """How a rank left what all do together.
+    """The way in which a rank left what all do together.
 
     Attributes:
         error: its error; None if it succeeded.

@@ -32,7 +32,7 @@ _Result = TypeVar("_Result")
 
 
 class _Able(NamedTuple):
-    """What a rank says before any enters a communicator.
+    """The answer of a rank that is asked whether it can enter a communicator.
 
     Attributes:
         problem: why it cannot; None if it can.

@@ -17,7 +17,7 @@ _TINY = np.finfo(np.float64).tiny
 
 
 class StandIn(NamedTuple):
-    """What a trainer needs to evaluate an ensemble: ``trainer.evaluate(x, y, sample_weight=sample_weight)``.
+    """Arguments with which a trainer evaluates an ensemble: ``trainer.evaluate(x, y, sample_weight=sample_weight)``.
 
     Attributes:
         network: a network that returns its inputs, with the classes and the target scale of the ensemble.

@@ -1,4 +1,4 @@
-"""What the embeddings of numbers share: columns that are passed through, and a dense layer for each column."""
+"""The parts that embeddings of numbers share: columns that are passed through, and a dense layer for each column."""
 
 from __future__ import annotations
 

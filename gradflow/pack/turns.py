@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from gradflow.checks import instances
+from gradflow.errors import DataError
 from gradflow.training.progress.callbacks import Callback, step_interval
 from gradflow.training.progress.display import progress_callback
 from gradflow.training.progress.history import History
@@ -19,10 +20,14 @@ class Turns:
     Args:
         callbacks: those of each member.
         progress: as for `Trainer.fit`; the display counts the epochs of all members.
+
+    Raises:
+        DataError: if members share a callback that is for one run only.
     """
 
     def __init__(self, callbacks: Sequence[Any], progress: bool | str) -> None:
         of_members = [instances("callbacks", each, Callback, "gradflow.Callback objects") for each in callbacks]
+        _refuse_shared(of_members)
         self._callbacks = of_members
         self._displays = progress_callback(progress)
         self._lock = threading.RLock()
@@ -45,6 +50,18 @@ class Turns:
         self._epochs[place] = epochs
         for display in self._displays:
             display.on_epoch_end(None, sum(self._epochs.values()), {})
+
+
+def _refuse_shared(of_members: Sequence[Sequence[Callback]]) -> None:
+    """Refuse a callback of several members that is for one run only: which of them run at once is chance."""
+    first: dict[int, int] = {}
+    for place, callbacks in enumerate(of_members):
+        for callback in callbacks:
+            if callback.one_run_only and first.setdefault(id(callback), place) != place:
+                raise DataError(
+                    f"callbacks: members {first[id(callback)]} and {place} share a {type(callback).__name__}, which "
+                    "keeps to one run; give each member its own: gradflow.Each([[...], [...]])"
+                )
 
 
 class _Counter(Callback):

@@ -30,6 +30,8 @@ class Callback:
     """`on_step_end` is called after every so many steps, counted over all epochs; None never calls it."""
     first_rank_only: ClassVar[bool] = False
     """True for a callback that prints or writes files."""
+    one_run_only: ClassVar[bool] = False
+    """True for a callback that keeps what it knows of the fit that runs: members of a pack may not share it."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -37,7 +37,7 @@ class TensorBoard(Callback):
         GradflowError: if tensorboardX is not installed: the extra ``tensorboard`` installs it.
     """
 
-    first_rank_only = True
+    first_rank_only = one_run_only = True
 
     def __init__(self, folder: str | os.PathLike[str], every_steps: int | None = None) -> None:
         self._folder = file_path("folder", folder)
@@ -106,7 +106,7 @@ class MLflow(Callback):
         GradflowError: if MLflow is not installed: the extra ``mlflow`` installs it.
     """
 
-    first_rank_only = True
+    first_rank_only = one_run_only = True
 
     def __init__(
         self,

@@ -45,7 +45,7 @@ class WeightPath(Callback):
         DataError: if ``folder`` is not a path, or ``most`` is out of range.
     """
 
-    first_rank_only = True
+    first_rank_only = one_run_only = True
 
     def __init__(self, folder: str | os.PathLike[str], most: int = 32) -> None:
         self._folder = file_path("folder", folder)

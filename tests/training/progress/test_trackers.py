@@ -112,10 +112,13 @@ def test_tensorboard_is_closed_whatever_ends_the_run(end: str, tmp_path: Path) -
 @pytest.mark.usefixtures("tensorboard")
 def test_each_run_has_its_own_board(tmp_path: Path) -> None:
     shared = gf.TensorBoard(tmp_path)
+    for threads in (1, 2):  # members that run after each other would mix their values in its files too
+        with pytest.raises(gf.DataError, match=r"members 0 and 1 share a TensorBoard.*give each member its own"):
+            gf.Pack([trainer("numpy"), trainer("numpy")]).fit(
+                X, LABELS, epochs=3, threads=threads, callbacks=[shared], progress=False
+            )
     with pytest.raises(gf.DataError, match="belongs to another run; give each run its own"):
-        gf.Pack([trainer("numpy"), trainer("numpy")]).fit(
-            X, LABELS, epochs=3, threads=2, callbacks=[shared], progress=False
-        )
+        fit(trainer("numpy"), callbacks=[AfterEpoch(1, lambda: fit(trainer("numpy"), callbacks=[shared])), shared])
     boards = gf.Each([[gf.TensorBoard(tmp_path / str(place))] for place in range(2)])
     gf.Pack([trainer("numpy"), trainer("numpy")]).fit(X, LABELS, epochs=2, callbacks=boards, progress=False)
     assert [len(scalars(tmp_path / str(place), "loss/training")) for place in range(2)] == [2, 2]

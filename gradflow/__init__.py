@@ -76,7 +76,8 @@ from gradflow.losses import (
     QuantileLoss,
     SoftmaxCrossEntropy,
 )
-from gradflow.network import MLP, Sequential
+from gradflow.mlp import MLP
+from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, GradientDescent, Lion, Optimizer, RMSprop
 from gradflow.pack import Each, EnsembleSelection, Pack, fit_many
 from gradflow.reports import report

@@ -19,7 +19,8 @@ from gradflow.layers import (
     MemberScale,
 )
 from gradflow.layers.members import fan_in_uniform
-from gradflow.network import Sequential, checked_preprocessing, checked_sizes
+from gradflow.mlp import checked_sizes
+from gradflow.network import Sequential, checked_preprocessing
 
 
 class TabM(Sequential):

@@ -22,7 +22,7 @@ from gradflow.checks import positive_integer
 from gradflow.errors import DataError
 from gradflow.files import write_atomically
 from gradflow.installation import pip_install
-from gradflow.network import MLP
+from gradflow.mlp import MLP
 from gradflow.training.step.training_step import TrainingStep
 
 _OUTPUTS = 10

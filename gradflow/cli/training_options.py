@@ -19,7 +19,8 @@ from gradflow.errors import DataError, unknown_name
 from gradflow.layers import ACTIVATIONS, NORMALIZATIONS, Dense, Dropout, EmbedColumns, Layer
 from gradflow.losses import LOSSES
 from gradflow.metrics import METRICS
-from gradflow.network import MLP, Sequential
+from gradflow.mlp import MLP
+from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS, OPTIMIZERS, Optimizer, get_optimizer
 from gradflow.schedules import SCHEDULES, FunctionSchedule, Schedule
 

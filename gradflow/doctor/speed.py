@@ -18,7 +18,7 @@ from gradflow.doctor.gemms import precisions
 from gradflow.doctor.traffic import step_traffic
 from gradflow.layers.dense import add_bias, column_sum, gemm
 from gradflow.layers.relu import relu_backward, relu_forward
-from gradflow.network import MLP
+from gradflow.mlp import MLP
 from gradflow.ops import Array, copy
 from gradflow.program import Program, Recorder
 from gradflow.training.data.feed import PassData

@@ -20,7 +20,8 @@ from gradflow.layers.base import Layer
 from gradflow.layers.dense import Dense
 from gradflow.layers.gelu import GELU
 from gradflow.layers.relu import ReLU
-from gradflow.network import MLP, Sequential
+from gradflow.mlp import MLP
+from gradflow.network import Sequential
 from gradflow.optimizers import Adam
 from gradflow.training.trainer import Trainer
 

@@ -16,6 +16,7 @@ import numpy as np
 # Streams separate the uses of one seed. The parameter's number is added to the first, and the layer's index to the
 # second.
 WEIGHT_STREAM, DROPOUT_STREAM, SHUFFLE_STREAM, SAMPLE_STREAM = 0x01000000, 0x02000000, 0x03000000, 0x04000000
+NOISE_STREAM = 0x05000000
 
 _LOW_WORD = np.uint64(0xFFFFFFFF)
 _NUMBERS_AT_ONCE = 1 << 14

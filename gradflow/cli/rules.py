@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from gradflow.data import Dates, Embedding, OneHot, RobustScale, SmoothClip, Standardize, Unchanged
+from gradflow.data import Dates, Embedding, OneHot, QuantileNormal, RobustScale, SmoothClip, Standardize, Unchanged
 from gradflow.data.columns import MISSING
 from gradflow.data.rules import ColumnRule
 from gradflow.errors import DataError
@@ -15,6 +15,7 @@ _RULES: dict[str, type[ColumnRule]] = {
     "number": Standardize,
     "robust": RobustScale,
     "clipped": SmoothClip,
+    "normal": QuantileNormal,
     "unchanged": Unchanged,
     "category": OneHot,
     "embedding": Embedding,

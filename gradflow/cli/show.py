@@ -15,7 +15,15 @@ from rich.table import Table
 from gradflow.cli.fitting import Output
 from gradflow.cli.run_config import near
 from gradflow.cli.saved_run import SavedRun, saved_run
-from gradflow.data.columns import CategoryColumn, ClippedColumn, Column, EmbeddingColumn, NumberColumn, category_label
+from gradflow.data.columns import (
+    CategoryColumn,
+    ClippedColumn,
+    Column,
+    EmbeddingColumn,
+    NumberColumn,
+    QuantileColumn,
+    category_label,
+)
 from gradflow.data.dates import DateColumn
 from gradflow.data.preprocessing import Preprocessing
 from gradflow.ensemble import Ensemble
@@ -97,6 +105,8 @@ def _becomes(column: Column) -> str:
     if isinstance(column, NumberColumn):
         if column.scale == 0:
             return "nothing: it was constant"
+        if isinstance(column, QuantileColumn):
+            return f"normally distributed, by {len(column.quantiles)} quantiles around {column.center:.6g}"
         text = f"(x - {column.center:.6g}) / {column.scale:.6g}"
         return f"{text}, clipped smoothly to ±{column.limit:g}" if isinstance(column, ClippedColumn) else text
     if isinstance(column, DateColumn):

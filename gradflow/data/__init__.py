@@ -10,7 +10,7 @@ from gradflow.data.in_memory import split
 from gradflow.data.iterables import Batches
 from gradflow.data.preprocessing import Preprocessing, fit_preprocessing
 from gradflow.data.profiles import profile
-from gradflow.data.rules import Embedding, OneHot, RobustScale, SmoothClip, Standardize, Unchanged
+from gradflow.data.rules import Embedding, OneHot, QuantileNormal, RobustScale, SmoothClip, Standardize, Unchanged
 from gradflow.data.sources import Source
 from gradflow.data.suggestions import suggest_rule, suggest_task
 
@@ -25,6 +25,7 @@ __all__ = [
     "OneHot",
     "Parquet",
     "Preprocessing",
+    "QuantileNormal",
     "RobustScale",
     "SmoothClip",
     "Source",

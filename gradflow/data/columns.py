@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
 from gradflow.checks import known_name, positive, positive_integer
+from gradflow.data.normal_quantiles import normal_quantile
 from gradflow.data.table import number_in
 from gradflow.data.where import Where
 from gradflow.errors import DataError, shown
@@ -148,6 +149,49 @@ class ClippedColumn(NumberColumn):
         size = np.clip(scaled / self.limit, -LARGEST_SQUARED, LARGEST_SQUARED)
         clipped: np.ndarray = self.limit * (size / np.sqrt(1 + size * size))
         return clipped
+
+
+@dataclass(frozen=True)
+class QuantileColumn(NumberColumn):
+    """Numbers, as the normal quantile of the fraction of the training data below them.
+
+    The fraction is linear between the quantiles; a number that equals several of them, as many rows do, has the mean of
+    their fractions; one beyond the outer quantiles has 0 or 1, which is limited to 1e-7 from there, at ±5.2.
+
+    Attributes:
+        quantiles: those of evenly spaced fractions from 0 to 1, sorted; at least two that differ, if `scale` is not 0.
+    """
+
+    kind: ClassVar[str] = "quantile number"
+    quantiles: tuple[float, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "quantiles", tuple(self.quantiles))
+        edges = np.array(self.quantiles, np.float64)
+        with np.errstate(over="ignore"):
+            is_sound = len(edges) > 1 and 0 < edges[-1] - edges[0] < np.inf and (np.diff(edges) >= 0).all()
+        if self.scale and not is_sound:
+            raise DataError("quantiles must be sorted, and their range finite and above 0")
+
+    @cached_property
+    def knots(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The distinct quantiles, and the smallest and largest fraction of each."""
+        found, first, count = np.unique(self.quantiles, return_index=True, return_counts=True)
+        fractions = np.linspace(0, 1, len(self.quantiles))
+        return found, fractions[first], fractions[first + count - 1]
+
+    def ranked(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the normal numbers for finite ones."""
+        found, least, most = self.knots
+        place = np.clip(np.searchsorted(found, numbers, "right") - 1, 0, len(found) - 2)
+        start, width = found[place], np.diff(found)[place]
+        # Far beyond the ends, the difference may overflow.
+        within = np.clip(numbers, found[0], found[-1]) - start
+        fraction = most[place] + within / width * (least[place + 1] - most[place])
+        fraction = np.where(numbers == start, (least[place] + most[place]) / 2, fraction)
+        fraction = np.where(numbers <= found[0], 0, np.where(numbers >= found[-1], 1, fraction))
+        return normal_quantile(fraction)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from gradflow.data.columns import (
     Column,
     EmbeddingColumn,
     NumberColumn,
+    QuantileColumn,
     as_categories,
     as_numbers,
     category_label,
@@ -32,7 +33,8 @@ from gradflow.data.where import Where
 from gradflow.errors import DataError, shown, unknown_name
 
 _KINDS: dict[str, type[Column]] = {
-    kind.kind: kind for kind in (NumberColumn, ClippedColumn, DateColumn, CategoryColumn, EmbeddingColumn)
+    kind.kind: kind
+    for kind in (NumberColumn, ClippedColumn, QuantileColumn, DateColumn, CategoryColumn, EmbeddingColumn)
 }
 
 
@@ -143,10 +145,13 @@ class Preprocessing:
             refuse_missing(name, missing[:, place], where, column.missing)
         center, scale = (np.array([getattr(column, key) for _, column in named]) for key in ("center", "scale"))
         varies, marked = scale > 0, np.array([column.missing == "mark" for _, column in named])
-        scaled = (np.where(missing, center, numbers)[:, varies] - center[varies]) / scale[varies]
+        filled = np.where(missing, center, numbers)[:, varies]
+        scaled = (filled - center[varies]) / scale[varies]
         for place, column in enumerate(column for _, column in named if column.scale > 0):
             if isinstance(column, ClippedColumn):
                 scaled[:, place] = column.shape(scaled[:, place])
+            elif isinstance(column, QuantileColumn):
+                scaled[:, place] = column.ranked(filled[:, place])
         return np.hstack([scaled, missing[:, marked]])
 
     def _of(self, kind: type[Any]) -> Generator[tuple[str, Any], None, None]:

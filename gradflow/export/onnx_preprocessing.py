@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradflow.data.columns import LARGEST_SQUARED, CategoryColumn, ClippedColumn, Column, EmbeddingColumn, NumberColumn
+from gradflow.data.columns import (
+    LARGEST_SQUARED,
+    CategoryColumn,
+    ClippedColumn,
+    Column,
+    EmbeddingColumn,
+    NumberColumn,
+    QuantileColumn,
+)
 from gradflow.data.dates import DateColumn
+from gradflow.data.normal_quantiles import CENTER, CENTRAL, LEAST_PROBABILITY, TAIL
 from gradflow.data.preprocessing import Preprocessing
 from gradflow.errors import DataError
 from gradflow.export.onnx_dates import add_dates
@@ -83,7 +92,8 @@ def _numbers(graph: OnnxGraph, columns: dict[str, NumberColumn]) -> list[str]:
     if len(varying := np.flatnonzero(scale > 0)):
         shifted = graph("Sub", graph.columns(filled, varying), graph.constant(center[varying], np.float64))
         scaled = graph("Div", shifted, graph.constant(scale[varying], np.float64))
-        parts.append(_clipped(graph, [fitted[place] for place in varying], scaled))
+        of_scaled = [fitted[place] for place in varying]
+        parts.append(_ranked(graph, of_scaled, graph.columns(filled, varying), _clipped(graph, of_scaled, scaled)))
     if marked := [place for place, column in enumerate(fitted) if column.missing == "mark"]:
         parts.append(graph.cast(graph.columns(missing, marked), np.float64))
     return parts
@@ -101,6 +111,62 @@ def _clipped(graph: OnnxGraph, columns: list[NumberColumn], scaled: str) -> str:
     root = graph("Sqrt", graph("Add", graph("Mul", size, size), graph.constant(1, np.float64)))
     clipped = graph("Mul", limit, graph("Div", size, root))
     return graph("Where", graph.constant(is_clipped, np.bool_), clipped, scaled)
+
+
+def _ranked(graph: OnnxGraph, columns: list[NumberColumn], numbers: str, scaled: str) -> str:
+    """Return the scaled numbers, with those of `QuantileColumn` in place of theirs."""
+    ranked = {place: column for place, column in enumerate(columns) if isinstance(column, QuantileColumn)}
+    if not ranked:
+        return scaled
+    parts = [_rank(graph, column, graph.columns(numbers, [place])) for place, column in ranked.items()]
+    fractions = graph("Concat", *parts, axis=1)
+    order = [len(columns) + list(ranked).index(place) if place in ranked else place for place in range(len(columns))]
+    return graph.columns(graph("Concat", scaled, _normal_quantile(graph, fractions), axis=1), order)
+
+
+def _rank(graph: OnnxGraph, column: QuantileColumn, x: str) -> str:
+    """Return the fraction of the training data below x (batch, 1), as `QuantileColumn.ranked` finds it."""
+    found, least, most = column.knots
+
+    def constant(values: Any) -> str:
+        return graph.constant(values, np.float64)
+
+    at_least = graph.cast(graph("GreaterOrEqual", x, constant(found[None, 1:-1])), np.float64)
+    place = graph.cast(graph("ReduceSum", at_least, graph.constant([1], np.int64), keepdims=1), np.int64)
+    start, width, first, step, middle = (
+        graph("Gather", constant(values), place, axis=0)
+        for values in (found[:-1], np.diff(found), most[:-1], least[1:] - most[:-1], (least + most)[:-1] / 2)
+    )
+    within = graph("Sub", graph("Clip", x, constant(found[0]), constant(found[-1])), start)
+    between = graph("Add", first, graph("Mul", graph("Div", within, width), step))
+    fraction = graph("Where", graph("Equal", x, start), middle, between)
+    fraction = graph("Where", graph("GreaterOrEqual", x, constant(found[-1])), constant(1), fraction)
+    return graph("Where", graph("LessOrEqual", x, constant(found[0])), constant(0), fraction)
+
+
+def _normal_quantile(graph: OnnxGraph, p: str) -> str:
+    """Add `gradflow.data.normal_quantiles.normal_quantile`."""
+
+    def constant(value: float) -> str:
+        return graph.constant(value, np.float64)
+
+    def ratio(polynomials: tuple[Sequence[float], Sequence[float]], x: str) -> str:
+        values = []
+        for coefficients in polynomials:
+            value = constant(0)
+            for coefficient in coefficients:
+                value = graph("Add", graph("Mul", value, x), constant(coefficient))
+            values.append(value)
+        return graph("Div", *values)
+
+    p = graph("Clip", p, constant(LEAST_PROBABILITY), constant(1 - LEAST_PROBABILITY))
+    q = graph("Sub", p, constant(0.5))
+    square = graph("Min", graph("Mul", q, q), constant(CENTRAL**2))
+    center = graph("Mul", q, ratio(CENTER, graph("Sub", constant(CENTRAL**2), square)))
+    smaller = graph("Min", p, graph("Sub", constant(1), p))
+    root = graph("Sqrt", graph("Neg", graph("Log", smaller)))
+    tail = graph("Mul", graph("Sign", q), ratio(TAIL, graph("Sub", root, constant(1.6))))
+    return graph("Where", graph("LessOrEqual", graph("Abs", q), constant(CENTRAL)), center, tail)
 
 
 def _place(graph: OnnxGraph, column: CategoryColumn | EmbeddingColumn, x: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradflow.checks import boolean, file_path
-from gradflow.data.columns import CategoryColumn, ClippedColumn, Column, EmbeddingColumn, NumberColumn
+from gradflow.data.columns import CategoryColumn, ClippedColumn, Column, EmbeddingColumn, NumberColumn, QuantileColumn
 from gradflow.data.dates import DateColumn
 from gradflow.data.table import positions
 from gradflow.errors import DataError, GradflowError
@@ -233,7 +233,9 @@ def _columns(network: Sequential) -> list[tuple[str, str]]:
 
 def _rule(column: Column) -> str:
     words = {"fill": "; missing values are filled", "mark": "; missing values are marked", "refuse": ""}
-    if isinstance(column, NumberColumn):
+    if isinstance(column, QuantileColumn) and column.scale:
+        text = f"normally distributed, by {len(column.quantiles)} quantiles around {column.center:.4g}"
+    elif isinstance(column, NumberColumn):
         is_constant = column.scale == 0
         text = "nothing: it is constant" if is_constant else f"(x - {column.center:.4g}) / {column.scale:.4g}"
         text += f", clipped smoothly to ±{column.limit:g}" if isinstance(column, ClippedColumn) else ""

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gradflow as gf
-from gradflow.data import Dates, OneHot, RobustScale, SmoothClip, Standardize, Unchanged
+from gradflow.data import Dates, OneHot, QuantileNormal, RobustScale, SmoothClip, Standardize, Unchanged
 from gradflow.output_scale import OutputScale
 from tests.export.run import run, ulps
 
@@ -44,6 +44,10 @@ RULES: dict[str, tuple[np.ndarray, gf.data.ColumnRule]] = {
     "clipped": (NUMBERS, SmoothClip(limit=0.5)),
     "clipped, marked": (WITH_GAPS, SmoothClip("mark")),
     "clipped, constant": (np.full(4, 2.0), SmoothClip()),
+    "normal": (NUMBERS, QuantileNormal()),
+    "normal, marked": (WITH_GAPS, QuantileNormal("mark", noise=0.5)),
+    "normal, two values": (np.array([0.0, 1, 1, 0]), QuantileNormal()),
+    "normal, constant": (np.full(4, 2.0), QuantileNormal("fill")),
     "unchanged": (NUMBERS, Unchanged()),
     "constant": (np.full(4, 2.0), Standardize()),
     "filled": (WITH_GAPS, Standardize("fill")),
@@ -86,6 +90,19 @@ def test_a_rule_is_part_of_the_model(name: str) -> None:
     network = network_for(gf.data.fit_preprocessing(table, {"given": rule}))
     (found,) = run(network, onnx_inputs(table))
     assert ulps(found, network.predict(table)) <= 16  # sums of products, in float64
+
+
+@given(st.lists(st.floats(-1e6, 1e6) | st.integers(-3, 3).map(float), min_size=1, max_size=50))
+def test_any_number_becomes_the_same_normal_one(numbers: list[float]) -> None:
+    fitted = np.random.default_rng(0).poisson(1, 2000) * np.random.default_rng(1).lognormal(size=2000).round(1)
+    preprocessing = gf.data.fit_preprocessing({"x": fitted}, {"x": QuantileNormal()})
+    network = gf.Sequential(
+        [gf.Dense(1, 1, bias=False)], dtype="float64", weights={"0.weight": [[1.0]]}, backend="numpy"
+    )
+    network.preprocessing = preprocessing
+    x = np.array([*numbers, *fitted[:20]])[:, None]
+    (found,) = run(network, {"x": x})
+    np.testing.assert_allclose(found, network.predict({"x": x[:, 0]}), rtol=1e-13, atol=1e-14)
 
 
 def test_all_rules_together_keep_their_order() -> None:

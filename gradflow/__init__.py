@@ -10,7 +10,7 @@ history = trainer.fit(x, y, epochs=20)
 import warnings
 from typing import Any
 
-from gradflow import data, distributed, export, inspect, metrics, reports
+from gradflow import data, distributed, export, inspect, metrics, recipes, reports
 from gradflow.data import Embedding
 from gradflow.ensemble import Ensemble
 from gradflow.errors import (
@@ -212,6 +212,7 @@ __all__ = [
     "metrics",
     "ntk_factors",
     "quantile_bins",
+    "recipes",
     "repeat",
     "report",
     "reports",

@@ -13,6 +13,7 @@ from gradflow.metrics import METRICS
 from gradflow.metrics.base import LARGER_IS_BETTER
 from gradflow.ops import OPS
 from gradflow.optimizers import OPTIMIZERS
+from gradflow.recipes import RECIPES
 from gradflow.schedules import SCHEDULES
 
 REGISTRIES: tuple[dict[str, Any], ...] = (
@@ -23,6 +24,7 @@ REGISTRIES: tuple[dict[str, Any], ...] = (
     METRICS,
     OPS,
     OPTIMIZERS,
+    RECIPES,
     SCHEDULES,
 )
 

@@ -21,6 +21,7 @@ from gradflow.metrics.base import larger_is_better
 from gradflow.metrics.regression import Errors
 from gradflow.ops import OPS, op
 from gradflow.optimizers import OPTIMIZERS
+from gradflow.recipes import RECIPES
 from gradflow.schedules import SCHEDULES
 from tests.registries import forgotten
 
@@ -43,6 +44,7 @@ BASES = [
     (LOSSES, "huber", gf.HuberLoss),
     (SCHEDULES, "step", gf.StepSchedule),
     (METRICS, "f1", gf.metrics.F1),
+    (RECIPES, "plain", gf.recipes.PlainRecipe),
 ]
 
 

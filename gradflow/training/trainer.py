@@ -397,7 +397,9 @@ class Trainer:
         _check_steps(objective.optimizer, callbacks, ranks)
         _warn_of_unused_gpu(self.network, size)
         monitor = self._monitor(early_stopping, has_validation=data.validation is not None)
-        best = BestValue(monitor, early_stopping.min_delta if early_stopping else 0.0)
+        best = (
+            BestValue(monitor, early_stopping.min_delta, early_stopping.ties) if early_stopping else BestValue(monitor)
+        )
         convergence = None if tolerance is None else BestValue("loss", non_negative("tolerance", tolerance))
         stopping = Stopping(best, convergence, early_stopping)
         callbacks = [*callbacks, *progress_callback(progress)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gradflow.checks import non_negative, positive_integer
+from gradflow.checks import known_name, non_negative, positive_integer
 from gradflow.configurable import Configurable
 from gradflow.errors import DataError
 from gradflow.metrics.base import larger_is_better
@@ -26,17 +26,23 @@ class EarlyStopping(Configurable):
         monitor: name of the value to watch in the history.
         patience: number of epochs without improvement after which training stops, at least 1.
         min_delta: minimum improvement over the best value so far that counts, at least 0.
+        ties: the epoch that counts as best if several have the same value, "first" or "last". A value that changes in
+            steps, such as an accuracy on few rows, often has several; training longer then decides, as in RealMLP.
     """
 
-    def __init__(self, monitor: str = "val_loss", patience: int = 10, min_delta: float = 0.0) -> None:
+    def __init__(
+        self, monitor: str = "val_loss", patience: int = 10, min_delta: float = 0.0, ties: str = "first"
+    ) -> None:
         if not isinstance(monitor, str):
             raise DataError(f"monitor must be the name of a value in the history, got {monitor!r}")
         self.monitor = monitor
         self.patience = positive_integer("patience", patience)
         self.min_delta = non_negative("min_delta", min_delta)
+        self.ties = known_name("ties", ties, ("first", "last"))
 
     def config(self) -> dict[str, Any]:
-        return {"monitor": self.monitor, "patience": self.patience, "min_delta": self.min_delta}
+        config = {"monitor": self.monitor, "patience": self.patience, "min_delta": self.min_delta}
+        return config | ({"ties": self.ties} if self.ties != "first" else {})
 
 
 class BestValue:
@@ -45,20 +51,23 @@ class BestValue:
     Args:
         name: name of the value in the history; it determines whether larger or smaller is better.
         min_delta: minimum improvement over the best value so far that counts.
+        ties: the epoch that is best of those with the same value, "first" or "last".
     """
 
-    def __init__(self, name: str, min_delta: float = 0.0) -> None:
+    def __init__(self, name: str, min_delta: float = 0.0, ties: str = "first") -> None:
         self.name = name
         self.epoch = 0
         self.epochs_since = 0
         self._sign = -1 if larger_is_better(name) else 1
         self._min_delta = min_delta
+        self._is_last = ties == "last"
         self._best = math.inf
 
     def update(self, values: dict[str, float]) -> bool:
         """Record the next epoch's value; return True if it is the best so far."""
         value = self._sign * values[self.name]
-        if value < self._best - self._min_delta:
+        needed = self._best - self._min_delta
+        if value < needed or (self._is_last and value == needed < math.inf):
             self._best = value
             self.epoch += self.epochs_since + 1
             self.epochs_since = 0

@@ -1,0 +1,184 @@
+"""Recipes: what each decides, and what comes out of it."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import gradflow as gf
+from gradflow.data.columns import CategoryColumn, EmbeddingColumn
+from gradflow.optimizers.factors import segments
+from gradflow.recipes import AUTO, RECIPES, PlainRecipe, Prepared, RealMLPRecipe, Recipe, TableTask, get_recipe
+
+SMALL: dict[str, dict[str, Any]] = {
+    "plain": {"epochs": 30, "hidden": (16,), "batch_size": 32, "learning_rate": 0.01},
+    "realmlp": {"epochs": 15, "hidden": (16, 16), "batch_size": 32},
+}
+"""Settings with which a recipe is trained in moments."""
+
+
+def table(rows: int = 300, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return columns of numbers with gaps, of text, and of many categories, with the numbers to predict."""
+    random = np.random.default_rng(seed)
+    x = pd.DataFrame({name: random.normal(size=rows) for name in ("a", "b")})
+    x["kind"] = random.choice(["red", "green", "blue"], rows)
+    x["town"] = random.choice([f"town {place}" for place in range(20)], rows)
+    y = 3 * x["a"] + np.where(x["kind"] == "red", 5.0, 0.0) + np.where(x["town"] < "town 15", 2.0, 0.0) + 10
+    x.loc[::7, "b"] = np.nan
+    return x, y.to_numpy()
+
+
+def prepared(recipe: Recipe, x: Any, *, classes: bool, seed: int = 0) -> Prepared:
+    loss = recipe.loss_of_classes() if classes else gf.MeanSquaredError()
+    names = ["high", "low"] if classes else None
+    return recipe.prepare(x, TableTask(len(x), 2 if classes else 1, loss), classes=names, seed=seed, backend="numpy")
+
+
+def test_each_recipe_has_small_settings_here() -> None:
+    assert SMALL.keys() == RECIPES.keys()
+
+
+@pytest.mark.parametrize("classes", [True, False], ids=["classes", "numbers"])
+@pytest.mark.parametrize("name", SMALL)
+def test_a_recipe_learns(name: str, classes: bool, tmp_path: Path) -> None:
+    (x, y), (held_out, targets) = gf.data.split(*table())
+    if classes:
+        y, targets = (np.where(each > 12, "high", "low") for each in (y, targets))
+    recipe = get_recipe(name).changed(**SMALL[name])
+    ready = prepared(recipe, x, classes=classes)
+    model = ready.fit(x, y, validation_data=(held_out, targets), progress=False)
+    if classes:
+        assert np.mean(model.predict_classes(held_out) == targets) > 0.85
+    else:
+        errors = model.predict(held_out)[:, 0] - targets
+        assert np.sqrt(np.mean(errors**2)) < 0.7 * targets.std()
+    gf.save(model, tmp_path / "model.safetensors")
+    assert np.array_equal(gf.load(tmp_path / "model.safetensors").predict(held_out), model.predict(held_out))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_recipe_is_copied_and_described(name: str) -> None:
+    recipe = get_recipe(name).changed(**SMALL[name])
+    for same in (copy.deepcopy(recipe), pickle.loads(pickle.dumps(recipe)), type(recipe)(**recipe.config())):
+        assert same.config() == recipe.config()
+    assert type(recipe).__name__ in repr(recipe)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_seed_decides_all(name: str) -> None:
+    (x, y), validation = gf.data.split(*table(100))
+    recipe = get_recipe(name).changed(**{**SMALL[name], "epochs": 2})
+    predictions = [
+        prepared(recipe, x, classes=False, seed=seed)
+        .fit(x, y, validation_data=validation, progress=False)
+        .predict(validation[0])
+        for seed in (3, 3, 4)
+    ]
+    assert np.array_equal(predictions[0], predictions[1])
+    assert not np.array_equal(predictions[0], predictions[2])
+
+
+def test_several_members_are_an_ensemble() -> None:
+    (x, y), validation = gf.data.split(*table(100))
+    recipe = PlainRecipe(members=3, **{**SMALL["plain"], "epochs": 2})
+    model = prepared(recipe, x, classes=False, seed=5).fit(x, y, validation_data=validation, progress=False)
+    assert isinstance(model, gf.Ensemble)
+    assert [network.seed for network in model.networks] == [5, 6, 7]
+
+
+def test_names_of_recipes() -> None:
+    assert get_recipe("auto").name == AUTO
+    assert get_recipe(recipe := RealMLPRecipe(epochs=3)) is recipe
+    with pytest.raises(gf.DataError, match="realmlp"):
+        get_recipe("realmpl")
+    with pytest.raises(gf.DataError, match="dropout"):
+        RealMLPRecipe().changed(dropuot=0.3)
+    with pytest.raises(gf.DataError, match="schedule"):
+        RealMLPRecipe(without=["schedules"])
+
+
+# -- columns ----------------------------------------------------------------------------------------------------------
+
+
+def test_only_gaps_that_occur_are_marked() -> None:
+    x, _ = table()
+    preprocessing = prepared(RealMLPRecipe(), x, classes=True).trainers[0].network.preprocessing
+    assert preprocessing.output_names[:3] == ["a", "b", "b is missing"]
+    gone = preprocessing.transform(pd.DataFrame({"a": [np.nan], "b": [np.nan], "kind": [None], "town": ["nowhere"]}))
+    assert gone.tolist() == [[0, 0, 1, 0, 0, 0, 0]]
+
+
+def test_columns_with_many_categories_are_embedded() -> None:
+    x = pd.DataFrame({f"{count}": [f"{row % count}" for row in range(90)] for count in (8, 9)})
+    columns = prepared(RealMLPRecipe(), x, classes=True).trainers[0].network.preprocessing.columns
+    assert [type(column) for column in columns] == [CategoryColumn, EmbeddingColumn]
+    assert columns[1].size == 8
+
+
+# -- RealMLP ----------------------------------------------------------------------------------------------------------
+
+
+def test_realmlp_is_that_of_the_paper() -> None:
+    x, _ = table()
+    trainer = prepared(RealMLPRecipe(), x, classes=False).trainers[0]
+    kinds = [type(layer).__name__ for layer in trainer.network.layers]
+    block = ["Dense", "Parametric", "Dropout"]
+    assert kinds == ["EmbedColumns", "PeriodicEmbedding", "Scale", *block * 3, "Dense"]
+    # Numbers a and b become 4 inputs each; then come the mark of b, three kinds and the 8 numbers of a town.
+    assert [layer.n_in for layer in trainer.network.layers if isinstance(layer, gf.Dense)] == [20, 256, 256, 256]
+    optimizer = trainer.optimizer
+    assert (optimizer.beta1, optimizer.beta2, optimizer.epsilon) == (0.9, 0.95, 1e-8)
+    assert optimizer.schedule.config() == {"learning_rate": 0.2, "cycles": 4}
+    assert trainer.standardize_targets
+
+
+def test_rates_and_decays_of_realmlp() -> None:
+    network = (trainer := prepared(RealMLPRecipe(), table()[0], classes=True).trainers[0]).network
+    optimizer = trainer.optimizer
+    found = segments(network.layers, network.parameter_ranges, optimizer.factors, optimizer.decay_factors)
+
+    def of(parameter: str) -> tuple[float, float]:
+        """Return the factor of the rate, and of what weight decay takes away in a step."""
+        _, end = network.parameter_ranges[parameter]
+        rate, decay = next((rate, decay) for last, rate, decay in found if end <= last)
+        return rate, rate * decay
+
+    assert of("3.weight") == pytest.approx((1 / math.sqrt(20), 1))
+    assert of("6.weight") == pytest.approx((1 / 16, 1))
+    assert of("3.bias")[0] == pytest.approx(0.1)
+    assert of("2.scale") == pytest.approx((6, 36))
+    assert of("4.alpha") == pytest.approx((0.1, 0.01))
+    assert of("1.frequencies") == pytest.approx((0.1, 0.01))
+    assert of("1.bias")[0] == pytest.approx(0.1)
+    assert of("0.table_0") == (1, 1)
+
+
+def test_settings_of_realmlp() -> None:
+    loss = gf.MeanSquaredError()
+    settings = RealMLPRecipe().settings(TableTask(5000, 1, loss))
+    stopping = settings.pop("early_stopping")
+    assert settings == {"epochs": 256, "batch_size": 256, "drop_last": True}
+    assert stopping.config() == {"monitor": "val_loss", "patience": 256, "min_delta": 0.0, "ties": "last"}
+    sizes = [
+        RealMLPRecipe(batch_size="auto").rows_of_a_batch(rows) for rows in (40, 1024, 1025, 30_000, 100_000, 100_001)
+    ]
+    assert sizes == [40, 64, 128, 256, 512, 1024]
+    assert RealMLPRecipe().loss_of_classes().config()["label_smoothing"] == 0
+    assert RealMLPRecipe(monitor="accuracy").loss_of_classes().config()["label_smoothing"] == 0.1
+    assert RealMLPRecipe(monitor="accuracy", label_smoothing=0).loss_of_classes().config()["label_smoothing"] == 0
+
+
+@pytest.mark.parametrize("block", gf.recipes.realmlp.BLOCKS)
+def test_realmlp_without_a_block(block: str) -> None:
+    (x, y), validation = gf.data.split(*table(100))
+    recipe = RealMLPRecipe(without=[block], hidden=(8,), epochs=2, batch_size=32)
+    network = prepared(recipe, x, classes=False).fit(x, y, validation_data=validation, progress=False)
+    whole = prepared(recipe.changed(without=[]), x, classes=False).fit(x, y, validation_data=validation, progress=False)
+    assert not np.array_equal(network.predict(x), whole.predict(x))

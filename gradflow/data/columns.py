@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gradflow.checks import known_name, positive, positive_integer
+from gradflow.checks import boolean, known_name, positive, positive_integer
 from gradflow.data.normal_quantiles import normal_quantile
 from gradflow.data.table import number_in
 from gradflow.data.where import Where
@@ -145,10 +145,15 @@ class ClippedColumn(NumberColumn):
 
     def shape(self, scaled: np.ndarray) -> np.ndarray:
         """Return the clipped numbers for those that are centered and scaled."""
-        # Squares of larger numbers might overflow; these are at the limit anyway.
-        size = np.clip(scaled / self.limit, -LARGEST_SQUARED, LARGEST_SQUARED)
-        clipped: np.ndarray = self.limit * (size / np.sqrt(1 + size * size))
-        return clipped
+        return smoothly_clipped(scaled, self.limit)
+
+
+def smoothly_clipped(x: np.ndarray, limit: float) -> np.ndarray:
+    """Return x / √(1 + (x / limit)²)."""
+    # Squares of larger numbers might overflow; these are at the limit anyway.
+    size = np.clip(x / limit, -LARGEST_SQUARED, LARGEST_SQUARED)
+    clipped: np.ndarray = limit * (size / np.sqrt(1 + size * size))
+    return clipped
 
 
 @dataclass(frozen=True)
@@ -230,16 +235,55 @@ class CategoryColumn(_Categories):
         missing: "refuse"; "fill" sets all inputs of the column to 0; "mark" also adds an input that is 1 where a value
             is missing.
         unknown: treatment of categories that are not in the training data: "refuse", or "zeros" in all inputs.
+        signs: True for one input in place of two, if there are two categories: -1 for the first and 1 for the second.
+        clip: None, or the limit of smooth clipping: each of these inputs x then is y / √(1 + (y / clip)²), with
+            y = (x - center) / scale.
+        centers, scales: those of each input, if there is a limit.
     """
 
     kind: ClassVar[str] = "category"
     missing: str = "refuse"
     unknown: str = "refuse"
+    signs: bool = False
+    clip: float | None = None
+    centers: tuple[float, ...] = ()
+    scales: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         known_name("missing", self.missing, MISSING)
         known_name("unknown", self.unknown, UNKNOWN)
+        boolean("signs", self.signs)
+        inputs = 0
+        if self.clip is not None:
+            positive("clip", self.clip)
+            inputs = len(self.labels) + (self.missing == "mark")
+        for name in ("centers", "scales"):
+            values = tuple(getattr(self, name))
+            object.__setattr__(self, name, values)
+            if len(values) != inputs or not np.isfinite(values).all() or not all(self.scales):
+                raise DataError(f"{name} must be {inputs} finite numbers, one for each clipped input, got {values!r}")
+
+    @property
+    def has_sign(self) -> bool:
+        """True if its two categories are one input, of -1 and 1."""
+        return self.signs and len(self.categories) == 2
+
+    @property
+    def labels(self) -> tuple[str | float, ...]:
+        """The categories that have an input: none if there is only one category, and the second if they are signs."""
+        return self.categories[1:] if self.has_sign or len(self.categories) == 1 else self.categories
+
+    def coded(self, places: np.ndarray) -> np.ndarray:
+        """Return the inputs (rows, n) for the places of categories, -1 if unknown, and their number if missing."""
+        n = len(self.categories)
+        with_input = np.arange(n - len(self.labels), n + (self.missing == "mark"))
+        inputs: np.ndarray = (places[:, None] == with_input).astype(np.float64)
+        if self.has_sign:
+            inputs[:, 0] -= places == 0
+        if self.clip is not None:
+            inputs = smoothly_clipped((inputs - np.array(self.centers)) / np.array(self.scales), self.clip)
+        return inputs
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class Preprocessing:
         dates = [part for name, column in self._of(DateColumn) for part in column.output_names(name)]
         categories = []
         for name, column in self._of(CategoryColumn):
-            categories += [f"{name} = {category_label(category)}" for category in _distinguishing(column)]
+            categories += [f"{name} = {category_label(category)}" for category in column.labels]
             categories += [f"{name} is missing"] if column.missing == "mark" else []
         embedded = [name for name, _ in self._of(EmbeddingColumn)]
         return (*numbers, *marks, *dates, *categories, *embedded)
@@ -83,9 +83,7 @@ class Preprocessing:
         numbers = [column.scale > 0 for _, column in self._of(NumberColumn)]
         marks = [column.missing == "mark" for _, column in self._of(NumberColumn)]
         dates = [len(column.output_names(name)) for name, column in self._of(DateColumn)]
-        categories = [
-            len(_distinguishing(column)) + (column.missing == "mark") for _, column in self._of(CategoryColumn)
-        ]
+        categories = [len(column.labels) + (column.missing == "mark") for _, column in self._of(CategoryColumn)]
         embedded = [1 for _ in self._of(EmbeddingColumn)]
         return [int(width) for width in (*numbers, *marks, *dates, *categories, *embedded) if width]
 
@@ -274,12 +272,7 @@ def _is_constant(column: Column) -> bool:
         return column.scale == 0
     if isinstance(column, DateColumn):
         return not column.parts
-    return isinstance(column, CategoryColumn) and not _distinguishing(column)
-
-
-def _distinguishing(column: CategoryColumn) -> tuple[str | float, ...]:
-    """Return the categories that have an input: none if there is only one category."""
-    return column.categories if len(column.categories) > 1 else ()
+    return isinstance(column, CategoryColumn) and not column.labels
 
 
 def _one_hot(name: str, column: CategoryColumn, values: np.ndarray, where: Where) -> np.ndarray:
@@ -294,11 +287,7 @@ def _one_hot(name: str, column: CategoryColumn, values: np.ndarray, where: Where
             f"column {name!r} holds {shown} in {where.row(row)}, a category that the training data did not have; "
             "OneHot(unknown='zeros') accepts such rows"
         )
-    out = np.zeros((len(given), len(column.categories) + 1))
-    out[known, place[known]] = 1
-    out[missing, -1] = 1
-    first = 0 if _distinguishing(column) else 1
-    return out[:, first : len(column.categories) + (column.missing == "mark")]
+    return column.coded(np.where(missing, len(column.categories), place))
 
 
 def _numbered(name: str, column: EmbeddingColumn, values: np.ndarray, where: Where) -> np.ndarray:

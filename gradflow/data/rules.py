@@ -10,7 +10,7 @@ from typing import Self
 
 import numpy as np
 
-from gradflow.checks import integer, known_name, non_negative, positive, positive_integer
+from gradflow.checks import boolean, instance, integer, known_name, non_negative, positive, positive_integer
 from gradflow.data.columns import (
     MISSING,
     MOST_NUMBERS,
@@ -162,22 +162,53 @@ class Unchanged(ColumnRule):
 class OneHot(ColumnRule):
     """Encode each category as one input; a column with a single category is dropped.
 
+    RealMLP's coding (Holzmüller, Grinsztajn & Steinwart, 2024, arXiv:2407.04491) of columns with at most eight
+    categories, and with a vector of eight numbers for each category of the others, is::
+
+        OneHot("fill", "zeros", most=8, signs=True, clip=3.0, otherwise=Embedding(8, min_rows=1, missing="fill"))
+
     Args:
         missing: "refuse" missing values; "fill" with 0 in all inputs; or "mark" them in an extra input.
         unknown: treatment of categories that are not in the training data: "refuse", or "zeros" in all inputs.
-        most: refuse columns with more categories than this, such as names.
+        most: refuse columns with more categories than this, such as names, or leave them to ``otherwise``.
+        signs: True encodes two categories as one input, -1 for the first and 1 for the second, in place of two inputs.
+            Inputs that would be 0 in both are 0.
+        clip: None, or the limit of smooth clipping, above 0: each input then is centered, scaled and clipped as numbers
+            are by ``SmoothClip(limit=clip)``, with exact quantiles. An input without variation keeps the scale 1.
+        otherwise: the rule of columns with more categories; it refuses missing values if and only if this rule does.
     """
 
-    def __init__(self, missing: str = "refuse", unknown: str = "refuse", most: int = 1000) -> None:
+    def __init__(
+        self,
+        missing: str = "refuse",
+        unknown: str = "refuse",
+        most: int = 1000,
+        *,
+        signs: bool = False,
+        clip: float | None = None,
+        otherwise: Embedding | None = None,
+    ) -> None:
         self.missing = known_name("missing", missing, MISSING)
         self.unknown = known_name("unknown", unknown, UNKNOWN)
         self.most = positive_integer("most", most)
+        self.signs = boolean("signs", signs)
+        self.clip = None if clip is None else positive("clip", clip)
+        self.otherwise = otherwise
+        if otherwise is not None:
+            instance("otherwise", otherwise, Embedding, "a gradflow.Embedding(...), or None")
+            if (otherwise.missing == "refuse") != (missing == "refuse"):
+                raise DataError(
+                    f"otherwise must accept missing values if and only if this rule does: one has missing="
+                    f"{missing!r}, the other {otherwise.missing!r}"
+                )
 
     def begin(self) -> ColumnFit:
         return CategoryFit(self)
 
     def __repr__(self) -> str:
-        return f"OneHot(missing={self.missing!r}, unknown={self.unknown!r}, most={self.most})"
+        others = {"signs": self.signs, "clip": self.clip, "otherwise": self.otherwise}
+        given = "".join(f", {name}={value!r}" for name, value in others.items() if value not in (False, None))
+        return f"OneHot(missing={self.missing!r}, unknown={self.unknown!r}, most={self.most}{given})"
 
 
 class Embedding(ColumnRule):
@@ -362,24 +393,29 @@ class _CategoryCounts(ColumnFit):
 
     Args:
         rule: the rule.
+        most: the largest number of categories.
         otherwise: what may suit a column with too many categories better.
 
     Attributes:
+        name: the name of the column.
         counts: the number of rows with each category.
+        missing: the number of rows without one.
     """
 
-    def __init__(self, rule: OneHot | Embedding, otherwise: str) -> None:
-        self._most, self._missing, self._kind = rule.most, rule.missing, type(rule).__name__
+    def __init__(self, rule: OneHot | Embedding, most: int, otherwise: str) -> None:
+        self._most, self._missing, self._kind = most, rule.missing, type(rule).__name__
         self._otherwise = otherwise
-        self._name, self._text, self._bool = "", False, True
+        self.name, self._text, self._bool = "", False, True
         self.counts: Counter[str | float] = Counter()
+        self.missing = 0
 
     def update(self, name: str, values: np.ndarray, where: Where) -> None:
         if not self.counts:
-            self._name, self._text = name, holds_text(values)
+            self.name, self._text = name, holds_text(values)
         self._bool = self._bool and values.dtype.kind == "b"
         categories, missing = as_categories(name, values, where, text=self._text)
         refuse_missing(name, missing, where, self._missing)
+        self.missing += int(np.count_nonzero(missing))
         present = categories[~missing]
         if self._text:
             self.counts.update(present)
@@ -395,7 +431,7 @@ class _CategoryCounts(ColumnFit):
     def sorted_categories(self, min_rows: int = 1) -> list[str | float]:
         """Return the categories with at least so many rows, sorted."""
         if not self.counts:
-            raise DataError(f"column {self._name!r} has no value in any row; omit it from the features")
+            raise DataError(f"column {self.name!r} has no value in any row; omit it from the features")
         found = sorted(category for category, rows in self.counts.items() if rows >= min_rows)
         return [bool(category) for category in found] if self._bool else found
 
@@ -404,27 +440,61 @@ class CategoryFit(_CategoryCounts):
     """The categories so far, for inputs of their own."""
 
     def __init__(self, rule: OneHot) -> None:
-        super().__init__(rule, "set its rule to gradflow.Embedding(), or to gradflow.data.Dates() if it holds dates")
-        self._unknown = rule.unknown
+        most = rule.most if rule.otherwise is None else max(rule.most, rule.otherwise.most)
+        remedy = "set its rule to gradflow.Embedding(), or to gradflow.data.Dates() if it holds dates"
+        super().__init__(rule, most, remedy)
+        self._rule = rule
 
-    def result(self) -> CategoryColumn:
-        return CategoryColumn(tuple(self.sorted_categories()), self._missing, self._unknown)
+    def result(self) -> CategoryColumn | EmbeddingColumn:
+        rule = self._rule
+        if rule.otherwise is not None and len(self.counts) > rule.most:
+            return _embedding_column(rule.otherwise, self)
+        column = CategoryColumn(tuple(self.sorted_categories()), rule.missing, rule.unknown, rule.signs)
+        if rule.clip is None:
+            return column
+        # One row for each category, for the missing value, and all of their numbers.
+        codes = column.coded(np.arange(len(column.categories) + 1))
+        rows = np.array([*(self.counts[category] for category in column.categories), self.missing])
+        scaling = [_scaling_of_counts(values, rows) for values in codes.T]
+        return replace(
+            column,
+            clip=rule.clip,
+            centers=tuple(center for center, _ in scaling),
+            scales=tuple(scale for _, scale in scaling),
+        )
+
+
+def _scaling_of_counts(values: np.ndarray, rows: np.ndarray) -> tuple[float, float]:
+    """Return the center and the scale that `SmoothClip` has for values, each in so many rows; 1 if it is 0."""
+    values, rows = values[rows > 0], rows[rows > 0]
+    order = np.argsort(values, kind="stable")
+    last = np.cumsum(rows[order])
+    position = np.array([0.25, 0.5, 0.75]) * (last[-1] - 1)
+    below = np.floor(position)
+    lower, upper = (values[order][np.searchsorted(last, place, "right")] for place in (below, np.ceil(position)))
+    low, median, high = (lower + (upper - lower) * (position - below)).tolist()
+    scale = high - low or float(values.max() - values.min()) / 2
+    return median, scale or 1.0
 
 
 class _EmbeddingFit(_CategoryCounts):
     def __init__(self, rule: Embedding) -> None:
-        super().__init__(rule, "set its rule to gradflow.data.Dates() if it holds dates")
-        self._size, self._min_rows = rule.size, rule.min_rows
+        super().__init__(rule, rule.most, "set its rule to gradflow.data.Dates() if it holds dates")
+        self._rule = rule
 
     def result(self) -> EmbeddingColumn:
-        categories = tuple(self.sorted_categories(self._min_rows))
-        if not categories:
-            raise DataError(
-                f"column {self._name!r} has {len(self.counts)} categories, none of them in {self._min_rows} rows or "
-                "more; omit it from the features, or pass Embedding(min_rows=1)"
-            )
-        column = EmbeddingColumn(categories, self._size or 1, self._missing)
-        return column if self._size is not None else replace(column, size=embedding_size(column.rows))
+        return _embedding_column(self._rule, self)
+
+
+def _embedding_column(rule: Embedding, found: _CategoryCounts) -> EmbeddingColumn:
+    categories = tuple(found.sorted_categories(rule.min_rows))
+    if not categories:
+        raise DataError(
+            f"column {found.name!r} has {len(found.counts)} categories, none of them in {rule.min_rows} rows or more; "
+            "omit it from the features, or pass Embedding(min_rows=1)"
+        )
+    column = EmbeddingColumn(categories, rule.size or 1, rule.missing)
+    return column if rule.size is not None else replace(column, size=embedding_size(column.rows))
 
 
 def embedding_size(vectors: int) -> int:

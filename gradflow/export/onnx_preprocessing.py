@@ -105,12 +105,16 @@ def _clipped(graph: OnnxGraph, columns: list[NumberColumn], scaled: str) -> str:
     is_clipped = ~np.isnan(limits)
     if not is_clipped.any():
         return scaled
-    limit = graph.constant(np.where(is_clipped, limits, 1), np.float64)
-    least, most = (graph.constant(bound, np.float64) for bound in (-LARGEST_SQUARED, LARGEST_SQUARED))
-    size = graph("Clip", graph("Div", scaled, limit), least, most)
-    root = graph("Sqrt", graph("Add", graph("Mul", size, size), graph.constant(1, np.float64)))
-    clipped = graph("Mul", limit, graph("Div", size, root))
+    clipped = _smoothly_clipped(graph, scaled, graph.constant(np.where(is_clipped, limits, 1), np.float64))
     return graph("Where", graph.constant(is_clipped, np.bool_), clipped, scaled)
+
+
+def _smoothly_clipped(graph: OnnxGraph, x: str, limit: str) -> str:
+    """Add `gradflow.data.columns.smoothly_clipped`."""
+    least, most = (graph.constant(bound, np.float64) for bound in (-LARGEST_SQUARED, LARGEST_SQUARED))
+    size = graph("Clip", graph("Div", x, limit), least, most)
+    root = graph("Sqrt", graph("Add", graph("Mul", size, size), graph.constant(1, np.float64)))
+    return graph("Mul", limit, graph("Div", size, root))
 
 
 def _ranked(graph: OnnxGraph, columns: list[NumberColumn], numbers: str, scaled: str) -> str:
@@ -203,10 +207,19 @@ def _one_hot(graph: OnnxGraph, column: CategoryColumn, x: str) -> list[str]:
         _refuse_place(graph, place, n)
     if column.unknown == "refuse":
         _refuse_place(graph, place, -1)
-    inputs = np.arange(0 if n > 1 else 1, n + (column.missing == "mark"))
+    inputs = np.arange(n - len(column.labels), n + (column.missing == "mark"))
     if not len(inputs):
         return []
-    return [graph.cast(graph("Equal", place, graph.constant(inputs, np.int64)), np.float64)]
+    coded = graph.cast(graph("Equal", place, graph.constant(inputs, np.int64)), np.float64)
+    if column.has_sign:
+        is_first = graph.cast(graph("Equal", place, graph.constant(0, np.int64)), np.float64)
+        by_input = graph.constant(np.arange(len(inputs)) == 0, np.float64)
+        coded = graph("Sub", coded, graph("Mul", is_first, by_input))
+    if column.clip is None:
+        return [coded]
+    centers, scales = (graph.constant(values, np.float64) for values in (column.centers, column.scales))
+    scaled = graph("Div", graph("Sub", coded, centers), scales)
+    return [_smoothly_clipped(graph, scaled, graph.constant(column.clip, np.float64))]
 
 
 def _numbered(graph: OnnxGraph, column: EmbeddingColumn, x: str) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from gradflow.checks import instance, known_name, positive_integer
-from gradflow.data.columns import MISSING, CategoryColumn, Column, EmbeddingColumn, as_categories, as_numbers
+from gradflow.data.columns import MISSING, CategoryColumn, Column, EmbeddingColumn, as_numbers
 from gradflow.data.rules import CategoryFit, ColumnFit, ColumnRule, OneHot
 from gradflow.data.where import Where
 
@@ -73,14 +73,10 @@ class Categories(ColumnRule):
 class _CategoriesFit(CategoryFit):
     def __init__(self, rule: Categories) -> None:
         super().__init__(OneHot(missing="fill", unknown="zeros", most=_MOST))
-        self._rule, self._has_gaps = rule, False
+        self._categories = rule
 
-    def update(self, name: str, values: np.ndarray, where: Where) -> None:
-        super().update(name, values, where)
-        self._has_gaps = self._has_gaps or bool(as_categories(name, values, where, text=self._text)[1].any())
-
-    def result(self) -> Column:  # type: ignore[override]
-        categories = tuple(self.sorted_categories())
-        if len(categories) + 1 > self._rule.most_inputs:
-            return EmbeddingColumn(categories, self._rule.size, "fill")
-        return CategoryColumn(categories, self._rule.missing if self._has_gaps else "fill", "zeros")
+    def result(self) -> CategoryColumn | EmbeddingColumn:
+        categories, rule = tuple(self.sorted_categories()), self._categories
+        if len(categories) + 1 > rule.most_inputs:
+            return EmbeddingColumn(categories, rule.size, "fill")
+        return CategoryColumn(categories, rule.missing if self.missing else "fill", "zeros")

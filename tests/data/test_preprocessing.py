@@ -162,6 +162,53 @@ def test_categories_that_are_unknown_are_refused_or_zeros() -> None:
         fit_preprocessing(np.arange(11)[:, None], {0: OneHot(most=10)})
 
 
+def test_two_categories_are_one_input_as_signs() -> None:
+    rule = OneHot("fill", "zeros", signs=True)
+    table = {"a": np.array(["x", "y", None, "x"], object), "b": np.array([1.0, 2, 3, np.nan])}
+    fitted = fit_preprocessing(table, {"a": rule, "b": rule})
+    assert fitted.output_names == ["a = y", "b = 1", "b = 2", "b = 3"]
+    assert fitted.widths == [1, 3]
+    assert_array_equal(fitted.transform(table), [[-1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1], [-1, 0, 0, 0]])
+    assert_array_equal(fitted.transform({"a": ["z"], "b": [7]}), [[0, 0, 0, 0]])
+    marked = fit_preprocessing({"a": table["a"]}, {"a": OneHot("mark", signs=True)})
+    assert marked.output_names == ["a = y", "a is missing"]
+    assert_array_equal(marked.transform({"a": table["a"]}), [[-1, 0], [1, 0], [0, 1], [-1, 0]])
+    assert Preprocessing.from_config(json.loads(json.dumps(marked.config()))) == marked
+
+
+@given(st.lists(st.sampled_from("aabcd") | st.none(), min_size=2, max_size=60), st.booleans())
+def test_clipped_categories_are_those_that_numbers_would_give(given_values: list[str | None], signs: bool) -> None:
+    column = {"a": np.array([*given_values, "a", "b"], object)}
+    plain = fit_preprocessing(column, {"a": OneHot("fill", signs=signs)}).transform(column)
+    clipped = fit_preprocessing(column, {"a": OneHot("fill", signs=signs, clip=3.0)})
+    as_numbers = fit_preprocessing(plain, numbers=SmoothClip(limit=3.0)).transform(plain)
+    assert_allclose(clipped.transform(column), as_numbers, rtol=1e-14, atol=1e-15)
+    assert Preprocessing.from_config(json.loads(json.dumps(clipped.config()))) == clipped
+
+
+def test_an_indicator_that_training_never_saw_keeps_its_scale() -> None:
+    fitted = fit_preprocessing({"a": ["x", "y", "y"]}, {"a": OneHot("mark", clip=1.0)})
+    assert_allclose(fitted.transform({"a": [None, "x"]})[:, -1], [np.sqrt(0.5), 0], rtol=1e-15)
+
+
+def test_columns_of_many_categories_get_another_rule() -> None:
+    rule = OneHot("fill", "zeros", most=2, otherwise=gf.Embedding(8, min_rows=1, missing="fill"))
+    table = {"few": ["x", "y", "x"], "many": ["a", "b", "c"]}
+    fitted = fit_preprocessing(table, text=rule)
+    assert fitted.output_names == ["few = x", "few = y", "many"]
+    assert fitted.tables == ((4, 8),)
+    assert_array_equal(fitted.transform(table), [[1, 0, 1], [0, 1, 2], [1, 0, 3]])
+    rules = {"many": gf.Embedding(8, min_rows=1, missing="fill")}
+    alone = fit_preprocessing(table, rules, text=OneHot("fill", "zeros"))
+    assert alone == fitted
+    expected = "OneHot(missing='fill', unknown='zeros', most=2, otherwise=Embedding(size=8, min_rows=1, missing='fill'"
+    assert repr(rule).startswith(expected)
+    with pytest.raises(gf.DataError, match="column 'many' has more than 2 categories"):
+        fit_preprocessing(table, text=OneHot(most=1, otherwise=gf.Embedding(most=2)))
+    with pytest.raises(gf.DataError, match="otherwise must accept missing values if and only if this rule does"):
+        OneHot("fill", otherwise=gf.Embedding())
+
+
 @pytest.mark.parametrize(
     ("data", "rules", "message"),
     [
@@ -193,6 +240,9 @@ def test_bad_settings_are_refused() -> None:
         (lambda: Standardize("drop"), "unknown missing 'drop'"),
         (lambda: OneHot(unknown="drop"), "unknown unknown 'drop'"),
         (lambda: OneHot(most=0), "most must be at least 1"),
+        (lambda: OneHot(clip=0), "clip must be"),
+        (lambda: OneHot(signs=1), "signs must be"),  # type: ignore[arg-type]
+        (lambda: OneHot(otherwise=OneHot()), "otherwise must be a gradflow.Embedding"),  # type: ignore[arg-type]
     ):
         with pytest.raises(gf.DataError, match=message):
             make()

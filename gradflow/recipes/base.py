@@ -90,7 +90,7 @@ class Recipe(Configurable, registry=RECIPES):
         batch_size: the rows of a batch; "auto" chooses by the number of rows, as the authors advise.
         monitor: the value on validation rows that decides which epoch is best, by its name in the history without
             "val_": "loss", "accuracy", or a metric, such as "roc_auc" or "root_mean_squared_error".
-        members: the number of networks, with seeds one after the other, whose predictions are averaged.
+        networks: the number of networks, with seeds one after the other, whose predictions are averaged.
 
     Raises:
         DataError: for numbers out of range, and unknown names.
@@ -99,11 +99,13 @@ class Recipe(Configurable, registry=RECIPES):
     batch_sizes: ClassVar[Mapping[int, int]] = {}
     """The batch size of "auto" for at most so many rows, in ascending order."""
 
-    def __init__(self, *, epochs: int, batch_size: int | str = "auto", monitor: str = "loss", members: int = 1) -> None:
+    def __init__(
+        self, *, epochs: int, batch_size: int | str = "auto", monitor: str = "loss", networks: int = 1
+    ) -> None:
         self.epochs = positive_integer("epochs", epochs)
         self.batch_size = batch_size if batch_size == "auto" else positive_integer("batch_size", batch_size)
         self.monitor = known_name("monitor", text("monitor", monitor), ["loss", "accuracy", *METRICS])
-        self.members = positive_integer("members", members)
+        self.networks = positive_integer("networks", networks)
 
     # -- what subclasses define ---------------------------------------------------------------------------------------
 
@@ -187,7 +189,7 @@ class Recipe(Configurable, registry=RECIPES):
         scales = task.is_values and task.loss.takes_any_scale
         settings: dict[str, Any] = {"standardize_targets": scales, "metrics": metrics} | of_trainer
         trainers = []
-        for place in range(self.members):
+        for place in range(self.networks):
             network = self.network(task, preprocessing, seed=seed + place, backend=backend, device=device)
             network.preprocessing = preprocessing
             network.classes = classes
@@ -200,7 +202,7 @@ class Recipe(Configurable, registry=RECIPES):
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "monitor": self.monitor,
-            "members": self.members,
+            "networks": self.networks,
         }
 
 

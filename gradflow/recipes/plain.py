@@ -30,7 +30,7 @@ class PlainRecipe(Recipe):
         dropout: the dropout rate after each hidden activation, or a schedule of it.
         learning_rate: the learning rate.
         patience: the number of epochs without improvement after which training ends.
-        epochs, batch_size, monitor, members: as in `Recipe`.
+        epochs, batch_size, monitor, networks: as in `Recipe`.
     """
 
     name = "plain"
@@ -47,9 +47,9 @@ class PlainRecipe(Recipe):
         epochs: int = 1000,
         batch_size: int | str = "auto",
         monitor: str = "loss",
-        members: int = 1,
+        networks: int = 1,
     ) -> None:
-        super().__init__(epochs=epochs, batch_size=batch_size, monitor=monitor, members=members)
+        super().__init__(epochs=epochs, batch_size=batch_size, monitor=monitor, networks=networks)
         self.hidden = checked_widths(hidden)
         self.activation = known_name("activation", activation, ACTIVATIONS)
         self.dropout = number_or_schedule("dropout", dropout, fraction)

@@ -71,7 +71,7 @@ class RealMLPRecipe(Recipe):
             feeds them in directly, "scale", "parametric", "dropout", "initialization" begins with LeCun's, "ntk" has
             the rate 1 / 16 of that above for all weights, "factors" has one rate for all kinds of parameters,
             "schedule" keeps the rate constant, and "decay".
-        epochs, batch_size, monitor, members: as in `Recipe`; "auto" has 64 rows up to 1,024 rows, 128 up to 8,192, 256
+        epochs, batch_size, monitor, networks: as in `Recipe`; "auto" has 64 rows up to 1,024 rows, 128 up to 8,192, 256
             up to 30,000, 512 up to 100,000, else 1,024, as pytabkit.
     """
 
@@ -91,9 +91,9 @@ class RealMLPRecipe(Recipe):
         epochs: int = 256,
         batch_size: int | str = 256,
         monitor: str = "loss",
-        members: int = 1,
+        networks: int = 1,
     ) -> None:
-        super().__init__(epochs=epochs, batch_size=batch_size, monitor=monitor, members=members)
+        super().__init__(epochs=epochs, batch_size=batch_size, monitor=monitor, networks=networks)
         self.hidden = checked_widths(hidden)
         self.activation = None if activation is None else known_name("activation", activation, ACTIVATIONS)
         self.dropout = fraction("dropout", dropout)

@@ -15,10 +15,21 @@ import pytest
 import gradflow as gf
 from gradflow.data.columns import CategoryColumn, EmbeddingColumn
 from gradflow.optimizers.factors import segments
-from gradflow.recipes import AUTO, RECIPES, PlainRecipe, Prepared, RealMLPRecipe, Recipe, TableTask, get_recipe
+from gradflow.recipes import (
+    AUTO,
+    RECIPES,
+    PlainRecipe,
+    Prepared,
+    RealMLPRecipe,
+    Recipe,
+    TableTask,
+    TabMRecipe,
+    get_recipe,
+)
 
 SMALL: dict[str, dict[str, Any]] = {
     "plain": {"epochs": 30, "hidden": (16,), "batch_size": 32, "learning_rate": 0.01},
+    "tabm": {"epochs": 20, "hidden": (16,), "batch_size": 32, "learning_rate": 0.01, "members": 4},
     "realmlp": {"epochs": 15, "hidden": (16, 16), "batch_size": 32},
 }
 """Settings with which a recipe is trained in moments."""
@@ -85,9 +96,9 @@ def test_a_seed_decides_all(name: str) -> None:
     assert not np.array_equal(predictions[0], predictions[2])
 
 
-def test_several_members_are_an_ensemble() -> None:
+def test_several_networks_are_an_ensemble() -> None:
     (x, y), validation = gf.data.split(*table(100))
-    recipe = PlainRecipe(members=3, **{**SMALL["plain"], "epochs": 2})
+    recipe = PlainRecipe(networks=3, **{**SMALL["plain"], "epochs": 2})
     model = prepared(recipe, x, classes=False, seed=5).fit(x, y, validation_data=validation, progress=False)
     assert isinstance(model, gf.Ensemble)
     assert [network.seed for network in model.networks] == [5, 6, 7]
@@ -182,3 +193,25 @@ def test_realmlp_without_a_block(block: str) -> None:
     network = prepared(recipe, x, classes=False).fit(x, y, validation_data=validation, progress=False)
     whole = prepared(recipe.changed(without=[]), x, classes=False).fit(x, y, validation_data=validation, progress=False)
     assert not np.array_equal(network.predict(x), whole.predict(x))
+
+
+# -- TabM -------------------------------------------------------------------------------------------------------------
+
+
+def test_tabm_is_that_of_the_authors() -> None:
+    trainer = prepared(TabMRecipe(), table()[0], classes=False).trainers[0]
+    kinds = [type(layer).__name__ for layer in trainer.network.layers]
+    assert kinds == ["EachMember", "MeanOfMembers"]
+    inner: Any = trainer.network.layers[0]
+    assert inner.members == 32
+    assert [type(layer).__name__ for layer in inner.layers] == [*["Dense", "ReLU", "Dropout"] * 3, "MemberDense"]
+    assert [layer.rate for layer in inner.layers if isinstance(layer, gf.Dropout)] == [0.1] * 3
+    assert inner.chunks == [1, 1, 1, 3, 20]  # two numbers, a mark, and the categories of two columns
+    assert isinstance(trainer.optimizer, gf.AdamW)
+    assert trainer.optimizer.config()["weight_decay"] == 3e-4
+    settings = TabMRecipe().settings(TableTask(5000, 1, gf.MeanSquaredError()))
+    assert settings.pop("early_stopping").config() == {"monitor": "val_loss", "patience": 16, "min_delta": 0.0}
+    assert settings == {"epochs": 1000, "batch_size": 256}
+    auto = TabMRecipe(batch_size="auto")
+    sizes = [auto.rows_of_a_batch(rows) for rows in (2799, 2800, 4500, 6400, 32_000, 108_000)]
+    assert sizes == [32, 64, 128, 256, 512, 1024]

@@ -29,24 +29,26 @@ def fit_at_once(fits: Sequence[Callable[[], object]], threads: int | None) -> No
         Exception: the first error, likewise.
     """
     idents: set[int] = set()
+    waiting, must_end = iter(fits), threading.Event()
 
-    def run(fit: Callable[[], object]) -> None:
+    def work() -> None:
         idents.add(threading.get_ident())
-        fit()
+        for fit in waiting:
+            if must_end.is_set():
+                return
+            fit()
 
     with (
         Interruption() as interruption,
         one_thread_each(get_backend("numpy"), threads) as most,
         ThreadPoolExecutor(most) as pool,
     ):
-        futures = [pool.submit(copy_context().run, run, fit) for fit in fits]
-        left, must_end = set(futures), False
+        futures = [pool.submit(copy_context().run, work) for _ in range(min(most, len(fits)))]
+        left = set(futures)
         while left:
             ended, left = wait(left, timeout=_BETWEEN_LOOKS, return_when="FIRST_COMPLETED")
-            must_end = must_end or interruption.requested or any(future.exception() for future in ended)
-            if must_end:
-                left = {future for future in left if not future.cancel()}
+            if must_end.is_set() or interruption.requested or any(future.exception() for future in ended):
+                must_end.set()
                 interrupt(idents)  # again and again, since a fit that still validates has nothing to interrupt
     for future in futures:
-        if not future.cancelled():
-            future.result()
+        future.result()

@@ -1,16 +1,18 @@
-"""`PackSearchCV`: a randomized search whose fits are members of packs."""
+"""`PackSearchCV`: a randomized search whose fits train side by side, on data that they share."""
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from inspect import unwrap
 from typing import Any, Self
 
 import numpy as np
 from joblib import parallel_config
 from joblib.parallel import ParallelBackendBase
-from sklearn.base import clone
+from sklearn import config_context, get_config
 from sklearn.model_selection import RandomizedSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
@@ -23,25 +25,25 @@ from gradflow.errors import SlowPathWarning, warn
 from gradflow.pack.threads import one_thread_each
 from gradflow.sklearn.estimator import MLPEstimator
 from gradflow.sklearn.members import fit_at_once, may_use_gpu
-from gradflow.sklearn.packed import CannotBePackedError, Fit, SharedRows, train
+from gradflow.sklearn.shared_rows import Fit, NotSharedError, SharedRows
 
 _Task = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 """A call of scikit-learn's function that fits a candidate to a fold and scores it: function and arguments."""
 
 
 class PackSearchCV(RandomizedSearchCV):  # type: ignore[misc]
-    """scikit-learn's `RandomizedSearchCV`, with all candidates and folds trained side by side, as members of a `Pack`.
+    """scikit-learn's `RandomizedSearchCV`, with the fits of all candidates and folds side by side, as in a `Pack`.
 
-    The data are validated and held once, of which each member takes the rows of its fold; several members train at a
-    time, each on one thread of this process. Preprocessing inside the estimator, and steps of a pipeline in front of
-    it, are fitted on the rows of each fold, once for all candidates. Attributes, methods and results are those of
-    `RandomizedSearchCV` on estimators with ``threads=1``.
+    The data are validated and held once, of which each fit takes the rows of its fold; several fits run at a time, each
+    with its score and callbacks on one thread of this process. Preprocessing inside the estimator, and steps of a
+    pipeline in front of it, are fitted on the rows of each fold, once for all candidates. Attributes, methods and
+    results are those of `RandomizedSearchCV` on estimators with ``threads=1``.
 
-    Fits that cannot be members of a pack run on threads too, each on a copy of its fold, with a `SlowPathWarning` that
-    says why: those with ``solver="lbfgs"``, ``n_members`` or ``output``, on large sparse matrices, on folds that lack a
-    class, and in pipelines with parameters of other steps among those that are searched, or anything but a pipeline
-    around the estimator. Estimators of other libraries, and those on a GPU, are fitted one after the other. Of
-    several ranks (`gradflow.distributed`), each makes the whole search.
+    Fits that cannot share data run on threads too, each on a copy of its fold, with a `SlowPathWarning` that says why:
+    those with ``solver="lbfgs"``, ``n_members`` or ``output``, on large sparse matrices, on folds that lack a class,
+    and in pipelines with parameters of other steps among those that are searched, or anything but a pipeline around the
+    estimator. Estimators of other libraries, and those on a GPU, are fitted one after the other. Of several ranks
+    (`gradflow.distributed`), each makes the whole search.
 
     Args:
         estimator: an `MLPClassifier` or `MLPRegressor` of gradflow, or a pipeline with one.
@@ -80,14 +82,14 @@ class PackSearchCV(RandomizedSearchCV):  # type: ignore[misc]
             KeyboardInterrupt: after Ctrl-C, when all fits have ended after their current step.
         """
         threads = None if self.threads is None else positive_integer("threads", self.threads)
-        packed = _RunPacked(threads)
-        run: Callable[[Sequence[_Task]], list[Any]] = packed
+        on_threads = _RunOnThreads(threads)
+        run: Callable[[Sequence[_Task]], list[Any]] = on_threads
         if problem := self._why_alone():
             warn(f"{problem}, so the fits run one after the other", SlowPathWarning)
             threads, run = 1, _run_in_turn
         with alone(), one_thread_each(get_backend("numpy"), threads), parallel_config(_Together(run)):
             super().fit(X, y, **params)
-        packed.warn()
+        on_threads.warn()
         return self
 
     def _why_alone(self) -> str | None:
@@ -162,75 +164,65 @@ def _run_in_turn(tasks: Sequence[_Task]) -> list[Any]:
     return [function(*args, **kwargs) for function, args, kwargs in tasks]
 
 
-class _RunPacked:
-    """Runs fits and scores: those that can be members of packs, and others on threads.
+class _RunOnThreads:
+    """Runs fits and scores on threads, where they can with data that all share.
 
     Args:
         threads: number of fits at a time; None for one on each processor.
 
     Attributes:
         fits: number of fits that have run.
-        reasons: why fits could not be members of packs, and how many.
+        reasons: why fits could not use the shared data, by their numbers.
     """
 
     def __init__(self, threads: int | None) -> None:
         self.fits = 0
-        self.reasons: Counter[str] = Counter()
+        self.reasons: dict[int, str] = {}
         self._threads = threads
+        self._lock = threading.Lock()
 
     def __call__(self, tasks: Sequence[_Task]) -> list[Any]:
         if not all({"train", "parameters", "fit_params"} <= kwargs.keys() for _, _, kwargs in tasks):
             return _run_in_turn(tasks)  # something else that is done in parallel
-        self.fits += len(tasks)
-        fits = self._prepared(tasks)
-        left = train(list(fits.values()), self._threads)
-        fits = {place: fit for place, fit in fits.items() if fit not in left}
         results: list[Any] = [None] * len(tasks)
+        folds, config = _Folds(), get_config()
 
         def run(place: int) -> None:
-            function, args, kwargs = tasks[place]
-            results[place] = function(*args, **kwargs)
+            function, (estimator, *data), kwargs = tasks[place]
+            given = {name: kwargs[name] for name in ("train", "parameters", "fit_params")}
+            estimator.fit = partial(self._fit, self.fits + place, estimator, partial(folds.fit_of, *data, **given))
+            # The wrapper of scikit-learn sets the filters of warnings anew, which are those of all threads.
+            with config_context(**config):
+                results[place] = unwrap(function)(estimator, *data, **kwargs)
 
-        others = [partial(run, place) for place in range(len(tasks)) if place not in fits]
-        if others:
-            fit_at_once(others, self._threads)
-        for place, fit in fits.items():
-            estimator = tasks[place][1][0]
-            estimator.fit = partial(_finished, fit, estimator)
-            run(place)
-            results[place]["fit_time"] = fit.seconds
+        fit_at_once([partial(run, place) for place in range(len(tasks))], self._threads)
+        self.fits += len(tasks)
         return results
 
-    def _prepared(self, tasks: Sequence[_Task]) -> dict[int, Fit]:
-        """Return the fits that can be members of packs, by the places of their tasks."""
-        fits: dict[int, Fit] = {}
-        folds = _Folds()
-        for place, (_, (estimator, *data), kwargs) in enumerate(tasks):
-            given = {name: kwargs[name] for name in ("train", "parameters", "fit_params")}
-            try:
-                fits[place] = folds.fit_of(estimator, *data, **given)
-            except CannotBePackedError as reason:
-                self.reasons[str(reason)] += 1
-            except Exception:  # its own fit will have the same error
-                continue
-        return fits
+    def _fit(self, number: int, estimator: Any, prepare: Callable[[Any], Fit], *args: Any, **kwargs: Any) -> Any:
+        """Stand for the method ``fit`` of an estimator."""
+        del estimator.fit
+        try:
+            with self._lock:
+                fit = prepare(estimator)
+        except NotSharedError as reason:
+            self.reasons[number] = str(reason)
+            return estimator.fit(*args, **kwargs)
+        except Exception:  # its own fit will have the same error
+            return estimator.fit(*args, **kwargs)
+        fit.run()
+        return estimator
 
     def warn(self) -> None:
-        """Warn of fits that could not be members of packs."""
+        """Warn of fits that could not use the shared data."""
         if self.reasons:
-            reasons = "; ".join(f"{reason} ({count} fits)" for reason, count in self.reasons.most_common())
+            counts = Counter(self.reasons[number] for number in sorted(self.reasons))
+            reasons = "; ".join(f"{reason} ({count} fits)" for reason, count in counts.most_common())
             warn(
-                f"{self.reasons.total()} of {self.fits} fits could not be members of a pack, and have each trained on "
-                f"a copy of their rows: {reasons}",
+                f"{counts.total()} of {self.fits} fits could not share their data with the others, and have each "
+                f"trained on a copy of their rows: {reasons}",
                 SlowPathWarning,
             )
-
-
-def _finished(fit: Fit, estimator: Any, *_: Any, **__: Any) -> Any:
-    """Stand for the method ``fit`` of an estimator that has been trained in a pack."""
-    del estimator.fit
-    fit.finish()
-    return estimator
 
 
 class _Folds:
@@ -241,25 +233,24 @@ class _Folds:
         self._whole: SharedRows | None = None
         self._behind: dict[int, tuple[list[Any], SharedRows, np.ndarray]] = {}
 
-    def fit_of(self, estimator: Any, X: Any, y: Any, *, train: Any, parameters: Any, fit_params: Any) -> Fit:  # noqa: N803
-        """Prepare the fit of a candidate to a fold; arguments as scikit-learn passes them.
+    def fit_of(self, X: Any, y: Any, estimator: Any, *, train: Any, parameters: Any, fit_params: Any) -> Fit:  # noqa: N803
+        """Prepare the fit of a candidate to a fold; arguments as scikit-learn passes them, which sets parameters.
 
         Raises:
-            CannotBePackedError: if it cannot be a member of a pack.
+            NotSharedError: if it cannot be a member of a pack.
             Exception: if parameters or data are invalid.
         """
         prefix = ""
         if isinstance(estimator, Pipeline) and len(estimator.steps) > 1 and estimator.memory is None:
             prefix = f"{estimator.steps[-1][0]}__"
             if others := [name for name in parameters if not name.startswith(prefix)]:
-                raise CannotBePackedError(f"the search changes {others[0]!r}, a parameter of another step")
-        estimator.set_params(**clone(parameters, safe=False))
+                raise NotSharedError(f"the search changes {others[0]!r}, a parameter of another step")
         ours = estimator.steps[-1][1] if prefix else estimator
         if not isinstance(ours, MLPEstimator):
-            raise CannotBePackedError(f"{type(estimator).__name__} is no estimator of gradflow, nor a plain pipeline")
+            raise NotSharedError(f"{type(estimator).__name__} is no estimator of gradflow, nor a plain pipeline")
         weight_name = f"{prefix}sample_weight"
         if others := fit_params.keys() - {weight_name}:
-            raise CannotBePackedError(f"fit is called with {min(others)}")
+            raise NotSharedError(f"fit is called with {min(others)}")
         weight = fit_params.get(weight_name)
         if weight is not None and len(weight) != _num_samples(X):
             raise ValueError("sample_weight must have one value for each row")

@@ -26,8 +26,8 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 import gradflow as gf
 from gradflow.backends.blas import numpy_blas
-from gradflow.pack import Pack
 from gradflow.sklearn import MLPClassifier, MLPRegressor, PackSearchCV
+from gradflow.sklearn.shared_rows import Fit
 
 X, Y = load_iris(return_X_y=True)
 NAMES = load_iris().target_names[Y]
@@ -56,27 +56,27 @@ def _not_converged() -> Any:
 
 
 @pytest.fixture
-def packs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes of the packs that are trained."""
-    sizes: list[int] = []
-    fit = Pack.fit
+def sharing(monkeypatch: pytest.MonkeyPatch) -> list[Fit]:
+    """The fits that train on data that they share."""
+    fits: list[Fit] = []
+    run = Fit.run
 
-    def noted(pack: Pack, *args: Any, **settings: Any) -> Any:
-        sizes.append(len(pack))
-        return fit(pack, *args, **settings)
+    def noted(fit: Fit) -> None:
+        fits.append(fit)
+        run(fit)
 
-    monkeypatch.setattr(Pack, "fit", noted)
-    return sizes
+    monkeypatch.setattr(Fit, "run", noted)
+    return fits
 
 
 def assert_same_as_alone(
-    model: Any, drawn: Any, x: Any, y: Any, packs: Sequence[int], expected: Sequence[int], **settings: Any
+    model: Any, drawn: Any, x: Any, y: Any, sharing: Sequence[Fit], expected: int, **settings: Any
 ) -> PackSearchCV:
-    """Check a search against scikit-learn's on the same estimator with one thread, and the sizes of its packs."""
+    """Check a search against scikit-learn's on the same estimator with one thread, and how many fits share data."""
     fit = settings.pop("fit", {})
     settings = {"n_iter": 3, "random_state": 1, "cv": 3} | settings
     ours = PackSearchCV(model, drawn, threads=2, **settings).fit(x, y, **fit)
-    assert packs == expected
+    assert len(sharing) == expected
     names = [name for name in model.get_params() if name == "threads" or name.endswith("__threads")]
     alone = clone(model).set_params(**dict.fromkeys(names, 1))
     theirs = RandomizedSearchCV(alone, drawn, n_jobs=1, **settings).fit(x, y, **fit)
@@ -174,45 +174,45 @@ def test_it_is_an_estimator_of_scikit_learn() -> None:
     ],
     ids=str,
 )
-def test_every_setting_has_the_bits_of_fits_alone(settings: dict[str, Any], packs: list[int]) -> None:
-    assert_same_as_alone(classifier(**settings), DRAWN, X, NAMES, packs, [9])
+def test_every_setting_has_the_bits_of_fits_alone(settings: dict[str, Any], sharing: list[Fit]) -> None:
+    assert_same_as_alone(classifier(**settings), DRAWN, X, NAMES, sharing, 9)
 
 
-def test_tables_are_preprocessed_for_each_fold(packs: list[int]) -> None:
+def test_tables_are_preprocessed_for_each_fold(sharing: list[Fit]) -> None:
     pandas = pytest.importorskip("pandas")
     table = pandas.DataFrame(X, columns=list("abcd"))
     table.loc[::7, "a"] = np.nan
     table["kind"] = pandas.Categorical(np.array(["u", "v", "w"])[np.arange(len(X)) % 3])
     model = classifier(standardize=True, categorical_features="from_dtype")
-    search = assert_same_as_alone(model, DRAWN, table, NAMES, packs, [9])
+    search = assert_same_as_alone(model, DRAWN, table, NAMES, sharing, 9)
     assert search.feature_names_in_.tolist() == [*"abcd", "kind"]
 
 
-def test_regressions_with_several_targets_and_losses(packs: list[int]) -> None:
+def test_regressions_with_several_targets_and_losses(sharing: list[Fit]) -> None:
     x, y = load_diabetes(return_X_y=True)
     model = MLPRegressor(max_iter=6, random_state=0, backend="numpy")
-    assert_same_as_alone(model, {"alpha": [1e-4, 1e-2]}, x, np.stack([y, -y], axis=1), packs, [6], n_iter=2)
-    packs.clear()
+    assert_same_as_alone(model, {"alpha": [1e-4, 1e-2]}, x, np.stack([y, -y], axis=1), sharing, 6, n_iter=2)
+    sharing.clear()
     drawn = {"loss": ["squared_error", "poisson", gf.HuberLoss()]}
-    assert_same_as_alone(model, drawn, x.astype(np.float32), y, packs, [3, 3, 3], scoring="r2")
+    assert_same_as_alone(model, drawn, x.astype(np.float32), y, sharing, 9, scoring="r2")
 
 
-def test_other_folds_scores_and_results(packs: list[int]) -> None:
+def test_other_folds_scores_and_results(sharing: list[Fit]) -> None:
     def score(model: Any, x: Any, y: Any) -> float:
         return -float(log_loss(y, model.predict_proba(x)))
 
     settings: dict[str, Any] = {"cv": ShuffleSplit(2, random_state=0), "scoring": score, "refit": False}
-    search = assert_same_as_alone(classifier(), DRAWN, X, Y, packs, [6], **settings)
+    search = assert_same_as_alone(classifier(), DRAWN, X, Y, sharing, 6, **settings)
     assert not hasattr(search, "best_estimator_")
-    packs.clear()
+    sharing.clear()
     masks = [(np.arange(len(Y)) % 3 != fold, np.flatnonzero(np.arange(len(Y)) % 3 == fold)) for fold in range(3)]
-    assert_same_as_alone(classifier(), DRAWN, X, NAMES, packs, [9], cv=masks)
-    packs.clear()
+    assert_same_as_alone(classifier(), DRAWN, X, NAMES, sharing, 9, cv=masks)
+    sharing.clear()
     weight = np.random.default_rng(0).uniform(0.5, 2, len(Y))
-    assert_same_as_alone(classifier(), DRAWN, X.tolist(), Y.tolist(), packs, [9], fit={"sample_weight": weight})
-    packs.clear()
+    assert_same_as_alone(classifier(), DRAWN, X.tolist(), Y.tolist(), sharing, 9, fit={"sample_weight": weight})
+    sharing.clear()
     labels = np.stack([Y == 0, Y == 1], axis=1).astype(int)
-    assert_same_as_alone(classifier(), DRAWN, X, labels, packs, [9], cv=KFold(3, shuffle=True, random_state=0))
+    assert_same_as_alone(classifier(), DRAWN, X, labels, sharing, 9, cv=KFold(3, shuffle=True, random_state=0))
 
 
 class Counting(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -229,29 +229,29 @@ class Counting(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return x
 
 
-def test_steps_of_a_pipeline_are_fitted_once_for_each_fold(packs: list[int]) -> None:
+def test_steps_of_a_pipeline_are_fitted_once_for_each_fold(sharing: list[Fit]) -> None:
     model = make_pipeline(MinMaxScaler(), Counting(), classifier())
     drawn = {f"mlpclassifier__{name}": values for name, values in DRAWN.items()}
     before = Counting.fits
     PackSearchCV(model, drawn, n_iter=3, cv=3, random_state=1).fit(X, NAMES)
     assert Counting.fits - before == 3 + 1  # the last for the best candidate
-    packs.clear()
+    sharing.clear()
     weight = np.random.default_rng(0).uniform(0.5, 2, len(Y))
     fit = {"mlpclassifier__sample_weight": weight}
-    assert_same_as_alone(model, drawn, X, NAMES, packs, [3, 3, 3], fit=fit, return_train_score=True)
+    assert_same_as_alone(model, drawn, X, NAMES, sharing, 9, fit=fit, return_train_score=True)
 
 
 @pytest.mark.parametrize(
     ("model", "drawn", "y", "expected", "reason"),
     [
-        (classifier(), {"solver": ["adam", "lbfgs"]}, Y, [3], r"3 of 6 fits .* solver='lbfgs' \(3 fits\)"),
-        (classifier(), {"n_members": [1, 2]}, Y, [3], r"n_members=2 \(3 fits\)"),
-        (classifier(), {"alpha": [0.1, 0.2]}, np.r_[Y[:-1], 3], [4], r"2 of 6 fits .* lack a class \(2 fits\)"),
+        (classifier(), {"solver": ["adam", "lbfgs"]}, Y, 3, r"3 of 6 fits .* solver='lbfgs' \(3 fits\)"),
+        (classifier(), {"n_members": [1, 2]}, Y, 3, r"n_members=2 \(3 fits\)"),
+        (classifier(), {"alpha": [0.1, 0.2]}, np.r_[Y[:-1], 3], 4, r"2 of 6 fits .* lack a class \(2 fits\)"),
         (
             Pipeline([("scale", MinMaxScaler()), ("mlp", classifier())]),
             {"scale__clip": [False, True]},
             Y,
-            [],
+            0,
             "the search changes 'scale__clip', a parameter of another step",
         ),
     ],
@@ -260,20 +260,20 @@ def test_steps_of_a_pipeline_are_fitted_once_for_each_fold(packs: list[int]) -> 
 @pytest.mark.filterwarnings(
     "ignore:The least populated class in y has only 1 member", "ignore:lbfgs failed to converge"
 )
-def test_fits_that_cannot_be_packed_run_alone_and_say_so(
-    model: Any, drawn: Any, y: np.ndarray, expected: list[int], reason: str, packs: list[int]
+def test_fits_that_cannot_share_data_run_alone_and_say_so(
+    model: Any, drawn: Any, y: np.ndarray, expected: list[int], reason: str, sharing: list[Fit]
 ) -> None:
     with pytest.warns(gf.SlowPathWarning, match=reason):
-        assert_same_as_alone(model, drawn, X, y, packs, expected, n_iter=2)
+        assert_same_as_alone(model, drawn, X, y, sharing, expected, n_iter=2)
 
 
 @pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite", "ignore:the loss has exploded")
-def test_a_fit_that_diverges_fails_alone(packs: list[int]) -> None:
+def test_a_fit_that_diverges_fails_alone(sharing: list[Fit]) -> None:
     drawn = {"learning_rate_init": [1e-3, 1e30]}
     search = PackSearchCV(classifier(solver="sgd"), drawn, n_iter=2, cv=3)
     with pytest.warns(FitFailedWarning, match=r"3 fits failed out of a total of 6(?s:.*)non-finite parameter weights"):
         search.fit(X, Y)
-    assert packs == [6]
+    assert len(sharing) == 6
     rates = search.cv_results_["param_learning_rate_init"]
     assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [rate > 1 for rate in rates]
     with pytest.raises(ValueError, match="non-finite parameter weights"):
@@ -348,14 +348,14 @@ def test_ctrl_c_leaves_an_estimator_of_members_as_it_was(threads: int, interrupt
     assert len(model.ensemble_) == 3
 
 
-def test_a_search_may_be_a_step_and_run_in_a_thread(packs: list[int]) -> None:
+def test_a_search_may_be_a_step_and_run_in_a_thread(sharing: list[Fit]) -> None:
     settings: dict[str, Any] = {"n_iter": 2, "cv": 2, "random_state": 0}
     pipeline = make_pipeline(StandardScaler(), PackSearchCV(classifier(), DRAWN, **settings))
     scores: list[float] = []
     thread = threading.Thread(target=lambda: scores.append(clone(pipeline).fit(X, Y).score(X, Y)))
     thread.start()
     thread.join()
-    assert packs == [4]
+    assert len(sharing) == 4
     assert scores == [pipeline.fit(X, Y).score(X, Y)]
     nested = pickle.loads(pickle.dumps(pipeline))
     np.testing.assert_array_equal(nested.predict_proba(X), pipeline.predict_proba(X))

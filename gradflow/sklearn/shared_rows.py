@@ -1,10 +1,9 @@
-"""Fits of estimators on rows of the same data, as members of packs."""
+"""Fits of estimators on rows of the same data, which are validated, converted and held once."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import is_classifier
@@ -13,60 +12,69 @@ from sklearn.utils import _safe_indexing, check_random_state
 from gradflow.errors import DataError, DivergedError, collecting_warnings, warn
 from gradflow.losses.base import LOSSES
 from gradflow.names import is_built_in
-from gradflow.pack import Each, Pack
+from gradflow.pack.shared_data import SharedData
 from gradflow.sklearn.estimator import Epochs, MLPEstimator
 from gradflow.sklearn.parameters import check_parameters
 from gradflow.sklearn.rows import Rows
 from gradflow.sklearn.sparse import is_sparse
-from gradflow.training import Callback
+from gradflow.training.signals import Interruption
+from gradflow.training.trainer import PreparedFit
 from gradflow.training.watch.unit_size import advising
 
 _OF_INPUTS = ("standardize", "categorical_features", "rules")
 """Parameters that decide on the preprocessing of inputs."""
+_OTHER_SETTINGS: dict[str, Any] = {
+    "validation_fraction": None,
+    "drop_last": False,
+    "accumulate": 1,
+    "early_stopping": None,
+    "tolerance": None,
+    "progress": False,
+    "output": None,
+    "checkpoint": None,
+    "resume": None,
+    "overwrite": False,
+}
+"""The settings of `Trainer.fit` that no estimator sets here."""
 
 
-class CannotBePackedError(Exception):
-    """A fit cannot be a member of a pack; the message says why."""
+class NotSharedError(Exception):
+    """A fit cannot use shared data; the message says why."""
 
 
-class Fit:
-    """A fit of an estimator that can be a member of a pack.
-
-    Args:
-        estimator: the estimator, with the attributes that it has before its epochs.
-        whole: the rows that it shares with other fits.
-        rows: the places among them of the rows to train on, int64.
-        epochs: the epochs.
+class Fit(NamedTuple):
+    """A fit of an estimator, ready to run.
 
     Attributes:
-        error: the error that ended the fit.
-        warnings: texts and categories of its warnings.
-        seconds: the seconds that it took.
+        estimator: the estimator, with the attributes that it has before its epochs.
+        epochs: the epochs.
+        prepared: the same, validated.
+        warnings: texts and categories of the warnings of the preparation.
     """
 
-    def __init__(self, estimator: MLPEstimator, whole: Rows, rows: np.ndarray, epochs: Epochs) -> None:
-        self.estimator, self.whole, self.rows, self.epochs = estimator, whole, rows, epochs
-        self.error: Exception | None = None
-        self.warnings: list[tuple[str, type[Warning]]] = []
-        self.seconds = 0.0
+    estimator: MLPEstimator
+    epochs: Epochs
+    prepared: PreparedFit
+    warnings: Sequence[tuple[str, type[Warning]]]
 
-    @property
-    def form(self) -> Any:
-        """Fits with equal forms can be members of one pack."""
-        network = self.estimator.network_
-        return id(self.whole), type(self.epochs.trainer.loss), repr(network.classes), self.estimator._remedies()
-
-    def finish(self) -> None:
-        """Set the remaining attributes of the estimator, and give the warnings of its fit.
+    def run(self) -> None:
+        """Train in this thread, on as many threads as the process has been set to use.
 
         Raises:
-            Exception: the error that ended the fit.
+            ValueError: if the fit diverged, without early stopping, which has the best weights.
         """
         for message, category in self.warnings:
             warn(message, category)
-        if self.error is not None and not isinstance(self.error, DivergedError):
-            raise self.error
-        self.estimator._epochs_ended(self.epochs, self.error)
+        trainer, error = self.epochs.trainer, None
+        network = trainer.network
+        with advising(self.estimator._remedies()), network.access.training(), network.backend.current():
+            try:
+                with Interruption() as interruption:
+                    for _ in trainer._epochs(self.prepared, interruption):
+                        pass
+            except DivergedError as caught:
+                error = caught
+            self.estimator._epochs_ended(self.epochs, error)
 
 
 class SharedRows:
@@ -81,6 +89,7 @@ class SharedRows:
         self._validated: dict[Any, tuple[dict[str, Any], Rows]] = {}
         self._folds: dict[Any, Rows] = {}
         self._preprocessing: dict[Any, Any] = {}
+        self._data: dict[Any, tuple[SharedData, Any]] = {}
         self._kept: list[Any] = []  # objects whose ids are in the keys
 
     def fit_of(self, estimator: MLPEstimator, rows: np.ndarray) -> Fit:
@@ -91,11 +100,10 @@ class SharedRows:
             rows: the places of the rows to train on, int64: the same object for all fits on the same rows.
 
         Raises:
-            CannotBePackedError: if it cannot be a member of a pack.
+            NotSharedError: if it cannot use the shared data.
             ValueError: if parameters or data are invalid.
         """
-        began = time.perf_counter()
-        _check_can_be_packed(estimator)
+        _check_can_share(estimator)
         check_parameters(estimator, [*LOSSES, *estimator._loss_names()], is_partial=False)
         warnings: list[tuple[str, type[Warning]]] = []
         with collecting_warnings(lambda message, category: warnings.append((message, category))):
@@ -105,9 +113,26 @@ class SharedRows:
             training, held_out = estimator._with_validation(fold, (None, None, None), random)
             if held_out is not None:
                 rows, held_out = training.x, held_out._replace(x=_safe_indexing(whole.x, held_out.x))
-            fit = Fit(estimator, whole, rows, estimator._epochs(training, held_out))
-        fit.warnings, fit.seconds = warnings, time.perf_counter() - began
-        return fit
+            epochs = estimator._epochs(training, held_out)
+            return Fit(estimator, epochs, self._prepared(estimator, epochs, whole, rows), warnings)
+
+    def _prepared(self, estimator: MLPEstimator, epochs: Epochs, whole: Rows, rows: np.ndarray) -> PreparedFit:
+        """Return the fit on some of the rows, with data that all fits share which take them in the same form."""
+        key = id(whole), repr(estimator.network_.classes)
+        if key not in self._data:
+            x, y, weight = estimator._as_given(whole).source
+            self._data[key] = SharedData(x, y), weight
+        data, weight = self._data[key]
+        of_fit = data.of_member(
+            epochs.trainer,
+            rows,
+            None,
+            sample_weight=weight,
+            class_weight=epochs.settings["class_weight"],
+            validation_data=None,
+            validation_fraction=None,
+        )
+        return epochs.trainer._prepared(of_fit, **_OTHER_SETTINGS, **epochs.settings)
 
     def _rows(self, estimator: MLPEstimator, rows: np.ndarray) -> tuple[Rows, Rows]:
         """Return all rows as the estimator sees them, and those of a fit, with their places for inputs; set what the
@@ -117,7 +142,7 @@ class SharedRows:
             before = set(estimator.__dict__)
             whole = estimator._validated(*self._given, is_first=True, is_partial=False)
             if is_sparse(whole.x):
-                raise CannotBePackedError("their inputs are a large sparse matrix")
+                raise NotSharedError("their inputs are a large sparse matrix")
             learned = {name: value for name, value in estimator.__dict__.items() if name not in before}
             self._validated[key] = learned, whole
         learned, whole = self._validated[key]
@@ -126,7 +151,7 @@ class SharedRows:
             weight = None if whole.weight is None else whole.weight[rows]
             fold = Rows(rows, whole.targets[rows], weight)
             if is_classifier(estimator) and len(np.unique(fold.targets)) < len(np.unique(whole.targets)):
-                raise CannotBePackedError("their rows lack a class")
+                raise NotSharedError("their rows lack a class")
             if weight is not None and not weight.any():
                 raise DataError("sample_weight is 0 in every row; nothing would be learned")
             self._kept.append(rows)
@@ -156,89 +181,12 @@ def _identity(value: Any) -> Any:
     return value if is_plain else repr(value) if is_built_in(type(value)) else id(value)
 
 
-def _check_can_be_packed(estimator: MLPEstimator) -> None:
+def _check_can_share(estimator: MLPEstimator) -> None:
     """Raise if a fit of this estimator is no single training of a network on all of its rows.
 
     Raises:
-        CannotBePackedError: saying which parameter makes it something else.
+        NotSharedError: saying which parameter makes it something else.
     """
     for name, packable in {"solver": ("adam", "sgd"), "n_members": (1,), "output": (None,)}.items():
         if (value := getattr(estimator, name)) not in packable:
-            raise CannotBePackedError(f"{name}={value!r}")
-
-
-def train(fits: Sequence[Fit], threads: int | None) -> list[Fit]:
-    """Train the networks of all fits, in one pack for each form; errors of training are kept in the fits.
-
-    Returns:
-        the fits that could not be trained together, since a pack refused one of them; they have not begun.
-
-    Raises:
-        KeyboardInterrupt: after Ctrl-C, when all have ended.
-    """
-    left: list[Fit] = []
-    packs: dict[Any, list[Fit]] = {}
-    for fit in fits:
-        packs.setdefault(fit.form, []).append(fit)
-    for together in packs.values():
-        pack, first = _PackOfFits(together), together[0]
-        x, y, weight = first.estimator._as_given(first.whole).source
-        names = first.epochs.settings.keys() - {"callbacks"}
-        settings: dict[str, Any] = {name: Each([fit.epochs.settings[name] for fit in together]) for name in names}
-        settings["callbacks"] = Each([[_OfFit(fit)] for fit in together])
-        rows = [fit.rows for fit in together]
-        try:
-            with advising(first.estimator._remedies()):
-                pack.fit(x, y, rows=rows, sample_weight=weight, threads=threads, progress=False, **settings)
-        except DataError:
-            left += together
-    return left
-
-
-class _PackOfFits(Pack):
-    """A pack that keeps the errors and warnings of each member with its fit, in place of reporting them together.
-
-    Args:
-        fits: the fits.
-    """
-
-    def __init__(self, fits: Sequence[Fit]) -> None:
-        super().__init__([fit.epochs.trainer for fit in fits])
-        self.may_lack_classes = True  # `SharedRows` sees to it
-        self._fits = fits
-
-    def _report(self, warnings: Sequence[tuple[int, tuple[str, type[Warning]]]]) -> None:
-        for place, warning in warnings:
-            self._fits[place].warnings.append(warning)
-        for place, fit in enumerate(self._fits):
-            fit.error = fit.error or self.errors.get(place)
-            if (history := self.trainers[place].history) is not None:
-                fit.seconds += history.seconds
-
-
-class _OfFit(Callback):
-    """The callbacks of a fit, whose errors end this fit alone.
-
-    Args:
-        fit: the fit.
-    """
-
-    def __init__(self, fit: Fit) -> None:
-        self._fit = fit
-
-    def _call(self, name: str, trainer: Any, *arguments: Any) -> None:
-        try:
-            for callback in self._fit.epochs.settings["callbacks"]:
-                getattr(callback, name)(trainer, *arguments)
-        except Exception as error:
-            self._fit.error = self._fit.error or error
-            trainer.stop()
-
-    def on_fit_begin(self, trainer: Any, epochs: int) -> None:
-        self._call("on_fit_begin", trainer, epochs)
-
-    def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
-        self._call("on_epoch_end", trainer, epoch, values)
-
-    def on_fit_end(self, trainer: Any, history: Any) -> None:
-        self._call("on_fit_end", trainer, history)
+            raise NotSharedError(f"{name}={value!r}")

@@ -10,8 +10,9 @@
 
      GF_KERNEL(name, arguments...) { ... }   defines a kernel
      GF_FOR(i, n, arrays...)                 each of n elements once
-     GF_FOURS(block, n, arrays...)           the same in blocks of four, to share work; within it
-     GF_OF_FOUR(lane, block, n)                the lanes 0 to 3 of the block: element 4 block + lane
+     GF_FOURS(block, n, arrays...)           the same in blocks of four, to share work: GF_FOURS_AT_ONCE of them at once,
+                                             of which this is the first (CUDA: one); within it
+     GF_OF_FOURS(lane, block, n)               their lanes, from 0 on: element 4 block + lane
      GF_ROWS(row, rows)                      each row once: by a warp on a GPU, or by a block of threads if it is wide
      GF_COLUMNS(j, columns)                  the columns of that row: split across these lanes
      GF_COLUMN_SUMS(j, columns, sums...)     the same, for a body that only adds to those variables
@@ -237,7 +238,8 @@ GF_FUNCTION gf_vec4s<T, 1 + sizeof...(A)> gf_load(gf_index block, gf_index n, co
       for (bool gf_pending = true; gf_pending; gf_pending = false, gf_moved.store(__VA_ARGS__))            \
         if (auto &[__VA_ARGS__] = gf_moved.vec4; true)
 #define GF_FOURS(block, n, ...) GF_VEC4(block, GF_THREAD, GF_THREADS, n, __VA_ARGS__)
-#define GF_OF_FOUR(lane, block, n) for (int lane = 0; lane < 4; lane++)
+#define GF_FOURS_AT_ONCE 1
+#define GF_OF_FOURS(lane, block, n) for (int lane = 0; lane < 4; lane++)
 #define GF_EACH_LANE(i, block) \
   for (int gf_lane = 0; gf_lane < 4; gf_lane++) if (const gf_index i = 4 * (block) + gf_lane; true)
 #define GF_FOR(i, n, ...) GF_FOURS(gf_block, n, __VA_ARGS__) GF_EACH_LANE(i, gf_block)
@@ -318,6 +320,17 @@ GF_FUNCTION void gf_column_block_sum(accumulator *sums) {
 
 #else
 
+/* Vectors of the processor. */
+#if defined(__AVX512F__)
+#define GF_VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define GF_VECTOR_BYTES 32
+#else
+#define GF_VECTOR_BYTES 16
+#endif
+#define GF_INLINE GF_FUNCTION __attribute__((always_inline))
+#define GF_UNROLL _Pragma("GCC unroll 16")
+
 #ifndef GF_LINKAGE
 #define GF_LINKAGE
 #endif
@@ -326,8 +339,12 @@ GF_FUNCTION void gf_column_block_sum(accumulator *sums) {
 /* Iterations are independent, even if an output is written in place of an input. */
 #define GF_FOR(i, n, ...) \
   (void)(n); _Pragma("GCC ivdep") _Pragma("GCC unroll 1") for (gf_index i = begin; i < end; i++)
-#define GF_FOURS(block, n, ...) (void)(n); _Pragma("GCC ivdep") for (gf_index block = begin; block < end; block++)
-#define GF_OF_FOUR(lane, block, n) for (int lane = 0; lane < 4; lane++) if (4 * (block) + lane < (n))
+#define GF_FOURS_AT_ONCE 16
+#define GF_FOURS(block, n, ...) (void)(n); for (gf_index block = begin; block < end; block += GF_FOURS_AT_ONCE)
+#define GF_OF_FOURS(lane, block, n)                                                                       \
+  const gf_index gf_stop = (end - (block) < GF_FOURS_AT_ONCE ? end : (block) + GF_FOURS_AT_ONCE) * 4; \
+  const gf_index gf_lanes_left = (gf_stop < (n) ? gf_stop : (n)) - 4 * (block);                          \
+  _Pragma("GCC ivdep") for (gf_index lane = 0; lane < gf_lanes_left; lane++)
 #define GF_ROWS(row, rows) (void)(rows); for (gf_index row = begin; row < end; row++)
 #define GF_ROW_BLOCK 64
 #define GF_ROW_BLOCKS(first, rows) (void)(rows); for (gf_index first = begin; first < end; first += GF_ROW_BLOCK)

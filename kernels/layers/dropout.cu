@@ -12,8 +12,8 @@ GF_KERNEL(dropout, const real *x, real *y, const gf_index *clock, gf_word thresh
           gf_long_word seed, gf_word stream, gf_index rows_before, gf_index words_before, gf_index n) {
   const gf_long_word batch = (gf_long_word)clock[GF_EPOCH] << 32 | (gf_word)(clock[GF_POSITION] - rows_before);
   GF_FOURS(block, n, x, y) {
-    const gf_words words = gf_philox((gf_word)(words_before / 4 + block), stream, batch, seed);
-    GF_OF_FOUR(lane, block, n) {
+    const gf_words_of_fours words = gf_philox_of_fours((gf_word)(words_before / 4 + block), stream, batch, seed);
+    GF_OF_FOURS(lane, block, n) {
       const gf_index i = 4 * block + lane;
       y[i] = words.word[lane] >= threshold ? scale * x[i] : 0;
     }
@@ -28,8 +28,8 @@ GF_KERNEL(scheduled_dropout, const real *x, real *y, const gf_index *clock, cons
   const gf_word threshold = rounded > 0xffffffffu ? 0xffffffffu : (gf_word)rounded;
   const real scale = (real)(1 / (1 - rate[0]));
   GF_FOURS(block, n, x, y) {
-    const gf_words words = gf_philox((gf_word)(words_before / 4 + block), stream, batch, seed);
-    GF_OF_FOUR(lane, block, n) {
+    const gf_words_of_fours words = gf_philox_of_fours((gf_word)(words_before / 4 + block), stream, batch, seed);
+    GF_OF_FOURS(lane, block, n) {
       const gf_index i = 4 * block + lane;
       y[i] = words.word[lane] >= threshold ? scale * x[i] : 0;
     }

@@ -1,15 +1,6 @@
 /* Vectors of the processor, for matmuls. */
 
-#if defined(__AVX512F__)
-#define GF_VECTOR_BYTES 64
-#elif defined(__AVX__)
-#define GF_VECTOR_BYTES 32
-#else
-#define GF_VECTOR_BYTES 16
-#endif
 #define GF_LANES ((int)(GF_VECTOR_BYTES / sizeof(real)))
-#define GF_INLINE GF_FUNCTION __attribute__((always_inline))
-#define GF_UNROLL _Pragma("GCC unroll 16")
 
 typedef real gf_vector __attribute__((vector_size(GF_VECTOR_BYTES)));
 typedef real gf_loose_vector __attribute__((vector_size(GF_VECTOR_BYTES), aligned(sizeof(real)), may_alias));

@@ -125,7 +125,7 @@ def test_philox_on_the_gpu_gives_the_published_words(
 
 
 @pytest.mark.parametrize("target", ["reference", *TARGETS], indirect=True)
-@pytest.mark.parametrize("n", [1, 3, 4, 5, 8191])
+@pytest.mark.parametrize("n", [1, 3, 4, 5, 63, 64, 8191])
 def test_dropout_keeps_where_the_word_is_at_least_the_threshold(target: BackendTarget | CTarget, n: int) -> None:
     step, epoch = 2**32 + 6, 2**31 + 5
     words = philox(n, seed=SEED, stream=0x02000001, step=epoch << 32 | 6)

@@ -9,7 +9,16 @@ from gradflow.checks import fraction, known_name, positive_integer, sequence
 from gradflow.data.preprocessing import Preprocessing
 from gradflow.errors import DataError, shown
 from gradflow.initializers import Initializer
-from gradflow.layers import ACTIVATIONS, Dense, Dropout, EmbedColumns, Layer
+from gradflow.layers import (
+    ACTIVATIONS,
+    CosineEmbedding,
+    Dense,
+    Dropout,
+    EmbedColumns,
+    Layer,
+    PeriodicEmbedding,
+    PiecewiseLinearEmbedding,
+)
 from gradflow.network import Sequential, checked_preprocessing
 from gradflow.schedules import Scheduled, number_or_schedule
 
@@ -22,6 +31,39 @@ def checked_sizes(sizes: Sequence[int]) -> list[int]:
     return [positive_integer(f"sizes[{index}]", size) for index, size in enumerate(given)]
 
 
+NumberEmbedding = PeriodicEmbedding | PiecewiseLinearEmbedding | CosineEmbedding
+
+
+def embedding_layers(
+    n_in: int, preprocessing: Preprocessing | None, embedding: NumberEmbedding | None
+) -> list[EmbedColumns | NumberEmbedding]:
+    """Return the layers in front of a multi-layer perceptron that embed categories and numbers; their n_out is known.
+
+    Raises:
+        DataError: if the embedding is no such layer, or takes other inputs.
+    """
+    vectors: list[EmbedColumns] = []
+    if preprocessing is not None and checked_preprocessing(preprocessing, n_in).tables:
+        vectors.append(EmbedColumns(preprocessing.n_out, preprocessing.tables))
+        n_in = vectors[0].n_out
+    if embedding is None:
+        return [*vectors]
+    if not isinstance(embedding, NumberEmbedding):
+        raise DataError(
+            "embedding must be a layer that embeds numbers, such as gradflow.PeriodicEmbedding(n_in, columns), got "
+            f"{shown(embedding)}"
+        )
+    if embedding.n_in != n_in:
+        behind = f", behind the vectors of {len(vectors[0].tables)} columns of categories" if vectors else ""
+        raise DataError(f"embedding must take {n_in} inputs{behind}, but {embedding!r} takes {embedding.n_in}")
+    if preprocessing is not None and embedding.columns > preprocessing.n_numbers:
+        raise DataError(
+            f"embedding must have at most {preprocessing.n_numbers} columns, which are the numbers of the "
+            f"preprocessing (n_numbers), got {embedding.columns}"
+        )
+    return [*vectors, embedding]
+
+
 class MLP(Sequential):
     """A multi-layer perceptron: dense layers with activations between them, and none after the last.
 
@@ -30,13 +72,15 @@ class MLP(Sequential):
         activation: the name of the hidden activation, such as "relu" (docs/catalogue.md lists them), or of a subclass
             of `Activation` of your own.
         dropout: the dropout rate after each hidden activation, or a schedule of it; 0 disables it.
-        input_dropout: the dropout rate on the inputs, after an `EmbedColumns`; 0 disables it. Above 0 the first layer
-            is a `Dropout`, and the weights are named "1.weight" and so on.
+        input_dropout: the dropout rate on the inputs, after embeddings; 0 disables it. Above 0 a `Dropout` comes before
+            the first `Dense`, whose weight is then named "1.weight" if there are no embeddings, and so on.
         bias: True if the dense layers have biases.
         initializer: the weight initializer (`Dense`); None selects the rule that suits the activation.
         preprocessing: preprocessing of the inputs, as `network.preprocessing`; the first size is then its ``n_out``. If
             it has `gradflow.data.Embedding` columns, the first layer is an `EmbedColumns`, and the first `Dense` layer
             as wide as its outputs.
+        embedding: None, or a layer that embeds numbers, after an `EmbedColumns` and before everything else, such as
+            ``PeriodicEmbedding(preprocessing.n_out, preprocessing.n_numbers)``.
         dtype: "float32" or "float64".
         seed: for initial weights, dropout and shuffles.
         backend: "auto", "numpy", "cupy" or "reference".
@@ -57,6 +101,7 @@ class MLP(Sequential):
         bias: bool = True,
         initializer: Initializer | None = None,
         preprocessing: Preprocessing | None = None,
+        embedding: NumberEmbedding | None = None,
         dtype: str = "float32",
         seed: int = 0,
         backend: str = "auto",
@@ -70,11 +115,10 @@ class MLP(Sequential):
             )
         hidden = ACTIVATIONS[known_name("activation", activation, ACTIVATIONS)]
         rate = number_or_schedule("dropout", dropout, fraction)
-        layers: list[Layer] = []
-        if preprocessing is not None and checked_preprocessing(preprocessing, widths[0]).tables:
-            embeddings = EmbedColumns(preprocessing.n_out, preprocessing.tables)
-            layers.append(embeddings)
-            widths[0] = embeddings.n_out
+        embeddings = embedding_layers(widths[0], preprocessing, embedding)
+        if embeddings:
+            widths[0] = embeddings[-1].n_out
+        layers: list[Layer] = [*embeddings]
         if number_or_schedule("input_dropout", input_dropout, fraction):
             layers.append(Dropout(input_dropout))
         for index, (n_in, n_out) in enumerate(itertools.pairwise(widths)):

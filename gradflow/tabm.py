@@ -12,15 +12,14 @@ from gradflow.layers import (
     Dense,
     Dropout,
     EachMember,
-    EmbedColumns,
     Layer,
     MeanOfMembers,
     MemberDense,
     MemberScale,
 )
 from gradflow.layers.members import fan_in_uniform
-from gradflow.mlp import checked_sizes
-from gradflow.network import Sequential, checked_preprocessing
+from gradflow.mlp import NumberEmbedding, checked_sizes, embedding_layers
+from gradflow.network import Sequential
 
 
 class TabM(Sequential):
@@ -31,8 +30,9 @@ class TabM(Sequential):
     their probabilities, or of their values. It is often far better than one perceptron, at the cost of a batch that is
     k times as large.
 
-    The layers are an `EachMember`, which holds all that is trained, and a `MeanOfMembers`, behind an `EmbedColumns` if
-    the preprocessing has embeddings. Biases begin at 0, where the authors draw them.
+    The layers are an `EachMember` and a `MeanOfMembers`, behind an `EmbedColumns` if the preprocessing has embeddings,
+    and the embedding of numbers if there is one; the members share both. Biases begin at 0, where the authors draw
+    them.
 
     Args:
         sizes: the widths from the inputs to the outputs: ``[20, 512, 512, 512, 1]`` are the authors' three hidden
@@ -46,6 +46,8 @@ class TabM(Sequential):
             (`EachMember`); None chooses as the authors do, "normal" if there are embeddings.
         preprocessing: preprocessing of the inputs, as in `MLP`. Inputs that come from one column, such as a one-hot
             category, share one random number in each member.
+        embedding: None, or a layer that embeds numbers, as in `MLP`. All components of a number's embedding share one
+            random number in each member.
         dtype, seed, backend, device: as in `Sequential`.
 
     Raises:
@@ -63,6 +65,7 @@ class TabM(Sequential):
         batch_ensemble: bool = False,
         initial_scale: str | None = None,
         preprocessing: Preprocessing | None = None,
+        embedding: NumberEmbedding | None = None,
         dtype: str = "float32",
         seed: int = 0,
         backend: str = "auto",
@@ -70,22 +73,29 @@ class TabM(Sequential):
     ) -> None:
         widths = checked_sizes(sizes)
         members = positive_integer("members", members)
-        layers: list[Layer] = []
-        chunks = None
-        if preprocessing is not None:
-            checked_preprocessing(preprocessing, widths[0])
-            tables = preprocessing.tables
-            chunks = [*preprocessing.widths[: len(preprocessing.widths) - len(tables)], *(size for _, size in tables)]
-            if tables:
-                layers.append(EmbedColumns(preprocessing.n_out, tables))
-                widths[0] = layers[0].output_width(widths[0])
+        embeddings = embedding_layers(widths[0], preprocessing, embedding)
+        chunks = _chunks(widths[0], preprocessing, embedding)
+        if embeddings:
+            widths[0] = embeddings[-1].n_out
         stack = _stack(
             widths, activation, members, fraction("dropout", dropout), boolean("batch_ensemble", batch_ensemble)
         )
-        scale = initial_scale if initial_scale is not None else "normal" if layers else "signs"
-        layers += [EachMember(stack, members=members, initial_scale=scale, chunks=chunks), MeanOfMembers(members)]
+        scale = initial_scale if initial_scale is not None else "normal" if embeddings else "signs"
+        each = EachMember(stack, members=members, initial_scale=scale, chunks=chunks)
+        layers = [*embeddings, each, MeanOfMembers(members)]
         super().__init__(layers, dtype=dtype, seed=seed, backend=backend, device=device)
         self.preprocessing = preprocessing
+
+
+def _chunks(n_in: int, preprocessing: Preprocessing | None, embedding: NumberEmbedding | None) -> list[int] | None:
+    """Return the numbers of neighboring inputs of the members that come from one column; None if all are 1."""
+    if preprocessing is None and embedding is None:
+        return None
+    chunks = [1] * n_in
+    if preprocessing is not None:
+        tables = preprocessing.tables
+        chunks = [*preprocessing.widths[: len(preprocessing.widths) - len(tables)], *(size for _, size in tables)]
+    return chunks if embedding is None else [embedding.size] * embedding.columns + chunks[embedding.columns :]
 
 
 def _stack(widths: Sequence[int], activation: str, members: int, dropout: float, batch_ensemble: bool) -> list[Layer]:

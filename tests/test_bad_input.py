@@ -115,6 +115,14 @@ ARGUMENT_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "dropout 1": (lambda: gf.MLP([4, 3, 2], dropout=1.0), "dropout must be at least 0 and below 1, got 1.0"),
     "dropout negative": (lambda: gf.Dropout(-0.1), "rate must be at least 0 and below 1, got -0.1"),
     "input dropout 1": (lambda: gf.MLP([4, 2], input_dropout=1), "input_dropout must be at least 0 and below 1, got 1"),
+    "embedding of another width": (
+        lambda: gf.MLP([4, 2], embedding=gf.CosineEmbedding(3)),
+        "embedding must take 4 inputs, but CosineEmbedding(n_in=3",
+    ),
+    "embedding of no numbers": (
+        lambda: gf.TabM([4, 2], embedding=gf.Dense(4, 4)),
+        "embedding must be a layer that embeds numbers, such as gradflow.PeriodicEmbedding(n_in, columns), got Dense(",
+    ),
     "momentum 0": (lambda: gf.BatchNorm(4, momentum=0), "momentum must be above 0 and at most 1, got 0"),
     "momentum above 1": (lambda: gf.BatchNorm(4, momentum=1.1), "momentum must be above 0 and at most 1, got 1.1"),
     "epsilon 0": (lambda: gf.LayerNorm(4, epsilon=0.0), "epsilon must be above 0, got 0.0"),

@@ -32,6 +32,7 @@ import scipy.sparse
 import gradflow as gf
 from gradflow.data.profiles import ColumnProfile
 from gradflow.data.where import Where
+from gradflow.mlp import NumberEmbedding
 from gradflow.output_scale import OutputScale
 from gradflow.training.progress.history import History
 
@@ -297,6 +298,7 @@ CLASSES: dict[str, Any] = {
     "ColumnRule": object,
     "Each": gf.Each,
     "EarlyStopping": gf.EarlyStopping,
+    "Embedding": gf.Embedding,
     "EnsembleSelection": gf.EnsembleSelection,
     "Initializer": str | Real | Callable,
     "Iterable": Iterable,
@@ -307,6 +309,7 @@ CLASSES: dict[str, Any] = {
     "Metric": gf.metrics.Metric,
     "MetricFunction": Callable,
     "None": type(None),
+    "NumberEmbedding": NumberEmbedding,
     "Optimizer": gf.Optimizer,
     "OutputScale": OutputScale,
     "Preprocessing": gf.data.Preprocessing,

@@ -189,6 +189,66 @@ def test_inputs_of_one_column_share_a_random_number(backend_name: str) -> None:
 
 
 @both
+@pytest.mark.parametrize("kind", ["piecewise", "periodic", "cosine"])
+def test_all_components_of_a_number_share_a_random_number(
+    kind: str, full: bool, backend_name: str, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    columns = {
+        "size": random.lognormal(size=60),
+        "age": random.normal(size=60),
+        "place": random.choice(["north", "south", "west"], 60),
+        "shop": np.array([f"shop {number}" for number in random.integers(5, size=60)]),
+    }
+    numbers = gf.data.QuantileNormal(noise=1e-3)
+    preprocessing = gf.data.fit_preprocessing(columns, {"shop": gf.data.Embedding(size=3)}, numbers=numbers)
+    width = preprocessing.n_out + 2  # behind the vectors
+    bins = gf.quantile_bins(preprocessing.transform(columns)[:, :2], 4)
+    embedding: Any = {
+        "piecewise": lambda: gf.PiecewiseLinearEmbedding(width, bins, size=4),
+        "periodic": lambda: gf.PeriodicEmbedding(width, 2, size=4),
+        "cosine": lambda: gf.CosineEmbedding(width, 2, size=4),
+    }[kind]()
+    options: dict[str, Any] = {"members": 9, "batch_ensemble": full, "preprocessing": preprocessing}
+    network = gf.TabM([preprocessing.n_out, 8, 1], embedding=embedding, backend=backend_name, **options)
+    scale = network.get_weights()["2.scale"]
+    assert scale.shape == (9, 4 + 4 + 3 + 3)
+    for start, stop in ((0, 4), (4, 8), (8, 11), (11, 14)):
+        assert (scale[:, start:stop] == scale[:, start : start + 1]).all()
+    assert len(np.unique(scale)) == 9 * 4
+    y = random.normal(size=60)
+    history = gf.Trainer(network, "mean_squared_error", gf.Adam(0.01)).fit(columns, y, epochs=20, progress=False)
+    assert history["loss"][-1] < history["loss"][0]
+    gf.save(network, tmp_path / "model")
+    assert (
+        gf.load(tmp_path / "model", backend=backend_name).predict(columns).tobytes()
+        == network.predict(columns).tobytes()
+    )
+
+
+def test_an_embedding_of_other_inputs_is_refused() -> None:
+    columns = {"a": np.arange(6.0), "b": list("xyzxyz"), "c": list("uvwuvw")}
+    preprocessing = gf.data.fit_preprocessing(columns, {"c": gf.data.Embedding(size=3, min_rows=1)})
+    for embedding, message in (
+        (gf.CosineEmbedding(5, 1), "embedding must take 7 inputs, behind the vectors of 1 columns of categories, but"),
+        (gf.CosineEmbedding(7), "embedding must have at most 1 columns, which are the numbers of the preprocessing"),
+    ):
+        with pytest.raises(gf.DataError, match=message):
+            gf.TabM([5, 8, 1], preprocessing=preprocessing, embedding=embedding)
+
+
+def test_embeddings_of_numbers_begin_normal_without_preprocessing() -> None:
+    network = gf.TabM([4, 8, 1], members=9, embedding=gf.CosineEmbedding(4, 2, size=3), backend="numpy")
+    scale = network.get_weights()["1.scale"]
+    assert scale.shape == (9, 8)
+    assert len(np.unique(scale)) == 9 * 4
+    signs = gf.TabM(
+        [4, 8, 1], members=9, embedding=gf.CosineEmbedding(4, 2, size=3), initial_scale="signs", backend="numpy"
+    )
+    assert set(np.unique(signs.get_weights()["1.scale"])) == {-1.0, 1.0}
+
+
+@both
 def test_copies_files_and_resumed_runs_agree(full: bool, backend_name: str, tmp_path: Path) -> None:
     y = TASKS["labels"][1]
 

@@ -8,6 +8,7 @@ import os
 import pickle
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +23,7 @@ from gradflow.access import Access
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 8)).astype(np.float32)
 Y = np.arange(64) % 3
-PATIENCE = 30
+PATIENCE = 120
 """Seconds after which a thread that should have continued counts as hanging."""
 
 
@@ -200,6 +201,14 @@ class Waiter:
         assert not self._thread.is_alive()
 
 
+def has_asked(access: Access) -> bool:
+    """Wait until a thread has asked to change the weights, whether or not it may yet; False if none ever does."""
+    until = time.monotonic() + PATIENCE
+    while access._writer is None and not access.is_training and time.monotonic() < until:
+        time.sleep(0.001)
+    return access._writer is not None or access.is_training
+
+
 @pytest.mark.parametrize("change", ["writing", "training"])
 def test_a_change_waits_for_readers_and_new_readers_wait_for_it(change: str) -> None:
     access = Access()
@@ -207,6 +216,7 @@ def test_a_change_waits_for_readers_and_new_readers_wait_for_it(change: str) -> 
     for reader in readers:
         assert reader.is_inside.wait(PATIENCE)
     writer = Waiter(getattr(access, change))
+    assert has_asked(access)
     readers[0].end()
     assert not writer.is_inside.wait(0.05)
     if change == "training":
@@ -230,6 +240,7 @@ def test_a_reader_may_read_again_while_a_writer_waits() -> None:
     access = Access()
     with access.reading():
         writer = Waiter(access.writing)
+        assert has_asked(access)
         assert not writer.is_inside.wait(0.05)
         with access.reading():
             assert not writer.is_inside.wait(0.05)

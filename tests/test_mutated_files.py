@@ -35,7 +35,7 @@ import resource
 pytestmark = pytest.mark.thorough
 
 SECONDS = 5
-"""Maximum seconds per file."""
+"""Maximum seconds of the processor per file."""
 
 MEMORY = 64 * 2**20
 """Maximum bytes for all files together, beyond those for Python, the libraries and the unchanged file."""
@@ -159,7 +159,7 @@ def load_all(name: str, whole: Path, changed: Path, files: int) -> tuple[dict[st
     for change, contents in ((change, make(content, files, chance)) for change, make in CHANGES.items()):
         for number, changed_content in enumerate(contents):
             changed.write_bytes(changed_content)
-            signal.setitimer(signal.ITIMER_REAL, SECONDS)  # The signal that then arrives ends the process.
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)  # The signal that then arrives ends the process.
             began = time.perf_counter()
             try:
                 loaded, reason = load(changed), ""

@@ -41,7 +41,7 @@ X = np.random.default_rng(0).normal(size=(12, 3))
 Y = np.arange(12) % 2
 RANDOM_Y = np.random.default_rng(1).normal(size=(12, 2))  # numbers for the outputs of an untrained network
 MODULES = (gf, gf.data, gf.metrics, gf.inspect)
-SECONDS = 10
+SECONDS = 60
 MEMORY = 2**30
 
 

@@ -67,8 +67,8 @@ def test_ten_steps_give_the_same_losses(name: str, optimizer: str, network: Netw
         measured = worker.losses(10)
         # float32 sums of at most eight terms: some 1e-7 in each of ten steps.
         assert_allclose(measured, _losses_in_numpy(network, optimizer), rtol=2e-6)
-        assert 0 < worker.seconds_per_step() < 10
-        assert 0 < worker.seconds_per_prediction() < 10
+        assert worker.seconds_per_step() > 0
+        assert worker.seconds_per_prediction() > 0
 
 
 @pytest.mark.skipif(native_library() is None, reason="gradflow's own gemm is one of the compiled kernels")

@@ -49,5 +49,5 @@ def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (measured,) = json.loads((tmp_path / "distributed.json").read_text())["networks"]
     ways = ["1 rank, 1 thread", "2 ranks, 1 thread each", "1 rank, 2 threads"]
     assert list(measured["seconds_per_step"]) == ways
-    assert all(0 < seconds < 1 for (seconds,) in measured["seconds_per_step"].values())
+    assert all(seconds > 0 for (seconds,) in measured["seconds_per_step"].values())
     assert "| T 16-64-64-2 (256) | 2 ranks, 1 thread each |" in (tmp_path / "distributed.md").read_text()

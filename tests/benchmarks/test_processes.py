@@ -56,4 +56,4 @@ def test_prediction_takes_memory_for_a_block_and_not_for_all_rows() -> None:
 def test_the_first_step_is_timed() -> None:
     seconds = first_step_seconds(1)
     assert len(seconds) == 1
-    assert 0 < seconds[0] < 60
+    assert seconds[0] > 0

@@ -24,19 +24,40 @@ def _results(folder: Path) -> tuple[bytes, bytes]:
     return (folder / "model.safetensors").read_bytes(), (folder / "history.csv").read_bytes()
 
 
+_SIGNALED = """
+import signal, sys
+import gradflow as gf
+from gradflow.cli import main
+
+append, number, has_sent = gf.History.append, int(sys.argv[1]), False
+
+def append_and_signal(history, values):
+    global has_sent
+    append(history, values)
+    if not has_sent:
+        has_sent = True
+        signal.raise_signal(number)
+
+gf.History.append = append_and_signal
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def _after_an_epoch_signaled(number: signal.Signals, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that gets a signal after its first epoch."""
+    command = [sys.executable, "-c", _SIGNALED, str(int(number)), *arguments]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_the_run_continues_unchanged(tmp_path: Path, number: signal.Signals, code: int) -> None:
     folder = tmp_path / "run"
     assert gradflow(*_RUN, "--epochs", "3", "--output", folder, "--layer-statistics").returncode == 0
-    command = [sys.executable, "-m", "gradflow", "train", "--resume", str(folder), "--epochs", "300"]
-    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        assert "/300  loss" in process.stderr.readline()
-        process.send_signal(number)
-        errors = process.stderr.read()
-        process.wait(timeout=60)
-    assert process.returncode == code, errors
+    stopped = _after_an_epoch_signaled(number, "train", "--resume", str(folder), "--epochs", "300")
+    errors = stopped.stderr
+    assert stopped.returncode == code, errors
+    assert "/300  loss" in errors
     assert f"progress is saved; resume with: gradflow train --resume {folder}" in errors
     assert "Traceback" not in errors
     assert json.loads((folder / "config.json").read_text())["result"]["stopped_by"] == "interrupted"
@@ -55,21 +76,7 @@ def test_a_signal_saves_and_the_run_continues_unchanged(tmp_path: Path, number: 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_repetition_without_a_verdict(tmp_path: Path, number: signal.Signals, code: int) -> None:
     assert gradflow(*_RUN, "--epochs", "2", "--output", tmp_path, "--quiet").returncode == 0
-    program = f"""
-import os, sys
-import gradflow as gf
-from gradflow.cli import main
-
-class Signals(gf.History):
-    def append(self, values):
-        super().append(values)
-        os.kill(os.getpid(), {int(number)})
-
-gf.training.loop.History = Signals
-sys.exit(main(["repeat", {str(tmp_path)!r}]))
-"""
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    done = _after_an_epoch_signaled(number, "repeat", str(tmp_path))
     assert (done.returncode, done.stdout) == (code, "")
     assert "the repetition was interrupted, and nothing was compared" in done.stderr
     assert "Traceback" not in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -102,16 +103,18 @@ def test_a_closed_pipe_ends_the_command_silently(tmp_path: Path, has_ended: bool
     folder = tmp_path / "run"
     options = ("--epochs", "1", "--quiet") if has_ended else ("--epochs", "100000", "--json-lines")
     command = [sys.executable, "-m", "gradflow", *_QUICK, *options, "--output", str(folder)]
-    with subprocess.Popen(
-        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        if not has_ended:
-            assert json.loads(process.stdout.readline())["event"] == "begin"
-        process.stdout.close()
-        errors = process.stderr.read()
-        process.wait(timeout=60)
+    reading, writing = os.pipe()
+    with open(reading) as printed, open(writing) as to_process:
+        if has_ended:
+            printed.close()  # before it can print anything
+        with subprocess.Popen(
+            command, env=environment(), stdout=to_process, stderr=subprocess.PIPE, text=True
+        ) as process:
+            to_process.close()
+            if not has_ended:
+                assert json.loads(printed.readline())["event"] == "begin"
+                printed.close()
+            _, errors = process.communicate(timeout=300)
     assert (process.returncode, errors) == (141, "")
     # An unfinished run can be resumed, and no output claims that it has finished.
     names = {path.name for path in folder.iterdir()} - {"curves.png", "weight-path.safetensors"}

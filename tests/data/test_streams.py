@@ -195,7 +195,7 @@ def test_the_first_block_of_an_epoch_is_read_while_the_last_one_is_processed() -
     source = gf.data.Batches([(X, Y)])
     batches = source.batches(as_they_are, rows=ROWS, batch_size=10, first=0, seed=1, epochs=epochs())
     next(batches)
-    assert next_is_begun.wait(10)
+    assert next_is_begun.wait(120)
     assert begun == [0, 1]
     batches.close()
 

@@ -42,7 +42,7 @@ def start(ranks: int, program: str, *arguments: object, **environment: str) -> s
 
 
 def run(
-    ranks: int, program: str, *arguments: object, seconds: float = 120, **environment: str
+    ranks: int, program: str, *arguments: object, seconds: float = 300, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a Python program on so many ranks to its end."""
     process = start(ranks, program, *arguments, **environment)

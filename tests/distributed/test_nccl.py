@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -121,12 +120,11 @@ if host.rank == 1:
 host.on(backend)
 """
     )
-    began = time.monotonic()
     ended = run(2, program, **GPU)
     assert ended.returncode != 0
     assert "RankError: rank 1 of 2 ended the training of all" in ended.stderr
     assert "no more" in ended.stderr
-    assert time.monotonic() - began < 35
+    assert "waited" not in ended.stderr  # they were told
 
 
 def test_a_rank_that_does_not_come_is_named_after_the_time_limit() -> None:
@@ -134,16 +132,18 @@ def test_a_rank_that_does_not_come_is_named_after_the_time_limit() -> None:
         _WORLD
         + """
 ones = backend.from_host(np.ones(5, np.float32))
+host.gathered(None)  # all are there: the time that they take to start does not count
+host._timeout = 4
 with world.together():
     if world.rank == 1:
-        time.sleep(30)
+        time.sleep(3600)
     world.allreduce_(ones)
     backend.synchronize()
 """
     )
-    ended = run(2, program, **GPU, GRADFLOW_RANK_TIMEOUT="2")
+    ended = run(2, program, **GPU)
     assert ended.returncode != 0
-    assert "rank 0 waited 2 s for the other ranks" in ended.stderr
+    assert "rank 0 waited 4 s for the other ranks" in ended.stderr
     assert "Nothing was heard from rank 1." in ended.stderr
 
 
@@ -313,8 +313,7 @@ def test_ctrl_c_on_one_rank_ends_all_at_the_same_step_and_the_resumed_run_has_th
         _IN_THE_MIDDLE
         + """
 def act():
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(0.1)
+    signal.raise_signal(signal.SIGINT)
 folder = sys.argv[1]
 def fitted(**options):
     network = gf.MLP([9, 16, 2], seed=1, dropout=0.2)
@@ -342,9 +341,9 @@ def act():
 trainer.fit(x, y, batch_size=8, epochs=5000, progress=False, output=sys.argv[1], checkpoint=checkpoint)
 """
     )
-    began = time.monotonic()
-    assert run(2, program, tmp_path / "run", **GPU).returncode != 0
-    assert time.monotonic() - began < 35
+    ended = run(2, program, tmp_path / "run", **GPU)
+    assert ended.returncode != 0
+    assert "waited" not in ended.stderr
 
 
 def test_a_loss_that_diverges_on_one_rank_stops_all() -> None:

@@ -8,6 +8,7 @@ import pickle
 import re
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,7 @@ def test_each_member_has_a_run_folder_that_can_be_repeated(tmp_path: Path) -> No
 
 
 class Interrupt(gf.Callback):
-    """Sends Ctrl-C to this process after some epochs of all members."""
+    """Sends Ctrl-C to this process after some epochs of all members, and waits until Python has taken notice."""
 
     def __init__(self, after: int) -> None:
         self.left = after
@@ -228,7 +229,11 @@ class Interrupt(gf.Callback):
     def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
         self.left -= 1
         if not self.left:
+            handler = signal.getsignal(signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
+            until = time.monotonic() + 120
+            while signal.getsignal(signal.SIGINT) == handler and time.monotonic() < until:
+                time.sleep(0.001)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

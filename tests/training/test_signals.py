@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import gradflow as gf
+from gradflow.data.read_ahead import ReadAhead
 from gradflow.training.signals import Interruption
 from tests.training.runs.test_resume import LABELS, ROWS, X, bits, fit, trainer
 
@@ -354,17 +355,18 @@ def test_a_child_does_not_get_its_parents_signal() -> None:
 class Hangs:
     """Batches of which one never arrives; before that they send a signal to the main thread."""
 
-    def __init__(self, number: signal.Signals, at: int, seconds: float = 0) -> None:
-        self._number, self._at, self.asked, self._seconds = number, at, 0, seconds
-        self.is_released = threading.Event()
+    def __init__(self, number: signal.Signals, at: int) -> None:
+        self._number, self._at, self.asked = number, at, 0
+        self.may_send, self.is_released = threading.Event(), threading.Event()
+        self.may_send.set()
 
     def __call__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for start in range(0, 70, 10):
             self.asked += 1
             if self.asked == self._at:
-                self.is_released.wait(self._seconds)
+                self.may_send.wait(120)
                 signal.pthread_kill(threading.main_thread().ident or 0, self._number)
-                self.is_released.wait(60)
+                self.is_released.wait(120)
             yield X[start : start + 10], LABELS[start : start + 10]
 
 
@@ -394,18 +396,27 @@ def test_one_signal_is_enough_where_a_source_hangs(tmp_path: Path, number: signa
 
 
 @posix
-def test_one_signal_is_enough_where_a_source_hangs_that_nobody_needs_any_more() -> None:
+def test_one_signal_is_enough_where_a_source_hangs_that_nobody_needs_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """The batches of the next epoch are read while a callback ends the training."""
     counted = Hangs(signal.SIGINT, at=-1)
     trainer("numpy").fit(gf.data.Batches(counted, rows=70, block_rows=10), epochs=1)
     of = trainer("numpy")
-    hanging = Hangs(signal.SIGINT, at=counted.asked + 1, seconds=0.5)
+    hanging = Hangs(signal.SIGINT, at=counted.asked + 1)
+    hanging.may_send.clear()
+    close, has_stopped = ReadAhead.close, threading.Event()
+
+    def sending(ahead: Any) -> None:
+        if has_stopped.is_set():
+            hanging.may_send.set()
+        close(ahead)
+
+    monkeypatch.setattr(ReadAhead, "close", sending)
+    stop = AfterEpoch(1, lambda: (of.stop(), has_stopped.set()))
     try:
         with pytest.raises(KeyboardInterrupt):
-            of.fit(
-                gf.data.Batches(hanging, rows=70, block_rows=10), epochs=2, callbacks=[AfterEpoch(1, lambda: of.stop())]
-            )
+            of.fit(gf.data.Batches(hanging, rows=70, block_rows=10), epochs=2, callbacks=[stop])
     finally:
+        hanging.may_send.set()
         hanging.is_released.set()
     assert of.history is not None
     assert of.history.epochs == 1

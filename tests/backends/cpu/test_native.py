@@ -454,23 +454,29 @@ def test_python_runs_while_a_native_call_does(library: NativeLibrary) -> None:
     a = np.ones((700, 700))
     bound = library.bind(OPS["gemm"], OPS["gemm"].arguments(a, a, np.empty_like(a)))
     assert bound is not None
-    once = library.program([bound])
-    seconds = []
-    for _ in range(5):  # the first may take many times as long
-        began = time.perf_counter()
-        once()
-        seconds.append(time.perf_counter() - began)
-    repeats = 1 + int(0.3 / min(seconds))
-    thread = threading.Thread(target=library.program([bound] * repeats))
-    began = time.perf_counter()
+    turns, has_ended = [0], threading.Event()
+
+    def count() -> None:
+        while not has_ended.is_set():
+            turns[0] += 1
+            time.sleep(1e-4)
+
+    interval = sys.getswitchinterval()
+    thread = threading.Thread(target=count)
     thread.start()
-    # If Python's lock were held, the first wait after the start would last until the call ends.
-    waits = 0
-    while thread.is_alive():
-        time.sleep(0.001)
-        waits += 1
-    assert time.perf_counter() - began > 0.05, "too short to tell"
-    assert waits >= 5
+    try:
+        sys.setswitchinterval(3600)  # so that Python's lock only goes to the other thread where it is given up
+        for doubled in range(12):  # a busy machine may not run the other thread during a short call
+            program = library.program([bound] * 2**doubled)
+            before = turns[0]
+            program()
+            if turns[0] > before:
+                break
+        assert turns[0] > before
+    finally:
+        sys.setswitchinterval(interval)
+        has_ended.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("hidden", [[20, 16], [256, 128]], ids=["narrow", "wide enough for several threads each"])

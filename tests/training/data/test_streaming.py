@@ -163,7 +163,7 @@ def test_the_next_epoch_is_read_while_the_current_one_ends(backend_name: str) ->
             if epoch < 3:
                 while len(begun) <= epoch:
                     next_is_begun.clear()
-                    assert next_is_begun.wait(10)
+                    assert next_is_begun.wait(120)
 
     streamed = trained(
         network_on(backend_name), Noting(X, LABELS), loss="softmax_cross_entropy", batch_size=16, callbacks=[Waits()]
@@ -189,9 +189,9 @@ def test_reading_ahead_makes_one_more_item_than_was_used() -> None:
 
     ahead = ReadAhead(items())  # type: ignore[arg-type]
     assert next(ahead) == 0
-    assert second.wait(10)
+    assert second.wait(120)
     ahead.close()
-    assert closed.wait(10)
+    assert closed.wait(120)
     assert made == [0, 1]
     assert list(ReadAhead(number for number in range(5))) == list(range(5))
 

@@ -48,19 +48,24 @@ class TableTask(NamedTuple):
         return self.loss.output_activation == "identity"
 
 
-class Prepared(NamedTuple):
+class Prepared:
     """A training as a recipe has decided it, ready to begin.
 
-    Attributes:
+    Args:
         trainers: the trainer of each network.
-        settings: arguments of `Trainer.fit`, and of `Pack.fit` for several networks.
+        settings: arguments of `Trainer.fit`, or of `Pack.fit` for several networks.
+
+    Attributes:
+        trainers, settings: the arguments.
+        pack: the networks as a pack; None for a single one.
     """
 
-    trainers: Sequence[Trainer]
-    settings: Mapping[str, Any]
+    def __init__(self, trainers: Sequence[Trainer], settings: Mapping[str, Any]) -> None:
+        self.trainers, self.settings = tuple(trainers), dict(settings)
+        self.pack = Pack(trainers) if len(trainers) > 1 or "ensemble" in settings else None
 
     def fit(self, x: Any, y: Any = None, **arguments: Any) -> Sequential | Ensemble:
-        """Train, and return the network, or the ensemble of several.
+        """Train, and return the `model`.
 
         Args:
             x, y: the training data, whose columns the preprocessing was fitted on.
@@ -70,13 +75,16 @@ class Prepared(NamedTuple):
         Raises:
             DataError: as `Trainer.fit`.
         """
-        settings = {**self.settings, **arguments}
-        if len(self.trainers) == 1:
-            self.trainers[0].fit(x, y, **settings)
+        (self.pack or self.trainers[0]).fit(x, y, **self.settings | arguments)
+        return self.model
+
+    @property
+    def model(self) -> Sequential | Ensemble:
+        """The network as it is now, or the ensemble of several: the chosen one, or all that have not diverged."""
+        if self.pack is None:
             return self.trainers[0].network
-        pack = Pack(self.trainers)
-        pack.fit(x, y, **settings)
-        return pack.ensemble or Ensemble([network for place, network in enumerate(pack) if place not in pack.errors])
+        diverged = self.pack.errors
+        return self.pack.ensemble or Ensemble([each for place, each in enumerate(self.pack) if place not in diverged])
 
 
 class Recipe(Configurable, registry=RECIPES):
@@ -162,6 +170,7 @@ class Recipe(Configurable, registry=RECIPES):
         task: TableTask,
         *,
         rules: Mapping[str | int, ColumnRule] | None = None,
+        categories: ColumnRule | None = None,
         classes: Sequence[Any] | None = None,
         seed: int = 0,
         backend: str = "auto",
@@ -174,6 +183,7 @@ class Recipe(Configurable, registry=RECIPES):
             x: the inputs of the training rows: an array, a table or a source.
             task: what must be learned.
             rules: rules of single columns, in place of those of the recipe.
+            categories: the rule of columns of text and categories, in place of that of the recipe.
             classes: the names of the classes, if targets hold them; None for class numbers, and for numbers to predict.
             seed: the seed of the first network.
             backend, device: as in `Sequential`.
@@ -182,7 +192,7 @@ class Recipe(Configurable, registry=RECIPES):
         Raises:
             DataError: for invalid data or arguments.
         """
-        preprocessing = fit_preprocessing(x, rules, numbers=self.numbers(), text=self.categories())
+        preprocessing = fit_preprocessing(x, rules, numbers=self.numbers(), text=categories or self.categories())
         metrics = [*of_trainer.pop("metrics", ())]
         if self.monitor not in ("loss", "accuracy", *metrics):
             metrics.append(self.monitor)

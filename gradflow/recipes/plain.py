@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 from gradflow.checks import fraction, known_name, positive, positive_integer
 from gradflow.data.preprocessing import Preprocessing
-from gradflow.data.rules import ColumnRule, Standardize
+from gradflow.data.rules import ColumnRule, Embedding, OneHot, Standardize
 from gradflow.layers import ACTIVATIONS
 from gradflow.mlp import MLP
 from gradflow.network import Sequential
 from gradflow.optimizers import Adam, Optimizer
 from gradflow.recipes.base import Recipe, TableTask, checked_widths
-from gradflow.recipes.columns import Categories, MarkGaps
+from gradflow.recipes.columns import MarkGaps
 from gradflow.schedules import Scheduled, described, number_or_schedule
 from gradflow.training import EarlyStopping
 
@@ -60,7 +60,7 @@ class PlainRecipe(Recipe):
         return MarkGaps(Standardize(missing="mark"))
 
     def categories(self) -> ColumnRule:
-        return Categories(most_inputs=100, missing="mark")
+        return MarkGaps(OneHot("mark", "zeros", most=100, otherwise=Embedding(8, min_rows=1, missing="mark")))
 
     def network(self, task: TableTask, preprocessing: Preprocessing, **settings: Any) -> Sequential:
         sizes = [preprocessing.n_out, *self.hidden, task.outputs]

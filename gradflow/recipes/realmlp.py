@@ -14,7 +14,7 @@ import numpy as np
 
 from gradflow.checks import fraction, known_name, non_negative, positive, sequence
 from gradflow.data.preprocessing import Preprocessing
-from gradflow.data.rules import ColumnRule, SmoothClip, Standardize
+from gradflow.data.rules import ColumnRule, Embedding, OneHot, SmoothClip, Standardize
 from gradflow.inspect.initial_weights import fit_initial_weights, ntk_factors
 from gradflow.layers import ACTIVATIONS, Dense, Dropout, EmbedColumns, Layer, Parametric, PeriodicEmbedding, Scale
 from gradflow.losses import Loss, SoftmaxCrossEntropy
@@ -22,7 +22,7 @@ from gradflow.network import Sequential
 from gradflow.optimizers import AdamW, Optimizer
 from gradflow.random import RandomNumbers
 from gradflow.recipes.base import Recipe, TableTask, checked_widths, some_rows
-from gradflow.recipes.columns import Categories, MarkGaps
+from gradflow.recipes.columns import MarkGaps
 from gradflow.schedules import CosLogSchedule, FlatCosineSchedule
 from gradflow.training import EarlyStopping
 
@@ -42,7 +42,8 @@ class RealMLPRecipe(Recipe):
     It follows arXiv:2407.04491 and the source of pytabkit 1.8. In the order in which data pass:
 
     - Numbers: `SmoothClip`, (x - median) / (q75 - q25), then x / √(1 + (x / 3)²). Categories: an input each in columns
-      with at most 9, a missing one included; else a learned vector of 8 numbers, from N(0, 1).
+      with at most 8, scaled and clipped as numbers, and one input of ±1 for two; missing and unknown ones are 0. In
+      other columns a learned vector of 8 numbers, from N(0, 1).
     - `PeriodicEmbedding` of each number: 16 frequencies from N(0, 0.1²), then 3 numbers and the number itself.
     - `Scale`, then three times `Dense` with 256 units, `Parametric` SELU for classes or Mish for numbers, `Dropout` of
       0.15, constant during the first half of training, then half a cosine to 0; then `Dense`.
@@ -67,10 +68,10 @@ class RealMLPRecipe(Recipe):
         weight_decay: the weight decay of the first half of training.
         label_smoothing: the label smoothing of classes; None for 0.1 if ``monitor`` is the accuracy or another value of
             decisions, else 0.
-        without: names of blocks to leave out, to see what they contribute: "clipping" standardizes numbers, "embedding"
-            feeds them in directly, "scale", "parametric", "dropout", "initialization" begins with LeCun's, "ntk" has
-            the rate 1 / 16 of that above for all weights, "factors" has one rate for all kinds of parameters,
-            "schedule" keeps the rate constant, and "decay".
+        without: names of blocks to leave out, to see what they contribute: "clipping" standardizes numbers and leaves
+            categories at 0 and 1, "embedding" feeds numbers in directly, "scale", "parametric", "dropout",
+            "initialization" begins with LeCun's, "ntk" has the rate 1 / 16 of that above for all weights, "factors" has
+            one rate for all kinds of parameters, "schedule" keeps the rate constant, and "decay".
         epochs, batch_size, monitor, networks: as in `Recipe`; "auto" has 64 rows up to 1,024 rows, 128 up to 8,192, 256
             up to 30,000, 512 up to 100,000, else 1,024, as pytabkit.
     """
@@ -109,7 +110,9 @@ class RealMLPRecipe(Recipe):
         return MarkGaps(SmoothClip(missing="mark") if self._has("clipping") else Standardize(missing="mark"))
 
     def categories(self) -> ColumnRule:
-        return Categories(most_inputs=9, size=8, missing="fill")
+        many = Embedding(8, min_rows=1, missing="fill")
+        clip = 3.0 if self._has("clipping") else None
+        return OneHot("fill", "zeros", most=8, signs=True, clip=clip, otherwise=many)
 
     def loss_of_classes(self) -> Loss:
         smoothing = 0.1 if self.monitor in _OF_DECISIONS else 0.0

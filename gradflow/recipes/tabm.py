@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 
 from gradflow.checks import boolean, fraction, known_name, non_negative, positive, positive_integer
 from gradflow.data.preprocessing import Preprocessing
-from gradflow.data.rules import ColumnRule, QuantileNormal
+from gradflow.data.rules import ColumnRule, Embedding, OneHot, QuantileNormal
 from gradflow.layers import ACTIVATIONS
 from gradflow.network import Sequential
 from gradflow.optimizers import AdamW, Optimizer
 from gradflow.recipes.base import Recipe, TableTask, checked_widths
-from gradflow.recipes.columns import Categories, MarkGaps
+from gradflow.recipes.columns import MarkGaps
 from gradflow.tabm import TabM
 from gradflow.training import EarlyStopping
 
@@ -87,7 +87,7 @@ class TabMRecipe(Recipe):
         return MarkGaps(QuantileNormal(missing="mark", noise=1e-3))
 
     def categories(self) -> ColumnRule:
-        return Categories(most_inputs=100, missing="mark")
+        return MarkGaps(OneHot("mark", "zeros", most=100, otherwise=Embedding(8, min_rows=1, missing="mark")))
 
     def network(self, task: TableTask, preprocessing: Preprocessing, **settings: Any) -> Sequential:
         return TabM(

@@ -15,7 +15,9 @@ from gradflow.data.rules import ColumnRule
 from gradflow.data.weights import weights_by_number
 from gradflow.errors import DataError
 from gradflow.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy, get_loss
+from gradflow.recipes import Recipe
 from gradflow.schedules import Schedule, Scheduled
+from gradflow.sklearn.by_recipe import recipe_of
 from gradflow.sklearn.estimator import MLPEstimator
 from gradflow.sklearn.inputs import as_numpy
 from gradflow.sklearn.rows import Rows
@@ -61,6 +63,13 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
             None refuses them.
         rules: the rules of single columns, as in `gradflow.data.fit_preprocessing`, by name, or by position in an
             array: ``{"day": gradflow.data.Dates()}``.
+        recipe: the name of a recipe for tables, "realmlp", "tabm", "plain" or "auto", or one with settings of its own,
+            such as ``gradflow.recipes.RealMLPRecipe(epochs=100)``. It decides on the preprocessing of columns, also of
+            text and missing values, on network, optimizer and schedules, and chooses the best epoch on validation rows,
+            as ``early_stopping`` does. ``hidden_layer_sizes``, ``activation``, ``dropout``, ``learning_rate_init``,
+            ``batch_size``, ``max_iter``, ``n_iter_no_change`` and ``n_members`` change its settings unless they are at
+            their defaults, and ``scoring`` decides which epoch is best: "neg_log_loss", as without it, "accuracy",
+            "roc_auc" or another name. Other parameters of network and solver are refused.
         dropout: the dropout rate after each hidden activation, or a schedule of it.
         normalization: "batch" or "layer" normalization in each hidden layer.
         residual: shortcuts around hidden layers that keep the width.
@@ -122,6 +131,7 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         standardize: bool = False,
         categorical_features: str | ColumnRule | None = None,
         rules: Mapping[str | int, ColumnRule] | None = None,
+        recipe: str | Recipe | None = None,
         dropout: Scheduled = 0.0,
         normalization: str | None = None,
         residual: bool = False,
@@ -233,8 +243,10 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         return ("log_loss",)
 
     def _make_loss(self) -> Loss:
+        if self.loss == "log_loss" and self.out_activation_ != "softmax":
+            return BinaryCrossEntropy()
         if self.loss == "log_loss":
-            return SoftmaxCrossEntropy() if self.out_activation_ == "softmax" else BinaryCrossEntropy()
+            return SoftmaxCrossEntropy() if self.recipe is None else recipe_of(self).loss_of_classes()
         return get_loss(self.loss)
 
     def _encode(self, y: np.ndarray, *, is_first: bool, is_partial: bool) -> np.ndarray:
@@ -256,7 +268,8 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
 
     def _set_outputs(self) -> None:
         """Set the number of outputs, and their activation."""
-        is_softmax = len(self.classes_) > 2 and not self._is_multilabel
+        fewest = 3 if self.recipe is None else 2
+        is_softmax = len(self.classes_) >= fewest and not self._is_multilabel
         if isinstance(self.loss, Loss) or self.loss != "log_loss":
             activation = get_loss(self.loss).output_activation
             if activation not in ("sigmoid", "softmax") or (is_softmax and activation == "sigmoid"):

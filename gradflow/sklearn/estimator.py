@@ -26,6 +26,7 @@ from gradflow.losses import BinaryCrossEntropy, Loss, PoissonLoss
 from gradflow.losses.base import LOSSES
 from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS
+from gradflow.sklearn.by_recipe import fit_by_recipe
 from gradflow.sklearn.inputs import as_numpy, check_kind, check_labels, check_no_text, explaining, fit_inputs
 from gradflow.sklearn.layers import initial_weights, make_stack
 from gradflow.sklearn.members import fit_at_once, may_use_gpu
@@ -109,7 +110,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         validation: tuple[Any, Any, Any] = (None, None, None),
         is_partial: bool = False,
     ) -> Self:
-        if not is_partial and positive_integer("n_members", self.n_members) > 1:
+        if not is_partial and self.recipe is None and positive_integer("n_members", self.n_members) > 1:
             return self._fit_members(X, y, sample_weight, validation)
         fitted, network = object.__new__(type(self)), self.__dict__.get("network_")
         fitted.__dict__.update(self.__dict__)
@@ -140,6 +141,10 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
             check_same_network(self, self._made_with)
         rows = self._validated(X, y, sample_weight, is_first=is_first, is_partial=is_partial)
         random = check_random_state(self.random_state)
+        if self.recipe is not None:
+            self.__dict__.pop("ensemble_", None)
+            fit_by_recipe(self, *self._with_validation(rows, validation, random), random)
+            return
         if is_first:
             self._begin(rows.x, self._fitted_inputs(rows.x), random)
         self.__dict__.pop("ensemble_", None)
@@ -187,6 +192,8 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         elif y is not None:
             check_labels(y)
         if self._takes_tables:
+            if y is None:
+                raise DataError(f"{type(self).__name__} requires y to be passed, but the target y is None")
             x = self._as_inputs(X, reset=is_first)
             y = check_array(y, ensure_2d=False, dtype="numeric" if is_numeric else None, input_name="y")
             check_consistent_length(x, y)
@@ -202,16 +209,21 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
 
     @property
     def _takes_tables(self) -> bool:
-        return bool(self.standardize or self.categorical_features is not None or self.rules)
+        is_tabular = self.standardize or self.categorical_features is not None or self.rules
+        return bool(is_tabular or self.recipe is not None)
 
     def _as_inputs(self, X: Any, *, reset: bool) -> Any:  # noqa: N803
         """Return validated inputs: an array (rows, n_features), or a table for the network's preprocessing."""
+        if self.recipe is not None and is_sparse(X):
+            raise DataError("a recipe needs the values of columns, not a sparse matrix; pass X.toarray()")
         if self._takes_tables and not is_sparse(X):
             if isinstance(X, list | tuple) and np.asarray(X).dtype.kind == "U":
                 X = np.asarray(X, object)  # noqa: N806  # numbers beside text stay numbers
+            if not hasattr(X, "columns"):
+                X = check_array(X, dtype=None, ensure_all_finite="allow-nan")  # noqa: N806
             as_columns("X", X)  # refuses a table with two columns of one name, among others
             validate_data(self, X, skip_check_array=True, reset=reset)
-            return X if hasattr(X, "columns") else check_array(X, dtype=None, ensure_all_finite="allow-nan")
+            return X
         with explaining(X, is_fit=reset):
             x = validate_data(self, X, accept_sparse=_SPARSE, dtype=_DTYPES, reset=reset)
         return x.toarray() if is_sparse(x) and reset else dense_if_small(x)
@@ -418,10 +430,11 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         """Return the rows for training, and those for early stopping, if there is any."""
         if given[0] is None and given[1] is None:
             uses_epochs = self.early_stopping and self.solver != "lbfgs"
-            if not uses_epochs:
+            if not uses_epochs and self.recipe is None:
                 return rows, None
-            return rows.split(self.validation_fraction, self._strata(rows.targets), random)
-        if not self.early_stopping or self.solver == "lbfgs":
+            split = rows.split if self.recipe is None else rows.split_anyway
+            return split(self.validation_fraction, self._strata(rows.targets), random)
+        if self.recipe is None and (not self.early_stopping or self.solver == "lbfgs"):
             raise DataError("X_val and y_val are for early stopping; pass early_stopping=True, and no solver='lbfgs'")
         if given[0] is None or given[1] is None:
             raise DataError("X_val and y_val belong together; pass both or neither")
@@ -508,9 +521,10 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
+        tags.input_tags.sparse = self.recipe is None
         tags.input_tags.allow_nan = self._takes_tables
-        tags.input_tags.categorical = tags.input_tags.string = bool(self.categorical_features is not None or self.rules)
+        encodes = self.categorical_features is not None or self.rules or self.recipe is not None
+        tags.input_tags.categorical = tags.input_tags.string = bool(encodes)
         return tags
 
     @property
@@ -546,6 +560,8 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         return outputs
 
     def _has_partial_fit(self) -> bool:
+        if self.recipe is not None:
+            raise AttributeError("partial_fit is not available with a recipe, which chooses the best of all epochs")
         if self.solver not in ("sgd", "adam"):
             raise AttributeError(f"partial_fit is only available for the solvers sgd and adam, not {self.solver!r}")
         return True

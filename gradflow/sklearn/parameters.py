@@ -32,6 +32,7 @@ from gradflow.schedules import (
     get_schedule,
     number_or_schedule,
 )
+from gradflow.sklearn.by_recipe import recipe_of
 from gradflow.sklearn.inputs import CATEGORICAL
 from gradflow.sklearn.layers import SYNONYMS
 from gradflow.training import Callback, Checkpoint
@@ -105,7 +106,7 @@ def _check_use(estimator: Any, *, is_partial: bool) -> None:
     if estimator.solver == "lbfgs" and estimator.precision != "float32":
         raise DataError(f"solver='lbfgs' does not support precision={shown(estimator.precision)}; omit it")
     uses = {"partial_fit": is_partial, "warm_start": estimator.warm_start, "output": estimator.output is not None}
-    if estimator.n_members > 1 and any(uses.values()):
+    if estimator.recipe is None and estimator.n_members > 1 and any(uses.values()):
         used = next(name for name, is_used in uses.items() if is_used)
         raise DataError(f"{used} does not support n_members={estimator.n_members}; omit it")
     if estimator.checkpoint is not None and estimator.output is None:
@@ -194,4 +195,6 @@ def check_parameters(estimator: Any, losses: Sequence[str], *, is_partial: bool)
     if estimator.checkpoint is not None:
         instance("checkpoint", estimator.checkpoint, Checkpoint, "a gradflow.Checkpoint")
     schedule_of(estimator)
+    if estimator.recipe is not None:
+        recipe_of(estimator)
     _check_use(estimator, is_partial=is_partial)

@@ -15,6 +15,7 @@ from sklearn.utils.validation import column_or_1d
 from gradflow.data.rules import ColumnRule
 from gradflow.errors import DataError
 from gradflow.losses import HalfSquaredError, Loss, PoissonLoss, QuantileLoss, get_loss
+from gradflow.recipes import Recipe
 from gradflow.schedules import Schedule, Scheduled
 from gradflow.sklearn.estimator import MLPEstimator
 from gradflow.sklearn.inputs import as_numpy
@@ -69,6 +70,7 @@ class MLPRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
         standardize: bool = False,
         categorical_features: str | ColumnRule | None = None,
         rules: Mapping[str | int, ColumnRule] | None = None,
+        recipe: str | Recipe | None = None,
         dropout: Scheduled = 0.0,
         normalization: str | None = None,
         residual: bool = False,

@@ -187,6 +187,6 @@ def _check_can_share(estimator: MLPEstimator) -> None:
     Raises:
         NotSharedError: saying which parameter makes it something else.
     """
-    for name, packable in {"solver": ("adam", "sgd"), "n_members": (1,), "output": (None,)}.items():
+    for name, packable in {"solver": ("adam", "sgd"), "n_members": (1,), "output": (None,), "recipe": (None,)}.items():
         if (value := getattr(estimator, name)) not in packable:
             raise NotSharedError(f"{name}={value!r}")

@@ -54,6 +54,7 @@ OWN: dict[str, list[Any]] = {
     "standardize": [True],
     "categorical_features": ["from_dtype", "embedding", gf.Embedding(size=2)],
     "rules": [{0: gf.data.RobustScale()}],
+    "recipe": [gf.recipes.PlainRecipe(hidden=(8,), epochs=3)],
     "dropout": [0.2],
     "normalization": ["batch", "layer"],
     "residual": [True],

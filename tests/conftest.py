@@ -20,9 +20,14 @@ from gradflow.backends import get_backend
 from gradflow.backends.availability import gpu_problem
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.clock import RunStatus
+from gradflow.training.watch.other_work import OtherWork
 from tests.kernels.nvrtc import missing_wheel
 
 os.environ.setdefault("GRADFLOW_TUNE", "0")  # or times would decide what a test of the GPU sees
+
+# Nor does other work on the machine decide which warnings a test sees, in this process or in those that it starts.
+OtherWork._has_warned = True
+os.environ.setdefault("PYTHONWARNINGS", "ignore:other work on the processors held training back")
 
 _KINDS = ("gpu", "nvrtc", "packaging", "peers")
 

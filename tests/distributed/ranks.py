@@ -35,7 +35,8 @@ ENVIRONMENT = {
 def start(ranks: int, program: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
     """Start a Python program on so many ranks; its output goes to pipes."""
     assert MPIEXEC is not None
-    words = [MPIEXEC, "-n", str(ranks), sys.executable, "-W", "error", "-c", program, *map(str, arguments)]
+    warnings = ("-W", "error", "-W", "ignore:other work on the processors held training back")
+    words = [MPIEXEC, "-n", str(ranks), sys.executable, *warnings, "-c", program, *map(str, arguments)]
     # Open MPI's sockets lie in TMPDIR, and their paths must be short.
     variables = os.environ | ENVIRONMENT | {"TMPDIR": tempfile.gettempdir()} | environment
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)

@@ -92,7 +92,7 @@ def trained(
 def python(code: str, **changes: str) -> str:
     """Return the output of Python running code in a fresh process."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
+        [sys.executable, "-W", "error", "-W", "ignore:other work on the processors held training back", "-c", code],
         env=environment(**changes),
         capture_output=True,
         text=True,

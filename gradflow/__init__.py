@@ -10,6 +10,9 @@ history = trainer.fit(x, y, epochs=20)
 import warnings
 from typing import Any
 
+from gradflow import loading as loading  # first of all: the others take long
+
+# isort: split
 from gradflow import data, distributed, export, inspect, metrics, recipes, reports
 from gradflow.data import Embedding
 from gradflow.ensemble import Ensemble

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import sys
 from collections.abc import Sequence
+
+from gradflow.loading import INTERRUPTED, end_quietly
 
 __all__ = ["main"]
 
@@ -16,6 +19,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: the arguments after the command's name; None takes those of the process.
     """
+    try:
+        return _run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:  # while modules were loaded; the commands themselves say what they have saved
+        return INTERRUPTED
+
+
+def _run(arguments: Sequence[str]) -> int:
     if missing := [name for name in ("typer", "rich") if importlib.util.find_spec(name) is None]:
         from gradflow.installation import pip_install
 
@@ -26,4 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     from gradflow.cli.application import run
 
-    return run(sys.argv[1:] if arguments is None else arguments)
+    if signal.getsignal(signal.SIGINT) is end_quietly:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return run(arguments)

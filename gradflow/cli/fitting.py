@@ -24,10 +24,10 @@ from gradflow.cli.member_folders import remove_members
 from gradflow.cli.training_options import TrainingOptions
 from gradflow.distributed import world
 from gradflow.errors import DataError, DivergedError
+from gradflow.loading import INTERRUPTED
 from gradflow.training import Callback, Checkpoint, EarlyStopping, History, JSONLines, Trainer, WeightPath
 from gradflow.training.runs.run_folder import run_files
 
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 TERMINATED = 143
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 
 import pytest
 
 import gradflow as gf
 from gradflow.cli import main
 from gradflow.installation import pip_install
-from tests.cli.command import gradflow
+from tests.cli.command import environment, gradflow
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_version() -> None:
@@ -79,3 +83,40 @@ def test_the_entry_point_needs_no_extra_to_be_imported() -> None:
     code = "import sys, gradflow.cli; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"typer", "rich"} & set(done.stdout.split())
+
+
+_INTERRUPTS = """
+import signal, sys
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupts())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+@pytest.mark.parametrize(
+    "module", ["numpy", "gradflow.network", "typer", "gradflow.cli.train", "gradflow.cli.train_file"]
+)
+@pytest.mark.parametrize("way", ["module", "script"])
+def test_ctrl_c_while_modules_are_loaded_is_quiet(module: str, way: str, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(_INTERRUPTS.format(module=module))
+    command = [sys.executable, "-m", "gradflow"]
+    if way == "script":
+        (script := tmp_path / "gradflow").write_text("import sys; from gradflow.cli import main; sys.exit(main())")
+        command = [sys.executable, str(script)]
+    folders = os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [*command, "train", "missing.csv", "--target", "y"],
+        env=environment(PYTHONPATH=folders), cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_a_program_that_imports_the_library_keeps_its_ctrl_c() -> None:
+    program = "import signal, gradflow; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from gradflow.cli.command_line import KeepsCommandLine
 from gradflow.cli.fitting import (
-    INTERRUPTED,
     Command,
     Output,
     RunOptions,
@@ -28,9 +27,10 @@ from gradflow.data.sources import Source
 from gradflow.distributed import world
 from gradflow.ensemble import Ensemble, stand_in
 from gradflow.errors import DataError
+from gradflow.loading import INTERRUPTED
 from gradflow.pack import Each, Pack
 from gradflow.storage import save
-from gradflow.training import Callback, Checkpoint, EarlyStopping, Trainer, WeightPath
+from gradflow.training import Callback, Checkpoint, EarlyStopping, JSONLines, Trainer, WeightPath
 from gradflow.training.repetition import trainer_of
 from gradflow.training.runs.comparison import read_config
 from gradflow.training.runs.run_folder import run_files
@@ -59,8 +59,6 @@ def fit_members(
         x, y: the training data.
         arguments: further arguments of `Pack.fit`, with validation data.
     """
-    if run.json_lines:
-        raise DataError("runs of several members have no JSON lines; omit --json-lines or --members")
     if run.overwrite and world().size > 1:
         raise DataError("--overwrite would let each rank remove the runs of all members; remove the folder first")
     left = f"progress is saved; resume with: {resuming(folder)}"
@@ -69,7 +67,8 @@ def fit_members(
     pack = Pack(trainers)
     patience = options.early_stopping
     begins = [_Replaces(folder, len(trainers))] if run.overwrite else []
-    kept = [*begins, KeepsCommandLine(folder, command.words, command.files)]
+    lines = [JSONLines(sys.stdout)] if run.json_lines else []
+    kept = [*begins, KeepsCommandLine(folder, command.words, command.files), *lines]
     try:
         with ending_with_143(left), failures(folder):
             pack.fit(
@@ -80,7 +79,7 @@ def fit_members(
                 threads=options.threads,
                 early_stopping=None if patience is None else EarlyStopping(patience=patience),
                 callbacks=Each([[*kept, WeightPath(member_folder(folder, place))] for place in range(len(pack))]),
-                progress=not run.quiet,
+                progress=not (run.quiet or run.json_lines),
                 output=None if run.resume else folder,
                 checkpoint=Checkpoint(every_minutes=run.checkpoint_minutes),
                 resume=folder if run.resume else None,
@@ -95,7 +94,8 @@ def fit_members(
         save(ensemble, folder / _MODEL)
     held_out = arguments["validation_data"]
     data = (held_out,) if isinstance(held_out, Source) else held_out
-    _print_summary(pack, folder, evaluated(ensemble, read_config(member_folder(folder, 0)), *data))
+    if not run.json_lines:
+        _print_summary(pack, folder, evaluated(ensemble, read_config(member_folder(folder, 0)), *data))
 
 
 def evaluated(ensemble: Ensemble, config: Mapping[str, Any], *data: Any) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gradflow.checks import instances
 from gradflow.errors import DataError
-from gradflow.training.progress.callbacks import Callback, step_interval
+from gradflow.training.progress.callbacks import Callback, Looker, step_interval
 from gradflow.training.progress.display import progress_callback
 from gradflow.training.progress.history import History
 
@@ -35,7 +35,7 @@ class Turns:
 
     def of_member(self, place: int) -> list[Callback]:
         """Return the callbacks that stand for those of a member."""
-        turns = [_Turn(callback, self._lock) for callback in self._callbacks[place]]
+        turns = [_Turn(callback._of_member(place), self._lock) for callback in self._callbacks[place]]
         return [*turns, _Turn(_Counter(partial(self._count, place)), self._lock)]
 
     def begin(self, epochs: int) -> None:
@@ -64,7 +64,7 @@ def _refuse_shared(of_members: Sequence[Sequence[Callback]]) -> None:
                 )
 
 
-class _Counter(Callback):
+class _Counter(Looker):
     """Counts the epochs of a member."""
 
     def __init__(self, count: Callable[[int], None]) -> None:
@@ -82,21 +82,22 @@ class _Turn(Callback):
     """Calls a callback while no other one is called."""
 
     def __init__(self, callback: Callback, lock: threading.RLock) -> None:
-        self._callback, self._lock = callback, lock
+        self.turn_of = callback
+        self._lock = lock
         self.every_steps = step_interval(callback)
 
     def on_fit_begin(self, trainer: Any, epochs: int) -> None:
         with self._lock:
-            self._callback.on_fit_begin(trainer, epochs)
+            self.turn_of.on_fit_begin(trainer, epochs)
 
     def on_step_end(self, trainer: Any, step: int, loss: float) -> None:
         with self._lock:
-            self._callback.on_step_end(trainer, step, loss)
+            self.turn_of.on_step_end(trainer, step, loss)
 
     def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> Mapping[str, float] | None:
         with self._lock:
-            return self._callback.on_epoch_end(trainer, epoch, values)
+            return self.turn_of.on_epoch_end(trainer, epoch, values)
 
     def on_fit_end(self, trainer: Any, history: History) -> None:
         with self._lock:
-            self._callback.on_fit_end(trainer, history)
+            self.turn_of.on_fit_end(trainer, history)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -263,9 +263,10 @@ class Loop:
         # only the weights from before the epoch are certain to be as good. Without early stopping, the best weights
         # are needed only if the loss diverges, which is not worth the memory.
         measured_state = network.state
-        if self._early_stopping is not None and not self._best.name.startswith("val_"):
-            measured_state = backend.zeros(network.state.shape, network.dtype)
         names = self._objective.value_names(has_validation=self._validating is not None)
+        is_of_callback = self._best.name not in names
+        if self._early_stopping is not None and not (is_of_callback or self._best.name.startswith("val_")):
+            measured_state = backend.zeros(network.state.shape, network.dtype)
         if step.update.learning_rates.is_scheduled:
             names.append("learning_rate")
         if step.epoch.statistics is not None:
@@ -356,15 +357,38 @@ class Loop:
         state = self._state
         self.history.append(values)
         self.history.seconds = time.perf_counter() - self._began
-        if self._best.update(values):
-            state.network.backend.copy(state.measured_state, state.best_state)
-        self._calls.epoch_ended(epoch, values, self.history)
+        is_of_callback = self._best.name not in values
+        if not is_of_callback:
+            self._update_best(values)
+        own = self._calls.epoch_ended(epoch, values, self.history)
+        if is_of_callback:
+            self._update_best(self._watched(own, values))
         is_interrupted = self._agreed(epoch, values)
         reason = self._reason_to_stop(values, is_interrupted)
         self.history.stopped_by = reason or "epochs"
         if self._checkpoints is not None:
             self._checkpoints.epoch_ended(state, epoch, is_last=reason is not None or epoch == self._plan.epochs)
         return reason is None
+
+    def _update_best(self, values: Mapping[str, float]) -> None:
+        """Keep the weights of the epoch with these values, if they are the best."""
+        if self._best.update(values):
+            self._network.backend.copy(self._state.measured_state, self._state.best_state)
+
+    def _watched(self, own: Mapping[str, float], values: Mapping[str, float]) -> dict[str, float]:
+        """Return the value of a callback that early stopping watches, by its name: that of rank 0.
+
+        Raises:
+            DataError: if no callback returned it.
+        """
+        name = self._best.name
+        value = self._plan.world.gathered(own.get(name))[0]
+        if value is None:
+            raise DataError(
+                f"early stopping cannot monitor {name!r}, which no callback returned after the epoch; valid names: "
+                f"{', '.join([*values, *own])}"
+            )
+        return {name: value}
 
     def _end(self) -> None:
         """Check the final loss, and restore the best weights if they must be kept."""

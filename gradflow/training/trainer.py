@@ -26,7 +26,7 @@ from gradflow.output_scale import OutputScale
 from gradflow.plain import plain
 from gradflow.training.data.prepare import FitData, prepare_data, prepare_fit
 from gradflow.training.loop import Loop, Plan, Stopping
-from gradflow.training.progress.callbacks import Callback, Calls, step_interval
+from gradflow.training.progress.callbacks import Callback, Calls, is_own_name, may_return_values, step_interval
 from gradflow.training.progress.display import progress_callback
 from gradflow.training.progress.early_stopping import BestValue, EarlyStopping
 from gradflow.training.progress.history import History
@@ -396,10 +396,7 @@ class Trainer:
         plan.check(objective)
         _check_steps(objective.optimizer, callbacks, ranks)
         _warn_of_unused_gpu(self.network, size)
-        monitor = self._monitor(early_stopping, has_validation=data.validation is not None)
-        best = (
-            BestValue(monitor, early_stopping.min_delta, early_stopping.ties) if early_stopping else BestValue(monitor)
-        )
+        best = self._best_value(early_stopping, callbacks, has_validation=data.validation is not None)
         convergence = None if tolerance is None else BestValue("loss", non_negative("tolerance", tolerance))
         stopping = Stopping(best, convergence, early_stopping)
         callbacks = [*callbacks, *progress_callback(progress)]
@@ -593,17 +590,20 @@ class Trainer:
         if self._loop is not None:
             self._loop.stop_requested = True
 
-    def _monitor(self, early_stopping: EarlyStopping | None, *, has_validation: bool) -> str:
-        """Return the name of the value that decides which weights are best."""
+    def _best_value(
+        self, early_stopping: EarlyStopping | None, callbacks: Sequence[Callback], *, has_validation: bool
+    ) -> BestValue:
+        """Return the value that decides which weights are best."""
         if early_stopping is None:
-            return "val_loss" if has_validation else "loss"
-        instance("early_stopping", early_stopping, EarlyStopping, "a gradflow.EarlyStopping")
+            return BestValue("val_loss" if has_validation else "loss")
+        stopping = instance("early_stopping", early_stopping, EarlyStopping, "a gradflow.EarlyStopping")
         names = self.objective.value_names(has_validation=has_validation)
-        if early_stopping.monitor not in names:
+        may_be_own = is_own_name(stopping.monitor) and any(map(may_return_values, callbacks))
+        if stopping.monitor not in names and not may_be_own:
             hint = "; pass validation_data for values on data that is held out"
             if has_validation or not early_stopping.monitor.startswith("val_"):
-                hint = "; metrics= of the trainer adds more"
+                hint = "; metrics= of the trainer adds more, and so does a callback's on_epoch_end that returns values"
             raise DataError(
                 f"early stopping cannot monitor {early_stopping.monitor!r}; valid names: {', '.join(names)}{hint}"
             )
-        return early_stopping.monitor
+        return BestValue(stopping.monitor, stopping.min_delta, stopping.ties, stopping.larger_is_better)

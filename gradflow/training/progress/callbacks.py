@@ -33,6 +33,10 @@ class Callback:
     one_run_only: ClassVar[bool] = False
     """True for a callback that keeps what it knows of the fit that runs: members of a pack may not share it."""
 
+    def _of_member(self, place: int) -> Callback:
+        """Return the callback that stands for this one in the member of a pack at this place."""
+        return self
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         valid = [name for name in vars(Callback) if name.startswith("on_")]
@@ -81,6 +85,17 @@ class Looker(Callback):
 
     def look(self, epochs_done: int, step: int, steps: int, rows: int) -> None:
         """Receive the number of epochs, and of steps in the current one, that have run, and the rows of an epoch."""
+
+
+def is_own_name(name: str) -> bool:
+    """True if a value that a callback returns may have this name."""
+    return bool(name) and not name.startswith("val_") and "/" not in name
+
+
+def may_return_values(callback: Callback) -> bool:
+    """True if a callback, or that which it stands for in a pack, may return values of its own after an epoch."""
+    of = getattr(callback, "turn_of", callback)
+    return type(of).on_epoch_end is not Callback.on_epoch_end and not isinstance(of, Looker)
 
 
 class Calls:
@@ -141,8 +156,8 @@ class Calls:
         """Return the number of steps before the next call of `step_ended`."""
         return min((every - step % every for _, every in self._of_steps), default=sys.maxsize)
 
-    def epoch_ended(self, epoch: int, values: dict[str, float], history: History) -> None:
-        """Call `Callback.on_epoch_end`, and append the values that callbacks return to the history.
+    def epoch_ended(self, epoch: int, values: dict[str, float], history: History) -> dict[str, float]:
+        """Call `Callback.on_epoch_end`, append the values that callbacks return to the history, and return them.
 
         Raises:
             DataError: if a name is taken, a value is not a number, or the names are not those of earlier epochs.
@@ -162,6 +177,7 @@ class Calls:
         finally:  # after an error too, since all values of a history have the same number of epochs
             history.append({name: own.get(name, math.nan) for name in (own if self._own is None else self._own)})
         self._own = list(own)
+        return own
 
     def _checked(self, callback: Callback, returned: Any, own: Collection[str]) -> dict[str, float]:
         """Return the values that a callback returned, as floats."""
@@ -169,7 +185,7 @@ class Calls:
         if not isinstance(returned, Mapping):
             raise DataError(f"{method} must return None or a dict of values by name, got {shown(returned)}")
         for name in returned:
-            if not isinstance(name, str) or not name or name.startswith("val_") or "/" in name:
+            if not isinstance(name, str) or not is_own_name(name):
                 raise DataError(
                     f"{method} must name its values by texts without '/' and without 'val_' in front, got {shown(name)}"
                 )

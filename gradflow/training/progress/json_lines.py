@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from typing import TYPE_CHECKING, Any, TextIO
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 class JSONLines(Callback):
     """Writes a line when training begins, a line with the values after each epoch, and a line when training ends.
 
-    Each line is a JSON object with "event": "begin", "epoch" or "end". NaN and infinity, which JSON cannot represent,
-    become null.
+    Each line is a JSON object with "event": "begin", "epoch" or "end"; in a pack, "member" is the place of the member
+    that it is of. NaN and infinity, which JSON cannot represent, become null.
 
     Args:
         file: an open text file, such as ``sys.stdout``; it is flushed after each line and not closed.
@@ -32,11 +33,17 @@ class JSONLines(Callback):
         if isinstance(file, type) or not hasattr(file, "write") or not hasattr(file, "flush"):
             raise DataError(f"file must be an open text file, such as sys.stdout, got {shown(file)}")
         self._file = file
+        self._of: dict[str, int] = {}  # what every line says
+
+    def _of_member(self, place: int) -> JSONLines:
+        of_member = copy.copy(self)
+        of_member._of = {"member": place}
+        return of_member
 
     def _write(self, **values: Any) -> None:
         known = {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in values.items()
+            for name, value in (values | self._of).items()
         }
         self._file.write(json.dumps(known) + "\n")
         self._file.flush()

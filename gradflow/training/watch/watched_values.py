@@ -27,7 +27,7 @@ def useless_values(
     watched = {}
     if isinstance(schedule, PlateauSchedule):
         watched[schedule.monitor or ("val_loss" if "val_loss" in values else "loss")] = "the plateau schedule"
-    if early_stopping is not None:
+    if early_stopping is not None and early_stopping.monitor in values:  # not a value of a callback
         watched[early_stopping.monitor] = "early stopping"
     for name, watcher in watched.items():
         is_held_out = validation is not None and name.startswith("val_")

@@ -27,6 +27,20 @@ def test_json_lines() -> None:
     assert last == {"event": "end", "epochs": 2, "seconds": history.seconds, "stopped_by": "epochs", "best_epoch": None}
 
 
+def test_lines_of_a_pack_say_of_which_member_they_are() -> None:
+    file = io.StringIO()
+    pack = gf.Pack(
+        [gf.Trainer(gf.MLP([4, 2], seed=seed, backend="numpy"), "mean_squared_error", "adam") for seed in (0, 1)]
+    )
+    pack.fit(X, Y, epochs=gf.Each([3, 2]), callbacks=[gf.JSONLines(file)], threads=2, progress=False)
+    lines = [json.loads(line) for line in file.getvalue().splitlines()]
+    for place, history in enumerate(pack.histories):
+        first, *epochs, last = [line for line in lines if line["member"] == place]
+        assert (first["event"], last["event"]) == ("begin", "end")
+        assert history is not None
+        assert [line["loss"] for line in epochs] == history["loss"]
+
+
 def test_json_has_no_nan() -> None:
     file = io.StringIO()
     trainer = gf.Trainer(gf.MLP([4, 1], backend="numpy"), "binary_cross_entropy", "adam", metrics=["roc_auc"])

@@ -349,7 +349,8 @@ class Sequential:
     def output_scale(self) -> OutputScale | None:
         """Scale that `predict` uses to convert standardized outputs to target units; None leaves them as they are.
 
-        ``Trainer(..., standardize_targets=True)`` sets it when training begins.
+        ``Trainer(..., standardize_targets=True)`` sets it when training begins, and with ``clamp_predictions=True`` its
+        limits, within which all predictions then are.
         """
         return self._output_scale
 

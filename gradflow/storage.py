@@ -162,7 +162,7 @@ def described_network(
     network = Sequential(layers, dtype=dtype, seed=seed, backend=backend, device=device, weights=weights)
     network.output_activation = description["output_activation"]
     if (scale := description.get("output_scale")) is not None:
-        network.output_scale = OutputScale(tuple(scale["mean"]), tuple(scale["deviation"]))
+        network.output_scale = OutputScale.from_config(scale)
         if len(scale["mean"]) != network.n_out:
             raise DataError(f"the output_scale is that of {len(scale['mean'])} outputs, but there are {network.n_out}")
     if (preprocessing := description.get("preprocessing")) is not None:

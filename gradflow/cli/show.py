@@ -128,8 +128,12 @@ def _facts(run: SavedRun) -> Iterator[tuple[str, str]]:
     if network.classes is not None:
         yield "classes", ", ".join(map(str, network.classes[:50])) + (" ..." if len(network.classes) > 50 else "")
     if network.output_scale is not None:
-        pairs = zip(network.output_scale.mean, network.output_scale.std, strict=True)
+        scale = network.output_scale
+        pairs = zip(scale.mean, scale.std, strict=True)
         yield "targets", "; ".join(f"{std:.6g} y + {mean:.6g}" for mean, std in pairs)
+        if scale.low is not None and scale.high is not None:
+            limits = zip(scale.low, scale.high, strict=True)
+            yield "predictions", "; ".join(f"from {low:.6g} to {high:.6g}" for low, high in limits)
     if run.settings:
         yield "target", ", ".join(run.target_names)
         yield "trained on", str(near(Path(run.settings["data"])))

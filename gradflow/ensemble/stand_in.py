@@ -54,7 +54,9 @@ def stand_in(ensemble: Ensemble, x: Any, y: Any = None, sample_weight: Any = Non
     first = ensemble.networks[0]
     network = Sequential([Dense(ensemble.n_out, ensemble.n_out, bias=False)], dtype="float64", backend="numpy")
     network.set_weights({"0.weight": np.eye(ensemble.n_out)})
-    network.output_scale, network.classes = first.output_scale, first.classes
+    # The members have kept to their own limits, and their mean may be beyond those of the first.
+    network.output_scale = first.output_scale and first.output_scale.without_limits
+    network.classes = first.classes
     return StandIn(network, outputs, y, sample_weight)
 
 

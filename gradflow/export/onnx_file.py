@@ -157,9 +157,10 @@ def _add_network(graph: OnnxGraph, network: Sequential, inputs: list[Input]) -> 
     graph.check_finite(x)
     logits = add_layers(graph, network.logit_layers, x)
     y = add_layers(graph, [ACTIVATIONS[network.output_activation]()], logits)
-    if network.output_scale is not None:
-        scaled = graph("Mul", y, graph.constant(network.output_scale.std))
-        y = graph("Add", scaled, graph.constant(network.output_scale.mean))
+    if (scale := network.output_scale) is not None:
+        y = graph("Add", graph("Mul", y, graph.constant(scale.std)), graph.constant(scale.mean))
+        if scale.low is not None:
+            y = graph("Max", graph("Min", y, graph.constant(scale.high)), graph.constant(scale.low))
     return logits, y
 
 

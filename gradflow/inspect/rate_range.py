@@ -93,7 +93,7 @@ def learning_rate_range_test(
     network = trainer.network.copy()
     scale = network.output_scale
     if trainer.standardize_targets and scale is None:
-        scale = network.output_scale = target_scale(network, trainer.loss, x, y)
+        scale = network.output_scale = target_scale(network, trainer.loss, x, y).without_limits
     data = prepare_data(network, trainer.loss, x, y, scale=scale, finds_classes=True)
     size = min(positive_integer("batch_size", batch_size), len(data))
     per_epoch = -(-len(data) // size)

@@ -90,7 +90,11 @@ class SharedData:
             rows, validation_rows = self._held_out(trainer, rows, validation_fraction)
             validation_fraction = None
         parts = (rows, validation_rows, sample_weight, class_weight, validation_data)
-        key = (_form(trainer), trainer.objective.standardize_targets, validation_fraction, *map(id, parts))
+        scaling = {
+            "standardize_targets": trainer.objective.standardize_targets,
+            "clamp_predictions": trainer.objective.clamp_predictions,
+        }
+        key = (_form(trainer), *scaling.values(), validation_fraction, *map(id, parts))
         if key not in self._prepared:
             self._kept.append(parts)
             network = trainer.network
@@ -111,7 +115,7 @@ class SharedData:
                 class_weight=class_weight,
                 validation_data=validation_data,
                 validation_fraction=validation_fraction,
-                standardize_targets=trainer.objective.standardize_targets,
+                **scaling,
             )
         return self._prepared[key]
 

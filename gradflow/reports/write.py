@@ -42,8 +42,8 @@ _TRAINED_ON = " These rows were trained on; new ones are predicted worse."
 _Picture = tuple[str, str, str]
 """Address of a picture, its description for those who cannot see it, and its caption."""
 _SETTINGS = (
-    "l2", "l1", "clip_norm", "clip_value", "average", "class_weight", "standardize_targets", "early_stopping",
-    "validation_fraction",
+    "l2", "l1", "clip_norm", "clip_value", "average", "class_weight", "standardize_targets", "clamp_predictions",
+    "early_stopping", "validation_fraction",
 )  # fmt: skip
 """Settings that are shown if they are set."""
 _ENDINGS = {

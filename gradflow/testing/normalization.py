@@ -88,6 +88,11 @@ def _rescale(draw: Draw) -> dict[str, Any]:
     return {"x": x, "mean": mean, "deviation": deviation, "y": draw.like(x)}
 
 
+def _clamp(draw: Draw) -> dict[str, Any]:
+    x = draw.reals(draw.rows, draw.columns)
+    return {"x": x, "low": -abs(draw.reals(draw.columns)), "high": abs(draw.reals(draw.columns)), "y": draw.like(x)}
+
+
 CASES: dict[str, Case] = {
     "normalize_columns": Case(
         _normalize_columns,
@@ -134,6 +139,7 @@ CASES: dict[str, Case] = {
         magnitude=sensitivity,
         without={"empty": NO_ROWS},
     ),
+    "clamp_columns": Case(_clamp, 0, "comparisons"),
     "rescale": Case(
         _rescale,
         2,

@@ -121,7 +121,7 @@ def _made_again(folder: Path, config: Mapping[str, Any], network: Sequential | N
 def _network(folder: Path, config: Mapping[str, Any]) -> Sequential:
     """Build the network from its seed, after checking that the config matches the size of the saved model."""
     description = dict(config["network"])
-    if config["standardize_targets"]:
+    if config["standardize_targets"] or config.get("clamp_predictions"):
         description["output_scale"] = None
     saved, _ = read_tensors(folder / "model.safetensors", "gradflow model")
 
@@ -196,8 +196,8 @@ def _check_beginning(config: Mapping[str, Any], network: Sequential) -> None:
 
 def _check_data(config: Mapping[str, Any], trainer: Trainer, x: Any, y: Any, **others: Any) -> None:
     objective, backend = trainer.objective, trainer.network.backend
-    standardize = objective.standardize_targets
-    data, validation, _ = prepare_fit(trainer.network, trainer.loss, x, y, standardize_targets=standardize, **others)
+    scaling = {name: getattr(objective, name) for name in ("standardize_targets", "clamp_predictions")}
+    data, validation, _ = prepare_fit(trainer.network, trainer.loss, x, y, **scaling, **others)
     classes, classes_now = config["network"].get("classes", []), list(data.classes or ())
     if classes_now != classes:
         raise DataError(f"this is not the data of the run: its classes were {classes!r}, but are {classes_now!r}")

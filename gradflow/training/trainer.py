@@ -140,6 +140,9 @@ class Trainer:
         standardize_targets: train a regression on targets with mean 0 and standard deviation 1 in each column, computed
             from the training data of the first `fit`. The network keeps the scale: `predict` undoes it, and it is saved
             with the model. The loss is that of the standardized targets.
+        clamp_predictions: clamp predictions of a regression, in each column, to the range of the targets of all fits so
+            far, without rows of weight 0. Evaluation and validation see clamped predictions too, but training does not.
+            The limits are saved with the model (`Sequential.output_scale`).
         clip_norm: scale the whole gradient, penalties included, by min(1, clip_norm / ‖gradient‖₂); None disables it.
         clip_value: clip each entry of the gradient, penalties included, to ±clip_value; None disables it.
         precision: precision of training and evaluation on a GPU, and then of prediction (`Sequential.precision`).
@@ -182,6 +185,7 @@ class Trainer:
         clip_value: float | None = None,
         average: float | None = None,
         standardize_targets: bool = False,
+        clamp_predictions: bool = False,
         precision: str = "float32",
         threads: int | None = None,
         layer_statistics: bool = False,
@@ -198,6 +202,7 @@ class Trainer:
             clip_value=clip_value,
             average=average,
             standardize_targets=standardize_targets,
+            clamp_predictions=clamp_predictions,
             precision=precision,
             threads=threads,
             layer_statistics=layer_statistics,
@@ -341,6 +346,7 @@ class Trainer:
                 validation_data=validation_data,
                 validation_fraction=validation_fraction,
                 standardize_targets=self.objective.standardize_targets,
+                clamp_predictions=self.objective.clamp_predictions,
             )
             prepared = self._prepared(
                 data,
@@ -495,6 +501,7 @@ class Trainer:
                 sample_weight=sample_weight,
                 class_weight=class_weight,
                 standardize_targets=objective.standardize_targets,
+                clamp_predictions=objective.clamp_predictions,
             )
             if self.optimizer_state is not None and self.network.classes is None:
                 _check_same_numbers(data.classes)

@@ -261,10 +261,14 @@ def test_a_trailing_activation_is_applied_once(last: type[gf.Layer]) -> None:
 
 def test_predictions_are_in_the_units_of_the_targets() -> None:
     network = gf.MLP([3, 4, 2], dtype="float64", backend="numpy")
-    network.output_scale = OutputScale((1000.0, -2.0), (25.0, 1.0))
     x = X.astype(np.float64)
-    (found,) = run(network, x)
-    assert ulps(found, network.predict(x)) <= 4
+    for limits in ((None, None), ((995.0, -2.5), (1005.0, -1.9))):
+        network.output_scale = OutputScale((1000.0, -2.0), (25.0, 1.0), *limits)
+        (found,) = run(network, x)
+        assert ulps(found, network.predict(x)) <= 4
+        if limits[0] is not None:
+            assert (found == limits[0]).any()
+            assert (found == limits[1]).any()
 
 
 def test_a_trained_network_predicts_the_same() -> None:

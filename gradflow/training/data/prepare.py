@@ -65,6 +65,7 @@ def prepare_fit(
     validation_data: Any = None,
     validation_fraction: float | None = None,
     standardize_targets: bool = False,
+    clamp_predictions: bool = False,
 ) -> FitData:
     """Validate and convert the data of `Trainer.fit`, whose arguments these are.
 
@@ -74,11 +75,17 @@ def prepare_fit(
     if validation_fraction is not None:
         if validation_data is not None:
             raise DataError("validation_fraction holds out rows of x, and validation_data are others; pass one of them")
-        others = {"class_weight": class_weight, "standardize_targets": standardize_targets}
+        others = {
+            "class_weight": class_weight,
+            "standardize_targets": standardize_targets,
+            "clamp_predictions": clamp_predictions,
+        }
         return _prepare_parts(network, loss, x, y, sample_weight, validation_fraction, others)
     scale = network.output_scale
-    if standardize_targets and scale is None:
-        scale = target_scale(network, loss, x, y, sample_weight)
+    if clamp_predictions or (standardize_targets and scale is None):
+        of_targets = target_scale(network, loss, x, y, sample_weight)
+        scale = scale or (of_targets.without_limits if standardize_targets else OutputScale.neutral(network.n_out))
+        scale = scale.widened(of_targets) if clamp_predictions else scale
     prepare = partial(prepare_data, network, loss, class_weight=class_weight, scale=scale)
     training = prepare(x, y, sample_weight=sample_weight, finds_classes=True)
     if validation_data is None:
@@ -482,7 +489,7 @@ def _on_host(array: Array, network: Sequential) -> np.ndarray:
 
 
 def target_scale(network: Sequential, loss: Loss, x: Any, y: Any, sample_weight: Any = None) -> OutputScale:
-    """Return the output scale for the training targets; a source is read once.
+    """Return the output scale for the training targets, with their range as limits; a source is read once.
 
     Rows of weight 0 are ignored; other weights have no effect.
 
@@ -490,7 +497,7 @@ def target_scale(network: Sequential, loss: Loss, x: Any, y: Any, sample_weight:
         DataError: if the loss is not a regression loss, or the targets are invalid.
     """
     if not _takes_scales(loss):
-        raise DataError(f"standardize_targets requires a regression loss, got {loss.name!r}")
+        raise DataError(f"standardize_targets and clamp_predictions require a regression loss, got {loss.name!r}")
     n_targets, rest = divmod(network.n_out, loss.outputs_per_target)
 
     def numbers(targets: Array, weights: np.ndarray | None, where: Where) -> Converted:
@@ -498,7 +505,9 @@ def target_scale(network: Sequential, loss: Loss, x: Any, y: Any, sample_weight:
             raise _no_names(network, loss, "y", targets, where)
         targets = loss.targets(targets, network.n_out, np.dtype(np.float64))
         if targets.ndim != 2 or targets.shape[1] != n_targets or rest:
-            raise DataError(f"standardize_targets needs one target for each of the {network.n_out} outputs")
+            raise DataError(
+                f"standardize_targets and clamp_predictions need one target for each of the {network.n_out} outputs"
+            )
         on_host = _on_host(targets, network)
         return (on_host if weights is None else on_host[weights > 0],)
 
@@ -517,7 +526,12 @@ def target_scale(network: Sequential, loss: Loss, x: Any, y: Any, sample_weight:
         for of_column, column in zip(moments, targets.T, strict=True):
             of_column.update("y", column, Where(range(len(column))))
     of_all = [of_column.complete() for of_column in moments]
-    scale = OutputScale(tuple(each.mean for each in of_all), tuple(each.std or 1.0 for each in of_all))
+    scale = OutputScale(
+        tuple(each.mean for each in of_all),
+        tuple(each.std or 1.0 for each in of_all),
+        tuple(each.ends[0] for each in of_all),
+        tuple(each.ends[1] for each in of_all),
+    )
     return scale.of_outputs(loss.outputs_per_target)
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gradflow.clock import RunStatus, advance, advance_part
 from gradflow.distributed import World
+from gradflow.executors import Executor
+from gradflow.layers import Layer
 from gradflow.layers.stack import record_inference
 from gradflow.metrics import EpochMetrics
 from gradflow.ops import Array
@@ -38,7 +42,13 @@ def evaluation(
 
     if world is None or not world.share_all(min(len(data), _ROWS)):
         world = World()
-    infer = record_inference if precision is None else precision.record_inference
+    forward, scale = record_inference if precision is None else precision.record_inference, network.output_scale
+
+    def infer(ops: Executor, layers: Sequence[Layer], x: Array) -> Array:
+        outputs = forward(ops, layers, x)
+        if scale is not None:
+            scale.record_limits(ops, outputs)
+        return outputs
 
     def recorded(rows: int) -> Program:
         recorder, own = Recorder(backend, status.clock), world.rows(rows)

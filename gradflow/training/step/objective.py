@@ -40,6 +40,7 @@ class Objective(NamedTuple):
     clip_value: float | None = None
     average: float | None = None
     standardize_targets: bool = False
+    clamp_predictions: bool = False
     precision: str = "float32"
     threads: int | None = None
     layer_statistics: bool = False
@@ -64,6 +65,7 @@ class Objective(NamedTuple):
             clip_value=None if given.clip_value is None else positive("clip_value", given.clip_value),
             average=None if given.average is None else fraction("average", given.average),
             standardize_targets=boolean("standardize_targets", given.standardize_targets),
+            clamp_predictions=boolean("clamp_predictions", given.clamp_predictions),
             precision=check_precision(given.precision, network.backend, network.dtype, network.layers),
             threads=None if given.threads is None else positive_integer("threads", given.threads),
             layer_statistics=boolean("layer_statistics", given.layer_statistics),

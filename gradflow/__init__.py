@@ -15,7 +15,7 @@ from gradflow import loading as loading  # first of all: the others take long
 # isort: split
 from gradflow import data, distributed, export, inspect, metrics, recipes, reports
 from gradflow.data import Embedding
-from gradflow.ensemble import Ensemble
+from gradflow.ensemble import Ensemble, select_members, with_members
 from gradflow.errors import (
     BackendError,
     CheckpointWarning,
@@ -220,8 +220,10 @@ __all__ = [
     "report",
     "reports",
     "save",
+    "select_members",
     "to_onnx",
     "to_torch_state_dict",
+    "with_members",
 ]
 
 

@@ -109,7 +109,7 @@ class Ensemble:
         """
         whole = cls(networks)
         score = Score(whole.output_activation, whole.n_out, whole.classes, y, metric)
-        predictions = whole._all_predictions(x, score.rows)
+        predictions = all_predictions(whole.networks, x, score.rows)
         counts = select(predictions, score, positive_integer("size", size)).counts
         return cls([whole.networks[place] for place in np.flatnonzero(counts)], counts[counts > 0].tolist())
 
@@ -188,7 +188,7 @@ class Ensemble:
             DataError: if data or metric do not match the networks.
         """
         score = Score(self.output_activation, self.n_out, self.classes, y, metric)
-        predictions = self._all_predictions(x, score.rows)
+        predictions = all_predictions(self.networks, x, score.rows)
         mean = np.average(predictions, axis=0, weights=self.weights)
         members = tuple(score.sign * score(each) for each in predictions)
         if self.output_activation == "identity":
@@ -198,14 +198,19 @@ class Ensemble:
             diversity = _disagreement(predictions)
         return EnsembleScores(score.name, score.sign * score(mean), members, self.weights, diversity)
 
-    def _all_predictions(self, x: Any, rows: int) -> list[np.ndarray]:
-        """Return the predictions of all networks for so many rows, in float64 on the host."""
-        x = x if isinstance(x, Source | Block) else as_columns("x", x)
-        predictions = [network.predict(x) for network in self.networks]
-        on_host = [each if isinstance(each, np.ndarray) else each.get() for each in predictions]
-        if len(on_host[0]) != rows:
-            raise DataError(f"x has {len(on_host[0])} rows, but y has {rows}; they must match")
-        return [each.astype(np.float64) for each in on_host]
+
+def all_predictions(networks: Sequence[Sequential], x: Any, rows: int) -> list[np.ndarray]:
+    """Return the predictions of all networks for so many rows, in float64 on the host.
+
+    Raises:
+        DataError: if x has another number of rows.
+    """
+    x = x if isinstance(x, Source | Block) else as_columns("x", x)
+    predictions = [network.predict(x) for network in networks]
+    on_host = [each if isinstance(each, np.ndarray) else each.get() for each in predictions]
+    if len(on_host[0]) != rows:
+        raise DataError(f"x has {len(on_host[0])} rows, but y has {rows}; they must match")
+    return [each.astype(np.float64) for each in on_host]
 
 
 def _disagreement(predictions: Sequence[np.ndarray]) -> float:

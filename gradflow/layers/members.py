@@ -315,14 +315,18 @@ class EachMember(Layer):
         chunks: Sequence[int] | None = None,
     ) -> None:
         self.layers = layer_tuple(layers)
-        self.members = positive_integer("members", members)
+        self.set_members(positive_integer("members", members))
         check_members(self.layers, self.members)
         self.n_in, self._width = check_stack(self.layers)
         self.initial_scale = known_name("initial_scale", initial_scale, SCALES)
         self.chunks = None if chunks is None else _checked_chunks(chunks, self.n_in)
         self.places = sum(layer.places for layer in self.layers)
-        self.least_batch_size = -(-max(layer.least_batch_size for layer in self.layers) // self.members)
         self.arrays: ForwardArrays | None = None
+
+    def set_members(self, members: int) -> None:
+        """Set the number of members, before the layer belongs to a network."""
+        self.members = members
+        self.least_batch_size = -(-max(layer.least_batch_size for layer in self.layers) // members)
 
     def config(self) -> dict[str, Any]:
         return {

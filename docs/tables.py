@@ -82,12 +82,12 @@ def losses() -> str:
 
 
 def optimizers() -> str:
-    """Every optimizer, with the formula of its op, or the first paragraph of its class if it has none or several."""
+    """Every optimizer, with the formula of its own op, or else the first paragraph of its class."""
 
     def rows() -> Iterator[tuple[str, ...]]:
         for name, cls in OPTIMIZERS.items():
             if is_built_in(cls):
-                op = inspect.getattr_static(cls, "op")
+                op = vars(cls).get("op")
                 rule = _formula(op) if isinstance(op, Op) else _paragraph(cls)
                 yield f"`{name}`", f"`{_call(cls)}`", rule, _source(cls)
 

@@ -81,7 +81,7 @@ from gradflow.losses import (
 )
 from gradflow.mlp import MLP
 from gradflow.network import Sequential
-from gradflow.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, GradientDescent, Lion, Optimizer, RMSprop
+from gradflow.optimizers import LBFGS, SGD, Adagrad, Adam, AdamW, GradientDescent, Lion, Muon, Optimizer, RMSprop
 from gradflow.pack import Each, EnsembleSelection, Pack, fit_many
 from gradflow.reports import report
 from gradflow.schedules import (
@@ -168,6 +168,7 @@ __all__ = [
     "MemberDense",
     "MemberScale",
     "Mish",
+    "Muon",
     "OneCycleSchedule",
     "Optimizer",
     "Pack",

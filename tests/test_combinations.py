@@ -55,6 +55,7 @@ OPTIMIZERS: dict[str, Callable[[], gf.Optimizer]] = {
     "momentum": lambda: gf.SGD(0.01, momentum=0.9),
     "adamw": lambda: gf.AdamW(gf.CosineSchedule(0.01, warmup=1), weight_decay=0.01),
     "lion": lambda: gf.Lion(0.003),
+    "muon": lambda: gf.Muon(0.01, adamw_factor=0.5),
 }
 
 BACKENDS = pytest.mark.parametrize("backend", ["reference", "numpy", pytest.param("cupy", marks=pytest.mark.gpu)])

@@ -58,7 +58,9 @@ class TrainingOptions:
     optimizer: Annotated[str, typer.Option(help=f"Optimizer: {_names(OPTIMIZERS)}.")] = "adam"
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="Learning rate of the optimizer.", show_default="0.001 for adam and adamw, else 0.01"),
+        typer.Option(
+            help="Learning rate of the optimizer.", show_default="0.001 for adam and adamw, 0.02 for muon, else 0.01"
+        ),
     ] = None
     schedule: Annotated[
         str,
@@ -67,10 +69,14 @@ class TrainingOptions:
             "'step:every=10,factor=0.5'."
         ),
     ] = "constant"
-    momentum: Annotated[float | None, typer.Option(help="Momentum of sgd.", show_default="0")] = None
+    momentum: Annotated[
+        float | None, typer.Option(help="Momentum of sgd or muon.", show_default="0 for sgd, 0.95 for muon")
+    ] = None
     weight_decay: Annotated[
         float | None,
-        typer.Option(help="Decoupled weight decay of adamw or lion.", show_default="0.01 for adamw, 0 for lion"),
+        typer.Option(
+            help="Decoupled weight decay of adamw, lion or muon.", show_default="0.01 for adamw and muon, 0 for lion"
+        ),
     ] = None
     epochs: Annotated[int, typer.Option(help="Number of passes over the training data.")] = 50
     batch_size: Annotated[str, typer.Option(help="Rows per step; 'all' uses all of them in each step.")] = "32"
@@ -173,9 +179,9 @@ class TrainingOptions:
         settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         for name in settings.keys() - inspect.signature(cls).parameters.keys():
             able = [other for other, of in OPTIMIZERS.items() if name in inspect.signature(of).parameters]
+            *others, last = sorted(able)
             raise DataError(
-                f"--optimizer {self.optimizer} has no {_option(name)}; {' and '.join(sorted(able))} "
-                f"ha{'s' if len(able) == 1 else 've'} it"
+                f"--optimizer {self.optimizer} has no {_option(name)}; {', '.join(others)} and {last} have it"
             )
         if issubclass(cls, LBFGS) or (self.schedule == "constant" and not settings):
             if self.schedule != "constant":

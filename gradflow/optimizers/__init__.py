@@ -11,6 +11,7 @@ from gradflow.optimizers.base import OPTIMIZERS as OPTIMIZERS
 from gradflow.optimizers.base import Optimizer as Optimizer
 from gradflow.optimizers.lbfgs import LBFGS as LBFGS
 from gradflow.optimizers.lion import Lion as Lion
+from gradflow.optimizers.muon import Muon as Muon
 from gradflow.optimizers.rmsprop import RMSprop as RMSprop
 from gradflow.optimizers.sgd import SGD as SGD
 from gradflow.optimizers.sgd import GradientDescent as GradientDescent

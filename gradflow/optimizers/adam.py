@@ -15,12 +15,12 @@ import numpy as np
 
 from gradflow.checks import fraction, non_negative, positive
 from gradflow.ops import STEP, Array, has_diverged, op, record_update
-from gradflow.optimizers.base import OWN, Optimizer, learning_rates, regularized, weight_decays
+from gradflow.optimizers.base import OWN, Optimizer, learning_rates, rates_at, regularized, weight_decays
 from gradflow.optimizers.factors import checked_factors
 from gradflow.schedules import LearningRate, Scheduled, described, number_or_schedule
 
 
-def _change(
+def _step(
     parameters: Array,
     gradients: Array,
     first_moment: Array,
@@ -30,7 +30,7 @@ def _change(
     clock: Array,
     n_decayed: int,
 ) -> Array:
-    """Update the moments, and return the step to subtract from the parameters."""
+    """Update the moments, and return the step of a learning rate of 1, to subtract from the parameters."""
     beta1, beta2, epsilon, epsilon_hat = map(float, hyper[OWN : OWN + 4])
     g = regularized(parameters, gradients, hyper, gradient_scale, n_decayed)
     first_moment[...] = beta1 * first_moment + (1 - beta1) * g
@@ -38,7 +38,13 @@ def _change(
     mean = first_moment / (1 - beta1 ** int(clock[STEP]))
     root_correction = math.sqrt(1 - beta2 ** int(clock[STEP]))
     deviation = np.sqrt(second_moment) / root_correction
-    return learning_rates(parameters, hyper) * (mean / (deviation + (epsilon + epsilon_hat / root_correction)))
+    return np.asarray(mean / (deviation + (epsilon + epsilon_hat / root_correction)))
+
+
+def _change(parameters: Array, gradients: Array, *others: Any) -> Array:
+    """Update the moments, and return what to subtract from the parameters; ``others`` are those of `_step`."""
+    hyper = others[2]
+    return learning_rates(parameters, hyper) * _step(parameters, gradients, *others)
 
 
 @op(
@@ -83,6 +89,32 @@ def adamw(
         kept = 1 - learning_rates(parameters, hyper) * weight_decays(parameters, hyper)
         parameters[:n_decayed] = (kept * parameters)[:n_decayed]
         parameters -= change
+        record_update(parameters, clock)
+
+
+@op(
+    shapes="parameters, gradients, first_moment, second_moment: n; hyper: *any; gradient_scale: 1; clock: 4",
+    writes=("parameters", "first_moment", "second_moment", "clock"),
+)
+def adamw_range(
+    parameters: Array,
+    gradients: Array,
+    first_moment: Array,
+    second_moment: Array,
+    hyper: Array,
+    gradient_scale: Array,
+    clock: Array,
+    decayed: bool,
+    first: int,
+) -> None:
+    """AdamW on a range from parameter `first` on, with the factors of that one, all of it decayed or not"""
+    if not has_diverged(clock):
+        rate, decay = rates_at(hyper, first)
+        n_decayed = len(parameters) if decayed else 0
+        step = _step(parameters, gradients, first_moment, second_moment, hyper, gradient_scale, clock, n_decayed)
+        if decayed:
+            parameters *= 1 - rate * decay
+        parameters -= rate * step
         record_update(parameters, clock)
 
 

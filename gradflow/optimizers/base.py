@@ -55,11 +55,26 @@ def weight_decays(parameters: Array, hyper: Array) -> Array | float:
 def _scaled(value: float, parameters: Array, hyper: Array, column: int) -> Array | float:
     if not hyper[FACTORS]:
         return value
-    begin = int(hyper[FACTORS])
-    table = np.reshape(hyper[begin + 1 : begin + 1 + 3 * int(hyper[begin])], (-1, 3))
+    table = _table(hyper)
     ends = table[:, 0].astype(np.int64)
     factors = np.repeat(value * table[:, column], ends - np.concatenate([[0], ends[:-1]]))
     return factors.astype(parameters.dtype)
+
+
+def _table(hyper: Array) -> Array:
+    """Return the table of factors: end, factor of the learning rate and factor of the weight decay of each segment."""
+    begin = int(hyper[FACTORS])
+    return np.reshape(hyper[begin + 1 : begin + 1 + 3 * int(hyper[begin])], (-1, 3))
+
+
+def rates_at(hyper: Array, place: int) -> tuple[float, float]:
+    """Return learning rate and weight decay of the parameter at a place of the flat vector."""
+    rate, decay = float(hyper[LEARNING_RATE]), float(hyper[WEIGHT_DECAY])
+    if not hyper[FACTORS]:
+        return rate, decay
+    table = _table(hyper)
+    _, of_rate, of_decay = table[np.searchsorted(table[:, 0], place, side="right")]
+    return rate * float(of_rate), decay * float(of_decay)
 
 
 def with_penalties(parameters: Array, gradients: Array, hyper: Array, n_decayed: int) -> Array:
@@ -143,10 +158,25 @@ class Optimizer(Configurable, registry=OPTIMIZERS):
         Raises:
             DataError: if a name fits no parameter, or the rule is the user's, who may not know of factors.
         """
-        found = segments(layers, ranges, self.factors, self.decay_factors)
+        found = segments(layers, ranges, self.factors, self.decay_factors, self.own_factors(layers, ranges))
         if found and not is_built_in(self.op.reference):
             raise DataError(f"factors have no effect on the op {self.op.name!r} of {type(self).__name__}; omit them")
         return found
+
+    def own_factors(
+        self, layers: Sequence[Layer], ranges: Mapping[str, tuple[int, int]]
+    ) -> Mapping[str, tuple[float, float]]:
+        """Return the factors of learning rate and weight decay by parameter that the rule itself has."""
+        return {}
+
+    def of_network(self, layers: Sequence[Layer], ranges: Mapping[str, tuple[int, int]]) -> Optimizer:
+        """Return the optimizer that steps with a network: itself, unless the rule depends on the shapes of parameters.
+
+        Args:
+            layers: the layers of the network.
+            ranges: start and end of each trained parameter in the flat vectors, by name.
+        """
+        return self
 
     def config(self) -> dict[str, Any]:
         given = {"factors": self.factors, "decay_factors": self.decay_factors}

@@ -32,6 +32,7 @@ def segments(
     ranges: Mapping[str, tuple[int, int]],
     rate: Mapping[str, float],
     decay: Mapping[str, float],
+    own: Mapping[str, tuple[float, float]],
 ) -> list[Segment]:
     """Return the segments of the flat vector of parameters; none if all factors are 1.
 
@@ -39,11 +40,12 @@ def segments(
         layers: the layers of the network.
         ranges: start and end of each trained parameter, by name.
         rate, decay: the factors of learning rate and weight decay, by the names of `names_of`.
+        own: further factors of both, by parameter.
 
     Raises:
         DataError: if a name fits no parameter, or one of ``decay`` fits only parameters that do not decay.
     """
-    if not rate and not decay:
+    if not rate and not decay and not own:
         return []
     specs = parameters_of(layers)
     names = {parameter: names_of(layers, parameter) for parameter in specs}
@@ -55,7 +57,8 @@ def segments(
             raise DataError(f"decay_factors: weight decay applies to weights, and {name!r} names none; omit it")
     found: list[Segment] = []
     for parameter, (_, end) in sorted(ranges.items(), key=lambda item: item[1]):
-        segment = end, _product(rate, names[parameter]), _product(decay, names[parameter])
+        of_rate, of_decay = own.get(parameter, (1.0, 1.0))
+        segment = end, of_rate * _product(rate, names[parameter]), of_decay * _product(decay, names[parameter])
         if found and found[-1][1:] == segment[1:]:
             found.pop()
         found.append(segment)

@@ -17,7 +17,7 @@ from gradflow.testing.draw import NEVER, Draw, clock
 from gradflow.testing.sensitivity import sensitivity
 
 _DECAYED = ({"decayed": 0.0}, {"decayed": 0.3, "step": 10}, {"decayed": 1.0, "step": 10**6})
-OPTIMIZER_VARIANTS = (
+OPTIMIZER_VARIANTS: tuple[dict[str, Any], ...] = (
     *_DECAYED,
     {"decayed": 0.3, "first_bad_step": 5},
     {"decayed": 0.3, "first_bad_step": 4},
@@ -27,6 +27,8 @@ OPTIMIZER_VARIANTS = (
     {"decayed": 0.3, "factors": ((0.2, 0.1, 2.0), (0.5, 1.0, 0.0), (0.5, 3.0, 1.0), (1.0, 6.0, 1.0))},
     {"decayed": 0.9, "factors": ((1.0, 0.25, 0.5),), "step": 10},
 )
+
+_NO_RANGE = {"empty": "a range has at least one parameter"}
 
 
 def _optimizer(*state: str, hyper: tuple[float, ...] = (), decay: float = 0.0) -> Callable[..., dict[str, Any]]:
@@ -73,6 +75,42 @@ def _adam(decay: float = 0.0) -> Callable[..., dict[str, Any]]:
         return of_adam(draw, **variant)
 
     return make
+
+
+def _adamw_range(draw: Draw, *, decayed: float, first: float = 0, **variant: Any) -> dict[str, Any]:
+    arguments = _adam(decay=0.4)(draw, decayed=decayed, **variant)
+    del arguments["n_decayed"]
+    return {**arguments, "decayed": decayed > 0, "first": int(first * draw.n)}
+
+
+def _muon_direction(draw: Draw, *, nesterov: float = 1.0, **variant: Any) -> dict[str, Any]:
+    arguments = _optimizer("first_moment", hyper=(*(0.0,) * 6, 0.9, nesterov))(draw, decayed=1.0, **variant)
+    del arguments["n_decayed"]
+    for name in ("parameters", "gradients", "first_moment"):
+        arguments[name] = arguments[name].reshape(draw.rows, draw.columns)
+    squares = draw.blank(draw.rows, dtype=np.float64)
+    return {**arguments, "direction": draw.like(arguments["gradients"]), "squares": squares}
+
+
+def _muon_scale(draw: Draw, *, factor: float) -> dict[str, Any]:
+    squares = factor * np.square(draw.reals(draw.n, room=4 * draw.n + 1, power=2).astype(np.float64))
+    return {"squares": squares, "scale": draw.blank(1)}
+
+
+def _muon_normalize(draw: Draw) -> dict[str, Any]:
+    return {"direction": draw.reals(draw.rows, draw.columns, power=2), "scale": draw.reals(1, power=2)}
+
+
+def _muon_factor(draw: Draw) -> dict[str, Any]:
+    gram, square = (draw.reals(draw.rows, draw.rows, room=16) for _ in range(2))
+    return {"gram": gram, "square": square}
+
+
+def _muon_update(draw: Draw, *, first: float = 0, **variant: Any) -> dict[str, Any]:
+    arguments = _optimizer(decay=0.4)(draw, decayed=1.0, **variant)
+    kept = {name: arguments[name] for name in ("parameters", "hyper", "clock")}
+    direction = draw.reals(draw.n, room=64, power=2)
+    return {**kept, "direction": direction, "scale": 1.5, "first": int(first * draw.n)}
 
 
 def _chunk_squares(draw: Draw, *, chunk: int, decayed: float) -> dict[str, Any]:
@@ -171,6 +209,38 @@ CASES: dict[str, Case] = {
         PRODUCTS,
         variants=OPTIMIZER_VARIANTS,
         magnitude=partial(sensitivity, ulps=3),  # where the terms of a direction cancel, either sign is right
+    ),
+    "adamw_range": Case(
+        _adamw_range,
+        8,
+        f"{PRODUCTS}; 1 - beta^t cancels in the definition, by up to 5 ulp in float64",
+        variants=tuple(variant | {"first": place / 10} for place, variant in enumerate(OPTIMIZER_VARIANTS)),
+        magnitude=sensitivity,
+        without=_NO_RANGE,
+    ),
+    "muon_direction": Case(
+        _muon_direction,
+        8,
+        f"{PRODUCTS}; float64 sums in any order",
+        variants=({}, {"nesterov": 0.0}, {"clip_value": 0.4}, {"penalties": (0.0, 0.0)}, {"first_bad_step": 5}),
+        magnitude=sensitivity,
+    ),
+    "muon_scale": Case(
+        _muon_scale, 4, "float64 sums in any order, and a rounding", variants=({"factor": 1.0}, {"factor": 1e-30})
+    ),
+    "muon_normalize": Case(_muon_normalize, 1, EXACT),
+    "muon_factor": Case(_muon_factor, 4, PRODUCTS, magnitude=sensitivity),
+    "muon_update": Case(
+        _muon_update,
+        6,
+        PRODUCTS,
+        variants=(
+            {},
+            {"first_bad_step": 5},
+            {"first": 0.3, "factors": ((0.2, 0.1, 2.0), (0.5, 1.0, 0.0), (1.0, 6.0, 1.0))},
+        ),
+        magnitude=sensitivity,
+        without=_NO_RANGE,
     ),
     "chunk_squares": Case(
         _chunk_squares,

@@ -12,7 +12,8 @@
    AdamW (Loshchilov & Hutter, 2019, algorithm 2) first decays the weights: w -= rate weight_decay w, in
    PyTorch's variant, where the decay is scaled by the learning rate itself.
    g is regularized and clipped (update.h). Their own hyper-parameters: beta1, beta2, epsilon, epsilon_hat,
-   log(beta1), log(beta2).
+   log(beta1), log(beta2). adamw_range is AdamW on a part of the vector, from the parameter `first` on, whose parameters
+   all have the same factors and are all weights or all not.
    1 - beta^t is computed as -expm1(t log(beta)), which is accurate in float32 even if beta is close to 1. */
 
 typedef struct {
@@ -72,4 +73,22 @@ GF_KERNEL(adamw, real *parameters, const real *gradients, real *first_moment, re
   }
   gf_record_update(bad, clock);
   GF_END_STEP;
+}
+
+GF_KERNEL(adamw_range, real *parameters, const real *gradients, real *first_moment, real *second_moment,
+          const double *hyper, const real *gradient_scale, gf_index *clock, int decayed, gf_index first, gf_index n) {
+  const gf_adam_step step = gf_make_adam_step(hyper, clock[GF_STEP]);
+  const gf_update update = gf_make_update(hyper, gradient_scale[0], decayed, first);
+  const gf_rates rates = update.rates;
+  const real kept = decayed ? rates.kept : 1;
+  real_bits bad = 0;
+  if (!GF_DIVERGED(clock)) {
+    GF_FOR(i, n, parameters, gradients, first_moment, second_moment) {
+      const real g = gf_gradient(update, gradients[i], parameters[i], decayed);
+      const real change = gf_adam_change(step, rates.rate, g, &first_moment[i], &second_moment[i]);
+      parameters[i] = kept * parameters[i] - change;
+      bad |= gf_bits_of_nan(parameters[i]);
+    }
+  }
+  gf_record_update(bad, clock);
 }

@@ -294,8 +294,8 @@ def test_early_stopping_names_the_epoch_that_was_kept(tmp_path: Path) -> None:
         (("--schedule", "step"), "--schedule step needs every: step:every=..."),
         (("--schedule", "cosine:warm=2"), "unknown setting of --schedule cosine 'warm'. Did you mean 'warmup'?"),
         (("--schedule", "cosine:warmup"), "must be a name, or have settings as in name:setting=value,..."),
-        (("--momentum", "0.9"), "--optimizer adam has no --momentum; sgd has it"),
-        (("--optimizer", "sgd", "--weight-decay", "0.1"), "has no --weight-decay; adamw and lion have it"),
+        (("--momentum", "0.9"), "--optimizer adam has no --momentum; muon and sgd have it"),
+        (("--optimizer", "sgd", "--weight-decay", "0.1"), "has no --weight-decay; adamw, lion and muon have it"),
         (("--class-weight", "ten=2"), "unknown class 'ten'"),
         (("--class-weight", "1=much"), "--class-weight must be such as yes=2, or balanced, got '1=much'"),
         (

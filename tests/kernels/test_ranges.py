@@ -18,6 +18,7 @@ ONE_ITEM = (
     "advance_scheduled",
     "total",
     "clip_scale",
+    "muon_scale",
     "add_weighted_total",
     "adapt_scaling",
     "record_scaled_update",

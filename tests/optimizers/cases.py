@@ -82,4 +82,10 @@ OPTIMIZER_CASES = {
         lambda torch, groups, rate: LionOfThePaper(groups, rate, beta1=0.8, beta2=0.95),
         decay=0.3,
     ),
+    # Of vectors without matrices; those with some are tested in test_muon.py.
+    "muon": OptimizerCase(
+        lambda rate: gf.Muon(rate, beta1=0.8, beta2=0.95, epsilon=1e-3, weight_decay=0.3),
+        lambda torch, groups, rate: torch.AdamW(groups, lr=rate, betas=(0.8, 0.95), eps=1e-3),
+        decay=0.3,
+    ),
 }

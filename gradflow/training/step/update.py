@@ -52,6 +52,7 @@ class Update:
             clip_value=limit,
             factors=optimizer.segments(network.layers, network.parameter_ranges),
         )
+        self._optimizer = optimizer.of_network(network.layers, network.parameter_ranges)
         self._gradient_scale = backend.from_host(np.ones(1, network.dtype))
         self._clipping = None
         if objective.clip_norm is not None:
@@ -125,13 +126,12 @@ class Update:
             ops(average_weights, network.parameters, self._average, clock, objective.average)
 
     def _record_step(self, ops: Executor, *arguments: Any) -> None:
-        objective = self._objective
-        step = objective.optimizer.step
-        if isinstance(objective.optimizer, LBFGS) or not is_of_users(step):
+        step = self._optimizer.step
+        if isinstance(self._optimizer, LBFGS) or not is_of_users(step):
             step(ops, *arguments)
             return
-        name = f"{type(objective.optimizer).__name__}.step"
-        passed = record_sealed(ops, name, step, *arguments, results={"parameters": objective.network.parameters})
+        name = f"{type(self._optimizer).__name__}.step"
+        passed = record_sealed(ops, name, step, *arguments, results={"parameters": self._objective.network.parameters})
         for needed, array in (("hyper", self._hyper), ("gradient_scale", self._gradient_scale)):
             if not any(array is other for other in passed):
                 raise DataError(

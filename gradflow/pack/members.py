@@ -165,11 +165,21 @@ def train_to_the_end(members: Sequence[Member], crew: Crew) -> None:
     crew.do([member.finish for member in sorted(members, key=lambda member: -member.work)])
 
 
-def train_in_rounds(members: Sequence[Member], crew: Crew, after_round: Callable[[], None]) -> None:
-    """Train all members epoch by epoch, and call a function after each epoch of all."""
-    while alive := [member for member in members if not member.is_done]:
-        crew.do([member.advance for member in sorted(alive, key=lambda member: -member.work)])
-        after_round()
+def train_in_rounds(members: Sequence[Member], crew: Crew, after_round: Callable[[bool], bool]) -> None:
+    """Train all members epoch by epoch.
+
+    Args:
+        members: the members; of several ranks, one may have none.
+        crew: the threads.
+        after_round: called after each epoch of all, with True if one of them goes on; it returns True if one does on
+            any rank.
+    """
+    alive, is_going_on = list(members), True
+    while is_going_on:
+        if alive:
+            crew.do([member.advance for member in sorted(alive, key=lambda member: -member.work)])
+        alive = [member for member in members if not member.is_done]
+        is_going_on = after_round(bool(alive))
 
 
 def warn_together(warnings: Sequence[tuple[int, tuple[str, type[Warning]]]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from gradflow.network import Sequential
 from gradflow.pack.each import Each, of_each
 from gradflow.pack.members import Crew, Member, named, train_in_rounds, train_to_the_end, warn_together
 from gradflow.pack.memory import check_memory
-from gradflow.pack.ranks import check_same_pack, check_whole, exchange
+from gradflow.pack.ranks import check_same_pack, exchange
 from gradflow.pack.selection import EnsembleSelection, OnlineSelection
 from gradflow.pack.shared_data import SharedData
 from gradflow.pack.side_by_side import train_side_by_side
@@ -191,7 +192,6 @@ class Pack:
             if resume is not None or checkpoint is not None:
                 raise DataError("a pack that chooses an ensemble cannot be resumed; omit checkpoint= and resume=")
         ranks = world()
-        check_whole(ranks, has_ensemble=ensemble is not None)
         calls = Turns(of_each("callbacks", callbacks, len(self)), progress if ranks.rank == 0 else False)
         with ExitStack() as stack:
             stack.enter_context(ranks.together())
@@ -203,7 +203,7 @@ class Pack:
             ]
             online = None
             if ensemble is not None:
-                online = OnlineSelection(ensemble, self.trainers, fits, data.held_out_targets(chosen))
+                online = OnlineSelection(ensemble, self.trainers, fits, data.held_out_targets(chosen), ranks)
                 fits = [online.watched(place, fit) for place, fit in enumerate(fits)]
             check_same_pack(ranks, self.trainers, fits)
             calls.begin(sum(fit.plan.epochs for fit in fits[ranks.rank :: ranks.size]))
@@ -300,25 +300,28 @@ class Pack:
                 if place % ranks.size == ranks.rank
             ]
             interruption.wakers = [lambda: _wake(members)]
+            after_round = None if online is None else partial(online.round_ended, interruption)
             try:
                 if is_on_gpu:
-                    train_side_by_side(members, backend, interruption, None if online is None else online.select)
+                    train_side_by_side(members, backend, interruption, after_round)
                 else:
                     sizes = sorted((member.n_bytes for member in members), reverse=True)
                     largest = sizes[: most if online is None else None]
                     check_memory(largest, f"{len(largest)} members trained at the same time")
-                    if online is None:
+                    if after_round is None:
                         train_to_the_end(members, Crew(most, interruption))
                     else:
-                        train_in_rounds(members, Crew(most, interruption), online.select)
+                        train_in_rounds(members, Crew(most, interruption), after_round)
             finally:
                 for member in members:
                     member.close()
-                self.ensemble = None if online is None else online.ensemble()
+                if ranks.size == 1:
+                    self.ensemble = None if online is None else online.ensemble()
                 self.errors = {member.index: member.error for member in members if member.error is not None}
             warnings = [(member.index, warning) for member in members for warning in member.warnings]
             if ranks.size > 1:
                 self.errors, warnings = exchange(ranks, self.trainers, self.errors, warnings)
+                self.ensemble = None if online is None else online.ensemble()
         self._report(warnings)
 
     def _report(self, warnings: Sequence[tuple[int, tuple[str, type[Warning]]]]) -> None:

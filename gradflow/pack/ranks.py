@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradflow.distributed import World
-from gradflow.errors import DataError, RankError
+from gradflow.errors import RankError
 from gradflow.training.runs.run_folder import initial_state
 from gradflow.training.step.optimizer_state import OptimizerState
 from gradflow.training.trainer import PreparedFit, Trainer
@@ -26,26 +26,15 @@ def check_same_pack(ranks: World, trainers: Sequence[Trainer], fits: Sequence[Pr
         (repr(trainer), initial_state(trainer.network), fit.plan.epochs, fit.plan.batch_size, fit.plan.rows)
         for trainer, fit in zip(trainers, fits, strict=True)
     ]
-    described = members, fits[0].plan.data.fingerprint(trainers[0].network.backend, trainers[0].loss)
+    backend, loss, plan = trainers[0].network.backend, trainers[0].loss, fits[0].plan
+    described = members, [data and data.fingerprint(backend, loss) for data in (plan.data, plan.validation)]
     first, *others = ranks.gathered(described)
     for rank, (of_rank, data) in enumerate(others, 1):
         if of_rank != first[0]:
             raise RankError(f"rank {rank} of {ranks.size} has another pack than rank 0: other networks or settings")
         if data != first[1]:
-            raise RankError(f"rank {rank} of {ranks.size} has other data than rank 0: {data}, but {first[1]} there")
-
-
-def check_whole(ranks: World, *, has_ensemble: bool) -> None:
-    """Raise if something needs all members in one process.
-
-    Raises:
-        DataError: if the pack chooses an ensemble while it trains.
-    """
-    if has_ensemble and ranks.size > 1:
-        raise DataError(
-            f"ensemble= compares all members after each epoch, but {ranks.size} ranks train them; choose an ensemble "
-            "afterwards, with gradflow.Ensemble.select, or train with GRADFLOW_DISTRIBUTED=0"
-        )
+            found, expected = next((one, other) for one, other in zip(data, first[1], strict=True) if one != other)
+            raise RankError(f"rank {rank} of {ranks.size} has other data than rank 0: {found}, but {expected} there")
 
 
 def exchange(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradflow.checks import positive_integer
+from gradflow.distributed import World
 from gradflow.ensemble import Ensemble
 from gradflow.ensemble.score import Score, Scorer, checked_metric
 from gradflow.ensemble.selection import select
@@ -16,6 +17,7 @@ from gradflow.metrics import Metric
 from gradflow.network import Sequential
 from gradflow.training.data.feed import DataSet
 from gradflow.training.progress.callbacks import Callback
+from gradflow.training.signals import Interruption
 from gradflow.training.trainer import PreparedFit, Trainer
 
 _ROWS = 4096
@@ -58,15 +60,21 @@ class OnlineSelection:
         trainers: the members.
         fits: their fits, all with the same rows of validation data.
         y: the targets of these rows, as the user passed them.
+        ranks: the ranks that share out the members; all choose the same ensemble.
 
     Raises:
         DataError: if there are no validation data in memory.
     """
 
     def __init__(
-        self, settings: EnsembleSelection, trainers: Sequence[Trainer], fits: Sequence[PreparedFit], y: Any
+        self,
+        settings: EnsembleSelection,
+        trainers: Sequence[Trainer],
+        fits: Sequence[PreparedFit],
+        y: Any,
+        ranks: World,
     ) -> None:
-        self._settings, self._trainers = settings, trainers
+        self._settings, self._trainers, self._ranks = settings, trainers, ranks
         self._held_out: list[DataSet] = []
         for fit in fits:
             if not isinstance(fit.plan.validation, DataSet):
@@ -77,6 +85,7 @@ class OnlineSelection:
         activation, classes = first.loss.output_activation, fits[0].plan.data.classes
         self._score = Score(activation, first.network.n_out, classes, y, settings.metric)
         self._best: list[tuple[float, _Snapshot] | None] = [None] * len(trainers)
+        self._known = list(self._best)  # to all ranks
         self._chosen: list[tuple[_Snapshot, float]] = []  # members of the ensemble with their weights
         self._chosen_score, self._epochs_since = -np.inf, 0
 
@@ -93,7 +102,25 @@ class OnlineSelection:
         if best is None or score > best[0]:
             self._best[place] = score, _Snapshot(place, network.backend.to_host(network.state), predictions)
 
-    def select(self) -> None:
+    def round_ended(self, interruption: Interruption, is_alive: bool) -> bool:
+        """Select, after an epoch of all members; return True if a member of any rank goes on.
+
+        Args:
+            interruption: the requests to the members of this rank to end, which one to those of another rank ends too.
+            is_alive: True if a member of this rank goes on.
+        """
+        new = {place: best for place, best in enumerate(self._best) if best is not self._known[place]}
+        with self._ranks.patient():  # epochs of the members of other ranks may take much longer
+            told = self._ranks.gathered((is_alive, interruption.requested, new))
+            for place, best in (item for *_, of_rank in told for item in of_rank.items()):
+                self._best[place] = best
+            self._known = list(self._best)
+            self._select()
+        if any(requested for _, requested, _ in told):
+            interruption.requested = True
+        return any(alive for alive, *_ in told)
+
+    def _select(self) -> None:
         """Select from the best weights of all members so far, and from the ensemble as it is; stop all members once
         the patience is used up."""
         members = [best[1] for best in self._best if best is not None]
@@ -102,7 +129,11 @@ class OnlineSelection:
         candidates: list[list[tuple[_Snapshot, float]]] = [[(member, 1.0)] for member in members]
         if self._chosen:
             candidates.append(self._chosen)
-        found = select([_mean(candidate) for candidate in candidates], self._score, self._settings.size)
+        found = None
+        if self._ranks.rank == 0:  # another processor might round differently
+            found = select([_mean(candidate) for candidate in candidates], self._score, self._settings.size)
+        found = self._ranks.gathered(found)[0]
+        assert found is not None
         self._epochs_since += 1
         if found.score > self._chosen_score:
             self._chosen, self._chosen_score, self._epochs_since = _combined(candidates, found.counts), found.score, 0

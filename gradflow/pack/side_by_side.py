@@ -18,7 +18,7 @@ def train_side_by_side(
     members: Sequence[Member],
     backend: ReferenceBackend,
     interruption: Interruption,
-    after_round: Callable[[], None] | None = None,
+    after_round: Callable[[bool], bool] | None = None,
 ) -> None:
     """Train all members epoch by epoch, with their passes side by side where the backend can do that and it pays.
 
@@ -28,13 +28,15 @@ def train_side_by_side(
         members: the members, in the order in which they begin.
         backend: the backend of all.
         interruption: the requests to all members to end; an error of one of them requests it of the others.
-        after_round: called after each epoch of all members, none of which waits then.
+        after_round: called after each epoch of all members, none of which waits then, with True if one of them goes on;
+            it returns True if one does on any rank.
     """
     plan = backend.memory_plan()
     room = math.inf if plan is None or after_round is not None else plan.free / 2
     passes = _Passes(backend, members)
     waiting, training = list(members), list[Member]()
-    while waiting or training:
+    is_going_on = bool(waiting) or after_round is not None
+    while is_going_on:
         while waiting and (not training or sum(member.n_bytes for member in [*training, waiting[0]]) <= room):
             training.append(waiting.pop(0))
         try:
@@ -45,8 +47,9 @@ def train_side_by_side(
                 member.finish()
             raise
         training = [member for member in training if not member.is_done]
+        is_going_on = bool(waiting or training)
         if after_round is not None:
-            after_round()
+            is_going_on = after_round(is_going_on)
 
 
 def _train_for_an_epoch(members: Sequence[Member], passes: _Passes) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -43,16 +46,43 @@ def results(of: gf.Pack) -> str:
         )
         for trainer, history in zip(of.trainers, of.histories, strict=True)
     ]
-    text = repr((found, {place: str(error) for place, error in of.errors.items()}))
+    ensemble = None
+    if of.ensemble is not None:
+        ensemble = of.ensemble.weights, [network.state.tobytes() for network in of.ensemble.networks]
+    text = repr((found, {place: str(error) for place, error in of.errors.items()}, ensemble))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def differently(what: str, rank: int) -> dict[str, object]:
+    """Return the arguments of `fit` for a test, which may differ on a rank."""
+    if what == "settings" and rank == 1:
+        return {"batch_size": 8}
+    if what == "validation":
+        x = np.full((4, 6), float(rank))
+        return {"validation_data": (x, x[:, :2]), "validation_fraction": None}
+    held_out = {"validation_rows": [range(64, 80)] * MEMBERS, "validation_fraction": None}
+    if what == "ensemble":
+        return held_out | {"ensemble": gf.EnsembleSelection(size=8, patience=4), "epochs": gf.Each([9, 2, 9, 60, 9])}
+    if what == "interrupt":
+        stop = gf.Each([[], [Interrupts()] if rank == 1 else [], [], [], []])
+        return held_out | {"ensemble": gf.EnsembleSelection(), "epochs": 10**6, "callbacks": stop}
+    return {}
+
+
+class Interrupts(gf.Callback):
+    """Sends Ctrl-C to this process."""
+
+    def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
+        if epoch == 3:
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 if __name__ == "__main__":
     number, (what,) = gf.distributed.world().rank, sys.argv[1:]
     trained = pack()
     try:
-        fit(trained, **({"batch_size": 8} if what == "settings" and number == 1 else {}))
-    except gf.GradflowError as error:
+        fit(trained, **differently(what, number))
+    except (gf.GradflowError, KeyboardInterrupt) as error:
         print(f"{number}: {type(error).__name__}: {error}", flush=True)
     else:
         print(f"{number}: {results(trained)}", flush=True)

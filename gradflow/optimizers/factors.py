@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from gradflow.checks import non_negative, positive
@@ -32,7 +33,7 @@ def segments(
     ranges: Mapping[str, tuple[int, int]],
     rate: Mapping[str, float],
     decay: Mapping[str, float],
-    own: Mapping[str, tuple[float, float]],
+    own: Mapping[str, tuple[float, float]] = MappingProxyType({}),
 ) -> list[Segment]:
     """Return the segments of the flat vector of parameters; none if all factors are 1.
 

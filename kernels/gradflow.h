@@ -39,6 +39,9 @@
      GF_COLUMN_BLOCK_ROWS(row, rows)         the rows: split across the warps of the thread block
      GF_COLUMN_BLOCK_COLUMNS(j, first, columns)
                                              the columns of the thread, first + j
+     GF_COLUMN_BLOCK_RUNS(j, run, first, columns, size)
+                                             the same in runs of neighbors, from first + j on, of which none crosses a
+                                             multiple of `size` (CUDA: of one)
      gf_column_block_sum(sums)               add the sums of the warps; every warp gets the result (C: one warp)
      GF_ONCE_PER_COLUMN_BLOCK                the next statement, run by one warp per block
 
@@ -299,6 +302,7 @@ GF_FUNCTION gf_index gf_row_min_index(gf_index value) {
        first - threadIdx.x % 32 < (columns); first += GF_GRID * (gf_index)32)
 #define GF_COLUMN_BLOCK_ROWS(row, rows) for (gf_index row = threadIdx.x / 32; row < (rows); row += 32)
 #define GF_COLUMN_BLOCK_COLUMNS(j, first, columns) for (gf_index j = 0; j < ((first) < (columns)); j++)
+#define GF_COLUMN_BLOCK_RUNS(j, run, first, columns, size) if (const int j = 0, run = 1; (first) < (columns))
 #define GF_ONCE_PER_COLUMN_BLOCK if (threadIdx.x < 32)
 
 /* Add the warps' sums of each column in a fixed order, in one warp, and return the result to all. */
@@ -371,7 +375,17 @@ GF_FUNCTION void gf_column_block_sum(accumulator *sums) {
 #define GF_COLUMN_BLOCK_ROWS(row, rows) for (gf_index row = 0; row < (rows); row++)
 #define GF_COLUMN_BLOCK_COLUMNS(j, first, columns) \
   _Pragma("GCC ivdep") for (gf_index j = 0; j < (end - first < GF_COLUMN_BLOCK ? end - first : GF_COLUMN_BLOCK); j++)
+#define GF_COLUMN_BLOCK_RUNS(j, run, first, columns, size)                                                      \
+  for (gf_index j = 0, run; (run = gf_run_of_columns((first) + j, first, end, size)) > 0; j += run)
 #define GF_ONCE_PER_COLUMN_BLOCK
+
+/* The columns from this one on, up to the next multiple of `size`, the end of the range, or that of its block. */
+GF_FUNCTION gf_index gf_run_of_columns(gf_index column, gf_index begin_of_block, gf_index end, gf_index size) {
+  const gf_index to_multiple = size - column % size, in_range = end - column;
+  const gf_index in_block = begin_of_block + GF_COLUMN_BLOCK - column;
+  const gf_index run = to_multiple < in_range ? to_multiple : in_range;
+  return run < in_block ? run : in_block;
+}
 
 GF_FUNCTION void gf_prefetch(const void *array, gf_index bytes) {
   for (gf_index byte = 0; byte < bytes && byte < 512; byte += 64) __builtin_prefetch((const char *)array + byte);

@@ -38,12 +38,12 @@ GF_KERNEL(scale_members_gradient, const real *x, const real *d_y, real *d_scale,
           gf_index columns) {
   GF_COLUMN_BLOCKS(first, columns) {
     accumulator sum[GF_COLUMN_BLOCK] = {0};
-    gf_index place[GF_COLUMN_BLOCK] = {0};
-    GF_COLUMN_BLOCK_COLUMNS(j, first, columns) place[j] = (first + j) % x_columns;
-    GF_COLUMN_BLOCK_ROWS(row, rows) {
-      const gf_auto in = x + row * x_columns;
-      const gf_auto d_out = d_y + row * columns + first;
-      GF_COLUMN_BLOCK_COLUMNS(j, first, columns) sum[j] += (accumulator)in[place[j]] * d_out[j];
+    GF_COLUMN_BLOCK_RUNS(j, run, first, columns, x_columns) {
+      GF_COLUMN_BLOCK_ROWS(row, rows) {
+        const gf_auto in = x + row * x_columns + (first + j) % x_columns;
+        const gf_auto d_out = d_y + row * columns + first + j;
+        for (gf_index k = 0; k < run; k++) sum[j + k] += (accumulator)in[k] * d_out[k];
+      }
     }
     gf_column_block_sum(sum);
     GF_ONCE_PER_COLUMN_BLOCK {
@@ -57,21 +57,22 @@ GF_KERNEL(scale_members_gradient, const real *x, const real *d_y, real *d_scale,
 GF_KERNEL(member_gemm_weight_gradient, const real *x, const real *d_y, real *d_weight, gf_index rows, gf_index columns,
           gf_index depth, gf_index outputs, gf_index y_columns) {
   GF_COLUMN_BLOCKS(first, columns) {
-    gf_index of_member[GF_COLUMN_BLOCK] = {0}, place[GF_COLUMN_BLOCK] = {0};
-    GF_COLUMN_BLOCK_COLUMNS(j, first, columns) {
-      of_member[j] = (first + j) / depth * outputs;
-      place[j] = of_member[j] * depth + (first + j) % depth;
-    }
     for (gf_index i = 0; i < outputs; i++) {
       accumulator sum[GF_COLUMN_BLOCK] = {0};
-      GF_COLUMN_BLOCK_ROWS(row, rows) {
-        const gf_auto in = x + row * columns + first;
-        const gf_auto d_out = d_y + row * y_columns + i;
-        GF_COLUMN_BLOCK_COLUMNS(j, first, columns) sum[j] += (accumulator)in[j] * d_out[of_member[j]];
+      GF_COLUMN_BLOCK_RUNS(j, run, first, columns, depth) {
+        const gf_index output = (first + j) / depth * outputs + i;
+        GF_COLUMN_BLOCK_ROWS(row, rows) {
+          const gf_auto in = x + row * columns + first + j;
+          const real d_out = d_y[row * y_columns + output];
+          for (gf_index k = 0; k < run; k++) sum[j + k] += (accumulator)in[k] * d_out;
+        }
       }
       gf_column_block_sum(sum);
       GF_ONCE_PER_COLUMN_BLOCK {
-        GF_COLUMN_BLOCK_COLUMNS(j, first, columns) d_weight[place[j] + i * depth] = (real)sum[j];
+        GF_COLUMN_BLOCK_RUNS(j, run, first, columns, depth) {
+          const gf_auto out = d_weight + ((first + j) / depth * outputs + i) * depth + (first + j) % depth;
+          for (gf_index k = 0; k < run; k++) out[k] = (real)sum[j + k];
+        }
       }
     }
   }

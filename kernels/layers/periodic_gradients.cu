@@ -11,19 +11,17 @@ GF_KERNEL(periodic_parameter_gradients, const real *x, const real *frequencies, 
   const gf_index size = z_columns / numbers, first = size - (sines ? 2 : 1) * waves;
   GF_COLUMN_BLOCKS(first_wave, columns) {
     accumulator of_frequencies[GF_COLUMN_BLOCK] = {0}, of_phases[GF_COLUMN_BLOCK] = {0};
-    gf_index column[GF_COLUMN_BLOCK], feature[GF_COLUMN_BLOCK];
-    GF_COLUMN_BLOCK_COLUMNS(k, first_wave, columns) {
-      column[k] = (first_wave + k) / waves;
-      feature[k] = column[k] * size + first + (first_wave + k) % waves;
-    }
-    GF_COLUMN_BLOCK_ROWS(row, rows) {
-      const gf_auto in = x + row * x_columns;
-      const gf_auto d_out = d_z + row * z_columns;
-      GF_COLUMN_BLOCK_COLUMNS(k, first_wave, columns) {
-        const real number = in[column[k]], d_sine = sines ? d_out[feature[k] + waves] : (real)0;
-        const real slope = gf_wave_slope(GF_TURNS(number, first_wave + k), d_out[feature[k]], d_sine);
-        of_frequencies[k] += (accumulator)number * slope;
-        of_phases[k] += slope;
+    GF_COLUMN_BLOCK_RUNS(k, run, first_wave, columns, waves) {
+      const gf_index column = (first_wave + k) / waves, wave = (first_wave + k) % waves;
+      GF_COLUMN_BLOCK_ROWS(row, rows) {
+        const real number = x[row * x_columns + column];
+        const gf_auto d_out = d_z + row * z_columns + column * size + first + wave;
+        for (gf_index i = 0; i < run; i++) {
+          const real d_sine = sines ? d_out[i + waves] : (real)0;
+          const real slope = gf_wave_slope(GF_TURNS(number, first_wave + k + i), d_out[i], d_sine);
+          of_frequencies[k + i] += (accumulator)number * slope;
+          of_phases[k + i] += slope;
+        }
       }
     }
     gf_column_block_sum(of_frequencies);

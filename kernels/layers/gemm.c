@@ -17,19 +17,6 @@
 #define GF_FEW_ROWS (3 * GF_BLOCK_ROWS)
 #define GF_NARROW (GF_BLOCK_COLUMNS / 32)
 
-/* Copies of a block of op(b) in panels, and of rows of op(a): too large for the stacks that some programs give their
-   threads. Each thread has one buffer for both, shared by all tables of the library if the linker can merge them. */
-#define GF_PANELS_BYTES (GF_DEPTH * GF_BLOCK_COLUMNS * (int)sizeof(real))
-#define GF_PACKED_BYTES (GF_DEPTH * GF_BLOCK_ROWS * (int)sizeof(real))
-#ifdef _WIN32
-/* Loaders may align a thread's variables to 16 bytes only. */
-static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES + 63];
-#define gf_copies (gf_unaligned_copies + (-(gf_long_word)gf_unaligned_copies & 63))
-#else
-__attribute__((weak, visibility("hidden"))) _Alignas(64) _Thread_local char
-    gf_copies[GF_PANELS_BYTES + GF_PACKED_BYTES];
-#endif
-
 /* The result is split into blocks, numbered down the rows first. A result with few rows is split between columns only,
    into narrow blocks, of which up to GF_NARROW are computed as one. */
 GF_INLINE gf_index gf_row_blocks(gf_index rows) {
@@ -58,19 +45,20 @@ GF_KERNEL(gemm, const real *a, const real *b, real *out, int transpose_a, int tr
     const gf_index first_row = block % row_blocks * GF_BLOCK_ROWS, first = block / row_blocks * gf_block_columns(rows);
     const gf_index end_row = row_blocks > 1 ? gf_least(rows, first_row + run * GF_BLOCK_ROWS) : rows;
     const gf_index width = gf_least(columns - first, row_blocks > 1 ? GF_BLOCK_COLUMNS : run * gf_block_columns(rows));
-    for (gf_index start = 0; start == 0 || start < depth; start += GF_DEPTH) {
-      const gf_part a_part = gf_from(whole_a, first_row, start), b_part = gf_from(whole_b, start, first);
-      const gf_index part = gf_least(depth - start, GF_DEPTH);
-      real *place = out + first_row * columns + first;
-      if (gf_is_narrow(transpose_a, rows, columns, depth)) {
-        if (transpose_a) gf_narrow_by_row(start > 0, a_part, end_row - first_row, b_part, columns, part, place, packed);
-        else gf_narrow_by_depth(start > 0, a_part, end_row - first_row, b_part, columns, part, place, copies, packed);
-        continue;
+    const gf_index height = end_row - first_row;
+    real *const place = out + first_row * columns + first;
+    if (gf_is_narrow(transpose_a, rows, columns, depth)) {
+      for (gf_index start = 0; start == 0 || start < depth; start += GF_DEPTH) {
+        const gf_part a_part = gf_from(whole_a, first_row, start), b_part = gf_from(whole_b, start, first);
+        const gf_index part = gf_least(depth - start, GF_DEPTH);
+        if (transpose_a) gf_narrow_by_row(start > 0, a_part, height, b_part, columns, part, place, packed);
+        else gf_narrow_by_depth(start > 0, a_part, height, b_part, columns, part, place, copies, packed);
       }
-      const gf_panels panels = gf_pack_columns(b_part, part, width, end_row - first_row, copies);
-      for (gf_index row = 0; row < end_row - first_row; row += GF_BLOCK_ROWS)
-        gf_rows_of_tiles(start > 0, gf_from(a_part, row, 0), gf_least(end_row - first_row - row, GF_BLOCK_ROWS), part,
-                         panels, place + row * columns, columns, packed);
+      continue;
     }
+    const gf_index at_once = transpose_a ? GF_DEPTH : GF_PARTS * GF_DEPTH;
+    for (gf_index start = 0; start == 0 || start < depth; start += at_once)
+      gf_some_parts(start > 0, gf_from(whole_a, first_row, start), height, gf_from(whole_b, start, first), width,
+                    gf_least(depth - start, at_once), place, columns, copies, packed);
   }
 }

@@ -186,3 +186,44 @@ GF_INLINE void gf_rows_of_tiles(int adds, gf_part a, gf_index rows, gf_index dep
     }
   }
 }
+
+/* Parts of the depth that are added at once, while rows of the result are in the cache: not if they share it with copies
+   of rows of op(a). */
+#define GF_PARTS 2
+
+/* Copies of a block of op(b) in panels, and of rows of op(a): too large for the stacks that some programs give their
+   threads. Each thread has one buffer for both, shared by all tables of the library if the linker can merge them. */
+#define GF_PANELS_BYTES (GF_PARTS * GF_DEPTH * GF_BLOCK_COLUMNS * (int)sizeof(real))
+#define GF_PACKED_BYTES (GF_DEPTH * GF_BLOCK_ROWS * (int)sizeof(real))
+#ifdef _WIN32
+/* Loaders may align a thread's variables to 16 bytes only. */
+static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES + 63];
+#define gf_copies (gf_unaligned_copies + (-(gf_long_word)gf_unaligned_copies & 63))
+#else
+__attribute__((weak, visibility("hidden"))) _Alignas(64) _Thread_local char
+    gf_copies[GF_PANELS_BYTES + GF_PACKED_BYTES];
+#endif
+
+/* Compute a block of the result, for up to GF_PARTS parts of the depth. */
+GF_INLINE void gf_some_parts(int adds, gf_part a, gf_index rows, gf_part b, gf_index columns, gf_index depth, real *out,
+                             gf_index out_step, real *copies, real *packed) {
+  gf_panels panels[GF_PARTS];
+  for (int p = 0; p == 0 || p * GF_DEPTH < depth; p++)
+    panels[p] = gf_pack_columns(gf_from(b, p * GF_DEPTH, 0), gf_least(depth - p * GF_DEPTH, GF_DEPTH), columns, rows,
+                                copies + p * GF_DEPTH * GF_BLOCK_COLUMNS);
+  for (gf_index row = 0; row < rows; row += GF_BLOCK_ROWS)
+    for (int p = 0; p == 0 || p * GF_DEPTH < depth; p++)
+      gf_rows_of_tiles(adds || p > 0, gf_from(a, row, p * GF_DEPTH), gf_least(rows - row, GF_BLOCK_ROWS),
+                       gf_least(depth - p * GF_DEPTH, GF_DEPTH), panels[p], out + row * out_step, out_step, packed);
+}
+
+/* out = a b, for a few columns and rows of a larger matrix. */
+GF_INLINE void gf_matmul(gf_part a, gf_index rows, gf_part b, gf_index columns, gf_index depth, real *out,
+                         gf_index out_step) {
+  real *copies = (real *)gf_copies, *packed = (real *)(gf_copies + GF_PANELS_BYTES);
+  for (gf_index first = 0; first < columns; first += GF_BLOCK_COLUMNS)
+    for (gf_index start = 0; start == 0 || start < depth; start += GF_PARTS * GF_DEPTH)
+      gf_some_parts(start > 0, gf_from(a, 0, start), rows, gf_from(b, start, first),
+                    gf_least(columns - first, GF_BLOCK_COLUMNS), gf_least(depth - start, GF_PARTS * GF_DEPTH),
+                    out + first, out_step, copies, packed);
+}

@@ -326,7 +326,8 @@ class EachMember(Layer):
     def set_members(self, members: int) -> None:
         """Set the number of members, before the layer belongs to a network."""
         self.members = members
-        self.least_batch_size = -(-max(layer.least_batch_size for layer in self.layers) // members)
+        least = max((layer.least_batch_size for layer in self.layers), default=1)
+        self.least_batch_size = -(-least // members)
 
     def config(self) -> dict[str, Any]:
         return {

@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import gradflow as gf
 from benchmarks.table_data import Parts, Table
+from gradflow.recipes import RealMLPRecipe, Recipe, TabMRecipe
 
 Predict = Callable[[Any], np.ndarray]
 
@@ -82,13 +84,20 @@ def gradflow_mlp(task: Task) -> Predict:
     return _trained(task, gf.MLP(_sizes(task, 128, 128), seed=task.seed, backend="numpy"), gf.Adam())
 
 
-def gradflow_tabm(task: Task) -> Predict:
-    """Fit TabM-mini with the authors' defaults, on standardized numbers, without embeddings."""
-    hidden, members = ([32], 4) if task.is_quick else ([512] * 3, 32)
-    network = gf.TabM(
-        _sizes(task, *hidden), members=members, preprocessing=task.parts.preprocessing, seed=task.seed, backend="numpy"
-    )
-    return _trained(task, network, gf.AdamW(2e-3, weight_decay=3e-4))
+def by_recipe(task: Task, recipe: Recipe) -> Predict:
+    """Fit by a recipe; quick fits have one narrow layer and few epochs."""
+    from gradflow.sklearn import MLPClassifier, MLPRegressor
+
+    if task.is_quick:
+        recipe = recipe.changed(**{name: value for name, value in _QUICK.items() if name in recipe.config()})
+    kind = MLPRegressor if task.is_values else MLPClassifier
+    model = kind(recipe=recipe, random_state=task.seed, backend="numpy")
+    held_out, targets = task.parts.validation
+    model.fit(*task.parts.training, X_val=held_out, y_val=targets)
+    return model.predict if task.is_values else model.predict_proba
+
+
+_QUICK = {"epochs": 3, "hidden": [16], "members": 4}
 
 
 # -- scikit-learn -----------------------------------------------------------------------------------------------------
@@ -221,9 +230,11 @@ def _of_pytabkit(task: Task, model: Any) -> Predict:
     return lambda x: np.asarray(predict(x.fillna(dict.fromkeys(text, "missing")).fillna(medians)))
 
 
+_RECIPES: dict[str, Recipe] = {"RealMLP": RealMLPRecipe(), "TabM": TabMRecipe()}
+
 MODELS: dict[str, Callable[[Task], Predict]] = {
     "gradflow MLP": gradflow_mlp,
-    "gradflow TabM": gradflow_tabm,
+    **{f"gradflow {name}": partial(by_recipe, recipe=recipe) for name, recipe in _RECIPES.items()},
     "scikit-learn MLP": sklearn_mlp,
     "HistGradientBoosting": hist_gradient_boosting,
     "LightGBM": lightgbm,

@@ -14,7 +14,7 @@ import statistics
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +57,14 @@ def _area(scores: np.ndarray, is_positive: np.ndarray) -> float:
     return float((ranks[is_positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def measure(task: Task, model: str) -> dict[str, Any]:
+def measure(task: Task, fit: Callable[[Task], Predict]) -> dict[str, Any]:
     """Fit a model, and return its scores on the test rows, with the seconds of fit and prediction.
 
     A busy machine lengthens the time of a fit; the seconds that its processors spent on it change far less.
     """
     x, y = task.parts.test
     began, cpu_began = time.perf_counter(), _cpu_seconds()
-    predict: Predict = MODELS[model](task)
+    predict = fit(task)
     fitted, cpu_fitted = time.perf_counter(), _cpu_seconds()
     predicted = predict(x)
     ended = time.perf_counter()
@@ -97,7 +97,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def fits(given: argparse.Namespace, done: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def fits(
+    given: argparse.Namespace, done: list[dict[str, Any]], models: Mapping[str, Callable[[Task], Predict]]
+) -> Iterator[dict[str, Any]]:
     """Fit what is missing, and yield a line for each; a model that fails has an error in place of scores, and is tried
     again the next time."""
     known = {_key(line) for line in done if "error" not in line}
@@ -110,7 +112,7 @@ def fits(given: argparse.Namespace, done: list[dict[str, Any]]) -> Iterator[dict
             task = Task(TABLES[name], Parts.of(TABLES[name], given.rows, seed), seed, given.quick)
             for model in missing:
                 try:
-                    yield {**common, "model": model, **measure(task, model)}
+                    yield {**common, "model": model, **measure(task, models[model])}
                 except Exception as error:
                     traceback.print_exc()
                     first_line = next(iter(str(error).splitlines()), "")
@@ -185,31 +187,40 @@ def markdown(lines: list[dict[str, Any]], about: dict[str, Any]) -> str:
     return "\n\n".join(parts + (["Fits that failed:", "\n".join(named)] if named else [])) + "\n"
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Fit what is missing in tables.jsonl, and write tables.md."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tables", description=__doc__)
-    parser.add_argument("--data-sets", nargs="+", choices=TABLES, default=list(TABLES), help="default: all")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="default: all")
-    parser.add_argument("--seeds", type=int, default=_SEEDS, help="default: %(default)s")
-    parser.add_argument("--rows", type=int, help=f"most rows of a table; default: {_ROWS}")
-    parser.add_argument("--quick", action="store_true", help="few rows and next to no training, to see it work")
-    parser.add_argument("--output", type=Path, default=results_folder(), help="folder; default: %(default)s")
-    given = parser.parse_args(arguments)
+def compare(given: argparse.Namespace, path: Path, models: Mapping[str, Callable[[Task], Predict]]) -> list[Any]:
+    """Fit what is missing in a file of lines, append it, and return all lines."""
     given.rows = given.rows or (_QUICK_ROWS if given.quick else _ROWS)
     given.output.mkdir(parents=True, exist_ok=True)
-    path = given.output / "tables.jsonl"
     lines = read_lines(path)
-    about = machine()
-    origin = {name: about[name] for name in ("processor", "cores", "date")}
+    origin = {name: value for name, value in machine().items() if name in ("processor", "cores", "date")}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that models did not converge
-        for found in fits(given, lines):
+        for found in fits(given, lines, models):
             line = found | origin
             lines.append(line)
             with path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             print(line, flush=True)
-    write_atomically(given.output / "tables.md", markdown(lines, about).encode())
+    return lines
+
+
+def arguments_of(program: str, description: str | None, models: Iterable[str], data_sets: list[str]) -> Any:
+    """Return the parser of the arguments of a comparison."""
+    parser = argparse.ArgumentParser(prog=f"python -m {program}", description=description)
+    parser.add_argument("--data-sets", nargs="+", choices=TABLES, default=data_sets, help="default: %(default)s")
+    parser.add_argument("--models", nargs="+", choices=models, default=list(models), help="default: all")
+    parser.add_argument("--seeds", type=int, default=_SEEDS, help="default: %(default)s")
+    parser.add_argument("--rows", type=int, help=f"most rows of a table; default: {_ROWS}")
+    parser.add_argument("--quick", action="store_true", help="few rows and next to no training, to see it work")
+    parser.add_argument("--output", type=Path, default=results_folder(), help="folder; default: %(default)s")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Fit what is missing in tables.jsonl, and write tables.md."""
+    given = arguments_of("benchmarks.tables", __doc__, MODELS, list(TABLES)).parse_args(arguments)
+    lines = compare(given, given.output / "tables.jsonl", MODELS)
+    write_atomically(given.output / "tables.md", markdown(lines, machine()).encode())
     print(f"written: {given.output}")
 
 

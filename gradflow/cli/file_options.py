@@ -10,6 +10,7 @@ import typer
 
 from gradflow.cli.rules import NAMES
 from gradflow.cli.training_options import TrainingOptions
+from gradflow.recipes import RECIPES
 
 AUTO = "auto"
 
@@ -87,8 +88,17 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class FileTrainingOptions(TrainingOptions):
-    """Options of training; what is AUTO, 0 epochs or None is decided by the data."""
+    """Options of training; what is AUTO, 0 epochs or None is decided by the data, or by the recipe."""
 
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Train by a recipe for tables: {', '.join(RECIPES)}, or auto. It decides on network, optimizer, "
+            "schedules and epochs; --layers, --activation, --dropout, --learning-rate, --weight-decay, --batch-size, "
+            "--epochs, --early-stopping and --members change it.",
+            show_default="none",
+        ),
+    ] = None
     loss: Annotated[
         str, typer.Option(help="Loss to minimize (see train digits --help).", show_default="by the task")
     ] = AUTO

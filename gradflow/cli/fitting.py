@@ -127,33 +127,32 @@ def fit(
         command: what is kept in it to resume or repeat the run.
         options, run: the options.
         report: prints the results, unless standard output holds JSON lines.
-        data, arguments: further arguments of `Trainer.fit`.
+        data, arguments: further arguments of `Trainer.fit`, which have precedence over the options.
     """
     begun = _Begun()
     left = f"progress is saved; resume with: {resuming(folder)}"
     if command.is_repetition:
         left = "the repetition was interrupted, and nothing was compared"
     patience = options.early_stopping
+    settings: dict[str, Any] = {
+        "epochs": options.epochs,
+        "batch_size": options.rows_per_step,
+        "early_stopping": None if patience is None else EarlyStopping(patience=patience),
+        "callbacks": [
+            KeepsCommandLine(folder, command.words, command.files),
+            begun,
+            WeightPath(folder),
+            *([JSONLines(sys.stdout)] if run.json_lines else []),
+        ],
+        "progress": not (run.quiet or run.json_lines),
+        "output": None if run.resume else folder,
+        "checkpoint": Checkpoint(every_minutes=run.checkpoint_minutes),
+        "resume": folder if run.resume else None,
+        "overwrite": run.overwrite,
+    }
     try:
         with ending_with_143(left), failures(folder):
-            history = trainer.fit(
-                *data,
-                epochs=options.epochs,
-                batch_size=options.rows_per_step,
-                early_stopping=None if patience is None else EarlyStopping(patience=patience),
-                callbacks=[
-                    KeepsCommandLine(folder, command.words, command.files),
-                    begun,
-                    WeightPath(folder),
-                    *([JSONLines(sys.stdout)] if run.json_lines else []),
-                ],
-                progress=not (run.quiet or run.json_lines),
-                output=None if run.resume else folder,
-                checkpoint=Checkpoint(every_minutes=run.checkpoint_minutes),
-                resume=folder if run.resume else None,
-                overwrite=run.overwrite,
-                **arguments,
-            )
+            history = trainer.fit(*data, **settings | arguments)
     except KeyboardInterrupt:
         if trainer.history is None or trainer.history.stopped_by != "interrupted":
             raise

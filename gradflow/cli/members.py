@@ -57,7 +57,7 @@ def fit_members(
         command: what is kept in it to resume the run.
         options, run: the options.
         x, y: the training data.
-        arguments: further arguments of `Pack.fit`, with validation data.
+        arguments: further arguments of `Pack.fit`, with validation data, which have precedence over the options.
     """
     if run.overwrite and world().size > 1:
         raise DataError("--overwrite would let each rank remove the runs of all members; remove the folder first")
@@ -69,27 +69,25 @@ def fit_members(
     begins = [_Replaces(folder, len(trainers))] if run.overwrite else []
     lines = [JSONLines(sys.stdout)] if run.json_lines else []
     kept = [*begins, KeepsCommandLine(folder, command.words, command.files), *lines]
+    settings: dict[str, Any] = {
+        "epochs": options.epochs,
+        "batch_size": options.rows_per_step,
+        "threads": options.threads,
+        "early_stopping": None if patience is None else EarlyStopping(patience=patience),
+        "callbacks": Each([[*kept, WeightPath(member_folder(folder, place))] for place in range(len(pack))]),
+        "progress": not (run.quiet or run.json_lines),
+        "output": None if run.resume else folder,
+        "checkpoint": None if "ensemble" in arguments else Checkpoint(every_minutes=run.checkpoint_minutes),
+        "resume": folder if run.resume else None,
+        "overwrite": run.overwrite,
+    }
     try:
         with ending_with_143(left), failures(folder):
-            pack.fit(
-                x,
-                y,
-                epochs=options.epochs,
-                batch_size=options.rows_per_step,
-                threads=options.threads,
-                early_stopping=None if patience is None else EarlyStopping(patience=patience),
-                callbacks=Each([[*kept, WeightPath(member_folder(folder, place))] for place in range(len(pack))]),
-                progress=not (run.quiet or run.json_lines),
-                output=None if run.resume else folder,
-                checkpoint=Checkpoint(every_minutes=run.checkpoint_minutes),
-                resume=folder if run.resume else None,
-                overwrite=run.overwrite,
-                **arguments,
-            )
+            pack.fit(x, y, **settings | arguments)
     except KeyboardInterrupt:
         print(f"interrupted: {left}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    ensemble = Ensemble([network for place, network in enumerate(pack) if place not in pack.errors])
+    ensemble = pack.ensemble or Ensemble([network for place, network in enumerate(pack) if place not in pack.errors])
     with failures(folder):
         save(ensemble, folder / _MODEL)
     held_out = arguments["validation_data"]
@@ -110,7 +108,9 @@ def evaluated(ensemble: Ensemble, config: Mapping[str, Any], *data: Any) -> dict
         DataError: if the data do not fit the networks.
     """
     network, *rows, sample_weight = stand_in(ensemble, *data)
-    return trainer_of(config, network).evaluate(*rows, sample_weight=sample_weight)
+    # The stand-in is not trained, and lacks the layers that factors of the optimizer may name.
+    optimizer = {name: each for name, each in config["optimizer"].items() if not name.endswith("factors")}
+    return trainer_of({**config, "optimizer": optimizer}, network).evaluate(*rows, sample_weight=sample_weight)
 
 
 def _print_summary(pack: Pack, folder: Path, of_ensemble: Mapping[str, float]) -> None:

@@ -18,16 +18,17 @@ from gradflow.cli.fitting import Command, Output, RunOptions, fit, held_out_resu
 from gradflow.cli.members import fit_members
 from gradflow.cli.option_groups import with_fields
 from gradflow.cli.own_data import OwnData, files_of, look_at, sha256_of
+from gradflow.cli.recipe import given_settings, loss_of, prepared_by_recipe, recipe_of
 from gradflow.cli.rules import text_of
 from gradflow.cli.run_config import CONFIG_FILE, near, settings_of, toml_content, words_of
-from gradflow.data import Preprocessing, fit_preprocessing
+from gradflow.data import fit_preprocessing
 from gradflow.data.loaded import joined_rows
 from gradflow.data.numpy_file import target_file
 from gradflow.data.profiles import ColumnProfile
 from gradflow.data.streams import Stream
 from gradflow.errors import DataError
 from gradflow.losses import get_loss
-from gradflow.network import Sequential
+from gradflow.recipes import Prepared, Recipe, TableTask
 from gradflow.training import History, Trainer
 
 FILE_HELP = """Train on your own data: a CSV file (also .gz, .bz2, .xz, .zst), Parquet, Arrow (Feather), .npy or .npz.
@@ -76,31 +77,40 @@ def train_file(
     folder = run.folder(_stem(path))
     own = look_at(path, of_data, announces=not run.quiet)
     own = _with_digests(own, must_match=run.resume or is_repetition)
-    options = _decided(own, options)
+    named = _named_options(context, options)
+    recipe = None if options.recipe is None else recipe_of(options, named)
+    options = _decided(own, options, recipe)
     is_shown = not (run.quiet or run.json_lines) or dry_run
     if is_shown:
-        _show(own, options, folder)
+        _show(own, options, recipe, folder)
     if dry_run:
         return
     settings = {"data": str(own.path.resolve())} | settings_of(own.options, options)
+    settings = settings if recipe is None else given_settings(settings, named)
     command = Command(words_of(settings), is_repetition, {CONFIG_FILE: toml_content(settings)})
     training, held_out = own.divided(options.seed)
-    preprocessing = fit_preprocessing(training, own.fitted_rules)
-    trainers = [_trainer(own, each, preprocessing) for each in options.of_members]
-    network = trainers[0].network
     x, y, weight = _data(training, own)
+    prepared = _prepared(own, options, recipe, training if y is None else x, len(training))
+    trainers = prepared.trainers
+    network = trainers[0].network
     validation = _data(held_out, own)
-    given: dict[str, Any] = {
+    given: dict[str, Any] = prepared.settings | {
         "sample_weight": weight,
         "class_weight": options.weights_of(network.classes or range(max(network.n_out, 2))),
         "validation_data": held_out if own.loaded is None else validation[: 2 if validation[2] is None else 3],
     }
     options = replace(options, early_stopping=options.early_stopping or None)
-    if len(trainers) > 1:
+    if prepared.pack is not None:
         fit_members(trainers, folder, command, options, run, x, y, **given)
     else:
         report = partial(_report, trainers[0], folder, len(training))
         fit(trainers[0], folder, command, options, run, report, x, y, **given)
+
+
+def _named_options(context: typer.Context, options: FileTrainingOptions) -> list[str]:
+    """Return the names of the options that are on the command line, with those of a config file."""
+    sources = {name: context.get_parameter_source(name) for name in vars(options)}
+    return [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
 
 
 def _note_digits(path: Path) -> None:
@@ -144,14 +154,15 @@ def _with_digests(own: OwnData, *, must_match: bool) -> OwnData:
 # -- decisions --------------------------------------------------------------------------------------------------------
 
 
-def _decided(own: OwnData, options: FileTrainingOptions) -> FileTrainingOptions:
+def _decided(own: OwnData, options: FileTrainingOptions, recipe: Recipe | None) -> FileTrainingOptions:
     """Return the options of training with everything that the data decide."""
     is_classifier = own.options.task == "classification"
     _check_targets(own, is_classifier=is_classifier)
     names = list(own.targets[0].counts or ()) if is_classifier else []
     loss = options.loss
     if loss == AUTO:
-        of_classes = "binary_cross_entropy" if len(names) == 2 else "softmax_cross_entropy"
+        is_binary = len(names) == 2 and recipe is None
+        of_classes = "binary_cross_entropy" if is_binary else "softmax_cross_entropy"
         loss = of_classes if is_classifier else "mean_squared_error"
     if (get_loss(loss).output_activation != "identity") != is_classifier:
         raise DataError(f"--loss {loss} is not for {own.options.task}; omit it, or pass another --task")
@@ -161,12 +172,13 @@ def _decided(own: OwnData, options: FileTrainingOptions) -> FileTrainingOptions:
         of_classes = of_two if get_loss(loss).output_activation == "sigmoid" else "balanced_accuracy"
         metrics = of_classes if is_classifier else "r2,mean_absolute_error"
     options.check(names)
+    options = replace(options, loss=loss, metrics=metrics or "none")
+    if recipe is not None:
+        return replace(options, epochs=recipe.epochs, batch_size=str(recipe.rows_of_a_batch(own.rows)))
     epochs = options.epochs or max(3, min(100, 10_000_000 // own.rows))
     early = options.early_stopping
     return replace(
         options,
-        loss=loss,
-        metrics=metrics or "none",
         epochs=epochs,
         batch_size=str(_batch_size(own.rows)) if options.batch_size == AUTO else options.batch_size,
         early_stopping=max(3, epochs // 10) if early is None else early,
@@ -207,37 +219,39 @@ def _check_targets(own: OwnData, *, is_classifier: bool) -> None:
         )
 
 
-def _trainer(own: OwnData, options: FileTrainingOptions, preprocessing: Preprocessing) -> Trainer:
+def _prepared(own: OwnData, options: FileTrainingOptions, recipe: Recipe | None, x: Any, rows: int) -> Prepared:
+    """Return the trainers of all networks, and the settings of their fit that are no options."""
     is_classifier = own.options.task == "classification"
     classes = list(own.targets[0].counts or ()) if is_classifier else []
-    loss = get_loss(options.loss)
+    loss = get_loss(options.loss) if recipe is None else loss_of(options, recipe, is_classifier=is_classifier)
     is_binary = loss.output_activation == "sigmoid"
     if is_binary and len(classes) != 2:
         raise DataError(f"--loss {options.loss} is for two classes, but there are {len(classes)}; omit it")
-    network = options.made_network(
-        preprocessing.n_out, 1 if is_binary else len(classes) or len(own.targets), preprocessing
-    )
-    _name_classes(network, classes)
+    outputs = 1 if is_binary else len(classes) or len(own.targets)
     scales = loss.output_activation == "identity" and loss.takes_any_scale
     wanted = own.options.standardize_targets
-    return Trainer(
-        network,
-        loss,
-        options.made_optimizer(),
-        metrics=options.metric_names,
-        l1=options.l1,
-        l2=options.l2,
-        clip_norm=options.clip_norm,
-        standardize_targets=scales if wanted is None else wanted,
-        threads=options.threads,
-        layer_statistics=options.layer_statistics,
-    )
+    settings: dict[str, Any] = {
+        "metrics": options.metric_names,
+        "standardize_targets": scales if wanted is None else wanted,
+        "clip_norm": options.clip_norm,
+        "threads": options.threads,
+        "layer_statistics": options.layer_statistics,
+    }
+    if recipe is not None:
+        task = TableTask(rows, outputs, loss)
+        return prepared_by_recipe(own, options, recipe, x, task, classes=_class_names(classes), **settings)
+    settings |= {"l1": options.l1, "l2": options.l2}
+    preprocessing, trainers = fit_preprocessing(x, own.fitted_rules), []
+    for each in options.of_members:
+        network = each.made_network(preprocessing.n_out, outputs, preprocessing)
+        network.classes = _class_names(classes)
+        trainers.append(Trainer(network, loss, each.made_optimizer(), **settings))
+    return Prepared(trainers, {})
 
 
-def _name_classes(network: Sequential, classes: list[Any]) -> None:
-    """Set the names of the classes, unless they are the class numbers."""
-    if classes and classes != list(range(len(classes))):
-        network.classes = classes
+def _class_names(classes: list[Any]) -> list[Any] | None:
+    """Return the names of the classes, unless they are the class numbers."""
+    return classes if classes and classes != list(range(len(classes))) else None
 
 
 def _data(part: Stream, own: OwnData) -> tuple[Any, Any, Any]:
@@ -247,11 +261,11 @@ def _data(part: Stream, own: OwnData) -> tuple[Any, Any, Any]:
 # -- what is printed --------------------------------------------------------------------------------------------------
 
 
-def _show(own: OwnData, options: FileTrainingOptions, folder: Path) -> None:
+def _show(own: OwnData, options: FileTrainingOptions, recipe: Recipe | None, folder: Path) -> None:
     """Print the columns and all decisions."""
     console = Output()
     table = Table(show_header=False)
-    for name, value in _decisions(own, options).items():
+    for name, value in _decisions(own, options, recipe).items():
         table.add_row(name, escape(value))
     console.print(table)
     columns = Table()
@@ -268,7 +282,7 @@ def _show(own: OwnData, options: FileTrainingOptions, folder: Path) -> None:
     )
 
 
-def _decisions(own: OwnData, options: FileTrainingOptions) -> Mapping[str, str]:
+def _decisions(own: OwnData, options: FileTrainingOptions, recipe: Recipe | None) -> Mapping[str, str]:
     data = own.options
     way = "loaded into memory" if own.loaded is not None else "streamed, batch by batch"
     numbers = f"decimal point {data.decimal!r}" if data.decimal == "," else ""
@@ -283,8 +297,6 @@ def _decisions(own: OwnData, options: FileTrainingOptions) -> Mapping[str, str]:
         split = f"the last {(data.validation_fraction or 0.2):.0%} of the rows by {data.time!r}"
     elif data.task == "classification":
         split += ", of each class the same fraction"
-    early = f"; stops after {options.early_stopping} epochs without improvement" if options.early_stopping else ""
-    several = f"{options.members} members, each " if options.members > 1 else ""
     weight = {"rows weighted by": data.sample_weight} if data.sample_weight else {}
     return {
         "data": f"{near(own.path)}: {own.rows:,} rows, {_counted(own.features)}, {way}",
@@ -292,11 +304,34 @@ def _decisions(own: OwnData, options: FileTrainingOptions) -> Mapping[str, str]:
         "task": f"{data.task} of {', '.join(map(_described_target, own.targets))}",
         **weight,
         "held out": split,
+        **(_of_training(options) if recipe is None else _of_recipe(options, recipe)),
+    }
+
+
+def _of_training(options: FileTrainingOptions) -> dict[str, str]:
+    """Return network and training, by the options."""
+    early = f"; stops after {options.early_stopping} epochs without improvement" if options.early_stopping else ""
+    several = f"{options.members} members, each " if options.members > 1 else ""
+    return {
         "network": f"{several}layers {options.layers}, {options.activation}, dropout {options.dropout:g}",
-        "loss": f"{options.loss}; metrics {options.metrics}",
+        "loss": _described_loss(options),
         "optimizer": f"{options.optimizer}, batches of {options.batch_size} rows",
         "epochs": f"{options.epochs}{early}",
     }
+
+
+def _described_loss(options: FileTrainingOptions) -> str:
+    return f"{options.loss}; metrics {options.metrics}"
+
+
+def _of_recipe(options: FileTrainingOptions, recipe: Recipe) -> dict[str, str]:
+    """Return network and training, by the recipe; what it leaves open depends on the task."""
+    settings = [f"{name} {_listed(value)}" for name, value in recipe.config().items() if value not in (None, [])]
+    return {"recipe": f"{recipe.name}: {', '.join(settings)}", "loss": _described_loss(options)}
+
+
+def _listed(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _counted(features: Sequence[str]) -> str:

@@ -138,7 +138,7 @@ class TrainingOptions:
         """
         self.made_optimizer()
         self.weights_of(classes)
-        _widths(self.layers)
+        widths_of(self.layers)
         known_name("activation", self.activation, ACTIVATIONS)
 
     def made_network(self, n_in: int, n_out: int, preprocessing: Preprocessing | None = None) -> Sequential:
@@ -148,7 +148,7 @@ class TrainingOptions:
             DataError: for unknown names, or numbers out of range.
         """
         of_network: dict[str, Any] = {"dtype": self.dtype, "seed": self.seed, "backend": self.backend}
-        widths = [n_in, *_widths(self.layers), n_out]
+        widths = [n_in, *widths_of(self.layers), n_out]
         if self.normalization in (None, "none"):
             return MLP(widths, self.activation, dropout=self.dropout, preprocessing=preprocessing, **of_network)
         network = Sequential(self._normalized(widths, preprocessing), **of_network)
@@ -181,7 +181,7 @@ class TrainingOptions:
             able = [other for other, of in OPTIMIZERS.items() if name in inspect.signature(of).parameters]
             *others, last = sorted(able)
             raise DataError(
-                f"--optimizer {self.optimizer} has no {_option(name)}; {', '.join(others)} and {last} have it"
+                f"--optimizer {self.optimizer} has no {option_name(name)}; {', '.join(others)} and {last} have it"
             )
         if issubclass(cls, LBFGS) or (self.schedule == "constant" and not settings):
             if self.schedule != "constant":
@@ -224,7 +224,8 @@ class TrainingOptions:
         return {names[name]: weight for name, weight in weights.items()}
 
 
-def _option(name: str) -> str:
+def option_name(name: str) -> str:
+    """Return the option of a field, such as "--batch-size"."""
     return f"--{name.replace('_', '-')}"
 
 
@@ -248,7 +249,7 @@ def _schedule(text: str, learning_rate: float) -> Schedule:
     return made
 
 
-def _widths(layers: str) -> list[int]:
+def widths_of(layers: str) -> list[int]:
     """Parse hidden widths from a text such as "128,64"."""
     if layers.strip() == "none":
         return []

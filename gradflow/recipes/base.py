@@ -106,6 +106,8 @@ class Recipe(Configurable, registry=RECIPES):
 
     batch_sizes: ClassVar[Mapping[int, int]] = {}
     """The batch size of "auto" for at most so many rows, in ascending order."""
+    clamps_predictions: ClassVar[bool] = False
+    """True to keep predicted numbers within the range of the targets."""
 
     def __init__(
         self, *, epochs: int, batch_size: int | str = "auto", monitor: str = "loss", networks: int = 1
@@ -197,7 +199,11 @@ class Recipe(Configurable, registry=RECIPES):
         if self.monitor not in ("loss", "accuracy", *metrics):
             metrics.append(self.monitor)
         scales = task.is_values and task.loss.takes_any_scale
-        settings: dict[str, Any] = {"standardize_targets": scales, "metrics": metrics} | of_trainer
+        settings: dict[str, Any] = {
+            "standardize_targets": scales,
+            "clamp_predictions": scales and self.clamps_predictions,
+            "metrics": metrics,
+        } | of_trainer
         trainers = []
         for place in range(self.networks):
             network = self.network(task, preprocessing, seed=seed + place, backend=backend, device=device)

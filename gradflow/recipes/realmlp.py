@@ -53,7 +53,8 @@ class RealMLPRecipe(Recipe):
       and embeddings of numbers, 6 times as much for the scale; "coslog4" (`CosLogSchedule`) over 256 epochs of batches
       of 256 rows, the last smaller one left out. Decoupled weight decay of 0.02 of all but biases, in time as dropout.
       As in pytabkit, a parameter with the rate factor f decays with f².
-    - Numbers to predict are standardized. The weights of the best epoch are kept; of several, those of the last.
+    - Numbers to predict are standardized, and predictions kept within their range. The weights of the best epoch are
+      kept; of several, those of the last.
 
     Departures: by default the loss on validation rows decides which epoch is best, without label smoothing, as the
     authors advise for log loss and AUC; ``monitor="accuracy"`` is their default, with label smoothing of 0.1. Missing
@@ -77,6 +78,7 @@ class RealMLPRecipe(Recipe):
     """
 
     name = "realmlp"
+    clamps_predictions = True
     batch_sizes: ClassVar = {1024: 64, 8192: 128, 30_000: 256, 100_000: 512, 2**63: 1024}
 
     def __init__(

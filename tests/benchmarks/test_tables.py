@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import tables
+from benchmarks import table_blocks, tables
 from benchmarks.table_data import TABLES, Parts, Table
 from benchmarks.table_models import MODELS, Task
 from tests.benchmarks.test_contention import MACHINE
@@ -18,7 +18,7 @@ from tests.benchmarks.test_tabpack import read
 pytest.importorskip("pandas")
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
 
-OURS = ["gradflow MLP", "gradflow TabM"]
+OURS = ["gradflow MLP", "gradflow TabM", "gradflow RealMLP"]
 THEIRS = ["scikit-learn MLP", "HistGradientBoosting"]
 
 
@@ -50,7 +50,7 @@ def test_an_interrupted_comparison_continues(tmp_path: Path, monkeypatch: pytest
         raise ValueError("the first line\nof several")
 
     monkeypatch.setitem(MODELS, "LightGBM", fail)
-    text = compare(tmp_path, [*OURS, *THEIRS, "LightGBM"])
+    text = compare(tmp_path, [*OURS[:2], *THEIRS, "LightGBM"])
     lines = tables.read_lines(tmp_path / "tables.jsonl")
     assert lines[: len(first)] == first
     scored = [line for line in lines if "error" not in line]
@@ -93,8 +93,21 @@ def test_scores_are_those_of_scikit_learn() -> None:
 
 
 def test_ranks_count_the_tables_on_which_all_models_were_fitted() -> None:
-    common = {"seed": 0, "rows": 10, "quick": False, "fit_seconds": 1.0, "predict_seconds": 0.1}
+    common = {"seed": 0, "rows": 10, "quick": False, "fit_seconds": 1.0, "fit_cpu_seconds": 2.0, "predict_seconds": 0.1}
     rmse = {("diamonds", "gradflow MLP"): 1.0, ("diamonds", "CatBoost"): 2.0, ("ames", "CatBoost"): 1.0}
     lines = [{**common, "data": data, "model": model, "rmse": value} for (data, model), value in rmse.items()]
     text = tables.markdown(lines, MACHINE)
-    assert "| gradflow MLP | 1.00 | 1 | 1.00 |\n| CatBoost | 2.00 | 1 | 1.00 |" in text
+    assert "| gradflow MLP | 1.00 | 1 | 1.00 | 2.00 | 0.10 |\n| CatBoost | 2.00 | 1 | 1.00 | 2.00 | 0.10 |" in text
+
+
+def test_blocks_are_left_out_one_at_a_time(tmp_path: Path) -> None:
+    words = ["--quick", "--data-sets", "diamonds", "--seeds", "2", "--models", "RealMLP", "without scale"]
+    table_blocks.main([*words, "--output", str(tmp_path)])
+    lines = tables.read_lines(tmp_path / "table-blocks.jsonl")
+    assert len({line["rmse"] for line in lines}) == 4
+    text = (tmp_path / "table-blocks.md").read_text()
+    changes = [100 * (lines[place + 1]["rmse"] / lines[place]["rmse"] - 1) for place in (0, 2)]
+    assert f"| without scale | {(lines[1]['rmse'] + lines[3]['rmse']) / 2:.4f} ({np.mean(changes):+.1f} ± " in text
+    before = len(lines)
+    table_blocks.main([*words, "--output", str(tmp_path)])
+    assert len(tables.read_lines(tmp_path / "table-blocks.jsonl")) == before

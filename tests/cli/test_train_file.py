@@ -465,3 +465,59 @@ def test_a_million_rows_are_streamed_in_bounded_memory(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         peaks.append(int(done.stderr.splitlines()[-1]))
     assert peaks[1] - peaks[0] < 80_000, peaks
+
+
+# -- recipes ----------------------------------------------------------------------------------------------------------
+
+_RECIPE = ("--recipe", "realmlp", "--epochs", "3", "--layers", "8,8", "--backend", "numpy")
+
+
+def test_a_recipe_is_shown_and_its_config_trains_the_same_network(
+    customers: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", str(customers), "--target", "churn", *_RECIPE]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "realmlp: epochs 3, batch_size 256, monitor loss, networks 1, │ │ │ hidden 8,8, dropout 0.15" in shown
+    kept = settings()
+    assert (kept["recipe"], kept["epochs"], kept["layers"]) == ("realmlp", 3, "8,8")
+    assert not kept.keys() & {"optimizer", "activation", "dropout", "batch-size", "members"}
+    network = gf.load("runs/customers")
+    assert [type(layer).__name__ for layer in network.layers[:2]] == ["PeriodicEmbedding", "Scale"]
+    assert network.preprocessing.output_names[:2] == ["age", "income"]
+    assert main(["train", "--config", "runs/customers", "--quiet"]) == 0
+    models = [Path(folder, "model.safetensors").read_bytes() for folder in ("runs/customers", "runs/customers-2")]
+    assert models[0] == models[1]
+    assert main(["predict", "runs/customers", str(customers), "--output", "predictions.csv"]) == 0
+
+
+def test_a_recipe_of_several_networks_is_an_ensemble(customers: Path) -> None:
+    arguments = ["train", str(customers), "--target", "spent", *_RECIPE, "--members", "2", "--quiet"]
+    assert main(arguments) == 0
+    assert len(gf.load("runs/customers")) == 2
+    assert main(["evaluate", "runs/customers", str(customers)]) == 0
+
+
+def test_a_recipe_of_streamed_rows(customers: Path) -> None:
+    arguments = ["train", str(customers), "--target", "churn", *_RECIPE, "--quiet", "--read", "stream"]
+    assert main(arguments) == 0
+    streamed, loaded = gf.load("runs/customers"), Path("runs/customers-2")
+    assert main([*arguments[:-1], "load"]) == 0
+    assert streamed.preprocessing.config() == gf.load(loaded).preprocessing.config()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--recipe", "realmpl"], "unknown recipe 'realmpl'. Did you mean 'realmlp'?"),
+        (["--recipe", "tabm", "--optimizer", "adam"], "--recipe tabm decides that itself: omit --optimizer"),
+        (["--recipe", "tabm", "--l2", "0.1"], "omit --l2"),
+        (["--recipe", "realmlp", "--early-stopping", "3"], "--recipe realmlp has no use for --early-stopping; omit it"),
+        (["--recipe", "plain", "--layers", "a"], "--layers must be whole numbers"),
+    ],
+)
+def test_options_that_contradict_a_recipe_are_refused(
+    customers: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["train", str(customers), "--target", "churn", *options]) != 0
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not Path("runs").exists()

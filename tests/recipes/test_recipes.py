@@ -147,7 +147,7 @@ def test_realmlp_is_that_of_the_paper() -> None:
     optimizer = trainer.optimizer
     assert (optimizer.beta1, optimizer.beta2, optimizer.epsilon) == (0.9, 0.95, 1e-8)
     assert optimizer.schedule.config() == {"learning_rate": 0.2, "cycles": 4}
-    assert trainer.standardize_targets
+    assert (trainer.standardize_targets, trainer.clamp_predictions) == (True, True)
 
 
 def test_rates_and_decays_of_realmlp() -> None:

@@ -150,6 +150,7 @@ REQUIRED: dict[str, Callable[[], Any]] = {
     "Pack.trainers": lambda: [trainer(network())],
     "Batches.iterable": lambda: [(X, Y)],
     "MLP.sizes": lambda: [3, 4, 2],
+    "Increasing.size": lambda: 3,
     "select_members.network": lambda: gf.TabM([3, 4, 2], members=2),
     "with_members.network": lambda: gf.TabM([3, 4, 2], members=2),
     "with_members.members": lambda: [1],

@@ -26,6 +26,7 @@ from gradflow.layers import (
     EachMember,
     EmbedColumns,
     Identity,
+    Increasing,
     Layer,
     LayerNorm,
     LeakyReLU,
@@ -245,6 +246,14 @@ def _parametric(graph: OnnxGraph, layer: Parametric, x: str) -> str:
     )
 
 
+def _increasing(graph: OnnxGraph, layer: Increasing, x: str) -> str:
+    wide = _reshaped(graph, graph.cast(x, np.float64), 0, -1, layer.size)
+    is_first = graph.constant(np.arange(layer.size) == 0, np.bool_)
+    steps = graph("Where", is_first, wide, _softplus(graph, wide))
+    sums = graph("CumSum", graph.cast(steps, graph.dtype), graph.constant(2, np.int64))
+    return _reshaped(graph, sums, 0, -1)
+
+
 # -- activations ------------------------------------------------------------------------------------------------------
 
 
@@ -391,6 +400,7 @@ EXPORTERS: dict[type[Layer], Callable[[OnnxGraph, Any, str], str]] = {
     CosineEmbedding: _cosine_embedding,
     Scale: lambda graph, layer, x: graph("Mul", x, _parameter(graph, layer, "scale")),
     Parametric: _parametric,
+    Increasing: _increasing,
     Identity: lambda graph, layer, x: x,
     ReLU: lambda graph, layer, x: graph("Relu", x),
     LeakyReLU: _leaky_relu,

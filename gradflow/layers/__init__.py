@@ -14,6 +14,7 @@ from gradflow.layers.elu import ELU as ELU
 from gradflow.layers.embed_columns import EmbedColumns as EmbedColumns
 from gradflow.layers.gelu import GELU as GELU
 from gradflow.layers.identity import Identity as Identity
+from gradflow.layers.increasing import Increasing as Increasing
 from gradflow.layers.layer_norm import LayerNorm as LayerNorm
 from gradflow.layers.leaky_relu import LeakyReLU as LeakyReLU
 from gradflow.layers.members import EachMember as EachMember

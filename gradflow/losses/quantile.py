@@ -56,9 +56,9 @@ class QuantileLoss(RegressionLoss):
     probability q. dL/dy = -q / (rows n_out) where y < t, (1 - q) / (rows n_out) where y > t, 0 where y = t.
 
     Several quantiles are learned at once: n_out = n_targets · n_quantiles, starting with all quantiles of the first
-    target, so that ``network.predict(x).reshape(len(x), n_targets, n_quantiles)`` separates them. The order of
-    quantiles is not enforced: if they cross, there is too little data or training. Targets (batch, n_targets), or
-    (batch,) for one.
+    target, so that ``network.predict(x).reshape(len(x), n_targets, n_quantiles)`` separates them. They may cross where
+    there is too little data or training, unless the last layer is `Increasing`. Targets (batch, n_targets), or (batch,)
+    for one.
 
     Args:
         quantiles: one or more different numbers in (0, 1).

@@ -176,6 +176,16 @@ def _scale_gradients(draw: Draw, *, has_shift: bool) -> dict[str, Any]:
     }
 
 
+def _increasing_forward(draw: Draw, *, size: int) -> dict[str, Any]:
+    x = draw.reals(draw.rows, size * draw.columns, room=2 * size)
+    return {"x": x, "y": draw.like(x), "size": size}
+
+
+def _increasing_backward(draw: Draw, *, size: int) -> dict[str, Any]:
+    x, d_y = (draw.reals(draw.rows, size * draw.columns, room=2 * size) for _ in range(2))
+    return {"x": x, "d_y": d_y, "d_x": draw.like(x), "size": size}
+
+
 def _blend(draw: Draw) -> dict[str, Any]:
     x, f = (draw.reals(draw.rows, draw.columns, room=16, power=2) for _ in range(2))
     return {"x": x, "f": f, "alpha": draw.random.normal(size=draw.columns).astype(draw.dtype), "y": draw.like(x)}
@@ -192,6 +202,7 @@ def _of(arguments: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 BY_COLUMN = ({"numbers": 3, "is_rectified": False}, {"numbers": 2, "is_rectified": True})
+GROUPS = ({"size": 1}, {"size": 3})
 SHIFTS = ({"has_shift": False}, {"has_shift": True})
 FEATURE_SUMS = "sums of a row's features in the dtype, in any order"
 WAVES = (
@@ -233,6 +244,8 @@ CASES: dict[str, Case] = {
     "piecewise_backward": Case(_piecewise_backward, 16, COLUMN_SUMS, magnitude=sensitivity),
     "scale_columns": Case(_scale_columns, 2, PRODUCTS, variants=SHIFTS, magnitude=sensitivity),
     "scale_gradients": Case(_scale_gradients, 32, COLUMN_SUMS, variants=SHIFTS, magnitude=sensitivity),
+    "increasing_forward": Case(_increasing_forward, 16, LIBRARY, variants=GROUPS, magnitude=sensitivity),
+    "increasing_backward": Case(_increasing_backward, 16, LIBRARY, variants=GROUPS, magnitude=sensitivity),
     "blend": Case(_blend, 4, PRODUCTS, magnitude=sensitivity),
     "blend_gradient": Case(_blend_gradient, 32, COLUMN_SUMS, magnitude=sensitivity),
 }

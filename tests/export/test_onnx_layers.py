@@ -45,6 +45,7 @@ CASES: dict[str, Callable[[], Layer]] = {
     "PiecewiseLinearEmbedding": lambda: gf.PiecewiseLinearEmbedding(WIDTH, [[0.1, 1, 2, 3], [0.2, 1]], size=3),
     "PiecewiseLinearEmbedding with ReLU": lambda: gf.PiecewiseLinearEmbedding(WIDTH, [[0, 1, 2]], relu=True),
     "ReLU": gf.ReLU,
+    "Increasing": lambda: gf.Increasing(WIDTH),
     "Residual": lambda: gf.Residual([gf.Tanh(), gf.Dense(WIDTH, WIDTH)]),
     "Residual with a projection": lambda: gf.Residual([gf.BatchNorm(WIDTH), gf.Dense(WIDTH, 4)]),
     "Scale": lambda: gf.Scale(WIDTH),

@@ -59,6 +59,7 @@ LAYER_CASES = {
         )
     ),
     "Identity": LayerCase(gf.Identity),
+    "Increasing": LayerCase(lambda: gf.Increasing(WIDTH)),
     "LayerNorm": LayerCase(lambda: gf.LayerNorm(WIDTH, epsilon=0.1)),
     "Parametric SELU": LayerCase(lambda: gf.Parametric(WIDTH, "selu"), away_from_zero),
     "Parametric Mish": LayerCase(lambda: gf.Parametric(WIDTH, "mish")),

@@ -9,10 +9,10 @@ import numpy as np
 
 from gradflow.checks import boolean, fraction, instance, non_negative, positive, positive_integer, sequence
 from gradflow.errors import DataError
-from gradflow.layers import Layer, MeanOfMembers
+from gradflow.layers import Increasing, Layer, MeanOfMembers
 from gradflow.layers.members import averaging
 from gradflow.layers.stack import with_inner
-from gradflow.losses import Loss, get_loss
+from gradflow.losses import Loss, QuantileLoss, get_loss
 from gradflow.losses.function import FunctionLoss
 from gradflow.metrics import Kind, Metric, Task, get_metrics
 from gradflow.metrics.function import FunctionMetric
@@ -75,7 +75,7 @@ class Objective(NamedTuple):
             raise DataError(
                 "pass either clip_norm or clip_value, not both; clip_norm preserves the gradient's direction"
             )
-        layers_before_loss(checked.loss, network)
+        _check_increasing(checked.loss, layers_before_loss(checked.loss, network))
         checked.optimizer.segments(network.layers, network.parameter_ranges)
         return checked
 
@@ -162,6 +162,21 @@ def layers_before_loss(loss: Loss, network: Sequential) -> Sequence[Layer]:
             f"{network.layers[-1]!r}; omit that layer"
         )
     return averaging(network.logit_layers, loss.output_activation)
+
+
+def _check_increasing(loss: Loss, layers: Sequence[Layer]) -> None:
+    """Check that quantiles whose order a layer enforces are in this order, and those of one target."""
+    if not isinstance(loss, QuantileLoss):
+        return
+    for layer in with_inner(layers):
+        if isinstance(layer, Increasing) and (layer.size, loss.quantiles) != (
+            len(loss.quantiles),
+            sorted(loss.quantiles),
+        ):
+            raise DataError(
+                f"{layer!r} makes {layer.size} neighboring outputs increase, so the quantiles of the loss must be as "
+                f"many, in ascending order, got {loss.quantiles}"
+            )
 
 
 def task_kind(loss: Loss, n_out: int) -> Kind:

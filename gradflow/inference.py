@@ -10,7 +10,7 @@ from gradflow.ops import Array
 from gradflow.program import Program
 
 _KEPT_ROWS = 16384
-"""Maximum total number of rows of a network's idle programs, which limits the memory of their arrays."""
+"""Maximum total number of rows of a network's idle programs, times members, which limits the memory of their arrays."""
 
 
 class Inference(NamedTuple):
@@ -35,10 +35,12 @@ class InferencePrograms:
     Args:
         access: its lock guards the idle programs.
         record: records a program for a number of rows, with or without the output activation.
+        members: the members of an ensemble, each of which has arrays of as many rows.
     """
 
-    def __init__(self, access: Access, record: Callable[[int, bool], Inference]) -> None:
+    def __init__(self, access: Access, record: Callable[[int, bool], Inference], *, members: int = 1) -> None:
         self._access, self._record = access, record
+        self._most_idle_rows = _KEPT_ROWS // members
         self._idle: dict[tuple[int, bool], list[Inference]] = {}
         self._idle_rows = 0
 
@@ -55,7 +57,7 @@ class InferencePrograms:
         with self._access.lock:
             self._idle.setdefault((len(inference.x), activated), []).append(inference)
             self._idle_rows += len(inference.x)
-            while self._idle_rows > _KEPT_ROWS:
+            while self._idle_rows > self._most_idle_rows:
                 self._pop(max(self._idle))
 
     def clear(self) -> None:

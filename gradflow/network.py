@@ -26,7 +26,7 @@ from gradflow.errors import BackendError, DataError, GradflowError, SlowPathWarn
 from gradflow.inference import Inference, InferencePrograms
 from gradflow.layers import ACTIVATIONS, EmbedColumns, Layer, Sigmoid, Softmax
 from gradflow.layers.base import Attachment
-from gradflow.layers.members import averaging, check_members
+from gradflow.layers.members import averaging, check_members, most_members
 from gradflow.layers.stack import (
     all_recorded,
     attach,
@@ -134,7 +134,7 @@ class Sequential:
         """Set up thread access and the inference programs."""
         self._is_recorded = all_recorded(self.layers)
         self.access = Access()
-        self._inference = InferencePrograms(self.access, self._recorded_inference)
+        self._inference = InferencePrograms(self.access, self._recorded_inference, members=most_members(self.layers))
         self._lowered: PassPrecision | None = None  # made by the first prediction in another precision
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -536,8 +536,9 @@ class Sequential:
         with self.inferring(), self.backend.current():
             if (precision := self._inference_precision()) is not None:
                 precision.refresh()
-            for start in range(0, len(selected), _PREDICTION_ROWS):
-                rows = slice(start, start + _PREDICTION_ROWS)
+            at_once = max(_PREDICTION_ROWS // most_members(self.layers), 1)
+            for start in range(0, len(selected), at_once):
+                rows = slice(start, start + at_once)
                 block = inputs.convert("x", selected[rows], where[rows])
                 self._infer_block(block, activated, output[rows])
         return self.backend.to_caller(output) if on_device else output

@@ -44,6 +44,18 @@ def test_idle_programs_have_few_rows_together(monkeypatch: pytest.MonkeyPatch) -
     assert max(idle) < 2000  # The large ones are gone.
 
 
+def test_members_take_no_more_memory_than_one_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = gf.TabM([4, 3, 2], members=64, backend="numpy")
+    x = np.random.default_rng(0).normal(size=(300, 4))
+    recorded = recordings(network, monkeypatch)
+    predicted = network.predict(x)
+    assert max(recorded) * 64 == 4096
+    np.testing.assert_allclose(predicted, np.concatenate([network.predict(row) for row in np.split(x, 60)]), rtol=1e-5)
+    for rows in range(1, 60):
+        network.predict(x[:rows])
+    assert network._inference._idle_rows * 64 <= 16384
+
+
 def test_a_program_in_use_is_not_given_to_another_call() -> None:
     programs = gf.MLP([4, 3], backend="numpy")._inference
     first, second = (programs.take(2, activated=True) for _ in range(2))

@@ -33,6 +33,7 @@ from gradflow.layers.stack import (
     record_backward,
     record_forward,
     record_inference,
+    with_inner,
 )
 from gradflow.ops import Array, copy, op
 from gradflow.random import RandomNumbers
@@ -442,6 +443,11 @@ def averaging(layers: Sequence[Layer], activation: str) -> Sequence[Layer]:
     mean = MeanOfMembers(layers[-1].members)
     mean.activation = activation
     return [*layers[:-1], mean]
+
+
+def most_members(layers: Sequence[Layer]) -> int:
+    """Return the largest number of members that layers run for each row of a batch; 1 if there are none."""
+    return max((layer.members for layer in with_inner(layers) if isinstance(layer, EachMember)), default=1)
 
 
 def check_members(layers: Sequence[Layer], members: int | None) -> None:

@@ -363,6 +363,7 @@ class _NormalFit(_Quantiles):
         super().__init__(rule.missing)
         self._rule = rule
 
+    @np.errstate(all="ignore")
     def result(self) -> QuantileColumn:
         _, median, _ = self.quartiles()
         moments = self._moments.complete()

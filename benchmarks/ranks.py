@@ -111,8 +111,7 @@ class System:
         if self.card is not None:
             step, _ = estimate(_counted(replace(network, batch_size=rows), self.precision), self.card, self.precision)
             return step
-        step, gemms = _measured(network.name)
-        return step - gemms + gemms * rows / network.batch_size
+        return _measured(network.name) * rows / network.batch_size
 
     def step(self, network: Network, ranks: int) -> float:
         """Return the seconds of a step: the sum begins when all gradients are there."""
@@ -143,8 +142,8 @@ _METHOD = (
     "**Nothing here was run on several ranks.** `python -m benchmarks.ranks` writes this page on any machine. A step "
     "is the computing on a rank's rows of the batch, and then the sum over the ranks of the gradients, 4 bytes for "
     "each parameter. Steps with Adam on the CPU were measured on one machine ([figures](amd-epyc-avx512-2/peers.md)); "
-    "there its GEMMs are taken to follow the rows, and the rest not; those on GPUs are [estimates](gpu-estimates.md), "
-    "made anew for the fewer rows. A sum takes b + 2 (p − 1) h + 2 (p − 1)/p · bytes / w seconds on a ring of p "
+    "there all of it is taken to follow the rows, since each rank updates a block of the weights; those on GPUs are "
+    "[estimates](gpu-estimates.md), made anew for the fewer rows. A sum takes b + 2 (p − 1) h + 2 (p − 1)/p · bytes / w seconds on a ring of p "
     "ranks: any sum takes b, a hop takes h, and w bytes go over it in a second."
 )
 _SOURCES = (
@@ -167,12 +166,11 @@ def _counted(network: Network, precision: str) -> StepTraffic:
 
 
 @cache
-def _measured(name: str) -> tuple[float, float]:
-    """Return the measured seconds of a step with Adam, and of its GEMMs alone, at most as many."""
+def _measured(name: str) -> float:
+    """Return the measured seconds of a step with Adam."""
     steps = json.loads(_MEASURED.read_text())["steps"]
     seconds = next(of["seconds_per_step"] for of in steps if (of["network"], of["optimizer"]) == (name, "adam"))
-    step = median(seconds["gradflow"])
-    return step, min(step, median(seconds["GEMMs, gradflow's BLAS"]))
+    return median(seconds["gradflow"])
 
 
 def _cells(system: System, network: Network) -> list[str]:

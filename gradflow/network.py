@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any, Self
 
@@ -168,6 +168,34 @@ class Sequential:
         return ParameterVectors(self.backend, self.dtype, parameters, buffers, self._frozen)
 
     @contextmanager
+    def _elsewhere(self, find: Callable[[int], Array | None]) -> Iterator[None]:
+        """Context in which parameters, buffers and gradients lie in other memory.
+
+        Views from before it are up to date again after it; views from within it do not change after it.
+
+        Args:
+            find: returns so many bytes of memory of the backend, uint8; None leaves them where they are.
+        """
+        vectors = self._vectors
+        memory = find(vectors.n_bytes)
+        if memory is None:
+            yield
+            return
+        moved = vectors.moved(memory)
+        self._attach(moved)
+        try:
+            yield
+        finally:
+            moved.copy_to(vectors)
+            self._attach(vectors)
+
+    def _attach(self, vectors: ParameterVectors) -> None:
+        """Let network and layers use these vectors; programs with others are discarded."""
+        with self.access.writing():
+            attach(self.layers, self._allocate(vectors), self._frozen)
+            self._inference.clear()
+
+    @contextmanager
     def _changing(self, setting: str) -> Iterator[None]:
         """Context in which a layer setting changes; programs recorded with the old value are discarded."""
         if self.access.is_training:
@@ -226,11 +254,9 @@ class Sequential:
         with self.access.writing():
             weights = self.get_weights()
             self._frozen = tuple(sorted(found))
-            attachment = self._allocate(self._new_vectors())
+            self._attach(self._new_vectors())
             for name, array in weights.items():
                 self._vectors.set(name, array)
-            attach(self.layers, attachment, self._frozen)
-            self._inference.clear()
 
     # -- copies ---------------------------------------------------------------------------------------------------
 

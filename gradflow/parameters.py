@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -60,17 +61,40 @@ class ParameterVectors:
         self.n_parameters = sum(sizes[name] for name in trained)
         self.n_decayed = sum(sizes[name] for name in trained if parameters[name].decayed)
         self.n_all = sum(sizes[name] for name in parameters)
-        self.state = self._zeros(sum(sizes.values()))
-        self.gradients = self._zeros(self.n_all)
         ends = itertools.accumulate(sizes.values())
-        ranges = {name: (end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
-        self.ranges = {name: ranges[name] for name in trained}
+        self._ranges = {name: (end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
+        self.ranges = {name: self._ranges[name] for name in trained}
+        self._take(self._zeros(sum(sizes.values())), self._zeros(self.n_all))
+
+    def _take(self, state: Array, gradients: Array) -> None:
+        """Use these vectors."""
+        self.state, self.gradients = state, gradients
 
         def views(flat: Array, names: Iterable[str]) -> dict[str, Array]:
-            return {name: flat[slice(*ranges[name])].reshape(self.specs[name].shape) for name in names}
+            return {name: flat[slice(*self._ranges[name])].reshape(self.specs[name].shape) for name in names}
 
-        self.views = views(self.state, self.specs)
-        self.d_views = views(self.gradients, parameters)
+        self.views = views(state, self.specs)
+        self.d_views = views(gradients, self._parameters)
+
+    @property
+    def n_bytes(self) -> int:
+        """The memory that `moved` needs."""
+        return _whole_lines(self.state.nbytes) + int(self.gradients.nbytes)
+
+    def moved(self, memory: Array) -> Self:
+        """Return the same vectors, with their contents, in memory of the backend: uint8 (`n_bytes`,)."""
+        twin, begin = copy.copy(self), _whole_lines(self.state.nbytes)
+        twin._take(
+            memory[: self.state.nbytes].view(self._dtype),
+            memory[begin : begin + self.gradients.nbytes].view(self._dtype),
+        )
+        self.copy_to(twin)
+        return twin
+
+    def copy_to(self, other: ParameterVectors) -> None:
+        """Copy the contents into other vectors of the same network."""
+        self._backend.copy(self.state, other.state)
+        self._backend.copy(self.gradients, other.gradients)
 
     def _zeros(self, size: int) -> Array:
         try:
@@ -106,6 +130,11 @@ class ParameterVectors:
             if isinstance(spec, BufferSpec) and (array < spec.least).any():
                 raise DataError(f"weight {name!r} must be at least {spec.least:g}, got {array.min():g}")
         return arrays
+
+
+def _whole_lines(n_bytes: int) -> int:
+    """Return the bytes of as many lines of the cache, of 128 bytes, as hold so many."""
+    return -(-n_bytes // 128) * 128
 
 
 def converted_weight(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -47,13 +47,17 @@ class World:
         """
         return self
 
-    def rows(self, rows: int) -> range:
-        """Return which of the rows of a batch this rank computes: as many as the others, but for up to 4; maybe none.
+    def rows(self, rows: int, rank: int | None = None) -> range:
+        """Return which of the rows of a batch a rank computes: as many as the others, but for up to 4; maybe none.
 
         The first is a multiple of 4: the random numbers of dropout come in fours.
+
+        Args:
+            rows: the rows of the batch.
+            rank: the rank; None for this one.
         """
-        fours = -(-rows // 4)
-        first, end = (min(4 * -(-rank * fours // self.size), rows) for rank in (self.rank, self.rank + 1))
+        fours, rank = -(-rows // 4), self.rank if rank is None else rank
+        first, end = (min(4 * -(-place * fours // self.size), rows) for place in (rank, rank + 1))
         return range(first, end)
 
     def share_all(self, rows: int) -> bool:
@@ -86,6 +90,42 @@ class World:
             is_mean: True for the mean, where `takes_means` is.
         """
         return partial(self.allreduce_, array)
+
+    def shares_updates(self, n_bytes: int) -> bool:
+        """True if each rank should update a block of the parameters, of so many bytes, instead of all of them."""
+        return False
+
+    def room(self, n_bytes: int) -> Array | None:
+        """Return memory of this rank that the others see, uint8, for `of_ranks`; None if there is none.
+
+        All ranks must ask for as much. It is the same memory each time, if it is large enough.
+        """
+        return None
+
+    def of_ranks(self, array: Array) -> list[Array] | None:
+        """Return the arrays at the place of this one in the `room` of each rank; None if it lies elsewhere.
+
+        Between two calls of `meet`, what a rank reads no other may write.
+        """
+        return None
+
+    def meet(self) -> None:
+        """Wait until all ranks are here, and see what the others have written. Raises as `allreduce_` does."""
+
+    def trade_blocks(self, array: Array, blocks: Sequence[slice], received: Sequence[Array]) -> None:
+        """Send each rank its block of an array, and receive those of this rank's block.
+
+        Args:
+            array: the array (n,).
+            blocks: the block of each rank.
+            received: receives the block of this rank from each other rank.
+
+        Raises:
+            RankError: as `allreduce_`.
+        """
+
+    def collect_blocks(self, array: Array, blocks: Sequence[slice]) -> None:
+        """Replace the block of each other rank, in an array (n,), by that rank's. Raises as `allreduce_` does."""
 
     def check_programs(self) -> None:
         """Raise if the programs that this rank and others have bound cannot run together.

@@ -152,6 +152,32 @@ class MpiWorld(World):
         add_in_order(parts, own, divisor)
         self._exchange(dict.fromkeys(self._peers, own), {peer: blocks[peer] for peer in self._peers})
 
+    def shares_updates(self, n_bytes: int) -> bool:
+        return n_bytes > _SMALL
+
+    def room(self, n_bytes: int) -> Array | None:
+        return None if self._shared is None else self._shared.room(n_bytes)
+
+    def of_ranks(self, array: Array) -> list[Array] | None:
+        return None if self._shared is None else self._shared.of_ranks(array)
+
+    def meet(self) -> None:
+        if self._shared is None:
+            self.gathered(None)
+        else:
+            self._shared.meet()
+
+    def trade_blocks(self, array: Array, blocks: Sequence[slice], received: Sequence[Array]) -> None:
+        flat = _flat(array)
+        self._exchange(
+            {peer: flat[blocks[peer]] for peer in self._peers}, {peer: received[peer] for peer in self._peers}
+        )
+
+    def collect_blocks(self, array: Array, blocks: Sequence[slice]) -> None:
+        flat = _flat(array)
+        own = dict.fromkeys(self._peers, flat[blocks[self.rank]])
+        self._exchange(own, {peer: flat[blocks[peer]] for peer in self._peers})
+
     def broadcast_(self, array: Array, root: int = 0) -> None:
         flat = _flat(array)
         if self.rank == root:

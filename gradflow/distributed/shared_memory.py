@@ -1,4 +1,4 @@
-"""Sums over the ranks of one machine, through memory that all of them see: a fraction of the time of messages."""
+"""Memory that all ranks of one machine see, and sums through it: a fraction of the time of messages."""
 
 from __future__ import annotations
 
@@ -33,9 +33,13 @@ def shared_memory(world: World, waiting: Waiting) -> SharedMemory | None:
     what a rank writes."""
     if os.name != "posix" or platform.machine() not in ("x86_64", "AMD64"):
         return None
-    n_bytes, path, memory = world.size * _ROOM, None, None
-    if world.rank == 0:
-        path, memory = _created(n_bytes)
+    memory = _mapped(world, world.size * _ROOM)
+    return None if memory is None else SharedMemory(memory, world, waiting)
+
+
+def _mapped(world: World, n_bytes: int) -> mmap.mmap | None:
+    """Return so many bytes that all ranks share; None on all of them if one cannot have them."""
+    path, memory = _created(n_bytes) if world.rank == 0 else (None, None)
     path, mark = world.gathered((path, memory and memory[:_LINE]))[0]
     if path is None:
         return None
@@ -46,7 +50,7 @@ def shared_memory(world: World, waiting: Waiting) -> SharedMemory | None:
     is_everywhere = all(world.gathered(is_same))
     if world.rank == 0:
         os.unlink(path)
-    return SharedMemory(memory, world, waiting) if memory is not None and is_everywhere else None
+    return memory if is_everywhere else None
 
 
 def _created(n_bytes: int) -> tuple[str | None, mmap.mmap | None]:
@@ -78,7 +82,8 @@ class SharedMemory:
 
     def __init__(self, memory: mmap.mmap, world: World, waiting: Waiting) -> None:
         self.rank, self.size = world.rank, world.size
-        self._waiting = waiting
+        self._world, self._waiting = world, waiting
+        self._rooms: list[np.ndarray] = []
         parts = np.frombuffer(memory, np.uint8).reshape(self.size, _ROOM)
         self._counters = [part[:8].view(np.int64) for part in parts]
         ends = range(_LINE, _ROOM + 1, _PIECE)
@@ -90,6 +95,34 @@ class SharedMemory:
     def begin(self, turn: int) -> None:
         """Begin to count anew, for the same turn on all ranks: an error may have ended the previous one anywhere."""
         self._count = turn << 32
+
+    def room(self, n_bytes: int) -> np.ndarray | None:
+        """Return memory of this rank that the others see, uint8, whose content is arbitrary; None if there is none.
+
+        All ranks ask for as much at the same time. They get the memory of the last time again, if it is large enough.
+        """
+        n_bytes = -(-n_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+        if not self._rooms or len(self._rooms[0]) < n_bytes:
+            memory = _mapped(self._world, self.size * n_bytes)
+            if memory is None:
+                return None
+            self._rooms = list(np.frombuffer(memory, np.uint8).reshape(self.size, n_bytes))
+        return self._rooms[self.rank][:n_bytes]
+
+    def of_ranks(self, array: np.ndarray) -> list[np.ndarray] | None:
+        """Return the arrays at the place of this one in the `room` of each rank; None if it lies elsewhere."""
+        if not self._rooms:
+            return None
+        first = array.ctypes.data - self._rooms[self.rank].ctypes.data
+        if not 0 <= first <= len(self._rooms[0]) - array.nbytes:
+            return None
+        return [room[first : first + array.nbytes].view(array.dtype).reshape(array.shape) for room in self._rooms]
+
+    def meet(self) -> None:
+        """Wait until all ranks are here, and see what the others have written."""
+        self._show()
+        self._wait()
+        self._count += 1  # two for each meeting, as for each piece of a sum
 
     def add(self, flat: np.ndarray, divisor: int = 1) -> None:
         """Replace an array (n,) by its sum over the ranks, added in their order, divided by a number."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ from gradflow.training.step.lbfgs import Minimization, check_minimization
 from gradflow.training.step.memory import within_memory
 from gradflow.training.step.objective import Objective
 from gradflow.training.step.optimizer_state import OptimizerState
-from gradflow.training.step.ranks import check_ranks
+from gradflow.training.step.ranks import SharedUpdate, check_ranks
 from gradflow.training.step.training_step import TrainingStep
 from gradflow.training.watch.diagnosis import advice_against_long_steps, non_finite_parameter, origin_of_divergence
 from gradflow.training.watch.loss_watch import LossWatch
@@ -161,6 +161,12 @@ class Loop:
         self._continued = continued
         self._layer_values: dict[str, float] = {}
 
+    def memory(self) -> AbstractContextManager[None]:
+        """Return the context in which `epochs` must run: ranks that update blocks of the weights see each other's."""
+        network, world = self._network, self._plan.world
+        is_shared = SharedUpdate.suits(network, self._objective.optimizer, world)
+        return network._elsewhere(world.room) if is_shared else nullcontext()
+
     def epochs(self, scale: OutputScale | None, *, hands_out: bool = False) -> Generator[Pass, None, None]:
         """Train until there is a reason to stop; the network then holds the final weights.
 
@@ -215,7 +221,8 @@ class Loop:
             self._calls.end(self.history)
 
     def optimizer_state(self) -> OptimizerState:
-        """Return the state of the optimizer after the steps so far."""
+        """Return the state of the optimizer after the steps so far. Ranks that train together must all call it."""
+        self._state.step.update.collect()
         return OptimizerState.of(self._state.step)
 
     def _describe(

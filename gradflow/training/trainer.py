@@ -547,8 +547,9 @@ class Trainer:
         """Run the loop, and write the results, described by ``run``, to the folder, if there is one."""
         self._loop, self.history = loop, loop.history
         try:
-            yield from loop.epochs(scale, hands_out=hands_out)
-            self.optimizer_state = loop.optimizer_state()
+            with loop.memory():
+                yield from loop.epochs(scale, hands_out=hands_out)
+                self.optimizer_state = loop.optimizer_state()
         except DeviceLostError as error:
             saved = "No weights were saved"
             if folder is not None and (files := folder.saved()):

@@ -32,7 +32,7 @@ class Once(gf.Callback):
 
 def trainer(seed: int = 3) -> gf.Trainer:
     """Return the trainer of the run."""
-    network = gf.MLP([12, 40, 3], dropout=0.2, seed=seed, backend="numpy")
+    network = gf.MLP([12, 400, 3], dropout=0.2, seed=seed, backend="numpy")
     return gf.Trainer(network, "softmax_cross_entropy", gf.Adam(), metrics=["roc_auc", "f1"], average=0.9)
 
 

@@ -65,6 +65,19 @@ def parts_without_the_rest() -> tuple[gf.Trainer, dict[str, Any]]:
     return trainer, {"x": x.astype(np.float32), "y": x[:, :1] > 0, **how}
 
 
+def updated_in_blocks() -> tuple[gf.Trainer, dict[str, Any]]:
+    x = _inputs()
+    limits = {"l1": 1e-5, "l2": 1e-3, "clip_norm": 0.05, "average": 0.8}
+    trainer = gf.Trainer(_network(300, 3), "softmax_cross_entropy", gf.AdamW(weight_decay=0.1), **limits)
+    return trainer, {"x": x, "y": _classes(x), "validation_fraction": 0.2, "batch_size": 62}
+
+
+def updated_in_blocks_of_parts() -> tuple[gf.Trainer, dict[str, Any]]:
+    x = _inputs()
+    trainer = gf.Trainer(_network(300, 3), "softmax_cross_entropy", gf.SGD(0.1, momentum=0.9), clip_value=0.001)
+    return trainer, {"x": x, "y": _classes(x), "batch_size": 60, "accumulate": 3}
+
+
 def streamed_rows() -> tuple[gf.Trainer, dict[str, Any]]:
     x = _inputs(3000)
     trainer = gf.Trainer(_network(16, 3, dropout=0.2), "softmax_cross_entropy", gf.Adam(), metrics=["f1"])
@@ -127,6 +140,8 @@ SCENARIOS: dict[str, Scenario] = {
         weighted_classes,
         standardized_numbers,
         parts_without_the_rest,
+        updated_in_blocks,
+        updated_in_blocks_of_parts,
         streamed_rows,
         frozen_and_stopped,
         named_columns,
@@ -147,7 +162,7 @@ def results(name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    found = json.dumps({name: results(name) for name in SCENARIOS})
+    found = json.dumps({name: results(name) for name in sys.argv[2:] or SCENARIOS})
     world = gf.distributed.world()
     assert world.size > 1
     assert world.gathered(found) == [found] * world.size

@@ -50,6 +50,45 @@ def test_as_many_ranks_give_the_same_bits(of_ranks: Any, tmp_path: Path) -> None
     assert json.loads((tmp_path / "again.json").read_text()) == of_ranks(3)
 
 
+_WITHOUT = {
+    "shared memory": "gradflow.distributed.mpi.shared_memory = lambda world, waiting: None",
+    "room in it": "gradflow.distributed.shared_memory.SharedMemory.room = lambda memory, n_bytes: None",
+}
+
+
+@pytest.mark.parametrize("what", _WITHOUT)
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_blocks_of_the_weights_have_the_same_bits_without(of_ranks: Any, ranks: int, what: str, tmp_path: Path) -> None:
+    program = f"import gradflow.distributed.mpi\n{_WITHOUT[what]}\n{_ALL}"
+    results_of(ranks, program, tmp_path / "again.json", "updated_in_blocks")
+    (found,) = json.loads((tmp_path / "again.json").read_text()).values()
+    assert found == of_ranks(ranks)["updated_in_blocks"]
+
+
+_STATE = """
+import json
+import numpy as np
+import gradflow as gf
+x = np.random.default_rng(0).normal(size=(96, 4))
+network = gf.MLP([4, 400, 2], seed=0, backend="numpy", dtype="float64")
+trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam())
+before, layer = network.parameters, network.layers[0].weight
+for _ in range(2):
+    trainer.partial_fit(x, (x[:, 0] > 0).astype(int), batch_size=32)
+assert np.shares_memory(before, network.parameters) and np.shares_memory(layer, network.parameters)
+assert (before == network.parameters).all() and (layer == network.layers[0].weight).all()
+state = trainer.optimizer_state.on_host()
+print(json.dumps([network.gradients.tolist(), *(state[name].tolist() for name in sorted(state))]))
+"""
+
+
+def test_all_ranks_end_with_the_whole_gradient_and_state_of_the_optimizer() -> None:
+    (one,), two = (results_of(ranks, _STATE).splitlines() for ranks in (1, 2))
+    assert two[0] == two[1]
+    for found, expected in zip(json.loads(two[0]), json.loads(one), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-12)
+
+
 def test_the_program_of_the_page_prints_the_same_on_two_ranks(tmp_path: Path) -> None:
     (block,) = blocks(ROOT / "docs" / "distributed.md")
     (tmp_path / "train.py").write_text(block.source)

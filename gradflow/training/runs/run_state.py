@@ -54,6 +54,7 @@ class RunState(NamedTuple):
     def take(self, batches_done: int) -> Snapshot:
         """Return a snapshot after ``batches_done`` batches of the current epoch: the same on all ranks."""
         backend = self.network.backend
+        self.step.update.collect()
         vectors = {name: backend.to_host(vector) for name, vector in self._vectors(batches_done).items()}
         if batches_done and self.world.size > 1:
             vectors |= _named_by_rank(self.world.gathered({name: vectors[name] for name in _of_epoch(vectors)}))

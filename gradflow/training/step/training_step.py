@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Self
 
 from gradflow.clock import RunStatus, advance_part
@@ -60,7 +61,8 @@ class TrainingStep:
         self._rows = len(data) if rows is None else rows
         self._part_rows = -(-batch_size // parts)
         self.status = RunStatus(backend, epoch=network.epochs_begun)
-        self.update = Update(objective, epochs=epochs, steps=-(-self._rows // batch_size))
+        steps = -(-self._rows // batch_size)
+        self.update = Update(objective, epochs=epochs, steps=steps, world=self._world)
         # Row weights have mean 1 over all rows, not over those of an epoch that leaves some out.
         leaves_out = data.is_weighted and self._rows < len(data)
         metrics = EpochMetrics(objective.metrics, objective.task(self._rows), sums_weights=leaves_out)
@@ -106,7 +108,7 @@ class TrainingStep:
         program, measured = full.program(steps_per_launch), None
         if self._statistics is not None and arrays is not None:
             recorder = self._recorder()
-            self._statistics.record(recorder, full, arrays)
+            self._statistics.record(recorder, self._with_gradient(full), arrays)
             measured = recorder.program()
         return Epoch(
             full.backend,
@@ -137,31 +139,56 @@ class TrainingStep:
             arrays = self._record_step(recorder, objective.layers, objective.loss, batch, self._results, update)
         else:
             arrays = self._record_parts(recorder, sizes)
-            self.update.record(recorder)
+            if self.update.shared is None:
+                self._record_sum(recorder, sizes)
+                self.update.record(recorder)
+            else:
+                self.update.record_shared(recorder, self._fractions(sizes))
         self.update.learning_rates.record_advance(recorder, sizes[-1], self._rows)
         return recorder, arrays
+
+    def _with_gradient(self, step: Recorder) -> Recorder:
+        """Return a step that leaves the gradient of the batch on all ranks."""
+        if self.update.shared is None:
+            return step
+        recorder = self._recorder()
+        recorder.extend(step)
+        recorder.call(partial(self.update.shared.collect, self._objective.network.gradients))
+        return recorder
 
     def _recorder(self) -> Recorder:
         return Recorder(self.status.backend, self.status.clock, self.update.learning_rates.values)
 
     def _record_parts(self, recorder: Recorder, sizes: list[int]) -> ForwardArrays | None:
-        """Record the gradients of a batch, part by part. Each size is recorded once: its parts share their memory."""
+        """Record this rank's gradients of a batch, part by part. Each size is recorded once: its parts share their
+        memory. The gradients of several parts are added, and weighted by their fractions of the batch's rows."""
         gradients, rows, world = self._objective.network.gradients, sum(sizes), self._world
         recorded = {size: self._recorder() for size in sizes}
         arrays = [self._record_part(part, size) for size, part in recorded.items()]
-        last, is_mean = len(sizes) - 1, len(sizes) == 1 and world.takes_means(rows)
+        last = len(sizes) - 1
         for place, size in enumerate(sizes):
             recorder.extend(recorded[size])
-            fraction = len(world.rows(size)) / rows
             if last:
+                fraction = len(world.rows(size)) / rows
                 self.update.accumulation.add(recorder, gradients, fraction, is_first=place == 0, is_last=place == last)
-            elif not is_mean:
-                record_fraction(recorder, gradients, fraction)
             if place < last:
                 recorder(advance_part, recorder.clock, size)
+        return arrays[-1]
+
+    def _fractions(self, sizes: list[int]) -> list[float]:
+        """Return the factor by which the gradient of each rank counts."""
+        (*others, rows), world = sizes, self._world
+        return [1.0 if others else len(world.rows(rows, rank)) / rows for rank in range(world.size)]
+
+    def _record_sum(self, recorder: Recorder, sizes: list[int]) -> None:
+        """Record the sum of the gradients over the ranks."""
+        gradients, world = self._objective.network.gradients, self._world
+        is_mean = len(sizes) == 1 and world.takes_means(sizes[0])
+        fraction = self._fractions(sizes)[world.rank]
+        if len(sizes) == 1 and not is_mean:
+            record_fraction(recorder, gradients, fraction)
         if world.size > 1:
             recorder.call(world.sums(gradients, is_mean=is_mean))
-        return arrays[-1]
 
     def _record_part(self, recorder: Recorder, size: int) -> ForwardArrays | None:
         """Record the gradient of this rank's rows of a part, at their position in the epoch; None if it has none."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from gradflow.distributed import World
 from gradflow.errors import DataError
 from gradflow.executors import Executor
 from gradflow.ops import Array
@@ -16,12 +18,14 @@ from gradflow.optimizers.accumulation import GradientAccumulation
 from gradflow.optimizers.averaging import average_weights
 from gradflow.optimizers.base import hyper_vector
 from gradflow.optimizers.clipping import GradientClipping
+from gradflow.program import Recorder
 from gradflow.schedules import initial
 from gradflow.schedules.base import EpochValues
 from gradflow.sealing import is_of_users, record_sealed
 from gradflow.training.step.learning_rates import LearningRates
 from gradflow.training.step.objective import Objective
 from gradflow.training.step.precision import make_precision
+from gradflow.training.step.ranks import SharedUpdate
 
 
 class Update:
@@ -31,13 +35,15 @@ class Update:
         objective: the objective.
         epochs: number of epochs of the training.
         steps: steps per epoch.
+        world: the ranks that train together; None for one.
 
     Attributes:
+        shared: the update in blocks, one for each rank; None if this rank updates all weights.
         learning_rates: the learning rates on the device.
         precision: the precision of a step; None for that of the network's own arrays.
     """
 
-    def __init__(self, objective: Objective, *, epochs: int, steps: int) -> None:
+    def __init__(self, objective: Objective, *, epochs: int, steps: int, world: World | None = None) -> None:
         network, optimizer = objective.network, objective.optimizer
         backend = network.backend
         self._objective = objective
@@ -62,6 +68,10 @@ class Update:
         )
         self._hyper = self.learning_rates.hyper
         self.precision = make_precision(objective.precision, network)
+        self.shared = None
+        if world is not None and SharedUpdate.suits(network, optimizer, world):
+            self.shared = SharedUpdate(network, world)
+        self._has_begun = False
         self._average: Array | None = None
         if objective.average is not None:
             self._average, self._trained = (backend.empty(network.n_parameters, network.dtype) for _ in range(2))
@@ -92,11 +102,18 @@ class Update:
 
         When an epoch is resumed, ``steps_done`` of its steps have already run.
         """
+        self._has_begun = True
         self.learning_rates.begin_epoch(epoch, history, steps_done)
         if not steps_done:
             self.put_back()
         if self.precision is not None:
             self.precision.refresh()
+
+    def collect(self) -> None:
+        """Complete the gradient and the state of the optimizer by the blocks of the other ranks; all must call it."""
+        if self.shared is not None and self._has_begun:
+            for vector in (self._objective.network.gradients, *self._state.values()):
+                self.shared.collect(vector)
 
     def put_back(self) -> None:
         """Put the trained weights back into the network, in place of their average."""
@@ -114,7 +131,7 @@ class Update:
 
     def record(self, ops: Executor) -> None:
         """Record the update of the weights."""
-        objective, network = self._objective, self._objective.network
+        network = self._objective.network
         clock = ops.clock if self.precision is None else self.precision.before_update(ops)
         vectors = network.parameters, network.gradients
         if self._clipping is not None:
@@ -122,8 +139,19 @@ class Update:
         self._record_step(ops, *vectors, self._state, self._hyper, self._gradient_scale, clock, network.n_decayed)
         if self.precision is not None:
             self.precision.after_update(ops)
+        self._record_average(ops, clock)
+
+    def record_shared(self, recorder: Recorder, fractions: Sequence[float]) -> None:
+        """Record the update in blocks, from the gradient of each rank times its fraction."""
+        assert self.shared is not None
+        objective = self._objective
+        of_optimizer = objective.optimizer, self._state, self._hyper, self._gradient_scale
+        self.shared.record(recorder, fractions, *of_optimizer, objective.clip_norm)
+        self._record_average(recorder, recorder.clock)
+
+    def _record_average(self, ops: Executor, clock: Array) -> None:
         if self._average is not None:
-            ops(average_weights, network.parameters, self._average, clock, objective.average)
+            ops(average_weights, self._objective.network.parameters, self._average, clock, self._objective.average)
 
     def _record_step(self, ops: Executor, *arguments: Any) -> None:
         step = self._optimizer.step

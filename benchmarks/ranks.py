@@ -143,8 +143,8 @@ _METHOD = (
     "is the computing on a rank's rows of the batch, and then the sum over the ranks of the gradients, 4 bytes for "
     "each parameter. Steps with Adam on the CPU were measured on one machine ([figures](amd-epyc-avx512-2/peers.md)); "
     "there all of it is taken to follow the rows, since each rank updates a block of the weights; those on GPUs are "
-    "[estimates](gpu-estimates.md), made anew for the fewer rows. A sum takes b + 2 (p − 1) h + 2 (p − 1)/p · bytes / w seconds on a ring of p "
-    "ranks: any sum takes b, a hop takes h, and w bytes go over it in a second."
+    "[estimates](gpu-estimates.md), made anew for the fewer rows. A sum takes b + 2 (p − 1) h + 2 (p − 1)/p · bytes / "
+    "w seconds on a ring of p ranks: any sum takes b, a hop takes h, and w bytes go over it in a second."
 )
 _SOURCES = (
     "NCCL's latencies are those by which it chooses its algorithm (`src/graph/tuning.cc`, "

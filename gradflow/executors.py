@@ -25,6 +25,10 @@ class Executor(Protocol):
     backend: ReferenceBackend
 
     @property
+    def has_part_of_batch(self) -> bool:
+        """True if other ranks compute other rows of the same batch."""
+
+    @property
     def clock(self) -> Array:
         """The clock of the training run that the calls belong to (kernels/clock.h), int64 (4,), on the device."""
 
@@ -50,6 +54,7 @@ class Clocked:
         self, backend: ReferenceBackend, clock: Array | None = None, values: Mapping[int, Array] | None = None
     ) -> None:
         self.backend = backend
+        self.has_part_of_batch = False
         self._clock = clock
         self._values = values
 

@@ -116,6 +116,11 @@ class Adapted:
         self._change = change
 
     @property
+    def has_part_of_batch(self) -> bool:
+        """True if other ranks compute other rows of the same batch."""
+        return self._ops.has_part_of_batch
+
+    @property
     def clock(self) -> Array:
         """The clock of the training run."""
         return self._ops.clock

@@ -108,7 +108,7 @@ class Sealing:
     """
 
     def __init__(self, ops: Executor, refuse: Callable[[str], NoReturn]) -> None:
-        self.backend = ops.backend
+        self.backend, self.has_part_of_batch = ops.backend, ops.has_part_of_batch
         self.passed: list[Array] = []
         self.written: list[Array] = []
         self._ops = ops

@@ -97,7 +97,8 @@ class BatchNorm(Layer):
 
     A single row has no variance. A batch of one row, which can occur at the end of an epoch, is therefore normalized
     with the running statistics, as at prediction, and does not update them. Training with ``batch_size=1`` raises an
-    error. A frozen layer (``network.frozen``) treats every batch this way.
+    error. A frozen layer (``network.frozen``) treats every batch this way. Several ranks that train together normalize
+    with the statistics of the whole batch (`gradflow.distributed`).
 
     The variance is computed in two passes with float64 sums (Chan, Golub & LeVeque, 1983), so that it is accurate even
     if the mean is large compared to the standard deviation. ``beta`` acts as a bias, so ``Dense(..., bias=False)`` is
@@ -146,11 +147,11 @@ class BatchNorm(Layer):
             "running_variance": BufferSpec((self.n_in,), initial=1.0, least=0.0),
         }
 
-    def _keeps_statistics(self, x: Array) -> bool:
-        return len(x) == 1 or not self.trainable
+    def _keeps_statistics(self, ops: Executor, x: Array) -> bool:
+        return (len(x) == 1 and not ops.has_part_of_batch) or not self.trainable
 
     def forward(self, ops: Executor, x: Array, y: Array) -> None:
-        if self._keeps_statistics(x):
+        if self._keeps_statistics(ops, x):
             self._statistics = self.running_mean, self.running_variance
             self.infer(ops, x, y)
             return
@@ -170,5 +171,5 @@ class BatchNorm(Layer):
         assert self._statistics is not None
         ops(
             batch_norm_backward, x, self.gamma, *self._statistics, d_y, self.d_gamma, self.d_beta, d_x,
-            epsilon=self.epsilon, share=0.0 if self._keeps_statistics(x) else 1 / len(x),
+            epsilon=self.epsilon, share=0.0 if self._keeps_statistics(ops, x) else 1 / len(x),
         )  # fmt: skip

@@ -76,7 +76,7 @@ class Plan(NamedTuple):
                 )
         if isinstance(objective.optimizer, LBFGS):
             check_minimization(objective, self.data, batch_size=self.batch_size, parts=self.parts)
-        check_ranks(objective, self.world, batch_size=self.batch_size, parts=self.parts)
+        check_ranks(objective, self.world, rows=self.rows, batch_size=self.batch_size, parts=self.parts)
         names = objective.value_names(has_validation=self.validation is not None)
         for schedule in objective.schedules():
             schedule.check(self.epochs, names)
@@ -434,8 +434,10 @@ class Loop:
         is_last = self._interruption.requested or self._is_stopped_at_step
         is_time = self._checkpoints is not None and self._checkpoints.is_time
         if self._plan.world.size > 1:
-            requests = self._plan.world.gathered((is_last, is_time))
-            is_last, is_time = any(ends for ends, _ in requests), requests[0][1]
+            requests = self._plan.world.gathered((is_last, is_time, self._is_stopped_at_step))
+            is_last, is_time = any(ends for ends, *_ in requests), requests[0][1]
+            if any(stops for *_, stops in requests):
+                self._is_stopped_at_step, self.history.stopped_by = True, "callback"
         allowed = state.step.epoch.batches
         self._calls.look(self.history.epochs, batches_done, allowed, self._plan.rows)
         if self._checkpoints is not None:
@@ -445,11 +447,18 @@ class Loop:
     def _step_ended(self, batches_done: int) -> None:
         """Call the callbacks that hear of steps; one of them may end the training here."""
         if batches_done and self._calls.has_steps:
-            was_requested, mean_loss = self.stop_requested, partial(self._state.step.epoch.mean_loss, batches_done)
-            self._calls.step_ended(self._state.steps(batches_done), mean_loss)
+            was_requested = self.stop_requested
+            self._calls.step_ended(self._state.steps(batches_done), partial(self._mean_loss, batches_done))
             if self.stop_requested and not was_requested and batches_done < self._state.step.epoch.batches:
                 self._is_stopped_at_step = True
                 self.history.stopped_by = "callback"
+
+    def _mean_loss(self, batches_done: int, batches: int) -> float:
+        """Return the mean loss of the last ones of ``batches_done`` batches, with the gradient of the last on all
+        ranks."""
+        step = self._state.step
+        step.update.collect_gradient()
+        return step.epoch.mean_loss(batches_done, batches)
 
     def _is_interrupted(self) -> bool:
         """True if a signal asked one of the ranks to end."""

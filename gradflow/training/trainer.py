@@ -66,18 +66,13 @@ def _warn_of_unused_gpu(network: Sequential, rows: int) -> None:
         )
 
 
-def _check_steps(optimizer: Optimizer, callbacks: Sequence[Callback], ranks: World) -> None:
+def _check_steps(optimizer: Optimizer, callbacks: Sequence[Callback]) -> None:
     """Raise if callbacks expect steps that an optimizer does not take, or their intervals are invalid."""
     with_steps = [callback for callback in callbacks if step_interval(callback) is not None]
     if with_steps and isinstance(optimizer, LBFGS):
         raise DataError(
             f"callback {type(with_steps[0]).__name__} has on_step_end, but L-BFGS takes no steps that could be "
             "counted; set every_steps = None, and use on_epoch_end"
-        )
-    if with_steps and ranks.size > 1:
-        raise DataError(
-            f"callback {type(with_steps[0]).__name__} has on_step_end, but until the epoch ends each of several ranks "
-            "knows the losses of its own rows only; set every_steps = None, and use on_epoch_end"
         )
 
 
@@ -400,14 +395,12 @@ class Trainer:
         parts = positive_integer("accumulate", accumulate)
         plan = Plan(epochs, training, data.validation, rows, size, parts, shuffle, ranks)
         plan.check(objective)
-        _check_steps(objective.optimizer, callbacks, ranks)
+        _check_steps(objective.optimizer, callbacks)
         _warn_of_unused_gpu(self.network, size)
         best = self._best_value(early_stopping, callbacks, has_validation=data.validation is not None)
         convergence = None if tolerance is None else BestValue("loss", non_negative("tolerance", tolerance))
         stopping = Stopping(best, convergence, early_stopping)
         callbacks = [*callbacks, *progress_callback(progress)]
-        if ranks.rank:
-            callbacks = [callback for callback in callbacks if not callback.first_rank_only]
         overwrite = boolean("overwrite", overwrite)
         settings = {
             "epochs": epochs,
@@ -426,8 +419,14 @@ class Trainer:
         if (path := run_path(output, resume, checkpoint, overwrite=overwrite)) is not None or ranks.size > 1:
             run = described_run(objective, settings, training, data.validation)
             if ranks.size > 1:
-                of_folder = {"folder": path and str(path), "resume": resume is not None, "overwrite": overwrite}
-                check_alike(ranks, self.network, run | of_folder | {"checkpoint": checkpoint and checkpoint.config()})
+                of_folder: dict[str, Any] = {
+                    "folder": path and str(path),
+                    "resume": resume is not None,
+                    "overwrite": overwrite,
+                }
+                of_folder["checkpoint"] = checkpoint and checkpoint.config()
+                of_steps = [every for callback in callbacks if (every := step_interval(callback)) is not None]
+                check_alike(ranks, self.network, run | of_folder | {"every_steps of callbacks": of_steps})
             if path is not None:
                 objective.check_functions()
                 how = {"is_resumed": resume is not None, "overwrite": overwrite}
@@ -453,7 +452,7 @@ class Trainer:
                 self.objective,
                 fit.plan,
                 *fit.stopping,
-                Calls(fit.callbacks, self),
+                Calls(fit.callbacks, self, fit.plan.world.rank),
                 checkpoints,
                 resumed,
                 interruption,

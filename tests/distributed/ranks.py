@@ -27,7 +27,7 @@ ENVIRONMENT = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "GRADFLOW_BACKEND": "numpy",
-    "GRADFLOW_RANK_TIMEOUT": "60",
+    "GRADFLOW_RANK_TIMEOUT": "300",
     "PYTHONPATH": os.pathsep.join([*os.environ.get("PYTHONPATH", "").split(os.pathsep), str(ROOT)]),
 }
 
@@ -51,7 +51,7 @@ def run(
         output, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.terminate()  # mpiexec ends the ranks
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=120)
         pytest.fail(f"the ranks still ran after {seconds} s\n{output}\n{errors}")
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 

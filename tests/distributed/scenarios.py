@@ -67,15 +67,36 @@ def parts_without_the_rest() -> tuple[gf.Trainer, dict[str, Any]]:
 
 def updated_in_blocks() -> tuple[gf.Trainer, dict[str, Any]]:
     x = _inputs()
-    limits = {"l1": 1e-5, "l2": 1e-3, "clip_norm": 0.05, "average": 0.8}
+    limits: dict[str, Any] = {"l1": 1e-5, "l2": 1e-3, "clip_norm": 0.05, "average": 0.8}
     trainer = gf.Trainer(_network(300, 3), "softmax_cross_entropy", gf.AdamW(weight_decay=0.1), **limits)
-    return trainer, {"x": x, "y": _classes(x), "validation_fraction": 0.2, "batch_size": 62}
+    data = {"x": x, "y": _classes(x), "validation_fraction": 0.2, "batch_size": 62}
+    return trainer, {**data, "callbacks": [Steps(), StepsOfFirstRank()]}
 
 
 def updated_in_blocks_of_parts() -> tuple[gf.Trainer, dict[str, Any]]:
     x = _inputs()
-    trainer = gf.Trainer(_network(300, 3), "softmax_cross_entropy", gf.SGD(0.1, momentum=0.9), clip_value=0.001)
+    settings: dict[str, Any] = {"clip_value": 0.001, "layer_statistics": True}
+    trainer = gf.Trainer(_network(300, 3), "softmax_cross_entropy", gf.SGD(0.1, momentum=0.9), **settings)
     return trainer, {"x": x, "y": _classes(x), "batch_size": 60, "accumulate": 3}
+
+
+def normalized() -> tuple[gf.Trainer, dict[str, Any]]:
+    """The last batch has 9 rows: of three ranks the last has a single one."""
+    x = _inputs()
+    x[:, 0] += 100
+    residual = gf.Residual([gf.BatchNorm(12), gf.Dense(12, 12), gf.Tanh()])
+    layers = [gf.BatchNorm(9), gf.Dense(9, 12), gf.ReLU(), residual, gf.BatchNorm(12, momentum=0.3), gf.Dense(12, 3)]
+    network = gf.Sequential(layers, seed=5, dtype="float64")
+    trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam(0.01), layer_statistics=True)
+    return trainer, {"x": x, "y": _classes(x), "validation_fraction": 0.2, "batch_size": 23}
+
+
+def normalized_members() -> tuple[gf.Trainer, dict[str, Any]]:
+    x = _inputs()
+    each = gf.EachMember([gf.Dense(9, 8, bias=False), gf.BatchNorm(8), gf.ReLU()], members=3)
+    network = gf.Sequential([each, gf.Dense(24, 3)], seed=5, dtype="float64")
+    trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam(0.01))
+    return trainer, {"x": x, "y": _classes(x), "batch_size": 62, "accumulate": 2, "drop_last": True}
 
 
 def streamed_rows() -> tuple[gf.Trainer, dict[str, Any]]:
@@ -134,6 +155,33 @@ def members_that_share_weights() -> tuple[gf.Trainer, dict[str, Any]]:
     return trainer, {"x": x, "y": _classes(x), "sample_weight": weight, "validation_fraction": 0.2, "batch_size": 62}
 
 
+class Steps(gf.Callback):
+    """Keeps the sum of what it hears of steps."""
+
+    every_steps = 3
+
+    def on_fit_begin(self, trainer: Any, epochs: int) -> None:
+        self.losses = self.squares = 0.0
+
+    def on_step_end(self, trainer: Any, step: int, loss: float) -> None:
+        self.losses += loss
+        self.squares += float((trainer.network.gradients**2).sum())
+
+    def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> dict[str, float]:
+        return {"step_losses": self.losses, "step_squares": self.squares}
+
+
+class StepsOfFirstRank(gf.Callback):
+    """Hears of other steps on one rank only."""
+
+    every_steps = 2
+    first_rank_only = True
+
+    def on_step_end(self, trainer: Any, step: int, loss: float) -> None:
+        assert gf.distributed.world().rank == 0
+        assert step % 2 == 0
+
+
 SCENARIOS: dict[str, Scenario] = {
     of.__name__: of
     for of in (
@@ -142,6 +190,8 @@ SCENARIOS: dict[str, Scenario] = {
         parts_without_the_rest,
         updated_in_blocks,
         updated_in_blocks_of_parts,
+        normalized,
+        normalized_members,
         streamed_rows,
         frozen_and_stopped,
         named_columns,
@@ -153,12 +203,12 @@ SCENARIOS: dict[str, Scenario] = {
 
 
 def results(name: str) -> dict[str, Any]:
-    """Return the history of a scenario, and its final weights."""
+    """Return the history of a scenario, and its final weights and buffers."""
     trainer, options = SCENARIOS[name]()
     history = trainer.fit(**options, epochs=5, progress=False)
     values = {value: [float(each) for each in history[value]] for value in history}
     ends = {"stopped_by": history.stopped_by, "best_epoch": history.best_epoch, "values": values}
-    return ends | {"weights": trainer.network.parameters.tolist()}
+    return ends | {"weights": trainer.network.state.tolist()}
 
 
 if __name__ == "__main__":

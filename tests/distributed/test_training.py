@@ -141,3 +141,62 @@ def test_partial_fit_and_estimators_train_on_ranks_too() -> None:
     for of_call, alone in zip(values, expected[1], strict=True):
         assert of_call == pytest.approx(alone, rel=1e-9)
     np.testing.assert_allclose(probabilities, expected[2], rtol=1e-4)
+
+
+_REFUSED = """
+import numpy as np
+import gradflow as gf
+x = np.random.default_rng(0).normal(size=(40, 4))
+class Normalizing(gf.BatchNorm):
+    pass
+def fit(layer, **options):
+    trainer = gf.Trainer(gf.Sequential([gf.Dense(4, 3), layer, gf.Dense(3, 1)]), "half_squared_error", gf.SGD(0.1))
+    try:
+        trainer.fit(x, x[:, :1], epochs=2, progress=False, **options)
+        print("trained")
+    except gf.DataError as error:
+        print(error)
+fit(gf.BatchNorm(3), batch_size=36)
+fit(gf.BatchNorm(3), batch_size=36, drop_last=True)
+fit(Normalizing(3), batch_size=20)
+"""
+
+
+def test_batches_without_rows_for_each_rank_and_other_normalizations_are_refused() -> None:
+    lines = results_of(2, _REFUSED).splitlines()
+    assert len(lines) == 6
+    (small, trained, other) = sorted(set(lines), key=lines.index)
+    assert "needs rows of each batch on all of 2 ranks" in small
+    assert "has 4; pass another batch_size, or drop_last=True" in small
+    assert trained == "trained"
+    assert "Normalizing(n_in=3" in other
+    assert "use BatchNorm itself in float32, LayerNorm" in other
+
+
+_STEPS = """
+import numpy as np
+import gradflow as gf
+x = np.random.default_rng(0).normal(size=(64, 4))
+rank = gf.distributed.world().rank
+class Stop(gf.Callback):
+    every_steps = 2
+    def on_step_end(self, trainer, step, loss):
+        if rank == 1 and step == 6:
+            trainer.stop()
+class Other(Stop):
+    every_steps = 2 + rank
+for callback in (Stop(), Other()):
+    trainer = gf.Trainer(gf.MLP([4, 3, 1], backend="numpy"), "half_squared_error", gf.SGD(0.1))
+    try:
+        history = trainer.fit(x, x[:, :1], epochs=3, batch_size=8, callbacks=[callback], progress=False)
+        print(history.stopped_by, history.epochs)
+    except gf.RankError as error:
+        print(error)
+"""
+
+
+def test_a_callback_of_one_rank_stops_all_after_a_step_and_ranks_hear_of_the_same_steps() -> None:
+    stopped, other = sorted(set(results_of(2, _STEPS).splitlines()), key=len)
+    assert stopped == "callback 0"
+    assert "rank 1 of 2 cannot train with the others" in other
+    assert "every_steps of callbacks[0] is 3, but 2 on rank 0" in other

@@ -104,13 +104,18 @@ class Calls:
     Args:
         callbacks: the callbacks.
         trainer: the trainer, which they receive.
+        rank: the rank of this process. The steps that any callback hears of end on all ranks.
     """
 
-    def __init__(self, callbacks: Sequence[Callback], trainer: Any) -> None:
-        self._callbacks, self._trainer = callbacks, trainer
+    def __init__(self, callbacks: Sequence[Callback], trainer: Any, rank: int = 0) -> None:
+        self._callbacks = [callback for callback in callbacks if rank == 0 or not callback.first_rank_only]
+        self._trainer = trainer
         self._begun: list[Callback] = []
-        self._lookers = [callback for callback in callbacks if isinstance(callback, Looker)]
-        intervals = [(callback, step_interval(callback)) for callback in callbacks]
+        self._lookers = [callback for callback in self._callbacks if isinstance(callback, Looker)]
+        is_called = {id(callback) for callback in self._callbacks}
+        intervals = [
+            (callback if id(callback) in is_called else None, step_interval(callback)) for callback in callbacks
+        ]
         self._of_steps = [(callback, every) for callback, every in intervals if every is not None]
         self._taken: Collection[str] = ()
         self._own: list[str] | None = None
@@ -150,7 +155,9 @@ class Calls:
             self._step = step
             for callback, every in self._of_steps:
                 if step % every == 0:
-                    callback.on_step_end(self._trainer, step, mean_loss(every))
+                    loss = mean_loss(every)  # on all ranks, which put theirs together
+                    if callback is not None:
+                        callback.on_step_end(self._trainer, step, loss)
 
     def steps_allowed(self, step: int) -> int:
         """Return the number of steps before the next call of `step_ended`."""

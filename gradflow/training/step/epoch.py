@@ -134,9 +134,12 @@ class Epoch:
         return sums[2] / self._first_rows
 
     def mean_loss(self, batches_done: int, batches: int) -> float:
-        """Return the mean loss of the last ones of ``batches_done`` batches; the host waits for the device."""
+        """Return the mean loss of the last ones of ``batches_done`` batches; the host waits for the device, and for the
+        other ranks, which must all call it."""
         rows = slice(self.position(max(batches_done - batches, 0)), min(self.position(batches_done), self.rows))
-        return float(self._status.backend.to_host(self.results.losses[rows]).mean(dtype=np.float64))
+        mean = float(self._status.backend.to_host(self.results.losses[rows]).mean(dtype=np.float64))
+        # The results of ranks are put together after the last batch; before it each has zeros for the rows of others.
+        return mean if batches_done == self.batches else math.fsum(self._world.gathered(mean))
 
     def merged(self, parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """Return the `results_of` several ranks, in their order, put together."""

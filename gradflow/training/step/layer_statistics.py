@@ -8,11 +8,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gradflow.distributed import World
 from gradflow.executors import Executor
 from gradflow.layers import Layer, ReLU, Sigmoid, Tanh
 from gradflow.layers.stack import ForwardArrays, outputs_by_place
 from gradflow.network import Sequential
 from gradflow.ops import Array, copy, op
+from gradflow.optimizers.accumulation import accumulate
 from gradflow.program import Recorder
 from gradflow.reductions import chunk_length
 
@@ -83,19 +85,20 @@ class LayerStatistics:
 
     - ``gradient_norm/0``: ‖g‖₂ of the layer's gradient, over all its parameters, without penalties and clipping;
     - ``update_ratio/0``: ‖w' - w‖₂ / ‖w‖₂, with its parameters w before the step and w' after it;
-    - ``dead/1``: fraction of the units of a ReLU that output 0 for all rows of the batch;
+    - ``dead/1``: fraction of the units of a ReLU that output 0 for all rows of the batch, those of other ranks too;
     - ``saturated/1``: fraction of the outputs of a sigmoid or tanh within `SATURATION_DISTANCE` of a limit.
 
     Args:
         network: the network.
         layers: the layers before the loss.
+        world: the ranks that share the batch; None for one.
 
     Attributes:
         values: float64, the latest measurements; zeros before the first.
     """
 
-    def __init__(self, network: Sequential, layers: Sequence[Layer]) -> None:
-        self._network, self._layers = network, layers
+    def __init__(self, network: Sequential, layers: Sequence[Layer], world: World | None = None) -> None:
+        self._network, self._layers, self._world = network, layers, world or World()
         self._ranges = ranges_by_layer(network)
         self._before = network.backend.empty(network.n_parameters, network.dtype)
         self._names = [f"{kind}/{place}" for kind in ("gradient_norm", "update_ratio") for place in self._ranges]
@@ -106,13 +109,14 @@ class LayerStatistics:
         """True if a step of this epoch, counted from 1, must be measured, given the batches per epoch."""
         return (epoch - 1) % -(-_LEAST_STEPS // batches) == 0
 
-    def record(self, recorder: Recorder, step: Recorder, arrays: ForwardArrays) -> None:
+    def record(self, recorder: Recorder, step: Recorder, arrays: ForwardArrays, fraction: float = 1.0) -> None:
         """Record a measured step that shares the memory of an already recorded step.
 
         Args:
             recorder: recorder for the measured step.
             step: the recorded step.
             arrays: arrays of its forward pass.
+            fraction: the fraction of the rows that they are of.
         """
         units = [unit for unit in outputs_by_place(self._layers, arrays) if _kind(unit[1])]
         self._names += [f"{_kind(layer)}/{place}" for place, layer, _ in units]
@@ -121,7 +125,7 @@ class LayerStatistics:
         recorder.extend(step)
         self._record_changes(recorder)
         if units:
-            self._record_units(recorder, [(layer, y) for _, layer, y in units])
+            self._record_units(recorder, [(layer, y) for _, layer, y in units], fraction)
 
     @property
     def names(self) -> list[str]:
@@ -149,17 +153,34 @@ class LayerStatistics:
         norms, ratios = self.values[: len(layers)], self.values[len(layers) : 2 * len(layers)]
         ops(layer_changes, partials, of_layers, norms, ratios)
 
-    def _record_units(self, ops: Executor, layers: Sequence[tuple[Layer, Array]]) -> None:
+    def _record_units(self, recorder: Recorder, layers: Sequence[tuple[Layer, Array]], fraction: float) -> None:
         backend = self._network.backend
         ends = list(itertools.accumulate((y.shape[1] for _, y in layers), initial=0))
         units = backend.empty(ends[-1], np.float64)
         ranges = list(itertools.pairwise(ends))
         for (layer, y), (first, end) in zip(layers, ranges, strict=True):
             if isinstance(layer, ReLU):
-                ops(mark_dead_units, y, units[first:end])
+                recorder(mark_dead_units, y, units[first:end])
             else:
-                record_saturation(ops, layer, y, units[first:end])
-        ops(layer_means, units, backend.from_host(np.array(ranges, np.int64)), self.values[-len(ranges) :])
+                record_saturation(recorder, layer, y, units[first:end])
+        if self._world.size > 1:
+            relus = [
+                units[slice(*ends)] for (layer, _), ends in zip(layers, ranges, strict=True) if type(layer) is ReLU
+            ]
+            self._record_sum(recorder, units, relus, fraction)
+        recorder(layer_means, units, backend.from_host(np.array(ranges, np.int64)), self.values[-len(ranges) :])
+
+    def _record_sum(self, recorder: Recorder, units: Array, relus: Sequence[Array], fraction: float) -> None:
+        """Record units = those of the whole batch: a unit of a ReLU is dead if it is so on all ranks; a fraction is the
+        mean over the ranks by their rows."""
+        alive = [self._network.backend.empty(dead.shape, dead.dtype) for dead in relus]
+        for dead, of_layer in zip(relus, alive, strict=True):
+            recorder(mark_dead_units, dead.reshape(1, -1), of_layer)
+        recorder(accumulate, units, units, units, fraction, kept=0)
+        for summed in (units, *alive):
+            recorder.call(self._world.sums(summed))
+        for dead, of_layer in zip(relus, alive, strict=True):
+            recorder(mark_dead_units, of_layer.reshape(1, -1), dead)
 
 
 def ranges_by_layer(network: Sequential) -> dict[str, list[tuple[int, int]]]:

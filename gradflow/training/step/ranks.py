@@ -12,6 +12,7 @@ import numpy as np
 from gradflow.distributed import World
 from gradflow.errors import DataError
 from gradflow.executors import Executor
+from gradflow.layers.batch_norm import BatchNorm, batch_norm_backward, batch_norm_forward, normalize_columns
 from gradflow.layers.dropout import dropout, scheduled_dropout
 from gradflow.layers.stack import with_inner
 from gradflow.names import is_built_in
@@ -29,7 +30,7 @@ _PIECE = 2**16
 """Parameters that are updated as soon as their gradients have been added up, which are then still in the cache."""
 
 
-def check_ranks(objective: Objective, world: World, *, batch_size: int, parts: int) -> None:
+def check_ranks(objective: Objective, world: World, *, rows: int, batch_size: int, parts: int) -> None:
     """Raise for what several ranks cannot do together.
 
     Raises:
@@ -38,19 +39,28 @@ def check_ranks(objective: Objective, world: World, *, batch_size: int, parts: i
     if world.size == 1:
         return
     remedy = f"train it by one process, or with GRADFLOW_DISTRIBUTED=0 by each of the {world.size} ranks for itself"
-    if objective.layer_statistics:
-        raise DataError("layer_statistics are not supported with several ranks: each sees only its rows; omit it")
     if not world.share_all(-(-batch_size // parts)):
         raise DataError(
             f"{world.size} ranks share each batch in fours of rows, so batch_size must be at least "
             f"{parts * (4 * world.size - 3)}, got {batch_size}; pass a larger one, or launch fewer ranks"
         )
     for layer in with_inner(objective.network.layers):
-        if layer.trainable and layer.least_batch_size > 1:
+        needed = max((inner.least_batch_size for inner in getattr(layer, "layers", ())), default=1)
+        if not layer.trainable or layer.least_batch_size <= needed:  # layers inside come next
+            continue
+        if type(layer) is not BatchNorm or objective.precision in ("bfloat16", "float16"):
             raise DataError(
                 f"{layer!r} normalizes with the rows of a batch, of which each of several ranks sees only its own; use "
-                f"LayerNorm, freeze the layer, or {remedy}"
+                f"BatchNorm itself in float32, LayerNorm, freeze the layer, or {remedy}"
             )
+        of_part = -(-batch_size // parts)
+        for size in (batch_size % of_part, rows % batch_size, rows % batch_size % of_part):
+            if size and not world.share_all(size):
+                raise DataError(
+                    f"{layer!r} needs rows of each batch on all of {world.size} ranks, which share them in fours, but "
+                    f"the last batch of an epoch, or its last part, has {size}; pass another batch_size, or "
+                    "drop_last=True"
+                )
     for metric in objective.metrics:
         if not metric.statistics.adds_up():
             raise DataError(
@@ -59,17 +69,103 @@ def check_ranks(objective: Objective, world: World, *, batch_size: int, parts: i
             )
 
 
-def of_rows(ops: Executor, rows: range) -> Executor:
-    """Return an executor for some rows of a batch: they get the dropout masks of the whole batch. Layers may have
-    several rows for each of them (`gradflow.layers.EachMember`)."""
+class PartOfBatch(Adapted):
+    """An executor for some rows of a batch: they get the dropout masks, and the means and variances of `BatchNorm`, of
+    the whole batch. Layers may have several rows for each of them (`gradflow.layers.EachMember`).
 
-    def change(op: Op, arguments: dict[str, Any]) -> tuple[Op, dict[str, Any]]:
+    Args:
+        recorder: records the calls.
+        world: the ranks.
+        rows: the rows of the whole batch.
+    """
+
+    has_part_of_batch = True
+
+    def __init__(self, recorder: Recorder, world: World, rows: int) -> None:
+        super().__init__(recorder, self._changed)
+        self._recorder, self._world, self._rows = recorder, world, world.rows(rows)
+        self._fraction = len(self._rows) / rows
+
+    def _changed(self, op: Op, arguments: dict[str, Any]) -> tuple[Op, dict[str, Any]]:
         if op in (dropout, scheduled_dropout):
-            words = arguments["x"].size // len(rows)
-            arguments |= {"rows_before": rows.start, "words_before": rows.start * words}
+            words = arguments["x"].size // len(self._rows)
+            arguments |= {"rows_before": self._rows.start, "words_before": self._rows.start * words}
         return op, arguments
 
-    return Adapted(ops, change) if rows.start else ops
+    def __call__(self, op: Op, /, *args: Any, **kwargs: Any) -> None:
+        arguments = op.arguments(*args, **kwargs)
+        if op is batch_norm_forward:
+            self._normalize(**arguments)
+        elif op is batch_norm_backward and arguments["share"]:
+            self._normalize_backward(**arguments)
+        else:
+            super().__call__(op, **arguments)
+
+    def _normalize(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        mean: Array,
+        variance: Array,
+        running_mean: Array,
+        running_variance: Array,
+        y: Array,
+        momentum: float,
+        epsilon: float,
+    ) -> None:
+        """Record `batch_norm_forward` with the statistics of the whole batch: first the mean, then the squares of the
+        distances from it, so that the variance is accurate even if the mean is large."""
+        rows = round(len(x) / self._fraction)
+        zeros, ones, unit = (self._filled(mean, value) for value in (0, 1, 1 - epsilon))
+        centered, ignored = (self.backend.empty(of.shape, of.dtype) for of in (x, mean))
+        # With d_y = x it is the sum of each column that the gradient of beta is, with x - mean the sum of its squares
+        # that of gamma is.
+        self(batch_norm_backward, x, ones, zeros, unit, x, ignored, mean, None, epsilon, 0.0)
+        self._recorder.call(self._world.sums(mean))
+        record_fraction(self, mean, 1 / rows)
+        self(normalize_columns, x, ones, zeros, mean, unit, centered, epsilon)
+        self(batch_norm_backward, x, ones, mean, unit, centered, variance, ignored, None, epsilon, 0.0)
+        self._recorder.call(self._world.sums(variance))
+        record_fraction(self, variance, 1 / rows)
+        for running, of_batch, share in (
+            (running_mean, mean, momentum),
+            (running_variance, variance, momentum * rows / (rows - 1)),
+        ):
+            record_fraction(self, running, 1 - momentum)
+            self(accumulate, of_batch, running, running, share, kept=1)
+        self(normalize_columns, x, gamma, beta, mean, variance, y, epsilon)
+
+    def _normalize_backward(
+        self,
+        x: Array,
+        gamma: Array,
+        mean: Array,
+        variance: Array,
+        d_y: Array,
+        d_gamma: Array,
+        d_beta: Array,
+        d_x: Array | None,
+        epsilon: float,
+        share: float,
+    ) -> None:
+        """Record `batch_norm_backward` with the gradients of gamma and beta of the whole batch in that of x; those of
+        this rank, whose loss is the mean over its own rows, are weighted by its fraction of the rows."""
+        self(batch_norm_backward, x, gamma, mean, variance, d_y, d_gamma, d_beta, None, epsilon, 0.0)
+        if d_x is None:
+            return
+        sums = self.backend.empty((2, *mean.shape), mean.dtype)
+        for of_batch, own in zip(sums, (d_gamma, d_beta), strict=True):
+            self(accumulate, own, own, of_batch, self._fraction, kept=0)
+        self._recorder.call(self._world.sums(sums))
+        change = self.backend.empty(x.shape, x.dtype)
+        self(normalize_columns, x, sums[0], sums[1], mean, variance, change, epsilon)
+        self(accumulate, change.reshape(-1), d_y.reshape(-1), change.reshape(-1), -share, kept=1)
+        zeros = self._filled(mean, 0)
+        self(normalize_columns, change, gamma, zeros, zeros, variance, d_x, epsilon)
+
+    def _filled(self, like: Array, value: float) -> Array:
+        return self.backend.from_host(np.full(like.shape, value, like.dtype))
 
 
 def record_fraction(ops: Executor, gradients: Array, fraction: float) -> None:
@@ -115,7 +211,7 @@ class SharedUpdate:
             world.shares_updates(network.parameters.nbytes)
             and type(optimizer).step is Optimizer.step
             and is_built_in(optimizer.op.reference)
-            and not (optimizer.factors or optimizer.decay_factors)
+            and not optimizer.segments(network.layers, network.parameter_ranges)
         )
 
     def record(

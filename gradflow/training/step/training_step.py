@@ -19,7 +19,7 @@ from gradflow.training.data.prepare import prepare_data
 from gradflow.training.step.epoch import Epoch
 from gradflow.training.step.layer_statistics import LayerStatistics
 from gradflow.training.step.objective import Objective
-from gradflow.training.step.ranks import of_rows, record_fraction
+from gradflow.training.step.ranks import PartOfBatch, record_fraction
 from gradflow.training.step.record import Results, record_step
 from gradflow.training.step.update import Update
 
@@ -72,7 +72,9 @@ class TrainingStep:
         self._batches = data.batches(backend, self.status, rows=self._rows, batch_size=batch_size, seed=seed)
         precision = self.update.precision
         self._record_step = record_step if precision is None else precision.record_step
-        self._statistics = LayerStatistics(network, objective.layers) if objective.layer_statistics else None
+        self._statistics = (
+            LayerStatistics(network, objective.layers, self._world) if objective.layer_statistics else None
+        )
         self.epoch = self._recorded_epoch(batch_size)
 
     @classmethod
@@ -108,7 +110,8 @@ class TrainingStep:
         program, measured = full.program(steps_per_launch), None
         if self._statistics is not None and arrays is not None:
             recorder = self._recorder()
-            self._statistics.record(recorder, self._with_gradient(full), arrays)
+            fraction = len(self._world.rows(self._part_rows)) / self._part_rows
+            self._statistics.record(recorder, self._with_gradient(full), arrays, fraction)
             measured = recorder.program()
         return Epoch(
             full.backend,
@@ -173,7 +176,7 @@ class TrainingStep:
                 self.update.accumulation.add(recorder, gradients, fraction, is_first=place == 0, is_last=place == last)
             if place < last:
                 recorder(advance_part, recorder.clock, size)
-        return arrays[-1]
+        return arrays[0]
 
     def _fractions(self, sizes: list[int]) -> list[float]:
         """Return the factor by which the gradient of each rank counts."""
@@ -198,7 +201,8 @@ class TrainingStep:
             return None
         if rows.start:
             recorder(advance_part, recorder.clock, rows.start)
-        batch, ops = self._batches.next(recorder, len(rows)), of_rows(recorder, rows)
+        batch = self._batches.next(recorder, len(rows))
+        ops = recorder if self._world.size == 1 else PartOfBatch(recorder, self._world, size)
         arrays = self._record_step(ops, objective.layers, objective.loss, batch, self._results)
         if rows.start:
             recorder(advance_part, recorder.clock, -rows.start)

@@ -110,10 +110,16 @@ class Update:
             self.precision.refresh()
 
     def collect(self) -> None:
-        """Complete the gradient and the state of the optimizer by the blocks of the other ranks; all must call it."""
+        """Complete gradient and state of the optimizer by the blocks of the other ranks, which must all call it too."""
+        self.collect_gradient()
         if self.shared is not None and self._has_begun:
-            for vector in (self._objective.network.gradients, *self._state.values()):
+            for vector in self._state.values():
                 self.shared.collect(vector)
+
+    def collect_gradient(self) -> None:
+        """Complete the gradient by the blocks of the other ranks, which must all call it too."""
+        if self.shared is not None and self._has_begun:
+            self.shared.collect(self._objective.network.gradients)
 
     def put_back(self) -> None:
         """Put the trained weights back into the network, in place of their average."""

@@ -108,7 +108,7 @@ def test_distributions_are_light(distributions: Distributions) -> None:
     with zipfile.ZipFile(distributions.wheel) as archive:
         sizes = {member.filename: member.compress_size for member in archive.infolist()}
     kernels = sum(size for name, size in sizes.items() if Path(name).name.startswith("_native"))
-    assert kernels < 660_000  # for three instruction sets and two element types
+    assert kernels < 780_000  # for three instruction sets and two element types
     assert sum(sizes.values()) - kernels < 860_000
 
 

@@ -27,7 +27,8 @@ class EnsembleSelection:
     """Settings of the ensemble that `Pack.fit` chooses on its validation data, as TabPack does (arXiv 2607.05380).
 
     After each epoch of all members, a greedy selection (`Ensemble.selected`) adds members, each with its best weights
-    so far, and the previous selection as a whole. The pack ends when ``patience`` epochs have not improved it.
+    so far, and those of the ensemble as it is, with the weights that they have there. A better one replaces it, so it
+    never has more than ``size`` networks. The pack ends when ``patience`` epochs have not improved it.
 
     Args:
         metric: what to improve, as for `Ensemble.selected`.
@@ -121,22 +122,22 @@ class OnlineSelection:
         return any(alive for alive, *_ in told)
 
     def _select(self) -> None:
-        """Select from the best weights of all members so far, and from the ensemble as it is; stop all members once
-        the patience is used up."""
+        """Select from the best weights of all members so far, and from those in the ensemble as it is; stop all members
+        once the patience is used up."""
         members = [best[1] for best in self._best if best is not None]
         if not members:
             return
-        candidates: list[list[tuple[_Snapshot, float]]] = [[(member, 1.0)] for member in members]
-        if self._chosen:
-            candidates.append(self._chosen)
+        known = {id(member) for member in members}
+        candidates = [*members, *(snapshot for snapshot, _ in self._chosen if id(snapshot) not in known)]
         found = None
         if self._ranks.rank == 0:  # another processor might round differently
-            found = select([_mean(candidate) for candidate in candidates], self._score, self._settings.size)
+            found = select([each.predictions for each in candidates], self._score, self._settings.size)
         found = self._ranks.gathered(found)[0]
         assert found is not None
         self._epochs_since += 1
         if found.score > self._chosen_score:
-            self._chosen, self._chosen_score, self._epochs_since = _combined(candidates, found.counts), found.score, 0
+            self._chosen = [(candidates[place], float(found.counts[place])) for place in np.flatnonzero(found.counts)]
+            self._chosen_score, self._epochs_since = found.score, 0
         if self._epochs_since >= self._settings.patience:
             for trainer in self._trainers:
                 trainer.stop()
@@ -172,22 +173,3 @@ def _predictions(network: Sequential, inputs: np.ndarray) -> np.ndarray:
         rows = slice(start, start + _ROWS)
         network._infer_block(inputs[rows], True, output[rows])
     return output.astype(np.float64)
-
-
-def _mean(parts: Sequence[tuple[_Snapshot, float]]) -> np.ndarray:
-    mean: np.ndarray = np.average([part.predictions for part, _ in parts], axis=0, weights=[each for _, each in parts])
-    return mean
-
-
-def _combined(
-    candidates: Sequence[Sequence[tuple[_Snapshot, float]]], counts: np.ndarray
-) -> list[tuple[_Snapshot, float]]:
-    """Return the members of the chosen candidates; each candidate's weight is shared out among its members."""
-    weights: dict[int, tuple[_Snapshot, float]] = {}
-    for candidate, count in zip(candidates, counts, strict=True):
-        total = sum(weight for _, weight in candidate)
-        for snapshot, weight in candidate:
-            if count:
-                before = weights.get(id(snapshot), (snapshot, 0.0))[1]
-                weights[id(snapshot)] = snapshot, before + count * weight / total
-    return list(weights.values())

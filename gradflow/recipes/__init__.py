@@ -9,3 +9,4 @@ from gradflow.recipes.base import get_recipe as get_recipe
 from gradflow.recipes.plain import PlainRecipe as PlainRecipe
 from gradflow.recipes.realmlp import RealMLPRecipe as RealMLPRecipe
 from gradflow.recipes.tabm import TabMRecipe as TabMRecipe
+from gradflow.recipes.tabpack import TabPackRecipe as TabPackRecipe

@@ -146,6 +146,10 @@ class Recipe(Configurable, registry=RECIPES):
         """Return the arguments of `Trainer.fit` that the recipe decides, such as ``early_stopping``."""
         return {"epochs": self.epochs, "batch_size": self.rows_of_a_batch(task.rows)}
 
+    def seeds(self, seed: int) -> range:
+        """Return the seeds of the networks."""
+        return range(seed, seed + self.networks)
+
     # -- what all have ------------------------------------------------------------------------------------------------
 
     def changed(self, **settings: Any) -> Self:
@@ -187,7 +191,7 @@ class Recipe(Configurable, registry=RECIPES):
             rules: rules of single columns, in place of those of the recipe.
             categories: the rule of columns of text and categories, in place of that of the recipe.
             classes: the names of the classes, if targets hold them; None for class numbers, and for numbers to predict.
-            seed: the seed of the first network.
+            seed: the seed, from which `seeds` makes that of each network.
             backend, device: as in `Sequential`.
             of_trainer: further arguments of `Trainer`, such as ``metrics``.
 
@@ -205,8 +209,8 @@ class Recipe(Configurable, registry=RECIPES):
             "metrics": metrics,
         } | of_trainer
         trainers = []
-        for place in range(self.networks):
-            network = self.network(task, preprocessing, seed=seed + place, backend=backend, device=device)
+        for of_network in self.seeds(seed):
+            network = self.network(task, preprocessing, seed=of_network, backend=backend, device=device)
             network.preprocessing = preprocessing
             network.classes = classes
             self.initialize(network, x)

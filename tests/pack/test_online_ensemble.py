@@ -55,6 +55,13 @@ def test_members_get_the_same_bits_and_the_ensemble_does_not_depend_on_threads()
         np.testing.assert_array_equal(state, network.state)
 
 
+def test_it_has_no_more_networks_than_additions() -> None:
+    pack = trained(epochs=40, ensemble=gf.EnsembleSelection(size=3))
+    assert pack.ensemble is not None
+    assert 1 <= len(pack.ensemble) <= 3
+    assert sum(pack.ensemble.weights) == pytest.approx(1)
+
+
 def test_it_ends_the_pack_when_it_no_longer_improves() -> None:
     selection = gf.EnsembleSelection("accuracy", size=4, patience=2)
     pack = trained(epochs=1000, ensemble=selection)

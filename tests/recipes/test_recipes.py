@@ -24,13 +24,16 @@ from gradflow.recipes import (
     Recipe,
     TableTask,
     TabMRecipe,
+    TabPackRecipe,
     get_recipe,
 )
+from gradflow.recipes.tabpack import Drawn
 
 SMALL: dict[str, dict[str, Any]] = {
     "plain": {"epochs": 30, "hidden": (16,), "batch_size": 32, "learning_rate": 0.01},
     "tabm": {"epochs": 20, "hidden": (16,), "batch_size": 32, "learning_rate": 0.01, "members": 4},
     "realmlp": {"epochs": 15, "hidden": (16, 16), "batch_size": 32},
+    "tabpack": {"epochs": 60, "width": 16, "batch_size": 32, "networks": 6, "dropout": 0.0},
 }
 """Settings with which a recipe is trained in moments."""
 
@@ -215,3 +218,63 @@ def test_tabm_is_that_of_the_authors() -> None:
     auto = TabMRecipe(batch_size="auto")
     sizes = [auto.rows_of_a_batch(rows) for rows in (2799, 2800, 4500, 6400, 32_000, 108_000)]
     assert sizes == [32, 64, 128, 256, 512, 1024]
+
+
+# -- TabPack ----------------------------------------------------------------------------------------------------------
+
+
+def test_tabpack_is_that_of_the_authors() -> None:
+    x, _ = table()
+    trainers = prepared(TabPackRecipe(networks=12), x, classes=True, seed=7).trainers
+    for seed, trainer in enumerate(trainers, start=7 * 12):
+        drawn, layers = Drawn.of_seed(seed), trainer.network.layers
+        dropout = ["Dropout"] if drawn.dropout else []
+        blocks = ["Dense", "ReLU", *dropout] * drawn.blocks
+        assert [type(layer).__name__ for layer in layers] == ["CosineEmbedding", *blocks, "Dense"]
+        assert (layers[0].columns, layers[0].size, layers[0].std) == (2, drawn.embedding, drawn.std)
+        assert {layer.rate for layer in layers if isinstance(layer, gf.Dropout)} <= {drawn.dropout}
+        widths = [layer.n_out for layer in layers if isinstance(layer, gf.Dense)]
+        assert widths == [384] * drawn.blocks + [2]
+        limit = 1 / math.sqrt(layers[1].n_in)
+        largest = abs(trainer.network.get_weights()["1.weight"]).max()
+        assert 0.99 * limit < largest <= limit * (1 + 1e-6)
+        optimizer = trainer.optimizer
+        assert isinstance(optimizer, gf.Muon)
+        assert (optimizer.momentum, optimizer.nesterov, optimizer.adjust) == (0.95, True, "original")
+        assert (optimizer.learning_rate, optimizer.weight_decay) == (drawn.muon_rate, drawn.weight_decay)
+        assert optimizer.adamw_factor * drawn.muon_rate == pytest.approx(drawn.adamw_rate)
+    settings = TabPackRecipe().settings(TableTask(5000, 2, gf.SoftmaxCrossEntropy()))
+    assert settings.pop("early_stopping").config() == {"monitor": "val_loss", "patience": 16, "min_delta": 0.0}
+    assert repr(settings.pop("ensemble")) == "EnsembleSelection('loss', size=32, patience=32)"
+    assert settings == {"epochs": 1000, "batch_size": 256}
+    assert TabPackRecipe().networks == 64
+    assert [TabPackRecipe().rows_of_a_batch(rows) for rows in (40, 32_000, 32_001, 128_001)] == [40, 256, 512, 1024]
+
+
+def test_hyperparameters_of_tabpack_are_drawn_from_all_of_their_ranges() -> None:
+    drawn = [Drawn.of_seed(seed) for seed in range(2000)]
+    assert {each.blocks for each in drawn} == {1, 2, 3}
+    assert {each.embedding for each in drawn} == set(range(8, 33, 4))
+    rates = np.array([each.dropout for each in drawn])
+    assert 0.4 < np.mean(rates == 0) < 0.6
+    assert 0.49 < rates.max() < 0.5
+    ranges = {"std": (0.01, 10), "muon_rate": (1e-3, 0.1), "adamw_rate": (1e-4, 5e-3), "weight_decay": (1e-3, 1)}
+    for name, (low, high) in ranges.items():
+        values = np.array([getattr(each, name) for each in drawn])
+        assert low <= values.min() < 1.05 * low
+        assert high / 1.05 < values.max() <= high
+        assert np.sqrt(low * high) / 1.3 < np.median(values) < 1.3 * np.sqrt(low * high)
+
+
+def test_the_ensemble_of_tabpack_is_chosen_on_validation_rows() -> None:
+    (x, y), validation = gf.data.split(*table(100))
+    recipe = TabPackRecipe(networks=3, width=8, ensemble=2, epochs=3, batch_size=32)
+    ready = prepared(recipe, x, classes=False)
+    model = ready.fit(x, y, validation_data=validation, progress=False)
+    assert isinstance(model, gf.Ensemble)
+    assert len(model) <= 2
+    assert ready.pack is not None
+    assert model is ready.pack.ensemble
+    recipe = recipe.changed(networks=1)
+    single = prepared(recipe, x, classes=False).fit(x, y, validation_data=validation, progress=False)
+    assert isinstance(single, gf.Ensemble)

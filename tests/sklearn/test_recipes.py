@@ -60,7 +60,7 @@ def test_onnx_predicts_the_same(name: str, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     x, y = data(MLPRegressor)
     model = MLPRegressor(recipe=small(name).changed(epochs=3), random_state=0).fit(x, y)
-    gf.to_onnx(model.network_, tmp_path / "model.onnx")
+    gf.to_onnx(getattr(model, "ensemble_", model.network_), tmp_path / "model.onnx")
     session = runtime.InferenceSession(tmp_path / "model.onnx")
     columns = {
         name: x[name].to_numpy(object if x[name].dtype.kind == "O" else np.float64)[:, None] for name in x.columns

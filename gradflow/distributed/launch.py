@@ -15,6 +15,8 @@ from gradflow.installation import pip_install
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")
 """Environment variables in which launchers tell a process the number of ranks: Open MPI, MPICH and Intel MPI, MVAPICH,
 and Slurm with PMI-1 or PMI-2."""
+_OF_STEP = "SLURM_STEP_NUM_TASKS"
+"""The same from Slurm with PMIx, which has no such variable of its own. Slurm sets it for tasks without MPI too."""
 _VARIABLE = "GRADFLOW_DISTRIBUTED"
 
 
@@ -61,8 +63,12 @@ def _made_world() -> World:
     wish = os.environ.get(_VARIABLE) or "auto"
     if wish not in ("auto", "mpi", "0"):
         raise DataError(f'the environment variable {_VARIABLE} must be "auto", "mpi" or "0", got {wish!r}')
-    expected = max((int(os.environ[name]) for name in _SIZES if os.environ.get(name, "").isdigit()), default=1)
-    is_launched = expected > 1 or "PMIX_RANK" in os.environ
+    has_pmix = "PMIX_RANK" in os.environ
+    told = [int(os.environ[name]) for name in _SIZES if os.environ.get(name, "").isdigit()]
+    if has_pmix and not told and os.environ.get(_OF_STEP, "").isdigit():
+        told = [int(os.environ[_OF_STEP])]
+    expected = max(told, default=1)
+    is_launched = expected > 1 or has_pmix
     if wish == "0" or (wish == "auto" and (not is_launched or _is_worker())):
         return _ALONE
     if importlib.util.find_spec("mpi4py") is None:

@@ -48,7 +48,7 @@ def fit(folder: Path, how: str, *, slowly: float = 0.0, of: gf.Trainer | None = 
     of = of or trainer()
     options = {"epochs": EPOCHS, "batch_size": 16, "progress": False, **data(), **changed}
     if slowly:
-        options["callbacks"] = [Slow(slowly)]
+        options["callbacks"] = [Slow(slowly, folder.with_suffix(".running"))]
     if how == "new":
         of.fit(**options, output=folder, checkpoint=gf.Checkpoint(every_steps=5, keep=100))
     else:
@@ -57,13 +57,15 @@ def fit(folder: Path, how: str, *, slowly: float = 0.0, of: gf.Trainer | None = 
 
 
 class Slow(gf.Callback):
-    """Makes epochs take longer; the last one does not end, so that whoever kills a rank is never too late."""
+    """Makes epochs longer; the last one ends when a file is gone, so that whoever kills a rank is never too late."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float, file: Path) -> None:
+        self.seconds, self.file = seconds, file
 
     def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
-        time.sleep(self.seconds if epoch < EPOCHS else 3600)
+        time.sleep(self.seconds)
+        while epoch == EPOCHS and self.file.exists():
+            time.sleep(0.01)
 
 
 def _differently(what: str, rank: int) -> dict[str, Any]:

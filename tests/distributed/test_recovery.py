@@ -132,6 +132,7 @@ def ranks_of(process_id: int) -> list[int]:
 
 def kill_one(folder: Path, moment: float, seed: int) -> None:
     """Start the run, and kill one of its ranks some time after the first checkpoint."""
+    (running := folder.with_suffix(".running")).touch()
     process = start(2, _RUN, folder, "new", "slow0.1")
     try:
         while not list(folder.glob("checkpoints/step-*.safetensors")) and process.poll() is None:
@@ -140,6 +141,7 @@ def kill_one(folder: Path, moment: float, seed: int) -> None:
         ranks = ranks_of(process.pid)
         if ranks:
             os.kill(random.Random(seed).choice(ranks), signal.SIGKILL)
+        running.unlink()
         output, errors = process.communicate(timeout=300)
     finally:
         if process.poll() is None:

@@ -42,8 +42,14 @@ def test_a_world_of_one_leaves_arrays_alone() -> None:
     assert world.rows(7) == range(7)
 
 
-def test_a_launcher_without_mpi4py_is_an_error_that_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "4")
+@pytest.mark.parametrize(
+    "launcher", [{"OMPI_COMM_WORLD_SIZE": "4"}, {"PMI_SIZE": "4"}, {"PMIX_RANK": "0", "SLURM_STEP_NUM_TASKS": "4"}]
+)
+def test_a_launcher_without_mpi4py_is_an_error_that_names_the_package(
+    launcher: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in launcher.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     monkeypatch.setattr("gradflow.distributed.launch.importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr("gradflow.distributed.launch._of_process", None)
@@ -52,6 +58,12 @@ def test_a_launcher_without_mpi4py_is_an_error_that_names_the_package(monkeypatc
     with gf.distributed.alone() as world:
         assert gf.distributed.world() is world
     monkeypatch.setenv("GRADFLOW_DISTRIBUTED", "0")
+    assert gf.distributed.world().size == 1
+
+
+def test_tasks_of_slurm_without_mpi_are_worlds_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    monkeypatch.setattr("gradflow.distributed.launch._of_process", None)
     assert gf.distributed.world().size == 1
 
 

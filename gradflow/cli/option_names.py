@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-_OPTIONS = {"na_values": "missing"}
+_OPTIONS = {"na_values": "missing", "factors": "factor", "decay_factors": "decay-factor"}
 """Options that have another name than the argument."""
-_NAMES = "batch_size|clip_norm|early_stopping|layer_statistics|learning_rate"
+_NAMES = "batch_size|clip_norm|factors|decay_factors|early_stopping|layer_statistics|learning_rate"
 _WITH_VALUES = "epochs|threads|delimiter|decimal|thousands|encoding|na_values|overwrite"
 _ARGUMENT = re.compile(rf"(?<![\w.])({_NAMES}|(?:{_WITH_VALUES})(?==))\b(=)?(True\b)?")
 """Matches an argument that has an option; if its name is also an English word, only together with its value."""

@@ -27,7 +27,19 @@ _CHANGES = {
     "members": "networks",
 }
 """Options that change a setting of the recipe."""
-_DECIDED = ("normalization", "optimizer", "schedule", "momentum", "l1", "l2", "dtype")
+_DECIDED = (
+    "normalization",
+    "optimizer",
+    "schedule",
+    "momentum",
+    "weight_decay_schedule",
+    "factor",
+    "decay_factor",
+    "dropout_schedule",
+    "l1",
+    "l2",
+    "dtype",
+)
 """Options that a recipe leaves no choice."""
 
 

@@ -313,7 +313,8 @@ def _of_training(options: FileTrainingOptions) -> dict[str, str]:
     early = f"; stops after {options.early_stopping} epochs without improvement" if options.early_stopping else ""
     several = f"{options.members} members, each " if options.members > 1 else ""
     return {
-        "network": f"{several}layers {options.layers}, {options.activation}, dropout {options.dropout:g}",
+        "network": f"{several}layers {options.layers}, {options.activation}, dropout {options.dropout:g}"
+        + ("" if options.dropout_schedule == "constant" else f" by {options.dropout_schedule}"),
         "loss": _described_loss(options),
         "optimizer": f"{options.optimizer}, batches of {options.batch_size} rows",
         "epochs": f"{options.epochs}{early}",

@@ -22,7 +22,7 @@ from gradflow.metrics import METRICS
 from gradflow.mlp import MLP
 from gradflow.network import Sequential
 from gradflow.optimizers import LBFGS, OPTIMIZERS, Optimizer, get_optimizer
-from gradflow.schedules import SCHEDULES, FunctionSchedule, Schedule
+from gradflow.schedules import SCHEDULES, FunctionSchedule, Schedule, Scheduled
 
 
 def _names(names: Mapping[str, type]) -> str:
@@ -78,9 +78,31 @@ class TrainingOptions:
             help="Decoupled weight decay of adamw, lion or muon.", show_default="0.01 for adamw and muon, 0 for lion"
         ),
     ] = None
+    weight_decay_schedule: Annotated[
+        str,
+        typer.Option(help="Weight decay over time, as --schedule, with --weight-decay in place of the learning rate."),
+    ] = "constant"
+    factor: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=NUMBER",
+            help="Factor of the learning rate of a layer, by its number, or of a kind of parameter: 0=0.1, bias=2, "
+            "Dense.weight=0.5; may be repeated.",
+            show_default="1 for all",
+        ),
+    ] = None
+    decay_factor: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=NUMBER", help="Factor of the weight decay, by the same names.", show_default="1 for all"
+        ),
+    ] = None
     epochs: Annotated[int, typer.Option(help="Number of passes over the training data.")] = 50
     batch_size: Annotated[str, typer.Option(help="Rows per step; 'all' uses all of them in each step.")] = "32"
     dropout: Annotated[float, typer.Option(help="Fraction of hidden units dropped at random in each step.")] = 0.2
+    dropout_schedule: Annotated[
+        str, typer.Option(help="Dropout over time, as --schedule, with --dropout for the learning rate.")
+    ] = "constant"
     l1: Annotated[float, typer.Option("--l1", help="Strength of the L1 penalty on the weights.")] = 0.0
     l2: Annotated[float, typer.Option("--l2", help="Strength of the L2 penalty on the weights.")] = 0.0
     clip_norm: Annotated[
@@ -137,6 +159,7 @@ class TrainingOptions:
             DataError: for unknown names, and numbers out of range.
         """
         self.made_optimizer()
+        self.dropout_over_time()
         self.weights_of(classes)
         widths_of(self.layers)
         known_name("activation", self.activation, ACTIVATIONS)
@@ -150,7 +173,8 @@ class TrainingOptions:
         of_network: dict[str, Any] = {"dtype": self.dtype, "seed": self.seed, "backend": self.backend}
         widths = [n_in, *widths_of(self.layers), n_out]
         if self.normalization in (None, "none"):
-            return MLP(widths, self.activation, dropout=self.dropout, preprocessing=preprocessing, **of_network)
+            rate = self.dropout_over_time()
+            return MLP(widths, self.activation, dropout=rate, preprocessing=preprocessing, **of_network)
         network = Sequential(self._normalized(widths, preprocessing), **of_network)
         network.preprocessing = preprocessing
         return network
@@ -165,8 +189,16 @@ class TrainingOptions:
             widths = [embeddings.n_out, *widths[1:]]
         for n_in, n_out in itertools.pairwise(widths[:-1]):
             layers += [Dense(n_in, n_out), normalization(n_out), activation()]
-            layers += [Dropout(self.dropout)] if self.dropout else []
+            layers += [Dropout(self.dropout_over_time())] if self.dropout else []
         return [*layers, Dense(*widths[-2:])]
+
+    def dropout_over_time(self) -> Scheduled:
+        """Return the rate of dropout, or its schedule.
+
+        Raises:
+            DataError: for a schedule of no dropout, and unknown names and settings.
+        """
+        return _over_time("--dropout", self.dropout, self.dropout_schedule)
 
     def made_optimizer(self) -> Optimizer:
         """Return the optimizer with its settings and schedule.
@@ -175,21 +207,39 @@ class TrainingOptions:
             DataError: for unknown names, settings that it does not have, or numbers out of range.
         """
         cls = OPTIMIZERS[known_name("optimizer", self.optimizer, OPTIMIZERS)]
-        given = {"momentum": self.momentum, "weight_decay": self.weight_decay}
-        settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        for name in settings.keys() - inspect.signature(cls).parameters.keys():
-            able = [other for other, of in OPTIMIZERS.items() if name in inspect.signature(of).parameters]
-            *others, last = sorted(able)
-            raise DataError(
-                f"--optimizer {self.optimizer} has no {option_name(name)}; {', '.join(others)} and {last} have it"
-            )
+        settings = self._settings_of(cls)
         if issubclass(cls, LBFGS) or (self.schedule == "constant" and not settings):
             if self.schedule != "constant":
                 raise DataError("lbfgs uses a line search and takes no --schedule; omit it")
             return get_optimizer(self.optimizer, self.learning_rate)
         rate = cls.default_learning_rate if self.learning_rate is None else self.learning_rate
-        made: Optimizer = cls(rate if self.schedule == "constant" else _schedule(self.schedule, rate), **settings)
+        over_time = rate if self.schedule == "constant" else _schedule("--schedule", self.schedule, rate)
+        made: Optimizer = cls(over_time, **settings)
         return made
+
+    def _settings_of(self, cls: type[Optimizer]) -> dict[str, Any]:
+        """Return the settings of an optimizer, besides the learning rate.
+
+        Raises:
+            DataError: for settings that it does not have.
+        """
+        known = inspect.signature(cls).parameters
+        given: dict[str, Any] = {"momentum": self.momentum, "weight_decay": self.weight_decay}
+        for name, texts in (("factors", self.factor), ("decay_factors", self.decay_factor)):
+            given[name] = numbers_by_name(_OPTIONS[name], texts, "0=0.1, or bias=2") if texts else None
+        if self.weight_decay_schedule != "constant" and "weight_decay" in known:
+            value = known["weight_decay"].default if self.weight_decay is None else self.weight_decay
+            given["weight_decay"] = _over_time("--weight-decay", value, self.weight_decay_schedule)
+        elif self.weight_decay_schedule != "constant":
+            given["weight_decay"] = self.weight_decay_schedule
+        settings = {name: value for name, value in given.items() if value is not None}
+        for name in settings.keys() - known.keys():
+            able = [other for other, of in OPTIMIZERS.items() if name in inspect.signature(of).parameters]
+            *others, last = sorted(able)
+            raise DataError(
+                f"--optimizer {self.optimizer} has no {_OPTIONS[name]}; {', '.join(others)} and {last} have it"
+            )
+        return settings
 
     @property
     def metric_names(self) -> list[str]:
@@ -229,23 +279,41 @@ def option_name(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _schedule(text: str, learning_rate: float) -> Schedule:
-    """Return the schedule of a text such as "step:every=10"."""
-    name, settings = name_and_settings("--schedule", text)
+_OPTIONS = {
+    "momentum": "--momentum",
+    "weight_decay": "--weight-decay",
+    "factors": "--factor",
+    "decay_factors": "--decay-factor",
+}
+"""The options of optimizers' settings."""
+
+
+def _over_time(option: str, value: float, schedule: str) -> Scheduled:
+    """Return a number, or its schedule of a text such as "step:every=10"."""
+    if schedule == "constant":
+        return value
+    if not value:
+        raise DataError(f"{option}-schedule {schedule} has no effect on a value of 0; pass {option}")
+    return _schedule(f"{option}-schedule", schedule, value)
+
+
+def _schedule(option: str, text: str, value: float) -> Schedule:
+    """Return the schedule of a text such as "step:every=10", which begins with a value or leads up to it."""
+    name, settings = name_and_settings(option, text)
     cls: type[Any] = _NAMED_SCHEDULES[known_name("schedule", name, _NAMED_SCHEDULES)]
     allowed = [setting for setting in inspect.signature(cls).parameters if setting != "learning_rate"]
     for setting in settings:
         if setting not in allowed:
-            raise unknown_name(f"setting of --schedule {name}", setting, allowed)
+            raise unknown_name(f"setting of {option} {name}", setting, allowed)
     try:
-        made: Schedule = cls(learning_rate, **settings)
+        made: Schedule = cls(value, **settings)
     except TypeError:  # the checks above leave only settings without a default
         required = [
             setting
             for setting in allowed
             if setting not in settings and inspect.signature(cls).parameters[setting].default is inspect.Parameter.empty
         ]
-        raise DataError(f"--schedule {name} needs {' and '.join(required)}: {name}:{required[0]}=...") from None
+        raise DataError(f"{option} {name} needs {' and '.join(required)}: {name}:{required[0]}=...") from None
     return made
 
 

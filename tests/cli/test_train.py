@@ -223,6 +223,21 @@ def test_schedule_normalization_metrics_and_weights_reach_the_run(tmp_path: Path
     assert {"held-out f1", "training top_3_accuracy"} <= _table(done.stdout).keys()
 
 
+def test_factors_and_schedules_of_dropout_and_decay_reach_the_run_and_a_repetition(tmp_path: Path) -> None:
+    options = ("--optimizer", "adamw", "--factor", "0=0.5", "--factor", "bias=2", "--decay-factor", "Dense=3")
+    options += ("--dropout", "0.5", "--dropout-schedule", "cosine:final=0.1", "--weight-decay-schedule", "step:every=1")
+    done = gradflow(*_QUICK[:4], "--backend", "numpy", *options, "--epochs", "2", "--quiet", "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    config = json.loads((tmp_path / "config.json").read_text())
+    rate = next(layer["rate"] for layer in config["network"]["layers"] if layer["type"] == "Dropout")
+    assert (rate["name"], rate["learning_rate"], rate["final"]) == ("cosine", 0.5, 0.1)
+    assert config["optimizer"]["factors"] == {"0": 0.5, "bias": 2}
+    assert config["optimizer"]["decay_factors"] == {"Dense": 3}
+    assert config["optimizer"]["weight_decay"]["name"] == "step"
+    assert config["optimizer"]["weight_decay"]["learning_rate"] == 0.01
+    assert gradflow("repeat", tmp_path).returncode == 0
+
+
 def test_the_whole_data_as_one_batch_and_no_hidden_layer(tmp_path: Path) -> None:
     done = gradflow(*_QUICK, "--layers", "none", "--batch-size", "all", "--epochs", "2", "--output", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -294,6 +309,23 @@ def test_early_stopping_names_the_epoch_that_was_kept(tmp_path: Path) -> None:
         (("--schedule", "step"), "--schedule step needs every: step:every=..."),
         (("--schedule", "cosine:warm=2"), "unknown setting of --schedule cosine 'warm'. Did you mean 'warmup'?"),
         (("--schedule", "cosine:warmup"), "must be a name, or have settings as in name:setting=value,..."),
+        (("--factor", "9=0.1"), "unknown layer or parameter in --factor '9'"),
+        (("--factor", "0"), "--factor must be such as 0=0.1, or bias=2, got '0'"),
+        (("--factor", "0=-1"), "--factor"),
+        (
+            ("--optimizer", "sgd", "--decay-factor", "0=2"),
+            "--optimizer sgd has no --decay-factor; adamw, lion and muon",
+        ),
+        (("--weight-decay-schedule", "cosine"), "--optimizer adam has no --weight-decay; adamw, lion and muon have it"),
+        (
+            ("--optimizer", "lion", "--weight-decay-schedule", "cosine"),
+            "no effect on a value of 0; pass --weight",
+        ),
+        (
+            ("--dropout", "0", "--dropout-schedule", "cosine"),
+            "--dropout-schedule cosine has no effect on a value of 0; pass --dropout",
+        ),
+        (("--dropout", "0.1", "--dropout-schedule", "step"), "--dropout-schedule step needs every: step:every=..."),
         (("--momentum", "0.9"), "--optimizer adam has no --momentum; muon and sgd have it"),
         (("--optimizer", "sgd", "--weight-decay", "0.1"), "has no --weight-decay; adamw, lion and muon have it"),
         (("--class-weight", "ten=2"), "unknown class 'ten'"),

@@ -117,6 +117,7 @@ def fit_by_recipe(estimator: Any, rows: Rows, held_out: Rows | None, random: np.
         precision=estimator.precision,
         threads=estimator.threads,
     )
+    estimator.__dict__.pop("_made_with", None)  # what a network that may be trained further was made with
     estimator.network_ = prepared.trainers[0].network
     estimator._dense_names = [name.removesuffix(".weight") for name in ntk_factors(estimator.network_)]
     estimator.n_layers_ = len(estimator._dense_names) + 1

@@ -138,6 +138,8 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         check_parameters(self, [*LOSSES, *self._loss_names()], is_partial=is_partial)
         is_first = not (self.__sklearn_is_fitted__() and (self.warm_start or is_partial))
         if not is_first:
+            if "_made_with" not in self.__dict__:
+                raise DataError("a recipe has trained this network; clone the estimator to train another one")
             check_same_network(self, self._made_with)
         rows = self._validated(X, y, sample_weight, is_first=is_first, is_partial=is_partial)
         random = check_random_state(self.random_state)

@@ -21,7 +21,11 @@ from gradflow.recipes import PlainRecipe, RealMLPRecipe
 from gradflow.sklearn import MLPClassifier, MLPRegressor, PackSearchCV
 from tests.recipes.test_recipes import SMALL, table
 
-pytestmark = pytest.mark.filterwarnings("ignore::gradflow.TrainingWarning", "ignore::gradflow.SlowPathWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::gradflow.TrainingWarning",
+    "ignore::gradflow.SlowPathWarning",
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+)
 BOTH = pytest.mark.parametrize("make", [MLPClassifier, MLPRegressor])
 TINY = PlainRecipe(hidden=(8,), epochs=3, batch_size=32)
 
@@ -140,6 +144,11 @@ def test_sparse_matrices_and_further_passes_are_refused(make: Any) -> None:
     with pytest.raises(gf.DataError, match="not a sparse matrix"):
         model.predict(csr_matrix(x))
     assert not hasattr(model, "partial_fit")
+    model.set_params(recipe=None, warm_start=True)
+    for train in (model.fit, model.partial_fit):
+        with pytest.raises(gf.DataError, match="clone the estimator to train another one"):
+            train(x, y)
+    model.set_params(warm_start=False, max_iter=3).fit(x, y).partial_fit(x, y)
 
 
 def test_the_scorer_decides_which_epoch_is_best() -> None:

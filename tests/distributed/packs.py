@@ -61,8 +61,9 @@ def differently(what: str, rank: int) -> dict[str, object]:
         x = np.full((4, 6), float(rank))
         return {"validation_data": (x, x[:, :2]), "validation_fraction": None}
     held_out = {"validation_rows": [range(64, 80)] * MEMBERS, "validation_fraction": None}
-    if what == "ensemble":
-        return held_out | {"ensemble": gf.EnsembleSelection(size=8, patience=4), "epochs": gf.Each([9, 2, 9, 60, 9])}
+    if what in ("ensemble", "patience"):
+        chosen = gf.EnsembleSelection(size=8 if what == "ensemble" else 1, patience=4)
+        return held_out | {"ensemble": chosen, "epochs": gf.Each([9, 2, 9, 60, 9])}
     if what == "interrupt":
         stop = gf.Each([[], [Interrupts()] if rank == 1 else [], [], [], []])
         return held_out | {"ensemble": gf.EnsembleSelection(), "epochs": 10**6, "callbacks": stop}

@@ -35,6 +35,7 @@ class RunStatus:
 
     Attributes:
         backend: the backend.
+        words: all of them, int64 (10,).
         clock: int64 (4,): step, epoch, position, first_bad_step.
         training: float64 (3,): the sums of the losses and of the correct predictions over the rows of a training epoch,
             and of the losses of its first rows.
@@ -47,9 +48,9 @@ class RunStatus:
 
     def __init__(self, backend: ReferenceBackend, *, epoch: int = 0) -> None:
         self.backend = backend
-        self._words = backend.zeros(len(CLOCK_ENTRIES) + 6, np.int64)
-        self.clock: Array = self._words[: len(CLOCK_ENTRIES)]
-        sums = self._words[len(CLOCK_ENTRIES) :].view(np.float64)
+        self.words = backend.zeros(len(CLOCK_ENTRIES) + 6, np.int64)
+        self.clock: Array = self.words[: len(CLOCK_ENTRIES)]
+        sums = self.words[len(CLOCK_ENTRIES) :].view(np.float64)
         self.training: Array = sums[:3]
         self.validation: Array = sums[3:]
         self.begin(epoch=epoch)
@@ -61,23 +62,25 @@ class RunStatus:
 
     def read(self) -> StatusReading:
         """Wait for the device, and read the clock and the sums."""
-        return _reading(self.backend.to_host(self._words))
+        return readings_of(self.backend.to_host(self.words)[None])[0]
 
     def look(self) -> StatusReading | None:
         """Read the clock and the sums without waiting for the work enqueued so far (`backends.reference.Looks`)."""
         words = self._looks.take()
-        return None if words is None else _reading(words)
+        return None if words is None else readings_of(words[None])[0]
 
     @cached_property
     def _looks(self) -> Looks:
-        return self.backend.looks(self._words)
+        return self.backend.looks(self.words)
 
 
-def _reading(words: np.ndarray) -> StatusReading:
-    step, epoch, position, first_bad_step = words[: len(CLOCK_ENTRIES)].tolist()
-    sums = tuple(words[len(CLOCK_ENTRIES) :].view(np.float64).tolist())
-    bad_step = None if first_bad_step == NEVER else first_bad_step
-    return StatusReading(step, epoch, position, bad_step, sums[:3], sums[3:])
+def readings_of(words: np.ndarray) -> list[StatusReading]:
+    """Return the readings of host copies of the words of a status, (n, 10)."""
+    clocks, sums = words[:, : len(CLOCK_ENTRIES)].tolist(), words[:, len(CLOCK_ENTRIES) :].view(np.float64).tolist()
+    return [
+        StatusReading(step, epoch, position, None if bad_step == NEVER else bad_step, tuple(of[:3]), tuple(of[3:]))
+        for (step, epoch, position, bad_step), of in zip(clocks, sums, strict=True)
+    ]
 
 
 @op(shapes="clock: 4", writes=("clock",), sizes=lambda arguments: {})

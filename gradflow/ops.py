@@ -81,8 +81,12 @@ class Op(NamedTuple):
 
     def arguments(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the arguments of a call by name, in signature order, including defaults."""
-        if args and not kwargs and len(args) == len(names := _positional_names(self.reference)):
-            return dict(zip(names, args, strict=True))  # what `bind` would do, which takes a good part of recording
+        blank = _blank_arguments(self.reference)
+        given = dict(zip(blank, args, strict=False))
+        arguments = blank | given | kwargs
+        is_valid = len(given) == len(args) and len(arguments) == len(blank) and given.keys().isdisjoint(kwargs)
+        if is_valid and not any(value is inspect.Parameter.empty for value in arguments.values()):
+            return arguments  # what `bind` would do, which takes a good part of recording
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         return dict(bound.arguments)
@@ -120,11 +124,11 @@ class Op(NamedTuple):
 
 
 @cache
-def _positional_names(reference: Callable[..., None]) -> tuple[str, ...]:
-    """Return the names of the arguments of an op; none if it takes some only by name."""
-    parameters = inspect.signature(reference).parameters.values()
-    are_positional = all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
-    return tuple(parameter.name for parameter in parameters) if are_positional else ()
+def _blank_arguments(reference: Callable[..., None]) -> dict[str, Any]:
+    """Return the defaults of an op's arguments, in their order; nothing if it takes some only by name."""
+    parameters = inspect.signature(reference).parameters
+    are_positional = all(each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters.values())
+    return {name: each.default for name, each in parameters.items()} if are_positional else {}
 
 
 def _op_of_name(name: str) -> Op:

@@ -25,6 +25,7 @@ class Program:
         steps_per_launch: the number of runs that a GPU combines into one launch.
         ops: all that the program does, as ops with their arguments; None if it also calls methods of layers, or other
             functions.
+        replay: what the backend has made of it, which runs it a number of times.
     """
 
     def __init__(
@@ -37,11 +38,11 @@ class Program:
         self._calls = calls
         self.steps_per_launch = steps_per_launch
         self.ops = ops
-        self._replay = backend.replay(calls, steps_per_launch)
+        self.replay = backend.replay(calls, steps_per_launch)
 
     def run(self, times: int = 1) -> None:
         """Run all calls in order, ``times`` times."""
-        self._replay(times)
+        self.replay(times)
 
     def __len__(self) -> int:
         return len(self._calls)

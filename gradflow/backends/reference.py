@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -202,6 +202,15 @@ class ReferenceBackend:
 
         return run
 
+    def epochs(self, parts: Sequence[tuple[Replay, int]], watched: WatchedEpochs) -> SeveralEpochs | None:
+        """Prepare to run several epochs in one call; None if this backend cannot.
+
+        Args:
+            parts: the programs of an epoch, and how many times each of them runs.
+            watched: what happens after each epoch.
+        """
+        return None
+
     def check(self, op: Op, arguments: dict[str, Any]) -> None:
         """Raise for arrays of another backend, arrays that are not C-contiguous, and incompatible shapes."""
         for name, value in arguments.items():
@@ -218,6 +227,48 @@ class ReferenceBackend:
                     "pass a contiguous copy (matmuls have arguments for transposed matrices)"
                 )
         op.check_shapes(arguments)
+
+
+class WatchedEpochs(NamedTuple):
+    """What happens after each of several epochs: the status is read, the weights and the best state are kept.
+
+    Attributes:
+        status: int64 (words,): the clock of the training, and float64 sums over the epoch.
+        readings: int64 (epochs, words), receives the status after each epoch.
+        trained, decisive: the places in the status of the sum of the losses, in training and on the data that decide
+            which epoch is best, each with the number of rows.
+        progress: an epoch is the best if its mean loss is smaller than that of the best so far by more than this,
+        takes_ties: or by just this.
+        state: the weights and buffers.
+        best_state: receives the state of the best epoch.
+        weights: weights to keep.
+        kept: (epochs, ...), receives them after each epoch.
+    """
+
+    status: Array
+    readings: Array
+    trained: tuple[int, float]
+    decisive: tuple[int, float]
+    progress: float
+    takes_ties: bool
+    state: Array
+    best_state: Array
+    weights: Array
+    kept: Array
+
+
+class SeveralEpochs(Protocol):
+    """Epochs that a backend runs without a return to Python in between."""
+
+    def run(self, most: int, *, best: float, limit: float, seconds: float) -> int:
+        """Run epochs; return how many have run.
+
+        Args:
+            most: their maximum number.
+            best: the mean loss of the best epoch so far.
+            limit: they end after an epoch whose mean loss in training is larger, or that diverged;
+            seconds: and once this time is over.
+        """
 
 
 class BlockPrograms(Protocol):

@@ -79,9 +79,12 @@ class EpochMetrics:
             else:
                 statistics.record(ops, batch)
 
-    @np.errstate(under="ignore")
     def read(self) -> dict[str, float]:
         """Return the metrics of the epoch by name; the host waits for the device."""
+        return self._read() if self._metrics else {}
+
+    @np.errstate(under="ignore")
+    def _read(self) -> dict[str, float]:
         read = {key: statistics.read() for key, statistics in self._statistics.items()}
         return {
             metric.label: any_number(

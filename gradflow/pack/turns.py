@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -73,6 +74,9 @@ class _Counter(Looker):
     def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
         self._count(epoch)
 
+    def _epochs_at_once(self) -> int:
+        return sys.maxsize
+
     def on_fit_end(self, trainer: Any, history: History) -> None:
         if history.epochs:  # of a resumed member that was done too
             self._count(history.epochs)
@@ -97,6 +101,9 @@ class _Turn(Callback):
     def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> Mapping[str, float] | None:
         with self._lock:
             return self.turn_of.on_epoch_end(trainer, epoch, values)
+
+    def _epochs_at_once(self) -> int:
+        return self.turn_of._epochs_at_once()
 
     def on_fit_end(self, trainer: Any, history: History) -> None:
         with self._lock:

@@ -323,8 +323,9 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
             correct = ((outputs > 0.5) == (targets.reshape(outputs.shape) > 0.5)).all(axis=1)
         return float(np.average(correct, weights=weight))
 
-    def _shown_loss(self, loss: float, rows: Rows) -> float:
-        return loss * self._factor(self._make_loss())
+    def _shown_loss(self, rows: Rows) -> Callable[[float], float]:
+        factor = self._factor(self._make_loss())
+        return lambda loss: loss * factor
 
     def _decoded(self, outputs: np.ndarray) -> np.ndarray:
         """Return the classes of predictions (rows, n_outputs)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -96,8 +96,8 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         """Return the score on encoded targets."""
 
     @abstractmethod
-    def _shown_loss(self, loss: float, rows: Rows) -> float:
-        """Return what scikit-learn shows for a mean loss of gradflow, without the penalty."""
+    def _shown_loss(self, rows: Rows) -> Callable[[float], float]:
+        """Return the function that converts a mean loss of gradflow to what scikit-learn shows, without the penalty."""
 
     # -- training -----------------------------------------------------------------------------------------------------
 
@@ -356,13 +356,12 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
     def _watch(self, rows: Rows, batch_rows: int, score: Callable[[], float] | None) -> Watch:
         count = rows.n_rows
         penalty = Penalty(self.alpha, count * rows.mean_weight, -(-count // batch_rows))
-        shown_loss = self._shown_loss
         return Watch(
             self,
             self._optimizer,
             rows=count,
             penalty=penalty,
-            loss=lambda loss: shown_loss(loss, rows),
+            loss=self._shown_loss(rows),
             score=score,
         )
 
@@ -420,7 +419,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         self.n_iter_ = min(minimum.iterations, self.max_iter)
         squares = float(np.square(minimum.point[: network.n_decayed]).sum())
         penalty = Penalty(self.alpha, count * rows.mean_weight, 1).mean(squares, squares)
-        self.loss_ = self._shown_loss(minimum.value - l2 / 2 * squares, rows) + penalty
+        self.loss_ = self._shown_loss(rows)(minimum.value - l2 / 2 * squares) + penalty
         if minimum.problem is not None:
             warn(
                 f"lbfgs failed to converge after {self.n_iter_} iteration(s): {minimum.problem}. Increase max_iter or "
@@ -511,6 +510,12 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         )
 
     # -- parameters ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    @cache
+    def _get_param_names(cls) -> list[str]:
+        names: list[str] = super()._get_param_names()  # from the signature, which takes a good part of a short fit
+        return names
 
     @abstractmethod
     def _loss_names(self) -> Sequence[str]:

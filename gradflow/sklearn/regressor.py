@@ -178,13 +178,13 @@ class MLPRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
         ]
         return float(np.mean(scores))
 
-    def _shown_loss(self, loss: float, rows: Rows) -> float:
-        kind = self._make_loss()
+    def _shown_loss(self, rows: Rows) -> Callable[[float], float]:
+        kind, outputs = self._make_loss(), self.n_outputs_
         if isinstance(kind, HalfSquaredError):
-            return loss / self.n_outputs_
+            return lambda loss: loss / outputs
         if isinstance(kind, PoissonLoss):
             targets = rows.targets.astype(np.float64)
             logarithms = np.log(targets, out=np.zeros_like(targets), where=targets > 0)
-            constant = np.average(targets * logarithms - targets, weights=rows.weight, axis=0).sum()
-            return loss * self.n_outputs_ + float(constant)
-        return loss
+            constant = float(np.average(targets * logarithms - targets, weights=rows.weight, axis=0).sum())
+            return lambda loss: loss * outputs + constant
+        return lambda loss: loss

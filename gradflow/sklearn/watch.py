@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -63,7 +64,7 @@ class Watch(Callback):
         self.has_converged = False
 
     def on_fit_begin(self, trainer: Any, epochs: int) -> None:
-        self._squares = self._sum_of_squares()
+        self._squares = self._sum_of_squares(trainer)
         if self._score is not None:
             self._best_weights = trainer.network.get_weights()
 
@@ -73,7 +74,7 @@ class Watch(Callback):
 
     def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
         estimator, before, rate = self._estimator, self._squares, self._solver.learning_rate
-        self._squares = self._sum_of_squares()
+        self._squares = self._sum_of_squares(trainer)
         self.epoch_ended(self._loss(values["loss"]) + self._penalty.mean(before, self._squares))
         if estimator._no_improvement_count > estimator.n_iter_no_change:
             self._progress_ended(trainer)
@@ -89,7 +90,8 @@ class Watch(Callback):
         estimator.t_ += self._rows
         estimator.loss_ = loss
         estimator.loss_curve_.append(loss)
-        self._report(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
+        if estimator.verbose:
+            print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
         if self._score is not None:
             self._note_score(self._score() if math.isfinite(loss) else math.nan)
         else:
@@ -129,10 +131,18 @@ class Watch(Callback):
         if self._estimator.verbose:
             print(text)
 
-    def _sum_of_squares(self) -> float:
+    def _epochs_at_once(self) -> int:
+        if self._score is not None:
+            return 1
+        left: float = self._estimator.n_iter_no_change + 1 - self._estimator._no_improvement_count
+        return max(1, math.floor(min(left, sys.maxsize)))
+
+    def _sum_of_squares(self, trainer: Any) -> float:
         if not self._penalty.alpha:
             return 0.0
-        network = self._estimator.network_
-        weights = network.backend.to_host(network.parameters[: network.n_decayed])
+        weights = None if trainer._loop is None else trainer._loop.weights_of_epoch
+        if weights is None:
+            network = self._estimator.network_
+            weights = network.backend.to_host(network.parameters[: network.n_decayed])
         with np.errstate(over="ignore"):  # of a fit that diverges
             return float(weights @ weights)

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
+
 from gradflow.clock import StatusReading
 from gradflow.data.classes import Classes
 from gradflow.distributed import World
@@ -15,6 +17,7 @@ from gradflow.errors import BackendError, DataError, DivergedError, GradflowErro
 from gradflow.optimizers import LBFGS
 from gradflow.output_scale import OutputScale
 from gradflow.training.data.feed import PassData
+from gradflow.training.many_epochs import ManyEpochs
 from gradflow.training.progress.callbacks import Calls
 from gradflow.training.progress.early_stopping import CONVERGENCE_EPOCHS, BestValue, EarlyStopping
 from gradflow.training.progress.history import History
@@ -22,7 +25,7 @@ from gradflow.training.runs.checkpoints import Checkpoints
 from gradflow.training.runs.run_state import RunState
 from gradflow.training.runs.snapshots import Snapshot
 from gradflow.training.signals import Interruption
-from gradflow.training.step.epoch import Pass
+from gradflow.training.step.epoch import Epoch, Pass
 from gradflow.training.step.evaluation import evaluation
 from gradflow.training.step.layer_statistics import LayerStatistics
 from gradflow.training.step.lbfgs import Minimization, check_minimization
@@ -129,6 +132,7 @@ class Loop:
         history: the measurements.
         diverged: the error to raise if the loss diverged.
         stop_requested: True to end after the current epoch, or after the current step if a callback requests it then.
+        weights_of_epoch: the decayed weights after the epoch that callbacks hear of, if others have run since.
     """
 
     def __init__(
@@ -147,6 +151,7 @@ class Loop:
         self.history = History()
         self.diverged: DivergedError | None = None
         self.stop_requested = False
+        self.weights_of_epoch: np.ndarray | None = None
         self._objective = objective
         self._network = objective.network
         self._plan = plan
@@ -200,8 +205,13 @@ class Loop:
                 self._plan.epochs, names, own if self.history.epochs else None, self._state.steps(batches_done)
             )
             self._began = time.perf_counter() - self.history.seconds
-            for epoch in self._epochs_left():
-                if not (yield from self._run_epoch(epoch, batches_done, hands_out=hands_out)):
+            last_epoch = self._last_epoch()
+            while (epoch := self.history.epochs + 1) <= last_epoch:
+                if (at_once := self._epochs_at_once()) > 1:
+                    goes_on = self._run_epochs(epoch, at_once)
+                else:
+                    goes_on = yield from self._run_epoch(epoch, batches_done, hands_out=hands_out)
+                if not goes_on:
                     break
                 batches_done = 0
                 yield ()
@@ -257,7 +267,8 @@ class Loop:
             epochs=plan.epochs,
             world=plan.world,
         )
-        self._validating = None
+        self._validating: Epoch | None = None
+        self._many: ManyEpochs | None = None
         if plan.validation is not None:
             self._validating = evaluation(
                 self._objective, plan.validation, step.status.validation, step.update.precision, plan.world
@@ -278,6 +289,9 @@ class Loop:
             names.append("learning_rate")
         if step.epoch.statistics is not None:
             names += step.epoch.statistics.names
+        is_alone = self._checkpoints is None and not self._calls.has_steps and measured_state is network.state
+        if is_alone and not isinstance(self._objective.optimizer, LBFGS):
+            self._many = ManyEpochs.of(network, step, self._validating, best_state, self._best)
         run = network, step, best_state, measured_state, self.history, self._best, self._convergence
         self._state = RunState(*run, names, isinstance(self._objective.optimizer, LBFGS), plan.world)
 
@@ -306,7 +320,42 @@ class Loop:
             return False
         values = self._values(reading, is_measured=is_measured)
         self._warn_of(epoch, values, reading)
+        self._other_work.look()
         return self._keep(epoch, values)
+
+    def _epochs_at_once(self) -> int:
+        """Return how many epochs can run before one of them may be the last, or something looks at the network."""
+        epochs_done = self.history.epochs
+        if self._many is None or not epochs_done:
+            return 1
+        bounds = [self._many.most, self._plan.epochs - epochs_done, self._calls.epochs_at_once, self._watch.most_epochs]
+        if self._early_stopping is not None:
+            bounds.append(self._early_stopping.patience - self._best.epochs_since)
+        if self._convergence is not None:
+            bounds.append(CONVERGENCE_EPOCHS - self._convergence.epochs_since)
+        return min(bounds)
+
+    def _run_epochs(self, epoch: int, most: int) -> bool:
+        """Train for several epochs in one call, and record their values; return False if there are no more."""
+        assert self._many is not None
+        if not self._allowance(self._state, 0):
+            self.history.stopped_by = "interrupted"
+            return False
+        goes_on = True
+        readings = self._many.run(most, self._watch.limit)
+        for reading, weights in zip(readings, self._many.weights, strict=False):
+            self.weights_of_epoch = weights
+            self._network._epochs_begun = reading.epochs_begun
+            if reading.first_bad_step is not None:
+                self._diverge(epoch, reading.first_bad_step)
+                return False
+            values = self._values(reading, is_measured=False)
+            self._warn_of(epoch, values, reading)
+            goes_on = self._keep(epoch, values)
+            epoch += 1
+        self.weights_of_epoch = None
+        self._other_work.look()
+        return goes_on
 
     def _train(
         self, epoch: int, batches_done: int, *, is_measured: bool, hands_out: bool
@@ -347,20 +396,18 @@ class Loop:
         return values
 
     def _warn_of(self, epoch: int, values: dict[str, float], reading: StatusReading) -> None:
-        """Warn about watched values that can never improve, a loss that explodes or stalls, and lost time."""
+        """Warn about watched values that can never improve, and a loss that explodes or stalls."""
         step = self._state.step
         if not self.history.epochs:
             held_out = None if self._validating is None else self._validating.metrics
             schedule, measured = self._objective.optimizer.schedule, step.epoch.metrics
             for text in useless_values(self._early_stopping, schedule, values, measured, held_out):
                 warn(text, TrainingWarning)
-        learning_rate = float(step.update.learning_rates.current.max())
-        first_loss = step.epoch.first_loss(reading.training)
-        self._watch.epoch_ended(epoch, values["loss"], first_loss, self._state.best_state, learning_rate)
-        self._other_work.look()
+        first_loss, rates = step.epoch.first_loss(reading.training), step.update.learning_rates.current
+        self._watch.epoch_ended(epoch, values["loss"], first_loss, self._state.best_state, rates)
 
     def _keep(self, epoch: int, values: dict[str, float]) -> bool:
-        """Record an epoch: values, best weights and checkpoint, if due. Return False if it is the last one."""
+        """Record an epoch: its values, and a checkpoint, if due. Return False if it is the last one."""
         state = self._state
         self.history.append(values)
         self.history.seconds = time.perf_counter() - self._began
@@ -378,8 +425,8 @@ class Loop:
         return reason is None
 
     def _update_best(self, values: Mapping[str, float]) -> None:
-        """Keep the weights of the epoch with these values, if they are the best."""
-        if self._best.update(values):
+        """Keep the weights of the epoch with these values, if they are the best; `ManyEpochs` has done so already."""
+        if self._best.update(values) and self.weights_of_epoch is None:
             self._network.backend.copy(self._state.measured_state, self._state.best_state)
 
     def _watched(self, own: Mapping[str, float], values: Mapping[str, float]) -> dict[str, float]:
@@ -421,12 +468,12 @@ class Loop:
             self._checkpoints.begin(state)
         return 0
 
-    def _epochs_left(self) -> range:
-        """Return the epochs to train, counted from 1; none if the resumed run had already ended."""
+    def _last_epoch(self) -> int:
+        """Return the last epoch to train, counted from 1; 0 if the resumed run had already ended."""
         if self.history.stopped_by not in ("epochs", "interrupted"):
-            return range(0)
+            return 0
         self.history.stopped_by = "epochs"
-        return range(self.history.epochs + 1, self._plan.epochs + 1)
+        return self._plan.epochs
 
     def _allowance(self, state: RunState, batches_done: int) -> int:
         """Save a checkpoint if one is due; return how many batches may run before the next call."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from gradflow.backends.cpu.native_call import NativeCall
 from gradflow.backends.cpu.native_program import NativeProgram
 from gradflow.backends.fusion import fuse_bias_and_activation
 from gradflow.backends.kernel_sources import kernels
-from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay
+from gradflow.backends.reference import BoundCall, ReferenceBackend, Replay, SeveralEpochs, WatchedEpochs
 from gradflow.ops import Op
 
 
@@ -80,3 +81,9 @@ class NumpyBackend(ReferenceBackend):
         if len(calls) == 1 and isinstance(calls[0], NativeProgram):
             return calls[0]
         return super().replay(calls)
+
+    def epochs(self, parts: Sequence[tuple[Replay, int]], watched: WatchedEpochs) -> SeveralEpochs | None:
+        compiled = [(program, times) for program, times in parts if isinstance(program, NativeProgram)]
+        return (
+            self.native.epochs(compiled, watched) if self.native is not None and len(compiled) == len(parts) else None
+        )

@@ -180,3 +180,60 @@ GF_EXPORT void gf_run(gf_phase *phases, long long count, long long times, gf_pac
       for (long long i = 0; i < count; i++) run_alone(&phases[i]);
   gf_restore_float_state(callers);
 }
+
+/* A program, and how many times it runs in an epoch. */
+typedef struct {
+  gf_phase *phases;
+  long long count, times;
+  gf_pace *pace;
+  int most, keeps_awake;
+} gf_part;
+
+/* Several epochs, and what happens after each of them. */
+typedef struct {
+  const gf_part *parts;
+  long long count;
+  const long long *status; /* the clock of the training and sums over the epoch, `words` in all */
+  long long words;
+  long long *readings; /* receives the status after each epoch */
+  long long bad_step, never; /* the place of the first bad step, and its value before there is one */
+  /* The places of the sums of the losses, in training and on the data that decide which epoch is best, and their rows. */
+  long long trained, decisive;
+  double trained_rows, decisive_rows;
+  double limit;          /* the epochs end after one with a larger mean loss in training */
+  double best, progress; /* an epoch is the best if its mean loss is smaller than `best` by more than `progress`, */
+  int takes_ties;        /* or by just that */
+  const char *state;
+  char *best_state; /* receives the state of the best epoch */
+  long long state_bytes;
+  const char *weights;
+  char *kept; /* receives the weights after each epoch, `distance` bytes apart */
+  long long weight_bytes, distance;
+} gf_epochs;
+
+static double mean_loss(const gf_epochs *of, long long place, double rows) {
+  double sum;
+  memcpy(&sum, of->status + place, sizeof sum);
+  return sum / rows;
+}
+
+/* Run at most `most` epochs, until one of them took longer than is left of `seconds`, has a loss above the limit, or
+   diverged; return how many have run. */
+GF_EXPORT long long gf_run_epochs(gf_epochs *of, long long most, double seconds, int (*allowed)(void)) {
+  const double end = gf_seconds() + seconds;
+  for (long long epoch = 0; epoch < most; epoch++) {
+    for (const gf_part *part = of->parts; part < of->parts + of->count; part++)
+      gf_run(part->phases, part->count, part->times, part->pace, allowed, part->most, part->keeps_awake);
+    memcpy(of->readings + epoch * of->words, of->status, of->words * sizeof *of->status);
+    memcpy(of->kept + epoch * of->distance, of->weights, of->weight_bytes);
+    const double decisive = mean_loss(of, of->decisive, of->decisive_rows);
+    if (of->status[of->bad_step] != of->never) return epoch + 1;
+    const double needed = of->best - of->progress;
+    if (decisive < needed || (of->takes_ties && decisive == needed && needed - needed == 0)) {
+      of->best = decisive;
+      memcpy(of->best_state, of->state, of->state_bytes);
+    }
+    if (mean_loss(of, of->trained, of->trained_rows) > of->limit || gf_seconds() > end) return epoch + 1;
+  }
+  return most;
+}

@@ -14,8 +14,9 @@ import numpy as np
 
 from gradflow.backends.blas import Blas, candidates
 from gradflow.backends.cpu.native_call import ArrayUse, CCall, CValue, Footprint, NativeCall
-from gradflow.backends.cpu.native_program import LEAST_PART, CPace, CPhase, NativeProgram
+from gradflow.backends.cpu.native_program import LEAST_PART, CEpochs, CPace, CPhase, NativeEpochs, NativeProgram
 from gradflow.backends.kernel_sources import INSTRUCTION_FLAGS, Kernel, fingerprint, kernels
+from gradflow.backends.reference import WatchedEpochs
 from gradflow.errors import BackendError
 from gradflow.installation import pip_reinstall
 from gradflow.ops import Op
@@ -86,6 +87,8 @@ class NativeLibrary:
                 ctypes.c_int,
             ]
             library.gf_run.restype = None
+        self._library.gf_run_epochs.argtypes = [ctypes.POINTER(CEpochs), number, ctypes.c_double, ctypes.c_void_p]
+        self._library.gf_run_epochs.restype = number
         self.supported = [
             name
             for name in INSTRUCTIONS
@@ -236,6 +239,10 @@ class NativeLibrary:
     def program(self, calls: Sequence[NativeCall]) -> NativeProgram:
         """Combine several calls into one program."""
         return NativeProgram(self._library, self.threads_address, calls, self._short)
+
+    def epochs(self, parts: Sequence[tuple[NativeProgram, int]], watched: WatchedEpochs) -> NativeEpochs:
+        """Combine the programs of an epoch, each with how many times it runs."""
+        return NativeEpochs(self._library, self.threads_address, parts, watched)
 
 
 def _cost(kernel: Kernel, values: Mapping[str, Any], items: int) -> int:

@@ -1,4 +1,5 @@
-"""Programs of bound calls: one call into C runs them, split across threads (team.c) if that is faster (pace.c)."""
+"""Programs of bound calls, and epochs of them: one call into C runs them, split across threads (team.c) if that is
+faster (pace.c)."""
 
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ import numpy as np
 from gradflow.backends.cpu.native_call import CCall, CValue, NativeCall
 from gradflow.backends.cpu.phases import phases
 from gradflow.backends.cpu.processors import processors
+from gradflow.backends.reference import WatchedEpochs
+from gradflow.ops import FIRST_BAD_STEP, NEVER
 
 # Approximate cost of a call: each element read or written is 1, about 0.05 ns. The part of a thread should outweigh the
 # handover, and if the threads are asleep, must clearly outweigh waking them.
@@ -52,6 +55,48 @@ class CPace(ctypes.Structure):
         ("counted", ctypes.c_double),
         ("waited", ctypes.c_double),
         ("next_check", ctypes.c_double),
+    ]
+
+
+class CPart(ctypes.Structure):
+    """gf_part of native.c."""
+
+    _fields_ = [
+        ("phases", ctypes.POINTER(CPhase)),
+        ("count", ctypes.c_longlong),
+        ("times", ctypes.c_longlong),
+        ("pace", ctypes.POINTER(CPace)),
+        ("most", ctypes.c_int),
+        ("keeps_awake", ctypes.c_int),
+    ]
+
+
+class CEpochs(ctypes.Structure):
+    """gf_epochs of native.c."""
+
+    _fields_ = [
+        ("parts", ctypes.POINTER(CPart)),
+        ("count", ctypes.c_longlong),
+        ("status", ctypes.c_void_p),
+        ("words", ctypes.c_longlong),
+        ("readings", ctypes.c_void_p),
+        ("bad_step", ctypes.c_longlong),
+        ("never", ctypes.c_longlong),
+        ("trained", ctypes.c_longlong),
+        ("decisive", ctypes.c_longlong),
+        ("trained_rows", ctypes.c_double),
+        ("decisive_rows", ctypes.c_double),
+        ("limit", ctypes.c_double),
+        ("best", ctypes.c_double),
+        ("progress", ctypes.c_double),
+        ("takes_ties", ctypes.c_int),
+        ("state", ctypes.c_void_p),
+        ("best_state", ctypes.c_void_p),
+        ("state_bytes", ctypes.c_longlong),
+        ("weights", ctypes.c_void_p),
+        ("kept", ctypes.c_void_p),
+        ("weight_bytes", ctypes.c_longlong),
+        ("distance", ctypes.c_longlong),
     ]
 
 
@@ -138,11 +183,64 @@ class NativeProgram:
         if phase.is_worth_waking or (phase.is_shared and self._keeps_awake):
             self._parts = max(self._parts, parts)
 
+    def _part(self, times: int) -> CPart:
+        """Return the program as a part of an epoch."""
+        phases, pace = self._phases, ctypes.pointer(self.pace)
+        return CPart(phases, len(phases), times, pace, self._most_threads, self._keeps_awake)
+
     def __call__(self, times: int = 1) -> None:
         library = self._short if times * self._cost < _SHORT else self._library
         library.gf_run(
             self._phases, len(self._phases), times, self.pace, self._threads, self._most_threads, self._keeps_awake
         )
+
+
+class NativeEpochs:
+    """Several epochs that one call into C runs (`gradflow.backends.reference.SeveralEpochs`).
+
+    Args:
+        library: the compiled kernels.
+        threads: as for the programs.
+        parts: the programs of an epoch, and how many times each of them runs.
+        watched: what happens after each epoch.
+    """
+
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        threads: int | None,
+        parts: Sequence[tuple[NativeProgram, int]],
+        watched: WatchedEpochs,
+    ) -> None:
+        self._library, self._threads, self._kept = library, threads, (parts, watched)
+        self._parts = (CPart * len(parts))(*(program._part(times) for program, times in parts))
+        status, readings, kept = watched.status, watched.readings, watched.kept
+        self._epochs = CEpochs(
+            parts=self._parts,
+            count=len(parts),
+            status=status.ctypes.data,
+            words=len(status),
+            readings=readings.ctypes.data,
+            bad_step=FIRST_BAD_STEP,
+            never=NEVER,
+            trained=watched.trained[0],
+            decisive=watched.decisive[0],
+            trained_rows=watched.trained[1],
+            decisive_rows=watched.decisive[1],
+            progress=watched.progress,
+            takes_ties=watched.takes_ties,
+            state=watched.state.ctypes.data,
+            best_state=watched.best_state.ctypes.data,
+            state_bytes=watched.state.nbytes,
+            weights=watched.weights.ctypes.data,
+            kept=kept.ctypes.data,
+            weight_bytes=watched.weights.nbytes,
+            distance=kept.strides[0],
+        )
+
+    def run(self, most: int, *, best: float, limit: float, seconds: float) -> int:
+        self._epochs.best, self._epochs.limit = best, limit
+        return int(self._library.gf_run_epochs(self._epochs, most, seconds, self._threads))
 
 
 def _pointers(structures: ctypes.Array[Any], offset: int) -> np.ndarray:

@@ -62,6 +62,11 @@ class Callback:
         files and curves, and to the callbacks that come later in the list.
         """
 
+    def _epochs_at_once(self) -> int:
+        """Return how many epochs may run before `on_epoch_end` is called for them, one after the other: it then sees
+        the network of the last one."""
+        return sys.maxsize if type(self).on_epoch_end is Callback.on_epoch_end else 1
+
     def on_fit_end(self, trainer: Any, history: History) -> None:
         """Called after the last epoch, even if training diverged, was interrupted, or raised an error.
 
@@ -124,6 +129,11 @@ class Calls:
     def has_steps(self) -> bool:
         """True if a callback hears of steps."""
         return bool(self._of_steps)
+
+    @property
+    def epochs_at_once(self) -> int:
+        """The number of epochs that may run before the next call of `epoch_ended`."""
+        return min((callback._epochs_at_once() for callback in self._callbacks), default=sys.maxsize)
 
     def begin(self, epochs: int, taken: Collection[str], own: list[str] | None, step: int) -> None:
         """Call `Callback.on_fit_begin`.

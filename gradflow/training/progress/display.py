@@ -120,6 +120,9 @@ class Display(Looker):
         self._last_epoch_took, self._epoch_began = now - self._epoch_began, now
         self._done, self._step, self._values = epoch, 0, values
 
+    def _epochs_at_once(self) -> int:
+        return sys.maxsize
+
     def on_fit_end(self, trainer: Any, history: History) -> None:
         self._is_over = True
 
@@ -160,6 +163,9 @@ class _Lines(Callback):
         if self._is_first or epoch % self._every == 0:
             self._is_first = False
             print(f"epoch {epoch}/{self._epochs}  {describe(values)}", file=sys.stderr, flush=True)
+
+    def _epochs_at_once(self) -> int:
+        return sys.maxsize
 
 
 class _Notebook(Display):

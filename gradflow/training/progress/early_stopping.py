@@ -76,16 +76,22 @@ class BestValue:
         self.name = name
         self.epoch = 0
         self.epochs_since = 0
-        self._sign = -1 if (larger_is_better(name) if is_larger is None else is_larger) else 1
-        self._min_delta = min_delta
-        self._is_last = ties == "last"
+        self.is_larger = larger_is_better(name) if is_larger is None else is_larger
+        self._sign = -1 if self.is_larger else 1
+        self.min_delta = min_delta
+        self.takes_ties = ties == "last"
         self._best = math.inf
+
+    @property
+    def value(self) -> float:
+        """The best value so far; before the first an infinite one, which any other improves on."""
+        return self._sign * self._best
 
     def update(self, values: Mapping[str, float]) -> bool:
         """Record the next epoch's value; return True if it is the best so far."""
         value = self._sign * values[self.name]
-        needed = self._best - self._min_delta
-        if value < needed or (self._is_last and value == needed < math.inf):
+        needed = self._best - self.min_delta
+        if value < needed or (self.takes_ties and value == needed < math.inf):
             self._best = value
             self.epoch += self.epochs_since + 1
             self.epochs_since = 0

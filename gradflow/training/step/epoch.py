@@ -116,6 +116,12 @@ class Epoch:
         """Number of batches, including the smaller one."""
         return self.full_batches + (self._rest is not None)
 
+    @property
+    def is_plain(self) -> bool:
+        """True if an epoch consists of its `programs`: it has no metrics, measures no layers, and needs no other
+        rank."""
+        return self._world.size == 1 and self.statistics is None and not self.metrics.vectors
+
     def position(self, batches_done: int) -> int:
         """Return the row of the epoch at which the next batch begins, after ``batches_done`` batches."""
         return batches_done * self._batch_size

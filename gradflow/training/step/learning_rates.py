@@ -82,6 +82,11 @@ class LearningRates:
         else:
             self._write(self._values(np.zeros(steps), {}))
 
+    @property
+    def has_schedule(self) -> bool:
+        """True if any value is scheduled."""
+        return self._table is not None
+
     def begin_epoch(self, epoch: int, history: EpochValues, steps_done: int = 0) -> None:
         """Write the values of an epoch, counted from 0; ``history`` holds the values of the epochs before it.
 

@@ -97,6 +97,11 @@ class Update:
             vectors |= {"average": self._average, "trained": self._trained}
         return vectors
 
+    @property
+    def acts_between_epochs(self) -> bool:
+        """True if `begin_epoch` or `end_epoch` do something."""
+        return self.learning_rates.has_schedule or self._average is not None or self.precision is not None
+
     def begin_epoch(self, epoch: int, history: EpochValues, steps_done: int = 0) -> None:
         """Prepare for an epoch, counted from 0; ``history`` holds the values of the epochs before it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
@@ -56,7 +57,19 @@ class LossWatch:
         for loss in known:
             self._note(loss)
 
-    def epoch_ended(self, epoch: int, loss: float, first_loss: float, best_state: Array, learning_rate: float) -> None:
+    @property
+    def most_epochs(self) -> int:
+        """The number of epochs after which the next look at the network may be due."""
+        return sys.maxsize if self._has_warned else max(self._patience - self._epochs_since, 1)
+
+    @property
+    def limit(self) -> float:
+        """The loss above which a look at the network is due at once."""
+        return math.inf if self._has_warned or self._first is None else EXPLODED * abs(self._first)
+
+    def epoch_ended(
+        self, epoch: int, loss: float, first_loss: float, best_state: Array, learning_rates: np.ndarray
+    ) -> None:
         """Check the loss of an epoch and of its first step; ``best_state`` is that of the best epoch before it."""
         if math.isnan(loss):
             return  # All rows of the epoch have weight 0.
@@ -64,9 +77,8 @@ class LossWatch:
             self._first = first_loss
         self._note(loss)
         if loss > EXPLODED * abs(self._first) or self._epochs_since >= self._patience:  # most epochs need no look
-            self._warn(
-                lambda: self._explosion(epoch, loss, best_state, learning_rate) or self._stall(loss, learning_rate)
-            )
+            rate = float(learning_rates.max())
+            self._warn(lambda: self._explosion(epoch, loss, best_state, rate) or self._stall(loss, rate))
 
     def fit_ended(self, epochs: int) -> None:
         """Check the final loss, after ``epochs`` epochs."""

@@ -15,7 +15,7 @@ from benchmarks.machine import machine
 from benchmarks.markdown import machine_line, table
 from benchmarks.table_data import TABLES
 from benchmarks.table_models import Predict, Task, by_recipe
-from benchmarks.tables import arguments_of, compare
+from benchmarks.tables import arguments_of, compare, metric_of
 from gradflow.files import write_atomically
 from gradflow.recipes import RealMLPRecipe
 from gradflow.recipes.realmlp import BLOCKS as _BLOCKS_OF_REALMLP
@@ -35,7 +35,7 @@ def markdown(lines: list[dict[str, Any]], about: dict[str, Any]) -> str:
     scored = [line for line in lines if "error" not in line]
     names = [name for name in TABLES if any(line["data"] == name for line in scored)]
     rows = [[model, *(_cell(scored, model, name) for name in names)] for model in BLOCKS]
-    heads = [f"{name}, {_metric(name)}" for name in names]
+    heads = [f"{name}, {metric_of(name)}" for name in names]
     seeds = len({line["seed"] for line in scored})
     return (
         "\n\n".join(
@@ -51,12 +51,8 @@ def markdown(lines: list[dict[str, Any]], about: dict[str, Any]) -> str:
     )
 
 
-def _metric(name: str) -> str:
-    return "rmse" if TABLES[name].is_values else "log_loss"
-
-
 def _cell(scored: list[dict[str, Any]], model: str, name: str) -> str:
-    metric = _metric(name)
+    metric = metric_of(name)
     of_model, of_whole = (
         {(line["seed"], line["rows"]): line[metric] for line in scored if (line["data"], line["model"]) == (name, each)}
         for each in (model, _WHOLE)

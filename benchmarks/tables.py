@@ -119,67 +119,127 @@ def fits(
                     yield {**common, "model": model, "error": f"{type(error).__name__}: {first_line}"}
 
 
-def _metric(of_table: Table) -> str:
-    return "rmse" if of_table.is_values else "log_loss"
+Lines = list[dict[str, Any]]
 
 
-def _mean(lines: list[dict[str, Any]], metric: str) -> float:
-    return statistics.mean(line[metric] for line in lines)
+def metric_of(name: str) -> str:
+    """Return the score that counts on a table."""
+    return "rmse" if TABLES[name].is_values else "log_loss"
 
 
-def _spread(lines: list[dict[str, Any]], metric: str) -> str:
-    values = [line[metric] for line in lines]
-    return f"{statistics.mean(values):.4f}" + (f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else "")
+def _mean(lines: Lines, key: str) -> float:
+    return statistics.mean(line[key] for line in lines)
 
 
-def markdown(lines: list[dict[str, Any]], about: dict[str, Any]) -> str:
-    """Return the results as Markdown tables: by mean rank, and by data set."""
+def _median(lines: Lines, key: str) -> float:
+    return statistics.median(line[key] for line in lines)
+
+
+def _spread(lines: Lines, key: str) -> str:
+    spread = f" ± {_deviation(lines, key):.4f}" if len(lines) > 1 else ""
+    return f"{_mean(lines, key):.4f}{spread}"
+
+
+def _deviation(lines: Lines, key: str) -> float:
+    return statistics.stdev(line[key] for line in lines)
+
+
+def _grouped(lines: Lines) -> dict[str, dict[str, Lines]]:
+    """Return the lines with scores by table and model, of as many seeds as all models have that were fitted on every
+    table; those of other models have their own seeds."""
     scored = [line for line in lines if "error" not in line]
-    models = [model for model in MODELS if any(line["model"] == model for line in scored)]
     names = [name for name in TABLES if any(line["data"] == name for line in scored)]
-
-    def of(model: str, name: str) -> list[dict[str, Any]]:
-        return [line for line in scored if (line["model"], line["data"]) == (model, name)]
-
-    ranks: dict[str, list[float]] = {model: [] for model in models}
-    rows = []
+    groups: dict[str, dict[str, Lines]] = {name: {} for name in names}
     for name in names:
-        metric = _metric(TABLES[name])
-        means = {model: _mean(found, metric) for model in models if (found := of(model, name))}
-        if len(means) == len(models):  # a rank among some is not a rank among all
-            for place, model in enumerate(sorted(means, key=means.__getitem__), start=1):
-                ranks[model].append(place)
-        for model, found in ((model, of(model, name)) for model in means):
-            others = [_spread(found, other) if other in found[0] else "" for other in ("accuracy", "auc")]
-            times = [f"{statistics.median(line[key] for line in found):.2f}" for key in _TIMES]
-            rows.append([f"{name}, {metric}", model, _spread(found, metric), *others, *times, str(len(found))])
-    ordered = sorted(models, key=lambda model: statistics.mean(ranks[model]) if ranks[model] else len(models))
-    summary = [
-        [
-            model,
-            f"{statistics.mean(ranks[model]):.2f}" if ranks[model] else "",
-            str(len(ranks[model])),
-            *(f"{statistics.median(line[key] for line in scored if line['model'] == model):.2f}" for key in _TIMES),
-        ]
-        for model in ordered
-    ]
+        for model in MODELS:
+            found = [line for line in scored if (line["data"], line["model"]) == (name, model)]
+            if found:
+                groups[name][model] = found
+    for of_models in groups.values():
+        seeds = set.intersection(*({line["seed"] for line in of_models[model]} for model in _everywhere(groups)))
+        for model in _everywhere(groups):
+            of_models[model] = [line for line in of_models[model] if line["seed"] in seeds]
+    return groups
+
+
+def _everywhere(groups: dict[str, dict[str, Lines]]) -> list[str]:
+    """Return the models that were fitted on every table: a rank among some is not a rank among all."""
+    return [model for model in MODELS if all(model in of_models for of_models in groups.values())]
+
+
+def _summary(groups: dict[str, dict[str, Lines]]) -> str:
+    """Return the table of mean ranks."""
+    ranks: dict[str, list[int]] = {model: [] for model in _everywhere(groups)}
+    for name, of_models in groups.items():
+        means = {model: _mean(of_models[model], metric_of(name)) for model in ranks}
+        for place, model in enumerate(sorted(means, key=means.__getitem__), start=1):
+            ranks[model].append(place)
+    rows = []
+    for model in sorted(ranks, key=lambda model: statistics.mean(ranks[model])):
+        fits = [line for of_models in groups.values() for line in of_models[model]]
+        times = [f"{_median(fits, key):.2f}" for key in _TIMES]
+        rows.append([model, f"{statistics.mean(ranks[model]):.2f}", str(len(groups)), *times])
+    return table(["model", "mean rank", "tables", *_TIMES.values()], rows)
+
+
+def _against_originals(groups: dict[str, dict[str, Lines]]) -> str:
+    """Return the table of recipes beside their originals, on the seeds that both have."""
+    rows = []
+    for name, of_models in groups.items():
+        for original in ("RealMLP", "TabM"):
+            ours, theirs = (
+                {line["seed"]: line for line in of_models.get(model, [])}
+                for model in (f"gradflow {original}", original)
+            )
+            seeds = sorted(ours.keys() & theirs.keys())
+            if not seeds:
+                continue
+            both = [[lines[seed] for seed in seeds] for lines in (ours, theirs)]
+            metric = metric_of(name)
+            means = [_mean(lines, metric) for lines in both]
+            apart = f"{(means[0] - means[1]) / _deviation(both[1], metric):+.2f}" if len(seeds) > 1 else ""
+            faster = _median(both[1], "fit_cpu_seconds") / _median(both[0], "fit_cpu_seconds")
+            cells = [f"{name}, {metric}", original, *(f"{mean:.4f}" for mean in means), apart, f"{faster:.1f}"]
+            rows.append([*cells, str(len(seeds))])
+    heads = ["data", "recipe", "gradflow", "original", "difference, sd", "times as fast, CPU", "seeds"]
+    return table(heads, rows)
+
+
+def _details(groups: dict[str, dict[str, Lines]]) -> str:
+    """Return the table of all scores."""
+    rows = []
+    for name, of_models in groups.items():
+        for model, lines in of_models.items():
+            others = [_spread(lines, other) if other in lines[0] else "" for other in ("accuracy", "auc")]
+            times = [f"{_median(lines, key):.2f}" for key in _TIMES]
+            head = f"{name}, {metric_of(name)}"
+            rows.append([head, model, _spread(lines, metric_of(name)), *others, *times, str(len(lines))])
+    return table(["data", "model", "error", "accuracy", "AUC", *_TIMES.values(), "seeds"], rows)
+
+
+def markdown(lines: Lines, about: dict[str, Any]) -> str:
+    """Return the results as Markdown tables: by mean rank, against the originals, and by data set."""
+    scored = [line for line in lines if "error" not in line]
+    groups = _grouped(lines)
     settings = sorted({(line["rows"], line["quick"]) for line in scored})
+    has_quick = any(quick for _, quick in settings)
+    warning = " **Some fits were quick ones, which train next to nothing.**" if has_quick else ""
     parts = [
         "# Models on tables, as they come",
         machine_line({"machine": about}),
         f"At most {' or '.join(f'{rows:,}' for rows, _ in settings)} rows of each table, of which 64 % train, 16 % "
         "choose and 20 % test; models that do not choose by validation rows train on them too. Mean ± standard "
         "deviation over seeds, with other rows each; seconds are medians on the processors of this machine, all of "
-        "which every model may use; CPU seconds are those that all processors together spent on the fit. The rank is "
-        "that of the mean root mean squared error or log loss among all models, averaged over the tables on which all "
-        "were fitted."
-        + (
-            " **Some fits were quick ones, which train next to nothing.**"
-            if any(quick for _, quick in settings)
-            else ""
-        ),
-        table(["model", "mean rank", "tables", *_TIMES.values()], summary),
-        table(["data", "model", "error", "accuracy", "AUC", *_TIMES.values(), "seeds"], rows),
+        "which every model may use; CPU seconds are those that all processors together spent on the fit, which other "
+        "work on the machine changes less. The rank is that of the mean root mean squared error or log loss among the "
+        f"models that were fitted on all tables, on the seeds that all of them have.{warning}",
+        _summary(groups),
+        "Recipes and the PyTorch programs that they follow: mean error, the difference in standard deviations of the "
+        "original over seeds (below 0: gradflow is better), and the CPU seconds of the original's fit in those of "
+        "gradflow's.",
+        _against_originals(groups),
+        "All scores:",
+        _details(groups),
     ]
     known = {_key(line) for line in scored}
     failed = {_key(line): line for line in lines if "error" in line and _key(line) not in known}

@@ -63,13 +63,13 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
             None refuses them.
         rules: the rules of single columns, as in `gradflow.data.fit_preprocessing`, by name, or by position in an
             array: ``{"day": gradflow.data.Dates()}``.
-        recipe: the name of a recipe for tables, "realmlp", "tabm", "plain" or "auto", or one with settings of its own,
-            such as ``gradflow.recipes.RealMLPRecipe(epochs=100)``. It decides on the preprocessing of columns, also of
-            text and missing values, on network, optimizer and schedules, and chooses the best epoch on validation rows,
-            as ``early_stopping`` does. ``hidden_layer_sizes``, ``activation``, ``dropout``, ``learning_rate_init``,
-            ``batch_size``, ``max_iter``, ``n_iter_no_change`` and ``n_members`` change its settings unless they are at
-            their defaults, and ``scoring`` decides which epoch is best: "neg_log_loss", as without it, "accuracy",
-            "roc_auc" or another name. Other parameters of network and solver are refused.
+        recipe: the name of a recipe for tables, "realmlp", "tabm", "tabpack", "plain" or "auto", or one with settings
+            of its own, such as ``gradflow.recipes.RealMLPRecipe(epochs=100)``. It decides on the preprocessing of
+            columns, also of text and missing values, on network, optimizer and schedules, and chooses the best epoch on
+            validation rows, as ``early_stopping`` does. ``hidden_layer_sizes``, ``activation``, ``dropout``,
+            ``learning_rate_init``, ``batch_size``, ``max_iter``, ``n_iter_no_change`` and ``n_members`` change its
+            settings unless they are at their defaults, and ``scoring`` decides which epoch is best: "neg_log_loss", as
+            without it, "accuracy", "roc_auc" or another name. Other parameters of network and solver are refused.
         dropout: the dropout rate after each hidden activation, or a schedule of it.
         normalization: "batch" or "layer" normalization in each hidden layer.
         residual: shortcuts around hidden layers that keep the width.

@@ -92,12 +92,32 @@ def test_scores_are_those_of_scikit_learn() -> None:
     assert tables.scores(TABLES["diamonds"], np.array([]), values + 2, values) == {"rmse": pytest.approx(2)}
 
 
-def test_ranks_count_the_tables_on_which_all_models_were_fitted() -> None:
-    common = {"seed": 0, "rows": 10, "quick": False, "fit_seconds": 1.0, "fit_cpu_seconds": 2.0, "predict_seconds": 0.1}
-    rmse = {("diamonds", "gradflow MLP"): 1.0, ("diamonds", "CatBoost"): 2.0, ("ames", "CatBoost"): 1.0}
-    lines = [{**common, "data": data, "model": model, "rmse": value} for (data, model), value in rmse.items()]
+COMMON = {"rows": 10, "quick": False, "fit_seconds": 1.0, "fit_cpu_seconds": 2.0, "predict_seconds": 0.1}
+
+
+def test_ranks_are_those_of_models_fitted_on_all_tables_on_the_seeds_that_they_share() -> None:
+    rmse = {
+        ("diamonds", "gradflow MLP", 0): 1.0, ("diamonds", "CatBoost", 0): 2.0, ("diamonds", "CatBoost", 1): 0.0,
+        ("ames", "gradflow MLP", 0): 2.0, ("ames", "CatBoost", 0): 3.0, ("ames", "XGBoost", 0): 1.0,
+    }  # fmt: skip
+    lines = [
+        {**COMMON, "data": data, "model": model, "seed": seed, "rmse": value}
+        for (data, model, seed), value in rmse.items()
+    ]
     text = tables.markdown(lines, MACHINE)
-    assert "| gradflow MLP | 1.00 | 1 | 1.00 | 2.00 | 0.10 |\n| CatBoost | 2.00 | 1 | 1.00 | 2.00 | 0.10 |" in text
+    assert "| gradflow MLP | 1.00 | 2 | 1.00 | 2.00 | 0.10 |\n| CatBoost | 2.00 | 2 | 1.00 | 2.00 | 0.10 |\n\n" in text
+    assert "| diamonds, rmse | CatBoost | 2.0000 |" in text  # not of the seed that the other lacks
+    assert "| ames, rmse | XGBoost | 1.0000 |" in text
+
+
+def test_recipes_stand_beside_their_originals() -> None:
+    rmse = {("gradflow TabM", 0): 1.0, ("gradflow TabM", 1): 2.0, ("TabM", 0): 1.0, ("TabM", 1): 3.0, ("TabM", 2): 9.0}
+    lines = [
+        {**COMMON, "data": "ames", "model": model, "seed": seed, "rmse": value, "fit_cpu_seconds": 6.0 * len(model)}
+        for (model, seed), value in rmse.items()
+    ]
+    text = tables.markdown(lines, MACHINE)
+    assert f"| ames, rmse | TabM | 1.5000 | 2.0000 | {-0.5 / np.std([1, 3], ddof=1):+.2f} | {4 / 13:.1f} | 2 |" in text
 
 
 def test_blocks_are_left_out_one_at_a_time(tmp_path: Path) -> None:

@@ -23,10 +23,15 @@ def _sizes(arguments: Mapping[str, Any]) -> dict[str, int]:
     return {"rows": rows, "columns": y_columns // arguments["size"], "y_columns": y_columns}
 
 
+def _grouped(x: Array, size: int) -> tuple[int, int, int]:
+    """Return the shape with an axis for the groups of columns; -1 would not do for no rows."""
+    return len(x), x.shape[1] // size, size
+
+
 @op(shapes="x, y: rows y_columns", writes=("y",), sizes=_sizes)
 def increasing_forward(x: Array, y: Array, size: int) -> None:
     """y_ij = x_ij in the first of each group of columns, as many as size, and y_i,j-1 + softplus(x_ij) in the others"""
-    steps = softplus(x).reshape(len(x), -1, size)
+    steps = softplus(x).reshape(_grouped(x, size))
     steps[:, :, 0] = x[:, ::size]
     y[...] = steps.cumsum(axis=2, dtype=y.dtype).reshape(y.shape)
 
@@ -35,7 +40,7 @@ def increasing_forward(x: Array, y: Array, size: int) -> None:
 def increasing_backward(x: Array, d_y: Array, d_x: Array, size: int) -> None:
     """dL/dx_ij = s_ij Σ_k dL/dy_ik over the columns k from j to the last of the group; s is sigmoid(x), and 1 in the
     first column"""
-    sums = d_y.reshape(len(x), -1, size)[:, :, ::-1].cumsum(axis=2, dtype=d_x.dtype)[:, :, ::-1]
+    sums = d_y.reshape(_grouped(x, size))[:, :, ::-1].cumsum(axis=2, dtype=d_x.dtype)[:, :, ::-1]
     slopes = sigmoid(x).reshape(sums.shape)
     slopes[:, :, 0] = 1
     d_x[...] = (slopes * sums).reshape(d_x.shape)

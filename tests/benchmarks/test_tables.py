@@ -25,7 +25,8 @@ THEIRS = ["scikit-learn MLP", "HistGradientBoosting"]
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Table, "read", read)
-    monkeypatch.setattr(tables, "machine", lambda: MACHINE)
+    for module in (tables, table_blocks):
+        monkeypatch.setattr(module, "machine", lambda: MACHINE)
 
 
 def compare(folder: Path, models: list[str]) -> str:

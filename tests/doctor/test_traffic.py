@@ -42,7 +42,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS.keys() - {"lbfgs"}))  # takes no steps
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS.keys() - {"lbfgs", "muon"}))  # without steps, and below
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_step_moves_little_more_than_its_gemms_and_its_optimizer_must(
@@ -52,6 +52,18 @@ def test_a_step_moves_little_more_than_its_gemms_and_its_optimizer_must(
     step = traffic(sizes, batch_size, optimizer, loss=loss, shuffle=shuffle)
     assert len(step.calls) == 3 * (len(sizes) - 1) + 2  # counted on the device by tests/training/step/test_launches.py
     assert 1 <= step.n_bytes / step.least_bytes <= 1.1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_muon_adds_five_iterations_for_each_hidden_matrix_to_a_step(shape: str) -> None:
+    sizes, batch_size = SHAPES[shape]
+    step, of_adam = (traffic(sizes, batch_size, name, loss="softmax_cross_entropy") for name in ("muon", "adam"))
+    before = len(of_adam.calls) - 1
+    assert step.calls[:before] == of_adam.calls[:before]
+    iteration = ["gemm", "gemm", "muon_factor", "gemm"]
+    of_matrix = ["muon_direction", "muon_scale", "muon_normalize", *5 * iteration, "muon_update"]
+    names = [call.name for call in step.calls[before:]]
+    assert names == [*(len(sizes) - 2) * of_matrix, "adamw_range", "adamw_range", "advance"]
 
 
 def test_bytes_of_a_small_step() -> None:

@@ -86,49 +86,42 @@ EQUIVALENT: dict[str, str] = {
     "gf_block_columns(rows));": _NEVER,
     "kernels/layers/gemm.c: for (gf_index start = 0; start == 0 || start < depth; start += GF_DEPTH) {  ->  "
     "for (gf_index start = 0; start == 0 || start <= depth; start += GF_DEPTH) {": _NOTHING,
-    "kernels/layers/gemm.c: static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES + "
+    "kernels/layers/gemm_tiles.h: static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES + "
     "63];  ->  "
     "static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + 63];": _WINDOWS,
-    "kernels/layers/gemm.c: static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES + "
+    "kernels/layers/gemm_tiles.h: static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES + "
     "63];  ->  "
     "static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES - GF_PACKED_BYTES + 63];": _WINDOWS,
-    "kernels/layers/gemm.c: static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES + "
+    "kernels/layers/gemm_tiles.h: static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES + "
     "63];  ->  "
     "static _Thread_local char gf_unaligned_copies[ GF_PACKED_BYTES + 63];": _WINDOWS,
-    "kernels/layers/gemm.c: static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES + "
+    "kernels/layers/gemm_tiles.h: static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES + "
     "63];  ->  "
     "static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES - 63];": _WINDOWS,
-    "kernels/layers/gemm.c: static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES + "
+    "kernels/layers/gemm_tiles.h: static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES + "
     "63];  ->  "
     "static _Thread_local char gf_unaligned_copies[GF_PANELS_BYTES + GF_PACKED_BYTES ];": _WINDOWS,
     "kernels/layers/gemm.c: if (gf_is_narrow(transpose_a, rows, columns, depth)) {  ->  if (0) {": _SLOWER,
-    "kernels/layers/gemm.c: if (transpose_a) gf_narrow_by_row(start > 0, a_part, end_row - first_row, b_part, "
-    "columns, part, place, packed);  ->  "
-    "if (transpose_a) gf_narrow_by_row(start > 1, a_part, end_row - first_row, b_part, columns, part, place, "
-    "packed);": _NEVER,
-    "kernels/layers/gemm.c: else gf_narrow_by_depth(start > 0, a_part, end_row - first_row, b_part, columns, "
-    "part, place, copies, packed);  ->  "
-    "else gf_narrow_by_depth(start > 1, a_part, end_row - first_row, b_part, columns, part, place, copies, "
-    "packed);": _NEVER,
-    "kernels/layers/gemm.c: const gf_panels panels = gf_pack_columns(b_part, part, width, end_row - first_row,"
-    " copies);  ->  "
-    "const gf_panels panels = gf_pack_columns(b_part, part, width, end_row + first_row, copies);": _SLOWER,
-    "kernels/layers/gemm.c: const gf_panels panels = gf_pack_columns(b_part, part, width, end_row - first_row,"
-    " copies);  ->  "
-    "const gf_panels panels = gf_pack_columns(b_part, part, width, end_row , copies);": _SLOWER,
-    "kernels/layers/gemm.c: const gf_panels panels = gf_pack_columns(b_part, part, width, end_row - first_row,"
-    " copies);  ->  "
-    "const gf_panels panels = gf_pack_columns(b_part, part, width, - first_row, copies);": _SLOWER,
-    "kernels/layers/gemm.c: for (gf_index row = 0; row < end_row - first_row; row += GF_BLOCK_ROWS)  ->  "
-    "for (gf_index row = 0; row <= end_row - first_row; row += GF_BLOCK_ROWS)": _NOTHING,
-    "kernels/layers/gemm.c: for (gf_index row = 0; row < end_row - first_row; row += GF_BLOCK_ROWS)  ->  "
-    "for (gf_index row = 0; row < end_row + first_row; row += GF_BLOCK_ROWS)": _NOTHING,
-    "kernels/layers/gemm.c: for (gf_index row = 0; row < end_row - first_row; row += GF_BLOCK_ROWS)  ->  "
-    "for (gf_index row = 0; row < end_row ; row += GF_BLOCK_ROWS)": _NOTHING,
-    "kernels/layers/gemm.c: gf_rows_of_tiles(start > 0, gf_from(a_part, row, 0), gf_least(end_row - first_row "
-    "- row, GF_BLOCK_ROWS), part,  ->  "
-    "gf_rows_of_tiles(start > 1, gf_from(a_part, row, 0), gf_least(end_row - first_row - row, GF_BLOCK_ROWS), "
-    "part,": _NEVER,
+    "kernels/layers/gemm.c: if (transpose_a) gf_narrow_by_row(start > 0, a_part, height, b_part, columns, part, place, "
+    "packed);  ->  "
+    "if (transpose_a) gf_narrow_by_row(start > 1, a_part, height, b_part, columns, part, place, packed);": _NEVER,
+    "kernels/layers/gemm.c: else gf_narrow_by_depth(start > 0, a_part, height, b_part, columns, part, place, copies, "
+    "packed);  ->  "
+    "else gf_narrow_by_depth(start > 1, a_part, height, b_part, columns, part, place, copies, packed);": _NEVER,
+    "kernels/layers/gemm.c: const gf_index at_once = transpose_a ? GF_DEPTH : GF_PARTS * GF_DEPTH;  ->  "
+    "const gf_index at_once = 1 ? GF_DEPTH : GF_PARTS * GF_DEPTH;": _SLOWER,
+    "kernels/layers/gemm.c: const gf_index at_once = transpose_a ? GF_DEPTH : GF_PARTS * GF_DEPTH;  ->  "
+    "const gf_index at_once = 0 ? GF_DEPTH : GF_PARTS * GF_DEPTH;": _SLOWER,
+    "kernels/layers/gemm.c: for (gf_index start = 0; start == 0 || start < depth; start += at_once)  ->  "
+    "for (gf_index start = 0; start == 0 || start <= depth; start += at_once)": _NOTHING,
+    "kernels/layers/gemm.c: gf_some_parts(start > 0, gf_from(whole_a, first_row, start), height, "
+    "gf_from(whole_b, start, first), width,  ->  "
+    "gf_some_parts(start > 1, gf_from(whole_a, first_row, start), height, gf_from(whole_b, start, first), "
+    "width,": _NEVER,
+    "kernels/layers/gemm_tiles.h: for (gf_index row = 0; row < rows; row += GF_BLOCK_ROWS)  ->  "
+    "for (gf_index row = 0; row <= rows; row += GF_BLOCK_ROWS)": _NOTHING,
+    "kernels/layers/gemm_tiles.h: gf_some_parts(start > 0, gf_from(a, 0, start), rows, gf_from(b, start, first),  ->  "
+    "gf_some_parts(start > 1, gf_from(a, 0, start), rows, gf_from(b, start, first),": _NEVER,
     "kernels/layers/gemm_narrow.h: if (columns >= GF_PANEL_COLUMNS) return 0;  ->  if (1) return 0;": _SLOWER,
     "kernels/layers/gemm_narrow.h: if (columns >= GF_PANEL_COLUMNS) return 0;  ->  "
     "if (columns > GF_PANEL_COLUMNS) return 0;": _SLOWER,

@@ -214,7 +214,7 @@ def test_incompatible_arguments_are_refused(tmp_path: Path) -> None:
         fit(source, class_weight="even")
     with refused("class_weight gives every row of the data weight 0"):
         fit(source, class_weight={0: 0, 1: 0, 2: 0})
-    with refused("requires a regression loss, got 'softmax_cross_entropy'"):
+    with refused("require a regression loss, got 'softmax_cross_entropy'"):
         fit(source, standardize_targets=True)
     (tmp_path / "rows.csv").write_text("a,b,c,y,w\n1,2,3,0,1\n1,2,3,1,heavy\n")
     with refused("rows.csv: the sample_weight column 'w' must hold numbers"):

@@ -382,7 +382,7 @@ def test_classes_that_training_never_saw_are_refused(kind: str, smoothing: float
 def test_standardized_targets_require_regression(backend_name: str) -> None:
     network = gf.MLP([4, 2], backend=backend_name)
     trainer = gf.Trainer(network, "softmax_cross_entropy", "adam", standardize_targets=True)
-    with pytest.raises(gf.DataError, match="requires a regression loss, got 'softmax_cross_entropy'"):
+    with pytest.raises(gf.DataError, match="require a regression loss, got 'softmax_cross_entropy'"):
         trainer.fit(X, LABELS, epochs=1)
     with pytest.raises(gf.DataError, match="average must be at least 0 and below 1, got 1"):
         gf.Trainer(network, "softmax_cross_entropy", "adam", average=1)

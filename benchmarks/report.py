@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contention, estimators, long_run
+from benchmarks import contention, estimators, long_run, tables
 from benchmarks.contestants import CONTESTANTS, GEMMS, PEERS
 from benchmarks.machine import RESULTS, results_folder
 from benchmarks.markdown import in_brackets, machine_line, microseconds, table
@@ -78,6 +78,8 @@ def readme_text(folder: Path) -> str:
         if (path := folder / f"{name}.json").exists():
             summary = benchmark.summary(json.loads(path.read_text()))
             parts.append(f"- {summary} {_all_figures(path.with_suffix('.md'))}")
+    if lines := tables.read_lines(folder / "tables.jsonl"):
+        parts += ["", tables.readme_table(lines), "", _all_figures(folder / "tables.md")]
     return "\n".join(parts).rstrip()
 
 

@@ -167,6 +167,18 @@ def _everywhere(groups: dict[str, dict[str, Lines]]) -> list[str]:
     return [model for model in MODELS if all(model in of_models for of_models in groups.values())]
 
 
+def readme_table(lines: Lines) -> str:
+    """Return what the README says of the results."""
+    groups = _grouped(lines)
+    rows = max(line["rows"] for line in lines)
+    seeds = max(len(found) for of_models in groups.values() for found in of_models.values())
+    return (
+        f"{len(groups)} tables of at most {rows:,} rows, up to {seeds} seeds; models as they come, by the mean rank of "
+        "their root mean squared error or log loss on test rows. Other work on the machine changes CPU seconds least."
+        f"\n\n{_summary(groups)}"
+    )
+
+
 def _summary(groups: dict[str, dict[str, Lines]]) -> str:
     """Return the table of mean ranks."""
     ranks: dict[str, list[int]] = {model: [] for model in _everywhere(groups)}

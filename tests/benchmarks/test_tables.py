@@ -111,6 +111,16 @@ def test_ranks_are_those_of_models_fitted_on_all_tables_on_the_seeds_that_they_s
     assert "| ames, rmse | XGBoost | 1.0000 |" in text
 
 
+def test_the_readme_has_the_ranks() -> None:
+    lines = [
+        {**COMMON, "data": "ames", "model": model, "seed": 0, "rmse": value}
+        for model, value in {"gradflow MLP": 2.0, "CatBoost": 1.0}.items()
+    ]
+    text = tables.readme_table(lines)
+    assert text.startswith("1 tables of at most 10 rows, up to 1 seeds;")
+    assert "| CatBoost | 1.00 | 1 | 1.00 | 2.00 | 0.10 |\n| gradflow MLP | 2.00 |" in text
+
+
 def test_recipes_stand_beside_their_originals() -> None:
     rmse = {("gradflow TabM", 0): 1.0, ("gradflow TabM", 1): 2.0, ("TabM", 0): 1.0, ("TabM", 1): 3.0, ("TabM", 2): 9.0}
     lines = [

@@ -64,12 +64,19 @@ def test_dense_layers_with_relu(depth: int, batch_size: int, n_out: int, n_in: i
     assert nodes_per_step(layers, "mean_squared_error", "adam", batch_size=batch_size) == 3 * depth + 2
 
 
-@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS.keys() - {"lbfgs"}))  # takes no steps
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS.keys() - {"lbfgs", "muon"}))  # without steps, and below
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_every_loss_and_optimizer(loss: str, optimizer: str, shuffle: bool) -> None:
     layers = dense_layers(2, gf.ReLU())
     assert nodes_per_step(layers, loss, optimizer, batch_size=16, shuffle=shuffle) == 3 * 2 + 2
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_muon_takes_24_nodes_for_each_hidden_matrix(depth: int) -> None:
+    nodes = nodes_per_step(dense_layers(depth, gf.ReLU()), "softmax_cross_entropy", "muon", batch_size=16)
+    of_the_rest = 1 if depth == 1 else 3  # AdamW before and after the matrices, and the end of the step
+    assert nodes == 3 * depth + 1 + 24 * (depth - 1) + of_the_rest
 
 
 def test_a_schedule_takes_no_node_more_and_an_average_one() -> None:

@@ -1,4 +1,4 @@
-"""What each block of a recipe contributes: python -m benchmarks.table_blocks.
+"""The contribution of each block of a recipe: python -m benchmarks.table_blocks.
 
 RealMLP, and RealMLP without one block at a time, are fitted on three tables by `benchmarks.tables`, whose options and
 rows it has. Each fit is a line of table-blocks.jsonl, written when it ends; table-blocks.md is made of all lines.

@@ -230,7 +230,7 @@ class ReferenceBackend:
 
 
 class WatchedEpochs(NamedTuple):
-    """What happens after each of several epochs: the status is read, the weights and the best state are kept.
+    """The work after each of several epochs: the status is read, the weights and the best state are kept.
 
     Attributes:
         status: int64 (words,): the clock of the training, and float64 sums over the epoch.

@@ -30,7 +30,7 @@ AUTO = "realmlp"
 
 
 class TableTask(NamedTuple):
-    """What a network has to learn, and from how many rows.
+    """The task of a network: what to learn, and from how many rows.
 
     Attributes:
         rows: the number of training rows.

@@ -29,7 +29,7 @@ from gradflow.training import EarlyStopping
 BLOCKS = (
     "clipping", "embedding", "scale", "parametric", "dropout", "initialization", "ntk", "factors", "schedule", "decay",
 )  # fmt: skip
-"""What `RealMLPRecipe` may do without."""
+"""The blocks that `RealMLPRecipe` may leave out."""
 
 _ROWS_OF_INITIALIZATION = 10_000
 _OF_DECISIONS = ("accuracy", "balanced_accuracy", "f1", "precision", "recall")

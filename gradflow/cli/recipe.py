@@ -8,6 +8,7 @@ from typing import Any
 
 from gradflow.cli.file_options import FileTrainingOptions
 from gradflow.cli.own_data import OwnData
+from gradflow.cli.rules import text_of
 from gradflow.cli.training_options import option_name, widths_of
 from gradflow.data import Embedding, OneHot, Standardize
 from gradflow.data.rules import ColumnRule
@@ -102,6 +103,13 @@ def _by_recipe(rule: ColumnRule, recipe: Recipe) -> ColumnRule:
     if type(rule) is Standardize:
         return recipe.numbers()
     return recipe.categories() if type(rule) in (OneHot, Embedding) else rule
+
+
+def shown_rule(rule: ColumnRule | None, recipe: Recipe | None) -> str:
+    """Return the rule of a column as text: with a recipe, whether it is of numbers or categories, which it codes."""
+    if recipe is None or type(rule) not in (Standardize, OneHot, Embedding):
+        return text_of(rule)
+    return f"{'number' if type(rule) is Standardize else 'category'}, coded by {recipe.name}"
 
 
 def given_settings(settings: dict[str, Any], given: Collection[str]) -> dict[str, Any]:

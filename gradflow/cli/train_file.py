@@ -18,8 +18,7 @@ from gradflow.cli.fitting import Command, Output, RunOptions, fit, held_out_resu
 from gradflow.cli.members import fit_members
 from gradflow.cli.option_groups import with_fields
 from gradflow.cli.own_data import OwnData, files_of, look_at, sha256_of
-from gradflow.cli.recipe import given_settings, loss_of, prepared_by_recipe, recipe_of
-from gradflow.cli.rules import text_of
+from gradflow.cli.recipe import given_settings, loss_of, prepared_by_recipe, recipe_of, shown_rule
 from gradflow.cli.run_config import CONFIG_FILE, near, settings_of, toml_content, words_of
 from gradflow.data import fit_preprocessing
 from gradflow.data.loaded import joined_rows
@@ -272,7 +271,7 @@ def _show(own: OwnData, options: FileTrainingOptions, recipe: Recipe | None, fol
     for heading in ("column", "rule", "because"):
         columns.add_column(heading, overflow="fold")
     for name, (rule, reason) in own.rules.items():
-        columns.add_row(escape(name or "(no name)"), text_of(rule), escape(reason))
+        columns.add_row(escape(name or "(no name)"), shown_rule(rule, recipe), escape(reason))
     console.print(columns)
     console.print(
         f"run folder: {folder}; to change any of this: gradflow train FILE --help",

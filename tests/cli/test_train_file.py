@@ -478,6 +478,7 @@ def test_a_recipe_is_shown_and_its_config_trains_the_same_network(
     assert main(["train", str(customers), "--target", "churn", *_RECIPE]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "realmlp: epochs 3, batch_size 256, monitor loss, networks 1, │ │ │ hidden 8,8, dropout 0.15" in shown
+    assert "│ age │ number, coded by realmlp │" in shown
     kept = settings()
     assert (kept["recipe"], kept["epochs"], kept["layers"]) == ("realmlp", 3, "8,8")
     assert not kept.keys() & {"optimizer", "activation", "dropout", "batch-size", "members"}

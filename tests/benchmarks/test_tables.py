@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks import table_blocks, tables
+from benchmarks.machine import RESULTS
+from benchmarks.report import README
 from benchmarks.table_data import TABLES, Parts, Table
 from benchmarks.table_models import MODELS, Task
 from tests.benchmarks.test_contention import MACHINE
@@ -142,3 +144,12 @@ def test_blocks_are_left_out_one_at_a_time(tmp_path: Path) -> None:
     before = len(lines)
     table_blocks.main([*words, "--output", str(tmp_path)])
     assert len(tables.read_lines(tmp_path / "table-blocks.jsonl")) == before
+
+
+def test_the_page_on_tables_has_the_committed_results() -> None:
+    page = (README.parent / "docs" / "tabular-data.md").read_text()
+    folder = RESULTS / "amd-epyc-avx512-2"
+    _, _, results = (folder / "table-blocks.md").read_text().partition("| recipe |")
+    assert results.strip() in page
+    lines = tables.read_lines(folder / "table-blocks.jsonl")
+    assert table_blocks.markdown(lines, MACHINE).partition("| recipe |")[2] == results

@@ -82,13 +82,13 @@ class PackSearchCV(RandomizedSearchCV):  # type: ignore[misc]
             KeyboardInterrupt: after Ctrl-C, when all fits have ended after their current step.
         """
         threads = None if self.threads is None else positive_integer("threads", self.threads)
-        on_threads = _RunOnThreads(threads)
-        run: Callable[[Sequence[_Task]], list[Any]] = on_threads
         if problem := self._why_alone():
             warn(f"{problem}, so the fits run one after the other", SlowPathWarning)
-            threads, run = 1, _run_in_turn
-        with alone(), one_thread_each(get_backend("numpy"), threads), parallel_config(_Together(run)):
-            super().fit(X, y, **params)
+            threads = 1
+        with alone(), one_thread_each(get_backend("numpy"), threads) as most:
+            on_threads = _RunOnThreads(most)
+            with parallel_config(_Together(_run_in_turn if problem else on_threads)):
+                super().fit(X, y, **params)
         on_threads.warn()
         return self
 
@@ -168,14 +168,14 @@ class _RunOnThreads:
     """Runs fits and scores on threads, where they can with data that all share.
 
     Args:
-        threads: number of fits at a time; None for one on each processor.
+        threads: number of fits at a time.
 
     Attributes:
         fits: number of fits that have run.
         reasons: why fits could not use the shared data, by their numbers.
     """
 
-    def __init__(self, threads: int | None) -> None:
+    def __init__(self, threads: int) -> None:
         self.fits = 0
         self.reasons: dict[int, str] = {}
         self._threads = threads

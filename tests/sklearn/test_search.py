@@ -25,7 +25,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 import gradflow as gf
-from gradflow.backends.blas import numpy_blas
+from gradflow.backends.blas import numpy_blas, using_threads
 from gradflow.sklearn import MLPClassifier, MLPRegressor, PackSearchCV
 from gradflow.sklearn.shared_rows import Fit
 
@@ -147,6 +147,20 @@ def test_the_threads_of_the_blas_are_restored() -> None:
     before = blas.threads
     PackSearchCV(classifier(), DRAWN, n_iter=1, cv=2, random_state=0).fit(X, Y)
     assert blas.threads == before
+
+
+@pytest.mark.skipif(numpy_blas() is None, reason="the threads of this BLAS are unknown")
+def test_by_default_as_many_fits_run_at_a_time_as_there_are_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradflow.pack.threads.processors", lambda: 2)
+    two = threading.Barrier(2)
+
+    def score(estimator: MLPClassifier, x: np.ndarray, y: np.ndarray) -> float:
+        return float(two.wait(timeout=60))  # for another fit; alone it would never come
+
+    search = PackSearchCV(classifier(), DRAWN, n_iter=2, cv=2, scoring=score, refit=False, error_score="raise")
+    with using_threads(numpy_blas(), 2):
+        search.fit(X, Y)
+    assert sorted(search.cv_results_["mean_test_score"] * 2) in ([0, 2], [1, 1])
 
 
 def test_it_is_an_estimator_of_scikit_learn() -> None:

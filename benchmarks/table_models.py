@@ -205,7 +205,7 @@ def realmlp(task: Task) -> Predict:
 
     kind = RealMLP_TD_Regressor if task.is_values else RealMLP_TD_Classifier
     settings = {"n_epochs": 2} if task.is_quick else {}
-    return _of_pytabkit(task, kind(device="cpu", random_state=task.seed, **settings))
+    return _of_pytabkit(task, kind(device="cpu", n_threads=os.cpu_count(), random_state=task.seed, **settings))
 
 
 def tabm(task: Task) -> Predict:
@@ -214,7 +214,7 @@ def tabm(task: Task) -> Predict:
 
     kind = TabM_D_Regressor if task.is_values else TabM_D_Classifier
     settings = {"n_epochs": 2, "tabm_k": 4, "d_block": 32} if task.is_quick else {}
-    return _of_pytabkit(task, kind(device="cpu", random_state=task.seed, **settings))
+    return _of_pytabkit(task, kind(device="cpu", n_threads=os.cpu_count(), random_state=task.seed, **settings))
 
 
 def _of_pytabkit(task: Task, model: Any) -> Predict:

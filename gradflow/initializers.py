@@ -1,4 +1,4 @@
-"""Initial weights, by name. Biases begin at zero.
+"""Initial weights, by name. Biases begin at zero, or as `bias_rule` says.
 
 A rule is a function ``(shape, random) -> numpy.ndarray`` for a weight of shape ``(n_in, n_out)``. Weights are generated
 once, in float64 on the host, and then copied, so that they are the same on every backend.
@@ -63,6 +63,12 @@ def lecun_normal(shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
     return random.normal(math.sqrt(1 / shape[0]), shape)
 
 
+def fan_in_uniform(shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
+    """U(-a, a) with a = 1 / sqrt(n_in): the rule of TabM and TabPack, and what PyTorch's ``Linear`` begins with."""
+    limit = 1 / math.sqrt(shape[0])
+    return random.uniform(-limit, limit, shape)
+
+
 def orthogonal(shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
     """Uniformly distributed matrix with orthonormal columns (rows, if these are fewer): Saxe et al. (2014).
 
@@ -89,8 +95,11 @@ def _numbers(rule: Rule, weight: object) -> np.ndarray:
 
 INITIALIZERS: dict[str, Rule] = {
     rule.__name__: rule
-    for rule in (glorot_uniform, glorot_normal, he_uniform, he_normal, lecun_uniform, lecun_normal, orthogonal, zeros)
-}
+    for rule in (
+        glorot_uniform, glorot_normal, he_uniform, he_normal, lecun_uniform, lecun_normal, fan_in_uniform, orthogonal,
+        zeros,
+    )
+}  # fmt: skip
 
 
 def checked_initializer(initializer: Any) -> Initializer:
@@ -109,6 +118,24 @@ def checked_initializer(initializer: Any) -> Initializer:
         return finite_number("a number as initializer", initializer)
     rule: Rule = initializer
     return rule
+
+
+def checked_bias_initializer(initializer: Any) -> str | float:
+    """Return the initializer of a bias after checking it.
+
+    Raises:
+        DataError: if it is neither "zeros", "fan_in_uniform" nor a finite number.
+    """
+    if isinstance(initializer, str):
+        return known_name("bias_initializer", initializer, ("zeros", "fan_in_uniform"))
+    return finite_number("bias_initializer", initializer)
+
+
+def bias_rule(initializer: str | float, n_in: int) -> Initializer:
+    """Return the rule of a bias (n_out,) beside a weight (n_in, n_out): the limits depend on the inputs."""
+    if initializer != "fan_in_uniform":
+        return initializer
+    return lambda shape, random: fan_in_uniform((n_in, *shape), random)[0]
 
 
 def initial_weight(initializer: Initializer, shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:

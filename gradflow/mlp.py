@@ -76,6 +76,8 @@ class MLP(Sequential):
             the first `Dense`, whose weight is then named "1.weight" if there are no embeddings, and so on.
         bias: True if the dense layers have biases.
         initializer: the weight initializer (`Dense`); None selects the rule that suits the activation.
+        bias_initializer: the bias initializer (`Dense`); None is "zeros", or "fan_in_uniform" with a `CosineEmbedding`,
+            which begins at 0: without biases so would all units.
         preprocessing: preprocessing of the inputs, as `network.preprocessing`; the first size is then its ``n_out``. If
             it has `gradflow.data.Embedding` columns, the first layer is an `EmbedColumns`, and the first `Dense` layer
             as wide as its outputs.
@@ -100,6 +102,7 @@ class MLP(Sequential):
         input_dropout: Scheduled = 0.0,
         bias: bool = True,
         initializer: Initializer | None = None,
+        bias_initializer: str | float | None = None,
         preprocessing: Preprocessing | None = None,
         embedding: NumberEmbedding | None = None,
         dtype: str = "float32",
@@ -121,8 +124,11 @@ class MLP(Sequential):
         layers: list[Layer] = [*embeddings]
         if number_or_schedule("input_dropout", input_dropout, fraction):
             layers.append(Dropout(input_dropout))
+        if bias_initializer is None:
+            bias_initializer = "fan_in_uniform" if isinstance(embedding, CosineEmbedding) else "zeros"
         for index, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
-            layers.append(Dense(n_in, n_out, bias=bias, initializer=initializer))
+            dense = Dense(n_in, n_out, bias=bias, initializer=initializer, bias_initializer=bias_initializer)
+            layers.append(dense)
             if index < len(widths) - 2:
                 layers.append(hidden())
                 if rate:

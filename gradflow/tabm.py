@@ -17,7 +17,6 @@ from gradflow.layers import (
     MemberDense,
     MemberScale,
 )
-from gradflow.layers.members import fan_in_uniform
 from gradflow.mlp import NumberEmbedding, checked_sizes, embedding_layers
 from gradflow.network import Sequential
 
@@ -105,7 +104,7 @@ def _stack(widths: Sequence[int], activation: str, members: int, dropout: float,
     for index, (n_in, n_out) in enumerate(itertools.pairwise(widths[:-1])):
         if batch_ensemble and index > 0:  # the first vector is that of `EachMember`
             layers.append(MemberScale(n_in, members=members))
-        layers.append(Dense(n_in, n_out, bias=not batch_ensemble, initializer=fan_in_uniform))
+        layers.append(Dense(n_in, n_out, bias=not batch_ensemble, initializer="fan_in_uniform"))
         if batch_ensemble:
             layers.append(MemberScale(n_out, members=members, bias=True))
         layers.append(hidden())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 import gradflow as gf
 from gradflow.initializers import INITIALIZERS
@@ -76,6 +77,7 @@ def test_layers_start_with_different_weights() -> None:
         ("he_normal", 2 / 400, np.inf),
         ("lecun_uniform", 1 / 400, np.sqrt(3 / 400)),
         ("lecun_normal", 1 / 400, np.inf),
+        ("fan_in_uniform", 1 / 1200, np.sqrt(1 / 400)),
     ],
 )
 def test_initializers_have_the_variance_of_their_paper(name: str, variance: float, limit: float) -> None:
@@ -91,7 +93,7 @@ def test_initializers_have_the_variance_of_their_paper(name: str, variance: floa
 
 def test_every_initializer_is_tested() -> None:
     families = {f"{author}_{kind}" for author in ("glorot", "he", "lecun") for kind in ("uniform", "normal")}
-    assert set(INITIALIZERS) == families | {"orthogonal", "zeros"}
+    assert set(INITIALIZERS) == families | {"fan_in_uniform", "orthogonal", "zeros"}
     assert not gf.MLP([4, 3], initializer="zeros", backend="numpy").get_weights()["0.weight"].any()
 
 
@@ -140,6 +142,17 @@ def test_a_users_own_initializer() -> None:
     network = gf.MLP([4, 3], initializer=lambda shape, random: random.uniform(2, 3, shape), backend="numpy")
     weight = network.get_weights()["0.weight"]
     assert ((weight >= 2) & (weight < 3)).all()
+
+
+@pytest.mark.parametrize(
+    ("initializer", "middle", "most"), [("zeros", 0, 0), (0.5, 0.5, 0), ("fan_in_uniform", 0, 0.25)]
+)
+def test_initial_biases(initializer: str | float, middle: float, most: float) -> None:
+    network = gf.MLP([16, 500, 3], bias_initializer=initializer, backend="numpy")
+    weights, usual = network.get_weights(), gf.MLP([16, 500, 3], backend="numpy").get_weights()
+    assert 0.98 * most <= abs(weights["0.bias"] - middle).max() <= most
+    assert_array_equal(weights["0.weight"], usual["0.weight"])
+    assert_array_equal(pickle.loads(pickle.dumps(network)).get_weights()["0.bias"], weights["0.bias"])
 
 
 def test_prediction_by_hand(backend_name: str) -> None:

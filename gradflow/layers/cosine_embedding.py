@@ -32,7 +32,9 @@ class CosineEmbedding(Layer):
         scale_j ∘ (x_ij, cos(2π (frequency_j1 x_ij + phase_j1)), ...) + shift_j,
 
     as in TabPack (Gorishniy et al., 2026). Scales and shifts begin at 0, so that training starts without the embedded
-    columns and takes in what helps. A `Preprocessing` puts numbers before all other inputs.
+    columns and takes in what helps. Biases behind it must not begin at 0 too, or no ReLU is ever active: use
+    ``Dense(..., bias_initializer="fan_in_uniform")``, as `MLP` does by itself. A `Preprocessing` puts numbers before
+    all other inputs.
 
     Args:
         n_in: the number of inputs.

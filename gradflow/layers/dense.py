@@ -9,7 +9,7 @@ import numpy as np
 
 from gradflow.checks import boolean, positive_integer
 from gradflow.executors import Executor
-from gradflow.initializers import Initializer, checked_initializer
+from gradflow.initializers import Initializer, bias_rule, checked_bias_initializer, checked_initializer
 from gradflow.layers.base import Layer, ParameterSpec
 from gradflow.ops import Array, op
 
@@ -53,10 +53,11 @@ class Dense(Layer):
     Args:
         n_in: the number of inputs.
         n_out: the number of outputs.
-        bias: True for a bias of shape (n_out,), initially zero.
+        bias: True for a bias of shape (n_out,).
         initializer: initializer of the weight, shape (n_in, n_out): a name from `gradflow.initializers`, a number, or a
             function (shape, random). None selects the rule that suits the activation that follows: He's for the ReLU
             family and its smooth relatives, LeCun's for SELU, else Glorot's.
+        bias_initializer: initializer of the bias: "zeros", a number, or "fan_in_uniform", U(-a, a) with a = 1 / √n_in.
     """
 
     recorded = True
@@ -67,11 +68,20 @@ class Dense(Layer):
     bias: Array | None = None
     d_bias: Array
 
-    def __init__(self, n_in: int, n_out: int, *, bias: bool = True, initializer: Initializer | None = None) -> None:
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        bias: bool = True,
+        initializer: Initializer | None = None,
+        bias_initializer: str | float = "zeros",
+    ) -> None:
         self.n_in = positive_integer("n_in", n_in)
         self.n_out = positive_integer("n_out", n_out)
         self.has_bias = boolean("bias", bias)
         self.initializer = None if initializer is None else checked_initializer(initializer)
+        self.bias_initializer = checked_bias_initializer(bias_initializer)
 
     def config(self) -> dict[str, Any]:
         return {"n_in": self.n_in, "n_out": self.n_out, "bias": self.has_bias}
@@ -82,7 +92,8 @@ class Dense(Layer):
     def parameters(self) -> dict[str, ParameterSpec]:
         specs = {"weight": ParameterSpec((self.n_in, self.n_out), decayed=True, initializer=self.initializer)}
         if self.has_bias:
-            specs["bias"] = ParameterSpec((self.n_out,), decayed=False, initializer="zeros")
+            initializer = bias_rule(self.bias_initializer, self.n_in)
+            specs["bias"] = ParameterSpec((self.n_out,), decayed=False, initializer=initializer)
         return specs
 
     def __getstate__(self) -> dict[str, Any]:

@@ -133,12 +133,6 @@ def mean_binary_logits(x: Array, y: Array) -> None:
     y[...] = np.logaddexp.reduce(-softplus(-z), axis=1) - np.logaddexp.reduce(-softplus(z), axis=1)
 
 
-def fan_in_uniform(shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
-    """U(-a, a) with a = 1 / √n_in, for a weight (n_in, n_out): the rule of TabM, and of PyTorch's ``Linear``."""
-    limit = 1 / math.sqrt(shape[0])
-    return random.uniform(-limit, limit, shape)
-
-
 def _side_by_side(x: Array, members: int) -> Array:
     """Return a view of the rows of all members, (batch · members, n), as (batch, members · n)."""
     return x.reshape(len(x) // members, -1)

@@ -19,7 +19,6 @@ from gradflow.mlp import MLP
 from gradflow.network import Sequential
 from gradflow.optimizers import Muon, Optimizer
 from gradflow.pack import EnsembleSelection
-from gradflow.random import RandomNumbers
 from gradflow.recipes.base import Recipe, TableTask
 from gradflow.recipes.columns import MarkGaps
 from gradflow.training import EarlyStopping
@@ -74,7 +73,7 @@ class TabPackRecipe(Recipe):
     - Numbers: `QuantileNormal` with noise, then `CosineEmbedding`. Categories: an input each.
     - 1 to 3 hidden layers of 384 ReLUs; for each network, a dropout rate of 0 or from U(0, 0.5), with equal chances.
       The size of an embedding is 8, 12, ... or 32; the scale of its initial frequencies log-uniform from 0.01 to 10.
-      Weights begin with U(-1 / √n_in, 1 / √n_in).
+      Weights and biases begin with U(-1 / √n_in, 1 / √n_in).
     - `Muon` for the weights of hidden layers, with a rate log-uniform from 0.001 to 0.1, AdamW for all others, from
       1e-4 to 0.005; weight decay from 0.001 to 1. Numbers to predict are standardized.
     - A network ends after 16 epochs without improvement on validation rows, and its best weights count. After each
@@ -87,10 +86,10 @@ class TabPackRecipe(Recipe):
 
     Departures: two classes have two outputs, not one. The loss on validation rows decides which epoch is best; the
     authors take the accuracy for classes (``monitor="accuracy"``), and choose the ensemble from the latest weights of
-    networks in training, not the best. Biases begin at 0, and the scales of embeddings do not decay. Columns of two
-    numbers stay numbers. Columns with more than 100 categories have a learned vector of 8 numbers for each. Missing
-    numbers become the median, and missing values are marked if the training data lack some. All is computed in float32;
-    the authors take bfloat16.
+    networks in training, not the best. The scales of embeddings do not decay. Columns of two numbers stay numbers.
+    Columns with more than 100 categories have a learned vector of 8 numbers for each. Missing numbers become the
+    median, and missing values are marked if the training data lack some. All is computed in float32; the authors take
+    bfloat16.
 
     Args:
         networks: the number of networks.
@@ -142,7 +141,8 @@ class TabPackRecipe(Recipe):
         return MLP(
             [preprocessing.n_out, *[self.width] * drawn.blocks, task.outputs],
             dropout=drawn.dropout if self.dropout is None else self.dropout,
-            initializer=_uniform,
+            initializer="fan_in_uniform",
+            bias_initializer="fan_in_uniform",
             preprocessing=preprocessing,
             embedding=embedding,
             **settings,
@@ -170,9 +170,3 @@ class TabPackRecipe(Recipe):
             "patience": self.patience,
             "ensemble_patience": self.ensemble_patience,
         }
-
-
-def _uniform(shape: tuple[int, ...], random: RandomNumbers) -> np.ndarray:
-    """U(-1 / √n_in, 1 / √n_in)."""
-    limit = 1 / math.sqrt(shape[0])
-    return random.uniform(-limit, limit, shape)

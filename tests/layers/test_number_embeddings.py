@@ -246,3 +246,13 @@ def test_what_does_not_fit_is_refused(case: str) -> None:
     make, message = BAD[case]
     with pytest.raises(gf.DataError, match=message):
         make()
+
+
+def test_relus_behind_an_embedding_that_begins_at_zero_learn() -> None:
+    """Without biases of their own no unit would ever be active."""
+    x = np.random.default_rng(1).normal(size=(400, 3))
+    y = np.sin(2 * x[:, 0]) + x[:, 1]
+    network = gf.MLP([3, 32, 1], embedding=gf.CosineEmbedding(3), backend="numpy")
+    loss = gf.Trainer(network, "mean_squared_error", gf.Adam(0.01)).fit(x, y, epochs=60, progress=False)["loss"]
+    assert loss[0] > y.var() / 2
+    assert loss[-1] < y.var() / 20

@@ -225,7 +225,8 @@ def test_ctrl_c_ends_a_cell_of_a_notebook_and_its_network_is_kept(tmp_path: Path
     kernel, client = manager.start_new_kernel(kernel_name="python3", cwd=str(tmp_path))
     try:
         cell = LOOP.replace("finally:", "except KeyboardInterrupt:") + "    raise\n"
-        request = client.execute(cell, stop_on_error=False)  # else the kernel may refuse the next cell, queued meanwhile
+        # With `stop_on_error` the kernel refuses cells for a moment after one that failed.
+        request = client.execute(cell, stop_on_error=False)
         said, shown = "", list[str]()
         while "in epoch 3 of model 0" not in said:
             message = client.get_iopub_msg(timeout=120)

@@ -2,7 +2,8 @@
 
 Every model is fitted as it comes on the same rows of the same tables, for several seeds with other rows each: 64 % of
 them train, 16 % choose, 20 % test. Each fit is a line of tables.jsonl, written when it ends: an interrupted comparison
-continues where it ended, and may be divided over hours or machines of one kind. tables.md is made of all lines.
+continues where it ended, and may be divided over hours or machines of one kind. tables.md is made of all lines. Fits on
+fewer rows, by ``--rows 1000``, have files of their own: tables-1000-rows.jsonl and .md.
 """
 
 from __future__ import annotations
@@ -289,10 +290,11 @@ def arguments_of(program: str, description: str | None, models: Iterable[str], d
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Fit what is missing in tables.jsonl, and write tables.md."""
+    """Fit what is missing in the file of lines, and write the tables of all lines."""
     given = arguments_of("benchmarks.tables", __doc__, MODELS, list(TABLES)).parse_args(arguments)
-    lines = compare(given, given.output / "tables.jsonl", MODELS)
-    write_atomically(given.output / "tables.md", markdown(lines, machine()).encode())
+    name = "tables" if given.rows is None else f"tables-{given.rows}-rows"
+    lines = compare(given, given.output / f"{name}.jsonl", MODELS)
+    write_atomically(given.output / f"{name}.md", markdown(lines, machine()).encode())
     print(f"written: {given.output}")
 
 

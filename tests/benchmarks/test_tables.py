@@ -64,6 +64,13 @@ def test_an_interrupted_comparison_continues(tmp_path: Path, monkeypatch: pytest
     assert "HistGradientBoosting on diamonds" not in text  # it failed, and was fitted later
 
 
+def test_other_numbers_of_rows_have_files_of_their_own(tmp_path: Path) -> None:
+    words = ["--quick", "--rows", "300", "--data-sets", "diamonds", "--seeds", "1", "--models", OURS[0]]
+    tables.main([*words, "--output", str(tmp_path)])
+    assert {path.name for path in tmp_path.iterdir()} == {"tables-300-rows.jsonl", "tables-300-rows.md"}
+    assert "At most 300 rows" in (tmp_path / "tables-300-rows.md").read_text()
+
+
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
 def test_models_predict_what_is_asked() -> None:
     for name in ("diamonds", "wa_churn"):

@@ -186,7 +186,7 @@ class MpiWorld(World):
             self._exchange({}, {root: flat})
 
     def gathered(self, value: Any) -> list[Any]:
-        sent = pickle.dumps(value)
+        sent = self._pickled(value)
         tag = self._tag(_OBJECT)
         requests = [self._comm.Isend([sent, MPI.BYTE], peer, tag) for peer in self._peers]
         values = {self.rank: value} | {peer: pickle.loads(self._received(peer, tag)) for peer in self._peers}
@@ -244,6 +244,15 @@ class MpiWorld(World):
     def _tag(self, kind: int) -> int:
         """Return the tag of a kind of messages: another for each turn, so that nobody takes what a failed one left."""
         return len(_KINDS) * (self._turn % _TURNS) + kind
+
+    def _pickled(self, value: Any) -> bytes:
+        try:
+            return pickle.dumps(value)
+        except Exception as error:  # of the object's own methods, too
+            raise DataError(
+                f"rank {self.rank} cannot send an object to the other ranks, since it cannot be pickled: {error}. "
+                "Define functions and classes at the top level of a module"
+            ) from error
 
     def _scratch_like(self, parts: int, like: np.ndarray) -> np.ndarray:
         n_bytes = parts * like.nbytes

@@ -293,7 +293,7 @@ class Pack:
         for trainer in self.trainers:
             trainer.history = None
         is_on_gpu = backend.name == "cupy"
-        with Interruption() as interruption, one_thread_each(backend, threads) as most:
+        with Interruption() as interruption, one_thread_each(backend, threads or ranks.threads) as most:
             members = [
                 Member(place, trainer, fit, interruption, hands_out=is_on_gpu)
                 for place, (trainer, fit) in enumerate(zip(self.trainers, fits, strict=True))

@@ -19,6 +19,7 @@ from gradflow.backends.blas import using_threads
 from gradflow.checks import positive_integer
 from gradflow.data.frames import as_columns
 from gradflow.data.preprocessing import Preprocessing
+from gradflow.distributed import alone, world
 from gradflow.ensemble import Ensemble
 from gradflow.errors import DataError, DivergedError, warn
 from gradflow.layers import EmbedColumns
@@ -31,16 +32,20 @@ from gradflow.sklearn.inputs import as_numpy, check_kind, check_labels, check_no
 from gradflow.sklearn.layers import initial_weights, make_stack
 from gradflow.sklearn.members import fit_at_once, may_use_gpu
 from gradflow.sklearn.parameters import check_parameters, check_same_network, hidden_sizes, of_network, schedule_of
+from gradflow.sklearn.ranks import check_same, share_out
 from gradflow.sklearn.rows import Rows
 from gradflow.sklearn.solver import Solver
 from gradflow.sklearn.sparse import dense_if_small, is_sparse, row_blocks
 from gradflow.sklearn.watch import Penalty, Watch
 from gradflow.training import Trainer
 from gradflow.training.data.prepare import prepare_fit
+from gradflow.training.runs.ranks import check_alike, one_voice
+from gradflow.training.runs.run_folder import described_run
 from gradflow.training.signals import Interruption
 from gradflow.training.step.lbfgs import Minimization
 from gradflow.training.step.objective import Objective
 from gradflow.training.step.optimizer_state import OptimizerState
+from gradflow.training.step.ranks import check_ranks
 from gradflow.training.step.training_step import TrainingStep
 from gradflow.training.watch.unit_size import Remedies, advising
 
@@ -174,16 +179,31 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         self.__dict__ = others | fitted.__dict__ | parameters
 
     def _fit_members(self, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any, Any]) -> Self:  # noqa: N803
-        """Fit an estimator for each member, and keep their ensemble, and the other attributes of the first."""
+        """Fit an estimator for each member, and keep their ensemble, and the other attributes of the first. Several
+        ranks share out the members."""
         check_parameters(self, [*LOSSES, *self._loss_names()], is_partial=False)
+        ranks = world()
         seeds = check_random_state(self.random_state).randint(2**31 - 1, size=self.n_members)
         settings: dict[str, Any] = {"n_members": 1, "threads": None}
         members = [clone(self).set_params(random_state=int(seed), **settings) for seed in seeds]
-        fits = [partial(member._fit, X, y, sample_weight, validation=validation) for member in members]
-        fit_at_once(fits, 1 if may_use_gpu(self) else self.threads)
+
+        def fit(own: Sequence[Self]) -> list[dict[str, Any]]:
+            fits = [partial(member._fit, X, y, sample_weight, validation=validation) for member in own]
+            fit_at_once(fits, 1 if may_use_gpu(self) else self.threads or ranks.threads, ranks)
+            return [member._learned() for member in own]
+
+        with ranks.together(), one_voice(ranks), alone():
+            check_same(ranks, self, [X, y, sample_weight, validation], {"other seeds": seeds})
+            for member, learned in zip(members, share_out(ranks, members, fit), strict=True):
+                member.__dict__.update(learned)
         members[0].__dict__["ensemble_"] = Ensemble([member.network_ for member in members])
         self._become(members[0])
         return self
+
+    def _learned(self) -> dict[str, Any]:
+        """Return the attributes that are no parameters."""
+        names = set(self._get_param_names())
+        return {name: value for name, value in self.__dict__.items() if name not in names}
 
     def _validated(self, X: Any, y: Any, sample_weight: Any, *, is_first: bool, is_partial: bool) -> Rows:  # noqa: N803
         is_numeric = not is_classifier(self)
@@ -398,8 +418,13 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         factor = self._factor(loss)
         optimizer = LBFGS(self.max_iter, gradient_tolerance=self.tol / factor, max_evaluations=self.max_fun)
         l2 = self.alpha / (count * rows.mean_weight * factor)
-        objective = Objective.checked(network, loss, optimizer, l2=l2)
-        with network.access.training(), using_threads(network.backend.blas, self.threads):
+        objective, ranks = Objective.checked(network, loss, optimizer, l2=l2), world().on(network.backend)
+        with (
+            network.access.training(),
+            using_threads(network.backend.blas, self.threads or ranks.threads),
+            ranks.together() as ending,
+            one_voice(ranks),
+        ):
             data, _, network.output_scale = prepare_fit(
                 network,
                 loss,
@@ -409,10 +434,16 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
                 class_weight=self._class_weights(),
                 standardize_targets=self._standardizes_targets(loss),
             )
-            search = Minimization(objective, TrainingStep(objective, data, batch_size=count, shuffle=False))
+            check_ranks(objective, ranks, rows=count, batch_size=count, parts=1)
+            if ranks.size > 1:
+                check_alike(ranks, network, described_run(objective, {}, data, None))
+            step = TrainingStep(objective, data, batch_size=count, shuffle=False, world=ranks)
+            search = Minimization(objective, step)
             with Interruption() as interruption:
-                if not search.run(lambda: interruption.requested):
-                    raise KeyboardInterrupt
+                is_finished = search.run(lambda: any(ranks.gathered(interruption.requested)))
+                ending.is_interrupted = interruption.requested
+        if not is_finished:
+            raise KeyboardInterrupt
         minimum = search.minimum
         if not (np.isfinite(minimum.value) and np.isfinite(minimum.point).all()):
             raise ValueError(_NOT_FINITE)

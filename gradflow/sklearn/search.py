@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -20,15 +22,21 @@ from sklearn.utils.validation import _num_samples
 
 from gradflow.backends import get_backend
 from gradflow.checks import positive_integer
-from gradflow.distributed import alone
-from gradflow.errors import SlowPathWarning, warn
+from gradflow.distributed import World, alone, world
+from gradflow.errors import DataError, SlowPathWarning, warn
 from gradflow.pack.threads import one_thread_each
 from gradflow.sklearn.estimator import MLPEstimator
 from gradflow.sklearn.members import fit_at_once, may_use_gpu
+from gradflow.sklearn.ranks import check_same, share_out
 from gradflow.sklearn.shared_rows import Fit, NotSharedError, SharedRows
+from gradflow.training.runs.ranks import one_voice
 
 _Task = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 """A call of scikit-learn's function that fits a candidate to a fold and scores it: function and arguments."""
+_Run = Callable[[Sequence[_Task]], list[Any]]
+"""Returns the results of calls."""
+_OF_BEST = ("best_estimator_", "best_index_", "best_params_", "best_score_", "feature_names_in_", "refit_time_")
+"""Attributes of a search that has refitted its best candidate."""
 
 
 class PackSearchCV(RandomizedSearchCV):  # type: ignore[misc]
@@ -42,8 +50,11 @@ class PackSearchCV(RandomizedSearchCV):  # type: ignore[misc]
     Fits that cannot share data run on threads too, each on a copy of its fold, with a `SlowPathWarning` that says why:
     those with ``solver="lbfgs"``, ``n_members`` or ``output``, on large sparse matrices, on folds that lack a class,
     and in pipelines with parameters of other steps among those that are searched, or anything but a pipeline around the
-    estimator. Estimators of other libraries, and those on a GPU, are fitted one after the other. Of several ranks
-    (`gradflow.distributed`), each makes the whole search.
+    estimator. Estimators of other libraries, and those on a GPU, are fitted one after the other.
+
+    Several ranks (`gradflow.distributed`) share out the fits; each has all results, which are those of one process.
+    Rank 0 fits the best candidate on all rows, and the others get copies, so the estimator must be one that can be
+    pickled, unless ``refit=False``. Candidates and folds must be the same on all ranks: pass ``random_state``.
 
     Args:
         estimator: an `MLPClassifier` or `MLPRegressor` of gradflow, or a pipeline with one.
@@ -55,6 +66,7 @@ class PackSearchCV(RandomizedSearchCV):  # type: ignore[misc]
 
     n_jobs = None
     pre_dispatch = "all"
+    refit: Any
 
     def __init__(
         self,
@@ -80,17 +92,62 @@ class PackSearchCV(RandomizedSearchCV):  # type: ignore[misc]
         Raises:
             ValueError: if parameters or data are invalid.
             KeyboardInterrupt: after Ctrl-C, when all fits have ended after their current step.
+            RankError: if another rank failed, was interrupted, or has other data, settings, folds or candidates.
         """
-        threads = None if self.threads is None else positive_integer("threads", self.threads)
-        if problem := self._why_alone():
-            warn(f"{problem}, so the fits run one after the other", SlowPathWarning)
-            threads = 1
-        with alone(), one_thread_each(get_backend("numpy"), threads) as most:
-            on_threads = _RunOnThreads(most)
-            with parallel_config(_Together(_run_in_turn if problem else on_threads)):
-                super().fit(X, y, **params)
-        on_threads.warn()
+        threads, ranks = None if self.threads is None else positive_integer("threads", self.threads), world()
+        with ranks.together(), one_voice(ranks), alone():
+            if problem := self._why_alone():
+                warn(f"{problem}, so the fits run one after the other", SlowPathWarning)
+                threads = 1
+            with one_thread_each(get_backend("numpy"), threads or ranks.threads) as most:
+                on_threads = _RunOnThreads(most, ranks)
+                run = partial(_run_in_turn, ranks) if problem else on_threads
+                with parallel_config(_Together(partial(self._share_out, ranks, run))):
+                    self._fit_on(ranks, X, y, params)
+            on_threads.warn()
         return self
+
+    def _fit_on(self, ranks: World, X: Any, y: Any, params: dict[str, Any]) -> None:  # noqa: N803
+        """Call scikit-learn's `fit`; rank 0 alone refits."""
+        refit = self.refit
+        if ranks.rank > 0:
+            self.refit = False
+        try:
+            super().fit(X, y, **params)
+        finally:
+            self.refit = refit
+        if refit and ranks.size > 1:
+            best = {name: value for name in _OF_BEST if (value := vars(self).get(name)) is not None}
+            with ranks.patient():
+                self.__dict__.update(ranks.gathered(best if ranks.rank == 0 else None)[0])
+
+    def _share_out(self, ranks: World, run: _Run, tasks: Sequence[_Task]) -> list[Any]:
+        """Return the results of calls that joblib makes together, each of which one of the ranks runs if it is a fit of
+        a candidate."""
+        if not all({"train", "parameters", "fit_params"} <= kwargs.keys() for _, _, kwargs in tasks):
+            return _run_in_turn(World(), tasks)  # something else that is done in parallel
+        if ranks.size > 1:
+            self._check_same(ranks, tasks)
+        return share_out(ranks, tasks, run)
+
+    def _check_same(self, ranks: World, tasks: Sequence[_Task]) -> None:
+        """Raise on all ranks if one makes another search than rank 0, or has an estimator that cannot be sent."""
+        if self.refit:  # on rank 0
+            try:
+                pickle.dumps(self.estimator)
+            except Exception as error:  # of the object's own methods, too
+                raise DataError(
+                    f"the other ranks cannot get the best estimator from rank 0, since it cannot be pickled: {error}. "
+                    "Define its functions and classes at the top level of a module, or pass refit=False"
+                ) from error
+        (_, (estimator, *data), first), *_ = tasks
+        folds = {id(kwargs["train"]): (kwargs["train"], kwargs["test"]) for *_, kwargs in tasks}
+        others = {
+            "another scoring": [self.scoring, self.return_train_score, self.error_score],
+            "other folds": list(folds.values()),
+            "other candidates": [kwargs["parameters"] for *_, kwargs in tasks],
+        }
+        check_same(ranks, estimator, [*data, first["fit_params"], first.get("score_params")], others)
 
     def _why_alone(self) -> str | None:
         """Return why fits cannot run side by side; None if they can."""
@@ -113,7 +170,7 @@ class _Together(ParallelBackendBase):  # type: ignore[misc]
     uses_threads = True
     supports_sharedmem = True
 
-    def __init__(self, run: Callable[[Sequence[_Task]], list[Any]]) -> None:
+    def __init__(self, run: _Run) -> None:
         super().__init__(nesting_level=0)
         self._run = run
         self._waiting: list[_Job] = []
@@ -160,8 +217,12 @@ class _Job:
         return self.results
 
 
-def _run_in_turn(tasks: Sequence[_Task]) -> list[Any]:
-    return [function(*args, **kwargs) for function, args, kwargs in tasks]
+def _run_in_turn(ranks: World, tasks: Sequence[_Task]) -> list[Any]:
+    results = []
+    for function, args, kwargs in tasks:
+        ranks.look_for_failures(since=time.monotonic())
+        results.append(function(*args, **kwargs))
+    return results
 
 
 class _RunOnThreads:
@@ -169,21 +230,20 @@ class _RunOnThreads:
 
     Args:
         threads: number of fits at a time.
+        ranks: the ranks, which make other fits.
 
     Attributes:
         fits: number of fits that have run.
         reasons: why fits could not use the shared data, by their numbers.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, ranks: World) -> None:
         self.fits = 0
         self.reasons: dict[int, str] = {}
-        self._threads = threads
+        self._threads, self._ranks = threads, ranks
         self._lock = threading.Lock()
 
     def __call__(self, tasks: Sequence[_Task]) -> list[Any]:
-        if not all({"train", "parameters", "fit_params"} <= kwargs.keys() for _, _, kwargs in tasks):
-            return _run_in_turn(tasks)  # something else that is done in parallel
         results: list[Any] = [None] * len(tasks)
         folds, config = _Folds(), get_config()
 
@@ -195,7 +255,7 @@ class _RunOnThreads:
             with config_context(**config):
                 results[place] = unwrap(function)(estimator, *data, **kwargs)
 
-        fit_at_once([partial(run, place) for place in range(len(tasks))], self._threads)
+        fit_at_once([partial(run, place) for place in range(len(tasks))], self._threads, self._ranks)
         self.fits += len(tasks)
         return results
 
@@ -214,12 +274,13 @@ class _RunOnThreads:
         return estimator
 
     def warn(self) -> None:
-        """Warn of fits that could not use the shared data."""
-        if self.reasons:
-            counts = Counter(self.reasons[number] for number in sorted(self.reasons))
+        """Warn of fits, of all ranks, that could not use the shared data."""
+        fits, reasons_of = zip(*self._ranks.gathered((self.fits, self.reasons)), strict=True)
+        if any(reasons_of):
+            counts = Counter(reasons[number] for reasons in reasons_of for number in sorted(reasons))
             reasons = "; ".join(f"{reason} ({count} fits)" for reason, count in counts.most_common())
             warn(
-                f"{counts.total()} of {self.fits} fits could not share their data with the others, and have each "
+                f"{counts.total()} of {sum(fits)} fits could not share their data with the others, and have each "
                 f"trained on a copy of their rows: {reasons}",
                 SlowPathWarning,
             )

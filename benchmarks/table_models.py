@@ -17,7 +17,7 @@ import numpy as np
 
 import gradflow as gf
 from benchmarks.table_data import Parts, Table
-from gradflow.recipes import RealMLPRecipe, Recipe, TabMRecipe, TabPackRecipe
+from gradflow.recipes import RealMLPRecipe, Recipe, TabMRecipe, TabPackRecipe, get_recipe
 
 Predict = Callable[[Any], np.ndarray]
 
@@ -97,7 +97,7 @@ def by_recipe(task: Task, recipe: Recipe) -> Predict:
     return model.predict if task.is_values else model.predict_proba
 
 
-_QUICK = {"epochs": 3, "hidden": [16], "width": 16, "members": 4}
+_QUICK = {"epochs": 3, "hidden": [16], "width": 16, "members": 4, "networks": 1}
 
 
 # -- scikit-learn -----------------------------------------------------------------------------------------------------
@@ -230,7 +230,12 @@ def _of_pytabkit(task: Task, model: Any) -> Predict:
     return lambda x: np.asarray(predict(x.fillna(dict.fromkeys(text, "missing")).fillna(medians)))
 
 
-_RECIPES: dict[str, Recipe] = {"RealMLP": RealMLPRecipe(), "TabM": TabMRecipe(), "TabPack": TabPackRecipe()}
+_RECIPES: dict[str, Recipe] = {
+    "auto": get_recipe("auto"),
+    "RealMLP": RealMLPRecipe(),
+    "TabM": TabMRecipe(),
+    "TabPack": TabPackRecipe(),
+}
 
 MODELS: dict[str, Callable[[Task], Predict]] = {
     "gradflow MLP": gradflow_mlp,

@@ -1,6 +1,7 @@
 """Recipes: everything that training on a table takes, from the rules of its columns to the last epoch, by name."""
 
 from gradflow.recipes.base import AUTO as AUTO
+from gradflow.recipes.base import AUTO_NETWORKS as AUTO_NETWORKS
 from gradflow.recipes.base import RECIPES as RECIPES
 from gradflow.recipes.base import Prepared as Prepared
 from gradflow.recipes.base import Recipe as Recipe

@@ -17,6 +17,7 @@ from gradflow.data.columns import CategoryColumn, EmbeddingColumn
 from gradflow.optimizers.factors import segments
 from gradflow.recipes import (
     AUTO,
+    AUTO_NETWORKS,
     RECIPES,
     PlainRecipe,
     Prepared,
@@ -108,7 +109,7 @@ def test_several_networks_are_an_ensemble() -> None:
 
 
 def test_names_of_recipes() -> None:
-    assert get_recipe("auto").name == AUTO
+    assert (get_recipe("auto").name, get_recipe("auto").networks) == (AUTO, AUTO_NETWORKS)
     assert get_recipe(recipe := RealMLPRecipe(epochs=3)) is recipe
     with pytest.raises(gf.DataError, match="realmlp"):
         get_recipe("realmpl")

@@ -39,6 +39,11 @@ class Schedule(Configurable, registry=SCHEDULES):
     A subclass defines `rates`, and `config` with the arguments that recreate it.
     """
 
+    @property
+    def has_cycles(self) -> bool:
+        """True if the rate falls and rises again, so that a loss that rises or stalls meanwhile is no cause to warn."""
+        return False
+
     def rates(self, times: np.ndarray, epochs: int, history: EpochValues) -> np.ndarray:
         """Return the rate of each step, float64 of the shape of ``times``.
 

@@ -71,6 +71,10 @@ class CosineSchedule(Schedule):
         if self.warmup >= end:
             raise DataError(f"a warm-up of {self.warmup:g} epochs leaves nothing of {end:g}; shorten it")
 
+    @property
+    def has_cycles(self) -> bool:
+        return self.restart_every is not None
+
     def rates(self, times: np.ndarray, epochs: int, history: EpochValues) -> np.ndarray:
         passed = np.maximum(times - self.warmup, 0)
         if self.restart_every is None:

@@ -27,6 +27,10 @@ class CosLogSchedule(Schedule):
         self.learning_rate = positive("learning_rate", learning_rate)
         self.cycles = integer("cycles", cycles, least=1, most=32)
 
+    @property
+    def has_cycles(self) -> bool:
+        return True
+
     def rates(self, times: np.ndarray, epochs: int, history: EpochValues) -> np.ndarray:
         cycle = np.log2(1 + (2**self.cycles - 1) * (times / epochs))
         curve: np.ndarray = self.learning_rate * 0.5 * (1 - np.cos(2 * np.pi * cycle))

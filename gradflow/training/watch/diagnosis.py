@@ -162,12 +162,13 @@ class LookAtLayers:
         )
         return mean
 
-    def cause(self, learning_rate: float) -> str | None:
+    def cause(self, learning_rate: float, *, has_cycles: bool = False) -> str | None:
         """Return why nothing is learned, and what to try; None if the batch shows no cause.
 
         The first match counts: a ReLU layer whose units are all dead, or a sigmoid or tanh layer with at least
         `SATURATED_FRACTION` of its outputs near a limit; the last layer with a `VANISHED` gradient; the learning rate,
-        if some step along the negative gradient reduces the objective below `LOWERED`. Layers inside a `Residual` are
+        if some step along the negative gradient reduces the objective below `LOWERED`, and it has no cycles, in which
+        that is often so. Layers inside a `Residual` are
         skipped, since the shortcut bypasses them.
         """
         network = self._network.copy()
@@ -194,6 +195,8 @@ class LookAtLayers:
                 f"layer. {remedies.gradients}"
                 + (f", or {remedies.penalties}" if self._objective.l2 or self._objective.l1 else "")
             )
+        if has_cycles:
+            return None
         now, *behind_steps = self._objectives_along_the_gradient(network, layers)
         if min(behind_steps) < now - (1 - LOWERED) * abs(now):
             return (

@@ -37,6 +37,8 @@ class LossWatch:
     - The loss has stalled if it has not fallen by `PROGRESS` for `STALL_EPOCHS` epochs, and a constant prediction is
       not much worse. A batch is then run forward and backward to find the cause (`LookAtLayers.cause`). If there is
       none, training may have converged: there is no warning, and the next check comes after twice as many epochs.
+    - With a schedule that has cycles, the loss rises and falls with the rate: it does not count as exploded, and only
+      layers, not the rate, as the cause of a stall.
     - A fit of at least `STALL_EPOCHS` epochs was slow if its final loss is still high, and inputs or targets are far
       from unit size.
 
@@ -56,6 +58,10 @@ class LossWatch:
         self._has_warned = False
         for loss in known:
             self._note(loss)
+
+    @property
+    def _has_cycles(self) -> bool:
+        return self._objective.optimizer.schedule.has_cycles
 
     @property
     def most_epochs(self) -> int:
@@ -113,6 +119,8 @@ class LossWatch:
 
     def _explosion(self, epoch: int, loss: float, best_state: Array, learning_rate: float) -> str | None:
         assert self._first is not None
+        if self._has_cycles:
+            return None
         if loss <= EXPLODED * abs(self._first) or loss <= EXPLODED * abs(self._answers[1]):
             return None
         return (
@@ -129,7 +137,7 @@ class LossWatch:
         if loss <= LEARNT * constant or constant <= VARIED * abs(zeros):
             return None
         look = LookAtLayers(self._objective, self._data)
-        cause = look.cause(learning_rate)
+        cause = look.cause(learning_rate, has_cycles=self._has_cycles)
         if cause is None:
             return None
         advice = look.unit_size_advice()

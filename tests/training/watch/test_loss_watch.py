@@ -195,6 +195,34 @@ def test_a_schedule_that_ends_near_zero() -> None:
     assert warned(gf.MLP([64, 16, 10], backend="numpy"), gf.SGD(rate), IMAGES, LABELS, CE, epochs=80) == []
 
 
+def test_a_schedule_with_cycles_raises_the_loss_now_and_then() -> None:
+    def fit(rate: float | gf.Schedule) -> gf.History:
+        network = gf.MLP([5, 32, 1], "leaky_relu", backend="numpy")
+        return gf.Trainer(network, MSE, gf.Adam(rate)).fit(X, Y, epochs=64, batch_size=32)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss = fit(gf.CosLogSchedule(3.0))["loss"]
+    assert max(loss) > 20 * loss[0]
+    with pytest.warns(gf.TrainingWarning, match="exploded"):
+        fit(3.0)
+
+
+@pytest.mark.parametrize("restart_every", [None, 20.0])
+def test_the_rate_of_a_schedule_with_cycles_is_no_cause_of_a_stall(restart_every: float | None) -> None:
+    schedule = gf.CosineSchedule(1e-7, restart_every=restart_every)
+    messages = warned(gf.MLP([64, 16, 10], backend="numpy"), gf.SGD(schedule), IMAGES, LABELS, CE, epochs=40)
+    assert len(messages) == (restart_every is None)
+
+
+@pytest.mark.parametrize("schedule", [gf.CosLogSchedule(0.1), gf.CosineSchedule(0.1, restart_every=20)])
+def test_dead_layers_are_reported_whatever_the_schedule(schedule: gf.Schedule) -> None:
+    network = gf.MLP([5, 4, 1], "relu", backend="numpy")
+    network.set_weights({"0.bias": np.full(4, -100.0)}, partial=True)
+    [message] = warned(network, gf.SGD(schedule), X, Y, MSE, epochs=40)
+    assert "all of whose units are dead" in message
+
+
 def test_dead_units_beside_a_shortcut() -> None:
     block = gf.Residual([gf.Dense(16, 16), gf.ReLU(), gf.Dense(16, 16)])
     network = gf.Sequential([gf.Dense(5, 16), block, gf.Dense(16, 1)], backend="numpy")
@@ -210,7 +238,7 @@ def test_checks_become_rarer(monkeypatch: pytest.MonkeyPatch) -> None:
             self.now = epoch + 1
 
     epochs, looks = Epochs(), []
-    monkeypatch.setattr(LookAtLayers, "cause", lambda *_: looks.append(epochs.now))
+    monkeypatch.setattr(LookAtLayers, "cause", lambda *_, **__: looks.append(epochs.now))
     network = gf.MLP([5, 8, 1], "tanh", backend="numpy")
     assert warned(network, gf.GradientDescent(1e-12), X, Y, MSE, epochs=100, callbacks=[epochs]) == []
     assert looks == [11, 21, 41, 81]

@@ -12,6 +12,9 @@ from gradflow.training.signals import Interruption
 from gradflow.training.step.epoch import Pass
 from gradflow.training.trainer import PreparedFit, Trainer
 
+OfMember = tuple[int, tuple[str, type[Warning]]]
+"""The place of a member, with the text and the category of a warning of its training."""
+
 _BETWEEN_LOOKS = 0.2  # seconds after which the main thread sees a signal, where it cannot wake a waiting thread
 
 
@@ -182,7 +185,16 @@ def train_in_rounds(members: Sequence[Member], crew: Crew, after_round: Callable
         is_going_on = after_round(bool(alive))
 
 
-def warn_together(warnings: Sequence[tuple[int, tuple[str, type[Warning]]]]) -> None:
+def of_all_or_none(warnings: Sequence[OfMember], category: type[Warning], members: int) -> Sequence[OfMember]:
+    """Return warnings without those of a category, unless each of so many members has one.
+
+    An ensemble that is chosen leaves out members that learn nothing: those are no cause to warn.
+    """
+    places = {place for place, (_, of_warning) in warnings if of_warning is category}
+    return warnings if len(places) == members else [each for each in warnings if each[1][1] is not category]
+
+
+def warn_together(warnings: Sequence[OfMember]) -> None:
     """Give the warnings of members, by their places, each text once."""
     of_members: dict[tuple[str, type[Warning]], list[int]] = {}
     for place, warning in warnings:

@@ -19,7 +19,16 @@ from gradflow.ensemble import Ensemble
 from gradflow.errors import DataError, DivergedError, TrainingWarning, warn
 from gradflow.network import Sequential
 from gradflow.pack.each import Each, of_each
-from gradflow.pack.members import Crew, Member, named, train_in_rounds, train_to_the_end, warn_together
+from gradflow.pack.members import (
+    Crew,
+    Member,
+    OfMember,
+    named,
+    of_all_or_none,
+    train_in_rounds,
+    train_to_the_end,
+    warn_together,
+)
 from gradflow.pack.memory import check_memory
 from gradflow.pack.ranks import check_same_pack, exchange
 from gradflow.pack.selection import EnsembleSelection, OnlineSelection
@@ -322,9 +331,9 @@ class Pack:
             if ranks.size > 1:
                 self.errors, warnings = exchange(ranks, self.trainers, self.errors, warnings)
                 self.ensemble = None if online is None else online.ensemble()
-        self._report(warnings)
+        self._report(warnings if online is None else of_all_or_none(warnings, TrainingWarning, len(self)))
 
-    def _report(self, warnings: Sequence[tuple[int, tuple[str, type[Warning]]]]) -> None:
+    def _report(self, warnings: Sequence[OfMember]) -> None:
         """Warn of what happened to the members; raise if all have diverged."""
         warn_together(warnings)
         if len(self.errors) == len(self):

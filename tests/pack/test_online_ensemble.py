@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,23 @@ def test_members_get_the_same_bits_and_the_ensemble_does_not_depend_on_threads()
     assert two.ensemble is not None
     for state, network in zip(chosen, two.ensemble, strict=True):
         np.testing.assert_array_equal(state, network.state)
+
+
+def test_members_that_learn_nothing_are_a_cause_to_warn_only_if_all_are() -> None:
+    def fit(rates: list[float]) -> None:
+        networks = [gf.MLP([5, 4, 2], seed=4, backend="numpy") for _ in rates]
+        trainers = [
+            gf.Trainer(network, "softmax_cross_entropy", gf.SGD(rate))
+            for network, rate in zip(networks, rates, strict=True)
+        ]
+        selection: dict[str, Any] = {"validation_data": HELD_OUT, "ensemble": gf.EnsembleSelection()}
+        gf.Pack(trainers).fit(X[:150], (X[:150, 0] > 0).astype(int), epochs=12, progress=False, **selection)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit([1e-9, 1e-9, 0.1])
+    with pytest.warns(gf.TrainingWarning, match="members 0, 1: the loss has stalled"):
+        fit([1e-9, 1e-9])
 
 
 def test_it_has_no_more_networks_than_additions() -> None:

@@ -49,8 +49,8 @@ def warn_if_distinct(name: str, categories: int, rows: int) -> None:
     """
     if categories >= _FEW and categories > rows / 2:
         warn(
-            f"column {name!r} has {categories} different texts in {rows} rows, each of which becomes an input, but a "
-            "network learns little from names, numbers written as text, or dates. Omit it, convert it, or set its "
-            f"rule: {{{name!r}: gradflow.data.Dates()}} for dates, or else gradflow.data.OneHot()",
+            f"column {name!r} has {categories} different texts in {rows} rows, but a network learns little from "
+            "names, numbers written as text, or dates. Omit it, convert it, or set its rule: "
+            f"{{{name!r}: gradflow.data.Dates()}} for dates, or else gradflow.data.OneHot()",
             DataWarning,
         )

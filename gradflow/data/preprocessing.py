@@ -26,7 +26,7 @@ from gradflow.data.columns import (
 from gradflow.data.dates import DateColumn, Dates
 from gradflow.data.doubts import check_text, warn_if_distinct
 from gradflow.data.frames import as_table
-from gradflow.data.rules import CategoryFit, ColumnFit, ColumnRule, OneHot, Standardize
+from gradflow.data.rules import ColumnFit, ColumnRule, OneHot, Standardize
 from gradflow.data.sources import Source
 from gradflow.data.table import Table
 from gradflow.data.where import Where
@@ -233,8 +233,8 @@ def fit_preprocessing(
     if not fits:
         raise DataError("the data has no columns; at least 1 is needed")
     for name, fit in fits.items():
-        if isinstance(fit, CategoryFit) and name not in by_name and name not in table.categories:
-            warn_if_distinct(name, len(fit.counts), fit.counts.total())
+        if (counts := fit.categories) is not None and name not in by_name and name not in table.categories:
+            warn_if_distinct(name, len(counts), counts.total())
     return Preprocessing(tuple(fits), tuple(fit.result() for fit in fits.values()))
 
 

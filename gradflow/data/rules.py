@@ -45,6 +45,11 @@ class ColumnFit:
         """Return the column fitted on all rows so far."""
         raise GradflowError(f"{type(self).__name__} does not define result()")
 
+    @property
+    def categories(self) -> Counter[str | float] | None:
+        """The number of rows with each category, if they have inputs of their own; None for other columns."""
+        return None
+
 
 class ColumnRule:
     """Base class of the rules that turn a column into inputs."""
@@ -445,6 +450,10 @@ class CategoryFit(_CategoryCounts):
         remedy = "set its rule to gradflow.Embedding(), or to gradflow.data.Dates() if it holds dates"
         super().__init__(rule, most, remedy)
         self._rule = rule
+
+    @property
+    def categories(self) -> Counter[str | float]:
+        return self.counts
 
     def result(self) -> CategoryColumn | EmbeddingColumn:
         rule = self._rule

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +41,10 @@ class _MarkGapsFit(ColumnFit):
         self._fit.update(name, values, where)
         gone = [value is None for value in values] if holds_text(values) else np.isnan(as_numbers(name, values, where))
         self._has_gaps = self._has_gaps or bool(np.any(gone))
+
+    @property
+    def categories(self) -> Counter[str | float] | None:
+        return self._fit.categories
 
     def result(self) -> Column:
         column: Any = self._fit.result()

@@ -78,6 +78,47 @@ def test_a_recipe_learns(name: str, classes: bool, tmp_path: Path) -> None:
     assert np.array_equal(gf.load(tmp_path / "model.safetensors").predict(held_out), model.predict(held_out))
 
 
+def numbers_alone(random: np.random.Generator) -> tuple[Any, np.ndarray]:
+    x = random.normal(size=(400, 4))
+    return x, 2 * x[:, 0] - x[:, 1] + abs(x[:, 2])
+
+
+def of_odd_scales(random: np.random.Generator) -> tuple[Any, np.ndarray]:
+    x, y = numbers_alone(random)
+    others = np.column_stack([np.full(400, 7.0), random.normal(size=400) > 1])
+    return np.column_stack([x * [1e-30, 1e20, 1e6, 1.0] + [0, 0, 1e7, 1e6], others]), 1e12 * y + 1e13
+
+
+def one_column(random: np.random.Generator) -> tuple[Any, np.ndarray]:
+    x = random.uniform(-2, 2, (400, 1))
+    return x, np.sin(2 * x[:, 0]) + x[:, 0]
+
+
+def categories_alone(random: np.random.Generator) -> tuple[Any, np.ndarray]:
+    x = pd.DataFrame({"kind": random.choice(list("abcde"), 400), "town": random.choice(list("vwxyz"), 400)})
+    return x, 2.0 * (x["kind"] < "c").to_numpy() + (x["town"] == "x").to_numpy()
+
+
+@pytest.mark.parametrize("data", [numbers_alone, of_odd_scales, one_column, categories_alone])
+@pytest.mark.parametrize("name", SMALL)
+def test_half_of_the_spread_is_the_most_that_a_recipe_errs(name: str, data: Any) -> None:
+    (x, y), (held_out, targets) = gf.data.split(*data(np.random.default_rng(1)))
+    recipe = get_recipe(name).changed(**SMALL[name])
+    ready = prepared(recipe.changed(epochs=min(recipe.epochs, 30)), x, classes=False)
+    model = ready.fit(x, y, validation_data=(held_out, targets), progress=False)
+    errors = model.predict(held_out)[:, 0] - targets
+    assert np.sqrt(np.mean(errors**2)) < 0.5 * targets.std()
+
+
+def test_the_plain_recipe_begins_with_one_answer() -> None:
+    x, y = table()
+    network = prepared(PlainRecipe(), x, classes=False).trainers[0].network
+    assert np.all(network.predict(x) == 0)
+    same = np.full(len(y), 3.5)
+    model = prepared(PlainRecipe(epochs=2), x, classes=False).fit(x, same, validation_data=(x, same), progress=False)
+    assert np.all(model.predict(x) == 3.5)
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_a_recipe_is_copied_and_described(name: str) -> None:
     recipe = get_recipe(name).changed(**SMALL[name])
@@ -128,6 +169,13 @@ def test_only_gaps_that_occur_are_marked() -> None:
     assert preprocessing.output_names[:3] == ["a", "b", "b is missing"]
     gone = preprocessing.transform(pd.DataFrame({"a": [np.nan], "b": [np.nan], "kind": [None], "town": ["nowhere"]}))
     assert gone[0, :3].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_names_and_dates_are_doubted_as_categories(name: str) -> None:
+    x = pd.DataFrame({"name": [f"row {row}" for row in range(30)], "a": np.arange(30.0)})
+    with pytest.warns(gf.DataWarning, match="'name' has 30 different texts in 30 rows"):
+        prepared(get_recipe(name).changed(**SMALL[name]), x, classes=True)
 
 
 def test_columns_with_many_categories_are_embedded() -> None:

@@ -320,7 +320,7 @@ def test_inspection_changes_nothing(backend_name: str, monkeypatch: pytest.Monke
 def test_training_continues_if_inspection_is_impossible(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*arguments: Any) -> None:
+    def fails(*arguments: Any, **settings: Any) -> None:
         raise error("no memory, or weights that are infinite")
 
     monkeypatch.setattr(LookAtLayers, "cause", fails)
@@ -328,7 +328,7 @@ def test_training_continues_if_inspection_is_impossible(
 
 
 def test_a_device_lost_during_inspection_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*arguments: Any) -> None:
+    def fails(*arguments: Any, **settings: Any) -> None:
         raise DeviceLostError("the GPU stopped")
 
     monkeypatch.setattr(LookAtLayers, "cause", fails)

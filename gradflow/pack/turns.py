@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 from gradflow.checks import instances
@@ -14,13 +15,18 @@ from gradflow.training.progress.callbacks import Callback, Looker, step_interval
 from gradflow.training.progress.display import progress_callback
 from gradflow.training.progress.history import History
 
+_MEANS_PER_EPOCH = 8
+"""How often the means of the members' values are taken, at most, while each member trains for an epoch: for a thousand
+members they take longer than an epoch of a small one."""
+
 
 class Turns:
     """Calls the callbacks of all members, and the display of their progress, one at a time.
 
     Args:
         callbacks: those of each member.
-        progress: as for `Trainer.fit`; the display counts the epochs of all members.
+        progress: as for `Trainer.fit`; the display counts the epochs of all members, and shows the means of their
+            latest values.
 
     Raises:
         DataError: if members share a callback that is for one run only.
@@ -30,9 +36,12 @@ class Turns:
         of_members = [instances("callbacks", each, Callback, "gradflow.Callback objects") for each in callbacks]
         _refuse_shared(of_members)
         self._callbacks = of_members
-        self._displays = progress_callback(progress)
+        self._between_means = max(1, len(of_members) // _MEANS_PER_EPOCH)
+        self._displays = progress_callback(progress, len(of_members))
         self._lock = threading.RLock()
         self._epochs: dict[int, int] = {}  # that are done, by member
+        self._values: dict[int, Mapping[str, float]] = {}  # of the latest epoch, by member
+        self._means: dict[str, float] = {}  # of the values that all members have, of those that have begun
 
     def of_member(self, place: int) -> list[Callback]:
         """Return the callbacks that stand for those of a member."""
@@ -40,6 +49,7 @@ class Turns:
         return [*turns, _Turn(_Counter(partial(self._count, place)), self._lock)]
 
     def begin(self, epochs: int) -> None:
+        self._all_epochs = epochs
         for display in self._displays:
             display.on_fit_begin(None, epochs)
 
@@ -47,10 +57,17 @@ class Turns:
         for display in self._displays:
             display.on_fit_end(None, History())
 
-    def _count(self, place: int, epochs: int) -> None:
-        self._epochs[place] = epochs
+    def _count(self, place: int, epochs: int, values: Mapping[str, float]) -> None:
+        if self._epochs.get(place) == epochs:
+            return
+        self._epochs[place], self._values[place] = epochs, values
+        done = sum(self._epochs.values())
         for display in self._displays:
-            display.on_epoch_end(None, sum(self._epochs.values()), {})
+            if not self._means or done == self._all_epochs or done % self._between_means == 0:
+                first, *others = self._values.values()
+                shared = [name for name in first if all(name in each for each in others)]
+                self._means = {name: fmean(each[name] for each in self._values.values()) for name in shared}
+            display.on_epoch_end(None, done, self._means)
 
 
 def _refuse_shared(of_members: Sequence[Sequence[Callback]]) -> None:
@@ -68,18 +85,18 @@ def _refuse_shared(of_members: Sequence[Sequence[Callback]]) -> None:
 class _Counter(Looker):
     """Counts the epochs of a member."""
 
-    def __init__(self, count: Callable[[int], None]) -> None:
+    def __init__(self, count: Callable[[int, Mapping[str, float]], None]) -> None:
         self._count = count
 
     def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
-        self._count(epoch)
+        self._count(epoch, dict(values))
 
     def _epochs_at_once(self) -> int:
         return sys.maxsize
 
     def on_fit_end(self, trainer: Any, history: History) -> None:
         if history.epochs:  # of a resumed member that was done too
-            self._count(history.epochs)
+            self._count(history.epochs, {name: history[name][-1] for name in history})
 
 
 class _Turn(Callback):

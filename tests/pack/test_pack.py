@@ -312,8 +312,14 @@ def test_the_blas_has_one_thread_while_a_pack_is_trained() -> None:
 
 
 def test_progress_counts_the_epochs_of_all(capsys: pytest.CaptureFixture[str]) -> None:
-    pack_of(3).fit(X, LABELS, epochs=gf.Each([2, 4, 4]), progress=True)
-    assert "epoch 10/10" in capsys.readouterr().err
+    pack = pack_of(3)
+    pack.fit(X, LABELS, epochs=gf.Each([2, 4, 4]), progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    counts = [line.split("  ")[0] for line in lines]
+    assert counts == [f"epoch {epoch}/10 of 3 networks" for epoch in range(1, 11)]
+    means = [float(line.split("  loss ")[1].split()[0]) for line in lines]
+    members = [history["loss"][-1] for history in pack.histories]
+    assert means[-1] == pytest.approx(np.mean(members), abs=1e-4)
 
 
 def test_a_pack_is_copied_and_pickled_with_its_networks() -> None:

@@ -23,8 +23,12 @@ _NOTEBOOK_WIDTH = 120
 _BAR_WIDTH = 8
 
 
-def progress_callback(progress: bool | str) -> list[Callback]:
+def progress_callback(progress: bool | str, networks: int = 1) -> list[Callback]:
     """Return the callback, if any, for the ``progress`` argument of `Trainer.fit`.
+
+    Args:
+        progress: the argument.
+        networks: the number of networks whose epochs are counted together.
 
     Raises:
         DataError: for anything but True, False and "auto".
@@ -37,10 +41,15 @@ def progress_callback(progress: bool | str) -> list[Callback]:
     if progress is False or not (is_open or in_notebook):
         return []
     if in_notebook:
-        return [_Notebook()]
+        return [_Notebook(networks)]
     if on_terminal and importlib.util.find_spec("rich") is not None:
-        return [_Bar()]
-    return [_Lines()] if on_terminal or progress is True else []
+        return [_Bar(networks)]
+    return [_Lines(networks)] if on_terminal or progress is True else []
+
+
+def _count(epoch: int, epochs: int, networks: int) -> str:
+    """Return how many epochs are done, as text."""
+    return f"epoch {epoch}/{epochs}{f' of {networks} networks' if networks > 1 else ''}"
 
 
 def _in_notebook() -> bool:
@@ -95,9 +104,16 @@ def fitting(parts: list[Part], width: int) -> list[str]:
 
 
 class Display(Looker):
-    """Base class of displays that track the progress of training."""
+    """Base class of displays that track the progress of training.
+
+    Args:
+        networks: the number of networks whose epochs are counted together.
+    """
 
     first_rank_only = True
+
+    def __init__(self, networks: int = 1) -> None:
+        self._networks = networks
 
     def on_fit_begin(self, trainer: Any, epochs: int) -> None:
         self._epochs = epochs
@@ -133,7 +149,7 @@ class Display(Looker):
         done = self._done + self._step / self._steps - (self._before or 0)
         left = self._epochs - (self._before or 0) - done
         epoch = self._done if self._is_over else min(self._done + 1, self._epochs)
-        parts = [Part(0, f"epoch {epoch}/{self._epochs}"), Part(99, " " * _BAR_WIDTH)]
+        parts = [Part(0, _count(epoch, self._epochs, self._networks)), Part(99, " " * _BAR_WIDTH)]
         is_long = max(self._last_epoch_took, now - self._epoch_began) > _LONG_EPOCH
         if is_long and self._step and not self._is_over:
             parts.append(Part(3, f"step {self._step}/{self._steps}"))
@@ -154,6 +170,9 @@ class _Lines(Callback):
 
     first_rank_only = True
 
+    def __init__(self, networks: int) -> None:
+        self._networks = networks
+
     def on_fit_begin(self, trainer: Any, epochs: int) -> None:
         self._epochs = epochs
         self._every = max(1, epochs // 10)
@@ -162,7 +181,8 @@ class _Lines(Callback):
     def on_epoch_end(self, trainer: Any, epoch: int, values: dict[str, float]) -> None:
         if self._is_first or epoch % self._every == 0:
             self._is_first = False
-            print(f"epoch {epoch}/{self._epochs}  {describe(values)}", file=sys.stderr, flush=True)
+            count = _count(epoch, self._epochs, self._networks)
+            print(f"{count}  {describe(values)}", file=sys.stderr, flush=True)
 
     def _epochs_at_once(self) -> int:
         return sys.maxsize

@@ -102,7 +102,7 @@ class PackSearchCV(RandomizedSearchCV):  # type: ignore[misc]
             with one_thread_each(get_backend("numpy"), threads or ranks.threads) as most:
                 on_threads = _RunOnThreads(most, ranks)
                 run = partial(_run_in_turn, ranks) if problem else on_threads
-                with parallel_config(_Together(partial(self._share_out, ranks, run))):
+                with parallel_config(_Together(partial(self._share_out, [ranks], run))):
                     self._fit_on(ranks, X, y, params)
             on_threads.warn()
         return self
@@ -121,11 +121,18 @@ class PackSearchCV(RandomizedSearchCV):  # type: ignore[misc]
             with ranks.patient():
                 self.__dict__.update(ranks.gathered(best if ranks.rank == 0 else None)[0])
 
-    def _share_out(self, ranks: World, run: _Run, tasks: Sequence[_Task]) -> list[Any]:
-        """Return the results of calls that joblib makes together, each of which one of the ranks runs if it is a fit of
-        a candidate."""
+    def _share_out(self, worlds: list[World], run: _Run, tasks: Sequence[_Task]) -> list[Any]:
+        """Return the results of calls that joblib makes together. If they are the fits of all candidates, one of the
+        ranks makes each.
+
+        Args:
+            worlds: the ranks; empty after that, when rank 0 may fit a search inside this one.
+            run: runs fits.
+            tasks: the calls.
+        """
         if not all({"train", "parameters", "fit_params"} <= kwargs.keys() for _, _, kwargs in tasks):
             return _run_in_turn(World(), tasks)  # something else that is done in parallel
+        ranks = worlds.pop() if worlds else World()
         if ranks.size > 1:
             self._check_same(ranks, tasks)
         return share_out(ranks, tasks, run)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.checks import file_path, instance, is_function
+from gradflow.distributed import world
 from gradflow.errors import DataError, DivergedError, FileFormatError, GradflowError
 from gradflow.json_shape import check_shape
 from gradflow.layers.descriptions import layer_from_description
@@ -78,11 +79,14 @@ def repeat(
     given = {"sample_weight": sample_weight, "validation_data": validation_data}
     of_data = {name: arguments[name] for name in ("class_weight", "validation_fraction")}
     _check_data(config, trainer, x, y, **of_data, **given)
-    with tempfile.TemporaryDirectory() as again:
+    ranks = world()
+    with ranks.together(), tempfile.TemporaryDirectory() as of_rank:
+        again = ranks.gathered(of_rank)[0]
         # A run that diverges writes its files too.
         with suppress(DivergedError):
             trainer.fit(x, y, callbacks=callbacks, progress=False, output=again, **given, **arguments)
-        return compare_runs(folder, again)
+        found: RunComparison = ranks.gathered(compare_runs(folder, again) if ranks.rank == 0 else None)[0]
+        return found
 
 
 def _made_again(folder: Path, config: Mapping[str, Any], network: Sequential | None) -> tuple[Trainer, dict[str, Any]]:

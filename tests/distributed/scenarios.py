@@ -155,6 +155,58 @@ def members_that_share_weights() -> tuple[gf.Trainer, dict[str, Any]]:
     return trainer, {"x": x, "y": _classes(x), "sample_weight": weight, "validation_fraction": 0.2, "batch_size": 62}
 
 
+def table_with_vectors() -> tuple[gf.Trainer, dict[str, Any]]:
+    x = _inputs()
+    kinds = np.random.default_rng(3).integers(0, 9, ROWS)
+    table = {"a": x[:, 0], "b": x[:, 1], "kind": np.array(list("abcdefghi"))[kinds]}
+    preprocessing = gf.data.fit_preprocessing(
+        table, {"a": gf.data.SmoothClip(), "b": gf.data.QuantileNormal(noise=1e-3), "kind": gf.Embedding(3)}
+    )
+    network = gf.MLP([preprocessing.n_out, 12, 3], preprocessing=preprocessing, seed=5, dtype="float64")
+    gf.fit_initial_weights(network, table)
+    trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Adam(0.01), metrics=["f1"])
+    stop = gf.EarlyStopping("val_f1", patience=2, ties="last")
+    return trainer, {"x": table, "y": _classes(x), "validation_fraction": 0.2, "early_stopping": stop}
+
+
+def members_with_embedded_numbers() -> tuple[gf.Trainer, dict[str, Any]]:
+    x = _inputs()
+    embedding = gf.PiecewiseLinearEmbedding(FEATURES, gf.quantile_bins(x, 5), size=4)
+    network = gf.TabM([FEATURES, 16, 3], members=3, dropout=0.2, embedding=embedding, seed=5, dtype="float64")
+    trainer = gf.Trainer(network, "softmax_cross_entropy", gf.AdamW(0.01), metrics=["roc_auc"])
+    return trainer, {"x": x, "y": _classes(x), "class_weight": "balanced", "batch_size": 60, "accumulate": 2}
+
+
+def waves_by_muon() -> tuple[gf.Trainer, dict[str, Any]]:
+    """Muon needs whole matrices of gradients, so each rank updates all weights."""
+    x = _inputs()
+    layers = [gf.PeriodicEmbedding(FEATURES), gf.CosineEmbedding(36, 18), gf.Scale(306)]
+    layers += [gf.Dense(306, 20), gf.Parametric(20, "mish"), gf.Dense(20, 3)]
+    network = gf.Sequential(layers, seed=5, dtype="float64")
+    trainer = gf.Trainer(network, "softmax_cross_entropy", gf.Muon(0.02), clip_norm=1.0, average=0.9)
+    return trainer, {"x": x, "y": _classes(x), "validation_fraction": 0.2, "batch_size": 62}
+
+
+def quantiles_in_order() -> tuple[gf.Trainer, dict[str, Any]]:
+    x = _inputs()
+    layers = [gf.Dense(FEATURES, 16), gf.ReLU(), gf.Dense(16, 3), gf.Increasing(3)]
+    trainer = gf.Trainer(
+        gf.Sequential(layers, seed=5, dtype="float64"),
+        gf.QuantileLoss([0.1, 0.5, 0.9]),
+        gf.Adam(0.01),
+        standardize_targets=True,
+    )
+    return trainer, {"x": x, "y": 3 + np.sin(x[:, 0]), "validation_fraction": 0.2, "batch_size": 62}
+
+
+def clamped() -> tuple[gf.Trainer, dict[str, Any]]:
+    x = _inputs()
+    settings: dict[str, Any] = {"clamp_predictions": True, "standardize_targets": True, "metrics": ["r2"]}
+    trainer = gf.Trainer(_network(16, 1), "half_squared_error", gf.Adam(0.01), **settings)
+    data = {"x": x, "y": np.exp(x[:, 0]), "sample_weight": (x[:, 1] > -1).astype(float)}
+    return trainer, {**data, "validation_fraction": 0.2, "early_stopping": gf.EarlyStopping("val_r2", patience=1)}
+
+
 class Steps(gf.Callback):
     """Keeps the sum of what it hears of steps."""
 
@@ -198,6 +250,11 @@ SCENARIOS: dict[str, Scenario] = {
         functions,
         minimized,
         members_that_share_weights,
+        table_with_vectors,
+        members_with_embedded_numbers,
+        waves_by_muon,
+        quantiles_in_order,
+        clamped,
     )
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import KFold, ShuffleSplit
+from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -59,10 +59,15 @@ class Picky(gf.Callback):
             raise ValueError("no such luck")
 
 
+def _inner_search() -> GridSearchCV:
+    return GridSearchCV(classifier(), {"alpha": [1e-5, 0.1]}, cv=2)
+
+
 ALIKE: dict[str, Callable[[], str]] = {
     "search": lambda: _of(search().fit(X, Y, sample_weight=np.linspace(0.1, 1, 90))),
     "fewer fits than ranks": lambda: _of(search(n_iter=1, cv=ShuffleSplit(1, random_state=0)).fit(X, Y)),
     "several scores": lambda: _of(search(scoring=["accuracy", "f1"], refit="f1", return_train_score=True).fit(X, Y)),
+    "search in a search": lambda: _of(search(_inner_search(), {"estimator__max_iter": [2, 3]}, n_iter=2).fit(X, Y)),
     "no refit": lambda: _of(search(refit=False).fit(X, Y)),
     "pipeline": lambda: _of(
         search(make_pipeline(StandardScaler(), classifier()), {"mlpclassifier__alpha": [0, 1]}, n_iter=2).fit(X, Y)

@@ -56,6 +56,12 @@ def test_as_many_ranks_resume_bit_for_bit(whole: Path, tmp_path: Path, step: int
     same_run(folder, whole)
 
 
+def test_as_many_ranks_repeat_it_bit_for_bit(whole: Path) -> None:
+    program = "import sys, gradflow as gf, tests.distributed.runs as runs; "
+    program += "print(gf.repeat(sys.argv[1], **runs.data()).is_same)"
+    assert results_of(2, program, whole).split() == ["True", "True"]
+
+
 def test_another_number_of_ranks_resumes_up_to_rounding(whole: Path, tmp_path: Path) -> None:
     one = fit(until(tmp_path / "one", 40, whole), "resume").network.parameters
     results_of(3, _RUN, three := until(tmp_path / "three", 40, whole), "resume")

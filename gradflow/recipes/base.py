@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -13,6 +15,7 @@ from gradflow.data.in_memory import rows_of
 from gradflow.data.preprocessing import Preprocessing, fit_preprocessing
 from gradflow.data.rules import ColumnRule
 from gradflow.data.sources import Source
+from gradflow.data.table import Table
 from gradflow.ensemble import Ensemble
 from gradflow.errors import GradflowError, unknown_name
 from gradflow.losses import Loss, SoftmaxCrossEntropy
@@ -236,12 +239,27 @@ def checked_widths(hidden: Any) -> list[int]:
 
 
 def some_rows(x: Any, most: int, seed: int) -> Any:
-    """Return at most so many rows of inputs, at random; of a source, those of its first block."""
-    x = x.sample().x if isinstance(x, Source) else x
+    """Return at most so many rows of inputs, at random; a source is read once for them."""
     rows = len(next(iter(x.values()))) if isinstance(x, Mapping) else len(x)
-    if rows <= most:
+    if rows <= most and not isinstance(x, Source):
         return x
-    return rows_of(x, np.sort(np.random.default_rng(seed).choice(rows, most, replace=False)))
+    places = np.sort(np.random.default_rng(seed).choice(rows, min(most, rows), replace=False))
+    return _rows_of_source(x, places) if isinstance(x, Source) else rows_of(x, places)
+
+
+def _rows_of_source(source: Source, places: np.ndarray) -> Any:
+    """Return the inputs at these sorted places."""
+    parts: list[Any] = []
+    first = 0
+    with closing(source.blocks()) as blocks:
+        for block in blocks:
+            begin, end = np.searchsorted(places, [first, first + len(block)])
+            parts.append(block[places[begin:end] - first].x)
+            first += len(block)
+    if not isinstance(parts[0], Table):
+        return np.concatenate(parts)
+    columns = zip(*(part.columns for part in parts), strict=True)
+    return replace(parts[0], columns=tuple(map(np.concatenate, columns)))
 
 
 def get_recipe(recipe: str | Recipe) -> Recipe:

@@ -28,6 +28,7 @@ from gradflow.recipes import (
     TabPackRecipe,
     get_recipe,
 )
+from gradflow.recipes.base import some_rows
 from gradflow.recipes.tabpack import Drawn
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -221,6 +222,19 @@ def test_rates_and_decays_of_realmlp() -> None:
     assert of("1.frequencies") == pytest.approx((0.1, 0.01))
     assert of("1.bias")[0] == pytest.approx(0.1)
     assert of("0.table_0") == (1, 1)
+
+
+def test_initial_weights_are_fitted_to_rows_of_a_whole_file(tmp_path: Path) -> None:
+    x, y = table(400)
+    x = x.sort_values("a", ignore_index=True)
+    x.assign(y=y).to_csv(tmp_path / "sorted.csv", index=False)
+    source = gf.data.CSV(tmp_path / "sorted.csv", target="y", block_rows=64)
+    of_file, of_table = (prepared(RealMLPRecipe(hidden=(8,)), rows, classes=False) for rows in (source, x))
+    assert np.array_equal(of_file.trainers[0].network.state, of_table.trainers[0].network.state)
+    some = some_rows(source, 50, seed=1)
+    assert len(some) == 50
+    assert np.array_equal(some.columns[0], some_rows(x, 50, seed=1)["a"])
+    assert set(some.columns[2]) == {"red", "green", "blue"}
 
 
 def test_settings_of_realmlp() -> None:

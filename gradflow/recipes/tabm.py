@@ -36,10 +36,12 @@ class TabMRecipe(Recipe):
       of the best epoch are kept. Numbers to predict are standardized.
 
     Departures: it is TabM-mini by default, which is nearly as good in the paper and takes less time
-    (``batch_ensemble=True`` is TabM). All members see the same batches: the authors' ``share_training_batches``.
-    Biases begin at 0. The loss on validation rows decides which epoch is best; the authors take the accuracy for
-    classes (``monitor="accuracy"``). Columns with more than 100 categories have a learned vector of 8 numbers for each.
-    Missing numbers become the median, and missing values are marked if the training data lack some.
+    (``batch_ensemble=True`` is TabM). Up to 256 rows, fewer than any table of the authors has, are trained in batches
+    of 16: with one step in an epoch, 16 epochs would be too few. All members see the same batches: the authors'
+    ``share_training_batches``. Biases begin at 0. The loss on validation rows decides which epoch is best; the authors
+    take the accuracy for classes (``monitor="accuracy"``). Columns with more than 100 categories have a learned vector
+    of 8 numbers for each. Missing numbers become the median, and missing values are marked if the training data lack
+    some.
 
     Args:
         hidden: the widths of the hidden layers.
@@ -50,12 +52,11 @@ class TabMRecipe(Recipe):
         learning_rate: the learning rate.
         weight_decay: the weight decay.
         patience: the number of epochs without improvement after which training ends.
-        epochs, batch_size, monitor, networks: as in `Recipe`; "auto" has 32 rows below 2,800 rows, 64 below 4,500, 128
-            below 6,400, 256 below 32,000, 512 below 108,000, else 1,024, inferred from the paper's choices.
+        epochs, batch_size, monitor, networks: as in `Recipe`; "auto" has 16 rows up to 256 training rows, else 256.
     """
 
     name = "tabm"
-    batch_sizes: ClassVar = {2799: 32, 4499: 64, 6399: 128, 31_999: 256, 107_999: 512, 2**63: 1024}
+    batch_sizes: ClassVar = {256: 16, 2**63: 256}
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class TabMRecipe(Recipe):
         weight_decay: float = 3e-4,
         patience: int = 16,
         epochs: int = 1000,
-        batch_size: int | str = 256,
+        batch_size: int | str = "auto",
         monitor: str = "loss",
         networks: int = 1,
     ) -> None:

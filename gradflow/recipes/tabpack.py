@@ -99,11 +99,12 @@ class TabPackRecipe(Recipe):
         patience: the number of epochs without improvement after which a network ends.
         ensemble_patience: the number of epochs that do not improve the ensemble after which all networks end.
         epochs, batch_size, monitor: as in `Recipe`; "auto" has 256 rows up to 32,000 training rows, 512 up to 128,000,
-            else 1,024, as the authors' choices for their tables.
+            else 1,024, as the authors' choices for their tables, and 16 up to 256 training rows, of which they have no
+            table: with one step in an epoch, 16 epochs would be too few.
     """
 
     name = "tabpack"
-    batch_sizes: ClassVar = {32_000: 256, 128_000: 512, 2**63: 1024}
+    batch_sizes: ClassVar = {256: 16, 32_000: 256, 128_000: 512, 2**63: 1024}
 
     def __init__(
         self,

@@ -278,9 +278,7 @@ def test_tabm_is_that_of_the_authors() -> None:
     settings = TabMRecipe().settings(TableTask(5000, 1, gf.MeanSquaredError()))
     assert settings.pop("early_stopping").config() == {"monitor": "val_loss", "patience": 16, "min_delta": 0.0}
     assert settings == {"epochs": 1000, "batch_size": 256}
-    auto = TabMRecipe(batch_size="auto")
-    sizes = [auto.rows_of_a_batch(rows) for rows in (2799, 2800, 4500, 6400, 32_000, 108_000)]
-    assert sizes == [32, 64, 128, 256, 512, 1024]
+    assert [TabMRecipe().rows_of_a_batch(rows) for rows in (10, 256, 257, 10**6)] == [10, 16, 256, 256]
 
 
 # -- TabPack ----------------------------------------------------------------------------------------------------------
@@ -311,7 +309,13 @@ def test_tabpack_is_that_of_the_authors() -> None:
     assert repr(settings.pop("ensemble")) == "EnsembleSelection('loss', size=32, patience=32)"
     assert settings == {"epochs": 1000, "batch_size": 256}
     assert TabPackRecipe().networks == 64
-    assert [TabPackRecipe().rows_of_a_batch(rows) for rows in (40, 32_000, 32_001, 128_001)] == [40, 256, 512, 1024]
+    assert [TabPackRecipe().rows_of_a_batch(rows) for rows in (40, 257, 32_000, 32_001, 128_001)] == [
+        16,
+        256,
+        256,
+        512,
+        1024,
+    ]
 
 
 def test_hyperparameters_of_tabpack_are_drawn_from_all_of_their_ranges() -> None:

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from gradflow.access import Access
-from gradflow.backends import WORK_FOR_GPU, get_backend
+from gradflow.backends import WORK_FOR_GPU, get_backend, portable_place
 from gradflow.backends.availability import gpu_problem
 from gradflow.backends.reference import ReferenceBackend
 from gradflow.checks import boolean, integer, known_name, sequence, text
@@ -323,7 +323,7 @@ class Sequential:
         with self.access.reading():
             weights, epochs = self.backend.to_host(self.state), self.epochs_begun
         kept = {name: value for name, value in vars(self).items() if name not in _NOT_PICKLED}
-        place = {"backend": self.backend.name, "device": self.backend.place}
+        place = {"backend": self.backend.name, "device": portable_place(self.backend)}
         return {"attributes": kept, **place, "state": weights, "epochs_begun": epochs}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -118,12 +118,23 @@ def _ordinal(device: str | None) -> int:
 
 def _place_on_machine() -> int:
     """Return the number of this process among those that an MPI launcher started on this machine."""
-    return next((int(os.environ[name]) for name in _PLACES if os.environ.get(name, "").isdigit()), 0)
+    return _given_place() or 0
+
+
+def _given_place() -> int | None:
+    return next((int(os.environ[name]) for name in _PLACES if os.environ.get(name, "").isdigit()), None)
+
+
+def portable_place(backend: ReferenceBackend) -> str:
+    """Return the place of a backend for a pickle: "cuda" for the GPU that a rank of an MPI job has by its number, so
+    that another rank takes its own."""
+    is_own = backend.name == "cupy" and _given_place() is not None and backend.place == f"cuda:{_ordinal(None)}"
+    return "cuda" if is_own else backend.place
 
 
 def _by_name(backend: ReferenceBackend) -> tuple[Callable[..., ReferenceBackend], tuple[str, str]]:
     """Copy and unpickle a backend as that of its name and device, since its memory is shared with other arrays."""
-    return get_backend, (backend.name, backend.place)
+    return get_backend, (backend.name, portable_place(backend))
 
 
 @cache

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import gradflow as gf
 from tests.distributed.ranks import needs_mpi, results_of, run
 from tests.distributed.scenarios import SCENARIOS, results
 
@@ -174,16 +176,29 @@ def test_the_gpu_of_a_rank_is_that_of_its_place_on_the_machine(variable: str, mo
 
     from gradflow.backends import get_backend
 
+    chosen = pickle.dumps(gf.MLP([2, 1], backend="cupy", device="cuda:0"))
     count = runtime.getDeviceCount()
     for rank in range(3):
         monkeypatch.setenv(variable, str(rank))
         assert get_backend("cupy").place == f"cuda:{rank % count}"
         assert get_backend("cupy", "cuda:0").place == "cuda:0"
+        assert pickle.loads(chosen).backend.place == "cuda:0"
+        sent = pickle.dumps(gf.MLP([2, 1], backend="cupy"))
+        monkeypatch.setenv(variable, str(rank + 1))
+        assert pickle.loads(sent).backend.place == f"cuda:{(rank + 1) % count}"
     monkeypatch.setenv(variable, "0")
     with Device(count - 1):
         assert get_backend("cupy").place == f"cuda:{count - 1}"
 
 
+_SLOW = (
+    "updated_in_blocks_of_parts",
+    "normalized_members",
+    "table_with_vectors",
+    "members_with_embedded_numbers",
+    "waves_by_muon",
+)
+"""Scenarios that take the simulated GPUs seconds, and show nothing that is different there."""
 _ALL = "import runpy; runpy.run_module('tests.distributed.scenarios', run_name='__main__', alter_sys=False)"
 
 
@@ -191,7 +206,7 @@ def test_ranks_train_as_one_process_does(tmp_path: Path, monkeypatch: pytest.Mon
     """All that several processes share on the CPU they share on GPUs too: a batch whose end has no rows for a rank,
     dropout, row weights, metrics, streams, the average of the weights, early stopping, `BatchNorm`."""
     monkeypatch.setenv("GRADFLOW_BACKEND", "cupy")
-    names = [name for name in SCENARIOS if name not in ("updated_in_blocks_of_parts", "normalized_members")]
+    names = [name for name in SCENARIOS if name not in _SLOW]
     ended = run(2, _ALL, tmp_path / "2.json", *names, seconds=900, **GPU)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     for name, several in json.loads((tmp_path / "2.json").read_text()).items():

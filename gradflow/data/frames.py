@@ -71,6 +71,21 @@ def is_lazy(value: Any) -> bool:
     return hasattr(type(value), "collect_schema") and hasattr(type(value), "collect")
 
 
+def columns_of_times(x: Any) -> list[str]:
+    """Return the names of the columns that hold dates or timestamps; [] for an array."""
+    if not isinstance(x, Table):
+        return []
+    columns = dict(zip(x.names, x.columns, strict=True))
+    return [name for name in x.unusable if _holds_times(columns[name])]
+
+
+def _holds_times(values: np.ndarray) -> bool:
+    if values.dtype.kind != "O":
+        return values.dtype.kind == "M"
+    present = {type(value) for value in values if not is_missing(value)}
+    return all(issubclass(of_value, datetime.date | np.datetime64) for of_value in present)
+
+
 def as_table(
     name: str,
     value: Any,

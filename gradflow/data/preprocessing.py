@@ -25,7 +25,7 @@ from gradflow.data.columns import (
 )
 from gradflow.data.dates import DateColumn, Dates
 from gradflow.data.doubts import check_text, warn_if_distinct
-from gradflow.data.frames import as_table
+from gradflow.data.frames import as_columns, as_table, columns_of_times
 from gradflow.data.rules import ColumnFit, ColumnRule, OneHot, Standardize
 from gradflow.data.sources import Source
 from gradflow.data.table import Table
@@ -184,6 +184,7 @@ def fit_preprocessing(
     *,
     numbers: ColumnRule | None = None,
     text: ColumnRule | None = None,
+    times: ColumnRule | None = None,
 ) -> Preprocessing:
     """Fit the preprocessing that turns columns into network inputs, in one pass over the training data.
 
@@ -193,6 +194,8 @@ def fit_preprocessing(
         rules: the rules of individual columns, by name, or by position for an array.
         numbers: the rule for all other numeric columns; `Standardize()` by default.
         text: the rule for all other text columns; `OneHot()` by default.
+        times: the rule for all other columns of dates and timestamps of NumPy, Python, pandas, polars or pyarrow, such
+            as `Dates()`; None refuses them. Dates as text are text.
 
     Raises:
         DataError: for missing or infinite values that no rule allows, unknown columns, too many categories, a text
@@ -204,13 +207,13 @@ def fit_preprocessing(
     if rules is not None and not isinstance(rules, Mapping):
         raise DataError(
             "rules must be a dict of rules by column, such as {'city': gradflow.data.OneHot()}, got "
-            f"{shown(rules)}; numbers= and text= set the rules of all other columns"
+            f"{shown(rules)}; numbers=, text= and times= set the rules of all other columns"
         )
     by_name = {
         str(name): instance(f"the rule of column {str(name)!r}", rule, ColumnRule, _A_RULE)
         for name, rule in (rules or {}).items()
     }
-    for kind, rule in (("numbers", numbers), ("text", text)):
+    for kind, rule in (("numbers", numbers), ("text", text), ("times", times)):
         if rule is not None:
             instance(kind, rule, ColumnRule, _A_RULE)
     timestamps = [name for name, rule in by_name.items() if isinstance(rule, Dates)]
@@ -218,6 +221,11 @@ def fit_preprocessing(
     fits: dict[str, ColumnFit] = {}
     for x, where, origin in _parts(data):
         try:
+            if times is not None and names is None:
+                x = as_columns("x", x, where)
+                found = [name for name in columns_of_times(x) if name not in by_name]
+                by_name |= dict.fromkeys(found, times)
+                timestamps += found
             table = as_table("x", x, names, where, timestamps=timestamps)
             where = where or Where(range(len(table)))
             names = names or table.names

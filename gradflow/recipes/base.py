@@ -11,6 +11,7 @@ import numpy as np
 
 from gradflow.checks import known_name, object_or_name, positive_integer, sequence, text
 from gradflow.configurable import Configurable
+from gradflow.data.dates import Dates
 from gradflow.data.in_memory import rows_of
 from gradflow.data.preprocessing import Preprocessing, fit_preprocessing
 from gradflow.data.rules import ColumnRule
@@ -23,6 +24,7 @@ from gradflow.metrics import METRICS
 from gradflow.network import Sequential
 from gradflow.optimizers import Optimizer
 from gradflow.pack import Pack
+from gradflow.recipes.columns import MarkGaps
 from gradflow.training import Trainer
 
 RECIPES: dict[str, type[Recipe]] = {}
@@ -130,6 +132,10 @@ class Recipe(Configurable, registry=RECIPES):
         """Return the rule of columns of text and categories."""
         raise GradflowError(f"recipe {type(self).__name__} does not define categories()")
 
+    def times(self) -> ColumnRule:
+        """Return the rule of columns of dates and timestamps."""
+        return MarkGaps(Dates(missing="mark"))
+
     def loss_of_classes(self) -> Loss:
         """Return the loss for two classes and more."""
         return SoftmaxCrossEntropy()
@@ -201,7 +207,8 @@ class Recipe(Configurable, registry=RECIPES):
         Raises:
             DataError: for invalid data or arguments.
         """
-        preprocessing = fit_preprocessing(x, rules, numbers=self.numbers(), text=categories or self.categories())
+        text = categories or self.categories()
+        preprocessing = fit_preprocessing(x, rules, numbers=self.numbers(), text=text, times=self.times())
         metrics = [*of_trainer.pop("metrics", ())]
         if self.monitor not in ("loss", "accuracy", *metrics):
             metrics.append(self.monitor)

@@ -10,6 +10,7 @@ import numpy as np
 
 from gradflow.checks import instance
 from gradflow.data.columns import Column, as_numbers, holds_text
+from gradflow.data.frames import is_missing
 from gradflow.data.rules import ColumnFit, ColumnRule
 from gradflow.data.where import Where
 
@@ -20,7 +21,7 @@ class MarkGaps(ColumnRule):
     In other columns it fills them: an input that is 0 in all training rows would teach nothing.
 
     Args:
-        rule: the rule of numbers or categories, with ``missing="mark"``.
+        rule: the rule of numbers, categories or times, with ``missing="mark"``.
     """
 
     def __init__(self, rule: ColumnRule) -> None:
@@ -39,7 +40,11 @@ class _MarkGapsFit(ColumnFit):
 
     def update(self, name: str, values: np.ndarray, where: Where) -> None:
         self._fit.update(name, values, where)
-        gone = [value is None for value in values] if holds_text(values) else np.isnan(as_numbers(name, values, where))
+        if values.dtype.kind == "M":
+            gone: Any = np.isnat(values)
+        else:
+            is_text = holds_text(values)
+            gone = [is_missing(value) for value in values] if is_text else np.isnan(as_numbers(name, values, where))
         self._has_gaps = self._has_gaps or bool(np.any(gone))
 
     @property

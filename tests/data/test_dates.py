@@ -260,3 +260,33 @@ def test_it_is_saved_and_copied_with_the_network(backend_name: str, tmp_path: Pa
         network.predict({"when": ["x"]})
     with pytest.raises(gf.DataError, match="column 'when' is missing from x"):
         network.predict({"then": SECONDS})
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars", "pyarrow", "of Python", "blocks"])
+def test_a_rule_for_all_columns_of_times(kind: str) -> None:
+    days = SECONDS.astype("datetime64[D]")
+    table = pd.DataFrame({"a": np.arange(ROWS), "when": SECONDS, "day": days, "text": days.astype(str)})
+    given: Any = {
+        "pandas": table,
+        "polars": pl.from_pandas(table),
+        "pyarrow": pa.Table.from_pandas(table),
+        "of Python": table.assign(day=table["day"].dt.date),
+        "blocks": Batches(
+            lambda: ((table[first : first + 50], np.zeros(len(table[first : first + 50]))) for first in (0, 50, 100))
+        ),
+    }[kind]
+    rules = {"when": Dates(("hour",)), "text": gf.data.OneHot()}
+    preprocessing = fit_preprocessing(given, rules, times=Dates(("elapsed",)))
+    assert preprocessing.output_names[:4] == ["a", "when hour sin", "when hour cos", "day elapsed"]
+    elapsed = SECONDS.astype("datetime64[D]").astype(np.float64)
+    expected = (elapsed - elapsed.mean()) / elapsed.std()
+    rows = preprocessing.transform(table)
+    assert_allclose(rows[:, 3], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_only_times_are_columns_of_times() -> None:
+    for values in (pd.to_timedelta(np.arange(4), "D"), [datetime.time(hour) for hour in range(4)]):
+        with pytest.raises(gf.DataError, match="'a' holds times"):
+            fit_preprocessing(pd.DataFrame({"a": values}), times=Dates())
+    with pytest.raises(gf.DataError, match="times must be an object such as"):
+        fit_preprocessing(pd.DataFrame({"a": SECONDS}), times="dates")  # type: ignore[arg-type]

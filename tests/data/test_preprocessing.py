@@ -221,7 +221,7 @@ def test_columns_of_many_categories_get_another_rule() -> None:
             "rule of column '0' must be an object such as gradflow.data.Standardize()",
         ),
         (np.ones((3, 2)), {0: Standardize}, "got the class Standardize; create an object: Standardize(...)"),
-        (np.ones((3, 2)), Standardize(), "numbers= and text= set the rules of all other columns"),
+        (np.ones((3, 2)), Standardize(), "numbers=, text= and times= set the rules of all other columns"),
         (np.ones(3), {}, "x must have shape (rows, columns)"),
         (np.ones((0, 2)), {}, "x has no rows or no columns"),
         ([[1, 2], [3]], {}, "x is not a rectangular array"),

@@ -173,6 +173,19 @@ def test_only_gaps_that_occur_are_marked() -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
+def test_times_are_expanded_and_their_gaps_marked(name: str) -> None:
+    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(40), "D")
+    x = pd.DataFrame({"a": np.arange(40) % 7, "sold": days, "paid": [None, *days[1:].date]})
+    preprocessing = prepared(get_recipe(name), x, classes=True).trainers[0].network.preprocessing
+    of_times = [each for each in preprocessing.output_names if each.startswith(("sold", "paid"))]
+    cycles = ["month sin", "month cos", "weekday sin", "weekday cos"]
+    assert of_times == [f"{each} {part}" for each in ("sold", "paid") for part in ("elapsed", *cycles)] + [
+        "paid is missing"
+    ]
+    assert np.array_equal(preprocessing.transform(x.assign(sold=days.astype(object))), preprocessing.transform(x))
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_names_and_dates_are_doubted_as_categories(name: str) -> None:
     x = pd.DataFrame({"name": [f"row {row}" for row in range(30)], "a": np.arange(30.0)})
     with pytest.warns(gf.DataWarning, match="'name' has 30 different texts in 30 rows"):

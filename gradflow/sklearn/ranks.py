@@ -10,6 +10,8 @@ import joblib
 from gradflow.distributed import World
 from gradflow.errors import RankError, collecting_warnings, warn
 
+_MAY_DIFFER = ("callbacks", "device", "threads", "verbose")
+"""Parameters of estimators that a rank may have to itself."""
 _Work = TypeVar("_Work")
 _Result = TypeVar("_Result")
 
@@ -56,7 +58,7 @@ def check_same(ranks: World, estimator: Any, data: Sequence[Any], more: Mapping[
     settings = {
         f"another {name} of the estimator": value
         for name, value in estimator.get_params(deep=True).items()
-        if not hasattr(value, "get_params") and not name.endswith(("device", "threads"))
+        if not hasattr(value, "get_params") and not name.endswith(_MAY_DIFFER)
     }
     described = {"other data": data, **settings, **more}
     first, *others = ranks.gathered({name: _digest(value) for name, value in described.items()})

@@ -67,7 +67,9 @@ ALIKE: dict[str, Callable[[], str]] = {
     "search": lambda: _of(search().fit(X, Y, sample_weight=np.linspace(0.1, 1, 90))),
     "fewer fits than ranks": lambda: _of(search(n_iter=1, cv=ShuffleSplit(1, random_state=0)).fit(X, Y)),
     "several scores": lambda: _of(search(scoring=["accuracy", "f1"], refit="f1", return_train_score=True).fit(X, Y)),
-    "search in a search": lambda: _of(search(_inner_search(), {"estimator__max_iter": [2, 3]}, n_iter=2).fit(X, Y)),
+    "search in a search": lambda: _of(
+        search(_inner_search(), {"estimator__max_iter": [2, 3]}, n_iter=2, threads=1).fit(X, Y)
+    ),
     "no refit": lambda: _of(search(refit=False).fit(X, Y)),
     "pipeline": lambda: _of(
         search(make_pipeline(StandardScaler(), classifier()), {"mlpclassifier__alpha": [0, 1]}, n_iter=2).fit(X, Y)
@@ -79,6 +81,7 @@ ALIKE: dict[str, Callable[[], str]] = {
         )
     ),
     "members": lambda: _fitted(classifier(n_members=3).fit(X, Y)),
+    "members of a recipe": lambda: _fitted(classifier(recipe="tabpack", n_members=3, max_iter=2).fit(X, Y)),
     "early stopped members": lambda: _fitted(
         MLPRegressor(n_members=2, early_stopping=True, max_iter=4, random_state=0).fit(X, Y)
     ),

@@ -136,17 +136,20 @@ def ranks_of(process_id: int) -> list[int]:
     return [int(child) for child in children]
 
 
-def kill_one(folder: Path, moment: float, seed: int) -> None:
-    """Start the run, and kill one of its ranks some time after the first checkpoint."""
+def kill_one(folder: Path, seed: int) -> None:
+    """Start the run, and kill one of its ranks some time after the first checkpoint: by an even seed rather between two
+    epochs, by an odd one between or in steps."""
+    draw = random.Random(seed)
+    pause, latest = (0.001, 0.2) if seed % 2 else (0.1, 0.1 * EPOCHS)
     (running := folder.with_suffix(".running")).touch()
-    process = start(2, _RUN, folder, "new", "slow0.1")
+    process = start(2, _RUN, folder, "new", f"slow{pause}")
     try:
         while not list(folder.glob("checkpoints/step-*.safetensors")) and process.poll() is None:
             time.sleep(0.01)
-        time.sleep(moment)
+        time.sleep(draw.uniform(0, latest))
         ranks = ranks_of(process.pid)
         if ranks:
-            os.kill(random.Random(seed).choice(ranks), signal.SIGKILL)
+            os.kill(draw.choice(ranks), signal.SIGKILL)
         running.unlink()
         output, errors = process.communicate(timeout=300)
     finally:
@@ -158,7 +161,7 @@ def kill_one(folder: Path, moment: float, seed: int) -> None:
 
 def check_killed_runs(whole: Path, folder: Path, seeds: range) -> None:
     for seed in seeds:
-        kill_one(folder / str(seed), random.Random(seed).uniform(0, 0.1 * EPOCHS), seed)
+        kill_one(folder / str(seed), seed)
         results_of(2, _RUN, folder / str(seed), "resume")
         same_run(folder / str(seed), whole)
 

@@ -128,19 +128,23 @@ x = np.random.default_rng(0).normal(size=(90, 4))
 y = (x[:, 0] > 0).astype(int)
 trainer = gf.Trainer(gf.MLP([4, 8, 2], seed=0, backend="numpy", dtype="float64"), "softmax_cross_entropy", gf.Adam())
 values = [trainer.partial_fit(x[first : first + 30], y[first : first + 30], batch_size=16) for first in (0, 30, 60)]
-estimator = MLPClassifier((8,), random_state=0, max_iter=3, early_stopping=True).fit(x, y)
-print(json.dumps([trainer.network.predict(x[:5]).tolist(), values, estimator.predict_proba(x[:5]).tolist()]))
+settings = {"random_state": 0, "max_iter": 3}
+estimators = [MLPClassifier((8,), early_stopping=True, **settings), MLPClassifier(recipe="realmlp", **settings)]
+probabilities = [estimator.fit(x, y).predict_proba(x[:5]).tolist() for estimator in estimators]
+minimum = MLPClassifier((8,), solver="lbfgs", **settings).fit(x, y)
+print(json.dumps([trainer.network.predict(x[:5]).tolist(), values, probabilities, minimum.predict_proba(x).tolist()]))
 """
 
 
 def test_partial_fit_and_estimators_train_on_ranks_too() -> None:
     one, two = (results_of(ranks, _OTHER_WAYS).splitlines() for ranks in (1, 2))
     assert two[0] == two[1]
-    (predicted, values, probabilities), expected = json.loads(two[0]), json.loads(one[0])
+    (predicted, values, probabilities, minimized), expected = json.loads(two[0]), json.loads(one[0])
     np.testing.assert_allclose(predicted, expected[0], rtol=1e-9)
     for of_call, alone in zip(values, expected[1], strict=True):
         assert of_call == pytest.approx(alone, rel=1e-9)
     np.testing.assert_allclose(probabilities, expected[2], rtol=1e-4)
+    np.testing.assert_allclose(minimized, expected[3], rtol=1e-6)
 
 
 _REFUSED = """

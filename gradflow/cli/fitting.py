@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from gradflow.checks import positive
 from gradflow.cli.command_line import KeepsCommandLine
 from gradflow.cli.member_folders import remove_members
 from gradflow.cli.training_options import TrainingOptions
@@ -68,6 +69,9 @@ class RunOptions:
             'with its values, or "end".',
         ),
     ] = False
+
+    def __post_init__(self) -> None:
+        positive("--checkpoint-minutes", self.checkpoint_minutes)
 
     def folder(self, name: str) -> Path:
         """Return the folder of the run: --output, or the first of runs/name, runs/name-2, ... without a run. Of several

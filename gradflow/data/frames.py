@@ -16,11 +16,12 @@ from gradflow.data.where import Where
 from gradflow.errors import DataError
 from gradflow.installation import pip_install
 
-_TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
+_TIMES = (datetime.date, datetime.time, np.datetime64)
 TIME_ADVICE = (
     "the rule gradflow.data.Dates() for this column (rules= of gradflow.data.fit_preprocessing, or of an estimator) "
     "expands timestamps into numbers; or convert it to numbers or text"
 )
+_DURATION_ADVICE = "convert them to numbers, such as seconds (pandas: column.dt.total_seconds())"
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------
@@ -277,7 +278,9 @@ def canonical(label: str, values: np.ndarray, where: Where | None = None) -> np.
     """
     if values.dtype.kind in "fiub" or values.ndim != 1:
         return values
-    if values.dtype.kind in "mM":
+    if values.dtype.kind == "m":
+        raise DataError(f"{label} holds durations (dtype {values.dtype}); {_DURATION_ADVICE}")
+    if values.dtype.kind == "M":
         raise DataError(f"{label} holds times (dtype {values.dtype}); {TIME_ADVICE}")
     if values.dtype.kind not in "OUT":
         advice = "decode it to text" if values.dtype.kind == "S" else "expected numbers or text"
@@ -329,6 +332,8 @@ def _is_number_type(of_value: type) -> bool:
 def _unusable(label: str, values: np.ndarray, of_value: type, where: Where | None) -> DataError:
     place = next(place for place, value in enumerate(values) if type(value) is of_value)
     row = f"row {place}" if where is None else where.row(place)
+    if issubclass(of_value, datetime.timedelta | np.timedelta64):
+        return DataError(f"{label} holds durations (a {of_value.__name__} in {row}); {_DURATION_ADVICE}")
     if issubclass(of_value, _TIMES):
         return DataError(f"{label} holds times (a {of_value.__name__} in {row}); {TIME_ADVICE}")
     advice = "decode it to text" if issubclass(of_value, bytes) else "expected numbers or text"

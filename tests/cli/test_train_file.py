@@ -336,6 +336,7 @@ _CSV = "a,b,y\n" + "".join(f"{row % 17}.5,x,{'yes' if row % 2 else 'no'}\n" for 
             "the target 'name' has too many different values for classes",
         ),
         ("a,y,when\n" + "1,2,2024-01-01\n2,3,2024-01-02\n" * 9, ("--target", "when"), "holds timestamps"),
+        ("a,y\n" + "1,2\n" * 9, ("--target", "y", "--checkpoint-minutes", "0"), "--checkpoint-minutes must be above 0"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(

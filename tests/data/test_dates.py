@@ -286,7 +286,7 @@ def test_a_rule_for_all_columns_of_times(kind: str) -> None:
 
 def test_only_times_are_columns_of_times() -> None:
     for values in (pd.to_timedelta(np.arange(4), "D"), [datetime.time(hour) for hour in range(4)]):
-        with pytest.raises(gf.DataError, match="'a' holds (times|durations)"):
+        with pytest.raises(gf.DataError, match=r"'a' holds (times|durations)"):
             fit_preprocessing(pd.DataFrame({"a": values}), times=Dates())
     with pytest.raises(gf.DataError, match="times must be an object such as"):
         fit_preprocessing(pd.DataFrame({"a": SECONDS}), times="dates")  # type: ignore[arg-type]

@@ -128,7 +128,7 @@ def checked_bias_initializer(initializer: Any) -> str | float:
     """
     if isinstance(initializer, str):
         return known_name("bias_initializer", initializer, ("zeros", "fan_in_uniform"))
-    return finite_number("bias_initializer", initializer)
+    return finite_number('bias_initializer, unless "zeros" or "fan_in_uniform",', initializer)
 
 
 def bias_rule(initializer: str | float, n_in: int) -> Initializer:

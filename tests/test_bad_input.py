@@ -137,6 +137,10 @@ ARGUMENT_CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "seed as text": (lambda: gf.MLP([4, 2], seed="1"), "seed must be an integer, got '1'"),
     "unknown initializer": (lambda: gf.MLP([4, 2], initializer="he_norm"), "Did you mean 'he_normal'?"),
     "initializer of biases": (lambda: gf.MLP([4, 2], bias_initializer="he_normal"), "bias_initializer 'he_normal'"),
+    "initializer of biases as function": (
+        lambda: gf.MLP([4, 2], bias_initializer=np.zeros),  # type: ignore[arg-type]
+        'bias_initializer, unless "zeros" or "fan_in_uniform", must be a finite number',
+    ),
     "initializer as list": (lambda: gf.MLP([4, 2], initializer=[1]), "an initializer must be a name, a number or a"),
     "initializer of wrong shape": (
         lambda: gf.MLP([4, 2], initializer=lambda shape, random: np.zeros(3)),

@@ -20,11 +20,12 @@ from tests.docs.pages import PAGES, PICTURES, ROOT, Block, anchors, blocks, link
 NEEDED = {"tracking.md": ("tensorboardX", "mlflow", "sqlalchemy", "alembic")}
 """Packages that the blocks of a page need besides the library and matplotlib."""
 
+_of_mlflow = pytest.mark.filterwarnings("ignore:.*loader strategy")  # of its store
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
 @pages
-@pytest.mark.filterwarnings("ignore:.*loader strategy")  # of MLflow's store
+@_of_mlflow
 def test_blocks_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
     for package in ("matplotlib", *NEEDED.get(page.name, ())):
         pytest.importorskip(package)
@@ -37,6 +38,7 @@ def test_blocks_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pages
+@_of_mlflow
 def test_no_page_depends_on_last_bits(page: Path, tmp_path: Path) -> None:
     """Rounding errors of another processor grow during training just as changes of the initial weights do."""
     for package in ("matplotlib", *NEEDED.get(page.name, ())):

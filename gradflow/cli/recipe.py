@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import fields
 from typing import Any
 
+from gradflow.checks import positive_integer
 from gradflow.cli.file_options import FileTrainingOptions
 from gradflow.cli.own_data import OwnData
 from gradflow.cli.rules import text_of
@@ -66,6 +67,8 @@ def recipe_of(options: FileTrainingOptions, given: Collection[str]) -> Recipe:
         if setting not in recipe.config():
             raise DataError(f"--recipe {recipe.name} has no use for {option_name(name)}; omit it")
         changes[setting] = getattr(options, name)
+    if "networks" in changes:
+        positive_integer("--members", options.members)
     if "hidden" in changes:
         changes["hidden"] = widths_of(options.layers)
     if "batch_size" in changes:

@@ -16,8 +16,8 @@ from gradflow.training.progress.display import progress_callback
 from gradflow.training.progress.history import History
 
 _MEANS_PER_EPOCH = 8
-"""How often the means of the members' values are taken, at most, while each member trains for an epoch: for a thousand
-members they take longer than an epoch of a small one."""
+"""The most means of the members' values that are taken while each member trains for an epoch: for a thousand members
+they take longer than an epoch of a small one."""
 
 
 class Turns:

@@ -513,6 +513,7 @@ def test_a_recipe_of_streamed_rows(customers: Path) -> None:
         (["--recipe", "realmpl"], "unknown recipe 'realmpl'. Did you mean 'realmlp'?"),
         (["--recipe", "tabm", "--optimizer", "adam"], "--recipe tabm decides that itself: omit --optimizer"),
         (["--recipe", "tabm", "--l2", "0.1"], "omit --l2"),
+        (["--recipe", "tabm", "--members", "0"], "--members must be at least 1, got 0"),
         (["--recipe", "realmlp", "--early-stopping", "3"], "--recipe realmlp has no use for --early-stopping; omit it"),
         (["--recipe", "plain", "--layers", "a"], "--layers must be whole numbers"),
     ],

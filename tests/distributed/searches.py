@@ -86,7 +86,7 @@ ALIKE: dict[str, Callable[[], str]] = {
         MLPRegressor(n_members=2, early_stopping=True, max_iter=4, random_state=0).fit(X, Y)
     ),
 }
-"""What gives the same bits on any number of ranks."""
+"""Fits that give the same bits on any number of ranks."""
 
 
 class Does(gf.Callback):
@@ -132,7 +132,7 @@ DIFFERENT: dict[str, Callable[[], object]] = {
     "a member fails": lambda: _endless_classifier(fail).set_params(n_members=2).fit(X, Y),
     "minimized": lambda: classifier(solver="lbfgs", random_state=RANK).fit(X, Y),
 }
-"""What ranks cannot do together."""
+"""Fits that ranks cannot make together."""
 
 
 def main() -> None:

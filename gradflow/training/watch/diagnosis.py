@@ -167,9 +167,12 @@ class LookAtLayers:
 
         The first match counts: a ReLU layer whose units are all dead, or a sigmoid or tanh layer with at least
         `SATURATED_FRACTION` of its outputs near a limit; the last layer with a `VANISHED` gradient; the learning rate,
-        if some step along the negative gradient reduces the objective below `LOWERED`, and it has no cycles, in which
-        that is often so. Layers inside a `Residual` are
-        skipped, since the shortcut bypasses them.
+        if some step along the negative gradient reduces the objective below `LOWERED`. While the rate goes through
+        cycles that is often so, and no cause. Layers inside a `Residual` are skipped, since the shortcut bypasses them.
+
+        Args:
+            learning_rate: the learning rate.
+            has_cycles: True if the rate falls and rises again.
         """
         network = self._network.copy()
         layers = layers_before_loss(self._loss, network)
